@@ -1,0 +1,14 @@
+/** Checks of a caller's arguments, thrown synchronously before anything happens. */
+
+/**
+ * @throws TypeError if `value` isn't an integer
+ * @throws RangeError if it lies outside `min..max`, both inclusive
+ */
+export function expectInteger(name: string, value: number, min: number, max: number): void {
+  if (!Number.isInteger(value)) throw new TypeError(`"${name}" expected an integer ${min}..${max}, got ${String(value)}`)
+  if (value < min || value > max) throw new RangeError(`"${name}" expected an integer ${min}..${max}, got ${value}`)
+}
+
+/** DOMID_FIRST_RESERVED - 1: the highest domid a domain can have (xen.h). */
+export const DOMID_MAX = 0x7fef
+export const UINT32_MAX = 0xffff_ffff
