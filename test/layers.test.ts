@@ -1,0 +1,77 @@
+/**
+ * The layer rule of docs/design.md, held against what every source file imports and every
+ * package.json declares.
+ */
+import { readFileSync, readdirSync } from 'node:fs'
+import { builtinModules } from 'node:module'
+import { join, relative } from 'node:path'
+import { describe, expect, test } from 'vitest'
+
+const root = join(import.meta.dirname, '..')
+const L0 = ['@xenkit/hypervisor', '@xenkit/wire']
+const L1 = ['@xenkit/grant', '@xenkit/evtchn', '@xenkit/ring', '@xenkit/xenstore-client']
+const L2 = ['@xenkit/xenbus']
+
+/** What each package's sources may import of the workspace, and from npm. */
+const allowed: Record<string, readonly string[]> = {
+  hypervisor: [],
+  wire: ['typed-binary'],
+  grant: L0,
+  evtchn: L0,
+  ring: ['@xenkit/hypervisor', '@xenkit/wire'],
+  'xenstore-client': L0,
+  xenbus: [...L0, ...L1],
+  vbd: [...L0, ...L1, ...L2],
+  sim: L0,
+  xen: [...L0, '@xenkit/native'],
+  xenkit: ['@xenkit/hypervisor', '@xenkit/xenstore-client', '@xenkit/xenbus', '@xenkit/vbd', '@xenkit/vbd/stores', '@xenkit/sim', '@xenkit/sim/socket', '@xenkit/xen', 'commander'],
+}
+
+/** The only sources of packages that may use what Node alone provides. */
+const mayUseNode = [/^xen\//, /^xenkit\//, /^vbd\/src\/stores\//, /^sim\/src\/socket\.ts$/]
+
+const isBuiltin = (name: string): boolean => name.startsWith('node:') || builtinModules.includes(name)
+
+function sources(directory: string): string[] {
+  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => join(directory, name))
+}
+
+function importsOf(file: string): string[] {
+  const text = readFileSync(file, 'utf8').replaceAll(/^\s*(\/\*|\*|\/\/).*$/gm, '')
+  return [...text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*['"]([^'"]+)['"]/g)].flatMap((m) => (m[1] === undefined ? [] : [m[1]]))
+}
+
+test('every package has a rule', () => {
+  expect(readdirSync(join(root, 'packages')).toSorted()).toEqual(Object.keys(allowed).toSorted())
+})
+
+describe.each(Object.entries(allowed))('%s', (name, packages) => {
+  const directory = join(root, 'packages', name)
+
+  test('imports only from lower layers', () => {
+    const wrong = sources(join(directory, 'src')).flatMap((file) => {
+      const where = relative(join(root, 'packages'), file)
+      const nodeAllowed = mayUseNode.some((pattern) => pattern.test(where))
+      return importsOf(file)
+        .filter((target) => {
+          if (target.startsWith('.')) return relative(directory, join(file, '..', target)).startsWith('..')
+          return isBuiltin(target) ? !nodeAllowed : !packages.includes(target)
+        })
+        .map((target) => `${where} imports ${target}`)
+    })
+    expect(wrong).toEqual([])
+  })
+
+  test('declares what it imports, and no more', () => {
+    const { dependencies = {} } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8')) as { dependencies?: Record<string, string> }
+    const used = new Set(sources(join(directory, 'src')).flatMap(importsOf).filter((t) => !t.startsWith('.') && !isBuiltin(t)).map((t) => t.split('/').slice(0, t.startsWith('@') ? 2 : 1).join('/')))
+    expect(Object.keys(dependencies).toSorted()).toEqual([...used].toSorted())
+  })
+})
+
+test('native is imported by the xen adapter alone', () => {
+  const users = sources(join(root, 'packages')).filter((file) => !file.includes('node_modules') && !file.includes('/dist/') && importsOf(file).includes('@xenkit/native'))
+  expect([...new Set(users.map((file) => relative(join(root, 'packages'), file).split('/')[0]))]).toEqual(['xen'])
+})
