@@ -1,1 +1,2 @@
-export {}
+export * from './cstruct.ts'
+export * from './ctypes.ts'

@@ -1,0 +1,68 @@
+/**
+ * A C struct: a typed-binary object schema that also knows its size and where its fields lie.
+ *
+ * The schema is the one description of a layout. Reading or writing through it costs 30 to 80 times
+ * what a DataView access does (1730 ns against 45 ns for 16 fields), so hot paths take the offsets,
+ * `struct.at.field`, once and access memory themselves; pages read once in a connection's life may
+ * `decode` and `encode`.
+ *
+ * Little endian, which all the ABIs of Xen are.
+ */
+import { BufferReader, BufferWriter, ObjectSchema } from 'typed-binary'
+import type { Parsed, UnwrapRecord } from 'typed-binary'
+import { alignOf, sizeOf } from './ctypes.ts'
+import type { Aligned, CType } from './ctypes.ts'
+
+export type Fields = Readonly<Record<string, CType>>
+/** What `decode` returns and `encode` takes. */
+export type FieldsOf<F extends Fields> = Parsed<UnwrapRecord<F>>
+
+export class CStruct<F extends Fields> extends ObjectSchema<F> implements Aligned {
+  /** The struct's tag in C. */
+  readonly name: string
+  /** sizeof, bytes. */
+  readonly size: number
+  readonly align: number
+  /** offsetof each field, bytes. */
+  readonly at: { readonly [K in keyof F]: number }
+
+  /** @throws TypeError if a compiler would lay the fields out differently: padding has to be a field. */
+  constructor(name: string, fields: F) {
+    super(fields)
+    const at: [string, number][] = []
+    let size = 0
+    let align = 1
+    for (const [field, type] of Object.entries(fields)) {
+      const fieldAlign = alignOf(type)
+      if (size % fieldAlign !== 0) throw new TypeError(`"${name}.${field}" at ${size} isn't aligned to ${fieldAlign}: put a padding field before it`)
+      at.push([field, size])
+      size += sizeOf(type)
+      align = Math.max(align, fieldAlign)
+    }
+    if (size % align !== 0) throw new TypeError(`"${name}" of ${size} bytes isn't a multiple of its alignment ${align}: put a padding field at its end`)
+    this.name = name
+    this.size = size
+    this.align = align
+    this.at = Object.fromEntries(at) as { readonly [K in keyof F]: number } // one entry per field, as the loop above goes
+  }
+
+  /** @throws RangeError if the struct doesn't lie within `bytes`. */
+  decode(bytes: Uint8Array, offset = 0): FieldsOf<F> {
+    this.#expectWithin(bytes, offset)
+    return this.read(new BufferReader(bytes.buffer, { byteOffset: bytes.byteOffset + offset, endianness: 'little' }))
+  }
+
+  /** @throws RangeError if the struct doesn't lie within `bytes`. */
+  encode(value: FieldsOf<F>, bytes: Uint8Array, offset = 0): void {
+    this.#expectWithin(bytes, offset)
+    this.write(new BufferWriter(bytes.buffer, { byteOffset: bytes.byteOffset + offset, endianness: 'little' }), value)
+  }
+
+  #expectWithin(bytes: Uint8Array, offset: number): void {
+    if (offset < 0 || offset + this.size > bytes.byteLength) {
+      throw new RangeError(`"${this.name}" of ${this.size} bytes at ${offset} doesn't fit into ${bytes.byteLength} bytes`)
+    }
+  }
+}
+
+export const cstruct = <F extends Fields>(name: string, fields: F): CStruct<F> => new CStruct(name, fields)

@@ -1,0 +1,61 @@
+/**
+ * The C types that Xen's public headers are written in, as typed-binary schemas. typed-binary knows
+ * sizes but no alignment and no 64-bit integers: an array, a struct and a u64 therefore carry their
+ * alignment, and the other integers are aligned to their size, as in every ABI that Xen runs on.
+ */
+import { ArraySchema, MaxValue, Measurer, Schema, i16, u16, u32, u8 } from 'typed-binary'
+import type { AnySchema, IMeasurer, ISerialInput, ISerialOutput, Int16Schema, Uint16Schema, Uint32Schema, Uint8Schema } from 'typed-binary'
+
+/** A schema that isn't aligned to its own size, or whose size isn't that of one integer. */
+export interface Aligned extends AnySchema {
+  readonly align: number
+}
+
+export type CType = Uint8Schema | Uint16Schema | Uint32Schema | Int16Schema | Aligned
+
+export const sizeOf = (type: CType): number => type.measure(MaxValue).size
+export const alignOf = (type: CType): number => ('align' in type ? type.align : sizeOf(type))
+
+export class U64Schema extends Schema<bigint> implements Aligned {
+  readonly align: 4 | 8
+
+  constructor(align: 4 | 8) {
+    super()
+    this.align = align
+  }
+
+  override read(input: ISerialInput): bigint {
+    const low = BigInt(input.readUint32())
+    return low | (BigInt(input.readUint32()) << 32n)
+  }
+
+  override write(output: ISerialOutput, value: bigint): void {
+    output.writeUint32(Number(value & 0xffff_ffffn))
+    output.writeUint32(Number((value >> 32n) & 0xffff_ffffn))
+  }
+
+  override measure(_value: bigint | typeof MaxValue, measurer: IMeasurer = new Measurer()): IMeasurer {
+    return measurer.add(8)
+  }
+}
+
+export class CArraySchema<T extends CType> extends ArraySchema<T> implements Aligned {
+  readonly align: number
+
+  constructor(element: T, length: number) {
+    super(element, length)
+    this.align = alignOf(element)
+  }
+}
+
+/** uint64_t of x86_64 and arm. */
+export const u64 = new U64Schema(8)
+/** uint64_t within a struct of x86_32: the i386 System V ABI aligns it to 4. */
+export const u64Align4 = new U64Schema(4)
+
+export const array = <T extends CType>(element: T, length: number): CArraySchema<T> => new CArraySchema(element, length)
+
+/** Bytes that the C compiler leaves unused. Named as fields, so that no layout has a hole in it. */
+export const padding = (bytes: number): CArraySchema<Uint8Schema> => array(u8, bytes)
+
+export { i16, u16, u32, u8 }
