@@ -1,0 +1,125 @@
+/**
+ * Block device requests and responses. Follows xen/include/public/io/blkif.h.
+ *
+ * Every layout exists twice: x86_32 aligns a u64 to 4 bytes and so has no hole before `id`, x86_64 and
+ * arm align it to 8. Padding that one ABI doesn't have is a field of 0 bytes there.
+ *
+ * Sectors are 512 bytes in every field, as the current header says. That of Xen 4.17
+ * said units of the `sector-size` node, which few frontends ever followed.
+ */
+import { cstruct } from './cstruct.ts'
+import { array, i16, padding, u16, u32, u64, u64Align4, u8 } from './ctypes.ts'
+import type { U64Schema } from './ctypes.ts'
+import type { Abi } from './protocols.ts'
+import { XEN_PAGE_SIZE } from './ring.ts'
+
+export const BLKIF_OP = {
+  READ: 0,
+  WRITE: 1,
+  /** Writes before it are done before it runs; later ones run after it is done. Needs feature-barrier. */
+  WRITE_BARRIER: 2,
+  /** Makes every completed write durable. Needs feature-flush-cache. */
+  FLUSH_DISKCACHE: 3,
+  /** Device-specific packets of SLES. */
+  RESERVED_1: 4,
+  /** Needs feature-discard. */
+  DISCARD: 5,
+  /** A read or write whose segments lie in pages of their own. Needs feature-max-indirect-segments. */
+  INDIRECT: 6,
+} as const
+
+export const BLKIF_RSP = {
+  OKAY: 0,
+  ERROR: -1,
+  /** The operation isn't offered. A backend may say so of a flush or barrier at any time. */
+  EOPNOTSUPP: -2,
+} as const
+
+/** `flag` of a discard: no copy of the data may remain readable. Needs discard-secure. */
+export const BLKIF_DISCARD_SECURE = 1
+
+/** Bits of the backend's `info` node. */
+export const VDISK = { CDROM: 1, REMOVABLE: 2, READONLY: 4 } as const
+
+export const BLKIF_SECTOR_SIZE = 512
+/** As many as let 32 slots fit into one page. */
+export const BLKIF_MAX_SEGMENTS_PER_REQUEST = 11
+export const BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST = 8
+
+const segment = cstruct('blkif_request_segment', {
+  gref: u32,
+  /** First sector within the page, 0..7. */
+  first_sect: u8,
+  /** Last sector within the page, inclusive, 0..7. */
+  last_sect: u8,
+  _pad: padding(2),
+})
+
+/** Segments in one indirect page: 4096 / 8 = 512. */
+export const BLKIF_SEGMENTS_PER_INDIRECT_PAGE = XEN_PAGE_SIZE / segment.size
+
+/**
+ * @param wide uint64_t as the ABI aligns it
+ * @param indirectEnd bytes behind `indirect_grefs`
+ */
+function layout(wide: U64Schema, indirectEnd: number) {
+  // Every hole is what keeps a u64 that comes after 4 bytes, or the size of a struct that has one, aligned.
+  const hole = wide.align - 4
+  const request = cstruct('blkif_request', {
+    operation: u8,
+    nr_segments: u8,
+    /** Repeats the device id; a backend ignores it. */
+    handle: u16,
+    _pad: padding(hole),
+    /** The frontend's own, returned in the response. */
+    id: wide,
+    sector_number: wide,
+    seg: array(segment, BLKIF_MAX_SEGMENTS_PER_REQUEST),
+  })
+  return {
+    segment,
+    request,
+    discard: cstruct('blkif_request_discard', {
+      operation: u8,
+      flag: u8,
+      handle: u16,
+      _pad: padding(hole),
+      id: wide,
+      sector_number: wide,
+      nr_sectors: wide,
+    }),
+    indirect: cstruct('blkif_request_indirect', {
+      operation: u8,
+      /** BLKIF_OP.READ or WRITE, and the operation that the response names. */
+      indirect_op: u8,
+      nr_segments: u16,
+      _pad0: padding(hole),
+      id: wide,
+      sector_number: wide,
+      handle: u16,
+      _pad1: padding(2),
+      indirect_grefs: array(u32, BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST),
+      _pad2: padding(indirectEnd),
+    }),
+    response: cstruct('blkif_response', {
+      id: wide,
+      operation: u8,
+      _pad0: padding(1),
+      status: i16,
+      _pad1: padding(hole),
+    }),
+    /** Bytes of a ring slot: the plain request is the largest message. */
+    slotSize: request.size,
+  }
+}
+
+export type BlkifLayout = ReturnType<typeof layout>
+
+const aligned8 = layout(u64, 4)
+
+export const blkif: { readonly [A in Abi]: BlkifLayout } = {
+  x86_64: aligned8,
+  // The header gives the indirect request a u64 at its end, so that it has 64 bytes here as well.
+  x86_32: layout(u64Align4, 8),
+  arm: aligned8,
+}
