@@ -1,0 +1,89 @@
+/**
+ * Cuts a byte stream into xenstore messages. A message that lies within one chunk is parsed in place;
+ * one that a chunk boundary cuts is collected in a buffer of one message, so that every byte is copied
+ * at most once and memory is bounded however the stream is split.
+ */
+import { XENSTORE_PAYLOAD_MAX, xsdSockmsg } from './xs-wire.ts'
+
+/** `payload` is valid until the handler returns. The handler must not throw. */
+export type XsMessageHandler = (type: number, reqId: number, txId: number, payload: Uint8Array) => void
+
+/** The bytes aren't a stream of xenstore messages. There is no way to find the next header: end the connection. */
+export class XsFormatError extends Error {
+  /** The header field that can't be right. */
+  readonly field = 'len'
+  readonly value: number
+
+  constructor(len: number) {
+    super(`xenstore header field "len" expected 0..${XENSTORE_PAYLOAD_MAX}, got ${len}`)
+    this.name = 'XsFormatError'
+    this.value = len
+  }
+}
+
+const { size: HEADER_SIZE, at } = xsdSockmsg
+
+/** Size of the message whose header lies at `offset`. */
+const messageSize = (view: DataView, offset: number): number => {
+  const len = view.getUint32(offset + at.len, true)
+  if (len > XENSTORE_PAYLOAD_MAX) throw new XsFormatError(len)
+  return HEADER_SIZE + len
+}
+
+export class XsParser {
+  readonly #onMessage: XsMessageHandler
+  /** The first `#heldBytes` bytes of a message whose rest has yet to come. */
+  readonly #held = new Uint8Array(HEADER_SIZE + XENSTORE_PAYLOAD_MAX)
+  readonly #heldView = new DataView(this.#held.buffer)
+  #heldBytes = 0
+
+  constructor(onMessage: XsMessageHandler) {
+    this.#onMessage = onMessage
+  }
+
+  /**
+   * Takes the next bytes of the stream and hands on every message that they complete.
+   * @throws XsFormatError; the parser is of no use afterwards.
+   */
+  push(bytes: Uint8Array): void {
+    let offset = this.#heldBytes > 0 ? this.#complete(bytes) : 0
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    while (bytes.length - offset >= HEADER_SIZE) {
+      const size = messageSize(view, offset)
+      if (bytes.length - offset < size) break
+      this.#emit(view, bytes, offset, size)
+      offset += size
+    }
+    if (offset < bytes.length) this.#hold(bytes, offset, bytes.length)
+  }
+
+  /** Continues the held message. @returns how many of the bytes were part of it. */
+  #complete(bytes: Uint8Array): number {
+    let taken = this.#hold(bytes, 0, HEADER_SIZE - this.#heldBytes)
+    if (this.#heldBytes < HEADER_SIZE) return taken
+    const size = messageSize(this.#heldView, 0)
+    taken += this.#hold(bytes, taken, taken + size - this.#heldBytes)
+    if (this.#heldBytes === size) {
+      this.#heldBytes = 0
+      this.#emit(this.#heldView, this.#held, 0, size)
+    }
+    return taken
+  }
+
+  #hold(bytes: Uint8Array, from: number, to: number): number {
+    if (to <= from) return 0
+    const part = bytes.subarray(from, to)
+    this.#held.set(part, this.#heldBytes)
+    this.#heldBytes += part.length
+    return part.length
+  }
+
+  #emit(view: DataView, bytes: Uint8Array, offset: number, size: number): void {
+    this.#onMessage(
+      view.getUint32(offset + at.type, true),
+      view.getUint32(offset + at.req_id, true),
+      view.getUint32(offset + at.tx_id, true),
+      bytes.subarray(offset + HEADER_SIZE, offset + size),
+    )
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * The messages of xenstore, after xen/include/public/io/xs_wire.h: a header of 16 bytes, then `len`
+ * bytes of payload whose syntax depends on `type` (docs/misc/xenstore.txt).
+ *
+ * Read next: xs-parser.ts and xs-packer.ts, the two directions of a byte stream of such messages.
+ */
+import { cstruct } from './cstruct.ts'
+import { u32 } from './ctypes.ts'
+
+/** `req_id` is echoed in the reply; `tx_id` is 0 outside a transaction; `len` excludes the header. */
+export const xsdSockmsg = cstruct('xsd_sockmsg', { type: u32, req_id: u32, tx_id: u32, len: u32 })
+
+/** `enum xsd_sockmsg_type`. 20 was RESTRICT, which is gone. */
+export const XS = {
+  CONTROL: 0,
+  DIRECTORY: 1,
+  READ: 2,
+  GET_PERMS: 3,
+  WATCH: 4,
+  UNWATCH: 5,
+  TRANSACTION_START: 6,
+  TRANSACTION_END: 7,
+  INTRODUCE: 8,
+  RELEASE: 9,
+  GET_DOMAIN_PATH: 10,
+  WRITE: 11,
+  MKDIR: 12,
+  RM: 13,
+  SET_PERMS: 14,
+  /** Only ever sent by xenstored. */
+  WATCH_EVENT: 15,
+  /** Only ever sent by xenstored. */
+  ERROR: 16,
+  IS_DOMAIN_INTRODUCED: 17,
+  RESUME: 18,
+  SET_TARGET: 19,
+  RESET_WATCHES: 21,
+  DIRECTORY_PART: 22,
+  GET_FEATURE: 23,
+  SET_FEATURE: 24,
+  GET_QUOTA: 25,
+  SET_QUOTA: 26,
+} as const
+
+const typeNames = new Map<number, string>(Object.entries(XS).map(([name, type]) => [type, name]))
+
+/** `READ` for 2; the number itself for a type that xs_wire.h doesn't know. */
+export const xsTypeName = (type: number): string => typeNames.get(type) ?? String(type)
+
+/** `xsd_errors`: what an ERROR reply may say. The name travels, never the number. */
+export const XSD_ERRORS = [
+  'EINVAL', 'EACCES', 'EEXIST', 'EISDIR', 'ENOENT', 'ENOMEM', 'ENOSPC', 'EIO', 'ENOTEMPTY', 'ENOSYS', 'EROFS', 'EBUSY', 'EAGAIN', 'EISCONN', 'E2BIG', 'EPERM',
+] as const
+export type XsdError = (typeof XSD_ERRORS)[number]
+
+/** Bytes of payload, in both directions. xenstored ends the connection of a client that exceeds it. */
+export const XENSTORE_PAYLOAD_MAX = 4096
+/** Bytes of a path that begins with a slash. */
+export const XENSTORE_ABS_PATH_MAX = 3072
+/** Bytes of a path that is relative to /local/domain/DOMID. */
+export const XENSTORE_REL_PATH_MAX = 2048
