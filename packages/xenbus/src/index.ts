@@ -1,1 +1,7 @@
-export {}
+export * from './backend-device.ts'
+export * from './backend-state.ts'
+export * from './device-path.ts'
+export * from './frontend-device.ts'
+export * from './serve-backends.ts'
+export { readState } from './state-node.ts'
+export * from './toolstack.ts'

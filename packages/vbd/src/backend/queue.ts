@@ -1,0 +1,314 @@
+/**
+ * One ring of a connected disk: drains requests, moves their data by grant copy, runs them on the
+ * store and answers.
+ *
+ * A turn takes what the ring holds: all slots are copied and checked, one grant-copy call fetches the
+ * data of all writes, requests for neighbouring sectors become one store call. Completions gather
+ * until half of what is in flight is done (16 at most), then one grant-copy call delivers the data of
+ * all reads and one store of rsp_prod publishes every answer.
+ *
+ * With copies a guest page is touched only inside those two calls: nothing of the guest's is held
+ * while the store works, and data can't change between being checked and being written.
+ */
+import { type EventChannel } from '@xenkit/evtchn'
+import { type GrantCopier } from '@xenkit/grant'
+import { type BackRing } from '@xenkit/ring'
+import { BLKIF_OP, BLKIF_RSP, type BlkifLayout } from '@xenkit/wire'
+import { type BlockStore, type StoreResult, bytesMoved } from '../block-store.ts'
+import type { Requests } from './requests.ts'
+import type { VbdCounters } from './stats.ts'
+
+/** Most answers that wait for company; publishing every 4 instead measured a third slower at depth 32. */
+const PUBLISH_AT_MOST = 16
+
+export interface VbdQueueParts {
+  readonly ring: BackRing
+  readonly channel: EventChannel
+  readonly copier: GrantCopier
+  readonly requests: Requests
+  readonly layout: BlkifLayout
+  readonly store: BlockStore
+  readonly counters: VbdCounters
+  /** The guest broke the ring's rules, or the hypervisor refused a whole call: the queue has stopped. */
+  readonly failed: (error: unknown) => void
+  /** A store call threw, rejected or fell short; its requests were answered with an error. */
+  readonly storeFailed: (error: unknown) => void
+}
+
+export class VbdQueue {
+  readonly #p: VbdQueueParts
+  readonly #rsp32: Uint32Array
+  readonly #rspWords: number
+  readonly #done: Uint16Array
+  #doneCount = 0
+  #inFlight = 0
+  #dispatching = false
+  #turnPlanned = false
+  #finishPlanned = false
+  /** Rows ran out while the ring may hold more. */
+  #starved = false
+  /** No more requests are taken. */
+  #stopped = false
+  /** No more answers are given either: the ring can't be trusted. */
+  #broken = false
+  #settled: (() => void) | undefined
+
+  constructor(parts: VbdQueueParts) {
+    this.#p = parts
+    const { bytes } = parts.ring
+    this.#rsp32 = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
+    this.#rspWords = parts.layout.response.size / 4
+    this.#done = new Uint16Array(parts.requests.freeCount)
+  }
+
+  /**
+   * Takes requests until the ring is empty, rows run out or every slot of the ring had its turn once:
+   * then the event loop goes round before the guest gets another. Call it on every event.
+   */
+  turn(): void {
+    if (this.#stopped || this.#dispatching) return
+    this.#dispatching = true
+    try {
+      this.#drain()
+    } catch (error) {
+      this.#stop(error)
+    } finally {
+      this.#dispatching = false
+    }
+    this.#answerIfWorthwhile()
+  }
+
+  /** Stops taking requests and waits until the store has let go of those in flight, which are answered. */
+  async settle(): Promise<void> {
+    this.#stopped = true
+    if (this.#doneCount > 0) this.#answer()
+    if (this.#inFlight > 0) await new Promise<void>((resolve) => (this.#settled = resolve))
+  }
+
+  #drain(): void {
+    const { ring, requests } = this.#p
+    let budget = ring.size
+    while (requests.freeCount > 0) {
+      if (budget === 0) return this.#planTurn()
+      const count = ring.drain(Math.min(requests.freeCount, budget))
+      if (count > 0) this.#dispatch(count)
+      else if (!ring.finalCheck()) return
+      budget -= count
+    }
+    this.#starved = true
+  }
+
+  #planTurn(): void {
+    if (this.#turnPlanned) return
+    this.#turnPlanned = true
+    setImmediate(() => {
+      this.#turnPlanned = false
+      this.turn()
+    })
+  }
+
+  /** Decodes the first `count` requests of the ring's image, fetches what they write and starts them. */
+  #dispatch(count: number): void {
+    const { ring, requests, copier } = this.#p
+    const rows: number[] = []
+    copier.reset()
+    for (let i = 0; i < count; i++) {
+      const row = requests.take()
+      this.#inFlight++
+      const status = requests.decode(row, i * ring.imageStride)
+      if (status === BLKIF_RSP.OKAY) {
+        rows.push(row)
+        if (requests.operation[row] !== BLKIF_OP.READ) this.#addCopies(row)
+      } else {
+        this.#complete(row, status)
+      }
+    }
+    if (copier.count > 0 && copier.copyIn() > 0) this.#refuseFailedCopies(rows)
+    this.#start(rows)
+  }
+
+  /** Requests whose data could not be fetched are answered with an error and never reach the store. */
+  #refuseFailedCopies(rows: number[]): void {
+    const { requests } = this.#p
+    let copy = 0
+    for (let i = 0; i < rows.length; i++) {
+      const row = rows[i] ?? 0
+      if (requests.operation[row] === BLKIF_OP.READ) continue
+      const segments = requests.segmentCount[row] ?? 0
+      if (this.#anyFailed(copy, segments)) {
+        this.#complete(row, BLKIF_RSP.ERROR)
+        rows.splice(i--, 1)
+      }
+      copy += segments
+    }
+  }
+
+  #anyFailed(first: number, count: number): boolean {
+    const { status } = this.#p.copier
+    for (let i = first; i < first + count; i++) if (status[i] !== 0) return true
+    return false
+  }
+
+  #addCopies(row: number): void {
+    const { requests, copier } = this.#p
+    let local = requests.localOffset(row)
+    const first = row * 11
+    for (let i = first, end = first + (requests.segmentCount[row] ?? 0); i < end; i++) {
+      const length = requests.length[i] ?? 0
+      copier.add(requests.gref[i] ?? 0, requests.offset[i] ?? 0, length, local)
+      local += length
+    }
+  }
+
+  /** Starts requests in order; runs of the same operation on consecutive sectors are one store call. */
+  #start(rows: readonly number[]): void {
+    const { requests } = this.#p
+    for (let i = 0; i < rows.length; ) {
+      const first = rows[i] ?? 0
+      const operation = requests.operation[first]
+      let next = (requests.sector[first] ?? 0) + (requests.bytes[first] ?? 0) / 512
+      let end = i + 1
+      if (operation !== BLKIF_OP.FLUSH_DISKCACHE) {
+        for (let row = rows[end]; row !== undefined && requests.operation[row] === operation && requests.sector[row] === next; row = rows[++end]) {
+          next += (requests.bytes[row] ?? 0) / 512
+        }
+      }
+      this.#run(rows.slice(i, end))
+      i = end
+    }
+  }
+
+  #run(rows: readonly number[]): void {
+    const { requests, store } = this.#p
+    const first = rows[0] ?? 0
+    const sector = requests.sector[first] ?? 0
+    const data = rows.map((row) => requests.data(row)).filter((piece) => piece.length > 0)
+    const expected = data.reduce((sum, piece) => sum + piece.length, 0)
+    try {
+      const result = this.#call(store, requests.operation[first] ?? 0, sector, data)
+      if (isPromise(result)) {
+        result.then(
+          (value) => this.#completeRun(rows, expected, bytesMoved(value)),
+          (error: unknown) => this.#failRun(rows, error),
+        )
+      } else {
+        this.#completeRun(rows, expected, bytesMoved(result))
+      }
+    } catch (error) {
+      this.#failRun(rows, error)
+    }
+  }
+
+  #call(store: BlockStore, operation: number, sector: number, data: Uint8Array[]): ReturnType<BlockStore['read']> {
+    if (operation === BLKIF_OP.READ) return store.read(sector, data)
+    if (operation === BLKIF_OP.WRITE) return store.write?.(sector, data)
+    // A flush with data makes what came before it durable, then writes (Linux: REQ_PREFLUSH).
+    const flushed = store.flush?.()
+    if (data.length === 0) return flushed
+    return isPromise(flushed) ? flushed.then(() => store.write?.(sector, data)) : store.write?.(sector, data)
+  }
+
+  #completeRun(rows: readonly number[], expected: number, moved: number | undefined): void {
+    if (moved !== undefined && moved !== expected) {
+      return this.#failRun(rows, new RangeError(`the store moved ${moved} of ${expected} bytes`))
+    }
+    for (const row of rows) this.#complete(row, BLKIF_RSP.OKAY)
+    this.#answerIfWorthwhile()
+  }
+
+  #failRun(rows: readonly number[], error: unknown): void {
+    for (const row of rows) this.#complete(row, BLKIF_RSP.ERROR)
+    this.#p.storeFailed(error)
+    this.#answerIfWorthwhile()
+  }
+
+  #complete(row: number, status: number): void {
+    this.#p.requests.status[row] = status
+    this.#done[this.#doneCount++] = row
+    this.#inFlight--
+  }
+
+  /** Answers now if half of what is outstanding is done, else when the event loop has gone round. */
+  #answerIfWorthwhile(): void {
+    if (this.#doneCount === 0 || this.#dispatching) return
+    if (this.#doneCount >= Math.min(PUBLISH_AT_MOST, this.#inFlight)) return this.#answer()
+    if (this.#finishPlanned) return
+    this.#finishPlanned = true
+    setImmediate(() => {
+      this.#finishPlanned = false
+      if (this.#doneCount > 0) this.#answer()
+    })
+  }
+
+  #answer(): void {
+    if (this.#broken) {
+      this.#doneCount = 0
+    } else {
+      try {
+        this.#deliverReads()
+        this.#respond()
+      } catch (error) {
+        this.#stop(error)
+      }
+    }
+    if (this.#inFlight === 0) this.#settled?.()
+    if (this.#starved) {
+      this.#starved = false
+      this.#planTurn()
+    }
+  }
+
+  #deliverReads(): void {
+    const { requests, copier } = this.#p
+    copier.reset()
+    for (let i = 0; i < this.#doneCount; i++) {
+      const row = this.#done[i] ?? 0
+      if (this.#wasRead(row)) this.#addCopies(row)
+    }
+    if (copier.count === 0 || copier.copyOut() === 0) return
+    let copy = 0
+    for (let i = 0; i < this.#doneCount; i++) {
+      const row = this.#done[i] ?? 0
+      if (!this.#wasRead(row)) continue
+      const segments = requests.segmentCount[row] ?? 0
+      if (this.#anyFailed(copy, segments)) requests.status[row] = BLKIF_RSP.ERROR
+      copy += segments
+    }
+  }
+
+  #wasRead(row: number): boolean {
+    const { requests } = this.#p
+    return requests.status[row] === BLKIF_RSP.OKAY && requests.operation[row] === BLKIF_OP.READ
+  }
+
+  #respond(): void {
+    const { ring, requests, channel, layout, counters } = this.#p
+    const { at } = layout.response
+    const rsp32 = this.#rsp32
+    for (let i = 0; i < this.#doneCount; i++) {
+      const row = this.#done[i] ?? 0
+      const operation = requests.operation[row] ?? 0
+      const status = requests.status[row] ?? 0
+      const word = ring.reserveResponse() >> 2
+      rsp32[word + (at.id >> 2)] = requests.idLow[row] ?? 0
+      rsp32[word + (at.id >> 2) + 1] = requests.idHigh[row] ?? 0
+      // operation@8, a byte of padding, status@10; the tail of the 64-bit layouts is padding too. All
+      // of it is written, so that nothing of an earlier slot is taken for part of the answer (XSA-216).
+      rsp32[word + (at.operation >> 2)] = operation | ((status & 0xffff) << 16)
+      for (let pad = (at.operation >> 2) + 1; pad < this.#rspWords; pad++) rsp32[word + pad] = 0
+      counters.count(operation, status, requests.bytes[row] ?? 0)
+      requests.release(row)
+    }
+    this.#doneCount = 0
+    if (ring.publish()) channel.notify()
+  }
+
+  #stop(error: unknown): void {
+    this.#stopped = true
+    this.#broken = true
+    this.#doneCount = 0
+    this.#p.failed(error)
+  }
+}
+
+const isPromise = (value: unknown): value is Promise<StoreResult> => typeof value === 'object' && value !== null && 'then' in value

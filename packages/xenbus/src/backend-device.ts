@@ -1,0 +1,228 @@
+/** One backend device: reads its two directories, decides by `backendStep`, and does what that says. */
+import { XenError } from '@xenkit/hypervisor'
+import { XenbusState } from '@xenkit/wire'
+import type { XenstoreClient, XenstoreView } from '@xenkit/xenstore-client'
+import { type BackendSnapshot, type BackendStep, backendStep } from './backend-state.ts'
+import { type DeviceAddress, backendPath, errorPath, frontendPath } from './device-path.ts'
+import { readState } from './state-node.ts'
+
+/** Nodes of one directory, by name relative to it. */
+export type NodeValues = Readonly<Record<string, string>>
+
+/** A device as its driver sees it. */
+export interface BackendDevice extends DeviceAddress {
+  /** Own directory in xenstore: what the toolstack asks for. Policy comes from here. */
+  readonly path: string
+  /** The frontend's directory. Whatever is read from it is the guest's word: check it. */
+  readonly frontendPath: string
+  /** The device is at fault: it is closed, with this as the reason, and no other device is touched. */
+  fail(error: unknown): void
+}
+
+/** A driver's attachment to a frontend's rings. */
+export interface BackendConnection {
+  /** Published in one transaction before the state becomes Connected. */
+  readonly nodes: NodeValues
+  /** Settles what is in flight, then lets go of rings and ports. Called once. */
+  close(): Promise<void>
+}
+
+/** What a device package has to add to the common life of a backend. */
+export interface BackendDriver {
+  /**
+   * Asked once for each new device. Returns the nodes to advertise with InitWait, or undefined to
+   * leave the device to another backend. What it throws fails the device.
+   */
+  offer(device: BackendDevice): Promise<NodeValues | undefined>
+  /** Attaches to what the frontend published. What it throws fails the device. */
+  connect(device: BackendDevice): Promise<BackendConnection>
+  /** The device is gone for good, closed by either side. */
+  removed?(device: BackendDevice): void
+}
+
+export type BackendEvent =
+  | { readonly kind: 'offered' | 'connected' | 'closed' | 'removed'; readonly device: BackendDevice }
+  | { readonly kind: 'failed'; readonly device: BackendDevice; readonly error: unknown }
+
+/** How long a frontend may take to let go of a device that its server is closing. */
+const CLOSE_TIMEOUT_MS = 5_000
+
+export class ServedDevice {
+  readonly device: BackendDevice
+  readonly #xs: XenstoreClient
+  readonly #driver: BackendDriver
+  readonly #report: (event: BackendEvent) => void
+  #connection: BackendConnection | undefined
+  #stopping = false
+  #failed = false
+  #peerGone = false
+  #closeTimer: ReturnType<typeof setTimeout> | undefined
+  /** Aborted when something besides xenstore asks for another look. */
+  #look = new AbortController()
+
+  constructor(address: DeviceAddress, xs: XenstoreClient, driver: BackendDriver, report: (event: BackendEvent) => void) {
+    this.#xs = xs
+    this.#driver = driver
+    this.#report = report
+    this.device = { ...address, path: backendPath(address), frontendPath: frontendPath(address), fail: (error) => void this.#fail(error) }
+  }
+
+  /** Runs the device from its claim to its removal. Resolves at once if it isn't this driver's. */
+  async run(): Promise<void> {
+    if (!(await this.#offer())) return
+    this.#report({ kind: 'offered', device: this.device })
+    try {
+      while (await this.#perform(await this.#next()));
+    } finally {
+      clearTimeout(this.#closeTimer)
+      await this.#detach()
+      this.#driver.removed?.(this.device)
+      this.#report({ kind: 'removed', device: this.device })
+    }
+  }
+
+  /** Asks the frontend to let go, for good; after a while the device is closed without its consent. */
+  stop(): void {
+    this.#stopping = true
+    this.#closeTimer ??= setTimeout(() => this.peerGone(), CLOSE_TIMEOUT_MS)
+    this.#look.abort()
+  }
+
+  /** The frontend's domain is no more, whatever its nodes still say. */
+  peerGone(): void {
+    this.#peerGone = true
+    this.#look.abort()
+  }
+
+  /** Claims the device: one transaction, so that of several servers one gets it. */
+  async #offer(): Promise<boolean> {
+    const state = `${this.device.path}/state`
+    if (readState(state, await this.#xs.readOptional(state)) !== XenbusState.Initialising) return false
+    let nodes: NodeValues | undefined
+    try {
+      nodes = await this.#driver.offer(this.device)
+    } catch (error) {
+      await this.#fail(error)
+      nodes = {}
+    }
+    if (nodes === undefined) return false
+    const advertised = nodes
+    return this.#xs.transaction(async (view) => {
+      if (readState(state, await view.readOptional(state)) !== XenbusState.Initialising) return false
+      await writeNodes(view, this.device.path, advertised)
+      await view.write(state, String(this.#failed ? XenbusState.Closing : XenbusState.InitWait))
+      return true
+    })
+  }
+
+  async #next(): Promise<BackendStep> {
+    for (;;) {
+      const { signal } = this.#look
+      try {
+        return await this.#xs.wait(
+          async (view) => {
+            const step = backendStep(await this.#snapshot(view))
+            return step === 'wait' ? undefined : step
+          },
+          { signal },
+        )
+      } catch (error) {
+        if (!signal.aborted) throw error
+        this.#look = new AbortController()
+      }
+    }
+  }
+
+  async #snapshot(view: XenstoreView): Promise<BackendSnapshot> {
+    const { path, frontendPath: peerPath } = this.device
+    const [own, online, peer] = await Promise.all([
+      view.readOptional(`${path}/state`),
+      view.readOptional(`${path}/online`),
+      view.readOptional(`${peerPath}/state`),
+    ])
+    return {
+      own: readState(`${path}/state`, own),
+      online: online === '1',
+      peer: this.#peerGone ? undefined : this.#readPeerState(`${peerPath}/state`, peer),
+      connected: this.#connection !== undefined,
+      intent: this.#stopping ? 'stop' : this.#failed ? 'close' : 'serve',
+    }
+  }
+
+  /** A frontend in a state that doesn't exist is at fault, and as good as gone. */
+  #readPeerState(node: string, value: string | undefined): XenbusState | undefined {
+    try {
+      return readState(node, value)
+    } catch (error) {
+      if (this.#connection !== undefined) void this.#fail(error)
+      return undefined
+    }
+  }
+
+  /** @returns whether the device lives on. */
+  async #perform(step: BackendStep): Promise<boolean> {
+    switch (step) {
+      case 'connect':
+        await this.#connect()
+        return true
+      case 'offer':
+        await this.#switchState(XenbusState.InitWait)
+        return true
+      case 'close':
+        await this.#switchState(XenbusState.Closing)
+        return true
+      case 'disconnect':
+        await this.#detach()
+        // A device that failed may be tried again by the frontend's next life.
+        this.#failed = false
+        await this.#switchState(XenbusState.Closed)
+        this.#report({ kind: 'closed', device: this.device })
+        return true
+      default:
+        return false
+    }
+  }
+
+  async #connect(): Promise<void> {
+    try {
+      const connection = await this.#driver.connect(this.device)
+      this.#connection = connection
+      // The frontend reads these once it sees Connected: they have to be there before.
+      await this.#xs.transaction((view) => writeNodes(view, this.device.path, connection.nodes))
+    } catch (error) {
+      await this.#fail(error)
+      return
+    }
+    if (await this.#switchState(XenbusState.Connected)) this.#report({ kind: 'connected', device: this.device })
+  }
+
+  async #detach(): Promise<void> {
+    const connection = this.#connection
+    this.#connection = undefined
+    await connection?.close()
+  }
+
+  /** Never brings back a directory that the toolstack has removed. */
+  async #switchState(state: XenbusState): Promise<boolean> {
+    const node = `${this.device.path}/state`
+    return this.#xs.transaction(async (view) => {
+      if ((await view.readOptional(node)) === undefined) return false
+      await view.write(node, String(state))
+      return true
+    })
+  }
+
+  async #fail(error: unknown): Promise<void> {
+    if (this.#failed) return
+    this.#failed = true
+    this.#report({ kind: 'failed', device: this.device, error })
+    this.#look.abort()
+    const text = error instanceof XenError ? error.message : `unexpected: ${String(error)}`
+    // Best effort: the device closes whether or not its reason could be written down.
+    await this.#xs.write(errorPath(this.device), text.slice(0, 1024)).catch(() => {})
+  }
+}
+
+async function writeNodes(view: XenstoreView, path: string, nodes: NodeValues): Promise<void> {
+  await Promise.all(Object.entries(nodes).map(([name, value]) => view.write(`${path}/${name}`, value)))
+}

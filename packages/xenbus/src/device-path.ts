@@ -1,0 +1,26 @@
+/** Where xenbus keeps a device: one directory in the home of each of its two domains. */
+
+/** The two ends of one device. */
+export interface DeviceAddress {
+  /** `vbd`, `vif` ... */
+  readonly type: string
+  /** The domain that runs the backend. */
+  readonly backendDomid: number
+  /** The domain that runs the frontend. */
+  readonly frontendDomid: number
+  /** The device's number in its frontend. */
+  readonly devid: number
+}
+
+export const domainHome = (domid: number): string => `/local/domain/${domid}`
+
+/** Directory of all backends of one type in a domain; the frontends' domids lie in it. */
+export const backendRoot = (domid: number, type: string): string => `${domainHome(domid)}/backend/${type}`
+
+export const backendPath = (device: DeviceAddress): string => `${backendRoot(device.backendDomid, device.type)}/${device.frontendDomid}/${device.devid}`
+
+export const frontendPath = (device: DeviceAddress): string => `${domainHome(device.frontendDomid)}/device/${device.type}/${device.devid}`
+
+/** Where the reason of a device's failure is written, for the administrator to find. */
+export const errorPath = (device: DeviceAddress): string =>
+  `${domainHome(device.backendDomid)}/error/backend/${device.type}/${device.frontendDomid}/${device.devid}/error`

@@ -1,0 +1,110 @@
+/**
+ * The frontend's half of a device's life, in a domain's own words: find the backend, wait until it has
+ * advertised, publish, wait until it is connected; later close. The order is drawn in backend-state.ts.
+ */
+import { NegotiationError } from '@xenkit/hypervisor'
+import { XenbusState } from '@xenkit/wire'
+import { parseDecimal, type XenstoreClient, type XenstoreView } from '@xenkit/xenstore-client'
+import { domainHome } from './device-path.ts'
+import type { NodeValues } from './backend-device.ts'
+import { readState } from './state-node.ts'
+
+export interface FrontendAddress {
+  /** The domain that this program runs in. */
+  readonly domid: number
+  readonly type: string
+  readonly devid: number
+}
+
+interface Waiting {
+  readonly signal?: AbortSignal
+}
+
+export class FrontendDevice {
+  /** Own directory. */
+  readonly path: string
+  readonly backendPath: string
+  readonly backendDomid: number
+  readonly #xs: XenstoreClient
+
+  private constructor(xs: XenstoreClient, path: string, backendPath: string, backendDomid: number) {
+    this.#xs = xs
+    this.path = path
+    this.backendPath = backendPath
+    this.backendDomid = backendDomid
+  }
+
+  /** Waits until the toolstack has made the device, and its backend has advertised what it offers. */
+  static async open(xs: XenstoreClient, address: FrontendAddress, o: Waiting = {}): Promise<FrontendDevice> {
+    const path = `${domainHome(address.domid)}/device/${address.type}/${address.devid}`
+    const found = await xs.wait(async (view) => {
+      const [backend, domid] = await Promise.all([view.readOptional(`${path}/backend`), view.readOptional(`${path}/backend-id`)])
+      return backend !== undefined && domid !== undefined ? { backend, domid } : undefined
+    }, o)
+    const backendDomid = parseDecimal(found.domid, { max: 0x7fef })
+    if (backendDomid === undefined) {
+      throw new NegotiationError(`node "${path}/backend-id" holds "${found.domid}", expected a domid`, { node: `${path}/backend-id`, value: found.domid, expected: '0..32751' })
+    }
+    const device = new FrontendDevice(xs, path, found.backend, backendDomid)
+    await device.#begin(o)
+    return device
+  }
+
+  /** Publishes where the rings are. */
+  async publish(nodes: NodeValues): Promise<void> {
+    await this.#xs.transaction(async (view) => {
+      for (const [name, value] of Object.entries(nodes)) await view.write(`${this.path}/${name}`, value)
+    })
+    await this.#switchState(XenbusState.Initialised)
+  }
+
+  /** Waits until the backend is connected. @throws NegotiationError if it closes instead. */
+  async connected(o: Waiting = {}): Promise<void> {
+    const state = await this.#backendState([XenbusState.Connected, XenbusState.Closing, XenbusState.Closed], o)
+    if (state !== XenbusState.Connected) {
+      const node = `${this.backendPath}/state`
+      throw new NegotiationError(`the backend at "${this.backendPath}" closed instead of connecting: see its domain's error nodes`, { node, value: String(state), expected: '4' })
+    }
+    await this.#switchState(XenbusState.Connected)
+  }
+
+  /** Resolves when the backend wants the device closed, or is gone. */
+  async backendClosing(o: Waiting = {}): Promise<void> {
+    await this.#backendState([XenbusState.Closing, XenbusState.Closed, undefined], o)
+  }
+
+  /**
+   * Closes this side, with the backend's consent: when it returns the backend has let go of the rings,
+   * and what was granted to it may be taken back.
+   */
+  async close(o: Waiting = {}): Promise<void> {
+    await this.#switchState(XenbusState.Closing)
+    await this.#backendState([XenbusState.Closing, XenbusState.Closed, undefined], o)
+    await this.#switchState(XenbusState.Closed)
+    await this.#backendState([XenbusState.Closed, undefined], o)
+  }
+
+  /** Begins anew if an earlier life of this frontend has closed the device. */
+  async #begin(o: Waiting): Promise<void> {
+    const state = readState(`${this.path}/state`, await this.#xs.readOptional(`${this.path}/state`))
+    if (state !== XenbusState.Initialising) await this.#switchState(XenbusState.Initialising)
+    await this.#backendState([XenbusState.InitWait], o)
+  }
+
+  #backendState(wanted: readonly (XenbusState | undefined)[], o: Waiting): Promise<XenbusState | undefined> {
+    const node = `${this.backendPath}/state`
+    return this.#xs
+      .wait(async (view: XenstoreView) => {
+        const state = readState(node, await view.readOptional(node))
+        return wanted.includes(state) ? { state } : undefined
+      }, o)
+      .then(({ state }) => state)
+  }
+
+  /** Never brings back a directory that the toolstack has removed. */
+  #switchState(state: XenbusState): Promise<void> {
+    return this.#xs.transaction(async (view) => {
+      if ((await view.readOptional(`${this.path}/state`)) !== undefined) await view.write(`${this.path}/state`, String(state))
+    })
+  }
+}

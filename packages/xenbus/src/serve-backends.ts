@@ -1,0 +1,111 @@
+/**
+ * Serves every device of one type that a toolstack gives to this domain: watches
+ * `/local/domain/<domid>/backend/<type>`, runs a `ServedDevice` for each directory that appears, and
+ * keeps them apart, so that what ends one leaves the others alone.
+ */
+import { XenstoreError } from '@xenkit/hypervisor'
+import type { XenstoreClient } from '@xenkit/xenstore-client'
+import { type BackendDriver, type BackendEvent, ServedDevice } from './backend-device.ts'
+import { backendPath, backendRoot, type DeviceAddress } from './device-path.ts'
+
+export interface ServeBackendsOptions {
+  /** The domain that this program runs in. */
+  readonly domid: number
+  readonly type: string
+  readonly driver: BackendDriver
+  /** Ends the service: every device is closed, which its frontend is asked for first. */
+  readonly signal?: AbortSignal
+  readonly onEvent?: (event: BackendEvent) => void
+}
+
+/**
+ * Resolves when the signal is aborted and every device is closed.
+ * @throws XenstoreError, NotAvailableError when xenstored itself fails; never for a device's fault.
+ */
+export async function serveBackends(xs: XenstoreClient, o: ServeBackendsOptions): Promise<void> {
+  const served = new ServedDevices(xs, o)
+  try {
+    await Promise.all([served.discover(), served.watchForLostDomains()])
+  } finally {
+    await served.stop()
+  }
+}
+
+class ServedDevices {
+  readonly #xs: XenstoreClient
+  readonly #o: ServeBackendsOptions
+  readonly #devices = new Map<string, { readonly device: ServedDevice; readonly address: DeviceAddress; readonly ended: Promise<void>; changed: boolean }>()
+
+  constructor(xs: XenstoreClient, o: ServeBackendsOptions) {
+    this.#xs = xs
+    this.#o = o
+  }
+
+  async discover(): Promise<void> {
+    const root = backendRoot(this.#o.domid, this.#o.type)
+    for await (const path of this.#xs.watch(root, this.#signal)) {
+      const [frontend, devid] = path.slice(root.length + 1).split('/')
+      // The first event, and one for a whole directory, name no device: look at all there are.
+      const found = frontend && devid ? [[frontend, devid] as const] : await this.#scan(root)
+      for (const [domid, id] of found) this.#adopt(domid, id)
+    }
+  }
+
+  /** A domain that died leaves its nodes behind until the toolstack has noticed. */
+  async watchForLostDomains(): Promise<void> {
+    // Only a privileged domain may watch for it; elsewhere the toolstack's word has to do.
+    if (this.#o.domid !== 0) return
+    for await (const _ of this.#xs.watch('@releaseDomain', this.#signal)) {
+      for (const { device, address } of this.#devices.values()) {
+        if (!(await this.#xs.isDomainIntroduced(address.frontendDomid))) device.peerGone()
+      }
+    }
+  }
+
+  async stop(): Promise<void> {
+    for (const { device } of this.#devices.values()) device.stop()
+    await Promise.all([...this.#devices.values()].map(({ ended }) => ended))
+  }
+
+  get #signal(): { signal?: AbortSignal } {
+    return this.#o.signal ? { signal: this.#o.signal } : {}
+  }
+
+  async #scan(root: string): Promise<(readonly [string, string])[]> {
+    const frontends = await this.#list(root)
+    const devices = await Promise.all(frontends.map(async (domid) => (await this.#list(`${root}/${domid}`)).map((devid) => [domid, devid] as const)))
+    return devices.flat()
+  }
+
+  async #list(path: string): Promise<string[]> {
+    try {
+      return await this.#xs.list(path)
+    } catch (error) {
+      if (error instanceof XenstoreError && error.errno === 'ENOENT') return []
+      throw error
+    }
+  }
+
+  #adopt(frontend: string, devid: string): void {
+    // Directories that aren't numbers are no devices (libxl leaves none, an administrator might).
+    if (!/^\d{1,10}$/.test(frontend) || !/^\d{1,10}$/.test(devid)) return
+    const address: DeviceAddress = { type: this.#o.type, backendDomid: this.#o.domid, frontendDomid: Number(frontend), devid: Number(devid) }
+    const path = backendPath(address)
+    const known = this.#devices.get(path)
+    if (known) {
+      known.changed = true
+      return
+    }
+    const device = new ServedDevice(address, this.#xs, this.#o.driver, this.#o.onEvent ?? (() => {}))
+    const ended = device
+      .run()
+      .catch((error: unknown) => this.#o.onEvent?.({ kind: 'failed', device: device.device, error }))
+      .finally(() => {
+        this.#devices.delete(path)
+        // It may have changed after it was found not to be ours: look again, unless that is all over.
+        if (entry.changed && !this.#o.signal?.aborted) this.#adopt(frontend, devid)
+      })
+    const entry = { device, address, ended, changed: false }
+    this.#devices.set(path, entry)
+  }
+}

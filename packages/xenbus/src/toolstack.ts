@@ -1,0 +1,78 @@
+/**
+ * The toolstack's part in a device's life: making its two directories and taking them away again, as
+ * libxl does for `xl block-attach` and `xl block-detach`.
+ */
+import { XenError } from '@xenkit/hypervisor'
+import { XenbusState } from '@xenkit/wire'
+import type { XenstoreClient } from '@xenkit/xenstore-client'
+import type { NodeValues } from './backend-device.ts'
+import { backendPath, type DeviceAddress, domainHome, errorPath, frontendPath } from './device-path.ts'
+import { readState } from './state-node.ts'
+
+/** A device can't be plugged or unplugged; the text names it and says why. */
+export class ToolstackError extends XenError {
+  constructor(message: string, details: { readonly device: DeviceAddress }) {
+    super('ERR_XEN_TOOLSTACK', message, { ...details })
+  }
+}
+
+export interface PlugOptions extends DeviceAddress {
+  /** Nodes for each side besides those that every device has. */
+  readonly frontend: NodeValues
+  readonly backend: NodeValues
+}
+
+/**
+ * Makes the nodes of a new device, in one transaction: both sides see all of them or none.
+ * @throws ToolstackError when the frontend's domain doesn't exist or has such a device already.
+ */
+export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<void> {
+  const [front, back] = [frontendPath(o), backendPath(o)]
+  const nameOf = `${o.type} ${o.devid} of domain ${o.frontendDomid}`
+  await xs.transaction(async (view) => {
+    if ((await view.readOptional(`${domainHome(o.frontendDomid)}/domid`)) === undefined && !(await xs.isDomainIntroduced(o.frontendDomid))) {
+      throw new ToolstackError(`domain ${o.frontendDomid} doesn't exist: see "xl list"`, { device: o })
+    }
+    if ((await view.readOptional(`${front}/state`)) !== undefined || (await view.readOptional(`${back}/state`)) !== undefined) {
+      throw new ToolstackError(`${nameOf} is in use: choose another, or detach it first`, { device: o })
+    }
+    // Each side owns its directory and lets the other one read it.
+    await view.mkdir(front)
+    await view.setPerms(front, { owner: o.frontendDomid, access: 'none', acl: [{ domid: o.backendDomid, access: 'read' }] })
+    await view.mkdir(back)
+    await view.setPerms(back, { owner: o.backendDomid, access: 'none', acl: [{ domid: o.frontendDomid, access: 'read' }] })
+    const state = String(XenbusState.Initialising)
+    const frontend: NodeValues = { ...o.frontend, backend: back, 'backend-id': String(o.backendDomid), state }
+    const backend: NodeValues = { ...o.backend, frontend: front, 'frontend-id': String(o.frontendDomid), online: '1', state }
+    for (const [name, value] of Object.entries(frontend)) await view.write(`${front}/${name}`, value)
+    for (const [name, value] of Object.entries(backend)) await view.write(`${back}/${name}`, value)
+  })
+}
+
+/**
+ * Takes a device away: asks both sides to close it, waits until the backend has, removes its nodes.
+ * @param o.signal stops the waiting: the nodes are then removed as they are
+ */
+export async function unplugDevice(xs: XenstoreClient, device: DeviceAddress, o: { readonly signal?: AbortSignal } = {}): Promise<void> {
+  const [front, back] = [frontendPath(device), backendPath(device)]
+  const asked = await xs.transaction(async (view) => {
+    const state = readState(`${back}/state`, await view.readOptional(`${back}/state`))
+    if (state === undefined) return false
+    await view.write(`${back}/online`, '0')
+    if (state !== XenbusState.Closed) await view.write(`${back}/state`, String(XenbusState.Closing))
+    return true
+  })
+  if (asked) {
+    try {
+      await xs.wait(async (view) => {
+        const state = await view.readOptional(`${back}/state`)
+        return state === undefined || state === String(XenbusState.Closed) ? true : undefined
+      }, o)
+    } catch (error) {
+      if (!o.signal?.aborted) throw error
+    }
+  }
+  await xs.transaction(async (view) => {
+    for (const path of [front, back, errorPath(device)]) await view.rm(path)
+  })
+}
