@@ -1,0 +1,58 @@
+/** The frontend's end of a ring: produces requests, consumes responses. Follows xen/include/public/io/ring.h. */
+import { UINT32_MAX, expectInteger } from '@xenkit/hypervisor'
+import { sring } from '@xenkit/wire'
+import { RingEnd, type RingMemory, type RingSide } from './ring-end.ts'
+
+const FRONT: RingSide = {
+  name: 'front',
+  produces: 'req_prod',
+  consumes: 'rsp_prod',
+  heeds: 'req_event',
+  arms: 'rsp_event',
+  producer: 'req_prod_pvt',
+  consumer: 'rsp_cons',
+}
+
+/**
+ * Responses come in any order and name the request they answer; a response's slot tells nothing.
+ * `finalCheck` belongs at the end of a drain here as in the backend.
+ */
+export class FrontRing extends RingEnd {
+  /**
+   * Formats the pages as an empty ring and binds to it. The pages aren't shared yet, or the backend
+   * isn't connected.
+   * @throws RangeError if `bytes` isn't whole pages at a page boundary or no slot fits
+   */
+  static init(o: RingMemory): FrontRing {
+    sring.encode({ req_prod: 0, req_event: 1, rsp_prod: 0, rsp_event: 1, pvt: zeros(4), pad: zeros(44) }, o.bytes)
+    return new FrontRing(FRONT, o, 0)
+  }
+
+  /**
+   * Binds to a ring that is formatted and has nothing outstanding: FRONT_RING_ATTACH.
+   * @param o.index where both producers of the ring stand, 0..2^32 - 1
+   * @throws RangeError if `bytes` isn't whole pages at a page boundary or no slot fits
+   * @throws RingProtocolError if rsp_prod isn't at `index`
+   */
+  static attach(o: RingMemory & { readonly index: number }): FrontRing {
+    expectInteger('index', o.index, 0, UINT32_MAX)
+    return new FrontRing(FRONT, o, o.index)
+  }
+
+  /** Requests that can be reserved: slots without a request whose response is still to be drained. */
+  get free(): number {
+    return this.size - ((this.producer - this.consumer) >>> 0)
+  }
+
+  /**
+   * Takes the next request slot. The caller writes the request and publishes.
+   * @returns the slot's offset in `bytes`
+   * @throws RangeError if the ring is full
+   */
+  reserveRequest(): number {
+    if (this.free === 0) throw new RangeError(`the ring is full: ${this.toString()}`)
+    return this.produce()
+  }
+}
+
+const zeros = (length: number): number[] => Array.from({ length }, () => 0)

@@ -1,0 +1,211 @@
+/**
+ * What the two ends of a ring have in common. Follows xen/include/public/io/ring.h.
+ *
+ * Each end produces one kind of message and consumes the other, in the same slots: a backend is a
+ * frontend with requests and responses swapped. Two differences remain: which index words are whose,
+ * and how far a producer may run ahead. Requests may be a whole ring ahead of responses; a response
+ * can't be ahead of its request.
+ *
+ * The other domain can write to the page at any time. This end's indices live in private fields and
+ * are never read back, the other end's are read once per decision and checked before use.
+ *
+ * Indices are kept as the int32 that `Atomics.load` gives, since a u32 above 2^31 would need a heap
+ * number; a distance between two is made a u32 by `>>> 0`.
+ */
+import { RingProtocolError, UINT32_MAX, expectInteger, type RingIndices } from '@xenkit/hypervisor'
+import { RING_OFFSET, XEN_PAGE_SIZE, ringSlots, sring } from '@xenkit/wire'
+import { copySlots32, copySlots64 } from './copy-slots.ts'
+
+/** The memory of a ring. */
+export interface RingMemory {
+  /** All pages of the ring, contiguous and page-aligned within their buffer. */
+  readonly bytes: Uint8Array
+  /** Bytes of a slot, which holds either message: a multiple of 4. */
+  readonly slotSize: number
+}
+
+/** Positions of the index words, in u32. */
+const word = {
+  req_prod: sring.at.req_prod / 4,
+  req_event: sring.at.req_event / 4,
+  rsp_prod: sring.at.rsp_prod / 4,
+  rsp_event: sring.at.rsp_event / 4,
+} as const
+
+/** Which words this end reads and writes, and how it is called. */
+export interface RingSide {
+  readonly name: 'back' | 'front'
+  readonly produces: 'req_prod' | 'rsp_prod'
+  readonly consumes: 'req_prod' | 'rsp_prod'
+  /** Where the other end says which message of ours it wants to be notified of. */
+  readonly heeds: 'req_event' | 'rsp_event'
+  /** Where this end says so. */
+  readonly arms: 'req_event' | 'rsp_event'
+  /** Names of the private producer and consumer. */
+  readonly producer: string
+  readonly consumer: string
+}
+
+/** Reads an index word of a ring that isn't attached yet. */
+export const readIndex = ({ bytes }: RingMemory, name: keyof typeof word): number =>
+  Atomics.load(new Int32Array(bytes.buffer, bytes.byteOffset, RING_OFFSET / 4), word[name]) >>> 0
+
+export abstract class RingEnd {
+  /** All pages of the ring. */
+  readonly bytes: Uint8Array
+  /** Slots. */
+  readonly size: number
+  readonly slotSize: number
+  /** Private copies of the messages of the last `drain`: message i lies at `i * imageStride`. */
+  readonly image: ArrayBuffer
+  /** `slotSize` rounded up to 8. */
+  readonly imageStride: number
+
+  /** Next slot to produce into; slots before it are taken but perhaps not published. */
+  protected producer: number
+  /** Next slot to consume. */
+  protected consumer: number
+  /** What the shared producer index was last set to. */
+  #published: number
+
+  readonly #side: RingSide
+  /** How far messages of the other end may be ahead of those published by this end: `size` or 0. */
+  readonly #lead: number
+  readonly #words: Int32Array
+  readonly #produces: number
+  readonly #consumes: number
+  readonly #heeds: number
+  readonly #arms: number
+  readonly #copy: (first: number, count: number) => void
+
+  /** @param index where both private indices begin */
+  protected constructor(side: RingSide, { bytes, slotSize }: RingMemory, index: number) {
+    const pages = bytes.byteLength / XEN_PAGE_SIZE
+    if (!Number.isInteger(pages) || pages < 1) throw new RangeError(`"bytes" expected whole pages of ${XEN_PAGE_SIZE}, got ${bytes.byteLength} bytes`)
+    if (bytes.byteOffset % XEN_PAGE_SIZE !== 0) throw new RangeError(`"bytes" expected at a page boundary of its buffer, got offset ${bytes.byteOffset}`)
+    if (!Number.isInteger(slotSize) || slotSize < 4 || slotSize % 4 !== 0) throw new RangeError(`"slotSize" expected a multiple of 4, got ${slotSize}`)
+    const size = ringSlots({ pages, slotSize })
+    if (size === 0) throw new RangeError(`"slotSize" expected at most ${bytes.byteLength - RING_OFFSET}, which is one slot, got ${slotSize}`)
+
+    this.bytes = bytes
+    this.slotSize = slotSize
+    this.size = size
+    this.imageStride = Math.ceil(slotSize / 8) * 8
+    this.image = new ArrayBuffer(size * this.imageStride)
+    this.producer = this.consumer = this.#published = index | 0
+    this.#side = side
+    this.#lead = side.name === 'back' ? size : 0
+    this.#words = new Int32Array(bytes.buffer, bytes.byteOffset, RING_OFFSET / 4)
+    this.#produces = word[side.produces]
+    this.#consumes = word[side.consumes]
+    this.#heeds = word[side.heeds]
+    this.#arms = word[side.arms]
+    this.#copy = slotCopier(this, size - 1)
+    this.#consumable()
+  }
+
+  /**
+   * Copies the messages that the other end has published, oldest first, into `image`. One load of a
+   * shared index, and every slot read once.
+   * @param max most messages to take, 0 or more
+   * @returns how many were taken; 0 if there are none
+   * @throws RingProtocolError if the other end's index is where no correct peer can have moved it;
+   *   nothing is taken.
+   */
+  drain(max: number): number {
+    expectInteger('max', max, 0, UINT32_MAX)
+    const count = Math.min(this.#consumable(), max)
+    this.#copy(this.consumer, count)
+    this.consumer = (this.consumer + count) | 0
+    return count
+  }
+
+  /**
+   * Publishes the slots taken since the last call. Their bytes must be written.
+   * @returns whether the other end wants to be notified
+   */
+  publish(): boolean {
+    const old = this.#published
+    const published = this.producer
+    if (published === old) return false
+    this.#published = published
+    // The peer sees the messages /before/ the new index, and the new index /before/ this end looks at
+    // the event index: Atomics.store is a full barrier. With a plain store the load below can pass it,
+    // a peer that arms its event in between is never notified, and both sides sleep (547 to 10 237
+    // times in 2 million rounds on x86).
+    Atomics.store(this.#words, this.#produces, published)
+    const event = Atomics.load(this.#words, this.#heeds)
+    return (published - event) >>> 0 < (published - old) >>> 0
+  }
+
+  /**
+   * Asks to be notified of the next message, then looks once more: call it when `drain` gave 0, before
+   * going to sleep.
+   * @returns true if there are messages after all: drain again
+   * @throws RingProtocolError as `drain` does
+   */
+  finalCheck(): boolean {
+    if (this.#consumable() > 0) return true
+    // The peer sees the new event index /before/ this end looks at the producer index for the last
+    // time: either that look finds the message, or whoever published it finds the event.
+    Atomics.store(this.#words, this.#arms, (this.consumer + 1) | 0)
+    return this.#consumable() > 0
+  }
+
+  /** The six indices; shared ones are read once each. */
+  indices(): RingIndices {
+    const load = (name: keyof typeof word): number => Atomics.load(this.#words, word[name]) >>> 0
+    return {
+      reqProd: load('req_prod'),
+      reqEvent: load('req_event'),
+      rspProd: load('rsp_prod'),
+      rspEvent: load('rsp_event'),
+      producer: this.producer >>> 0,
+      consumer: this.consumer >>> 0,
+    }
+  }
+
+  toString(): string {
+    return this.#describe(this.indices())
+  }
+
+  /** Takes the next slot to produce into. @returns its offset in `bytes` */
+  protected produce(): number {
+    const slot = this.producer & (this.size - 1)
+    this.producer = (this.producer + 1) | 0
+    return RING_OFFSET + slot * this.slotSize
+  }
+
+  /** Messages of the other end that haven't been consumed, checked. */
+  #consumable(): number {
+    const available = (Atomics.load(this.#words, this.#consumes) - this.consumer) >>> 0
+    // An index that went backwards is far ahead modulo 2^32: one comparison finds both.
+    const most = (this.#published + this.#lead - this.consumer) >>> 0
+    if (available > most) this.#refuse(available, most)
+    return available
+  }
+
+  #refuse(available: number, most: number): never {
+    const { consumes, consumer } = this.#side
+    const indices = this.indices()
+    throw new RingProtocolError(`"${consumes}" is ${available} ahead of ${consumer}, at most ${most} is possible: ${this.#describe(indices)}`, { indices })
+  }
+
+  #describe({ reqProd, reqEvent, rspProd, rspEvent, producer, consumer }: RingIndices): string {
+    const { name, producer: producerName, consumer: consumerName } = this.#side
+    const shared = `req_prod ${reqProd} req_event ${reqEvent} rsp_prod ${rspProd} rsp_event ${rspEvent}`
+    return `${name} ring of ${this.size} slots, ${shared} ${producerName} ${producer} ${consumerName} ${consumer}`
+  }
+}
+
+/** The copy function for the ring's slot size, over views made once. */
+function slotCopier({ bytes, slotSize, image }: RingEnd, mask: number): (first: number, count: number) => void {
+  if (slotSize % 8 === 0) {
+    const from = new BigUint64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8)
+    const to = new BigUint64Array(image)
+    return (first, count) => copySlots64(from, to, first, count, mask, slotSize / 8)
+  }
+  const from = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
+  const to = new Uint32Array(image)
+  return (first, count) => copySlots32(from, to, first, count, mask, slotSize / 4)
+}
