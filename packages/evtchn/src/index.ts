@@ -1,1 +1,1 @@
-export {}
+export { EventChannel, type WaitOptions } from './event-channel.ts'
