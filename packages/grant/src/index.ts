@@ -1,1 +1,2 @@
-export {}
+export { GrantCopier } from './grant-copier.ts'
+export { GrantTable, type GrantStats, type MapOptions } from './grant-table.ts'

@@ -1,0 +1,109 @@
+/**
+ * Copies between one domain's granted pages and the arena, many at a time. Follows GNTTABOP_copy in
+ * xen/include/public/grant_table.h.
+ *
+ * A copier is opened once per ring. Operations are columns of typed arrays that the hypervisor's
+ * adapter has registered: adding one makes no object, running them is one call.
+ */
+import type { GrantCopyBatch } from '@xenkit/hypervisor'
+import { GNTST } from '@xenkit/wire'
+
+/** Calls in all for operations that keep answering GNTST_eagain. */
+const TRIES = 8
+
+/** How the table keeps count. */
+export interface CopierWatcher {
+  retried(): void
+  closed(): void
+}
+
+export class GrantCopier implements Disposable {
+  /** GNTST_okay (0) or a negative GNTST_* code of each operation of the last run. */
+  readonly status: Int16Array
+  readonly capacity: number
+
+  readonly #batch: GrantCopyBatch
+  readonly #watcher: CopierWatcher
+  #count = 0
+
+  constructor(batch: GrantCopyBatch, watcher: CopierWatcher) {
+    this.#batch = batch
+    this.#watcher = watcher
+    this.status = batch.status
+    this.capacity = batch.capacity
+  }
+
+  /** Operations added since `reset`. */
+  get count(): number {
+    return this.#count
+  }
+
+  /** Forgets all operations. */
+  reset(): void {
+    this.#count = 0
+  }
+
+  /**
+   * Adds an operation.
+   * @param offset first byte within the granted page, 0..4095
+   * @param length bytes, 1..4096, not beyond the page's end
+   * @param local first byte within the arena
+   * @returns its index in `status`
+   * @throws RangeError when `capacity` operations are there already
+   */
+  add(gref: number, offset: number, length: number, local: number): number {
+    const index = this.#count
+    if (index === this.capacity) throw new RangeError(`the copier holds ${this.capacity} operations, which is its capacity`)
+    const batch = this.#batch
+    batch.gref[index] = gref
+    batch.offset[index] = offset
+    batch.length[index] = length
+    batch.local[index] = local
+    this.#count = index + 1
+    return index
+  }
+
+  /**
+   * Copies from the other domain's pages into the arena.
+   * @returns how many operations failed; `status` tells which, the others are done
+   * @throws RangeError if an operation is out of bounds: nothing is copied
+   * @throws GrantError if the hypervisor refuses the whole call
+   */
+  copyIn(): number {
+    return this.#run('copyIn')
+  }
+
+  /** Copies from the arena into the other domain's pages; else as `copyIn`. */
+  copyOut(): number {
+    return this.#run('copyOut')
+  }
+
+  close(): void {
+    this.#batch.close()
+    this.#watcher.closed()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  /**
+   * A page that was paged out is there after a few more calls, or its operation fails: sleeping until it
+   * comes would stop every other device of this thread. All operations are run again, since copying
+   * twice is harmless and picking some would move the caller's indices.
+   */
+  #run(direction: 'copyIn' | 'copyOut'): number {
+    if (this.#count === 0) return 0
+    let failed = this.#batch[direction](this.#count)
+    for (let tries = 1; failed > 0 && tries < TRIES && this.#anyEagain(); tries++) {
+      this.#watcher.retried()
+      failed = this.#batch[direction](this.#count)
+    }
+    return failed
+  }
+
+  #anyEagain(): boolean {
+    for (let i = 0; i < this.#count; i++) if (this.status[i] === GNTST.eagain) return true
+    return false
+  }
+}

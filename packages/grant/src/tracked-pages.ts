@@ -1,0 +1,73 @@
+/** Mappings and shares that tell their table when their pages are really given back. */
+import type { GrantMapping, GrantShare, UnmapNotify } from '@xenkit/hypervisor'
+
+export class TrackedMapping implements GrantMapping {
+  readonly byteOffset: number
+  readonly bytes: Uint8Array
+  readonly #mapping: GrantMapping
+  readonly #released: () => void
+  #pins = 0
+  #closed = false
+
+  constructor(mapping: GrantMapping, released: () => void) {
+    this.#mapping = mapping
+    this.#released = released
+    this.byteOffset = mapping.byteOffset
+    this.bytes = mapping.bytes
+  }
+
+  pin(): void {
+    this.#mapping.pin()
+    this.#pins++
+  }
+
+  unpin(): void {
+    this.#mapping.unpin()
+    this.#pins--
+    if (this.#closed && this.#pins === 0) this.#released()
+  }
+
+  notifyOnUnmap(o: UnmapNotify): void {
+    this.#mapping.notifyOnUnmap(o)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#mapping.close()
+    if (this.#pins === 0) this.#released()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}
+
+export class TrackedShare implements GrantShare {
+  readonly byteOffset: number
+  readonly bytes: Uint8Array
+  readonly grefs: Uint32Array
+  readonly #share: GrantShare
+  readonly #released: () => void
+
+  constructor(share: GrantShare, released: () => void) {
+    this.#share = share
+    this.#released = released
+    this.byteOffset = share.byteOffset
+    this.bytes = share.bytes
+    this.grefs = share.grefs
+  }
+
+  notifyOnUnmap(o: UnmapNotify): void {
+    this.#share.notifyOnUnmap(o)
+  }
+
+  close(): void {
+    this.#share.close()
+    this.#released()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}
