@@ -41,9 +41,11 @@ export class U64Schema extends Schema<bigint> implements Aligned {
 
 export class CArraySchema<T extends CType> extends ArraySchema<T> implements Aligned {
   readonly align: number
+  readonly element: T
 
   constructor(element: T, length: number) {
     super(element, length)
+    this.element = element
     this.align = alignOf(element)
   }
 }

@@ -1,0 +1,92 @@
+import * as fc from 'fast-check'
+import { BufferReader, BufferWriter } from 'typed-binary'
+import { describe, expect, test } from 'vitest'
+import { CArraySchema, CStruct, U64Schema, array, blkif, cstruct, grant_entry_v1, i16, padding, sizeOf, sring, u16, u32, u64, u64Align4, u8, xsdSockmsg } from '../src/index.ts'
+import type { CType, Fields } from '../src/index.ts'
+
+const { segment, request, discard, indirect, response } = blkif.x86_64
+const { request: request32, discard: discard32, indirect: indirect32, response: response32 } = blkif.x86_32
+const structs: [string, CStruct<Fields>][] = [
+  ['sring', sring], ['grant_entry_v1', grant_entry_v1], ['xsd_sockmsg', xsdSockmsg], ['segment', segment],
+  ['request of x86_64', request], ['discard of x86_64', discard], ['indirect of x86_64', indirect], ['response of x86_64', response],
+  ['request of x86_32', request32], ['discard of x86_32', discard32], ['indirect of x86_32', indirect32], ['response of x86_32', response32],
+]
+
+/** A value as the derived offsets and the types' sizes find it. */
+function readAt(view: DataView, at: number, type: CType): unknown {
+  if (type === u8) return view.getUint8(at)
+  if (type === u16) return view.getUint16(at, true)
+  if (type === u32) return view.getUint32(at, true)
+  if (type === i16) return view.getInt16(at, true)
+  if (type instanceof U64Schema) return view.getBigUint64(at, true)
+  if (type instanceof CArraySchema) return Array.from({ length: type.length }, (_, i) => readAt(view, at + i * sizeOf(type.element), type.element))
+  if (type instanceof CStruct) return readFields(view, at, type)
+  throw new TypeError('a type without a reader')
+}
+
+const readFields = (view: DataView, at: number, struct: CStruct<Fields>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(struct.properties).map(([field, type]) => [field, readAt(view, at + (struct.at[field] ?? NaN), type)]))
+
+describe.each(structs)('%s', (_name, struct) => {
+  const filled = fc.uint8Array({ minLength: struct.size, maxLength: struct.size })
+
+  test('schema.read finds each field where `at` says', () => {
+    fc.assert(
+      fc.property(filled, fc.nat(9), (content, offset) => {
+        const bytes = new Uint8Array(offset + content.length)
+        bytes.set(content, offset)
+        const expected = readFields(new DataView(bytes.buffer), offset, struct)
+        expect(struct.read(new BufferReader(bytes.buffer, { byteOffset: offset, endianness: 'little' }))).toEqual(expected)
+        expect(struct.decode(bytes, offset)).toEqual(expected)
+      }),
+    )
+  })
+
+  test('schema.write restores every byte that schema.read saw', () => {
+    fc.assert(
+      fc.property(filled, (content) => {
+        const copy = new Uint8Array(struct.size)
+        struct.write(new BufferWriter(copy.buffer, { endianness: 'little' }), struct.read(new BufferReader(content.buffer, { endianness: 'little' })))
+        expect(copy).toEqual(content)
+        const encoded = new Uint8Array(struct.size + 3)
+        struct.encode(struct.decode(content), encoded, 3)
+        expect(encoded.subarray(3)).toEqual(content)
+      }),
+    )
+  })
+})
+
+describe('cstruct', () => {
+  test('wants padding to be a field', () => {
+    expect(() => cstruct('hole', { a: u8, b: u32 })).toThrow('"hole.b" at 1 isn\'t aligned to 4')
+    expect(() => cstruct('tail', { a: u32, b: u8 })).toThrow('"tail" of 5 bytes isn\'t a multiple of its alignment 4')
+    expect(cstruct('full', { a: u8, _pad: padding(3), b: u32 }).at).toEqual({ a: 0, _pad: 1, b: 4 })
+  })
+
+  test('aligns a u64 to 8, and to 4 where the ABI says so', () => {
+    expect(() => cstruct('x86_64', { a: u32, b: u64 })).toThrow('aligned to 8')
+    expect(cstruct('x86_32', { a: u32, b: u64Align4 })).toMatchObject({ size: 12, align: 4 })
+  })
+
+  test('aligns an array like its element and a struct like its widest field', () => {
+    const inner = cstruct('inner', { a: u16, b: u16, c: u32 })
+    expect(inner.align).toBe(4)
+    expect(() => cstruct('outer', { a: u16, list: array(inner, 2) })).toThrow('aligned to 4')
+    expect(cstruct('outer', { list: array(inner, 2), b: u32 })).toMatchObject({ size: 20, align: 4, at: { list: 0, b: 16 } })
+  })
+
+  test('stays within the bytes it is given', () => {
+    const bytes = new Uint8Array(new ArrayBuffer(32), 8, 8)
+    expect(() => grant_entry_v1.decode(bytes, 1)).toThrow(RangeError)
+    expect(() => grant_entry_v1.decode(bytes, -1)).toThrow(RangeError)
+    expect(() => grant_entry_v1.encode({ flags: 1, domid: 2, frame: 3 }, bytes, 1)).toThrow(RangeError)
+    grant_entry_v1.encode({ flags: 1, domid: 2, frame: 3 }, bytes)
+    expect([...bytes]).toEqual([1, 0, 2, 0, 3, 0, 0, 0])
+  })
+
+  test('works on shared memory', () => {
+    const bytes = new Uint8Array(new SharedArrayBuffer(8))
+    grant_entry_v1.encode({ flags: 1, domid: 2, frame: 0xffff_ffff }, bytes)
+    expect(grant_entry_v1.decode(bytes)).toEqual({ flags: 1, domid: 2, frame: 0xffff_ffff })
+  })
+})

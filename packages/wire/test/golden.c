@@ -1,0 +1,106 @@
+/*
+ * Sizes, offsets and constants as Xen's own headers define them. Nothing here runs: each value is a
+ * record in the object file, "golden NAME" and the value 64 bytes further on, which golden.test.ts
+ * reads. So -m32 works without a 32-bit libc, and the integer types come from the compiler.
+ */
+typedef __UINT8_TYPE__ uint8_t;
+typedef __UINT16_TYPE__ uint16_t;
+typedef __UINT32_TYPE__ uint32_t;
+typedef __UINT64_TYPE__ uint64_t;
+typedef __INT8_TYPE__ int8_t;
+typedef __INT16_TYPE__ int16_t;
+typedef __INT32_TYPE__ int32_t;
+typedef __INT64_TYPE__ int64_t;
+
+#include <stddef.h>
+#include <xen/xen.h>
+#include <xen/grant_table.h>
+#include <xen/event_channel.h>
+#include <xen/io/blkif.h>
+#include <xen/io/protocols.h>
+#include <xen/io/xenbus.h>
+#include <xen/io/xs_wire.h>
+
+#define SIZE(type) { "golden sizeof " #type, sizeof(struct type) }
+#define AT(type, field) { "golden " #type "." #field, offsetof(struct type, field) }
+#define VALUE(name) { "golden " #name, (int32_t)(name) }
+#define SLOTS(order) { "golden slots " #order, __CONST_RING_SIZE(blkif, 4096u << order) }
+
+const struct {
+    char name[64];
+    int32_t value;
+} golden[] = {
+    { "golden sizeof sring", offsetof(struct blkif_sring, ring) },
+    { "golden sring.req_prod", offsetof(struct blkif_sring, req_prod) },
+    { "golden sring.req_event", offsetof(struct blkif_sring, req_event) },
+    { "golden sring.rsp_prod", offsetof(struct blkif_sring, rsp_prod) },
+    { "golden sring.rsp_event", offsetof(struct blkif_sring, rsp_event) },
+    { "golden sring.pvt", offsetof(struct blkif_sring, pvt) },
+    { "golden sizeof slot", sizeof(union blkif_sring_entry) },
+    SLOTS(0), SLOTS(1), SLOTS(2), SLOTS(3), SLOTS(4),
+
+    SIZE(blkif_request_segment),
+    AT(blkif_request_segment, gref),
+    AT(blkif_request_segment, first_sect),
+    AT(blkif_request_segment, last_sect),
+    SIZE(blkif_request),
+    AT(blkif_request, operation),
+    AT(blkif_request, nr_segments),
+    AT(blkif_request, handle),
+    AT(blkif_request, id),
+    AT(blkif_request, sector_number),
+    AT(blkif_request, seg),
+    SIZE(blkif_request_discard),
+    AT(blkif_request_discard, operation),
+    AT(blkif_request_discard, flag),
+    AT(blkif_request_discard, handle),
+    AT(blkif_request_discard, id),
+    AT(blkif_request_discard, sector_number),
+    AT(blkif_request_discard, nr_sectors),
+    SIZE(blkif_request_indirect),
+    AT(blkif_request_indirect, operation),
+    AT(blkif_request_indirect, indirect_op),
+    AT(blkif_request_indirect, nr_segments),
+    AT(blkif_request_indirect, id),
+    AT(blkif_request_indirect, sector_number),
+    AT(blkif_request_indirect, handle),
+    AT(blkif_request_indirect, indirect_grefs),
+    SIZE(blkif_response),
+    AT(blkif_response, id),
+    AT(blkif_response, operation),
+    AT(blkif_response, status),
+    SIZE(grant_entry_v1),
+    AT(grant_entry_v1, flags),
+    AT(grant_entry_v1, domid),
+    AT(grant_entry_v1, frame),
+    SIZE(xsd_sockmsg),
+    AT(xsd_sockmsg, type),
+    AT(xsd_sockmsg, req_id),
+    AT(xsd_sockmsg, tx_id),
+    AT(xsd_sockmsg, len),
+
+    VALUE(BLKIF_OP_READ), VALUE(BLKIF_OP_WRITE), VALUE(BLKIF_OP_WRITE_BARRIER),
+    VALUE(BLKIF_OP_FLUSH_DISKCACHE), VALUE(BLKIF_OP_RESERVED_1), VALUE(BLKIF_OP_DISCARD), VALUE(BLKIF_OP_INDIRECT),
+    VALUE(BLKIF_RSP_OKAY), VALUE(BLKIF_RSP_ERROR), VALUE(BLKIF_RSP_EOPNOTSUPP),
+    VALUE(VDISK_CDROM), VALUE(VDISK_REMOVABLE), VALUE(VDISK_READONLY),
+    VALUE(BLKIF_DISCARD_SECURE), VALUE(BLKIF_MAX_SEGMENTS_PER_REQUEST), VALUE(BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST),
+
+    VALUE(GNTST_okay), VALUE(GNTST_general_error), VALUE(GNTST_bad_domain), VALUE(GNTST_bad_gntref),
+    VALUE(GNTST_bad_handle), VALUE(GNTST_bad_virt_addr), VALUE(GNTST_bad_dev_addr), VALUE(GNTST_no_device_space),
+    VALUE(GNTST_permission_denied), VALUE(GNTST_bad_page), VALUE(GNTST_bad_copy_arg), VALUE(GNTST_address_too_big),
+    VALUE(GNTST_eagain), VALUE(GNTST_no_space),
+    VALUE(GTF_invalid), VALUE(GTF_permit_access), VALUE(GTF_accept_transfer), VALUE(GTF_transitive),
+    VALUE(GTF_type_mask), VALUE(GTF_readonly), VALUE(GTF_reading), VALUE(GTF_writing),
+    VALUE(GNTTAB_NR_RESERVED_ENTRIES), VALUE(GNTTAB_RESERVED_CONSOLE), VALUE(GNTTAB_RESERVED_XENSTORE),
+
+    VALUE(XenbusStateUnknown), VALUE(XenbusStateInitialising), VALUE(XenbusStateInitWait),
+    VALUE(XenbusStateInitialised), VALUE(XenbusStateConnected), VALUE(XenbusStateClosing),
+    VALUE(XenbusStateClosed), VALUE(XenbusStateReconfiguring), VALUE(XenbusStateReconfigured),
+
+    VALUE(DOMID_FIRST_RESERVED), VALUE(DOMID_SELF), VALUE(DOMID_INVALID), VALUE(EVTCHN_FIFO_NR_CHANNELS),
+    VALUE(XENSTORE_PAYLOAD_MAX), VALUE(XENSTORE_ABS_PATH_MAX), VALUE(XENSTORE_REL_PATH_MAX),
+
+    { "golden protocol x86_64 " XEN_IO_PROTO_ABI_X86_64, 0 },
+    { "golden protocol x86_32 " XEN_IO_PROTO_ABI_X86_32, 0 },
+    { "golden protocol arm " XEN_IO_PROTO_ABI_ARM, 0 },
+};
