@@ -5,7 +5,7 @@
  */
 import { XENSTORE_PAYLOAD_MAX, xsdSockmsg } from './xs-wire.ts'
 
-/** `payload` is valid until the handler returns. The handler must not throw. */
+/** `payload` is valid until the handler returns. What the handler throws, `push` throws. */
 export type XsMessageHandler = (type: number, reqId: number, txId: number, payload: Uint8Array) => void
 
 /** The bytes aren't a stream of xenstore messages. There is no way to find the next header: end the connection. */
@@ -43,7 +43,7 @@ export class XsParser {
 
   /**
    * Takes the next bytes of the stream and hands on every message that they complete.
-   * @throws XsFormatError; the parser is of no use afterwards.
+   * @throws XsFormatError, or what the handler throws; the parser is of no use afterwards.
    */
   push(bytes: Uint8Array): void {
     let offset = this.#heldBytes > 0 ? this.#complete(bytes) : 0

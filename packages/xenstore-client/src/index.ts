@@ -1,1 +1,9 @@
-export {}
+export type { XsAccess, XsAclEntry, XsPermissions } from '@xenkit/wire'
+export { openXenstore, type XenstoreClient } from './client.ts'
+export { XenstoreClosedError } from './errors.ts'
+export * from './node-table.ts'
+export * from './parse.ts'
+export type { TransactionOptions } from './transaction.ts'
+export type * from './view.ts'
+export type { WaitOptions } from './wait.ts'
+export type { WatchOptions } from './watch.ts'

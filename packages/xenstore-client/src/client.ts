@@ -1,0 +1,80 @@
+/** The client: nodes, transactions, watches and `wait` over one connection. */
+import { DOMID_MAX, expectInteger, type XenstorePort } from '@xenkit/hypervisor'
+import { XS } from '@xenkit/wire'
+import { Connection } from './connection.ts'
+import { RequestView } from './requests.ts'
+import { strings } from './text.ts'
+import { transact, type TransactionOptions } from './transaction.ts'
+import type { XenstoreReader, XenstoreView } from './view.ts'
+import { waitFor, type WaitOptions } from './wait.ts'
+import { PathWatch, type WatchOptions } from './watch.ts'
+
+/**
+ * Connects to xenstored.
+ *
+ * @example
+ * const xs = await openXenstore(hv.xenstore)
+ * await xs.write('/local/domain/0/data/greeting', 'hello')
+ * await xs.wait(async (view) => (await view.readOptional('/local/domain/5/data/ready')) === '1' || undefined)
+ *
+ * @throws NotAvailableError when no xenstored answers
+ */
+export async function openXenstore(port: XenstorePort): Promise<XenstoreClient> {
+  return new XenstoreClient(await Connection.open(port))
+}
+
+export class XenstoreClient extends RequestView implements Disposable {
+  /**
+   * Runs `body` on a view of its own; what it does takes effect as a whole when it returns, or not at
+   * all when it throws. After a conflict with another client it is run again, so it has to read anew
+   * everything that it depends on, and do nothing else that can't be done twice.
+   * @throws XenstoreError EAGAIN after 40 conflicts in a row
+   */
+  transaction<T>(body: (view: XenstoreView) => Promise<T>, o: TransactionOptions = {}): Promise<T> {
+    return transact(this.connection, body, o)
+  }
+
+  /**
+   * Yields paths at or below `path` that changed; `path` itself first of all, and again whenever more
+   * changed than is worth listing. A change tells that there is something to look at, not what: several
+   * may be reported as one, and now and then one that wasn't. Ends when the loop is left, when the
+   * signal is aborted or the client is closed; throws when the connection is lost.
+   * @param path may be `@introduceDomain` or `@releaseDomain`, which only domain 0 hears of
+   */
+  watch(path: string, o: WatchOptions = {}): AsyncIterableIterator<string, undefined> {
+    return new PathWatch(this.connection, path, o)
+  }
+
+  /**
+   * Runs `body` until it returns something else than undefined: once at first, then whenever a node
+   * that it has read changes. What it throws ends the waiting.
+   */
+  wait<T>(body: (view: XenstoreReader) => Promise<T | undefined>, o: WaitOptions = {}): Promise<T> {
+    return waitFor(this.connection, this, body, o)
+  }
+
+  /** The domain's home, `/local/domain/DOMID`. Says nothing about whether it exists. */
+  getDomainPath(domid: number): Promise<string> {
+    return this.#askDomain(XS.GET_DOMAIN_PATH, domid)
+  }
+
+  /** Whether xenstored serves the domain: from its creation to its end. Only domain 0 may ask. */
+  async isDomainIntroduced(domid: number): Promise<boolean> {
+    return (await this.#askDomain(XS.IS_DOMAIN_INTRODUCED, domid)) === 'T'
+  }
+
+  /** Ends the connection: watches end, whatever else is under way rejects. Idempotent. */
+  close(): void {
+    this.connection.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  async #askDomain(type: number, domid: number): Promise<string> {
+    expectInteger('domid', domid, 0, DOMID_MAX)
+    const [answer = ''] = await this.connection.request({ type, subject: `domain ${domid}`, head: `${domid}\0` }, strings)
+    return answer
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * Tables of nodes: the names, types, defaults and meanings of what lies in one directory, as the public
+ * headers of Xen describe them. One table reads, writes and documents the same nodes.
+ */
+import { NegotiationError } from '@xenkit/hypervisor'
+import { parseDecimal, parseFlag } from './parse.ts'
+import type { XenstoreReader, XenstoreView } from './view.ts'
+
+export type NodeType =
+  /** `0` or `1`. */
+  | { readonly type: 'flag'; readonly default?: boolean | undefined }
+  /** A decimal number, `min` (0 unless told) to `max`, both inclusive, at most 2^53 - 1. */
+  | { readonly type: 'decimal'; readonly min?: number; readonly max: number; readonly default?: number | undefined }
+  /** One of the values. */
+  | { readonly type: 'enum'; readonly values: readonly string[]; readonly default?: string | undefined }
+  /** Any text of at most `maxLength` characters. */
+  | { readonly type: 'text'; readonly maxLength: number; readonly default?: string | undefined }
+
+/** `default` is what an absent node means, `undefined` included; without it the node has to be there. */
+export type NodeDefinition = NodeType & {
+  readonly writer: 'toolstack' | 'backend' | 'frontend'
+  readonly meaning: string
+}
+
+type Definitions = Readonly<Record<string, NodeDefinition>>
+
+type ValueOf<D> = D extends { type: 'flag' } ? boolean : D extends { type: 'decimal' } ? number : D extends { type: 'enum'; values: readonly (infer V)[] } ? V : string
+type ReadValueOf<D> = D extends { default: infer Default } ? ValueOf<D> | Extract<Default, undefined> : ValueOf<D>
+
+/** What `read` gives: one property per node, by its name. */
+export type NodeValuesOf<T extends Definitions> = { readonly [Name in keyof T]: ReadValueOf<T[Name]> }
+/** What `write` takes: the nodes to be written. */
+export type NodeValuesToWrite<T extends Definitions> = { readonly [Name in keyof T]?: ValueOf<T[Name]> | undefined }
+
+export interface NodeTable<T extends Definitions> {
+  readonly definitions: T
+  /**
+   * Reads all nodes of the table from a directory, at once. Their values may be the other side's.
+   * @throws NegotiationError naming the first node that holds something else than its type, or is missing
+   */
+  read(view: XenstoreReader, directory: string): Promise<NodeValuesOf<T>>
+  /** Writes the given nodes. @throws RangeError for a value outside its type */
+  write(view: XenstoreView, directory: string, values: NodeValuesToWrite<T>): Promise<void>
+  /** The given nodes as they are written. @throws RangeError for a value outside its type */
+  format(values: NodeValuesToWrite<T>): Record<string, string>
+}
+
+/**
+ * @example
+ * const nodes = defineNodes({
+ *   'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_FLUSH_DISKCACHE' },
+ *   sectors: { type: 'decimal', max: Number.MAX_SAFE_INTEGER, writer: 'backend', meaning: 'size in units of 512 bytes' },
+ * })
+ * const { sectors, 'feature-flush-cache': flush } = await nodes.read(xs, backendPath)
+ */
+export function defineNodes<const T extends Definitions>(definitions: T): NodeTable<T> {
+  const entries = Object.entries<NodeDefinition>(definitions)
+  const format = (values: NodeValuesToWrite<T>): Record<string, string> => {
+    const given: Readonly<Record<string, unknown>> = values
+    return Object.fromEntries(entries.flatMap(([name, definition]) => (given[name] === undefined ? [] : [[name, formatNode(name, definition, given[name])]])))
+  }
+  return {
+    definitions,
+    format,
+    async read(view, directory) {
+      const read = entries.map(async ([name, definition]) => {
+        const node = `${directory}/${name}`
+        return [name, parseNode(node, definition, await view.readOptional(node))] as const
+      })
+      return Object.fromEntries(await Promise.all(read)) as NodeValuesOf<T> // parseNode gives what each definition says
+    },
+    async write(view, directory, values) {
+      await Promise.all(Object.entries(format(values)).map(([name, value]) => view.write(`${directory}/${name}`, value)))
+    },
+  }
+}
+
+type NodeValue = boolean | number | string
+
+function parse(definition: NodeType, value: string): NodeValue | undefined {
+  switch (definition.type) {
+    case 'flag':
+      return parseFlag(value)
+    case 'decimal':
+      return parseDecimal(value, definition)
+    case 'enum':
+      return definition.values.find((known) => known === value)
+    case 'text':
+      return value.length <= definition.maxLength ? value : undefined
+  }
+}
+
+function expected(definition: NodeType): string {
+  switch (definition.type) {
+    case 'flag':
+      return '0 or 1'
+    case 'decimal':
+      return `a number ${definition.min ?? 0}..${definition.max}`
+    case 'enum':
+      return definition.values.join(' or ')
+    case 'text':
+      return `at most ${definition.maxLength} characters`
+  }
+}
+
+/** Of a value that another domain wrote: enough to recognise it, and no control characters. */
+const quote = (value: string): string => JSON.stringify(value.slice(0, 64))
+
+function parseNode(node: string, definition: NodeDefinition, value: string | undefined): NodeValue | undefined {
+  if (value === undefined && 'default' in definition) return definition.default
+  const parsed = value === undefined ? undefined : parse(definition, value)
+  if (parsed !== undefined) return parsed
+  const found = value === undefined ? 'is missing' : `holds ${quote(value)}`
+  throw new NegotiationError(`node "${node}" ${found}, expected ${expected(definition)}`, { node, value, expected: expected(definition) })
+}
+
+function formatNode(name: string, definition: NodeDefinition, value: unknown): string {
+  const formatted = typeof value === 'boolean' ? String(Number(value)) : String(value)
+  if (parse(definition, formatted) !== value) throw new RangeError(`"${name}" expected ${expected(definition)}, got ${quote(formatted)}`)
+  return formatted
+}

@@ -1,0 +1,83 @@
+/** Nodes by requests on a connection, in a transaction or without one. */
+import { XenstoreError } from '@xenkit/hypervisor'
+import { formatXsPermissions, parseXsPermissions, XS, type XsPermissions, xsPathFault, xsTypeName } from '@xenkit/wire'
+import type { Connection } from './connection.ts'
+import { isRefusal } from './errors.ts'
+import { strings, text } from './text.ts'
+import type { XenstoreView } from './view.ts'
+
+/** A transaction as long as its body runs. */
+export interface TransactionScope {
+  readonly id: number
+  over: boolean
+}
+
+const ignore = (): void => {}
+
+export class RequestView implements XenstoreView {
+  protected readonly connection: Connection
+  readonly #transaction: TransactionScope | undefined
+
+  constructor(connection: Connection, transaction?: TransactionScope) {
+    this.connection = connection
+    this.#transaction = transaction
+  }
+
+  read(path: string): Promise<string> {
+    return this.#ask(XS.READ, path, text)
+  }
+
+  readBytes(path: string): Promise<Uint8Array> {
+    return this.#ask(XS.READ, path, (payload) => payload.slice())
+  }
+
+  readOptional(path: string): Promise<string | undefined> {
+    return this.read(path).catch(absent)
+  }
+
+  async exists(path: string): Promise<boolean> {
+    return (await this.readBytes(path).catch(absent)) !== undefined
+  }
+
+  list(path: string): Promise<string[]> {
+    return this.#ask(XS.DIRECTORY, path, strings)
+  }
+
+  getPerms(path: string): Promise<XsPermissions> {
+    return this.#ask(XS.GET_PERMS, path, strings).then((entries) => {
+      const permissions = parseXsPermissions(entries)
+      if (!permissions) throw new XenstoreError(`xenstore GET_PERMS "${path}": ${JSON.stringify(entries)} are no permissions`, { errno: 'EIO', entries })
+      return permissions
+    })
+  }
+
+  write(path: string, value: string | Uint8Array): Promise<void> {
+    return typeof value === 'string'
+      ? this.#ask(XS.WRITE, path, ignore, value)
+      : this.#ask(XS.WRITE, path, ignore, '', value)
+  }
+
+  mkdir(path: string): Promise<void> {
+    return this.#ask(XS.MKDIR, path, ignore)
+  }
+
+  rm(path: string): Promise<void> {
+    return this.#ask(XS.RM, path, ignore).catch(absent)
+  }
+
+  setPerms(path: string, permissions: XsPermissions): Promise<void> {
+    return this.#ask(XS.SET_PERMS, path, ignore, formatXsPermissions(permissions))
+  }
+
+  async #ask<T>(type: number, path: string, decode: (payload: Uint8Array) => T, more = '', data?: Uint8Array): Promise<T> {
+    const fault = xsPathFault(path)
+    if (fault) throw new RangeError(`"path" ${JSON.stringify(path.slice(0, 64))} ${fault}`)
+    // Its id may belong to another transaction by now.
+    if (this.#transaction?.over) throw new TypeError(`the transaction is over: await ${xsTypeName(type)} of "${path}" within its body`)
+    return this.connection.request({ type, txId: this.#transaction?.id ?? 0, subject: path, head: `${path}\0${more}`, ...(data && { data }) }, decode)
+  }
+}
+
+function absent(error: unknown): undefined {
+  if (!isRefusal(error, 'ENOENT')) throw error
+}

@@ -1,0 +1,138 @@
+/**
+ * Waiting until nodes say what is hoped for. Every node that the body reads is watched before it is
+ * read, so that no change is missed, and the body runs again when one of them changes. A watch fires
+ * once when it is set: a body that isn't satisfied at first always runs a second time.
+ */
+import type { XsPermissions } from '@xenkit/wire'
+import type { Connection, WatchListener } from './connection.ts'
+import type { XenstoreClosedError } from './errors.ts'
+import type { XenstoreReader } from './view.ts'
+import { WatchRegistration } from './watch.ts'
+
+export interface WaitOptions {
+  /** Ends the waiting: `wait` rejects with its reason. */
+  readonly signal?: AbortSignal
+}
+
+export async function waitFor<T>(connection: Connection, view: XenstoreReader, body: (view: XenstoreReader) => Promise<T | undefined>, o: WaitOptions): Promise<T> {
+  const nodes = new WatchedNodes(connection)
+  const abort = (): void => nodes.wake()
+  o.signal?.addEventListener('abort', abort)
+  try {
+    for (;;) {
+      o.signal?.throwIfAborted()
+      nodes.beginRun()
+      const result = await body(new TrackingView(view, nodes))
+      if (result !== undefined) return result
+      if (!o.signal?.aborted) await nodes.change()
+    }
+  } finally {
+    o.signal?.removeEventListener('abort', abort)
+    await nodes.removeAll()
+  }
+}
+
+/** The nodes that the body reads, each with a watch. */
+class WatchedNodes implements WatchListener {
+  readonly #connection: Connection
+  readonly #watches = new Map<string, WatchRegistration>()
+  readonly #readByThisRun = new Set<string>()
+  #changed = false
+  #closed: XenstoreClosedError | undefined
+  #wake: (() => void) | undefined
+
+  constructor(connection: Connection) {
+    this.#connection = connection
+  }
+
+  beginRun(): void {
+    this.#changed = false
+    this.#readByThisRun.clear()
+  }
+
+  /** Sets the watch unless there is one. Sent before whatever the caller sends next. */
+  async see(path: string): Promise<void> {
+    this.#readByThisRun.add(path)
+    let watch = this.#watches.get(path)
+    if (!watch) {
+      watch = new WatchRegistration(this.#connection, path, this)
+      this.#watches.set(path, watch)
+    }
+    await watch.ready
+  }
+
+  /** Resolves once a node has changed since the run began, or `wake` is called. */
+  async change(): Promise<void> {
+    await this.#remove([...this.#watches.keys()].filter((path) => !this.#readByThisRun.has(path)))
+    if (!this.#changed && !this.#closed) await new Promise<void>((resolve) => { this.#wake = resolve })
+    if (this.#closed) throw this.#closed
+  }
+
+  wake(): void {
+    this.#changed = true
+    this.#wake?.()
+  }
+
+  async removeAll(): Promise<void> {
+    await this.#remove([...this.#watches.keys()])
+  }
+
+  changed(): void {
+    this.wake()
+  }
+
+  ended(error: XenstoreClosedError): void {
+    this.#closed = error
+    this.#wake?.()
+  }
+
+  async #remove(paths: readonly string[]): Promise<void> {
+    await Promise.all(
+      paths.map((path) => {
+        const watch = this.#watches.get(path)
+        this.#watches.delete(path)
+        return watch?.remove()
+      }),
+    )
+  }
+}
+
+class TrackingView implements XenstoreReader {
+  readonly #view: XenstoreReader
+  readonly #nodes: WatchedNodes
+
+  constructor(view: XenstoreReader, nodes: WatchedNodes) {
+    this.#view = view
+    this.#nodes = nodes
+  }
+
+  read(path: string): Promise<string> {
+    return this.#track(path, () => this.#view.read(path))
+  }
+
+  readBytes(path: string): Promise<Uint8Array> {
+    return this.#track(path, () => this.#view.readBytes(path))
+  }
+
+  readOptional(path: string): Promise<string | undefined> {
+    return this.#track(path, () => this.#view.readOptional(path))
+  }
+
+  exists(path: string): Promise<boolean> {
+    return this.#track(path, () => this.#view.exists(path))
+  }
+
+  list(path: string): Promise<string[]> {
+    return this.#track(path, () => this.#view.list(path))
+  }
+
+  getPerms(path: string): Promise<XsPermissions> {
+    return this.#track(path, () => this.#view.getPerms(path))
+  }
+
+  /** Both requests leave in one write, the watch first. */
+  async #track<T>(path: string, read: () => Promise<T>): Promise<T> {
+    const [, value] = await Promise.all([this.#nodes.see(path), read()])
+    return value
+  }
+}
