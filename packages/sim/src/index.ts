@@ -1,1 +1,4 @@
-export {}
+/** A Xen without Xen: domains, grant tables, event channels and xenstored within one process. */
+export { attachDomain, type DomainHandle, SimDomain } from './domain.ts'
+export type { MachineLimits } from './machine-state.ts'
+export { createMachine, type MachineOptions, SimMachine } from './machine.ts'

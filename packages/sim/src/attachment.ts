@@ -1,0 +1,67 @@
+/** One thread's stand in a domain: what the ports of one SimDomain share. */
+import { NotAvailableError } from '@xenkit/hypervisor'
+import type { Hypervisor } from './hypervisor.ts'
+
+/** Something that was opened through a SimDomain and is given back with it. */
+export interface Opened {
+  /** Gives it back as the kernel does for a process that ends: without complaint. */
+  abandon(): void
+}
+
+export class Attachment {
+  readonly hypervisor: Hypervisor
+  readonly domid: number
+  /** In the table of attachments. */
+  readonly row: number
+  readonly #opened = new Set<Opened>()
+  #closed = false
+
+  constructor(hypervisor: Hypervisor, domid: number) {
+    this.hypervisor = hypervisor
+    this.domid = domid
+    this.row = hypervisor.attach(domid)
+  }
+
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
+  /** @throws NotAvailableError if the domain was destroyed, or closed in this thread */
+  hypercall<T>(call: () => T): T {
+    if (this.#closed) throw new NotAvailableError(`domain ${this.domid} was closed in this thread`, { domid: this.domid })
+    return this.hypervisor.hypercall(this.domid, call)
+  }
+
+  /** @throws NotAvailableError as `hypercall` does */
+  expectAlive(): void {
+    this.hypercall(() => {})
+  }
+
+  release(call: () => void): void {
+    this.hypervisor.release(this.domid, call)
+  }
+
+  opened(what: Opened): void {
+    this.#opened.add(what)
+  }
+
+  forget(what: Opened): void {
+    this.#opened.delete(what)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.abandonAll()
+    this.release(() => {
+      this.hypervisor.state.attachments.set(this.row, 'owner', 0)
+      // The thread waits for the row that it gives back.
+      this.hypervisor.events.raise(this.row)
+    })
+  }
+
+  /** Also when the domain was destroyed: then it gives back what this thread holds for it. */
+  abandonAll(): void {
+    for (const what of this.#opened) what.abandon()
+  }
+}

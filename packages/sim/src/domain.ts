@@ -1,0 +1,64 @@
+/** A domain of a machine, as one thread sees it. */
+import type { Arena, EvtchnPort, GrantPort, Hypervisor as HypervisorPort, XenstorePort } from '@xenkit/hypervisor'
+import { Attachment } from './attachment.ts'
+import { SimEvtchn } from './evtchn-port.ts'
+import { SimGrants } from './grant-port.ts'
+import { Hypervisor } from './hypervisor.ts'
+import { MachineState, type SharedMachine } from './machine-state.ts'
+import { OwnPages } from './own-pages.ts'
+import { connectThrough, type Link, serveLink } from './xenstore-link.ts'
+import { SimXenstore, type XenstoreConnector } from './xenstore-port.ts'
+
+/** Brings a domain to another thread: `new Worker(url, { workerData: handle, transferList: handle.transferList })`. */
+export interface DomainHandle {
+  readonly domid: number
+  readonly machine: SharedMachine
+  readonly transferList: [xenstore: Link]
+}
+
+export class SimDomain implements HypervisorPort {
+  readonly name = 'sim'
+  readonly domid: number
+  readonly arena: Arena
+  readonly grants: GrantPort
+  readonly evtchn: EvtchnPort
+  readonly xenstore: XenstorePort
+  readonly #attachment: Attachment
+  readonly #connect: XenstoreConnector
+
+  /** Use `SimMachine.createDomain` or `attachDomain`. */
+  constructor(hypervisor: Hypervisor, domid: number, connect: XenstoreConnector) {
+    const attachment = new Attachment(hypervisor, domid)
+    this.domid = domid
+    this.arena = { buffer: hypervisor.state.shared.memory, allocate: (pages) => new OwnPages(attachment, pages) }
+    this.grants = new SimGrants(attachment)
+    this.evtchn = new SimEvtchn(attachment)
+    this.xenstore = new SimXenstore(attachment, connect)
+    this.#attachment = attachment
+    this.#connect = connect
+  }
+
+  /** A new handle of this domain, good for one `attachDomain`. What is opened there counts as this domain's. */
+  handle(): DomainHandle {
+    const { port1, port2 } = new MessageChannel()
+    serveLink(port1, this.#connect)
+    return { domid: this.domid, machine: this.#attachment.hypervisor.state.shared, transferList: [port2] }
+  }
+
+  /** Closes what was opened through this object; the domain goes on. `SimMachine.destroyDomain` ends it. */
+  async close(): Promise<void> {
+    this.#attachment.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
+
+/**
+ * The domain of a handle that came from another thread.
+ * @throws NotAvailableError if the domain was destroyed
+ */
+export function attachDomain(handle: DomainHandle): SimDomain {
+  return new SimDomain(new Hypervisor(new MachineState(handle.machine)), handle.domid, connectThrough(handle.transferList[0]))
+}

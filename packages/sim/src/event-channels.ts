@@ -1,0 +1,153 @@
+/**
+ * Every domain's event channels. Every call is made under the machine lock. Follows
+ * xen/common/event_channel.c: which state a port goes to, what is lost and which errno is answered.
+ */
+import { EvtchnError } from '@xenkit/hypervisor'
+import { EVTCHN_PORT_INVALID } from '@xenkit/wire'
+import { type MachineState, ownersOf } from './machine-state.ts'
+
+const FREE = 0
+const UNBOUND = 1
+const INTERDOMAIN = 2
+
+/** Values of an attachment's `upcall`. */
+export const UPCALL_IDLE = 0
+export const UPCALL_RAISED = 1
+
+/** An event with nothing behind it, which a correct driver shrugs off: one in so many looks at a port. */
+const SPURIOUS_ONE_IN = 64
+
+type PortField = 'state' | 'pending' | 'masked' | 'remoteDomid' | 'remotePort' | 'attachment'
+
+export interface PortStatus {
+  readonly domid: number
+  readonly port: number
+  readonly text: string
+}
+
+export class EventChannels {
+  readonly #state: MachineState
+
+  constructor(state: MachineState) {
+    this.#state = state
+  }
+
+  bindUnbound(o: { readonly domid: number; readonly remote: number; readonly attachment: number }): number {
+    const port = this.#allocate(o.domid, o.attachment)
+    this.#bind(o.domid, port, UNBOUND, o.remote, EVTCHN_PORT_INVALID)
+    return port
+  }
+
+  bindInterdomain(o: { readonly domid: number; readonly remote: { readonly domid: number; readonly port: number }; readonly attachment: number }): number {
+    const { domid, remote } = o
+    const refuse = (errno: string, why: string) =>
+      new EvtchnError(`cannot bind to port ${remote.port} of domain ${remote.domid}: ${errno}, ${why}`, { errno, domid: remote.domid, port: remote.port })
+    if (!this.#state.isAlive(remote.domid)) throw refuse('ESRCH', 'there is no such domain')
+    const known = remote.port < this.#state.shared.limits.ports && this.#get(remote.domid, remote.port, 'state') === UNBOUND
+    if (!known) throw refuse('EINVAL', 'it is not open for binding')
+    const awaited = this.#get(remote.domid, remote.port, 'remoteDomid')
+    if (awaited !== domid) throw refuse('EINVAL', `it is open for domain ${awaited}`)
+    const port = this.#allocate(domid, o.attachment)
+    this.#bind(domid, port, INTERDOMAIN, remote.domid, remote.port)
+    this.#bind(remote.domid, remote.port, INTERDOMAIN, domid, port)
+    // Notifications to the unbound port were dropped; the new end makes up for them by looking once.
+    this.#setPending(domid, port)
+    return port
+  }
+
+  isOpen(domid: number, port: number): boolean {
+    return port > 0 && port < this.#state.shared.limits.ports && this.#get(domid, port, 'state') !== FREE
+  }
+
+  /** Sends an event to the other end. To an unbound one it is dropped, as Xen does. */
+  send(domid: number, port: number): void {
+    if (this.#get(domid, port, 'state') !== INTERDOMAIN) return
+    this.#setPending(this.#get(domid, port, 'remoteDomid'), this.#get(domid, port, 'remotePort'))
+  }
+
+  unmask(domid: number, port: number): void {
+    this.#set(domid, port, 'masked', 0)
+    if (this.#get(domid, port, 'pending') !== 0) this.raise(this.#get(domid, port, 'attachment'))
+  }
+
+  /** Delivers the event of a port, if it has one: masks the port until `unmask`. */
+  take(domid: number, port: number): boolean {
+    if (this.#get(domid, port, 'masked') !== 0) return false
+    if (this.#get(domid, port, 'pending') === 0 && !this.#state.random.oneIn(SPURIOUS_ONE_IN)) return false
+    this.#set(domid, port, 'pending', 0)
+    this.#set(domid, port, 'masked', 1)
+    return true
+  }
+
+  /** Frees a port. The other end turns unbound, for this domain to bind to again. */
+  close(domid: number, port: number): void {
+    if (this.#get(domid, port, 'state') === INTERDOMAIN) {
+      const remote = this.#row(this.#get(domid, port, 'remoteDomid'), this.#get(domid, port, 'remotePort'))
+      this.#state.ports.set(remote, 'state', UNBOUND)
+      this.#state.ports.set(remote, 'remotePort', EVTCHN_PORT_INVALID)
+    }
+    this.#state.ports.clear(this.#row(domid, port))
+    this.#state.domains.add(this.#state.slot(domid), 'ports', -1)
+  }
+
+  closeAllOf(domid: number): void {
+    for (const port of this.#used(domid)) this.close(domid, port)
+  }
+
+  /** Makes the thread look at its ports, and whether its domain still exists. */
+  raise(attachment: number): void {
+    const index = this.#state.attachments.index(attachment, 'upcall')
+    if (Atomics.exchange(this.#state.words, index, UPCALL_RAISED) === UPCALL_IDLE) Atomics.notify(this.#state.words, index)
+  }
+
+  list(): PortStatus[] {
+    return ownersOf(this.#state.domains).flatMap(([, domid]) =>
+      this.#used(domid).map((port) => {
+        const remote = `domain ${this.#get(domid, port, 'remoteDomid')}`
+        const bound = this.#get(domid, port, 'state') === INTERDOMAIN
+        return { domid, port, text: bound ? `bound to port ${this.#get(domid, port, 'remotePort')} of ${remote}` : `waits for ${remote}` }
+      }),
+    )
+  }
+
+  #used(domid: number): number[] {
+    const ports = []
+    for (let port = 1; port < this.#state.shared.limits.ports; port++) if (this.#get(domid, port, 'state') !== FREE) ports.push(port)
+    return ports
+  }
+
+  #allocate(domid: number, attachment: number): number {
+    const { domains, random, shared } = this.#state
+    const usable = shared.limits.ports - 1
+    const slot = this.#state.slot(domid)
+    if (domains.get(slot, 'ports') === usable) throw new EvtchnError(`domain ${domid} has all of its ${usable} event-channel ports in use: ENOSPC`, { errno: 'ENOSPC', domid })
+    let index = random.below(usable)
+    while (this.#get(domid, 1 + index, 'state') !== FREE) index = (index + 1) % usable
+    domains.add(slot, 'ports', 1)
+    this.#set(domid, 1 + index, 'attachment', attachment)
+    return 1 + index
+  }
+
+  #bind(domid: number, port: number, state: number, remoteDomid: number, remotePort: number): void {
+    this.#set(domid, port, 'remoteDomid', remoteDomid)
+    this.#set(domid, port, 'remotePort', remotePort)
+    this.#set(domid, port, 'state', state)
+  }
+
+  #setPending(domid: number, port: number): void {
+    this.#set(domid, port, 'pending', 1)
+    if (this.#get(domid, port, 'masked') === 0) this.raise(this.#get(domid, port, 'attachment'))
+  }
+
+  #row(domid: number, port: number): number {
+    return this.#state.slot(domid) * this.#state.shared.limits.ports + port
+  }
+
+  #get(domid: number, port: number, field: PortField): number {
+    return this.#state.ports.get(this.#row(domid, port), field)
+  }
+
+  #set(domid: number, port: number, field: PortField, value: number): void {
+    this.#state.ports.set(this.#row(domid, port), field, value)
+  }
+}

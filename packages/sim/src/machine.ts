@@ -1,0 +1,77 @@
+/** A machine: its memory, its domains and their xenstored. */
+import { expectInteger, PAGE_SIZE, UINT32_MAX } from '@xenkit/hypervisor'
+import { makeDomainNodes, removeDomainNodes } from './domain-nodes.ts'
+import { SimDomain } from './domain.ts'
+import { Hypervisor } from './hypervisor.ts'
+import { type MachineLimits, MachineState } from './machine-state.ts'
+import { openResources } from './quiescence.ts'
+import { Xenstored } from './xenstored/index.ts'
+
+export interface MachineOptions extends Partial<MachineLimits> {
+  /** Decides numbers and orders that Xen leaves open. Default: random; errors of `assertQuiescent` name it. */
+  readonly seed?: number
+}
+
+/** 64 MiB, of which the system commits what is touched; as many grants and ports as a domain with a few busy disks and cards uses. */
+const DEFAULT_LIMITS: MachineLimits = { pages: 16_384, grants: 8192, ports: 1024 }
+
+export class SimMachine implements AsyncDisposable {
+  /** For its `socket` listener, or for tests that want a look at the store. */
+  readonly xenstored = new Xenstored()
+  readonly seed: number
+  readonly #hypervisor: Hypervisor
+
+  constructor({ seed = Math.floor(Math.random() * 2 ** 32), ...limits }: MachineOptions) {
+    expectInteger('seed', seed, 0, UINT32_MAX)
+    const { pages, grants, ports } = { ...DEFAULT_LIMITS, ...limits }
+    expectInteger('pages', pages, 2, 2 ** 32 / PAGE_SIZE)
+    expectInteger('grants', grants, 16, 65_536)
+    expectInteger('ports', ports, 2, 65_536)
+    this.seed = seed
+    this.#hypervisor = new Hypervisor(MachineState.create({ pages, grants, ports }, seed))
+  }
+
+  /** Makes a domain, with the nodes that a toolstack gives it. The first one is domain 0. */
+  createDomain(o: { readonly name?: string } = {}): SimDomain {
+    const domid = this.#hypervisor.locked(0, () => this.#hypervisor.state.addDomain())
+    makeDomainNodes(this.xenstored, { domid, name: o.name ?? (domid === 0 ? 'Domain-0' : `sim-${domid}`) })
+    this.xenstored.introduceDomain(domid)
+    return new SimDomain(this.#hypervisor, domid, (receiver) => this.xenstored.connect(domid, receiver))
+  }
+
+  /**
+   * Ends a domain in whatever it is doing, as `xl destroy` does: ports of others that led to it turn
+   * unbound, its mappings are dropped, unmap notifications fire, and @releaseDomain tells the rest.
+   * Its pages stay until nobody maps them. Idempotent.
+   */
+  destroyDomain(domid: number): void {
+    if (!this.#hypervisor.destroy(domid)) return
+    if (domid !== 0) this.xenstored.releaseDomain(domid)
+    removeDomainNodes(this.xenstored, domid)
+  }
+
+  /** @throws Error that lists what is still open: mappings, grants, ports, pages, and connections to xenstored with what they hold */
+  assertQuiescent(): void {
+    const open = [...this.#hypervisor.locked(0, () => openResources(this.#hypervisor)), ...this.xenstored.openResources()]
+    if (open.length > 0) throw new Error(`the machine (seed ${this.seed}) is not quiescent:\n  ${open.join('\n  ')}`)
+  }
+
+  /** Destroys all domains. */
+  async close(): Promise<void> {
+    const domids = this.#hypervisor.locked(0, () => this.#hypervisor.state.domids())
+    for (const domid of domids) this.destroyDomain(domid)
+  }
+
+  /** `assertQuiescent`, then `close`: with `await using machine = createMachine()` a test can't forget it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    // What was closed in other threads is closed here after a turn of the event loop.
+    await new Promise((resolve) => setImmediate(resolve))
+    try {
+      this.assertQuiescent()
+    } finally {
+      await this.close()
+    }
+  }
+}
+
+export const createMachine = (o: MachineOptions = {}): SimMachine => new SimMachine(o)

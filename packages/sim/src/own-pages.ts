@@ -1,0 +1,52 @@
+/** Pages of a domain's own: what its arena allocates. */
+import { expectInteger, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
+import type { Attachment, Opened } from './attachment.ts'
+
+/** Allocates zeroed pages. @returns the first frame */
+export function allocateZeroed(attachment: Attachment, pages: number): number {
+  const { state, frames } = attachment.hypervisor
+  expectInteger('pages', pages, 1, state.shared.limits.pages)
+  const frame = attachment.hypercall(() => frames.allocate(attachment.domid, pages))
+  // Outside the machine lock: 64 MiB take 10 ms, and nobody else has the pages yet.
+  pagesAt(attachment, frame, pages).fill(0)
+  return frame
+}
+
+export function pagesAt(attachment: Attachment, frame: number, pages: number): Uint8Array {
+  return attachment.hypervisor.state.memory.subarray(frame * PAGE_SIZE, (frame + pages) * PAGE_SIZE)
+}
+
+export class OwnPages implements Pages, Opened {
+  readonly byteOffset: number
+  readonly bytes: Uint8Array
+  readonly #attachment: Attachment
+  readonly #frame: number
+  readonly #count: number
+  #closed = false
+
+  constructor(attachment: Attachment, pages: number) {
+    this.#attachment = attachment
+    this.#count = pages
+    this.#frame = allocateZeroed(attachment, pages)
+    this.byteOffset = this.#frame * PAGE_SIZE
+    this.bytes = pagesAt(attachment, this.#frame, pages)
+    attachment.opened(this)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#attachment.forget(this)
+    this.#attachment.release(() => {
+      for (let page = 0; page < this.#count; page++) this.#attachment.hypervisor.frames.free(this.#frame + page)
+    })
+  }
+
+  abandon(): void {
+    this.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}

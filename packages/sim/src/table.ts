@@ -1,0 +1,42 @@
+/**
+ * Records of 32-bit words in the machine's shared state. Access is atomic: a record is written under
+ * the machine lock, but some words are waited for, or looked at, outside it.
+ */
+export class Table<Field extends string> {
+  readonly rows: number
+  readonly #words: Int32Array
+  readonly #base: number
+  readonly #fields: readonly Field[]
+  readonly #at: Readonly<Record<Field, number>>
+
+  /** @param base index of the first word in `words` */
+  constructor(words: Int32Array, o: { readonly base: number; readonly rows: number; readonly fields: readonly Field[] }) {
+    this.rows = o.rows
+    this.#words = words
+    this.#base = o.base
+    this.#fields = o.fields
+    this.#at = Object.fromEntries(o.fields.map((field, index) => [field, index])) as Record<Field, number> // every field has its index
+  }
+
+  get(row: number, field: Field): number {
+    return Atomics.load(this.#words, this.index(row, field))
+  }
+
+  set(row: number, field: Field, value: number): void {
+    Atomics.store(this.#words, this.index(row, field), value)
+  }
+
+  add(row: number, field: Field, value: number): void {
+    Atomics.add(this.#words, this.index(row, field), value)
+  }
+
+  /** Sets every field of a row to 0, which is how a free row looks. */
+  clear(row: number): void {
+    for (const field of this.#fields) this.set(row, field, 0)
+  }
+
+  /** Where the field lies in `words`, for a wait. */
+  index(row: number, field: Field): number {
+    return this.#base + row * this.#fields.length + this.#at[field]
+  }
+}

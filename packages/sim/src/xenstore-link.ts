@@ -1,0 +1,54 @@
+/**
+ * Connections to xenstored from another thread. Each has a MessagePort of its own, of which one end
+ * goes through the link, the MessagePort that a domain's handle carries. What goes over a connection is
+ * a Uint8Array; at its end xenstored may send an Error, the reason.
+ */
+import type { XenstoreConnector } from './xenstore-port.ts'
+
+export type Link = InstanceType<typeof MessagePort>
+
+/** The side with xenstored. Serving doesn't keep the process running. */
+export function serveLink(link: Link, connect: XenstoreConnector): void {
+  link.on('message', (port: unknown) => {
+    if (port instanceof MessagePort) serveConnection(port, connect)
+  })
+  link.unref()
+}
+
+function serveConnection(port: Link, connect: XenstoreConnector): void {
+  const end = (reason: unknown): void => {
+    port.postMessage(reason)
+    port.close()
+  }
+  try {
+    const stream = connect({ data: (bytes) => send(port, bytes), closed: end })
+    port.on('message', (bytes: unknown) => {
+      if (bytes instanceof Uint8Array) stream.write(bytes)
+    })
+    port.on('close', () => stream.close())
+    port.unref()
+  } catch (error) {
+    end(error)
+  }
+}
+
+/** The other thread's side. */
+export function connectThrough(link: Link): XenstoreConnector {
+  return (receiver) => {
+    const { port1: port, port2: remote } = new MessageChannel()
+    let reason = new Error('the thread with xenstored ended')
+    port.on('message', (message: unknown) => {
+      if (message instanceof Uint8Array) receiver.data(message)
+      else if (message instanceof Error) reason = message
+    })
+    port.on('close', () => receiver.closed(reason))
+    link.postMessage(remote, [remote])
+    return { write: (bytes) => send(port, bytes), close: () => port.close() }
+  }
+}
+
+/** The receiver of a message owns it, while the sender of a stream may use its buffer again. */
+function send(port: Link, bytes: Uint8Array): void {
+  const copy = Uint8Array.from(bytes)
+  port.postMessage(copy, [copy.buffer])
+}
