@@ -1,7 +1,7 @@
 /** One backend device: reads its two directories, decides by `backendStep`, and does what that says. */
 import { XenError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
-import type { XenstoreClient, XenstoreView } from '@xenkit/xenstore-client'
+import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { type BackendSnapshot, type BackendStep, backendStep } from './backend-state.ts'
 import { type DeviceAddress, backendPath, errorPath, frontendPath } from './device-path.ts'
 import { readState } from './state-node.ts'
@@ -36,7 +36,7 @@ export interface BackendDriver {
   offer(device: BackendDevice): Promise<NodeValues | undefined>
   /** Attaches to what the frontend published. What it throws fails the device. */
   connect(device: BackendDevice): Promise<BackendConnection>
-  /** The device is gone for good, closed by either side. */
+  /** The device is gone for good, closed by either side, or another backend was faster to take it. */
   removed?(device: BackendDevice): void
 }
 
@@ -69,15 +69,18 @@ export class ServedDevice {
 
   /** Runs the device from its claim to its removal. Resolves at once if it isn't this driver's. */
   async run(): Promise<void> {
-    if (!(await this.#offer())) return
+    if (!(await this.#offer())) {
+      this.#driver.removed?.(this.device)
+      return
+    }
     this.#report({ kind: 'offered', device: this.device })
     try {
       while (await this.#perform(await this.#next()));
     } finally {
       clearTimeout(this.#closeTimer)
       await this.#detach()
-      this.#driver.removed?.(this.device)
       this.#report({ kind: 'removed', device: this.device })
+      this.#driver.removed?.(this.device)
     }
   }
 
@@ -133,7 +136,7 @@ export class ServedDevice {
     }
   }
 
-  async #snapshot(view: XenstoreView): Promise<BackendSnapshot> {
+  async #snapshot(view: XenstoreReader): Promise<BackendSnapshot> {
     const { path, frontendPath: peerPath } = this.device
     const [own, online, peer] = await Promise.all([
       view.readOptional(`${path}/state`),

@@ -4,7 +4,7 @@
  */
 import { NegotiationError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
-import { parseDecimal, type XenstoreClient, type XenstoreView } from '@xenkit/xenstore-client'
+import { parseDecimal, type XenstoreClient } from '@xenkit/xenstore-client'
 import { domainHome } from './device-path.ts'
 import type { NodeValues } from './backend-device.ts'
 import { readState } from './state-node.ts'
@@ -94,7 +94,7 @@ export class FrontendDevice {
   #backendState(wanted: readonly (XenbusState | undefined)[], o: Waiting): Promise<XenbusState | undefined> {
     const node = `${this.backendPath}/state`
     return this.#xs
-      .wait(async (view: XenstoreView) => {
+      .wait(async (view) => {
         const state = readState(node, await view.readOptional(node))
         return wanted.includes(state) ? { state } : undefined
       }, o)

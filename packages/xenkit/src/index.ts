@@ -1,1 +1,7 @@
-export {}
+/** xenkit: Xen paravirtual devices in userspace. The packages' own entry points have what isn't re-exported here. */
+export * from '@xenkit/hypervisor'
+export { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
+export * from '@xenkit/vbd'
+export * from '@xenkit/vbd/stores'
+export { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
+export { type OpenHypervisorOptions, openHypervisor } from './open-hypervisor.ts'

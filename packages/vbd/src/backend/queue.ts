@@ -31,7 +31,11 @@ export interface VbdQueueParts {
   readonly counters: VbdCounters
   /** The guest broke the ring's rules, or the hypervisor refused a whole call: the queue has stopped. */
   readonly failed: (error: unknown) => void
-  /** A store call threw, rejected or fell short; its requests were answered with an error. */
+  /**
+   * A store call threw, rejected or fell short; its requests were answered with an error. Told once until
+   * a call succeeds again: a broken store fails every request, and a guest's retries must not fill a log
+   * (XSA-157).
+   */
   readonly storeFailed: (error: unknown) => void
 }
 
@@ -51,6 +55,7 @@ export class VbdQueue {
   #stopped = false
   /** No more answers are given either: the ring can't be trusted. */
   #broken = false
+  #storeFailing = false
   #settled: (() => void) | undefined
 
   constructor(parts: VbdQueueParts) {
@@ -212,13 +217,15 @@ export class VbdQueue {
     if (moved !== undefined && moved !== expected) {
       return this.#failRun(rows, new RangeError(`the store moved ${moved} of ${expected} bytes`))
     }
+    this.#storeFailing = false
     for (const row of rows) this.#complete(row, BLKIF_RSP.OKAY)
     this.#answerIfWorthwhile()
   }
 
   #failRun(rows: readonly number[], error: unknown): void {
     for (const row of rows) this.#complete(row, BLKIF_RSP.ERROR)
-    this.#p.storeFailed(error)
+    if (!this.#storeFailing) this.#p.storeFailed(error)
+    this.#storeFailing = true
     this.#answerIfWorthwhile()
   }
 

@@ -6,11 +6,11 @@ import { EventChannel } from '@xenkit/evtchn'
 import { GrantTable } from '@xenkit/grant'
 import { type Hypervisor, RingProtocolError, XenError, expectInteger } from '@xenkit/hypervisor'
 import { FrontRing } from '@xenkit/ring'
-import { type Abi, BLKIF_OP, BLKIF_RSP, type BlkifLayout, VDISK, XEN_IO_PROTO_ABI, blkif } from '@xenkit/wire'
+import { type Abi, BLKIF_OP, BLKIF_RSP, type BlkifLayout, VDISK, blkif } from '@xenkit/wire'
 import { FrontendDevice } from '@xenkit/xenbus'
 import { openXenstore } from '@xenkit/xenstore-client'
 import type { BlockStore } from '../block-store.ts'
-import { type BackendOffer, readGeometry, readOffer, ringNodes } from '../nodes.ts'
+import { MAX_RING_PAGE_ORDER, diskNodes, offerNodes, ringNodes } from '../nodes.ts'
 import { parseVdev, vdevName } from '../vdev.ts'
 import { type DiskRequest, PAGES_PER_ROW, RequestSlots } from './slots.ts'
 import { split } from './split.ts'
@@ -37,42 +37,183 @@ export class DiskError extends XenError {
 
 /**
  * Waits for the disk's backend and connects to it.
- * @throws NegotiationError when the backend publishes what can't be used, or closes instead.
+ * @throws RangeError for a vdev, order or depth out of range
+ * @throws NegotiationError when the backend publishes what can't be used, or closes instead
+ * @throws the signal's reason when that aborts
  */
 export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<Disk> {
   const devid = typeof o.vdev === 'number' ? o.vdev : parseVdev(o.vdev)
   const { ringPageOrder = 0, depth = 32, abi = 'x86_64' } = o
-  expectInteger('ringPageOrder', ringPageOrder, 0, 4)
+  expectInteger('ringPageOrder', ringPageOrder, 0, MAX_RING_PAGE_ORDER)
   expectInteger('depth', depth, 1, 512)
   const waiting = o.signal ? { signal: o.signal } : {}
-  await using undo = new AsyncDisposableStack()
-  const xs = undo.adopt(await openXenstore(hv.xenstore), (client) => client.close())
-  const device = await FrontendDevice.open(xs, { domid: hv.domid, type: 'vbd', devid }, waiting)
-  const offer = await readOffer(xs, device.backendPath)
-  if (ringPageOrder > offer.maxRingPageOrder) throw new RangeError(`"ringPageOrder" expected 0..${offer.maxRingPageOrder}, which is what the backend offers, got ${ringPageOrder}`)
+  const layout = blkif[abi]
 
-  const grants = undo.use(new GrantTable(hv.grants))
-  const ringShare = grants.share({ domid: device.backendDomid, pages: 1 << ringPageOrder, writable: true })
-  const ring = FrontRing.init({ bytes: ringShare.bytes, slotSize: blkif[abi].slotSize })
-  const rows = Math.min(depth, ring.size)
-  const dataShare = grants.share({ domid: device.backendDomid, pages: rows * PAGES_PER_ROW, writable: true })
-  const slots = new RequestSlots({ rows, share: dataShare, layout: blkif[abi], ring: ringShare.bytes })
-  const channel = undo.use(EventChannel.bindUnbound(hv.evtchn, { domid: device.backendDomid }))
-
-  await device.publish(ringNodes({ grefs: ringShare.grefs, port: channel.port, protocol: XEN_IO_PROTO_ABI[abi], ringPageOrder }))
-  await device.connected(waiting)
-  const geometry = await readGeometry(xs, device.backendPath)
-  const disk = new Disk({ ring, slots, channel, device, layout: blkif[abi], offer: geometry, vdev: vdevName(devid), ringBytes: ringShare.bytes, resources: undo.move() })
-  return disk
+  const xs = await openXenstore(hv.xenstore)
+  const grants = new GrantTable(hv.grants)
+  let channel: EventChannel | undefined
+  const release = (): void => {
+    channel?.close()
+    grants.close()
+    xs.close()
+  }
+  try {
+    const device = await FrontendDevice.open(xs, { domid: hv.domid, type: 'vbd', devid }, waiting)
+    const domid = device.backendDomid
+    const { 'max-ring-page-order': offered } = await offerNodes.read(xs, device.backendPath)
+    if (ringPageOrder > offered) throw new RangeError(`"ringPageOrder" expected 0..${offered}, which the backend offers, got ${ringPageOrder}`)
+    const { bytes, grefs } = grants.share({ domid, pages: 1 << ringPageOrder, writable: true })
+    const ring = FrontRing.init({ bytes, slotSize: layout.slotSize })
+    const rows = Math.min(depth, ring.size)
+    const share = grants.share({ domid, pages: rows * PAGES_PER_ROW, writable: true })
+    channel = EventChannel.bindUnbound(hv.evtchn, { domid })
+    await device.publish(ringNodes({ grefs, port: channel.port, abi, ringPageOrder }))
+    await device.connected(waiting)
+    return new Disk({
+      ring,
+      layout,
+      channel,
+      slots: new RequestSlots({ rows, share, layout, ring: bytes }),
+      vdev: vdevName(devid),
+      published: await diskNodes.read(xs, device.backendPath),
+      async close() {
+        await device.close()
+        release()
+      },
+    })
+  } catch (error) {
+    release()
+    throw error
+  }
 }
 
 interface DiskParts {
   readonly ring: FrontRing
   readonly slots: RequestSlots
   readonly channel: EventChannel
-  readonly device: FrontendDevice
   readonly layout: BlkifLayout
-  readonly offer: BackendOffer
+  /** What the backend says of the disk. */
+  readonly published: Awaited<ReturnType<typeof diskNodes.read>>
   readonly vdev: string
-  readonly resources: AsyncDisposableStack
+  /** Closes the device with the backend's consent, then gives back what it used. */
+  readonly close: () => Promise<void>
+}
+
+export class Disk implements BlockStore, AsyncDisposable {
+  readonly sectors: number
+  readonly readOnly: boolean
+  readonly #p: DiskParts
+  readonly #waiting: DiskRequest[] = []
+  #pushPlanned = false
+  #failure: Error | undefined
+
+  /** Use `attachDisk`. */
+  constructor(parts: DiskParts) {
+    this.#p = parts
+    this.sectors = parts.published.sectors
+    this.readOnly = (parts.published.info & VDISK.READONLY) !== 0
+    parts.channel.handle(
+      () => this.#drain(),
+      (error) => this.#fail(error),
+    )
+  }
+
+  /** @throws DiskError when the backend answers with an error */
+  async read(sector: number, into: Uint8Array[]): Promise<void> {
+    await this.#transfer(BLKIF_OP.READ, sector, into)
+  }
+
+  /** @throws DiskError when the backend answers with an error, as it does for a read-only disk */
+  async write(sector: number, from: Uint8Array[]): Promise<void> {
+    await this.#transfer(BLKIF_OP.WRITE, sector, from)
+  }
+
+  /** Does nothing where the backend offers no flush: its writes are then durable by themselves, or never. */
+  async flush(): Promise<void> {
+    if (this.#p.published['feature-flush-cache']) await this.#submit({ operation: BLKIF_OP.FLUSH_DISKCACHE, sector: 0, data: [], bytes: 0 })
+  }
+
+  /** Fails what is in flight, closes the device with the backend's consent and gives its pages back. */
+  async close(): Promise<void> {
+    const error = new DiskError(`disk "${this.#p.vdev}" was closed`, { vdev: this.#p.vdev, status: BLKIF_RSP.ERROR })
+    if (this.#failure === error) return
+    this.#fail(error)
+    await this.#p.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #transfer(operation: number, sector: number, buffers: readonly Uint8Array[]): Promise<void> {
+    await Promise.all(split(sector, buffers).map((piece) => this.#submit({ operation, ...piece })))
+  }
+
+  #submit(request: Omit<DiskRequest, 'done'>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#failure) return reject(this.#failure)
+      const done = (status: number | Error): void => {
+        if (status === BLKIF_RSP.OKAY) resolve()
+        else if (status instanceof Error) reject(status)
+        else reject(this.#refused(request, status))
+      }
+      this.#waiting.push({ ...request, done })
+      this.#planPush()
+    })
+  }
+
+  #refused({ operation, sector, bytes }: Omit<DiskRequest, 'done'>, status: number): DiskError {
+    const what = operation === BLKIF_OP.READ ? 'read' : operation === BLKIF_OP.WRITE ? 'write' : `operation ${operation}`
+    return new DiskError(`disk "${this.#p.vdev}" answered ${status} to a ${what} of ${bytes / 512} sectors at ${sector}`, { vdev: this.#p.vdev, status })
+  }
+
+  /** Requests of one tick are published together, with one notification. */
+  #planPush(): void {
+    if (this.#pushPlanned) return
+    this.#pushPlanned = true
+    queueMicrotask(() => {
+      this.#pushPlanned = false
+      this.#push()
+    })
+  }
+
+  #push(): void {
+    const { ring, slots, channel } = this.#p
+    if (this.#failure) return
+    while (slots.freeCount > 0 && ring.free > 0) {
+      const request = this.#waiting.shift()
+      if (!request) break
+      slots.put(request, ring.reserveRequest(), request.operation !== BLKIF_OP.READ)
+    }
+    if (ring.publish()) channel.notify()
+  }
+
+  #drain(): void {
+    const { ring, slots, layout } = this.#p
+    if (this.#failure) return
+    const { at } = layout.response
+    const image = new DataView(ring.image)
+    do {
+      for (let count = ring.drain(ring.size); count > 0; count = ring.drain(ring.size)) {
+        for (let i = 0; i < count; i++) {
+          const base = i * ring.imageStride
+          const operation = image.getUint8(base + at.operation)
+          const status = image.getInt16(base + at.status, true)
+          const readBack = operation === BLKIF_OP.READ && status === BLKIF_RSP.OKAY
+          const request = slots.finish(image.getUint32(base + at.id, true), image.getUint32(base + at.id + 4, true), operation, readBack)
+          if (!request) throw new RingProtocolError(`the backend answered a request that disk "${this.#p.vdev}" did not send`, { indices: ring.indices() })
+          request.done(status)
+        }
+      }
+    } while (ring.finalCheck())
+    this.#push()
+  }
+
+  /** Ends everything in flight and refuses what comes. */
+  #fail(error: unknown): void {
+    if (this.#failure) return
+    const failure = error instanceof Error ? error : new Error(String(error))
+    this.#failure = failure
+    for (const request of [...this.#p.slots.drop(), ...this.#waiting.splice(0)]) request.done(failure)
+  }
 }

@@ -15,7 +15,8 @@ export interface DiskRequest {
   /** What is read into or written from; empty for a flush. */
   readonly data: readonly Uint8Array[]
   readonly bytes: number
-  readonly done: (status: number) => void
+  /** Told the status of the answer, or why there will be none. */
+  readonly done: (result: number | Error) => void
 }
 
 export class RequestSlots {

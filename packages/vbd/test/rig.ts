@@ -1,0 +1,66 @@
+/** A machine with a backend domain, a served disk or several, and guests: what most tests of this package begin with. */
+import { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
+import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
+import { type ServeVbdOptions, type VbdEvent, plugVbd, serveVbd } from '../src/index.ts'
+
+export interface Rig extends AsyncDisposable {
+  readonly machine: SimMachine
+  readonly dom0: SimDomain
+  readonly guest: SimDomain
+  /** A connection with domain 0's rights. */
+  readonly xs: XenstoreClient
+  readonly events: VbdEvent[]
+  plug(o?: { guest?: SimDomain; vdev?: string; readOnly?: boolean; params?: string }): Promise<void>
+  /** Resolves with the first event, past or to come, that fits. */
+  event(fits: (event: VbdEvent) => boolean): Promise<VbdEvent>
+  /** Ends the service and waits for it. */
+  stop(): Promise<void>
+}
+
+export async function rig(o: Pick<ServeVbdOptions, 'store'>): Promise<Rig> {
+  const machine = createMachine()
+  const dom0 = machine.createDomain()
+  const guest = machine.createDomain()
+  const xs = await openXenstore(dom0.xenstore)
+  const events: VbdEvent[] = []
+  const listeners = new Set<(event: VbdEvent) => void>()
+  const abort = new AbortController()
+  const serving = serveVbd(dom0, {
+    ...o,
+    signal: abort.signal,
+    onEvent(event) {
+      events.push(event)
+      for (const listener of listeners) listener(event)
+    },
+  })
+  const stop = async (): Promise<void> => {
+    abort.abort()
+    await serving
+  }
+  return {
+    machine,
+    dom0,
+    guest,
+    xs,
+    events,
+    stop,
+    plug: ({ guest: front = guest, vdev = 'xvda', readOnly = false, params = '' } = {}) =>
+      plugVbd(xs, { frontendDomid: front.domid, backendDomid: dom0.domid, vdev, readOnly, params }),
+    event: (fits) =>
+      new Promise((resolve) => {
+        const known = events.find(fits)
+        if (known) return resolve(known)
+        const listener = (event: VbdEvent): void => {
+          if (!fits(event)) return
+          listeners.delete(listener)
+          resolve(event)
+        }
+        listeners.add(listener)
+      }),
+    async [Symbol.asyncDispose]() {
+      await stop()
+      xs.close()
+      await machine[Symbol.asyncDispose]()
+    },
+  }
+}

@@ -1,0 +1,76 @@
+/** `xenkit disk serve` and `xenkit disk attach`. */
+import { type BlockStore, type VbdEvent, parseVdev, plugVbd, serveVbd, unplugVbd, vdevName } from '@xenkit/vbd'
+import { openFileStore } from '@xenkit/vbd/stores'
+import { openXenstore } from '@xenkit/xenstore-client'
+import { openHypervisor } from '../open-hypervisor.ts'
+import { UsageError } from './usage-error.ts'
+
+export interface ServeOptions {
+  readonly readOnly: boolean
+  /** Serve this domain's disk alone. */
+  readonly domid?: number
+  /** Serve the disk of this name alone. */
+  readonly vdev?: string
+}
+
+/** Serves an image to the disks that a toolstack gives to this domain, until interrupted. */
+export async function diskServe(image: string, o: ServeOptions): Promise<void> {
+  const devid = o.vdev === undefined ? undefined : vdevArgument(o.vdev)
+  await using store = await openFileStore(image, { readOnly: o.readOnly })
+  await using hv = await openHypervisor()
+  const wanted = (disk: { frontendDomid: number; devid: number }): BlockStore | undefined =>
+    (o.domid ?? disk.frontendDomid) === disk.frontendDomid && (devid ?? disk.devid) === disk.devid ? store : undefined
+  console.log(`serving ${image}, ${store.sectors} sectors; waiting for a disk of this domain's`)
+  await serveVbd(hv, { store: wanted, signal: interrupted(), onEvent: print })
+}
+
+/**
+ * Plugs a disk into a running domain and serves it until it is unplugged or this command interrupted,
+ * then takes it away again.
+ */
+export async function diskAttach(domid: number, vdev: string, image: string, o: { readonly readOnly: boolean }): Promise<void> {
+  const devid = vdevArgument(vdev)
+  await using store = await openFileStore(image, { readOnly: o.readOnly })
+  await using hv = await openHypervisor()
+  using xs = await openXenstore(hv.xenstore)
+  const address = { frontendDomid: domid, backendDomid: hv.domid, vdev }
+  const stop = new AbortController()
+  const serving = serveVbd(hv, {
+    store: (disk) => (disk.frontendDomid === domid && disk.devid === devid ? store : undefined),
+    signal: AbortSignal.any([interrupted(), stop.signal]),
+    onEvent(event) {
+      print(event)
+      if (event.kind === 'removed') stop.abort()
+    },
+  })
+  try {
+    await plugVbd(xs, { ...address, readOnly: o.readOnly, params: image })
+    await serving
+  } finally {
+    stop.abort()
+    await serving
+    await unplugVbd(xs, address, { signal: AbortSignal.timeout(1_000) })
+  }
+}
+
+function print({ kind, disk, error }: VbdEvent): void {
+  const name = `${vdevName(disk.devid)} of domain ${disk.frontendDomid}`
+  if (kind === 'failed') console.error(`${name}: ${error instanceof Error ? error.message : String(error)}`)
+  else if (kind === 'store-failed') console.error(`${name}: the image failed a request: ${error instanceof Error ? error.message : String(error)}`)
+  else console.log(`${name}: ${kind}`)
+}
+
+function vdevArgument(vdev: string): number {
+  try {
+    return parseVdev(vdev)
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+/** Aborted by the first SIGINT or SIGTERM; a second one ends the process at once, as without us. */
+function interrupted(): AbortSignal {
+  const controller = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort())
+  return controller.signal
+}

@@ -1,0 +1,39 @@
+/** The one call a program makes to reach a hypervisor, whichever there is. */
+import { workerData } from 'node:worker_threads'
+import { type Hypervisor, NotAvailableError } from '@xenkit/hypervisor'
+import { type DomainHandle, attachDomain } from '@xenkit/sim'
+import { openXen } from '@xenkit/xen'
+
+export interface OpenHypervisorOptions {
+  /**
+   * `xen`: the hypervisor this domain runs on. `sim`: the simulated machine that `xenkit sim` started
+   * this program in. `auto`, the default: sim inside `xenkit sim`, else xen.
+   * The environment variable XEN_ADAPTER gives the default.
+   */
+  readonly adapter?: 'auto' | 'xen' | 'sim'
+}
+
+/** Key of workerData under which `xenkit sim` hands a program its domain. */
+export const DOMAIN_KEY = 'xenkitDomain'
+
+/**
+ * @throws TypeError for an unknown adapter
+ * @throws NotAvailableError when there is no such hypervisor here; the text says what is missing
+ */
+export async function openHypervisor(o: OpenHypervisorOptions = {}): Promise<Hypervisor> {
+  const adapter = o.adapter ?? process.env['XEN_ADAPTER'] ?? 'auto'
+  if (adapter !== 'auto' && adapter !== 'xen' && adapter !== 'sim') {
+    throw new TypeError(`"adapter" expected auto, xen or sim, got "${adapter}"`)
+  }
+  const handle = simulatedDomain()
+  if (adapter !== 'xen' && handle) return attachDomain(handle)
+  if (adapter === 'sim') throw new NotAvailableError('no simulated machine here: start this program with "xenkit sim PROGRAM"')
+  return openXen()
+}
+
+/** What `xenkit sim` passed to the thread this program runs in; workerData is anyone's, so it is looked at. */
+function simulatedDomain(): DomainHandle | undefined {
+  const data: unknown = workerData
+  if (typeof data !== 'object' || data === null || !(DOMAIN_KEY in data)) return undefined
+  return data[DOMAIN_KEY] as DomainHandle // set by `xenkit sim` alone, in the same version of this package
+}

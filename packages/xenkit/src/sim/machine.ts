@@ -1,0 +1,31 @@
+/** A simulated machine with one disk plugged into one guest, ready for a backend to serve. */
+import type { SimDomain, SimMachine } from '@xenkit/sim'
+import { createMachine } from '@xenkit/sim'
+import { plugVbd } from '@xenkit/vbd'
+import { openXenstore } from '@xenkit/xenstore-client'
+
+export interface PluggedMachine extends AsyncDisposable {
+  readonly machine: SimMachine
+  readonly dom0: SimDomain
+  readonly guest: SimDomain
+  readonly vdev: string
+}
+
+export async function plugMachine(o: { readonly seed: number }): Promise<PluggedMachine> {
+  const machine = createMachine(o)
+  const dom0 = machine.createDomain()
+  const guest = machine.createDomain()
+  const vdev = 'xvda'
+  using xs = await openXenstore(dom0.xenstore)
+  await plugVbd(xs, { frontendDomid: guest.domid, backendDomid: dom0.domid, vdev, readOnly: false })
+  return {
+    machine,
+    dom0,
+    guest,
+    vdev,
+    async [Symbol.asyncDispose]() {
+      await guest.close()
+      await dom0.close()
+    },
+  }
+}

@@ -1,0 +1,45 @@
+/** Runs the simulated guest of guest.ts on a thread, beside a backend that serves it. */
+import { Worker } from 'node:worker_threads'
+import type { SimDomain } from '@xenkit/sim'
+import type { GuestOrders, GuestReport } from './guest.ts'
+
+export interface GuestResult {
+  readonly sectors: number
+  readonly readOnly: boolean
+  /** Of the whole disk, as the guest read it before and, if it wrote, after writing. */
+  readonly sha256: string
+  readonly sha256AfterWrites: string | undefined
+  readonly verifiedWrites: number
+}
+
+export interface RunGuestOptions {
+  readonly guest: SimDomain
+  readonly vdev: string
+  readonly writes: number
+  readonly seed: number
+  readonly onReport?: (report: GuestReport) => void
+}
+
+/** Resolves when the guest has finished and closed its disk. Rejects with what went wrong in it. */
+export async function runGuest({ guest, onReport, ...orders }: RunGuestOptions): Promise<GuestResult> {
+  const domain = guest.handle()
+  const workerData: GuestOrders = { ...orders, domain }
+  const worker = new Worker(new URL(import.meta.resolve('xenkit/sim-guest')), { workerData, transferList: domain.transferList })
+  let result: GuestResult = { sectors: 0, readOnly: true, sha256: '', sha256AfterWrites: undefined, verifiedWrites: 0 }
+  let finished = false
+  worker.on('message', (report: GuestReport) => {
+    if (report.kind === 'attached') result = { ...result, sectors: report.sectors, readOnly: report.readOnly }
+    else if (report.kind === 'read') result = { ...result, [report.phase === 'read' ? 'sha256' : 'sha256AfterWrites']: report.sha256 }
+    else if (report.kind === 'finished') {
+      result = { ...result, verifiedWrites: report.verifiedWrites }
+      finished = true
+    }
+    onReport?.(report)
+  })
+  const code = await new Promise<number>((resolve, reject) => {
+    worker.once('error', reject)
+    worker.once('exit', resolve)
+  })
+  if (!finished) throw new Error(`the simulated guest ended early, with code ${code}`)
+  return result
+}
