@@ -1,11 +1,11 @@
 /** `xenkit sim PROGRAM`: runs a backend program against a simulated guest, which puts its disk to the test. */
-import { createRequire } from 'node:module'
+import { access } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { Worker } from 'node:worker_threads'
 import { DOMAIN_KEY } from '../open-hypervisor.ts'
 import { plugMachine } from '../sim/machine.ts'
 import { runGuest } from '../sim/run-guest.ts'
+import { startThread } from '../sim/start-thread.ts'
 import { UsageError } from './usage-error.ts'
 
 export interface SimOptions {
@@ -14,17 +14,18 @@ export interface SimOptions {
 }
 
 export async function sim(program: string, args: readonly string[], o: SimOptions): Promise<void> {
+  await expectRunnable(program)
   await using plugged = await plugMachine({ seed: o.seed })
   const handle = plugged.dom0.handle()
-  const backend = new Worker(pathToFileURL(resolve(program)), {
+  const backend = startThread({
+    module: pathToFileURL(resolve(program)).href,
     argv: [...args],
-    execArgv: [...process.execArgv, ...typescriptLoader(program)],
-    workerData: { [DOMAIN_KEY]: handle },
+    data: { [DOMAIN_KEY]: handle },
     transferList: handle.transferList,
   })
   try {
     const ended = new Promise<never>((_, reject) => {
-      backend.once('error', reject)
+      backend.once('error', (error: NodeJS.ErrnoException) => reject(explained(error, program)))
       backend.once('exit', (code) => reject(new Error(`"${program}" ended with code ${code} before the guest was done`)))
     })
     const result = await Promise.race([ended, runGuest({ guest: plugged.guest, vdev: plugged.vdev, ...o })])
@@ -36,12 +37,14 @@ export async function sim(program: string, args: readonly string[], o: SimOption
   }
 }
 
-/** Node before 22.18 doesn't read TypeScript: tsx does, if it is installed beside the program. */
-function typescriptLoader(program: string): string[] {
-  if (!/\.[cm]?ts$/.test(program) || process.execArgv.some((arg) => arg.includes('tsx'))) return []
-  try {
-    return ['--import', pathToFileURL(createRequire(resolve(program)).resolve('tsx')).href]
-  } catch {
-    throw new UsageError(`"${program}" is TypeScript: install tsx beside it with "npm install tsx"`)
-  }
+async function expectRunnable(program: string): Promise<void> {
+  await access(program).catch(() => {
+    throw new UsageError(`program "${program}" doesn't exist: check the path`)
+  })
+}
+
+/** Node 20 doesn't read TypeScript by itself. */
+function explained(error: NodeJS.ErrnoException, program: string): Error {
+  if (error.code !== 'ERR_UNKNOWN_FILE_EXTENSION') return error
+  return new UsageError(`"${program}" is TypeScript: install tsx beside it with "npm install tsx"`)
 }

@@ -1,7 +1,7 @@
 /** Runs the simulated guest of guest.ts on a thread, beside a backend that serves it. */
-import { Worker } from 'node:worker_threads'
 import type { SimDomain } from '@xenkit/sim'
 import type { GuestOrders, GuestReport } from './guest.ts'
+import { startThread } from './start-thread.ts'
 
 export interface GuestResult {
   readonly sectors: number
@@ -23,8 +23,8 @@ export interface RunGuestOptions {
 /** Resolves when the guest has finished and closed its disk. Rejects with what went wrong in it. */
 export async function runGuest({ guest, onReport, ...orders }: RunGuestOptions): Promise<GuestResult> {
   const domain = guest.handle()
-  const workerData: GuestOrders = { ...orders, domain }
-  const worker = new Worker(new URL(import.meta.resolve('xenkit/sim-guest')), { workerData, transferList: domain.transferList })
+  const data: GuestOrders = { ...orders, domain }
+  const worker = startThread({ module: import.meta.resolve('xenkit/sim-guest'), data, transferList: domain.transferList })
   let result: GuestResult = { sectors: 0, readOnly: true, sha256: '', sha256AfterWrites: undefined, verifiedWrites: 0 }
   let finished = false
   worker.on('message', (report: GuestReport) => {
