@@ -12,6 +12,8 @@ typedef __INT16_TYPE__ int16_t;
 typedef __INT32_TYPE__ int32_t;
 typedef __INT64_TYPE__ int64_t;
 
+/* From this version on grant_entry_v1 has that name. */
+#define __XEN_INTERFACE_VERSION__ 0x0003020a
 #include <stddef.h>
 #include <xen/xen.h>
 #include <xen/grant_table.h>

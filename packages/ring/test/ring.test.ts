@@ -1,0 +1,236 @@
+import * as fc from 'fast-check'
+import { RingProtocolError } from '@xenkit/hypervisor'
+import { describe, expect, test } from 'vitest'
+import { BackRing, FrontRing } from '../src/index.ts'
+import { anyGeometry, anyIndex, readMessage, ringMemory, setIndices, writeMessage } from './ring-memory.ts'
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
+
+/** Both ends of one ring, and shorthands that move tagged messages. */
+function bothEnds(o: { pages?: number; slotSize?: number; index?: number } = {}) {
+  const memory = ringMemory(o)
+  const front = FrontRing.attach({ ...memory, index: o.index ?? 0 })
+  const back = BackRing.attach(memory)
+  return {
+    memory,
+    front,
+    back,
+    request: (...tags: number[]): boolean => {
+      for (const tag of tags) writeMessage(memory, front.reserveRequest(), tag)
+      return front.publish()
+    },
+    respond: (...tags: number[]): boolean => {
+      for (const tag of tags) writeMessage(memory, back.reserveResponse(), tag)
+      return back.publish()
+    },
+  }
+}
+
+describe('a ring, from any index and of any geometry', () => {
+  test('carries every message once, in order and unharmed, when it is full each time', () => {
+    fc.assert(
+      fc.property(anyIndex, anyGeometry, (index, geometry) => {
+        const { front, back, request, respond } = bothEnds({ ...geometry, index })
+        for (let round = 0; round < 3; round++) {
+          const tags = range(front.size).map((i) => round * 1000 + i)
+          request(...tags)
+          expect(front.free).toBe(0)
+          expect(() => front.reserveRequest()).toThrow(RangeError)
+          expect(back.drain(back.size)).toBe(tags.length)
+          expect(tags.map((_, i) => readMessage(back, i))).toEqual(tags)
+          expect(back.drain(back.size)).toBe(0)
+          expect(back.unanswered).toBe(tags.length)
+          respond(...tags.toReversed())
+          expect(back.unanswered).toBe(0)
+          expect(() => back.reserveResponse()).toThrow(RangeError)
+          expect(front.drain(front.size)).toBe(tags.length)
+          expect(tags.map((_, i) => readMessage(front, i))).toEqual(tags.toReversed())
+          expect(front.free).toBe(front.size)
+        }
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  test('touches nothing outside its pages', () => {
+    fc.assert(
+      fc.property(anyIndex, anyGeometry, (index, geometry) => {
+        const { memory, front, back, request, respond } = bothEnds({ ...geometry, index })
+        const around = new Uint8Array(memory.bytes.buffer)
+        request(...range(front.size))
+        back.drain(back.size)
+        respond(...range(front.size))
+        const end = 4096 + geometry.pages * 4096
+        expect(around.subarray(0, 4096).every((byte) => byte === 0)).toBe(true)
+        expect(around.subarray(end).every((byte) => byte === 0)).toBe(true)
+      }),
+      { numRuns: 20 },
+    )
+  })
+
+  test('drains at most as many as asked for', () => {
+    fc.assert(
+      fc.property(anyIndex, fc.integer({ min: 0, max: 40 }), (index, max) => {
+        const { back, request } = bothEnds({ index })
+        request(...range(32))
+        const taken = back.drain(max)
+        expect(taken).toBe(Math.min(max, 32))
+        expect(back.drain(32)).toBe(32 - taken)
+        expect(range(32 - taken).map((i) => readMessage(back, i))).toEqual(range(32).slice(taken))
+      }),
+    )
+  })
+
+  test('shows a message only once it is published', () => {
+    const { memory, front, back } = bothEnds()
+    writeMessage(memory, front.reserveRequest(), 1)
+    expect(back.drain(1)).toBe(0)
+    front.publish()
+    expect(back.drain(1)).toBe(1)
+    writeMessage(memory, back.reserveResponse(), 2)
+    expect(front.drain(1)).toBe(0)
+    back.publish()
+    expect(front.drain(1)).toBe(1)
+  })
+
+  test('keeps drained requests when responses take their slots', () => {
+    const { back, request, respond } = bothEnds()
+    request(...range(32))
+    back.drain(32)
+    respond(...range(32).map((i) => 500 + i))
+    expect(range(32).map((i) => readMessage(back, i))).toEqual(range(32))
+  })
+
+  test.each([NaN, -1, 1.5, Infinity])('drain(%s) is refused', (max) => {
+    expect(() => bothEnds().back.drain(max)).toThrow(/"max" expected an integer/)
+  })
+})
+
+/** Whether `event` lies in (old, next], by counting. */
+function passes(old: number, next: number, event: number): boolean {
+  for (let i = old; i !== next; i = (i + 1) >>> 0) if ((i + 1) >>> 0 === event) return true
+  return false
+}
+
+describe('notification', () => {
+  test('is wanted exactly when the event index is passed', () => {
+    fc.assert(
+      fc.property(anyIndex, fc.integer({ min: 1, max: 32 }), fc.integer({ min: -40, max: 40 }), (index, count, distance) => {
+        const event = (index + distance) >>> 0
+        const wanted = passes(index, (index + count) >>> 0, event)
+        const { memory, back, request, respond } = bothEnds({ index })
+        setIndices(memory.bytes, { req_event: event, rsp_event: event })
+        expect(request(...range(count))).toBe(wanted)
+        back.drain(32)
+        expect(respond(...range(count))).toBe(wanted)
+      }),
+    )
+  })
+
+  test('is not wanted for nothing', () => {
+    const { memory, front, back } = bothEnds({ index: 5 })
+    setIndices(memory.bytes, { req_event: 5, rsp_event: 5 })
+    expect([front.publish(), back.publish()]).toEqual([false, false])
+  })
+
+  test('is asked for by the final check, for the next message', () => {
+    fc.assert(
+      fc.property(anyIndex, (index) => {
+        const { front, back, request, respond } = bothEnds({ index })
+        expect(request(0)).toBe(true)
+        expect(request(1)).toBe(false) // not asked for again yet
+        expect(back.finalCheck()).toBe(true) // there is work: nothing is armed
+        expect(back.indices().reqEvent).toBe((index + 1) >>> 0)
+        back.drain(32)
+        expect(back.finalCheck()).toBe(false)
+        expect(back.indices().reqEvent).toBe((index + 3) >>> 0)
+        expect(request(2)).toBe(true)
+
+        expect(respond(0)).toBe(true)
+        expect(respond(1)).toBe(false)
+        expect(front.finalCheck()).toBe(true)
+        front.drain(32)
+        expect(front.finalCheck()).toBe(false)
+        expect(front.indices().rspEvent).toBe((index + 3) >>> 0)
+      }),
+    )
+  })
+})
+
+describe('init and attach', () => {
+  test('init formats the header and nothing else', () => {
+    const memory = ringMemory()
+    memory.bytes.fill(0xaa)
+    FrontRing.init(memory)
+    const header = new Uint8Array(64)
+    header[4] = header[12] = 1 // req_event, rsp_event
+    expect(memory.bytes.subarray(0, 64)).toEqual(header)
+    expect(memory.bytes.subarray(64).every((byte) => byte === 0xaa)).toBe(true)
+  })
+
+  test('a backend goes on at rsp_prod: what was unanswered comes again', () => {
+    fc.assert(
+      fc.property(anyIndex, fc.integer({ min: 0, max: 32 }), (index, answered) => {
+        const { memory, back, request, respond } = bothEnds({ index })
+        request(...range(32))
+        back.drain(32)
+        respond(...range(answered))
+        const successor = BackRing.attach(memory)
+        expect(successor.drain(32)).toBe(32 - answered)
+        expect(range(32 - answered).map((i) => readMessage(successor, i))).toEqual(range(32).slice(answered))
+      }),
+    )
+  })
+
+  test('a backend may go on elsewhere', () => {
+    const { memory, request } = bothEnds({ index: 2 ** 32 - 1 })
+    request(7, 8)
+    const back = BackRing.attach({ ...memory, index: 0 })
+    expect([back.drain(32), readMessage(back, 0)]).toEqual([1, 8])
+  })
+
+  test('no ring holds more requests than slots, or fewer than none', () => {
+    fc.assert(
+      fc.property(anyIndex, fc.integer({ min: 33, max: 2 ** 32 - 1 }), (index, ahead) => {
+        const memory = ringMemory({ index })
+        setIndices(memory.bytes, { req_prod: (index + ahead) >>> 0 })
+        expect(() => BackRing.attach(memory)).toThrow(RingProtocolError)
+        expect(() => BackRing.attach({ ...memory, index })).toThrow(RingProtocolError)
+        setIndices(memory.bytes, { req_prod: (index + 32) >>> 0 })
+        expect(BackRing.attach(memory).drain(32)).toBe(32)
+      }),
+    )
+  })
+
+  test('a frontend finds no response where none is outstanding', () => {
+    const memory = ringMemory({ index: 9 })
+    expect(() => FrontRing.attach({ ...memory, index: 8 })).toThrow(RingProtocolError)
+    expect(FrontRing.attach({ ...memory, index: 9 }).free).toBe(32)
+  })
+
+  test.each([
+    ['half a page', new Uint8Array(2048), 112],
+    ['no page', new Uint8Array(0), 112],
+    ['a page not at a page boundary', new Uint8Array(new ArrayBuffer(8192), 64, 4096), 112],
+    ['a slot of 6 bytes', new Uint8Array(4096), 6],
+    ['a slot of 0 bytes', new Uint8Array(4096), 0],
+    ['a slot that does not fit', new Uint8Array(4096), 4036],
+  ])('%s is refused', (_name, bytes, slotSize) => {
+    expect(() => BackRing.attach({ bytes, slotSize, index: 0 })).toThrow(RangeError)
+    expect(() => FrontRing.attach({ bytes, slotSize, index: 0 })).toThrow(RangeError)
+  })
+
+  test.each([-1, 2 ** 32, 0.5])('index %s is refused', (index) => {
+    expect(() => BackRing.attach({ ...ringMemory(), index })).toThrow(/"index" expected/)
+    expect(() => FrontRing.attach({ ...ringMemory(), index })).toThrow(/"index" expected/)
+  })
+})
+
+test('says where it stands, all six indices', () => {
+  const { front, back, request, respond } = bothEnds({ index: 2 ** 32 - 2 })
+  request(1, 2, 3)
+  back.drain(2)
+  respond(1)
+  expect(back.toString()).toBe('back ring of 32 slots, req_prod 1 req_event 4294967295 rsp_prod 4294967295 rsp_event 4294967295 rsp_prod_pvt 4294967295 req_cons 0')
+  expect(front.indices()).toEqual({ reqProd: 1, reqEvent: 4294967295, rspProd: 4294967295, rspEvent: 4294967295, producer: 1, consumer: 4294967294 })
+})
