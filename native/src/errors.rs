@@ -1,0 +1,43 @@
+//! Failures, as JavaScript sees them: an `Error` with `code` and a text that begins with the operation.
+
+use rustix::io::Errno;
+
+use crate::uv::Uv;
+
+/// `code` of a value outside its range: nothing was done.
+pub const OUT_OF_RANGE: &str = "ERR_OUT_OF_RANGE";
+/// `code` of an arena without a free run of pages.
+pub const ARENA_FULL: &str = "ERR_ARENA_FULL";
+/// `code` of a use after `close`.
+pub const CLOSED: &str = "ERR_CLOSED";
+/// `code` of a JavaScript runtime that lacks what this addon needs.
+pub const RUNTIME: &str = "ERR_RUNTIME";
+
+/// A JavaScript error whose `code` is one of the constants above or an errno name such as `EINVAL`.
+pub type Failure = napi::Error<String>;
+/// What every fallible function here returns.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// An error with the given code.
+pub fn failure(code: &str, message: impl Into<String>) -> Failure {
+    Failure::new(code.to_owned(), message.into())
+}
+
+/// An argument outside its range.
+pub fn out_of_range(message: impl Into<String>) -> Failure {
+    failure(OUT_OF_RANGE, message)
+}
+
+/// The error of a system call; `operation` names it, as in `IOCTL_EVTCHN_NOTIFY of port 7`.
+pub fn os(operation: impl AsRef<str>) -> impl FnOnce(Errno) -> Failure {
+    move |errno| {
+        let name = errno_name(errno);
+        let message = format!("{}: {name}", operation.as_ref());
+        Failure::new(name, message)
+    }
+}
+
+/// `EINVAL` and the like, from libuv's table.
+pub fn errno_name(errno: Errno) -> String {
+    Uv::get().and_then(|uv| uv.error_name(errno)).unwrap_or_else(|| format!("errno {}", errno.raw_os_error()))
+}

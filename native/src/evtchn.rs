@@ -1,0 +1,179 @@
+//! /dev/xen/evtchn: event channels, delivered in batches.
+//!
+//! Reading a port masks it until it is written back. The driver keeps one queue of pending ports per
+//! open file. Linux since 4.7 makes it as long as there are ports bound, so that it can't overflow;
+//! before, with more than 1024 ports bound, it can: reads then fail with EFBIG until a RESET, which
+//! throws the queue away, and with it the news of ports that stay masked. So after a RESET every
+//! bound port is delivered as if it had an event. An event too many is harmless; one lost is not.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use napi::bindgen_prelude::Env;
+use napi_derive::napi;
+use rustix::io::Errno;
+use rustix::ioctl::Opcode;
+
+use crate::arena::{Arena, Pinned};
+use crate::counters::Token;
+use crate::device::Device;
+use crate::errors::{CLOSED, Result, failure, os, out_of_range};
+use crate::memory::PAGE_SIZE;
+use crate::poll::{Callback, Poll};
+use crate::uapi;
+use crate::uv::READABLE;
+
+/// Ports in a page: what one read gives and one write takes at most, by the driver's own limit.
+const BATCH: usize = PAGE_SIZE as usize / size_of::<u32>();
+
+struct State {
+    /// With two pages of the arena: pending ports, then ports to unmask. `None` once closed.
+    open: RefCell<Option<(Device, Pinned)>>,
+    bound: RefCell<BTreeMap<u32, Token>>,
+}
+
+impl State {
+    /// Runs on the open device and its pages.
+    fn with<T>(&self, f: impl FnOnce(&Device, NonNull<u32>) -> T) -> Result<T> {
+        match self.open.borrow().as_ref() {
+            Some((device, table)) => Ok(f(device, table.address().cast())),
+            None => Err(failure(CLOSED, "the event-channel device is closed")),
+        }
+    }
+
+    fn ioctl<const WORDS: usize>(&self, (opcode, operation): (Opcode, &str), mut argument: [u32; WORDS]) -> Result<u32> {
+        // SAFETY: every event-channel ioctl takes this many 32-bit words and no pointer.
+        self.with(|device, _| unsafe { device.ioctl(opcode, &mut argument) })?.map_err(os(format!("{operation} {argument:?}")))
+    }
+
+    /// One read, so that a storm can't hold the loop: what is left wakes it again.
+    fn on_ready(&self, poll: &Poll, failed: bool) -> std::result::Result<(), Errno> {
+        let read = self.with(|device, pending| {
+            // SAFETY: the first page; the kernel writes to it, JavaScript, on this thread, isn't running.
+            let buffer = unsafe { std::slice::from_raw_parts_mut(pending.as_ptr().cast::<u8>(), PAGE_SIZE as usize) };
+            rustix::io::read(device, buffer)
+        });
+        match read.unwrap_or(Err(Errno::BADF)) {
+            Ok(0) => return Err(Errno::PIPE),
+            Ok(bytes) => poll.call((bytes / size_of::<u32>()) as i32),
+            Err(Errno::FBIG) => self.deliver_all(|count| poll.call(count))?,
+            Err(Errno::AGAIN | Errno::INTR) if !failed => {}
+            Err(errno) => return Err(errno),
+        }
+        // libuv stops a poll whose descriptor is in error, which an overflow is.
+        if failed { poll.watch(READABLE).map_err(|_| Errno::BADF) } else { Ok(()) }
+    }
+
+    /// After an overflow: delivers every bound port, a page at a time.
+    fn deliver_all(&self, deliver: impl Fn(i32)) -> std::result::Result<(), Errno> {
+        // SAFETY: takes no argument.
+        self.with(|device, _| unsafe { device.ioctl(uapi::EVTCHN_RESET, &mut [0u32; 0]) }).unwrap_or(Err(Errno::BADF))?;
+        let ports: Vec<u32> = self.bound.borrow().keys().copied().collect();
+        for batch in ports.chunks(BATCH) {
+            // SAFETY: the page holds a batch; nobody else has a reference to it.
+            let filled = self.with(|_, pending| unsafe { pending.as_ptr().copy_from_nonoverlapping(batch.as_ptr(), batch.len()) });
+            if filled.is_ok() {
+                deliver(batch.len() as i32);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// See index.d.ts.
+#[napi]
+pub struct Evtchn {
+    state: Rc<State>,
+    poll: Poll,
+}
+
+#[napi]
+impl Evtchn {
+    /// Opens the device. `table` is the offset of two pages got by `allocate`.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(env: Env, arena: &Arena, path: String, table: u32, on_pending: Callback) -> Result<Self> {
+        let device = Device::open(&path)?;
+        let fd = device.raw();
+        let table = Pinned::new(arena.core(), table, 2 * PAGE_SIZE as usize)?;
+        let state = Rc::new(State { open: RefCell::new(Some((device, table))), bound: RefCell::default() });
+        let for_ready = Rc::clone(&state);
+        let ready = move |poll: &Poll, failed| {
+            if let Err(errno) = for_ready.on_ready(poll, failed) {
+                poll.call(-errno.raw_os_error());
+                stop(&for_ready, poll);
+            }
+        };
+        let poll = Poll::open(&env, fd, on_pending, Box::new(ready))?;
+        Ok(Self { state, poll })
+    }
+
+    fn bind<const WORDS: usize>(&self, operation: (Opcode, &str), argument: [u32; WORDS]) -> Result<u32> {
+        let port = self.state.ioctl(operation, argument)?;
+        self.state.bound.borrow_mut().insert(port, Token::port());
+        self.poll.keep_alive(true);
+        Ok(port)
+    }
+
+    /// Binds to another domain's unbound port; returns the local port.
+    #[napi(catch_unwind)]
+    pub fn bind_interdomain(&self, domid: u16, port: u32) -> Result<u32> {
+        self.bind((uapi::EVTCHN_BIND_INTERDOMAIN, "IOCTL_EVTCHN_BIND_INTERDOMAIN"), [u32::from(domid), port])
+    }
+
+    /// Opens a port for another domain; returns it.
+    #[napi(catch_unwind)]
+    pub fn bind_unbound(&self, domid: u16) -> Result<u32> {
+        self.bind((uapi::EVTCHN_BIND_UNBOUND_PORT, "IOCTL_EVTCHN_BIND_UNBOUND_PORT"), [u32::from(domid)])
+    }
+
+    /// Binds to a virtual interrupt; returns the local port.
+    #[napi(catch_unwind)]
+    pub fn bind_virq(&self, virq: u32) -> Result<u32> {
+        self.bind((uapi::EVTCHN_BIND_VIRQ, "IOCTL_EVTCHN_BIND_VIRQ"), [virq])
+    }
+
+    /// Sends an event.
+    #[napi(catch_unwind)]
+    pub fn notify(&self, port: u32) -> Result<()> {
+        self.state.ioctl((uapi::EVTCHN_NOTIFY, "IOCTL_EVTCHN_NOTIFY"), [port]).map(|_| ())
+    }
+
+    /// Unmasks the first `count` ports of the table's second page, in one write.
+    #[napi(catch_unwind)]
+    pub fn unmask(&self, count: u32) -> Result<()> {
+        if count as usize > BATCH {
+            return Err(out_of_range(format!("\"count\" expected an integer 0..{BATCH}, got {count}")));
+        }
+        let written = self.state.with(|device, table| {
+            // SAFETY: `count` ports of the second page; JavaScript, on this thread, isn't running.
+            let ports = unsafe { std::slice::from_raw_parts(table.add(BATCH).as_ptr().cast::<u8>(), count as usize * size_of::<u32>()) };
+            rustix::io::write(device, ports)
+        })?;
+        written.map_err(os("write to unmask event channels"))?;
+        Ok(())
+    }
+
+    /// Unbinds a port. An event of it that was read already may still be delivered.
+    #[napi(catch_unwind)]
+    pub fn unbind(&self, port: u32) -> Result<()> {
+        self.state.ioctl((uapi::EVTCHN_UNBIND, "IOCTL_EVTCHN_UNBIND"), [port])?;
+        let mut bound = self.state.bound.borrow_mut();
+        bound.remove(&port);
+        self.poll.keep_alive(!bound.is_empty());
+        Ok(())
+    }
+
+    /// Closes the device, which unbinds every port. Idempotent.
+    #[napi(catch_unwind)]
+    pub fn close(&self) {
+        stop(&self.state, &self.poll);
+    }
+}
+
+fn stop(state: &State, poll: &Poll) {
+    poll.close();
+    state.bound.borrow_mut().clear();
+    state.open.borrow_mut().take();
+}

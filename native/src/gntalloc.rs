@@ -1,0 +1,74 @@
+//! /dev/xen/gntalloc: this domain's own pages, granted to another.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use napi_derive::napi;
+
+use crate::arena::{Arena, Backing, Core};
+use crate::counters::Token;
+use crate::device::Device;
+use crate::errors::{CLOSED, Result, failure, os};
+use crate::uapi::{self, HEADER_WORDS};
+
+/// See index.d.ts.
+#[napi]
+pub struct Gntalloc {
+    core: Rc<Core>,
+    device: RefCell<Option<Rc<Device>>>,
+}
+
+/// Pages that were granted.
+#[napi(object)]
+pub struct Share {
+    /// Arena offset of the first.
+    pub offset: u32,
+    /// One reference per page.
+    pub grefs: Vec<u32>,
+}
+
+#[napi]
+impl Gntalloc {
+    /// Opens the device.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(arena: &Arena, path: String) -> Result<Self> {
+        Ok(Self { core: arena.core(), device: RefCell::new(Some(Rc::new(Device::open(&path)?))) })
+    }
+
+    /// Allocates zeroed pages and grants them to `domid`.
+    #[napi(catch_unwind)]
+    pub fn share(&self, domid: u16, pages: u32, writable: bool) -> Result<Share> {
+        let device = self.device.borrow().clone().ok_or_else(|| failure(CLOSED, "the grant device is closed"))?;
+        let run = self.core.take(pages)?;
+        let flags = if writable { uapi::GNTALLOC_FLAG_WRITABLE } else { 0 };
+        let mut words = vec![0u32; HEADER_WORDS + pages as usize];
+        words.splice(..2, [u32::from(domid) | flags << 16, pages]);
+        // SAFETY: the words are the struct that the ioctl takes, with room for `pages` references.
+        if let Err(errno) = unsafe { device.ioctl(uapi::GNTALLOC_ALLOC_GREF, words.as_mut_slice()) } {
+            self.core.give_back(run);
+            return Err(os("IOCTL_GNTALLOC_ALLOC_GREF")(errno));
+        }
+        let index = uapi::index_of(&words);
+        if let Err(errno) = self.core.map_device(run, &device, index, true) {
+            let mut argument = uapi::Run { index, count: pages, pad: 0 };
+            // SAFETY: the ioctl takes this struct, and it holds no pointer.
+            let _ = unsafe { device.ioctl(uapi::GNTALLOC_DEALLOC_GREF, &mut argument) };
+            return Err(os("mmap of shared pages")(errno));
+        }
+        let backing = Backing {
+            device,
+            end: (uapi::GNTALLOC_DEALLOC_GREF, "IOCTL_GNTALLOC_DEALLOC_GREF"),
+            notify: (uapi::GNTALLOC_SET_UNMAP_NOTIFY, "IOCTL_GNTALLOC_SET_UNMAP_NOTIFY"),
+            index,
+            _token: Token::share(),
+        };
+        let offset = self.core.commit(run, Some(backing));
+        Ok(Share { offset, grefs: words.split_off(HEADER_WORDS) })
+    }
+
+    /// Closes the device once its last share has ended. Idempotent.
+    #[napi(catch_unwind)]
+    pub fn close(&self) {
+        self.device.borrow_mut().take();
+    }
+}

@@ -1,0 +1,224 @@
+//! /dev/xen/gntdev: pages that other domains granted, mapped or copied.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use napi_derive::napi;
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::arena::{Arena, Backing, Core};
+use crate::counters::Token;
+use crate::device::Device;
+use crate::errors::{CLOSED, Result, failure, os, out_of_range};
+use crate::memory::PAGE_SIZE;
+use crate::uapi::{self, CopyForeign, CopySegment, CopySide, HEADER_WORDS};
+
+/// Operations of one copy call at most.
+const MAX_OPERATIONS: u32 = 65_536;
+/// Bytes of one operation in a table: gref and local (u32), offset, length and status (16 bits).
+const OPERATION_BYTES: usize = 14;
+
+/// See index.d.ts.
+#[napi]
+pub struct Gntdev {
+    core: Rc<Core>,
+    device: RefCell<Option<Rc<Device>>>,
+    /// Reused, so that a call allocates nothing.
+    segments: RefCell<Vec<CopySegment>>,
+}
+
+#[napi]
+impl Gntdev {
+    /// Opens the device.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(arena: &Arena, path: String) -> Result<Self> {
+        let device = Rc::new(Device::open(&path)?);
+        Ok(Self { core: arena.core(), device: RefCell::new(Some(device)), segments: RefCell::default() })
+    }
+
+    fn device(&self) -> Result<Rc<Device>> {
+        self.device.borrow().clone().ok_or_else(|| failure(CLOSED, "the grant device is closed"))
+    }
+
+    /// Maps `refs`, pairs of domid and gref, contiguously; returns the arena offset.
+    #[napi(catch_unwind)]
+    pub fn map(&self, refs: &[u32], writable: bool) -> Result<u32> {
+        let device = self.device()?;
+        let run = self.core.take((refs.len() / 2) as u32)?;
+        let index = match insert(&device, refs) {
+            Ok(index) => index,
+            Err(errno) => {
+                self.core.give_back(run);
+                return Err(os("IOCTL_GNTDEV_MAP_GRANT_REF")(errno));
+            }
+        };
+        if let Err(errno) = self.core.map_device(run, &device, index, writable) {
+            remove(&device, index, run.pages);
+            return Err(os("mmap of granted pages")(errno));
+        }
+        let backing = Backing {
+            device,
+            end: (uapi::GNTDEV_UNMAP_GRANT_REF, "IOCTL_GNTDEV_UNMAP_GRANT_REF"),
+            notify: (uapi::GNTDEV_SET_UNMAP_NOTIFY, "IOCTL_GNTDEV_SET_UNMAP_NOTIFY"),
+            index,
+            _token: Token::mapping(),
+        };
+        Ok(self.core.commit(run, Some(backing)))
+    }
+
+    /// Why one ref can't be mapped: 0 if it can, else its GNTST_* code, or a negative errno where only
+    /// that is known. The driver says no more than EINVAL of a whole `map`, so this maps the ref alone,
+    /// elsewhere, and asks a grant copy of one byte for the code.
+    #[napi(catch_unwind)]
+    pub fn probe(&self, domid: u16, gref: u32, writable: bool) -> Result<i32> {
+        let device = self.device()?;
+        let Err(errno) = map_elsewhere(&device, domid, gref, writable) else { return Ok(0) };
+        let mut byte = 0u8;
+        let local = NonNull::from(&mut byte).cast();
+        let mut segment = [copy_segment(Operation { gref, offset: 0, length: 1, local }, domid, false)];
+        Ok(match copy(&device, &mut segment) {
+            Ok(()) if segment[0].status != 0 => i32::from(segment[0].status),
+            _ => -errno.raw_os_error(),
+        })
+    }
+
+    /// Copies the first `count` operations of the table at arena offset `table`, between pages of
+    /// `domid` and the arena. The table lies in pages got by `allocate` and holds `capacity` operations
+    /// as columns: gref u32, local u32, offset u16, length u16, status i16. Returns how many failed.
+    #[napi(catch_unwind)]
+    pub fn copy(&self, table: u32, capacity: u32, count: u32, domid: u16, outward: bool) -> Result<u32> {
+        let device = self.device()?;
+        if count > capacity || capacity > MAX_OPERATIONS {
+            return Err(out_of_range(format!("\"count\" expected an integer 0..{capacity}, got {count}")));
+        }
+        let columns = Columns::new(self.core.own(table, capacity as usize * OPERATION_BYTES)?, capacity as usize);
+        let mut segments = self.segments.borrow_mut();
+        segments.clear();
+        for at in 0..count as usize {
+            let operation = columns.operation(at, &self.core).map_err(|what| out_of_range(format!("operation {at}: {what}")))?;
+            segments.push(copy_segment(operation, domid, outward));
+        }
+        copy(&device, &mut segments).map_err(os("IOCTL_GNTDEV_GRANT_COPY"))?;
+        let mut failed = 0;
+        for (at, segment) in segments.iter().enumerate() {
+            columns.set_status(at, segment.status);
+            failed += u32::from(segment.status != 0);
+        }
+        Ok(failed)
+    }
+
+    /// Closes the device once its last mapping has ended. Idempotent.
+    #[napi(catch_unwind)]
+    pub fn close(&self) {
+        self.device.borrow_mut().take();
+    }
+}
+
+/// Announces refs to the driver; returns their index.
+fn insert(device: &Device, refs: &[u32]) -> std::result::Result<u64, Errno> {
+    let mut words = Vec::with_capacity(HEADER_WORDS + refs.len());
+    words.extend([(refs.len() / 2) as u32, 0, 0, 0]);
+    words.extend_from_slice(refs);
+    // SAFETY: the words are the struct that the ioctl takes, with as many refs as it says.
+    unsafe { device.ioctl(uapi::GNTDEV_MAP_GRANT_REF, words.as_mut_slice()) }?;
+    Ok(uapi::index_of(&words))
+}
+
+/// Undoes `insert`. Errors mean there is nothing to undo.
+fn remove(device: &Device, index: u64, count: u32) {
+    let mut argument = uapi::Run { index, count, pad: 0 };
+    // SAFETY: the ioctl takes this struct, and it holds no pointer.
+    let _ = unsafe { device.ioctl(uapi::GNTDEV_UNMAP_GRANT_REF, &mut argument) };
+}
+
+/// Maps one page where the kernel likes, and unmaps it at once.
+fn map_elsewhere(device: &Device, domid: u16, gref: u32, writable: bool) -> std::result::Result<(), Errno> {
+    let index = insert(device, &[u32::from(domid), gref])?;
+    let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+    // SAFETY: without MAP_FIXED nothing is replaced.
+    let mapped = unsafe { mmap(std::ptr::null_mut(), PAGE_SIZE as usize, protection, MapFlags::SHARED, device, index) };
+    if let Ok(at) = mapped {
+        // SAFETY: mapped just now, and nobody knows of it.
+        let _ = unsafe { munmap(at, PAGE_SIZE as usize) };
+    }
+    remove(device, index, 1);
+    mapped.map(|_| ())
+}
+
+/// One copy, checked.
+struct Operation {
+    gref: u32,
+    offset: u16,
+    length: u16,
+    local: NonNull<c_void>,
+}
+
+fn copy_segment(operation: Operation, domid: u16, outward: bool) -> CopySegment {
+    let Operation { gref, offset, length, local } = operation;
+    let local = CopySide { local: local.as_ptr() };
+    let foreign = CopySide { foreign: CopyForeign { gref, offset, domid } };
+    let (source, dest, flags) =
+        if outward { (local, foreign, uapi::COPY_DEST_IS_GRANT) } else { (foreign, local, uapi::COPY_SOURCE_IS_GRANT) };
+    CopySegment { source, dest, len: length, flags, status: 0 }
+}
+
+/// One ioctl whatever the number of segments: the driver feeds the hypervisor in batches of its own.
+fn copy(device: &Device, segments: &mut [CopySegment]) -> std::result::Result<(), Errno> {
+    let mut argument = uapi::GrantCopy { count: segments.len() as u32, segments: segments.as_mut_ptr() };
+    // SAFETY: the segments live through the call, and the local side of each is memory whose holder
+    // expects it to be read or written: the arena, or `probe`'s byte.
+    unsafe { device.ioctl(uapi::GNTDEV_GRANT_COPY, &mut argument) }?;
+    Ok(())
+}
+
+/// The columns of a table of copies.
+struct Columns {
+    gref: *mut u32,
+    local: *mut u32,
+    offset: *mut u16,
+    length: *mut u16,
+    status: *mut i16,
+}
+
+impl Columns {
+    /// `table` must be valid for `capacity` operations.
+    fn new(table: NonNull<c_void>, capacity: usize) -> Self {
+        let gref = table.as_ptr().cast::<u32>();
+        let local = gref.wrapping_add(capacity);
+        let offset = local.wrapping_add(capacity).cast::<u16>();
+        let length = offset.wrapping_add(capacity);
+        let status = length.wrapping_add(capacity).cast::<i16>();
+        Self { gref, local, offset, length, status }
+    }
+
+    /// Reads each field once and checks what was read. `at` is below the capacity.
+    fn operation(&self, at: usize, core: &Core) -> std::result::Result<Operation, String> {
+        // SAFETY: `own` vouched for the table's length, and a page-aligned table aligns every column.
+        // JavaScript, on this thread, is not running.
+        let (gref, local, offset, length) = unsafe {
+            (
+                self.gref.add(at).read_volatile(),
+                self.local.add(at).read_volatile() as usize,
+                self.offset.add(at).read_volatile(),
+                self.length.add(at).read_volatile(),
+            )
+        };
+        if length == 0 || u32::from(offset) + u32::from(length) > PAGE_SIZE {
+            return Err(format!("offset {offset} and length {length} leave the page"));
+        }
+        let (base, bytes) = core.extent();
+        if local + usize::from(length) > bytes {
+            return Err(format!("local offset {local} and length {length} leave the arena"));
+        }
+        // SAFETY: checked on the line before.
+        Ok(Operation { gref, offset, length, local: unsafe { base.byte_add(local) } })
+    }
+
+    fn set_status(&self, at: usize, status: i16) {
+        // SAFETY: as in `operation`.
+        unsafe { self.status.add(at).write_volatile(status) };
+    }
+}

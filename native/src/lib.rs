@@ -1,0 +1,23 @@
+//! `@xenkit/native`: what user space needs from Linux's Xen drivers and can't do in JavaScript. One
+//! arena of memory into which granted pages are mapped, grant copies, event channels, and the xenbus
+//! device. It knows no protocol: policy, validation of peers and dispatch are JavaScript's.
+//!
+//! Every exported function catches panics and turns them into a JavaScript exception. All objects
+//! belong to one environment (the main thread or a worker) and end with it; see `poll`.
+
+// Under test nothing registers the exported functions.
+#![cfg_attr(test, allow(dead_code))]
+
+mod arena;
+mod counters;
+mod device;
+mod errors;
+mod evtchn;
+mod gntalloc;
+mod gntdev;
+mod memory;
+mod poll;
+mod ranges;
+mod uapi;
+mod uv;
+mod xenbus;

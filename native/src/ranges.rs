@@ -1,0 +1,103 @@
+//! Free runs of pages: first fit, neighbours merged.
+
+use std::collections::BTreeMap;
+
+/// The free pages of an arena.
+pub struct Ranges {
+    /// First page to number of pages. No run touches the next.
+    free: BTreeMap<u32, u32>,
+}
+
+impl Ranges {
+    /// All of `pages` free.
+    pub fn new(pages: u32) -> Self {
+        Self { free: BTreeMap::from([(0, pages)]) }
+    }
+
+    /// Takes the first run of at least `pages`, 1 or more, and returns its first page.
+    pub fn take(&mut self, pages: u32) -> Option<u32> {
+        let (&start, &length) = self.free.iter().find(|&(_, &length)| length >= pages)?;
+        self.free.remove(&start);
+        if length > pages {
+            self.free.insert(start + pages, length - pages);
+        }
+        Some(start)
+    }
+
+    /// Gives back a run that was taken.
+    pub fn give(&mut self, mut start: u32, mut pages: u32) {
+        if let Some(next) = self.free.remove(&(start + pages)) {
+            pages += next;
+        }
+        if let Some((&before, &length)) = self.free.range(..start).next_back()
+            && before + length == start
+        {
+            self.free.remove(&before);
+            start = before;
+            pages += length;
+        }
+        self.free.insert(start, pages);
+    }
+
+    /// Pages of the longest run.
+    pub fn longest(&self) -> u32 {
+        self.free.values().copied().max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_the_first_run_that_fits() {
+        let mut ranges = Ranges::new(8);
+        assert_eq!(ranges.take(2), Some(0));
+        assert_eq!(ranges.take(1), Some(2));
+        assert_eq!(ranges.take(4), Some(3));
+        ranges.give(0, 2);
+        assert_eq!(ranges.take(1), Some(0));
+        assert_eq!(ranges.take(2), None);
+        assert_eq!(ranges.longest(), 1);
+    }
+
+    #[test]
+    fn merges_with_both_neighbours() {
+        let mut ranges = Ranges::new(6);
+        for page in 0..6 {
+            assert_eq!(ranges.take(1), Some(page));
+        }
+        for page in [4, 1, 3, 0, 5, 2] {
+            ranges.give(page, 1);
+        }
+        assert_eq!(ranges.free, BTreeMap::from([(0, 6)]));
+    }
+
+    /// Every page is either taken once or free, for any order of calls (an LCG picks them).
+    #[test]
+    fn keeps_a_partition() {
+        let mut ranges = Ranges::new(64);
+        let mut taken: Vec<(u32, u32)> = Vec::new();
+        let mut random = 1u32;
+        for _ in 0..10_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if random >> 31 == 0 {
+                let pages = (random >> 16) % 7 + 1;
+                if let Some(start) = ranges.take(pages) {
+                    taken.push((start, pages));
+                }
+            } else if !taken.is_empty() {
+                let (start, pages) = taken.swap_remove((random >> 16) as usize % taken.len());
+                ranges.give(start, pages);
+            }
+            let mut all: Vec<(u32, u32)> = taken.iter().copied().chain(ranges.free.clone()).collect();
+            all.sort_unstable();
+            let mut next = 0;
+            for (start, pages) in all {
+                assert_eq!(start, next);
+                next = start + pages;
+            }
+            assert_eq!(next, 64);
+        }
+    }
+}
