@@ -1,0 +1,227 @@
+/** Disks that come and go: guests that reboot, vanish, share and unplug; servers that stop. */
+import { XenbusState } from '@xenkit/wire'
+import { describe, expect, test } from 'vitest'
+import { type BlockStore, StoreInUseError, attachDisk, unplugVbd } from '../src/index.ts'
+import { memoryStore } from '../src/stores/index.ts'
+import { RawFrontend } from './raw-frontend.ts'
+import { rig } from './rig.ts'
+
+/** A store whose calls take until they are let go. */
+function heldStore(sectors: number) {
+  const memory = memoryStore(sectors)
+  const held: (() => void)[] = []
+  let arrived: (() => void) | undefined
+  const hold = (): Promise<void> =>
+    new Promise((resolve) => {
+      held.push(resolve)
+      arrived?.()
+    })
+  const store: BlockStore = {
+    ...memory,
+    read: async (sector, into) => {
+      await hold()
+      await memory.read(sector, into)
+    },
+    write: async (sector, from) => {
+      await hold()
+      await memory.write(sector, from)
+    },
+  }
+  return {
+    store,
+    bytes: memory.bytes,
+    /** Resolves when a call is being held. */
+    call: () => (held.length > 0 ? Promise.resolve() : new Promise<void>((resolve) => (arrived = resolve))),
+    letGo: () => held.splice(0).forEach((go) => go()),
+  }
+}
+
+test('a guest reboots: the disk connects again, with what was written', async () => {
+  await using r = await rig({ store: memoryStore(64) })
+  await r.plug()
+  for (let life = 1; life <= 3; life++) {
+    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    const sector = new Uint8Array(512)
+    await disk.read(0, [sector])
+    expect(sector[0]).toBe(life - 1)
+    await disk.write(0, [sector.fill(life)])
+  }
+  expect(r.events.map(({ kind }) => kind)).toEqual(['offered', 'connected', 'closed', 'connected', 'closed', 'connected', 'closed'])
+})
+
+test('a guest is destroyed mid-request: the request settles, nothing stays, its successor gets the disk', async () => {
+  const held = heldStore(64)
+  await using r = await rig({ store: held.store })
+  await r.plug()
+  const front = await RawFrontend.open(r.guest)
+  front.data.bytes.fill(3)
+  front.put({ operation: 1 })
+  front.ring.publish()
+  front.channel.notify()
+  await held.call()
+  r.machine.destroyDomain(r.guest.domid)
+  held.letGo()
+  await r.event(({ kind }) => kind === 'closed')
+  // A write that the store had begun is whole.
+  expect(held.bytes.subarray(0, 4096).every((byte) => byte === 3)).toBe(true)
+  expect(r.events.filter(({ kind }) => kind === 'failed')).toEqual([])
+  await unplugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda' })
+  await r.event(({ kind }) => kind === 'removed')
+
+  const successor = r.machine.createDomain()
+  await r.plug({ guest: successor })
+  await using disk = await attachDisk(successor, { vdev: 'xvda' })
+  const read = new Uint8Array(512)
+  const reading = disk.read(0, [read])
+  await held.call()
+  held.letGo()
+  await reading
+  expect(read[0]).toBe(3)
+})
+
+test('a guest that closes with requests in flight waits for them to settle', async () => {
+  const held = heldStore(64)
+  await using r = await rig({ store: held.store })
+  await r.plug()
+  const front = await RawFrontend.open(r.guest)
+  front.put({ operation: 1 })
+  front.ring.publish()
+  front.channel.notify()
+  await held.call()
+  const closed = front[Symbol.asyncDispose]()
+  await front.device.backendClosing()
+  // Time enough, in round trips, to do it wrong.
+  for (let i = 0; i < 50; i++) await r.xs.read(`${front.device.backendPath}/state`)
+  expect(await r.xs.read(`${front.device.backendPath}/state`)).toBe(String(XenbusState.Closing))
+  expect(r.events.map(({ kind }) => kind)).not.toContain('closed')
+  held.letGo()
+  await closed
+})
+
+test('several disks of several guests, each with its own store', async () => {
+  const stores = new Map<string, ReturnType<typeof memoryStore>>()
+  await using r = await rig({
+    store: ({ frontendDomid, devid }) => {
+      const store = memoryStore(256)
+      stores.set(`${frontendDomid}/${devid}`, store)
+      return store
+    },
+  })
+  const guests = [r.guest, r.machine.createDomain(), r.machine.createDomain()]
+  await Promise.all(
+    guests.flatMap((guest) =>
+      ['xvda', 'xvdb', 'sda'].map(async (vdev, i) => {
+        await r.plug({ guest, vdev })
+        await using disk = await attachDisk(guest, { vdev })
+        const mark = guest.domid * 10 + i
+        await Promise.all(Array.from({ length: 32 }, (_, n) => disk.write(n * 8, [new Uint8Array(4096).fill(mark)])))
+      }),
+    ),
+  )
+  for (const { domid } of guests) {
+    for (const [i, devid] of [51712, 51728, 2048].entries()) {
+      expect(stores.get(`${domid}/${devid}`)?.bytes.every((byte) => byte === domid * 10 + i)).toBe(true)
+    }
+  }
+})
+
+describe('one store', () => {
+  test('is served to one disk that can be written; a second one is refused, and had when the first is gone', async () => {
+    await using r = await rig({ store: memoryStore(64) })
+    await r.plug({ vdev: 'xvda' })
+    await r.event(({ kind }) => kind === 'offered')
+    await r.plug({ vdev: 'xvdb' })
+    const { error, disk } = await r.event(({ kind }) => kind === 'failed')
+    expect(error).toBeInstanceOf(StoreInUseError)
+    expect(disk.devid).toBe(51728)
+    await unplugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvdb' })
+    await unplugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda' })
+    await r.plug({ vdev: 'xvdc' })
+    await using disk2 = await attachDisk(r.guest, { vdev: 'xvdc' })
+    await disk2.flush()
+  })
+
+  test('is served to any number of disks that only read', async () => {
+    await using r = await rig({ store: memoryStore(64) })
+    for (const vdev of ['xvda', 'xvdb']) {
+      await r.plug({ vdev, readOnly: true })
+      await using disk = await attachDisk(r.guest, { vdev })
+      expect(disk.readOnly).toBe(true)
+      await disk.read(0, [new Uint8Array(512)])
+      await expect(disk.write(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
+    }
+  })
+})
+
+test('unplugging a disk in use: the guest lets go, the nodes are gone', async () => {
+  await using r = await rig({ store: memoryStore(64) })
+  await r.plug()
+  const front = await RawFrontend.open(r.guest)
+  const unplugged = unplugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda' })
+  await front.device.backendClosing()
+  await front[Symbol.asyncDispose]()
+  await unplugged
+  await r.event(({ kind }) => kind === 'removed')
+  expect(await r.xs.exists(`/local/domain/0/backend/vbd/${r.guest.domid}/51712`)).toBe(false)
+  expect(await r.xs.exists(`/local/domain/${r.guest.domid}/device/vbd/51712`)).toBe(false)
+})
+
+test('a server that stops asks its guests to let go, and leaves closed disks behind', async () => {
+  await using r = await rig({ store: memoryStore(64) })
+  await r.plug()
+  const front = await RawFrontend.open(r.guest)
+  await r.event(({ kind }) => kind === 'connected')
+  const stopped = r.stop()
+  await front.device.backendClosing()
+  await front[Symbol.asyncDispose]()
+  await stopped
+  expect(await r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/state`)).toBe(String(XenbusState.Closed))
+})
+
+test('a server that stops while its guest is deaf closes the disk all the same', async () => {
+  await using r = await rig({ store: memoryStore(64) })
+  await r.plug()
+  const front = await RawFrontend.open(r.guest)
+  await r.event(({ kind }) => kind === 'connected')
+  await r.stop()
+  expect(await r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/state`)).toBe(String(XenbusState.Closed))
+  front.release()
+})
+
+describe('a store that fails', () => {
+  const failing: readonly [string, BlockStore][] = [
+    ['throws', { sectors: 64, read: () => { throw new Error('broken') } }],
+    ['rejects', { sectors: 64, read: () => Promise.reject(new Error('broken')) }],
+    ['returns short', { sectors: 64, read: () => ({ bytesRead: 512 }) }],
+    ['resolves short', { sectors: 64, read: async () => ({ bytesRead: 0 }) }],
+  ]
+  test.each(failing)('%s: the request fails, the guest sees none of its bytes, the disk lives on', async (_, store) => {
+    await using r = await rig({ store: { ...store, write: () => {} } })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest)
+    front.data.bytes.fill(5)
+    expect(await front.exchange({})).toMatchObject([{ status: -1 }])
+    expect(front.data.bytes.every((byte) => byte === 5)).toBe(true)
+    expect(await front.exchange({ operation: 1 })).toMatchObject([{ status: 0 }])
+    expect(await front.exchange({})).toMatchObject([{ status: -1 }])
+    // Once until a request succeeds: a guest's retries don't fill a log.
+    expect(r.events.filter(({ kind }) => kind === 'store-failed')).toHaveLength(2)
+  })
+
+  test('has a size that can\'t be: the disk is closed with the reason', async () => {
+    await using r = await rig({ store: () => ({ sectors: 0.5, read() {} }) })
+    await r.plug()
+    const { error } = await r.event(({ kind }) => kind === 'failed')
+    expect(error).toBeInstanceOf(TypeError)
+  })
+
+  test('is given requests for neighbouring sectors as one', async () => {
+    const calls: [number, number[]][] = []
+    const memory = memoryStore(64)
+    await using r = await rig({ store: { ...memory, read: (sector, into) => (calls.push([sector, into.map(({ length }) => length)]), memory.read(sector, into)) } })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest)
+    await front.exchange({ id: 1n, sector: 8n }, { id: 2n, sector: 16n }, { id: 3n, sector: 40n }, { id: 4n, sector: 24n })
+    expect(calls).toEqual([[8, [4096, 4096]], [40, [4096]], [24, [4096]]])
+  })
+})
