@@ -1,0 +1,62 @@
+/** dom0 as a scenario sees it: a place to run programs and to create guests. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { within } from '../deadline.ts'
+import { GuestConsole } from '../guest/console.ts'
+import { Guest, type GuestOptions, xlConfig } from '../guest/guest.ts'
+import type { Agent } from './agent.ts'
+import { type Outcome, RemoteProcess, demandSuccess } from './remote-process.ts'
+
+/** From `xl create` on. Twice what it takes on two busy processors. */
+const GUEST_BOOT_SECONDS = 90
+
+export class Dom0 {
+  readonly #agent: Agent
+  readonly #out: string
+
+  /** `out` is the host's name of the folder that dom0 has as /lab/out. */
+  constructor(agent: Agent, out: string) {
+    this.#agent = agent
+    this.#out = out
+  }
+
+  /** Starts a command in a shell of its own; its working directory is /tmp, in memory. */
+  spawn(command: string): RemoteProcess {
+    return new RemoteProcess(this.#agent, command)
+  }
+
+  /** Runs a command to its end, whatever its status. */
+  attempt(command: string, seconds = 60): Promise<Outcome> {
+    return within(seconds, `"${command}" to end in dom0`, this.spawn(command).ended)
+  }
+
+  /**
+   * Runs a command to its end and returns its standard output without the last line feed.
+   * @throws Error when its status isn't 0
+   */
+  async run(command: string, seconds?: number): Promise<string> {
+    return demandSuccess(command, await this.attempt(command, seconds))
+  }
+
+  /** Waits until a xenstore node exists and is not empty, and returns its value. */
+  async node(path: string, seconds = 30): Promise<string> {
+    // A watch reports once when it is set, then at every change: none can slip by between look and wait.
+    const watch = this.spawn(`xenstore-watch ${path} | while read -r _; do value=$(xenstore-read ${path} 2>/dev/null) && [ -n "$value" ] && echo "<$value>"; done`)
+    try {
+      const [, value = ''] = await watch.output(/^<(.*)>$/m, seconds)
+      return value
+    } finally {
+      watch.signal('SIGTERM')
+    }
+  }
+
+  /** Creates a guest and waits until it takes commands. */
+  async createGuest(o: GuestOptions): Promise<Guest> {
+    await writeFile(join(this.#out, `${o.name}.cfg`), xlConfig(o))
+    await this.run(`xl create -q /lab/out/${o.name}.cfg`, GUEST_BOOT_SECONDS)
+    const domid = Number(await this.run(`xl domid ${o.name}`))
+    const console = new GuestConsole(this.#agent, await this.node(`/local/domain/${domid}/console/tty`))
+    await console.ready(GUEST_BOOT_SECONDS)
+    return new Guest(this, { name: o.name, domid, console })
+  }
+}

@@ -1,0 +1,69 @@
+/** A program that runs in dom0. */
+import { withResolvers, within } from '../deadline.ts'
+import { Transcript } from '../transcript.ts'
+import type { Agent, Channel, Receiver } from './agent.ts'
+
+/** How a program ended. */
+export interface Outcome {
+  readonly status: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export class RemoteProcess {
+  /** Resolves when the program has ended and all it wrote has been read. */
+  readonly ended: Promise<Outcome>
+  readonly #command: string
+  readonly #channel: Channel
+  readonly #all = new Transcript()
+
+  constructor(agent: Agent, command: string) {
+    const { promise, resolve, reject } = withResolvers<Outcome>()
+    const written = { stdout: '', stderr: '' }
+    const receiver: Receiver = {
+      output: (stream, text) => {
+        written[stream] += text
+        this.#all.append(text)
+      },
+      end: (status) => {
+        this.#all.end(new Error(`"${command}" ended with ${status}: ${this.#lastWords()}`))
+        resolve({ status, ...written })
+      },
+      lost: (error) => {
+        this.#all.end(error)
+        reject(error)
+      },
+    }
+    this.ended = promise
+    // A background program whose end nobody awaits may well be lost with the machine.
+    promise.catch(() => {})
+    this.#command = command
+    this.#channel = agent.spawn(command, receiver)
+  }
+
+  /** Waits until the program has written what `pattern` matches, to either of its outputs; it may have already. */
+  output(pattern: RegExp, seconds = 60): Promise<RegExpExecArray> {
+    return this.#all.find(pattern, seconds, `"${this.#command}" to write ${pattern}, after: ${this.#lastWords()}`)
+  }
+
+  /** Sends a signal to the program and whatever it started. */
+  signal(signal: NodeJS.Signals): void {
+    this.#channel.signal(signal)
+  }
+
+  /** Sends a signal and waits for the end. */
+  stop(signal: NodeJS.Signals = 'SIGTERM', seconds = 30): Promise<Outcome> {
+    this.signal(signal)
+    return within(seconds, `"${this.#command}" to end on ${signal}`, this.ended)
+  }
+
+  #lastWords(): string {
+    return this.#all.text.trim().slice(-500) || 'nothing'
+  }
+}
+
+/** The output of a command that must succeed, without its last line feed. */
+export function demandSuccess(command: string, { status, stdout, stderr }: Outcome): string {
+  if (status !== 0) throw new Error(`"${command}" ended with ${status}: ${`${stdout}${stderr}`.trim().slice(-1000) || 'it wrote nothing'}`)
+  return stdout.trimEnd()
+}

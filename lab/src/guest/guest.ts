@@ -1,0 +1,65 @@
+/** A guest of the lab: a paravirtualised Linux that runs what a scenario tells it. */
+import type { Dom0 } from '../dom0/dom0.ts'
+import { type Outcome, demandSuccess } from '../dom0/remote-process.ts'
+import type { GuestConsole } from './console.ts'
+
+export interface GuestOptions {
+  readonly name: string
+  /** Lines of xl.cfg's `disk`, such as `format=raw,vdev=xvda,access=w,backendtype=qdisk,target=/tmp/disk`. */
+  readonly disks?: readonly string[]
+}
+
+export class Guest {
+  readonly name: string
+  readonly domid: number
+  readonly #dom0: Dom0
+  readonly #console: GuestConsole
+
+  constructor(dom0: Dom0, o: { readonly name: string; readonly domid: number; readonly console: GuestConsole }) {
+    this.#dom0 = dom0
+    this.name = o.name
+    this.domid = o.domid
+    this.#console = o.console
+  }
+
+  /** Runs a shell script in the guest, whatever its status. Standard error is part of `stdout`. */
+  attempt(script: string, seconds = 60): Promise<Outcome> {
+    return this.#console.run(script, seconds)
+  }
+
+  /**
+   * Runs a shell script in the guest and returns its output without the last line feed.
+   * @throws Error when its status isn't 0
+   */
+  async run(script: string, seconds?: number): Promise<string> {
+    return demandSuccess(`guest ${this.name}: ${script}`, await this.attempt(script, seconds))
+  }
+
+  /** Ends the domain at once, as if its power failed. */
+  async destroy(): Promise<void> {
+    await this.#dom0.run(`xl destroy ${this.domid}`)
+  }
+}
+
+/** The configuration that `xl create` reads. */
+export function xlConfig(o: GuestOptions): string {
+  const settings: Record<string, string | number | readonly string[]> = {
+    name: o.name,
+    type: 'pv',
+    kernel: '/guest/vmlinux',
+    ramdisk: '/guest/initrd',
+    memory: 192,
+    vcpus: 1,
+    // dom0 has the first processor to itself.
+    cpus: '1',
+    // The default traps every RDTSC, which is slow where the processor itself is emulated.
+    tsc_mode: 'native',
+    extra: 'console=hvc0 quiet loglevel=4 mitigations=off panic=1',
+    on_crash: 'destroy',
+    on_poweroff: 'destroy',
+    on_reboot: 'destroy',
+    disk: o.disks ?? [],
+  }
+  // Strings, numbers and lists of strings are written in xl.cfg as in JSON.
+  return Object.entries(settings).map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`).join('')
+}

@@ -1,0 +1,88 @@
+/**
+ * The image that the lab boots: built on first use, kept in the cache under a hash of its inputs, and
+ * so built again exactly when one of them changes. It appears in the cache by a rename: an interrupted
+ * build leaves nothing that looks like an image.
+ */
+import { existsSync, rmSync } from 'node:fs'
+import { link, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { atExit } from '../at-exit.ts'
+import { cache, lab } from '../paths.ts'
+import { buildDom0Disk, buildDom0Initrd } from './dom0.ts'
+import { buildGuestInitrd } from './guest.ts'
+import { hashInputs } from './inputs.ts'
+import { extractKernel, extractXen } from './kernel.ts'
+import { indexModules } from './modules.ts'
+import { downloadPackages, resolvePackages, unpack } from './packages.ts'
+
+/** Paths of the parts. */
+export interface Image {
+  readonly xen: string
+  readonly kernel: string
+  readonly dom0Initrd: string
+  readonly dom0Disk: string
+}
+
+const partsIn = (directory: string): Image => ({
+  xen: join(directory, 'xen'),
+  kernel: join(directory, 'vmlinux'),
+  dom0Initrd: join(directory, 'dom0-initrd'),
+  dom0Disk: join(directory, 'dom0.ext4'),
+})
+
+/** Whether a package holds the hypervisor or a kernel. */
+const isBoot = (path: string): boolean => /^(linux-image|xen-hypervisor)-\d/.test(basename(path))
+
+/** The image for the sources as they are, built if need be. `say` hears about a build. */
+export async function openImage(say: (text: string) => void): Promise<Image> {
+  const packages = await resolvePackages()
+  const files = [process.execPath, import.meta.dirname, join(lab, 'guest'), join(lab, 'dom0/init.sh'), join(lab, 'dom0/initrd-init.sh')]
+  const directory = join(cache, `image-${await hashInputs({ files, words: packages })}`)
+  if (!existsSync(directory)) {
+    const begun = performance.now()
+    say('building the image: Xen, dom0 and guest from Debian packages')
+    await build(packages, directory)
+    say(`image built in ${((performance.now() - begun) / 1000).toFixed(1)} s: ${directory}`)
+    await dropOthers(directory)
+  }
+  return partsIn(directory)
+}
+
+async function build(packages: readonly string[], directory: string): Promise<void> {
+  await mkdir(cache, { recursive: true })
+  const work = await mkdtemp(join(cache, 'building-'))
+  const discard = (): void => rmSync(work, { recursive: true, force: true })
+  const forget = atExit(discard)
+  try {
+    const result = join(work, 'image')
+    await mkdir(result)
+    const parts = partsIn(result)
+    const downloaded = await downloadPackages(packages)
+
+    // The kernel's package is unpacked by itself: of its modules only a few go any further.
+    const boot = join(work, 'boot')
+    await unpack(downloaded.filter(isBoot), boot)
+    await extractXen(boot, parts.xen)
+    const kernel = { directory: boot, version: await extractKernel(boot, parts.kernel) }
+    await indexModules(kernel)
+
+    const dom0 = join(work, 'dom0')
+    await unpack(downloaded.filter((path) => !isBoot(path)), dom0)
+    const busybox = join(dom0, 'bin/busybox')
+    await buildDom0Initrd({ kernel, busybox, work: join(work, 'dom0-initrd'), target: parts.dom0Initrd })
+    await mkdir(join(dom0, 'guest'))
+    await buildGuestInitrd({ packages: dom0, kernel, work: join(work, 'guest-initrd'), target: join(dom0, 'guest/initrd') })
+    await link(parts.kernel, join(dom0, 'guest/vmlinux'))
+    await buildDom0Disk({ tree: dom0, kernel, target: parts.dom0Disk })
+    await rename(result, directory)
+  } finally {
+    discard()
+    forget()
+  }
+}
+
+/** Images of earlier sources. A lab that still runs one has its files open and doesn't notice. */
+async function dropOthers(current: string): Promise<void> {
+  const others = (await readdir(cache)).filter((name) => name.startsWith('image-') && name !== basename(current))
+  await Promise.all(others.map((name) => rm(join(cache, name), { recursive: true, force: true })))
+}

@@ -1,0 +1,48 @@
+/**
+ * The hypervisor and the kernel, unpacked ahead of time: decompression is what software emulation does
+ * worst, and each guest would pay for it again.
+ */
+import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { spawnSync } from 'node:child_process'
+
+const ELF_MAGIC = Buffer.from('\x7fELF', 'latin1')
+
+/** Writes the ELF image of Xen in `tree/boot` to `target`. */
+export async function extractXen(tree: string, target: string): Promise<void> {
+  const xen = await onlyFile(join(tree, 'boot'), /^xen-[\d.]+-amd64\.gz$/)
+  await writeFile(target, gunzipSync(await readFile(xen)))
+}
+
+/** Writes the ELF kernel inside `tree/boot/vmlinuz-VERSION` to `target`, returns VERSION. */
+export async function extractKernel(tree: string, target: string): Promise<string> {
+  const vmlinuz = await onlyFile(join(tree, 'boot'), /^vmlinuz-/)
+  await writeFile(target, decompress(payloadOf(await readFile(vmlinuz))))
+  return basename(vmlinuz).slice('vmlinuz-'.length)
+}
+
+/**
+ * The compressed kernel within a bzImage. Fields of the Linux/x86 boot protocol 2.08: setup_sects at
+ * 0x1f1, payload_offset at 0x248 (counted from the protected-mode code), payload_length at 0x24c.
+ */
+export function payloadOf(bzImage: Buffer): Buffer {
+  if (bzImage.toString('latin1', 0x202, 0x206) !== 'HdrS') throw new Error('not a bzImage: no "HdrS" at 0x202')
+  const protectedMode = (bzImage.readUInt8(0x1f1) + 1) * 512
+  const start = protectedMode + bzImage.readUInt32LE(0x248)
+  return bzImage.subarray(start, start + bzImage.readUInt32LE(0x24c))
+}
+
+/** Debian compresses with xz. The kernel's build appends the size of the result, 4 bytes that xz would take for a broken stream. */
+function decompress(payload: Buffer): Buffer {
+  const { stdout, stderr, error } = spawnSync('xz', ['--decompress', '--stdout', '--single-stream'], { input: payload.subarray(0, -4), maxBuffer: 1 << 28 })
+  if (error) throw error
+  if (!stdout.subarray(0, 4).equals(ELF_MAGIC)) throw new Error(`the kernel's payload isn't an xz-compressed ELF file: ${stderr.toString()}`)
+  return stdout
+}
+
+async function onlyFile(directory: string, pattern: RegExp): Promise<string> {
+  const found = (await readdir(directory)).filter((name) => pattern.test(name))
+  if (found.length !== 1 || found[0] === undefined) throw new Error(`"${directory}" should hold one file like ${pattern}, it has ${found.length}`)
+  return join(directory, found[0])
+}

@@ -1,0 +1,28 @@
+/** Kernel modules of a tree: those a domain loads, with what they depend on. */
+import { cp, mkdir } from 'node:fs/promises'
+import { dirname, join, relative } from 'node:path'
+import { command } from '../process.ts'
+
+/** Where modules come from. */
+export interface KernelTree {
+  readonly directory: string
+  readonly version: string
+}
+
+/** Writes the dependency index of a freshly unpacked kernel package. */
+export async function indexModules({ directory, version }: KernelTree): Promise<void> {
+  await command('depmod', ['-b', directory, version])
+}
+
+export async function copyModules(kernel: KernelTree, names: readonly string[], tree: string): Promise<void> {
+  const { directory, version } = kernel
+  const shown = await command('modprobe', ['--dirname', directory, '--set-version', version, '--show-depends', '--all', ...names])
+  const files = new Set([...shown.matchAll(/^insmod (\S+)/gm)].flatMap(([, file]) => file ?? []))
+  const index = ['modules.builtin', 'modules.builtin.modinfo', 'modules.order'].map((name) => join(directory, 'lib/modules', version, name))
+  for (const file of [...files, ...index]) {
+    const target = join(tree, relative(directory, file))
+    await mkdir(dirname(target), { recursive: true })
+    await cp(file, target)
+  }
+  await indexModules({ directory: tree, version })
+}

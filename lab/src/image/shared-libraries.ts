@@ -1,0 +1,41 @@
+/** Programs of one tree placed in another, together with the shared libraries they need. */
+import { access, cp, mkdir, realpath, symlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { command } from '../process.ts'
+
+const libraryDirectories = ['lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu']
+
+/** Prepares a tree for programs that aren't static: they name their interpreter `/lib64/ld-linux-x86-64.so.2`. */
+export async function linkInterpreter(tree: string): Promise<void> {
+  await symlink('lib/x86_64-linux-gnu', join(tree, 'lib64'))
+}
+
+/** Copies `program`, a path within the tree, and all it links to. */
+export async function copyProgram(o: { readonly from: string; readonly to: string }, program: string): Promise<void> {
+  const pending = [program]
+  const copied = new Set<string>()
+  for (let file = pending.pop(); file !== undefined; file = pending.pop()) {
+    if (copied.has(file)) continue
+    copied.add(file)
+    const source = await realpath(join(o.from, file))
+    await mkdir(dirname(join(o.to, file)), { recursive: true })
+    await cp(source, join(o.to, file))
+    for (const name of neededBy(await command('readelf', ['--dynamic', '--program-headers', '--wide', source]))) pending.push(await findLibrary(o.from, name))
+  }
+}
+
+/** The libraries and the interpreter that `readelf` names. */
+export function neededBy(readelf: string): string[] {
+  const libraries = [...readelf.matchAll(/\(NEEDED\)\s+Shared library: \[(.+?)\]/g)]
+  const interpreter = [...readelf.matchAll(/Requesting program interpreter: \/lib64\/(.+?)\]/g)]
+  return [...libraries, ...interpreter].flatMap(([, name]) => name ?? [])
+}
+
+async function findLibrary(tree: string, name: string): Promise<string> {
+  for (const directory of libraryDirectories) {
+    const path = join(directory, name)
+    const found = await access(join(tree, path)).then(() => true, () => false)
+    if (found) return path
+  }
+  throw new Error(`"${name}" isn't in the packages of the image`)
+}

@@ -1,0 +1,41 @@
+/** Programs of this machine, run to their end. */
+import { spawn } from 'node:child_process'
+import { text } from 'node:stream/consumers'
+
+export interface CommandOptions {
+  readonly cwd?: string
+  /** What the program reads from its standard input. */
+  readonly input?: string | Uint8Array
+  readonly env?: NodeJS.ProcessEnv
+}
+
+/**
+ * Runs a program and returns what it wrote to its standard output.
+ * @throws Error with the program's last words when its exit status isn't 0
+ */
+export async function command(program: string, args: readonly string[], options: CommandOptions = {}): Promise<string> {
+  // e2fsprogs, kmod and ldconfig live in /sbin, which an ordinary user's PATH lacks.
+  const env = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C', ...options.env }
+  const child = spawn(program, args, { cwd: options.cwd, env, stdio: ['pipe', 'pipe', 'pipe'] })
+  const status = new Promise<number | string>((resolve, reject) => {
+    child.once('error', (error: NodeJS.ErrnoException) =>
+      reject(error.code === 'ENOENT' ? new Error(`"${program}" isn't installed, see lab/README.md for the packages`) : error),
+    )
+    child.once('close', (code, signal) => resolve(code ?? signal ?? 'unknown'))
+  })
+  // A program that ends without reading its input is judged by its status, not by the broken pipe.
+  child.stdin.on('error', () => {})
+  child.stdin.end(options.input)
+  const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), status])
+  if (code !== 0) throw new Error(`"${program} ${args.join(' ')}" failed with ${code}: ${stderr.trim().slice(-2000)}`)
+  return stdout
+}
+
+/** Runs `work` on every item, at most `width` at a time. */
+export async function eachOf<T>(items: Iterable<T>, width: number, work: (item: T) => Promise<void>): Promise<void> {
+  const queue = items[Symbol.iterator]()
+  const worker = async (): Promise<void> => {
+    for (let next = queue.next(); !next.done; next = queue.next()) await work(next.value)
+  }
+  await Promise.all(Array.from({ length: width }, worker))
+}

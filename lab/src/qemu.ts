@@ -1,0 +1,72 @@
+/** Xen in an emulated machine. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { openSync } from 'node:fs'
+import { join } from 'node:path'
+import { PORT_NAME } from '../dom0/agent/messages.ts'
+import { atExit } from './at-exit.ts'
+import type { Image } from './image/image.ts'
+
+export interface MachineOptions {
+  readonly image: Image
+  /** Read in dom0 as /lab/programs. */
+  readonly programs: string
+  /** Read and written in dom0 as /lab/out; the machine's own logs lie there, too. */
+  readonly out: string
+  /** Unix socket on which the host listens for the agent's port. */
+  readonly agentSocket: string
+  /** The machine is ended after so many seconds, whatever it is doing. */
+  readonly lifeSeconds: number
+}
+
+/** A running machine. It ends with this process, however this process ends. */
+export class Machine implements AsyncDisposable {
+  /** Resolves when the machine is off, with the reason. */
+  readonly ended: Promise<string>
+  readonly #process: ChildProcess
+
+  constructor(o: MachineOptions) {
+    const log = openSync(join(o.out, 'qemu.log'), 'w')
+    // setpriv becomes QEMU and has the kernel end it with this process: that covers even SIGKILL.
+    const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(o)], { stdio: ['ignore', log, log] })
+    const forget = atExit(() => qemu.kill('SIGKILL'))
+    let why = 'the machine ended by itself'
+    const life = setTimeout(() => {
+      why = `the machine was ended after its ${o.lifeSeconds} s`
+      qemu.kill('SIGKILL')
+    }, o.lifeSeconds * 1000)
+    this.#process = qemu
+    this.ended = new Promise<string>((resolve) => {
+      qemu.once('error', (error) => resolve(`the machine didn't start: ${error.message}`))
+      qemu.once('close', (code) => resolve(code === null || code === 0 ? why : `qemu failed with ${code}, see qemu.log`))
+    }).finally(() => {
+      clearTimeout(life)
+      forget()
+    })
+  }
+
+  /** Ends the machine. Nothing needs a shutdown: what dom0 writes to its disk is discarded. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill('SIGKILL')
+    await this.ended
+  }
+}
+
+/** Why each flag is as it is: the pitfalls in lab/README.md. */
+function qemuArguments(o: MachineOptions): string[] {
+  const xen = 'console=com1 com1=115200,8n1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 dom0_vcpus_pin loglvl=all guest_loglvl=all'
+  const linux = 'console=hvc0 quiet loglevel=4 panic=1 mitigations=off'
+  return [
+    ['-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max,-smap,-avx,-avx2,-f16c,-fma,-xsave', '-smp', '2', '-m', '3072'],
+    ['-nodefaults', '-nographic', '-no-reboot', '-serial', `file:${join(o.out, 'serial.log')}`],
+    ['-kernel', o.image.xen, '-append', xen, '-initrd', `${o.image.kernel} ${linux},${o.image.dom0Initrd}`],
+    ['-drive', `file=${o.image.dom0Disk},if=none,id=disk,format=raw,snapshot=on`, '-device', 'virtio-blk-pci,drive=disk'],
+    share('programs', o.programs, 'readonly=on'),
+    share('out', o.out, 'readonly=off'),
+    ['-chardev', `socket,id=agent,path=${o.agentSocket}`, '-device', 'virtio-serial-pci', '-device', `virtserialport,chardev=agent,name=${PORT_NAME}`],
+    ['-device', 'virtio-rng-pci'],
+  ].flat()
+}
+
+function share(tag: string, directory: string, access: string): string[] {
+  return ['-fsdev', `local,id=${tag},path=${directory},security_model=none,${access}`, '-device', `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`]
+}

@@ -1,0 +1,25 @@
+/** What a scenario is and what it is given. */
+import type { Dom0 } from './dom0/dom0.ts'
+import type { Programs } from './programs.ts'
+
+export interface Scenario {
+  /** What it shows, in one line. */
+  readonly title: string
+  /** What it runs in dom0. */
+  readonly programs: Programs
+  run(lab: Lab): Promise<void>
+}
+
+export interface Lab {
+  /** Starts Xen and waits for dom0. The machine ends with the scenario. */
+  boot(): Promise<Dom0>
+  /**
+   * One thing that is shown: `work` returns, or throws what is wrong. The first failure ends the
+   * scenario, since what follows builds on it.
+   */
+  check<T>(what: string, work: () => Promise<T>): Promise<T>
+  /** Reports a check that was made elsewhere. */
+  report(what: string, passed: boolean): void
+  /** Prints a line that is no check. */
+  note(text: string): void
+}

@@ -1,0 +1,32 @@
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { answerPattern, requestLine } from '../src/guest/console.ts'
+
+/** The loop of the guest's init, run by the shell of this machine. */
+const loop = /while read[^]*?\ndone\n/.exec(readFileSync(join(import.meta.dirname, '../guest/init.sh'), 'utf8'))?.[0] ?? ''
+
+function answer(...scripts: string[]): string {
+  const input = scripts.map((script, i) => requestLine(i + 1, script)).join('')
+  return spawnSync('sh', ['-c', loop], { input, encoding: 'utf8' }).stdout
+}
+
+test.each([
+  ['output and status', 'echo one; exit 3', 'one\n', '3'],
+  ['no output', 'true', '', '0'],
+  ['several lines and quotes', `printf '%s\n' "a 'b'" \\\n  'c "d"'`, `a 'b'\nc "d"\n`, '0'],
+  ['output without a line feed', 'printf half', 'half', '0'],
+  ['a long script', `echo ${'x'.repeat(9000)}`, `${'x'.repeat(9000)}\n`, '0'],
+])('%s', (_, script, output, status) => {
+  expect(answerPattern(1).exec(answer(script))?.groups).toEqual({ output, status })
+})
+
+test('an answer is that of its own request', () => {
+  const text = answer('echo first', 'echo second')
+  expect(answerPattern(2).exec(text)?.groups).toEqual({ output: 'second\n', status: '0' })
+})
+
+test('a script neither reads the next request nor ends the guest', () => {
+  expect(answer('cat; exit 1', 'echo still here')).toContain('still here')
+})
