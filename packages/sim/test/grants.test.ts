@@ -1,0 +1,168 @@
+import { ArenaFullError, GrantError } from '@xenkit/hypervisor'
+import { GNTST } from '@xenkit/wire'
+import { expect, test } from 'vitest'
+import { settled, statusOf, twoDomains } from './support/machine.ts'
+
+const refsOf = (domid: number, grefs: Iterable<number>) => [...grefs].map((gref) => ({ domid, gref }))
+
+test('both sides see the same bytes, in the order of the refs', async () => {
+  await using m = twoDomains()
+  using share = m.front.grants.share({ domid: m.back.domid, pages: 3, writable: true })
+  using mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })
+  expect(share.bytes.every((byte) => byte === 0)).toBe(true)
+  share.bytes[2 * 4096 + 5] = 0xaa
+  expect(mapping.bytes[2 * 4096 + 5]).toBe(0xaa)
+  mapping.bytes[4096] = 0x55
+  expect(share.bytes[4096]).toBe(0x55)
+  expect(mapping.bytes.buffer).toBe(m.back.arena.buffer)
+  expect(mapping.byteOffset % 4096).toBe(0)
+  expect(mapping.byteOffset).toBe(mapping.bytes.byteOffset)
+})
+
+test('a map that is refused has the status that Xen gives', async () => {
+  await using m = twoDomains({ grants: 64 })
+  const stranger = m.machine.createDomain()
+  const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: false })
+  const [gref = 0] = share.grefs
+  const ref = { domid: m.front.domid, gref }
+  expect(statusOf(() => m.back.grants.map([{ domid: 77, gref }], { writable: false }))).toBe(GNTST.bad_domain)
+  expect(statusOf(() => m.back.grants.map([{ domid: m.front.domid, gref: 64 }], { writable: false }))).toBe(GNTST.bad_gntref)
+  expect(statusOf(() => m.back.grants.map([{ domid: m.front.domid, gref: 3 }], { writable: false }))).toBe(GNTST.general_error)
+  expect(statusOf(() => m.back.grants.map([ref], { writable: true }))).toBe(GNTST.general_error)
+  expect(statusOf(() => stranger.grants.map([ref], { writable: false }))).toBe(GNTST.general_error)
+  expect(statusOf(() => m.back.grants.map([ref], { writable: false }).close())).toBe(GNTST.okay)
+  share.close()
+  expect(statusOf(() => m.back.grants.map([ref], { writable: false }))).toBe(GNTST.general_error)
+  expect(() => m.back.grants.map([ref], { writable: false })).toThrow(`cannot map gref ${gref} of domain 1: GNTST_general_error, nothing is granted by this reference`)
+})
+
+test('all pages are mapped or none', async () => {
+  await using m = twoDomains()
+  using share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
+  const refs = [...refsOf(m.front.domid, share.grefs), { domid: m.front.domid, gref: 2 }]
+  expect(() => m.back.grants.map(refs, { writable: true })).toThrow(GrantError)
+})
+
+test('pages that do not lie side by side are refused, as a limit of sim', async () => {
+  await using m = twoDomains()
+  using share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
+  const refs = refsOf(m.front.domid, share.grefs).toReversed()
+  expect(() => m.back.grants.map(refs, { writable: true })).toThrow('sim has no MMU')
+  for (const ref of refs) m.back.grants.map([ref], { writable: true }).close()
+})
+
+test('references are scattered and none of the reserved ones', async () => {
+  await using m = twoDomains({ seed: 5 })
+  using share = m.front.grants.share({ domid: m.back.domid, pages: 64, writable: true })
+  const grefs = [...share.grefs]
+  expect(new Set(grefs).size).toBe(64)
+  expect(Math.min(...grefs)).toBeGreaterThanOrEqual(8)
+  expect(grefs.filter((gref, page) => gref === (grefs[page - 1] ?? 0) + 1).length).toBeLessThan(8)
+})
+
+test('revoking what is mapped is an error, and the share goes on', async () => {
+  await using m = twoDomains()
+  const share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
+  const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs.subarray(1)), { writable: false })
+  expect(() => share.close()).toThrow(/cannot revoke gref \d+ of domain 1: it is still mapped/)
+  expect(() => m.machine.assertQuiescent()).toThrow('maps gref')
+  mapping.close()
+  share.close()
+  share.close()
+})
+
+test('a pinned mapping is unmapped with its last pin', async () => {
+  await using m = twoDomains()
+  const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
+  const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })
+  mapping.pin()
+  mapping.pin()
+  mapping.close()
+  mapping.unpin()
+  expect(() => m.machine.assertQuiescent()).toThrow(', pinned')
+  expect(() => share.close()).toThrow(GrantError)
+  mapping.unpin()
+  share.close()
+  expect(() => mapping.unpin()).toThrow(RangeError)
+  expect(() => mapping.pin()).toThrow(RangeError)
+})
+
+test('an unmap clears the byte, then notifies', async () => {
+  await using m = twoDomains()
+  const heard: (number | undefined)[] = []
+  const share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
+  const port = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => heard.push(share.bytes[4097]))
+  const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })
+  const remote = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: port.port }, () => {})
+  share.bytes[4097] = 1
+  mapping.notifyOnUnmap({ clearByte: 4097, port: remote.port })
+  mapping.close()
+  expect(share.bytes[4097]).toBe(0)
+  await expect.poll(() => heard).toEqual([0])
+  for (const open of [share, port, remote]) open.close()
+})
+
+test('an unmap notification is refused for a port or a byte that is not there', async () => {
+  await using m = twoDomains()
+  using share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
+  using mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: false })
+  expect(() => mapping.notifyOnUnmap({ port: 5 })).toThrow('EINVAL')
+  expect(() => mapping.notifyOnUnmap({ clearByte: 0 })).toThrow('read-only')
+  expect(() => mapping.notifyOnUnmap({ clearByte: 4096 })).toThrow(RangeError)
+  expect(() => share.notifyOnUnmap({ clearByte: -1 })).toThrow(RangeError)
+})
+
+test('a share that tells the other side may be closed while it is mapped', async () => {
+  await using m = twoDomains()
+  let heard = 0
+  const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
+  const port = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => {})
+  const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })
+  const remote = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: port.port }, () => heard++)
+  await settled()
+  remote.unmask()
+  heard = 0
+  mapping.bytes.fill(9)
+  share.notifyOnUnmap({ clearByte: 1, port: port.port })
+  share.close()
+  await expect.poll(() => heard).toBe(1)
+  expect([...mapping.bytes.subarray(0, 3)]).toEqual([9, 0, 9])
+  // The page is the mapper's until it unmaps: nobody else gets it, and nobody maps it again.
+  expect(() => m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })).toThrow(GrantError)
+  const others = Array.from({ length: 8 }, () => m.front.arena.allocate(1))
+  expect(others.some(({ byteOffset }) => byteOffset === mapping.byteOffset)).toBe(false)
+  for (const open of [...others, port, remote, mapping]) open.close()
+})
+
+test('grants of a domain run out, and come back', async () => {
+  await using m = twoDomains({ grants: 16 })
+  const share = m.front.grants.share({ domid: m.back.domid, pages: 7, writable: true })
+  expect(statusOf(() => m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true }))).toBe(GNTST.no_space)
+  using last = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
+  share.close()
+  using again = m.front.grants.share({ domid: m.back.domid, pages: 7, writable: true })
+  expect(again.grefs).not.toContain(last.grefs[0])
+})
+
+test('memory runs out, and comes back zeroed', async () => {
+  await using m = twoDomains({ pages: 17 })
+  const pages = m.back.arena.allocate(16)
+  pages.bytes.fill(0xff)
+  expect(() => m.front.arena.allocate(1)).toThrow(ArenaFullError)
+  expect(() => m.front.grants.share({ domid: 0, pages: 1, writable: true })).toThrow(ArenaFullError)
+  pages.close()
+  using again = m.front.arena.allocate(16)
+  expect(again.byteOffset).toBe(4096)
+  expect(again.bytes.every((byte) => byte === 0)).toBe(true)
+})
+
+test('arguments are checked before anything happens', async () => {
+  await using m = twoDomains()
+  expect(() => m.back.grants.map([], { writable: true })).toThrow(RangeError)
+  expect(() => m.back.grants.map([{ domid: -1, gref: 1 }], { writable: true })).toThrow(RangeError)
+  expect(() => m.back.grants.map([{ domid: 1, gref: 1.5 }], { writable: true })).toThrow(TypeError)
+  expect(() => m.back.grants.share({ domid: 0x7ff0, pages: 1, writable: true })).toThrow(RangeError)
+  expect(() => m.back.grants.share({ domid: 1, pages: 0, writable: true })).toThrow(RangeError)
+  expect(() => m.back.grants.openCopyBatch({ domid: 1, capacity: 0 })).toThrow(RangeError)
+  expect(() => m.back.arena.allocate(0)).toThrow(RangeError)
+})

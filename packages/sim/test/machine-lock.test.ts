@@ -1,0 +1,28 @@
+import { expect, test } from 'vitest'
+import { MachineLock } from '../src/machine-lock.ts'
+import { twoDomains } from './support/machine.ts'
+import { startThread } from './threads/start-thread.ts'
+
+test('a hypercall whose thread was terminated holds up the machine until its domain is destroyed', { timeout: 60_000 }, async () => {
+  await using m = twoDomains()
+  const share = m.back.grants.share({ domid: 1, pages: 1, writable: true })
+  await using thread = startThread('die-in-hypercall.ts', m.front, [share.grefs[0] ?? 0])
+  expect(await thread.next()).toBe('inside')
+  await thread.terminate()
+  expect(() => m.back.arena.allocate(1)).toThrow('held by a hypercall of domain 1')
+  m.machine.destroyDomain(1)
+  m.back.arena.allocate(1).close()
+  // The half-made mapping doesn't count.
+  share.close()
+})
+
+test('the lock is taken from a dead holder alone', { timeout: 60_000 }, () => {
+  const lock = new MachineLock(new Int32Array(new SharedArrayBuffer(4)), 0)
+  lock.acquire(3)
+  expect(lock.acquire(0, 3)).toBe(true)
+  // Its holder comes too late to release what isn't its own any more.
+  lock.release(3)
+  expect(() => lock.acquire(5)).toThrow('held by a hypercall of domain 0')
+  lock.release(0)
+  expect(lock.acquire(5)).toBe(false)
+})

@@ -1,0 +1,58 @@
+/** A client of xenstored that does nothing by itself: it sends what a test says and shows what came. */
+import { XS, XsPacker, XsParser } from '@xenkit/wire'
+import type { Connection } from '../src/xenstored/connection.ts'
+import type { Xenstored } from '../src/xenstored/index.ts'
+
+export class RawXenstore {
+  readonly connection: Connection
+  /** `path token`, since the last look. */
+  #events: string[] = []
+  /** Types of all messages, in order of arrival. */
+  readonly arrivals: number[] = []
+  ended: Error | undefined
+  readonly #waiting = new Map<number, (reply: string) => void>()
+  readonly #packer = new XsPacker()
+  #lastReqId = 0
+
+  constructor(xenstored: Xenstored, domid: number) {
+    const parser = new XsParser((type, reqId, _txId, payload) => {
+      const text = Buffer.from(payload).toString('latin1')
+      this.arrivals.push(type)
+      if (type === XS.WATCH_EVENT) this.#events.push(text.replaceAll('\0', ' ').trimEnd())
+      else this.#waiting.get(reqId)?.(type === XS.ERROR ? text.slice(0, -1) : text)
+    })
+    this.connection = xenstored.connect(domid, {
+      data: (bytes) => parser.push(bytes),
+      closed: (reason) => { this.ended = reason },
+    })
+  }
+
+  /** @param payload `|` stands for NUL. @returns the reply with NUL as `|`, or the errno name. */
+  async ask(type: number, payload: string, txId = 0): Promise<string> {
+    const reqId = ++this.#lastReqId
+    const reply = new Promise<string>((resolve) => this.#waiting.set(reqId, resolve))
+    this.#packer.append(type, reqId, txId, payload.replaceAll('|', '\0'))
+    this.connection.write(this.#packer.take())
+    return (await reply).replaceAll('\0', '|')
+  }
+
+  read = (path: string, txId?: number): Promise<string> => this.ask(XS.READ, `${path}|`, txId)
+  write = (path: string, value: string, txId?: number): Promise<string> => this.ask(XS.WRITE, `${path}|${value}`, txId)
+  list = (path: string, txId?: number): Promise<string> => this.ask(XS.DIRECTORY, `${path}|`, txId)
+  mkdir = (path: string, txId?: number): Promise<string> => this.ask(XS.MKDIR, `${path}|`, txId)
+  rm = (path: string, txId?: number): Promise<string> => this.ask(XS.RM, `${path}|`, txId)
+  getPerms = (path: string, txId?: number): Promise<string> => this.ask(XS.GET_PERMS, `${path}|`, txId)
+  setPerms = (path: string, perms: string, txId?: number): Promise<string> => this.ask(XS.SET_PERMS, `${path}|${perms}|`, txId)
+  watch = (path: string, token: string): Promise<string> => this.ask(XS.WATCH, `${path}|${token}|`)
+  unwatch = (path: string, token: string): Promise<string> => this.ask(XS.UNWATCH, `${path}|${token}|`)
+  begin = async (): Promise<number> => Number.parseInt(await this.ask(XS.TRANSACTION_START, '|'), 10)
+  end = (txId: number, verdict: 'T' | 'F' = 'T'): Promise<string> => this.ask(XS.TRANSACTION_END, `${verdict}|`, txId)
+
+  /** What watches have told since the last call, once everything that is on its way has come. */
+  async events(): Promise<string[]> {
+    await this.ask(XS.GET_DOMAIN_PATH, '0|')
+    const events = this.#events
+    this.#events = []
+    return events
+  }
+}

@@ -1,0 +1,155 @@
+/** Event channels against a model of what Xen does: any order of calls, events delivered in between or late. */
+import type { EvtchnBinding } from '@xenkit/hypervisor'
+import * as fc from 'fast-check'
+import { assert } from 'vitest'
+import type { SimDomain } from '../../src/index.ts'
+
+interface Port {
+  readonly domid: number
+  readonly binding: EvtchnBinding
+  delivered: number
+}
+export interface Real {
+  readonly domains: readonly SimDomain[]
+  readonly ports: Port[]
+}
+interface ModelPort {
+  readonly domid: number
+  peer: number | undefined
+  /** Who may bind while there is no peer. */
+  awaited: number
+  pending: boolean
+  masked: boolean
+  closed: boolean
+}
+interface Model {
+  readonly ports: ModelPort[]
+}
+type Command = fc.AsyncCommand<Model, Real>
+
+export const DOMAINS = 3
+const pick = <T>(items: readonly T[], at: number): T | undefined => items[at % Math.max(1, items.length)]
+
+function add(real: Real, domid: number, bind: (onEvent: () => void) => EvtchnBinding): void {
+  const port: Port = { domid, delivered: 0, binding: bind(() => port.delivered++) }
+  real.ports.push(port)
+}
+
+class BindUnbound implements Command {
+  constructor(readonly domid: number, readonly remote: number) {}
+  check = () => true
+  async run(model: Model, real: Real) {
+    add(real, this.domid, (onEvent) => expectDomain(real, this.domid).evtchn.bindUnbound({ domid: this.remote }, onEvent))
+    model.ports.push({ domid: this.domid, peer: undefined, awaited: this.remote, pending: false, masked: false, closed: false })
+  }
+  toString = () => `bindUnbound(${this.domid} for ${this.remote})`
+}
+
+class BindInterdomain implements Command {
+  constructor(readonly domid: number, readonly at: number) {}
+  check = (model: Model) => model.ports.length > 0
+  async run(model: Model, real: Real) {
+    const index = this.at % model.ports.length
+    const target = pick(model.ports, this.at)
+    const remote = pick(real.ports, this.at)
+    if (!target || !remote) return
+    const bind = () =>
+      add(real, this.domid, (onEvent) => expectDomain(real, this.domid).evtchn.bindInterdomain({ domid: target.domid, port: remote.binding.port }, onEvent))
+    if (target.closed && model.ports.some((other, otherIndex) => !other.closed && other.domid === target.domid && real.ports[otherIndex]?.binding.port === remote.binding.port)) return
+    if (target.closed || target.peer !== undefined || target.awaited !== this.domid) {
+      assert.throws(bind, 'EINVAL')
+      return
+    }
+    bind()
+    target.peer = model.ports.length
+    model.ports.push({ domid: this.domid, peer: index, awaited: target.domid, pending: true, masked: false, closed: false })
+  }
+  toString = () => `bindInterdomain(${this.domid} to #${this.at})`
+}
+
+class Notify implements Command {
+  constructor(readonly at: number) {}
+  check = (model: Model) => model.ports.length > 0
+  async run(model: Model, real: Real) {
+    const port = pick(model.ports, this.at)
+    const notify = () => pick(real.ports, this.at)?.binding.notify()
+    if (port?.closed) assert.throws(notify, 'ENOTCONN')
+    else notify()
+    if (!port || port.closed || port.peer === undefined) return
+    const peer = model.ports[port.peer]
+    if (peer) peer.pending = true
+  }
+  toString = () => `notify(#${this.at})`
+}
+
+class Unmask implements Command {
+  constructor(readonly at: number) {}
+  check = (model: Model) => model.ports.length > 0
+  async run(model: Model, real: Real) {
+    pick(real.ports, this.at)?.binding.unmask()
+    const port = pick(model.ports, this.at)
+    if (port) port.masked = false
+  }
+  toString = () => `unmask(#${this.at})`
+}
+
+class Close implements Command {
+  constructor(readonly at: number) {}
+  check = (model: Model) => model.ports.length > 0
+  async run(model: Model, real: Real) {
+    pick(real.ports, this.at)?.binding.close()
+    const port = pick(model.ports, this.at)
+    if (!port || port.closed) return
+    port.closed = true
+    const peer = port.peer === undefined ? undefined : model.ports[port.peer]
+    if (peer) peer.peer = undefined
+  }
+  toString = () => `close(#${this.at})`
+}
+
+/** Lets events be delivered, and compares: what is pending and unmasked arrives once, spurious ones at most once until unmasked. */
+class Settle implements Command {
+  check = () => true
+  async run(model: Model, real: Real) {
+    const before = real.ports.map(({ delivered }) => delivered)
+    const news = (index: number) => (real.ports[index]?.delivered ?? 0) - (before[index] ?? 0)
+    const due = model.ports.flatMap((port, index) => (port.pending && !port.masked && !port.closed ? [index] : []))
+    const deadline = performance.now() + 1000
+    do await new Promise((resolve) => setTimeout(resolve, 1))
+    while (due.some((index) => news(index) === 0) && performance.now() < deadline)
+    for (const [index, port] of model.ports.entries()) {
+      if (due.includes(index)) assert.equal(news(index), 1)
+      else assert.isAtMost(news(index), port.masked || port.closed ? 0 : 1)
+      if (news(index) === 0) continue
+      port.pending = false
+      port.masked = true
+    }
+  }
+  toString = () => 'settle'
+}
+
+function expectDomain(real: Real, domid: number): SimDomain {
+  const domain = real.domains[domid]
+  if (!domain) throw new RangeError(`no domain ${domid}`)
+  return domain
+}
+
+/** Sequences of calls. */
+export function eventCommands() {
+  const domid = fc.nat({ max: DOMAINS - 1 })
+  const at = fc.nat({ max: 30 })
+  return fc.commands(
+    [
+      fc.tuple(domid, domid).map(([one, other]) => new BindUnbound(one, other)),
+      fc.tuple(domid, at).map(([one, port]) => new BindInterdomain(one, port)),
+      fc.tuple(domid, at).map(([one, port]) => new BindInterdomain(one, port)),
+      at.map((port) => new Notify(port)),
+      at.map((port) => new Notify(port)),
+      at.map((port) => new Unmask(port)),
+      at.map((port) => new Close(port)),
+      fc.constant(new Settle()),
+      fc.constant(new Settle()),
+    ],
+    { maxCommands: 60, size: 'max' },
+  )
+}

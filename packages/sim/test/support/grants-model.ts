@@ -1,0 +1,200 @@
+/**
+ * Grants against a model: who may map what, what a share's end takes with it, and that every page keeps
+ * its bytes as long as anybody may look at them. Domains are destroyed in between.
+ */
+import type { GrantMapping, GrantShare } from '@xenkit/hypervisor'
+import * as fc from 'fast-check'
+import { assert } from 'vitest'
+import type { SimDomain, SimMachine } from '../../src/index.ts'
+import { statusOf } from './machine.ts'
+
+interface Share {
+  readonly grantor: number
+  readonly grantee: number
+  readonly writable: boolean
+  readonly share: GrantShare
+  /** Fills its pages, so that a page that was given to somebody else shows. */
+  mark: number
+  open: boolean
+}
+interface Mapping {
+  readonly mapper: number
+  readonly of: Share
+  readonly writable: boolean
+  readonly mapping: GrantMapping
+  pins: number
+  closed: boolean
+}
+export interface World {
+  readonly machine: SimMachine
+  readonly domains: (SimDomain | undefined)[]
+  readonly shares: Share[]
+  readonly mappings: Mapping[]
+  marks: number
+}
+/** The model is the part of the world that isn't the machine; both live in one object. */
+type Command = fc.Command<World, World>
+
+export const DOMAINS = 3
+const isMapped = ({ mapper, closed, pins }: Mapping, { domains }: World): boolean => domains[mapper] !== undefined && (!closed || pins > 0)
+const pick = <T>(items: readonly T[], at: number): T | undefined => items[at % Math.max(1, items.length)]
+
+class MakeShare implements Command {
+  constructor(readonly grantor: number, readonly grantee: number, readonly pages: number, readonly writable: boolean) {}
+  check = (world: World) => world.domains[this.grantor] !== undefined
+  run(world: World) {
+    const share = world.domains[this.grantor]?.grants.share({ domid: this.grantee, pages: this.pages, writable: this.writable })
+    if (!share) return
+    assert.equal(share.bytes.every((byte) => byte === 0), true)
+    world.marks = (world.marks % 250) + 1
+    share.bytes.fill(world.marks)
+    world.shares.push({ grantor: this.grantor, grantee: this.grantee, writable: this.writable, share, mark: world.marks, open: true })
+  }
+  toString = () => `share(${this.pages} pages of ${this.grantor} to ${this.grantee}, ${this.writable ? 'writable' : 'read-only'})`
+}
+
+class MakeMapping implements Command {
+  constructor(readonly mapper: number, readonly at: number, readonly writable: boolean) {}
+  check = (world: World) => world.domains[this.mapper] !== undefined && world.shares.length > 0
+  run(world: World) {
+    const of = pick(world.shares, this.at)
+    if (!of) return
+    const refs = [...of.share.grefs].map((gref) => ({ domid: of.grantor, gref }))
+    const map = () => world.domains[this.mapper]?.grants.map(refs, { writable: this.writable })
+    if (!of.open) return // its references may be another share's by now
+    if (of.grantee !== this.mapper || (this.writable && !of.writable)) {
+      assert.equal(statusOf(map), -1)
+      return
+    }
+    const mapping = map()
+    if (mapping) world.mappings.push({ mapper: this.mapper, of, writable: this.writable, mapping, pins: 0, closed: false })
+  }
+  toString = () => `map(#${this.at} in ${this.mapper}, ${this.writable ? 'writable' : 'read-only'})`
+}
+
+class WriteThrough implements Command {
+  constructor(readonly at: number) {}
+  check = (world: World) => world.mappings.length > 0
+  run(world: World) {
+    const mapped = pick(world.mappings, this.at)
+    if (!mapped || !mapped.writable || !isMapped(mapped, world)) return
+    mapped.of.mark = (mapped.of.mark % 250) + 1
+    mapped.mapping.bytes.fill(mapped.of.mark)
+  }
+  toString = () => `write(#${this.at})`
+}
+
+class Pin implements Command {
+  constructor(readonly at: number) {}
+  check = (world: World) => world.mappings.length > 0
+  run(world: World) {
+    const mapped = pick(world.mappings, this.at)
+    if (!mapped) return
+    if (mapped.closed) assert.throws(() => mapped.mapping.pin(), RangeError)
+    else {
+      mapped.mapping.pin()
+      mapped.pins++
+    }
+  }
+  toString = () => `pin(#${this.at})`
+}
+
+class Unpin implements Command {
+  constructor(readonly at: number) {}
+  check = (world: World) => world.mappings.length > 0
+  run(world: World) {
+    const mapped = pick(world.mappings, this.at)
+    if (!mapped) return
+    if (mapped.pins === 0) assert.throws(() => mapped.mapping.unpin(), RangeError)
+    else {
+      mapped.mapping.unpin()
+      mapped.pins--
+    }
+  }
+  toString = () => `unpin(#${this.at})`
+}
+
+class Unmap implements Command {
+  constructor(readonly at: number) {}
+  check = (world: World) => world.mappings.length > 0
+  run(world: World) {
+    const mapped = pick(world.mappings, this.at)
+    mapped?.mapping.close()
+    if (mapped) mapped.closed = true
+  }
+  toString = () => `unmap(#${this.at})`
+}
+
+class Revoke implements Command {
+  constructor(readonly at: number) {}
+  check = (world: World) => world.shares.length > 0
+  run(world: World) {
+    const shared = pick(world.shares, this.at)
+    if (!shared) return
+    const mapped = world.mappings.some((mapping) => mapping.of === shared && isMapped(mapping, world))
+    const alive = world.domains[shared.grantor] !== undefined
+    const status = statusOf(() => shared.share.close())
+    assert.equal(status, alive && shared.open && mapped ? -16 : 0)
+    if (status === 0) shared.open = false
+  }
+  toString = () => `revoke(#${this.at})`
+}
+
+class Destroy implements Command {
+  constructor(readonly domid: number) {}
+  check = (world: World) => world.domains[this.domid] !== undefined
+  run(world: World) {
+    world.machine.destroyDomain(this.domid)
+    world.domains[this.domid] = undefined
+    for (const shared of world.shares) if (shared.grantor === this.domid) shared.open = false
+  }
+  toString = () => `destroy(${this.domid})`
+}
+
+/** Whoever may look at a page sees the bytes that were last written to it. */
+export function expectBytes(world: World): void {
+  const open = world.shares.filter((shared) => shared.open)
+  for (const { share, mark } of open) assert.equal(share.bytes.every((byte) => byte === mark), true)
+  const mapped = world.mappings.filter((mapping) => isMapped(mapping, world))
+  for (const { mapping, of } of mapped) assert.equal(mapping.bytes.every((byte) => byte === of.mark), true)
+}
+
+const pages = (shares: readonly Share[]): number => shares.reduce((sum, { share }) => sum + share.grefs.length, 0)
+
+/** The machine's own account of what is open agrees with the model's. */
+export function expectAccount(world: World): void {
+  const mapped = world.mappings.filter((mapping) => isMapped(mapping, world))
+  const granted = world.shares.filter(({ open }) => open)
+  let text = ''
+  try {
+    world.machine.assertQuiescent()
+  } catch (error) {
+    text = String(error)
+  }
+  assert.equal(text.match(/ maps gref /g)?.length ?? 0, pages(mapped.map(({ of }) => of)))
+  assert.equal(text.match(/ grants gref /g)?.length ?? 0, pages(granted))
+  assert.notInclude(text, 'allocated')
+}
+
+/** Sequences of calls. */
+export function grantCommands() {
+  const domid = fc.nat({ max: DOMAINS - 1 })
+  const at = fc.nat({ max: 30 })
+  const share = fc.tuple(domid, domid, fc.integer({ min: 1, max: 3 }), fc.boolean()).map((args) => new MakeShare(...args))
+  const map = fc.tuple(domid, at, fc.boolean()).map((args) => new MakeMapping(...args))
+  return fc.commands(
+    [
+      share,
+      map,
+      map,
+      map,
+      at.map((index) => new WriteThrough(index)),
+      at.map((index) => new Pin(index)),
+      at.map((index) => new Unpin(index)),
+      at.map((index) => new Unmap(index)),
+      at.map((index) => new Revoke(index)),
+      domid.filter((id) => id > 0).map((id) => new Destroy(id)),
+    ],
+    { maxCommands: 60, size: 'max' },
+  )
+}

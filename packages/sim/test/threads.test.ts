@@ -1,0 +1,83 @@
+/** Two sides that really race: each on a thread of its own. */
+import { expect, test } from 'vitest'
+import { settled, twoDomains } from './support/machine.ts'
+import { startThread } from './threads/start-thread.ts'
+
+test('no wake-up is lost between two threads', async () => {
+  await using m = twoDomains()
+  const share = m.front.grants.share({ domid: 0, pages: 1, writable: true })
+  const words = new Int32Array(share.bytes.buffer, share.byteOffset, 4)
+  let heard: (() => void) | undefined
+  const port = m.front.evtchn.bindUnbound({ domid: 0 }, () => {
+    port.unmask()
+    heard?.()
+  })
+  await using backend = startThread('backend.ts', m.back, [share.grefs[0] ?? 0, port.port])
+  const events = backend.next()
+  for (let count = 1; count <= 3000; count++) {
+    Atomics.store(words, 0, count === 3000 ? -1 : count)
+    port.notify()
+    // Half of the time without waiting, so that notifications coalesce in every way they can.
+    if (count % 2 === 0) continue
+    while (Atomics.load(words, 1) !== count) await new Promise<void>((resolve) => (heard = resolve))
+  }
+  expect(await events).toBeGreaterThan(1400)
+  await backend.ended()
+  share.close()
+  port.close()
+})
+
+test('threads that make and unmake everything at once leave nothing behind', { timeout: 60_000 }, async () => {
+  await using m = twoDomains()
+  const third = m.machine.createDomain()
+  await using one = startThread('churn.ts', m.back, [400, 1])
+  await using two = startThread('churn.ts', m.front, [400, 2])
+  await using same = startThread('churn.ts', m.front, [400, 0])
+  for (let round = 0; round < 200; round++) {
+    using share = third.grants.share({ domid: 0, pages: 3, writable: true })
+    using mapping = m.back.grants.map([...share.grefs].map((gref) => ({ domid: third.domid, gref })), { writable: false })
+    share.bytes.fill(round)
+    expect(mapping.bytes[3 * 4096 - 1]).toBe(round)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  await Promise.all([one.ended(), two.ended(), same.ended()])
+})
+
+test('a peer that notifies without end leaves the event loop its turns', async () => {
+  await using m = twoDomains()
+  let heard = 0
+  const port = m.back.evtchn.bindUnbound({ domid: 1 }, () => {
+    heard++
+    port.unmask()
+  })
+  await using peer = startThread('spam.ts', m.front, [port.port])
+  await peer.next()
+  const before = heard
+  for (let tick = 0; tick < 50; tick++) await new Promise((resolve) => setTimeout(resolve, 1))
+  expect(heard - before).toBeGreaterThan(50)
+  await peer.terminate()
+  m.machine.destroyDomain(1)
+  port.close()
+})
+
+test('a domain in another thread has its own connections to xenstored', async () => {
+  await using m = twoDomains()
+  await using thread = startThread('xenstore.ts', m.front)
+  expect(await thread.next()).toBe('sim-1')
+  expect(() => m.machine.assertQuiescent()).toThrow(/xenstore connection of domain 1$/)
+  const ended = thread.next()
+  m.machine.destroyDomain(1)
+  // Whichever of the two hears it first: the domain or the connection.
+  expect(await ended).toMatch(/^(the domain was closed or destroyed|domain 1 was released from xenstored)$/)
+  // Nothing keeps it running.
+  await thread.ended()
+})
+
+test('a connection ends with the thread that opened it', async () => {
+  await using m = twoDomains()
+  await using thread = startThread('xenstore.ts', m.front)
+  await thread.next()
+  await thread.terminate()
+  await settled()
+  expect(() => m.machine.assertQuiescent()).not.toThrow()
+})

@@ -1,0 +1,53 @@
+/** Runs a TypeScript file on a thread of its own, on sources as the tests do. */
+import { Worker } from 'node:worker_threads'
+import type { DomainHandle, SimDomain } from '../../src/index.ts'
+
+/** What the file finds in workerData. */
+export interface ThreadData {
+  /** Beside this one. */
+  readonly file: string
+  readonly domain: DomainHandle
+  /** What the test has to say to it. */
+  readonly orders: readonly number[]
+}
+
+export interface Thread extends AsyncDisposable {
+  /** The next message that the thread posts. Rejects if it fails or ends before. */
+  next(): Promise<unknown>
+  /** Resolves when the thread has ended by itself; rejects with what it threw. */
+  ended(): Promise<void>
+  /** Ends it wherever it is. */
+  terminate(): Promise<void>
+}
+
+export function startThread(file: string, domain: SimDomain, orders: readonly number[] = []): Thread {
+  const handle = domain.handle()
+  const workerData: ThreadData = { file, domain: handle, orders }
+  const worker = new Worker(new URL('on-sources.mjs', import.meta.url), {
+    workerData,
+    transferList: handle.transferList,
+    execArgv: ['--conditions=xenkit-source'],
+  })
+  const exit = new Promise<number>((resolve, reject) => {
+    worker.once('exit', resolve)
+    worker.once('error', reject)
+  })
+  // A failure is for whoever asks next.
+  exit.catch(() => {})
+  const terminate = async (): Promise<void> => {
+    await worker.terminate()
+  }
+  return {
+    next: () =>
+      Promise.race([
+        new Promise((resolve) => worker.once('message', resolve)),
+        exit.then((code) => Promise.reject(new Error(`the thread ended with code ${code}`))),
+      ]),
+    async ended() {
+      const code = await exit
+      if (code !== 0) throw new Error(`the thread ended with code ${code}`)
+    },
+    terminate,
+    [Symbol.asyncDispose]: terminate,
+  }
+}
