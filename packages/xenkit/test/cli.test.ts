@@ -1,0 +1,107 @@
+/** The command as its user meets it: what it prints, and how it ends, when something is wrong. */
+import { execFile } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+
+const main = join(import.meta.dirname, '../src/cli/main.ts')
+const example = join(import.meta.dirname, '../../../examples/file-disk.ts')
+let folder: string
+let image: string
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xenkit-cli-'))
+  image = join(folder, 'disk.img')
+  writeFileSync(image, Buffer.alloc(256 * 1024, 'xenkit'))
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+interface Outcome {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+const xenkit = (...args: string[]): Promise<Outcome> =>
+  new Promise((resolve) => {
+    execFile(process.execPath, ['--import', 'tsx', '--conditions=xenkit-source', main, ...args], { timeout: 25_000 }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : typeof error.code === 'number' ? error.code : -1, stdout, stderr })
+    })
+  })
+
+/** One line that says what is wrong, and exit code 1. */
+function expectComplaint({ code, stderr }: Outcome, says: RegExp): void {
+  expect(stderr).toMatch(says)
+  expect(stderr.trimEnd().split('\n')).toHaveLength(1)
+  expect(code).toBe(1)
+}
+
+describe('an image that can\'t be served', () => {
+  test('a wrong path', async () => expectComplaint(await xenkit('disk', 'serve', join(folder, 'nowhere.img')), /nowhere\.img" can't be opened: there is no such file/))
+  test('a directory', async () => expectComplaint(await xenkit('disk', 'serve', folder), /it is a directory/))
+  test('a size that is no multiple of 512', async () => {
+    const odd = join(folder, 'odd.img')
+    writeFileSync(odd, 'x'.repeat(1000))
+    expectComplaint(await xenkit('disk', 'serve', odd), /1000 bytes long, not a multiple of 512: pad it with truncate -s 1024/)
+  })
+  test('an empty file', async () => {
+    const empty = join(folder, 'empty.img')
+    writeFileSync(empty, '')
+    expectComplaint(await xenkit('disk', 'attach', '1', 'xvda', empty), /is empty/)
+  })
+})
+
+describe('without Xen', () => {
+  test('disk serve says what is missing, and that sim exists', async () => expectComplaint(await xenkit('disk', 'serve', image), /xenkit sim/))
+  test('doctor says so and fails', async () => {
+    const { code, stdout } = await xenkit('doctor')
+    expect(stdout).toMatch(/\/dev\/xen\/gntdev/)
+    expect(code).toBe(1)
+  })
+})
+
+describe('arguments', () => {
+  test.each([
+    [['disk', 'attach', 'dom3', 'xvda', 'x'], /domain id/],
+    [['disk', 'attach', '99999', 'xvda', 'x'], /domain id/],
+    [['disk', 'attach', '1', 'nvme0', 'x'], /"vdev" expected a name like xvda/],
+    [['disk', 'attach', '1'], /missing required argument/],
+    [['dsik'], /unknown command/],
+  ])('%j', async (args, says) => {
+    const { code, stderr } = await xenkit(...args)
+    expect(stderr).toMatch(says)
+    expect(code).toBe(1)
+  })
+})
+
+describe('xenkit sim', () => {
+  test('runs the example of the README, unchanged', async () => {
+    const { code, stdout, stderr } = await xenkit('sim', '--writes', '50', example, image)
+    expect(stderr).toBe('')
+    expect(stdout).toMatch(/guest: read 512 sectors of xvda, sha256 [0-9a-f]{64}/)
+    expect(stdout).toMatch(/guest: 50 random writes read back as written/)
+    expect(code).toBe(0)
+  })
+
+  test('runs the command itself: disk serve', async () => {
+    const { code, stdout } = await xenkit('sim', '--writes', '5', main, 'disk', 'serve', image)
+    expect(stdout).toMatch(/xvda of domain 1: connected/)
+    expect(stdout).toMatch(/5 random writes/)
+    expect(code).toBe(0)
+  })
+
+  test('disk attach to a domain that doesn\'t exist', async () => {
+    const { code, stderr } = await xenkit('sim', main, 'disk', 'attach', '77', 'xvdb', image)
+    expect(stderr).toMatch(/domain 77 doesn't exist: see "xl list"/)
+    expect(code).toBe(1)
+  })
+
+  test('disk attach of a vdev that is in use', async () => {
+    const { code, stderr } = await xenkit('sim', main, 'disk', 'attach', '1', 'xvda', image)
+    expect(stderr).toMatch(/xvda of domain 1 is in use/)
+    expect(code).toBe(1)
+  })
+
+  test('a program that doesn\'t exist', async () => expectComplaint(await xenkit('sim', join(folder, 'none.ts')), /none\.ts" doesn't exist/))
+})
