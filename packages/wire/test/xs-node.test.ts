@@ -21,14 +21,14 @@ test.each([[[]], [['']], [['x1']], [['r']], [['r-1']], [['r1 ']], [['r1', 'q2']]
   expect(parseXsPermissions(entries)).toBeUndefined()
 })
 
-test.each(['/', '/a', '/a/b-c_D/0@x', 'device/vbd/51712', `/${'a'.repeat(3071)}`, 'a'.repeat(2048)])('path %.40s', (path) => {
+test.each(['/', '/a', '/a/b-c_D/0@x', 'device/vbd/51712', `/${'a'.repeat(3071)}`, 'a'.repeat(2048)])('path: case %#', (path) => {
   expect(xsPathFault(path)).toBeUndefined()
 })
 
 test.each([
   ['', 'empty'], ['/a/', 'slash'], ['a/', 'slash'], ['//', 'slash'], ['/a//b', 'two slashes'], ['/a b', 'character'], ['/a.b', 'character'], ['/a\0', 'character'], ['/é', 'character'],
   ['@releaseDomain', 'special'], [`/${'a'.repeat(3072)}`, '3072'], ['a'.repeat(2049), '2048'],
-])('no path: %.40s', (path, fault) => {
+])('no path: case %#', (path, fault) => {
   expect(xsPathFault(path)).toContain(fault)
 })
 
