@@ -66,7 +66,7 @@ export class EventChannel implements Disposable {
     return this.#closed
   }
 
-  /** Sends an event to the other end. */
+  /** Sends an event to the other end. @throws EvtchnError once the channel is closed */
   notify(): void {
     this.#binding.notify()
   }

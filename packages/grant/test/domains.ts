@@ -1,0 +1,18 @@
+/** A backend and a frontend on one simulated machine, which has to be quiescent in the end. */
+import type { GrantRef } from '@xenkit/hypervisor'
+import { createMachine } from '@xenkit/sim'
+
+export function twoDomains() {
+  const machine = createMachine()
+  const back = machine.createDomain()
+  const front = machine.createDomain()
+  return {
+    back,
+    front,
+    refs: (grefs: Iterable<number>): GrantRef[] => [...grefs].map((gref) => ({ domid: front.domid, gref })),
+    [Symbol.asyncDispose]: () => machine[Symbol.asyncDispose](),
+  }
+}
+
+/** Within the table's reserved entries, which the frontend has not granted. */
+export const UNGRANTED = 5

@@ -1,0 +1,32 @@
+/** A grant port whose next calls answer GNTST_eagain, in front of one that works. */
+import { GrantError, type GrantCopyBatch, type GrantPort } from '@xenkit/hypervisor'
+import { GNTST } from '@xenkit/wire'
+
+export interface Shortage {
+  /** How many more calls find the page away. */
+  calls: number
+}
+
+export const withShortage = (port: GrantPort, shortage: Shortage): GrantPort => ({
+  map(refs, o) {
+    if (shortage.calls-- > 0) throw new GrantError('cannot map gref 9 of domain 1: GNTST_eagain', { status: GNTST.eagain })
+    return port.map(refs, o)
+  },
+  share: (o) => port.share(o),
+  openCopyBatch: (o) => starved(port.openCopyBatch(o), shortage),
+})
+
+/** The first operation of a call is the one that finds its page away. */
+function starved(batch: GrantCopyBatch, shortage: Shortage): GrantCopyBatch {
+  const after = (failed: number): number => {
+    if (shortage.calls-- <= 0) return failed
+    const before = batch.status[0]
+    batch.status[0] = GNTST.eagain
+    return failed + (before === GNTST.okay ? 1 : 0)
+  }
+  return Object.assign(Object.create(batch), {
+    copyIn: (count: number) => after(batch.copyIn(count)),
+    copyOut: (count: number) => after(batch.copyOut(count)),
+    close: () => batch.close(),
+  })
+}
