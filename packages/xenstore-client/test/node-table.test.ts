@@ -1,0 +1,105 @@
+import { NegotiationError } from '@xenkit/hypervisor'
+import * as fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, expectTypeOf, test } from 'vitest'
+import { defineNodes, parseDecimal, parseFlag, type XenstoreClient } from '../src/index.ts'
+import { Store } from './store.ts'
+
+const nodes = defineNodes({
+  sectors: { type: 'decimal', max: Number.MAX_SAFE_INTEGER, writer: 'backend', meaning: 'size in units of 512 bytes' },
+  'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_FLUSH_DISKCACHE' },
+  'ring-page-order': { type: 'decimal', max: 4, default: undefined, writer: 'frontend', meaning: 'log2 of the pages of the ring' },
+  protocol: { type: 'enum', values: ['x86_64-abi', 'x86_32-abi'], default: 'x86_64-abi', writer: 'frontend', meaning: 'ABI of the ring' },
+  dev: { type: 'text', maxLength: 8, default: undefined, writer: 'toolstack', meaning: 'name in the guest' },
+})
+
+let store: Store
+let dom0: XenstoreClient
+
+beforeEach(async () => {
+  store = new Store()
+  dom0 = await store.open(0)
+})
+
+afterEach(() => store[Symbol.dispose]())
+
+test('reads typed values, with defaults where nodes are absent', async () => {
+  await dom0.write('/d/sectors', '2048')
+  const values = await nodes.read(dom0, '/d')
+  expect(values).toEqual({ sectors: 2048, 'feature-flush-cache': false, 'ring-page-order': undefined, protocol: 'x86_64-abi', dev: undefined })
+  expectTypeOf(values).toEqualTypeOf<{
+    readonly sectors: number
+    readonly 'feature-flush-cache': boolean
+    readonly 'ring-page-order': number | undefined
+    readonly protocol: 'x86_64-abi' | 'x86_32-abi'
+    readonly dev: string | undefined
+  }>()
+})
+
+test('what it writes it reads', async () => {
+  const some = fc.record({ sectors: fc.maxSafeNat(), 'feature-flush-cache': fc.boolean(), 'ring-page-order': fc.nat(4), protocol: fc.constantFrom('x86_64-abi' as const, 'x86_32-abi' as const), dev: fc.string({ maxLength: 8 }).map((text) => text.toWellFormed()) })
+  await fc.assert(
+    fc.asyncProperty(some, async (values) => {
+      await nodes.write(dom0, '/d', values)
+      expect(await nodes.read(dom0, '/d')).toEqual(values)
+    }),
+  )
+})
+
+test('writes only what it is given, as xenstore has it', async () => {
+  await dom0.transaction((view) => nodes.write(view, '/d', { 'feature-flush-cache': true, sectors: 7, dev: undefined }))
+  expect((await dom0.list('/d')).toSorted()).toEqual(['feature-flush-cache', 'sectors'])
+  expect(nodes.format({ 'feature-flush-cache': true, sectors: 7 })).toEqual({ 'feature-flush-cache': '1', sectors: '7' })
+})
+
+test.each([
+  ['sectors', '12abc', 'a number 0..9007199254740991'],
+  ['feature-flush-cache', 'yes', '0 or 1'],
+  ['ring-page-order', '5', 'a number 0..4'],
+  ['protocol', 'x86_64', 'x86_64-abi or x86_32-abi'],
+  ['dev', 'a long name', 'at most 8 characters'],
+])('"%s" holding "%s" is the other side\'s fault', async (name, value, expected) => {
+  await dom0.write('/d/sectors', '1')
+  await dom0.write(`/d/${name}`, value)
+  const read = nodes.read(dom0, '/d')
+  await expect(read).rejects.toThrow(`node "/d/${name}" holds "${value}", expected ${expected}`)
+  await expect(read).rejects.toMatchObject({ code: 'ERR_XEN_NEGOTIATION', details: { node: `/d/${name}`, value, expected } })
+})
+
+test('so is a missing node without default, and text that would disturb a log', async () => {
+  await expect(nodes.read(dom0, '/d')).rejects.toThrow('node "/d/sectors" is missing, expected a number')
+  await dom0.write('/d/sectors', `1\n${'x'.repeat(2000)}`)
+  const error: unknown = await nodes.read(dom0, '/d').catch((caught: unknown) => caught)
+  expect(error).toBeInstanceOf(NegotiationError)
+  expect(String(error)).toMatch(/holds "1\\nx{62}", expected/)
+})
+
+test('a value outside its type is the caller\'s fault, and nothing is written', async () => {
+  for (const values of [{ sectors: -1 }, { sectors: 1.5 }, { sectors: 2 ** 53 }, { 'ring-page-order': 5 }, { dev: 'a long name' }]) {
+    await expect(nodes.write(dom0, '/d', { protocol: 'x86_32-abi', ...values })).rejects.toBeInstanceOf(RangeError)
+  }
+  expect(() => nodes.format({ sectors: -1 })).toThrow('"sectors" expected a number 0..9007199254740991, got "-1"')
+  expect(await dom0.exists('/d')).toBe(false)
+})
+
+describe('strict numbers', () => {
+  test('every number in its range, and no other', () => {
+    fc.assert(fc.property(fc.maxSafeNat(), fc.maxSafeNat(), (value, max) => {
+      expect(parseDecimal(String(value), { max })).toBe(value <= max ? value : undefined)
+      expect(parseDecimal(String(value), { min: max, max: Number.MAX_SAFE_INTEGER })).toBe(value >= max ? value : undefined)
+    }))
+  })
+
+  test('text that is no number', () => {
+    fc.assert(fc.property(fc.string(), (text) => {
+      expect(parseDecimal(text, { max: 100 })).toBe(/^(\d|[1-9]\d|100)$/.test(text) ? Number(text) : undefined)
+    }))
+  })
+
+  test.each(['', ' 1', '1 ', '1\n', '+1', '-0', '01', '00', '0x1', '1e1', '1.0', '１', '9007199254740992', '9'.repeat(5000)])('%#', (text) => {
+    expect(parseDecimal(text, { max: Number.MAX_SAFE_INTEGER })).toBeUndefined()
+  })
+
+  test('flags', () => {
+    expect(['0', '1', '', '2', 'true', '01', '1\n'].map(parseFlag)).toEqual([false, true, undefined, undefined, undefined, undefined, undefined])
+  })
+})

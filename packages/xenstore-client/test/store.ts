@@ -1,0 +1,37 @@
+/** A xenstored for a test, and clients of it that the test needn't close. */
+import type { XenstorePort } from '@xenkit/hypervisor'
+import { Xenstored } from '@xenkit/sim'
+import { openXenstore, type XenstoreClient } from '../src/index.ts'
+
+export class Store implements Disposable {
+  readonly xenstored = new Xenstored()
+  readonly #clients: XenstoreClient[] = []
+
+  /** A domain with a home of its own. */
+  async introduce(domid: number): Promise<void> {
+    this.xenstored.introduceDomain(domid)
+    const dom0 = await this.open(0)
+    await dom0.mkdir(`/local/domain/${domid}`)
+    await dom0.setPerms(`/local/domain/${domid}`, { owner: domid, access: 'none', acl: [] })
+    dom0.close()
+  }
+
+  port(domid: number): XenstorePort {
+    return { connect: async (receiver) => this.xenstored.connect(domid, receiver) }
+  }
+
+  async open(domid: number): Promise<XenstoreClient> {
+    const client = await openXenstore(this.port(domid))
+    this.#clients.push(client)
+    return client
+  }
+
+  /** Watches and transactions that clients have open. */
+  get leftOpen(): string[] {
+    return this.xenstored.openResources().filter((line) => line.includes(': '))
+  }
+
+  [Symbol.dispose](): void {
+    for (const client of this.#clients) client.close()
+  }
+}

@@ -1,0 +1,109 @@
+import { XS } from '@xenkit/wire'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { openXenstore, type XenstoreClient, type XenstoreView } from '../src/index.ts'
+import { ScriptedXenstored } from './scripted.ts'
+import { Store } from './store.ts'
+
+let store: Store
+let dom0: XenstoreClient
+let other: XenstoreClient
+
+beforeEach(async () => {
+  store = new Store()
+  dom0 = await store.open(0)
+  other = await store.open(0)
+})
+
+afterEach(() => store[Symbol.dispose]())
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+const increment = async (view: XenstoreView): Promise<void> => view.write('/count', String(Number(await view.read('/count')) + 1))
+
+test('takes effect as a whole', async () => {
+  await dom0.write('/gone/x', '1')
+  const result = await dom0.transaction(async (view) => {
+    await view.write('/a', '1')
+    await view.mkdir('/b')
+    await view.setPerms('/b', { owner: 0, access: 'read', acl: [] })
+    await view.rm('/gone')
+    expect(await Promise.all([view.read('/a'), view.exists('/gone'), other.exists('/a'), other.exists('/gone')])).toEqual(['1', false, false, true])
+    return view.list('/')
+  })
+  expect(result).toEqual(['tool', 'a', 'b'])
+  expect(await Promise.all([other.read('/a'), other.exists('/gone'), other.getPerms('/b')])).toEqual(['1', false, { owner: 0, access: 'read', acl: [] }])
+  expect(store.leftOpen).toEqual([])
+})
+
+test('a body that throws leaves nothing behind', async () => {
+  const failing = dom0.transaction(async (view) => {
+    await view.write('/a', '1')
+    throw new Error('changed my mind')
+  })
+  await expect(failing).rejects.toThrow('changed my mind')
+  expect(await dom0.exists('/a')).toBe(false)
+  expect(store.leftOpen).toEqual([])
+})
+
+test('runs again after a conflict, on what is there then', async () => {
+  await other.write('/n', '1')
+  const seen: string[] = []
+  await dom0.transaction(async (view) => {
+    const n = await view.read('/n')
+    seen.push(n)
+    if (seen.length < 4) await other.write('/n', String(Number(n) + 10))
+    await view.write('/n', String(Number(n) + 1))
+  })
+  expect(seen).toEqual(['1', '11', '21', '31'])
+  expect(await other.read('/n')).toBe('32')
+})
+
+test('many clients that count together lose nothing', async () => {
+  await dom0.write('/count', '0')
+  const clients = await Promise.all(Array.from({ length: 5 }, () => store.open(0)))
+  await Promise.all(clients.flatMap((client) => Array.from({ length: 4 }, () => client.transaction(increment))))
+  expect(await dom0.read('/count')).toBe('20')
+  expect(store.leftOpen).toEqual([])
+})
+
+test('gives up when there is nothing but conflicts', async () => {
+  await other.write('/n', '1')
+  let attempts = 0
+  const hopeless = dom0.transaction(async (view) => {
+    attempts++
+    await view.read('/n')
+    await other.write('/n', String(attempts))
+  })
+  await expect(hopeless).rejects.toMatchObject({ errno: 'EAGAIN', details: { attempts: 40 } })
+  expect(attempts).toBe(40)
+  expect(store.leftOpen).toEqual([])
+})
+
+test('ends on its signal: before, within and between attempts', async () => {
+  const [before, within, between] = [new AbortController(), new AbortController(), new AbortController()]
+  before.abort(new Error('before'))
+  await expect(dom0.transaction(async () => {}, { signal: before.signal })).rejects.toThrow('before')
+  await expect(dom0.transaction(async (view) => { await view.write('/a', '1'); within.abort(new Error('within')) }, { signal: within.signal })).rejects.toThrow('within')
+  setTimeout(() => between.abort(new Error('between')), 30)
+  const conflicting = dom0.transaction(async (view) => { await view.list('/tool'); await other.mkdir('/tool/x'); await other.rm('/tool/x') }, { signal: between.signal })
+  await expect(conflicting).rejects.toThrow('between')
+  expect(await dom0.exists('/a')).toBe(false)
+  expect(store.leftOpen).toEqual([])
+})
+
+test('its view is of no use afterwards', async () => {
+  const view = await dom0.transaction(async (inner) => inner)
+  await expect(view.read('/tool')).rejects.toThrow('the transaction is over: await READ of "/tool" within its body')
+})
+
+test('a refused commit other than a conflict is no conflict', async () => {
+  const xenstored = new ScriptedXenstored()
+  const client = await openXenstore(xenstored)
+  const transaction = client.transaction(async () => 1)
+  await turn()
+  xenstored.send(XS.TRANSACTION_START, xenstored.sent[0]?.reqId ?? 0, '7|')
+  await turn()
+  expect(xenstored.sent[1]).toMatchObject({ type: XS.TRANSACTION_END, txId: 7, payload: 'T|' })
+  xenstored.send(XS.ERROR, xenstored.sent[1]?.reqId ?? 0, 'ENOSPC|')
+  await expect(transaction).rejects.toMatchObject({ errno: 'ENOSPC' })
+  expect(xenstored.sent.length).toBe(2)
+})
