@@ -39,7 +39,10 @@ export interface Arena {
   createBuffer(): ArrayBuffer
   /** Takes zeroed pages, 1 or more; returns their offset. */
   allocate(pages: number): number
-  /** Ends the run that begins at `offset`, or marks it to end with its last pin. It then reads as 0. */
+  /**
+   * Ends the run that begins at `offset`, or marks it to end with its last pin. It then reads as 0.
+   * After `closeAll` there is nothing left to do.
+   */
   close(offset: number): void
   /** Ends every run, as `close` does. Nothing can be taken from the arena any more. */
   closeAll(): void
@@ -102,6 +105,7 @@ export interface Evtchn {
   notify(port: number): void
   /** Unmasks the first `count` ports of the table's second page, 0..1024, with one system call. */
   unmask(count: number): void
+  /** After `close` there is nothing left to do. */
   unbind(port: number): void
   /** Unbinds every port. Idempotent. */
   close(): void

@@ -134,7 +134,9 @@ impl Core {
     fn close(&self, offset: u32) -> Result<()> {
         let page = page_of(offset)?;
         let mut table = self.table.borrow_mut();
-        let live = table.live.get_mut(&page).ok_or_else(|| unknown(offset))?;
+        let Some(live) = table.live.get_mut(&page) else {
+            return if table.closed { Ok(()) } else { Err(unknown(offset)) };
+        };
         live.closing = true;
         if live.pins == 0 { self.end(&mut table, page) } else { Ok(()) }
     }
@@ -279,7 +281,7 @@ impl Arena {
         Ok(self.core.commit(self.core.take(pages)?, None))
     }
 
-    /// Ends what begins at `offset`, after its last pin.
+    /// Ends what begins at `offset`, after its last pin. After `close_all` there is nothing left to do.
     #[napi(catch_unwind)]
     pub fn close(&self, offset: u32) -> Result<()> {
         self.core.close(offset)

@@ -155,9 +155,13 @@ impl Evtchn {
         Ok(())
     }
 
-    /// Unbinds a port. An event of it that was read already may still be delivered.
+    /// Unbinds a port. An event of it that was read already may still be delivered. After `close` there is
+    /// nothing left to do.
     #[napi(catch_unwind)]
     pub fn unbind(&self, port: u32) -> Result<()> {
+        if self.state.open.borrow().is_none() {
+            return Ok(());
+        }
         self.state.ioctl((uapi::EVTCHN_UNBIND, "IOCTL_EVTCHN_UNBIND"), [port])?;
         let mut bound = self.state.bound.borrow_mut();
         bound.remove(&port);

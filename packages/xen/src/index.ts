@@ -1,1 +1,2 @@
-export {}
+export { openXen, type OpenXenOptions } from './open-xen.ts'
+export { probeXen, type XenCheck, type XenProbe } from './probe-xen.ts'

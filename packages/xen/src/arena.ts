@@ -1,0 +1,61 @@
+/** The addon's arena as the port's. */
+import { type Arena, expectInteger, type Pages, PAGE_SIZE, UINT32_MAX } from '@xenkit/hypervisor'
+import type { Native, Arena as NativeArena } from '@xenkit/native'
+import { translated } from './native-error.ts'
+
+/** Pages that an offset of 32 bits reaches. */
+export const ARENA_MAX_PAGES = 2 ** 20
+
+export class XenArena implements Arena {
+  readonly buffer: ArrayBuffer
+  readonly native: NativeArena
+
+  /** @param pages 1..1048576, of address space only: a page costs memory once it is used */
+  constructor(native: Native, pages: number) {
+    expectInteger('arenaPages', pages, 1, ARENA_MAX_PAGES)
+    this.native = new native.Arena(pages)
+    this.buffer = this.native.createBuffer()
+  }
+
+  allocate(pages: number): XenPages {
+    expectInteger('pages', pages, 1, UINT32_MAX)
+    const offset = translated(
+      () => this.native.allocate(pages),
+      ({ message }) => new Error(message),
+    )
+    return new XenPages(this, offset, pages)
+  }
+
+  /** Ends everything, after its last pin. */
+  close(): void {
+    this.native.closeAll()
+  }
+}
+
+/** A run of the arena, whatever lies behind it. */
+export class XenPages implements Pages {
+  readonly byteOffset: number
+  readonly bytes: Uint8Array<ArrayBuffer>
+  protected readonly arena: XenArena
+  #closed = false
+
+  constructor(arena: XenArena, byteOffset: number, pages: number) {
+    this.arena = arena
+    this.byteOffset = byteOffset
+    this.bytes = new Uint8Array(arena.buffer, byteOffset, pages * PAGE_SIZE)
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.arena.native.close(this.byteOffset)
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Grant copies, described in arrays. The arrays are columns of one table in the arena: the addon reads
+ * them where they are, and no memory of JavaScript's could be collected under it.
+ */
+import { expectInteger, GrantError, type GrantCopyBatch, PAGE_SIZE } from '@xenkit/hypervisor'
+import type { Gntdev } from '@xenkit/native'
+import type { XenArena, XenPages } from './arena.ts'
+import { asNativeError } from './native-error.ts'
+
+/** gref and local offset (u32 each), offset, length and status (16 bits each). */
+const OPERATION_BYTES = 4 + 4 + 2 + 2 + 2
+
+export class XenCopyBatch implements GrantCopyBatch {
+  readonly capacity: number
+  readonly gref: Uint32Array
+  readonly local: Uint32Array
+  readonly offset: Uint16Array
+  readonly length: Uint16Array
+  readonly status: Int16Array
+  readonly #gntdev: Gntdev
+  readonly #table: XenPages
+  readonly #domid: number
+
+  constructor(arena: XenArena, gntdev: Gntdev, { domid, capacity }: { readonly domid: number; readonly capacity: number }) {
+    this.capacity = capacity
+    this.#domid = domid
+    this.#gntdev = gntdev
+    this.#table = arena.allocate(Math.ceil((capacity * OPERATION_BYTES) / PAGE_SIZE))
+    const at = this.#table.byteOffset
+    this.gref = new Uint32Array(arena.buffer, at, capacity)
+    this.local = new Uint32Array(arena.buffer, at + 4 * capacity, capacity)
+    this.offset = new Uint16Array(arena.buffer, at + 8 * capacity, capacity)
+    this.length = new Uint16Array(arena.buffer, at + 10 * capacity, capacity)
+    this.status = new Int16Array(arena.buffer, at + 12 * capacity, capacity)
+  }
+
+  copyIn(count: number): number {
+    return this.#copy(count, false)
+  }
+
+  copyOut(count: number): number {
+    return this.#copy(count, true)
+  }
+
+  close(): void {
+    this.#table.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #copy(count: number, outward: boolean): number {
+    if (this.#table.closed) throw new TypeError('the copy batch is closed')
+    expectInteger('count', count, 0, this.capacity)
+    try {
+      return this.#gntdev.copy(this.#table.byteOffset, this.capacity, count, this.#domid, outward)
+    } catch (error) {
+      // An earlier operation may have been done: the kernel stops at what it can't even ask for.
+      const { message, status } = asNativeError(error)
+      throw new GrantError(`cannot copy ${outward ? 'to' : 'from'} pages of domain ${this.#domid}: ${message}`, { status, domid: this.#domid, count }, { cause: error })
+    }
+  }
+}

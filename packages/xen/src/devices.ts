@@ -1,0 +1,53 @@
+/** Linux's Xen devices, and what to do about one that can't be opened. */
+import { NotAvailableError } from '@xenkit/hypervisor'
+import { codeOf } from './native-error.ts'
+
+export interface XenDevice {
+  readonly path: string
+  /** The kernel module that makes it. */
+  readonly module: string
+  /** What it is for. */
+  readonly purpose: string
+}
+
+export const DEVICES = {
+  gntdev: { path: '/dev/xen/gntdev', module: 'xen-gntdev', purpose: "mapping and copying other domains' pages" },
+  evtchn: { path: '/dev/xen/evtchn', module: 'xen-evtchn', purpose: 'event channels' },
+  gntalloc: { path: '/dev/xen/gntalloc', module: 'xen-gntalloc', purpose: 'granting own pages: frontends and vchan servers' },
+  xenbus: { path: '/dev/xen/xenbus', module: 'xenfs', purpose: 'xenstore where xenstored has no socket: driver domains and guests' },
+} as const satisfies Record<string, XenDevice>
+
+export const USE_SIM = 'without Xen, use the simulated hypervisor: xenkit sim PROGRAM'
+
+/** What to do when opening `device` failed with `code`. */
+export function fixFor(device: XenDevice, code: string): string {
+  switch (code) {
+    case 'ENOENT':
+    case 'ENODEV':
+    case 'ENXIO':
+      return `in a domain of Xen, run: modprobe ${device.module}`
+    case 'EACCES':
+    case 'EPERM':
+      return 'run this as root, or give its user read and write permission'
+    case 'EMFILE':
+    case 'ENFILE':
+      return 'raise the limit of open files'
+    default:
+      return 'look at the kernel log'
+  }
+}
+
+/**
+ * Opens a device.
+ * @throws NotAvailableError that names it and says what to do
+ */
+export function openDevice<T>(device: XenDevice, open: (path: string) => T): T {
+  try {
+    return open(device.path)
+  } catch (error) {
+    const code = codeOf(error)
+    if (code === undefined || code.startsWith('ERR_')) throw error
+    const details = { path: device.path, errno: code }
+    throw new NotAvailableError(`cannot open "${device.path}" (${code}): ${fixFor(device, code)}; ${USE_SIM}`, details, { cause: error })
+  }
+}

@@ -1,0 +1,94 @@
+/** The event-channel port on /dev/xen/evtchn. */
+import { getSystemErrorName } from 'node:util'
+import { DOMID_MAX, EvtchnError, type EvtchnBinding, type EvtchnPort, expectInteger, UINT32_MAX } from '@xenkit/hypervisor'
+import type { Native, Evtchn as NativeEvtchn } from '@xenkit/native'
+import type { XenArena } from './arena.ts'
+import { DEVICES, openDevice } from './devices.ts'
+import { BATCH, EventDispatch } from './event-dispatch.ts'
+import { asNativeError, translated } from './native-error.ts'
+
+export class XenEvtchn implements EvtchnPort {
+  readonly #native: NativeEvtchn
+  readonly #dispatch: EventDispatch
+
+  /** @throws NotAvailableError without the device */
+  constructor(native: Native, arena: XenArena) {
+    const table = arena.allocate(2)
+    const words = new Uint32Array(arena.buffer, table.byteOffset, 2 * BATCH)
+    this.#dispatch = new EventDispatch(words, (count) => this.#native.unmask(count))
+    this.#native = openDevice(DEVICES.evtchn, (path) => new native.Evtchn(arena.native, path, table.byteOffset, (count) => this.#receive(count)))
+  }
+
+  #receive(count: number): void {
+    if (count >= 0) return this.#dispatch.deliver(count)
+    const errno = getSystemErrorName(count)
+    throw new EvtchnError(`event channels failed, all ${this.#dispatch.size} bindings are closed: read of "${DEVICES.evtchn.path}": ${errno}`, { errno })
+  }
+
+  bindInterdomain({ domid, port }: { readonly domid: number; readonly port: number }, onEvent: () => void): EvtchnBinding {
+    expectInteger('domid', domid, 0, DOMID_MAX)
+    expectInteger('port', port, 0, UINT32_MAX)
+    return this.#bind(
+      () => this.#native.bindInterdomain(domid, port),
+      onEvent,
+      { text: `bind to port ${port} of domain ${domid}`, domid, port },
+    )
+  }
+
+  bindUnbound({ domid }: { readonly domid: number }, onEvent: () => void): EvtchnBinding {
+    expectInteger('domid', domid, 0, DOMID_MAX)
+    return this.#bind(() => this.#native.bindUnbound(domid), onEvent, { text: `open a port for domain ${domid}`, domid })
+  }
+
+  #bind(bind: () => number, onEvent: () => void, { text, ...details }: { readonly text: string; readonly domid: number; readonly port?: number }): EvtchnBinding {
+    const port = translated(bind, ({ message, errno }) => new EvtchnError(`cannot ${text}: ${message}`, { errno, ...details }))
+    this.#dispatch.add(port, onEvent)
+    return new Binding(this.#native, this.#dispatch, port)
+  }
+
+  /** Unbinds every port. */
+  close(): void {
+    this.#dispatch.clear()
+    this.#native.close()
+  }
+}
+
+class Binding implements EvtchnBinding {
+  readonly port: number
+  readonly #native: NativeEvtchn
+  readonly #dispatch: EventDispatch
+  #closed = false
+
+  constructor(native: NativeEvtchn, dispatch: EventDispatch, port: number) {
+    this.#native = native
+    this.#dispatch = dispatch
+    this.port = port
+  }
+
+  /** @throws EvtchnError if the binding is closed */
+  notify(): void {
+    if (this.#closed) throw new EvtchnError(`cannot notify port ${this.port}: ENOTCONN, it is closed`, { errno: 'ENOTCONN', port: this.port })
+    try {
+      this.#native.notify(this.port)
+    } catch (error) {
+      const { message, errno } = asNativeError(error)
+      throw new EvtchnError(`cannot notify port ${this.port}: ${message}`, { errno, port: this.port }, { cause: error })
+    }
+  }
+
+  unmask(): void {
+    // As the device ignores a port that isn't bound: work that ends with an unmask may have closed it.
+    if (!this.#closed) this.#dispatch.unmask(this.port)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#dispatch.remove(this.port)
+    this.#native.unbind(this.port)
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}

@@ -1,0 +1,42 @@
+/** Mappings of other domains' pages, and own pages shared with them. */
+import { expectInteger, GrantError, type GrantMapping, type GrantShare, UINT32_MAX, type UnmapNotify } from '@xenkit/hypervisor'
+import { type XenArena, XenPages } from './arena.ts'
+import { translated } from './native-error.ts'
+
+class GrantedPages extends XenPages {
+  notifyOnUnmap({ clearByte, port }: UnmapNotify): void {
+    if (clearByte !== undefined) expectInteger('clearByte', clearByte, 0, this.bytes.length - 1)
+    if (port !== undefined) expectInteger('port', port, 0, UINT32_MAX)
+    translated(
+      () => this.arena.native.notifyOnUnmap(this.byteOffset, clearByte, port),
+      ({ message, status }) => new GrantError(`cannot arrange the unmap-notify: ${message}`, { status, clearByte, port }),
+    )
+  }
+}
+
+export class XenMapping extends GrantedPages implements GrantMapping {
+  #pins = 0
+
+  // The addon holds the pages while there is a pin at all: one call for the first and one for the last.
+  pin(): void {
+    if (this.#pins === 0) {
+      if (this.closed) throw new RangeError('"pin" expected an open mapping')
+      this.arena.native.pin(this.byteOffset)
+    }
+    this.#pins++
+  }
+
+  unpin(): void {
+    if (this.#pins === 0) throw new RangeError('"unpin" expected a pinned mapping')
+    if (--this.#pins === 0) this.arena.native.unpin(this.byteOffset)
+  }
+}
+
+export class XenShare extends GrantedPages implements GrantShare {
+  readonly grefs: Uint32Array
+
+  constructor(arena: XenArena, byteOffset: number, grefs: Uint32Array) {
+    super(arena, byteOffset, grefs.length)
+    this.grefs = grefs
+  }
+}

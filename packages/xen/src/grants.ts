@@ -1,0 +1,83 @@
+/** The grant port on gntdev and gntalloc. */
+import { DOMID_MAX, expectInteger, GrantError, type GrantCopyBatch, type GrantMapping, type GrantPort, type GrantRef, type GrantShare, UINT32_MAX } from '@xenkit/hypervisor'
+import type { Gntalloc, Gntdev, Native } from '@xenkit/native'
+import { gntstMeaning, gntstName } from '@xenkit/wire'
+import type { XenArena } from './arena.ts'
+import { XenCopyBatch } from './copy-batch.ts'
+import { DEVICES, openDevice } from './devices.ts'
+import { XenMapping, XenShare } from './granted-pages.ts'
+import { type NativeError, translated } from './native-error.ts'
+
+/** What one ioctl of gntdev takes at most (its module parameter `limit`), and more than any ring needs. */
+const MAX_REFS = 65_536
+
+export class XenGrants implements GrantPort {
+  readonly #native: Native
+  readonly #arena: XenArena
+  readonly #gntdev: Gntdev
+  /** Opened when first needed: backends never need it. */
+  #gntalloc: Gntalloc | undefined
+
+  /** @throws NotAvailableError without gntdev */
+  constructor(native: Native, arena: XenArena) {
+    this.#native = native
+    this.#arena = arena
+    this.#gntdev = openDevice(DEVICES.gntdev, (path) => new native.Gntdev(arena.native, path))
+  }
+
+  /** Pages mapped with `writable: false` must not be stored to: that ends the process (SIGSEGV). */
+  map(refs: readonly GrantRef[], { writable }: { readonly writable: boolean }): GrantMapping {
+    expectInteger('refs.length', refs.length, 1, MAX_REFS)
+    const pairs = new Uint32Array(refs.length * 2)
+    refs.forEach(({ domid, gref }, index) => {
+      expectInteger('domid', domid, 0, DOMID_MAX)
+      expectInteger('gref', gref, 0, UINT32_MAX)
+      pairs[index * 2] = domid
+      pairs[index * 2 + 1] = gref
+    })
+    const offset = translated(
+      () => this.#gntdev.map(pairs, writable),
+      (error) => this.#explain(refs, writable, error),
+    )
+    return new XenMapping(this.#arena, offset, refs.length)
+  }
+
+  /** The kernel says of a whole run that it can't be mapped; this asks about each ref. */
+  #explain(refs: readonly GrantRef[], writable: boolean, { message, status }: NativeError): GrantError {
+    for (const { domid, gref } of refs) {
+      const one = this.#gntdev.probe(domid, gref, writable)
+      if (one === 0) continue
+      const why = gntstMeaning(one) === undefined ? message : `${gntstName(one)}, ${gntstMeaning(one)}`
+      return new GrantError(`cannot map gref ${gref} of domain ${domid}${writable ? '' : ' read-only'}: ${why}`, { status: one, domid, gref })
+    }
+    return new GrantError(`cannot map ${refs.length} granted pages: ${message}`, { status })
+  }
+
+  openCopyBatch(o: { readonly domid: number; readonly capacity: number }): GrantCopyBatch {
+    expectInteger('domid', o.domid, 0, DOMID_MAX)
+    expectInteger('capacity', o.capacity, 1, 65_536)
+    return new XenCopyBatch(this.#arena, this.#gntdev, o)
+  }
+
+  /** Also throws NotAvailableError, without gntalloc. */
+  share({ domid, pages, writable }: { readonly domid: number; readonly pages: number; readonly writable: boolean }): GrantShare {
+    expectInteger('domid', domid, 0, DOMID_MAX)
+    expectInteger('pages', pages, 1, MAX_REFS)
+    this.#gntalloc ??= openDevice(DEVICES.gntalloc, (path) => new this.#native.Gntalloc(this.#arena.native, path))
+    const gntalloc = this.#gntalloc
+    const { offset, grefs } = translated(
+      () => gntalloc.share(domid, pages, writable),
+      ({ message, errno, status }) => {
+        const fix = errno === 'ENOSPC' ? '; the limit is for the whole domain: /sys/module/xen_gntalloc/parameters/limit' : ''
+        return new GrantError(`cannot share ${pages} pages with domain ${domid}: ${message}${fix}`, { status, domid, pages })
+      },
+    )
+    return new XenShare(this.#arena, offset, Uint32Array.from(grefs))
+  }
+
+  /** Closes the devices; the arena ends what was mapped or shared. */
+  close(): void {
+    this.#gntdev.close()
+    this.#gntalloc?.close()
+  }
+}

@@ -1,0 +1,76 @@
+/** The hypervisor that this domain runs on. */
+import { type Hypervisor, NotAvailableError } from '@xenkit/hypervisor'
+import { loadNative, type Native } from '@xenkit/native'
+import { XenArena } from './arena.ts'
+import { USE_SIM } from './devices.ts'
+import { XenEvtchn } from './evtchn.ts'
+import { XenGrants } from './grants.ts'
+import { ownDomid } from './own-domid.ts'
+import { XenXenstore } from './xenstore.ts'
+
+export interface OpenXenOptions {
+  /**
+   * Pages of address space for everything mapped, shared or allocated at a time, 1..1048576, default
+   * 65536 (256 MiB). They cost memory only while used.
+   */
+  readonly arenaPages?: number
+}
+
+/**
+ * Opens Xen for this thread. Everything opened through it ends with `close`, or with the thread.
+ * @throws NotAvailableError that says what is missing and what to do
+ */
+export async function openXen({ arenaPages = 65_536 }: OpenXenOptions = {}): Promise<Hypervisor> {
+  const xen = new Xen(load(), arenaPages)
+  try {
+    return await xen.introduced()
+  } catch (error) {
+    await xen.close()
+    throw error
+  }
+}
+
+function load(): Native {
+  try {
+    return loadNative()
+  } catch (error) {
+    throw new NotAvailableError(`${error instanceof Error ? error.message : String(error)}; ${USE_SIM}`, {}, { cause: error })
+  }
+}
+
+class Xen implements Hypervisor {
+  readonly name = 'xen'
+  readonly arena: XenArena
+  readonly grants: XenGrants
+  readonly evtchn: XenEvtchn
+  readonly xenstore: XenXenstore
+  #domid = 0
+
+  constructor(native: Native, arenaPages: number) {
+    this.arena = new XenArena(native, arenaPages)
+    this.grants = new XenGrants(native, this.arena)
+    this.evtchn = new XenEvtchn(native, this.arena)
+    this.xenstore = new XenXenstore(native, this.arena)
+  }
+
+  get domid(): number {
+    return this.#domid
+  }
+
+  /** With its domid known. */
+  async introduced(): Promise<this> {
+    this.#domid = await ownDomid(this.xenstore)
+    return this
+  }
+
+  async close(): Promise<void> {
+    this.xenstore.close()
+    this.evtchn.close()
+    this.grants.close()
+    this.arena.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}

@@ -1,0 +1,98 @@
+/** What a machine has for xenkit, as data: the answer of `xenkit doctor`. */
+import { open, readFile } from 'node:fs/promises'
+import { loadNative } from '@xenkit/native'
+import { DEVICES, fixFor, USE_SIM, type XenDevice } from './devices.ts'
+import { codeOf } from './native-error.ts'
+import { isControlDomain } from './own-domid.ts'
+import { findSocket, socketPaths } from './xenstore.ts'
+
+export interface XenCheck {
+  /** `hypervisor`, `native`, `domain`, `xenstored`, or the path of a device. */
+  readonly name: string
+  readonly ok: boolean
+  /** `openXen` fails without it; else only what `detail` names does. */
+  readonly required: boolean
+  /** What was found. */
+  readonly detail: string
+  /** What to do, where something is missing. */
+  readonly fix?: string
+}
+
+export interface XenProbe {
+  /** Whether `openXen` can be expected to succeed. */
+  readonly usable: boolean
+  readonly checks: readonly XenCheck[]
+}
+
+/** Looks at everything; opens devices only to close them again. Never throws. */
+export async function probeXen(): Promise<XenProbe> {
+  const xenbus = await checkDevice(DEVICES.xenbus, false)
+  const checks = [
+    await checkHypervisor(),
+    checkNative(),
+    await checkDevice(DEVICES.gntdev, true),
+    await checkDevice(DEVICES.evtchn, true),
+    await checkDevice(DEVICES.gntalloc, false),
+    xenbus,
+    await checkXenstored(xenbus.ok),
+    await checkDomain(),
+  ]
+  return { usable: checks.every((check) => check.ok || !check.required), checks }
+}
+
+async function checkHypervisor(): Promise<XenCheck> {
+  const type = await readFile('/sys/hypervisor/type', 'latin1').catch(() => '')
+  const ok = type.trim() === 'xen'
+  const check = { name: 'hypervisor', ok, required: true, detail: ok ? 'this is a domain of Xen' : 'this machine is not a domain of Xen' }
+  return ok ? check : { ...check, fix: USE_SIM }
+}
+
+function checkNative(): XenCheck {
+  const glibc = glibcVersion()
+  const platform = `${process.platform}-${process.arch}, Node ${process.versions.node}${glibc === undefined ? '' : `, glibc ${glibc}`}`
+  try {
+    loadNative()
+    return { name: 'native', ok: true, required: true, detail: `the addon loads on ${platform}` }
+  } catch (error) {
+    const detail = `${error instanceof Error ? error.message : String(error)} (${platform})`
+    return { name: 'native', ok: false, required: true, detail, fix: 'install the package again on this machine, without --no-optional; in a clone, run: npm run build in native/' }
+  }
+}
+
+function glibcVersion(): string | undefined {
+  const report: unknown = process.report.getReport()
+  if (typeof report !== 'object' || report === null || !('header' in report)) return undefined
+  const { header } = report
+  if (typeof header !== 'object' || header === null || !('glibcVersionRuntime' in header)) return undefined
+  return typeof header.glibcVersionRuntime === 'string' ? header.glibcVersionRuntime : undefined
+}
+
+async function checkDevice(device: XenDevice, required: boolean): Promise<XenCheck> {
+  const check = { name: device.path, required }
+  try {
+    await (await open(device.path, 'r+')).close()
+    return { ...check, ok: true, detail: `for ${device.purpose}` }
+  } catch (error) {
+    const code = codeOf(error) ?? 'unknown error'
+    return { ...check, ok: false, detail: `${code}; for ${device.purpose}`, fix: fixFor(device, code) }
+  }
+}
+
+async function checkXenstored(hasXenbus: boolean): Promise<XenCheck> {
+  const check = { name: 'xenstored', required: true }
+  try {
+    const socket = await findSocket()
+    socket?.destroy()
+    if (socket) return { ...check, ok: true, detail: 'answers on its socket' }
+    const none = `no socket at ${socketPaths().join(' or ')}`
+    if (hasXenbus) return { ...check, ok: true, detail: `${none}: ${DEVICES.xenbus.path} is used` }
+    return { ...check, ok: false, detail: none, fix: 'start xenstored, or in a domain without one see the xenbus device' }
+  } catch (error) {
+    return { ...check, ok: false, detail: error instanceof Error ? error.message : String(error), fix: 'start xenstored' }
+  }
+}
+
+async function checkDomain(): Promise<XenCheck> {
+  const detail = (await isControlDomain()) ? 'dom0' : 'not dom0, as far as /proc/xen/capabilities tells: a driver domain needs its nodes from dom0'
+  return { name: 'domain', ok: true, required: false, detail }
+}

@@ -1,0 +1,54 @@
+/**
+ * /dev/xen/xenbus as a transport. The driver acts on one message per write and forgets the bytes after
+ * it (drivers/xen/xenbus/xenbus_dev_frontend.c), so the stream is cut into messages again.
+ */
+import { getSystemErrorName } from 'node:util'
+import { PAGE_SIZE, XenstoreError } from '@xenkit/hypervisor'
+import type { Native } from '@xenkit/native'
+import { XS, xsdSockmsg, XsParser } from '@xenkit/wire'
+import type { XenArena } from './arena.ts'
+import { DEVICES, openDevice } from './devices.ts'
+import type { Transport, XenstoreStream } from './xenstore-stream.ts'
+
+const { size: HEADER_SIZE, at } = xsdSockmsg
+
+/** Cuts what is pushed into whole messages. `message` is valid until `send` returns. */
+export function messageCutter(send: (message: Uint8Array) => void): XsParser {
+  return new XsParser((type, reqId, txId, payload) => {
+    // The connection is the kernel's: this would end the watches of its own drivers.
+    if (type === XS.RESET_WATCHES) throw new XenstoreError('cannot reset the watches of the kernel itself: EPERM', { errno: 'EPERM' })
+    const message = new Uint8Array(HEADER_SIZE + payload.length)
+    const header = new DataView(message.buffer)
+    header.setUint32(at.type, type, true)
+    header.setUint32(at.req_id, reqId, true)
+    header.setUint32(at.tx_id, txId, true)
+    header.setUint32(at.len, payload.length, true)
+    message.set(payload, HEADER_SIZE)
+    send(message)
+  })
+}
+
+/** @throws NotAvailableError without the device */
+export function xenbusTransport(native: Native, arena: XenArena, stream: XenstoreStream): Transport {
+  const page = arena.allocate(1)
+  const bytes = new Uint8Array(arena.buffer, page.byteOffset, PAGE_SIZE)
+  const receive = (count: number): void => {
+    if (count >= 0) return stream.received(bytes.subarray(0, count))
+    const errno = getSystemErrorName(count)
+    stream.lost(new XenstoreError(`the kernel's connection to xenstored failed: ${errno}`, { errno }))
+  }
+  try {
+    const device = openDevice(DEVICES.xenbus, (path) => new native.XenbusDevice(arena.native, path, page.byteOffset, receive))
+    const cutter = messageCutter((message) => device.write(message))
+    return {
+      send: (sent) => cutter.push(sent),
+      shut: () => {
+        device.close()
+        page.close()
+      },
+    }
+  } catch (error) {
+    page.close()
+    throw error
+  }
+}

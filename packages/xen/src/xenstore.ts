@@ -1,0 +1,75 @@
+/**
+ * The xenstore port: the unix socket of xenstored where there is one, that is where xenstored runs, else
+ * the kernel's own connection, /dev/xen/xenbus.
+ */
+import type { Socket } from 'node:net'
+import { type ByteStream, type ByteStreamReceiver, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
+import type { Native } from '@xenkit/native'
+import type { XenArena } from './arena.ts'
+import { codeOf } from './native-error.ts'
+import { xenbusTransport } from './xenbus-transport.ts'
+import { connectSocket, socketTransport } from './xenstored-socket.ts'
+import { XenstoreStream } from './xenstore-stream.ts'
+
+const START_XENSTORED = 'start xenstored (in dom0: systemctl start xenstored, or xencommons)'
+
+/** Where xenstored listens: the first that answers. XENSTORED_PATH, as libxenstore has it, allows no other. */
+export function socketPaths(): readonly string[] {
+  const chosen = process.env['XENSTORED_PATH']
+  return chosen === undefined ? ['/run/xenstored/socket', '/var/run/xenstored/socket'] : [chosen]
+}
+
+/** @returns undefined where there is no socket at all. @throws NotAvailableError for one that can't be used */
+export async function findSocket(): Promise<Socket | undefined> {
+  const paths = socketPaths()
+  for (const path of paths) {
+    try {
+      return await connectSocket(path)
+    } catch (error) {
+      const code = codeOf(error)
+      if (code === 'ENOENT' && process.env['XENSTORED_PATH'] === undefined) continue
+      const fix = code === 'EACCES' ? 'run this as root' : START_XENSTORED
+      throw new NotAvailableError(`cannot connect to xenstored at "${path}" (${code}): ${fix}`, { path, errno: code }, { cause: error })
+    }
+  }
+  return undefined
+}
+
+export class XenXenstore implements XenstorePort {
+  readonly #native: Native
+  readonly #arena: XenArena
+  readonly #streams = new Set<XenstoreStream>()
+  #closed = false
+
+  constructor(native: Native, arena: XenArena) {
+    this.#native = native
+    this.#arena = arena
+  }
+
+  async connect(receiver: ByteStreamReceiver): Promise<ByteStream> {
+    const socket = await findSocket()
+    if (this.#closed) {
+      socket?.destroy()
+      throw new NotAvailableError('the hypervisor was closed in this thread')
+    }
+    const connect = (made: XenstoreStream) => (socket ? socketTransport(socket, made) : this.#device(made))
+    const stream = new XenstoreStream(receiver, connect, (ended) => this.#streams.delete(ended))
+    this.#streams.add(stream)
+    return stream
+  }
+
+  #device(stream: XenstoreStream): ReturnType<typeof xenbusTransport> {
+    try {
+      return xenbusTransport(this.#native, this.#arena, stream)
+    } catch (error) {
+      if (!(error instanceof NotAvailableError)) throw error
+      throw new NotAvailableError(`no xenstored: nothing at ${socketPaths().map((path) => `"${path}"`).join(' or ')}, and ${error.message}; ${START_XENSTORED}`, error.details, { cause: error })
+    }
+  }
+
+  /** Ends every connection; their receivers hear of it. */
+  close(): void {
+    this.#closed = true
+    for (const stream of this.#streams) stream.lost(new NotAvailableError('the hypervisor was closed in this thread'))
+  }
+}
