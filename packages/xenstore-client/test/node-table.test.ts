@@ -36,7 +36,7 @@ test('reads typed values, with defaults where nodes are absent', async () => {
 })
 
 test('what it writes it reads', async () => {
-  const some = fc.record({ sectors: fc.maxSafeNat(), 'feature-flush-cache': fc.boolean(), 'ring-page-order': fc.nat(4), protocol: fc.constantFrom('x86_64-abi' as const, 'x86_32-abi' as const), dev: fc.string({ maxLength: 8 }).map((text) => text.toWellFormed()) })
+  const some = fc.record({ sectors: fc.maxSafeNat(), 'feature-flush-cache': fc.boolean(), 'ring-page-order': fc.nat(4), protocol: fc.constantFrom('x86_64-abi' as const, 'x86_32-abi' as const), dev: fc.string({ maxLength: 8 }) })
   await fc.assert(
     fc.asyncProperty(some, async (values) => {
       await nodes.write(dom0, '/d', values)
