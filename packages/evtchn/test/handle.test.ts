@@ -9,6 +9,10 @@ function open(): { xen: FakeEvtchn; channel: EventChannel } {
   return { xen, channel: EventChannel.bindInterdomain(xen, { domid: 1, port: 3 }) }
 }
 
+const fail = (text: string) => () => {
+  throw new Error(text)
+}
+
 const microtasks = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 describe('a handler', () => {
@@ -52,6 +56,13 @@ describe('a handler', () => {
     expect(xen.masked).toBe(false)
     expect(xen.sendAndDeliver()).toBe(true)
     expect(errors).toEqual([fault, fault])
+  })
+
+  test('leaves the port unmasked even if the report of its error throws', () => {
+    const { xen, channel } = open()
+    channel.handle(fail('handler'), fail('report'))
+    expect(() => xen.sendAndDeliver()).toThrow('report')
+    expect(xen.masked).toBe(false)
   })
 
   test('hears of an event that came before it, not within the call', async () => {
