@@ -5,6 +5,9 @@ import { openXenstore } from '@xenkit/xenstore-client'
 import { openHypervisor } from '../open-hypervisor.ts'
 import { UsageError } from './usage-error.ts'
 
+/** The device is closed by then; this is for a xenstored that answers late. */
+const UNPLUG_TIMEOUT_MS = 1_000
+
 export interface ServeOptions {
   readonly readOnly: boolean
   /** Serve this domain's disk alone. */
@@ -45,11 +48,16 @@ export async function diskAttach(domid: number, vdev: string, image: string, o: 
   })
   try {
     await plugVbd(xs, { ...address, readOnly: o.readOnly, params: image })
-    await serving
-  } finally {
+  } catch (error) {
     stop.abort()
     await serving
-    await unplugVbd(xs, address, { signal: AbortSignal.timeout(1_000) })
+    throw error
+  }
+  // Only a disk that this command has plugged is its to take away.
+  try {
+    await serving
+  } finally {
+    await unplugVbd(xs, address, { signal: AbortSignal.timeout(UNPLUG_TIMEOUT_MS) })
   }
 }
 

@@ -9,7 +9,7 @@ import { sim } from './sim.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { UsageError } from './usage-error.ts'
 
-const xenkit = new Command('xenkit').description(manifest.description).version(manifest.version)
+const xenkit = new Command('xenkit').description(manifest.description).version(manifest.version).enablePositionalOptions()
 
 const disk = xenkit.command('disk').description('virtual block devices')
 disk
@@ -34,7 +34,6 @@ xenkit
   .option('--seed <seed>', 'of the simulation and the writes', count, 1)
   .passThroughOptions()
   .action((program: string, args: string[], o: { writes: number; seed: number }) => sim(program, args, o))
-xenkit.enablePositionalOptions()
 
 xenkit
   .command('demo [image]')

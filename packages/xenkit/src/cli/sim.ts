@@ -23,16 +23,18 @@ export async function sim(program: string, args: readonly string[], o: SimOption
     data: { [DOMAIN_KEY]: handle },
     transferList: handle.transferList,
   })
+  const stop = new AbortController()
   try {
     const ended = new Promise<never>((_, reject) => {
       backend.once('error', (error: NodeJS.ErrnoException) => reject(explained(error, program)))
-      backend.once('exit', (code) => reject(new Error(`"${program}" ended with code ${code} before the guest was done`)))
+      backend.once('exit', (code) => reject(new UsageError(`"${program}" ended with code ${code} before the guest was done`)))
     })
-    const result = await Promise.race([ended, runGuest({ guest: plugged.guest, vdev: plugged.vdev, ...o })])
+    const result = await Promise.race([ended, runGuest({ guest: plugged.guest, vdev: plugged.vdev, signal: stop.signal, ...o })])
     console.log(`guest: read ${result.sectors} sectors of ${plugged.vdev}, sha256 ${result.sha256}`)
     if (result.readOnly) console.log('guest: the disk is read-only, nothing was written')
     else console.log(`guest: ${result.verifiedWrites} random writes read back as written, sha256 now ${result.sha256AfterWrites ?? result.sha256}`)
   } finally {
+    stop.abort()
     await backend.terminate()
   }
 }

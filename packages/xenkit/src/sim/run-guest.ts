@@ -17,11 +17,13 @@ export interface RunGuestOptions {
   readonly vdev: string
   readonly writes: number
   readonly seed: number
+  /** Ends the guest wherever it is. */
+  readonly signal?: AbortSignal
   readonly onReport?: (report: GuestReport) => void
 }
 
 /** Resolves when the guest has finished and closed its disk. Rejects with what went wrong in it. */
-export async function runGuest({ guest, onReport, ...orders }: RunGuestOptions): Promise<GuestResult> {
+export async function runGuest({ guest, onReport, signal, ...orders }: RunGuestOptions): Promise<GuestResult> {
   const domain = guest.handle()
   const data: GuestOrders = { ...orders, domain }
   const worker = startThread({ module: import.meta.resolve('xenkit/sim-guest'), data, transferList: domain.transferList })
@@ -36,6 +38,7 @@ export async function runGuest({ guest, onReport, ...orders }: RunGuestOptions):
     }
     onReport?.(report)
   })
+  signal?.addEventListener('abort', () => void worker.terminate(), { once: true })
   const code = await new Promise<number>((resolve, reject) => {
     worker.once('error', reject)
     worker.once('exit', resolve)
