@@ -18,7 +18,7 @@ stty -echo -icanon -opost
 echo "guest ready"
 while read -r id script; do
   printf '\002%s\n' "$id"
-  (eval "$(echo "$script" | base64 -d)") </dev/null
+  (set -e -o pipefail; eval "$(echo "$script" | base64 -d)") </dev/null
   printf '\003%s %s\n' "$id" $?
 done
 poweroff -f

@@ -1,4 +1,8 @@
 /** The scenarios, by the names they are called by. */
 import type { Scenario } from '../src/scenario.ts'
+import * as loopback from './loopback.ts'
+import * as reboot from './reboot.ts'
+import * as smoke from './smoke.ts'
+import * as speed from './speed.ts'
 
-export const scenarios: Readonly<Record<string, Scenario>> = {}
+export const scenarios: Readonly<Record<string, Scenario>> = { smoke, loopback, reboot, speed }

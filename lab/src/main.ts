@@ -17,8 +17,9 @@ if (names.length === 0) {
   const report = new Report()
   try {
     const image = await openImage((text) => report.note(text))
-    for (const [name, scenario] of Object.entries(scenarios)) {
-      if (names.includes(name)) await runScenario(name, scenario, image, report)
+    for (const name of names) {
+      const scenario = scenarios[name]
+      if (scenario) await runScenario(name, scenario, image, report)
     }
   } catch (error) {
     report.fail('the image', error instanceof Error ? error.message : String(error))

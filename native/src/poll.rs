@@ -40,7 +40,8 @@ struct Inner {
     closing: Cell<bool>,
     /// Dropped on close, for it may own what owns this.
     ready: RefCell<Option<Rc<Ready>>>,
-    _token: Token,
+    /// Given back when libuv has let go of the handle: JavaScript may keep its object for longer.
+    token: Cell<Option<Token>>,
 }
 
 impl Poll {
@@ -74,7 +75,7 @@ impl Poll {
             cleanup: Cell::new(null_mut()),
             closing: Cell::new(false),
             ready: RefCell::new(Some(Rc::new(ready))),
-            _token: Token::poll(),
+            token: Cell::new(Some(Token::poll())),
         });
         let poll = Self(inner);
         let mut cleanup = null_mut();
@@ -192,6 +193,7 @@ unsafe extern "C" fn on_close(handle: *mut Opaque) {
         dealloc(handle.cast(), inner.layout);
         delete_reference(inner.env, inner.callback.replace(null_mut()));
         let cleanup = inner.cleanup.replace(null_mut());
+        inner.token.take();
         drop(inner);
         if !cleanup.is_null() {
             sys::napi_remove_async_cleanup_hook(cleanup);

@@ -10,9 +10,9 @@ export interface Channel {
   signal(signal: NodeJS.Signals): void
 }
 
-/** A shell that runs `command`. Signals go to its whole process group, hence to what it started, too. */
+/** A shell that runs `command` and fails with the first part of it that does. Signals go to its whole process group, hence to what it started, too. */
 export function startProcess(command: string, onOutput: (stream: Stream, text: string) => void, onEnd: (status: number) => void): Channel {
-  const child = spawn('bash', ['-c', command], { stdio: ['pipe', 'pipe', 'pipe'], detached: true, cwd: '/tmp' })
+  const child = spawn('bash', ['-e', '-o', 'pipefail', '-c', command], { stdio: ['pipe', 'pipe', 'pipe'], detached: true, cwd: '/tmp' })
   child.stdout.setEncoding('utf8').on('data', (text: string) => onOutput('stdout', text))
   child.stderr.setEncoding('utf8').on('data', (text: string) => onOutput('stderr', text))
   child.stdin.on('error', () => {})

@@ -5,7 +5,7 @@
  * channel carries text out, may take text in, and ends once.
  */
 export type Request =
-  /** Runs `command` in a shell of its own. */
+  /** Runs `command` in a shell of its own, which ends with the first failure (`-e -o pipefail`). */
   | { readonly type: 'spawn'; readonly id: number; readonly command: string }
   /** Opens the terminal at `path`: a guest's console as xenstore's `console/tty` names it. */
   | { readonly type: 'open'; readonly id: number; readonly path: string }

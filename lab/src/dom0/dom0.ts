@@ -20,7 +20,7 @@ export class Dom0 {
     this.#out = out
   }
 
-  /** Starts a command in a shell of its own; its working directory is /tmp, in memory. */
+  /** Starts a command in a shell of its own (`bash -e -o pipefail`); its working directory is /tmp, in memory. */
   spawn(command: string): RemoteProcess {
     return new RemoteProcess(this.#agent, command)
   }
@@ -38,13 +38,15 @@ export class Dom0 {
     return demandSuccess(command, await this.attempt(command, seconds))
   }
 
-  /** Waits until a xenstore node exists and is not empty, and returns its value. */
-  async node(path: string, seconds = 30): Promise<string> {
-    // A watch reports once when it is set, then at every change: none can slip by between look and wait.
-    const watch = this.spawn(`xenstore-watch ${path} | while read -r _; do value=$(xenstore-read ${path} 2>/dev/null) && [ -n "$value" ] && echo "<$value>"; done`)
+  /**
+   * Waits until `condition`, a shell command, succeeds, and returns what it wrote. It is tried at each
+   * event of a xenstore watch on `path`, of which the first comes at once: no change slips by unseen.
+   */
+  async when(path: string, condition: string, seconds = 30): Promise<string> {
+    const watch = this.spawn(`xenstore-watch ${path} | while read -r _; do output=$(${condition} 2>&1) && echo "<$output>"; done`)
     try {
-      const [, value = ''] = await watch.output(/^<(.*)>$/m, seconds)
-      return value
+      const [, output = ''] = await watch.output(/^<([^]*?)>$/m, seconds)
+      return output
     } finally {
       watch.signal('SIGTERM')
     }
@@ -55,8 +57,14 @@ export class Dom0 {
     await writeFile(join(this.#out, `${o.name}.cfg`), xlConfig(o))
     await this.run(`xl create -q /lab/out/${o.name}.cfg`, GUEST_BOOT_SECONDS)
     const domid = Number(await this.run(`xl domid ${o.name}`))
-    const console = new GuestConsole(this.#agent, await this.node(`/local/domain/${domid}/console/tty`))
+    const console = new GuestConsole(this.#agent, await this.#terminal(domid))
     await console.ready(GUEST_BOOT_SECONDS)
     return new Guest(this, { name: o.name, domid, console })
+  }
+
+  /** The pseudo terminal that xenconsoled opened for a guest. */
+  #terminal(domid: number): Promise<string> {
+    const node = `/local/domain/${domid}/console/tty`
+    return this.when(node, `xenstore-read ${node} | grep /dev`)
   }
 }

@@ -22,7 +22,10 @@ export class Guest {
     this.#console = o.console
   }
 
-  /** Runs a shell script in the guest, whatever its status. Standard error is part of `stdout`. */
+  /**
+   * Runs a shell script in the guest up to its first failure (`set -e -o pipefail`), whatever its status.
+   * Standard error is part of `stdout`.
+   */
   attempt(script: string, seconds = 60): Promise<Outcome> {
     return this.#console.run(script, seconds)
   }
@@ -33,6 +36,12 @@ export class Guest {
    */
   async run(script: string, seconds?: number): Promise<string> {
     return demandSuccess(`guest ${this.name}: ${script}`, await this.attempt(script, seconds))
+  }
+
+  /** Waits for a block device, which the guest's kernel makes after the backend has connected; returns its path. */
+  async disk(vdev: string): Promise<string> {
+    await this.run(`until [ -b /dev/${vdev} ]; do usleep 20000; done`)
+    return `/dev/${vdev}`
   }
 
   /** Ends the domain at once, as if its power failed. */

@@ -1,0 +1,76 @@
+/**
+ * Drives @xenkit/xen against this domain itself, first on the main thread, then on a worker, and looks
+ * at the end whether anything is still held. The scenario `loopback` reads what it prints.
+ */
+import { deepStrictEqual, notDeepStrictEqual, strictEqual } from 'node:assert'
+import { once } from 'node:events'
+import { setImmediate as turn } from 'node:timers/promises'
+import { Worker, isMainThread, workerData } from 'node:worker_threads'
+import { loadNative } from '@xenkit/native'
+import { openXen } from '@xenkit/xen'
+import { openXenstore } from '@xenkit/xenstore-client'
+import { checkEventChannels } from './event-channels.ts'
+import { checkGrants } from './grants.ts'
+import { check, soon } from './tap.ts'
+import { beVictim, checkKilledProcess } from './victim.ts'
+
+const NOTHING = { fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0 }
+
+/** Live things of this process. An arena's memory goes with its ArrayBuffer, whenever that is collected. */
+function held(): typeof NOTHING {
+  const { fds, mappings, shares, ports, polls } = loadNative().counters()
+  return { fds, mappings, shares, ports, polls }
+}
+
+async function expectNothingHeld(): Promise<void> {
+  // libuv lets go of closed handles at the end of a turn of the event loop: after the first of these, before the second.
+  await turn()
+  await turn()
+  deepStrictEqual(held(), NOTHING)
+}
+
+async function everything(where: string): Promise<void> {
+  const hv = await openXen()
+  await checkGrants(hv, where)
+  await checkEventChannels(hv, where)
+  await check(`${where}: xenstored answers`, async () => {
+    using xs = await openXenstore(hv.xenstore)
+    strictEqual(await xs.read('/local/domain/0/name'), 'Domain-0')
+  })
+  if (isMainThread) await checkKilledProcess(hv)
+  await hv.close()
+}
+
+/** Holds one of each and says so; never lets go by itself. */
+async function holdOn(): Promise<void> {
+  const hv = await openXen()
+  const { domid } = hv
+  const shared = hv.grants.share({ domid, pages: 1, writable: true })
+  hv.grants.map([{ domid, gref: shared.grefs[0] ?? 0 }], { writable: true }).pin()
+  hv.evtchn.bindUnbound({ domid }, () => {})
+  console.log('holding')
+}
+
+async function work(): Promise<void> {
+  await everything('main thread')
+  await check('main thread: nothing is held after close', expectNothingHeld)
+
+  const worker = new Worker(new URL(import.meta.url), { workerData: 'everything' })
+  await once(worker, 'exit')
+  await check('worker: nothing is held after close', expectNothingHeld)
+
+  await check('worker: terminated while it holds a mapping, a share and a port, all are let go', async () => {
+    const holder = new Worker(new URL(import.meta.url), { workerData: 'holdOn', stdout: true })
+    await soon('the start of the worker', once(holder.stdout, 'data'))
+    notDeepStrictEqual(held(), NOTHING)
+    await holder.terminate()
+    await expectNothingHeld()
+  })
+  console.log('# end')
+}
+
+const [role, gref, port] = process.argv.slice(2)
+if (workerData === 'everything') await everything('worker')
+else if (workerData === 'holdOn') await holdOn()
+else if (role === 'victim') await beVictim(Number(gref), Number(port))
+else await work()

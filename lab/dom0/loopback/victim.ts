@@ -1,0 +1,34 @@
+/** A process that maps a page and is killed: the kernel, not the process, tells the other side. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { deepStrictEqual } from 'node:assert'
+import type { Hypervisor } from '@xenkit/hypervisor'
+import { openXen } from '@xenkit/xen'
+import { check, soon } from './tap.ts'
+import { End } from './wire.ts'
+
+export async function checkKilledProcess(hv: Hypervisor): Promise<void> {
+  await check('a process: killed by SIGKILL, its byte is cleared and its peer notified', async () => {
+    using shared = hv.grants.share({ domid: hv.domid, pages: 1, writable: true })
+    const end = new End()
+    using binding = hv.evtchn.bindUnbound({ domid: hv.domid }, end.onEvent)
+    shared.bytes.fill(1, 0, 3)
+    const victim = spawn(process.execPath, [process.argv[1] ?? '', 'victim', String(shared.grefs[0]), String(binding.port)], { stdio: ['ignore', 'pipe', 'inherit'] })
+    await soon('the start of the victim', once(victim.stdout, 'data'))
+    // Its binding may have told us something by itself.
+    end.events = 0
+    binding.unmask()
+    victim.kill('SIGKILL')
+    await end.reaches(1)
+    deepStrictEqual([...shared.bytes.subarray(0, 3)], [1, 0, 1])
+  })
+}
+
+/** What the process does: holds the page until its end. */
+export async function beVictim(gref: number, port: number): Promise<void> {
+  const hv = await openXen()
+  const binding = hv.evtchn.bindInterdomain({ domid: hv.domid, port }, () => {})
+  const mapped = hv.grants.map([{ domid: hv.domid, gref }], { writable: true })
+  mapped.notifyOnUnmap({ clearByte: 1, port: binding.port })
+  console.log('mapped')
+}

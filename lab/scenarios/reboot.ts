@@ -1,0 +1,53 @@
+/** Guests come and go, the backend stays, and keeps nothing of them. */
+import { deepStrictEqual, strictEqual } from 'node:assert'
+import type { Dom0 } from '../src/dom0/dom0.ts'
+import type { Lab } from '../src/scenario.ts'
+
+export const title = 'a guest is destroyed and created again, and nothing is left behind'
+export const programs = { xenkit: 'packages/xenkit/src/cli/main.ts' }
+
+const LIVES = 3
+
+export async function run({ boot, check }: Lab): Promise<void> {
+  const dom0 = await boot()
+  await dom0.run('head -c 8M /dev/urandom > disk.img')
+  const server = dom0.spawn('xenkit disk serve disk.img')
+  await server.output(/waiting for a disk/)
+  const before = await holdings(dom0)
+
+  for (let life = 1; life <= LIVES; life++) {
+    const guest = await check(`life ${life}: the guest boots`, () =>
+      dom0.createGuest({ name: 'guest', disks: ['vdev=xvda,access=w,script=/bin/true,target=ours'] }),
+    )
+    const xvda = await guest.disk('xvda')
+    await check(`life ${life}: it finds what its former life wrote`, async () => {
+      const word = (offset: number): string => `dd if=${xvda} bs=512 skip=${offset} count=1 2>/dev/null | tr -d '\\0'`
+      if (life > 1) strictEqual(await guest.run(word(life - 1)), `life ${life - 1}`)
+      await guest.run(`printf 'life ${life}' | dd of=${xvda} bs=512 seek=${life} conv=sync,fsync 2>/dev/null`)
+    })
+    await check(`life ${life}: it is destroyed while it reads`, async () => {
+      // The last life ends by its own hand, with its disk still connected.
+      const end = life < LIVES ? () => guest.destroy() : () => guest.run('poweroff -f')
+      const reading = guest.attempt(`io-bench ${xvda} random-read 4096 32 60`, 90)
+      await Promise.all([reading.catch(() => {}), end().catch(() => {}), server.output(new RegExp(`xvda of domain ${guest.domid}: removed`))])
+      await dom0.when('@releaseDomain', `! xl list ${guest.domid}`)
+    })
+    await check(`life ${life}: dom0 holds what it held before: event channels, grant mappings, files, xenstore nodes`, async () => {
+      deepStrictEqual(await holdings(dom0), before)
+    })
+  }
+  await check('the backend ends in good order', async () => strictEqual((await server.stop('SIGTERM')).status, 0))
+}
+
+/** What a careless backend would keep. */
+async function holdings(dom0: Dom0): Promise<Record<string, string>> {
+  const pid = await dom0.run('pgrep -f "xenkit.mjs disk serve"')
+  return {
+    // Without the port numbers, which are given out anew.
+    eventChannels: await dom0.run(`lsevtchn 0 | sed 's/[0-9]*: //; s/Port [0-9]*//' | sort | uniq -c`),
+    grantMappings: await dom0.run(`grep -c gntdev /proc/${pid}/maps || true`),
+    files: await dom0.run(`ls -l /proc/${pid}/fd | awk '{print $NF}' | sort`),
+    nodes: await dom0.run('xenstore-ls -f /local/domain/0/backend || true'),
+    domains: await dom0.run('xl list | wc -l'),
+  }
+}

@@ -1,0 +1,53 @@
+/** How our file-backed disk compares with QEMU's qdisk: the same guest, the same boot, the same file system. */
+import type { Guest } from '../src/guest/guest.ts'
+import type { Lab } from '../src/scenario.ts'
+
+export const title = "IOPS and MB/s of our disk against QEMU's qdisk (a measurement, with nothing to pass)"
+export const programs = { xenkit: 'packages/xenkit/src/cli/main.ts' }
+
+const ROUNDS = 3
+const SECONDS = 3
+
+/** Arguments of io-bench, and what a request per second is worth in the unit shown. */
+const loads = [
+  { name: '4 KiB random read, depth 1, IOPS', args: 'random-read 4096 1', worth: 1 },
+  { name: '4 KiB random read, depth 32, IOPS', args: 'random-read 4096 32', worth: 1 },
+  { name: '1 MiB read, depth 4, MB/s', args: 'read 1048576 4', worth: 1.048576 },
+  { name: '1 MiB write, depth 4, MB/s', args: 'write 1048576 4', worth: 1.048576 },
+]
+
+export async function run({ boot, check, note }: Lab): Promise<void> {
+  const dom0 = await boot()
+  await dom0.run('head -c 64M /dev/urandom > ours.img; cp ours.img qdisk.img')
+  const server = dom0.spawn('xenkit disk serve --vdev xvda ours.img')
+  const guest = await check('a guest boots with both disks', () =>
+    dom0.createGuest({
+      name: 'guest',
+      disks: ['vdev=xvda,access=w,script=/bin/true,target=ours', 'vdev=xvdb,access=w,format=raw,backendtype=qdisk,target=/tmp/qdisk.img'],
+    }),
+  )
+  const [ours, qdisk] = [await guest.disk('xvda'), await guest.disk('xvdb')]
+  note(`${'median of 3 rounds'.padEnd(36)}${'xenkit'.padStart(10)}${'qdisk'.padStart(10)}${'ratio'.padStart(8)}`)
+  for (const { name, args, worth } of loads) {
+    const rates = { ours: [] as number[], qdisk: [] as number[] }
+    for (let round = 0; round < ROUNDS; round++) {
+      // Taken in turns, so that whatever else the host does hits both alike.
+      rates.ours.push((await measure(guest, ours, args)) * worth)
+      rates.qdisk.push((await measure(guest, qdisk, args)) * worth)
+    }
+    const [a, b] = [median(rates.ours), median(rates.qdisk)]
+    note(`${name.padEnd(36)}${a.toFixed(0).padStart(10)}${b.toFixed(0).padStart(10)}${(a / b).toFixed(2).padStart(8)}`)
+  }
+  await guest.destroy()
+  await server.stop()
+}
+
+/** Requests per second. */
+async function measure(guest: Guest, device: string, args: string): Promise<number> {
+  const { requests, seconds } = JSON.parse(await guest.run(`io-bench ${device} ${args} ${SECONDS}`)) as { requests: number; seconds: number }
+  return requests / seconds
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN
+}
