@@ -55,7 +55,8 @@ pub struct Core {
 }
 
 impl Core {
-    fn new(pages: u32) -> Result<Self> {
+    /// Reserves the memory.
+    pub fn new(pages: u32) -> Result<Self> {
         let memory = Memory::reserve(pages).map_err(os("mmap of the arena"))?;
         let table = Table { free: Ranges::new(pages), live: HashMap::new(), closed: false };
         Ok(Self { memory: Rc::new(memory), table: RefCell::new(table) })

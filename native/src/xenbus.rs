@@ -97,7 +97,7 @@ pub struct XenbusDevice {
 #[napi]
 impl XenbusDevice {
     /// Opens the device. `page` is the offset of a page got by `allocate`.
-    #[napi(constructor, catch_unwind)]
+    #[napi(constructor, strict, catch_unwind)]
     pub fn new(env: Env, arena: &Arena, path: String, page: u32, on_data: Callback) -> Result<Self> {
         let device = Device::open(&path)?;
         let fd = device.raw();

@@ -1,0 +1,103 @@
+import { afterEach, describe, expect, test } from 'vitest'
+import { loadNative } from '../index.js'
+
+const native = loadNative()
+const coded = (code: string): unknown => expect.objectContaining({ code })
+
+afterEach(() => expect(native.counters()).toMatchObject({ fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0 }))
+
+describe('arena', () => {
+  test('is one zeroed buffer of any size up to 4 GiB', () => {
+    for (const pages of [1, 65_536, 2 ** 20]) {
+      const buffer = new native.Arena(pages).createBuffer()
+      expect(buffer.byteLength).toBe(pages * 4096)
+      expect(new Uint8Array(buffer, buffer.byteLength - 4096).every((byte) => byte === 0)).toBe(true)
+    }
+  })
+
+  test.each([0, 2 ** 20 + 1, 2 ** 32 - 1])('refuses %i pages', (pages) => {
+    expect(() => new native.Arena(pages)).toThrow(coded('ERR_OUT_OF_RANGE'))
+  })
+
+  test('gives closed pages zeroed to the next, and late reads find 0', () => {
+    const arena = new native.Arena(8)
+    const bytes = new Uint8Array(arena.createBuffer())
+    const offset = arena.allocate(2)
+    bytes.fill(7, offset, offset + 8192)
+    arena.close(offset)
+    expect(bytes[offset]).toBe(0)
+    bytes[offset] = 1
+    expect(arena.allocate(8)).toBe(0)
+    // Pages are zeroed when they end: what was stored in free pages stays. No one has a reason to.
+    expect(bytes[offset]).toBe(1)
+  })
+
+  test('is full at some point, and says so', () => {
+    const arena = new native.Arena(4)
+    arena.allocate(3)
+    expect(() => arena.allocate(2)).toThrow(coded('ERR_ARENA_FULL'))
+    expect(arena.allocate(1)).toBe(3 * 4096)
+  })
+
+  test('pins defer the end', () => {
+    const arena = new native.Arena(1)
+    const bytes = new Uint8Array(arena.createBuffer())
+    const offset = arena.allocate(1)
+    bytes[offset] = 7
+    arena.pin(offset)
+    arena.close(offset)
+    expect(bytes[offset]).toBe(7)
+    expect(() => arena.allocate(1)).toThrow(coded('ERR_ARENA_FULL'))
+    arena.unpin(offset)
+    expect(bytes[offset]).toBe(0)
+    expect(() => arena.unpin(offset)).toThrow(coded('ERR_OUT_OF_RANGE'))
+  })
+
+  test('takes nothing after closeAll, which waits for pins too', () => {
+    const arena = new native.Arena(4)
+    const bytes = new Uint8Array(arena.createBuffer())
+    const [pinned, other] = [arena.allocate(1), arena.allocate(1)]
+    bytes[pinned] = bytes[other] = 7
+    arena.pin(pinned)
+    arena.closeAll()
+    expect([bytes[pinned], bytes[other]]).toEqual([7, 0])
+    expect(() => arena.allocate(1)).toThrow(coded('ERR_CLOSED'))
+    arena.close(other)
+    arena.unpin(pinned)
+    expect(bytes[pinned]).toBe(0)
+  })
+
+  test.each([1, 4095, 4096, 2 ** 32 - 4096])('knows nothing at offset %i', (offset) => {
+    const arena = new native.Arena(4)
+    arena.allocate(2)
+    expect(() => arena.close(offset)).toThrow(coded('ERR_OUT_OF_RANGE'))
+    expect(() => arena.pin(offset)).toThrow(coded('ERR_OUT_OF_RANGE'))
+  })
+
+  test('outlives its object while the buffer is in use', async () => {
+    const bytes = new Uint8Array(new native.Arena(256).createBuffer())
+    for (let round = 0; round < 20; round++) {
+      void Array.from({ length: 100_000 }, () => ({})) // makes the collector run
+      await new Promise((resolve) => setImmediate(resolve))
+      expect(bytes.fill(round).at(-1)).toBe(round)
+    }
+  })
+})
+
+describe('devices that are not there', () => {
+  const arena = new native.Arena(8)
+
+  test('say which', () => {
+    const missing = { code: 'ENOENT', message: 'open "/nowhere": ENOENT' }
+    expect(() => new native.Gntdev(arena, '/nowhere')).toThrow(expect.objectContaining(missing))
+    expect(() => new native.Gntalloc(arena, '/nowhere')).toThrow(expect.objectContaining(missing))
+    expect(() => new native.Evtchn(arena, '/nowhere', arena.allocate(2), () => {})).toThrow(expect.objectContaining(missing))
+    expect(() => new native.XenbusDevice(arena, '/nowhere', arena.allocate(1), () => {})).toThrow(expect.objectContaining(missing))
+  })
+
+  test('arguments of a wrong type are refused', () => {
+    expect(() => Reflect.construct(native.Arena, ['x'])).toThrow(coded('NumberExpected'))
+    expect(() => Reflect.construct(native.Gntdev, [{}, '/dev/null'])).toThrow(coded('InvalidArg'))
+    expect(() => Reflect.construct(native.Evtchn, [arena, '/dev/null', 0, 1])).toThrow(coded('InvalidArg'))
+  })
+})

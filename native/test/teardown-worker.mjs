@@ -1,0 +1,21 @@
+// Opens one of everything and leaves it open; how it ends is its `end` message.
+import { parentPort, workerData } from 'node:worker_threads'
+import { loadNative } from '../index.js'
+
+const native = loadNative()
+const arena = new native.Arena(4096)
+const bytes = new Uint8Array(arena.createBuffer())
+const open = [
+  new native.Gntdev(arena, workerData.quiet),
+  new native.Evtchn(arena, workerData.busy, arena.allocate(2), () => {
+    if (workerData.end === 'exit in a callback') process.exit(0)
+    if (workerData.end === 'throw in a callback') throw new Error('wanted')
+    if (workerData.end === 'terminate in a callback') for (;;) parentPort.postMessage('spinning')
+  }),
+  new native.XenbusDevice(arena, workerData.quiet, arena.allocate(1), () => {}),
+]
+arena.pin(arena.allocate(1))
+bytes[0] = open.length
+parentPort.postMessage('open')
+if (workerData.end === 'exit') process.exit(0)
+if (workerData.end === 'close') for (const one of open) one.close()
