@@ -58,7 +58,7 @@ export class Begin implements fc.AsyncCommand<Model, Real> {
   constructor(domid: number) {
     this.domid = domid
   }
-  check = (model: Readonly<Model>): boolean => model.transactions.length < 5
+  check = (model: Readonly<Model>): boolean => model.transactions.length < 3
   async run(model: Model, real: Real): Promise<void> {
     real.transactions.push(await clientOf(real, this.domid).begin())
     model.transactions.push({ domid: this.domid, asked: [], since: model.changes })

@@ -59,6 +59,13 @@ test('follows where nodes lead, and forgets where they led before', async () => 
   expect(store.leftOpen).toEqual([])
 })
 
+test('a change that xenstored merges with the first event of the watch is not missed', async () => {
+  const waiting = dom0.wait(async (view) => view.readOptional('/a'))
+  const writing = other.write('/a', '1')
+  expect(await waiting).toBe('1')
+  await writing
+})
+
 test.each([
   ['list', async (client: XenstoreClient) => { await client.mkdir('/d/x') }],
   ['exists', async (client: XenstoreClient) => { await client.mkdir('/d') }],

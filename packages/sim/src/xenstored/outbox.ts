@@ -89,7 +89,7 @@ export class Outbox {
       this.#paused = false // there is nothing left to hold back but the end
       this.#o.onOverflow(length)
     }
-    if (this.#flushing || this.#paused) return
+    if (this.#flushing) return
     this.#flushing = true
     // A macrotask: a client that only ever waits for replies must not starve timers and I/O.
     setImmediate(() => {

@@ -81,8 +81,9 @@ export function mkdir(requester: Requester, path: string): void {
 export function rm(requester: Requester, path: string): void {
   const node = find(requester, path, 'write')
   if (path === '/') throw new Refusal('EINVAL')
+  // A transaction that missed the parent, before another client made both, sees a node without one. It can't be committed.
+  if (!requester.tree.get(parentOf(path))) throw new Refusal(node ? 'EINVAL' : 'ENOENT')
   if (node) removeTree(requester, path, node, 'subtree')
-  else if (!requester.tree.get(parentOf(path))) throw new Refusal('ENOENT')
 }
 
 /** Children first. Each node is reported while its parent, and so who may hear of it, is still known. */
