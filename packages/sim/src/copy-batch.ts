@@ -3,7 +3,7 @@ import { expectInteger, GrantError, type GrantCopyBatch, PAGE_SIZE } from '@xenk
 import { GNTST } from '@xenkit/wire'
 import type { Attachment } from './attachment.ts'
 
-/** Operations under one hold of the machine lock: 32 pages take about 8 us. */
+/** Operations under one hold of the machine lock: 32 pages take 20 us. */
 const CHUNK = 32
 const EFAULT = 14
 

@@ -72,11 +72,12 @@ export class Hypervisor {
   /**
    * Ends a domain, also one whose threads still run or were terminated inside a hypercall. Its own
    * mappings and ports go at once; its pages stay as long as somebody maps them.
+   * @param dead domains that are being destroyed, this one among them
    * @returns whether there was such a domain
    */
-  destroy(domid: number): boolean {
+  destroy(domid: number, dead: readonly number[]): boolean {
     const { state } = this
-    const broken = state.lock.acquire(0, domid)
+    const broken = state.lock.acquire(0, dead)
     try {
       if (broken) this.maptrack.recount()
       if (!state.isAlive(domid)) return false

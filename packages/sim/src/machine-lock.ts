@@ -10,8 +10,10 @@ const FREE = 0
 const WAITERS = 1 << 16
 /** A hypercall takes a few microseconds: looking again is cheaper than the 50 us of a sleep and a wake-up. */
 const SPINS = 200
-/** Thousands of times the longest hypercall: a holder that is still there was terminated. */
+/** Thousands of times the longest hypercall: a holder that is still there was terminated, or waits very long for a processor. */
 const PATIENCE_MS = 2000
+/** With a holder whose domain is being destroyed. */
+const PATIENCE_WITH_DEAD_MS = 500
 
 export class MachineLock {
   readonly #words: Int32Array
@@ -24,16 +26,16 @@ export class MachineLock {
 
   /**
    * Takes the lock for `domid`.
-   * @param dead a domain whose threads are gone: the lock is taken from it
+   * @param dead domains that are being destroyed: the lock is taken from them
    * @returns whether it was, and its hypercall remained half done
    * @throws Error when another holder doesn't leave
    */
-  acquire(domid: number, dead?: number): boolean {
+  acquire(domid: number, dead: readonly number[] = []): boolean {
     const mine = domid + 1
     for (let spin = 0; spin < SPINS; spin++) {
       if (Atomics.compareExchange(this.#words, this.#index, FREE, mine) === FREE) return false
     }
-    const deadline = performance.now() + PATIENCE_MS
+    const start = performance.now()
     for (;;) {
       const seen = Atomics.load(this.#words, this.#index)
       if (seen === FREE) {
@@ -41,13 +43,13 @@ export class MachineLock {
         if (Atomics.compareExchange(this.#words, this.#index, FREE, mine | WAITERS) === FREE) return false
         continue
       }
-      const patience = deadline - performance.now()
       const holder = (seen & ~WAITERS) - 1
+      const patience = start + (dead.includes(holder) ? PATIENCE_WITH_DEAD_MS : PATIENCE_MS) - performance.now()
       if (patience > 0) {
         if (Atomics.compareExchange(this.#words, this.#index, seen, seen | WAITERS) === seen) {
           Atomics.wait(this.#words, this.#index, seen | WAITERS, patience)
         }
-      } else if (holder !== dead) {
+      } else if (!dead.includes(holder)) {
         throw new Error(`the machine is held by a hypercall of domain ${holder}: if its thread was terminated, destroy the domain`)
       } else if (Atomics.compareExchange(this.#words, this.#index, seen, mine | WAITERS) === seen) {
         return true

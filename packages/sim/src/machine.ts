@@ -45,7 +45,11 @@ export class SimMachine implements AsyncDisposable {
    * Its pages stay until nobody maps them. Idempotent.
    */
   destroyDomain(domid: number): void {
-    if (!this.#hypervisor.destroy(domid)) return
+    this.#destroy(domid, [domid])
+  }
+
+  #destroy(domid: number, dead: readonly number[]): void {
+    if (!this.#hypervisor.destroy(domid, dead)) return
     if (domid !== 0) this.xenstored.releaseDomain(domid)
     removeDomainNodes(this.xenstored, domid)
   }
@@ -58,8 +62,9 @@ export class SimMachine implements AsyncDisposable {
 
   /** Destroys all domains. */
   async close(): Promise<void> {
-    const domids = this.#hypervisor.locked(0, () => this.#hypervisor.state.domids())
-    for (const domid of domids) this.destroyDomain(domid)
+    // Without the lock, which a thread that was terminated may still hold.
+    const domids = this.#hypervisor.state.domids()
+    for (const domid of domids) this.#destroy(domid, domids)
   }
 
   /** `assertQuiescent`, then `close`: with `await using machine = createMachine()` a test can't forget it. */

@@ -6,7 +6,7 @@ import { DOMAINS, expectAccount, expectBytes, grantCommands, type World } from '
 test('grants behave as the model, in any order of calls', async () => {
   const run = fc.assert(
     fc.asyncProperty(fc.integer({ min: 0, max: 0xffff_ffff }), grantCommands(), async (seed, sequence) => {
-      await using machine = createMachine({ seed, pages: 512, grants: 1024, ports: 8 })
+      await using machine = createMachine({ seed, pages: 25, grants: 1024, ports: 8 })
       const domains = Array.from({ length: DOMAINS }, () => machine.createDomain())
       const world: World = { machine, domains, shares: [], mappings: [], marks: 0 }
       fc.modelRun(() => ({ model: world, real: world }), sequence)
@@ -18,7 +18,7 @@ test('grants behave as the model, in any order of calls', async () => {
       }
       for (const shared of world.shares) shared.share.close()
     }),
-    { numRuns: 150 },
+    { numRuns: 60 },
   )
   await expect(run).resolves.toBeUndefined()
 })

@@ -2,15 +2,16 @@
  * Grants against a model: who may map what, what a share's end takes with it, and that every page keeps
  * its bytes as long as anybody may look at them. Domains are destroyed in between.
  */
-import type { GrantMapping, GrantShare } from '@xenkit/hypervisor'
+import { ArenaFullError, type GrantMapping, type GrantShare } from '@xenkit/hypervisor'
+import { GNTST } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import { assert } from 'vitest'
 import type { SimDomain, SimMachine } from '../../src/index.ts'
 import { statusOf } from './machine.ts'
 
 interface Share {
-  readonly grantor: number
-  readonly grantee: number
+  readonly grantor: SimDomain
+  readonly grantee: SimDomain
   readonly writable: boolean
   readonly share: GrantShare
   /** Fills its pages, so that a page that was given to somebody else shows. */
@@ -18,7 +19,7 @@ interface Share {
   open: boolean
 }
 interface Mapping {
-  readonly mapper: number
+  readonly mapper: SimDomain
   readonly of: Share
   readonly writable: boolean
   readonly mapping: GrantMapping
@@ -27,7 +28,8 @@ interface Mapping {
 }
 export interface World {
   readonly machine: SimMachine
-  readonly domains: (SimDomain | undefined)[]
+  /** Those that exist now. */
+  readonly domains: SimDomain[]
   readonly shares: Share[]
   readonly mappings: Mapping[]
   marks: number
@@ -36,40 +38,51 @@ export interface World {
 type Command = fc.Command<World, World>
 
 export const DOMAINS = 3
-const isMapped = ({ mapper, closed, pins }: Mapping, { domains }: World): boolean => domains[mapper] !== undefined && (!closed || pins > 0)
+const isMapped = ({ mapper, closed, pins }: Mapping, { domains }: World): boolean => domains.includes(mapper) && (!closed || pins > 0)
 const pick = <T>(items: readonly T[], at: number): T | undefined => items[at % Math.max(1, items.length)]
 
 class MakeShare implements Command {
-  constructor(readonly grantor: number, readonly grantee: number, readonly pages: number, readonly writable: boolean) {}
-  check = (world: World) => world.domains[this.grantor] !== undefined
+  constructor(readonly from: number, readonly to: number, readonly pages: number, readonly writable: boolean) {}
+  check = () => true
   run(world: World) {
-    const share = world.domains[this.grantor]?.grants.share({ domid: this.grantee, pages: this.pages, writable: this.writable })
-    if (!share) return
-    assert.equal(share.bytes.every((byte) => byte === 0), true)
+    const grantor = pick(world.domains, this.from)
+    const grantee = pick(world.domains, this.to)
+    if (!grantor || !grantee) return
+    let share: GrantShare
+    try {
+      share = grantor.grants.share({ domid: grantee.domid, pages: this.pages, writable: this.writable })
+    } catch (error) {
+      // Memory is small, so that a page which isn't free but looks so is soon handed out again.
+      if (error instanceof ArenaFullError) return
+      throw error
+    }
+    assert.isTrue(share.bytes.every((byte) => byte === 0))
     world.marks = (world.marks % 250) + 1
     share.bytes.fill(world.marks)
-    world.shares.push({ grantor: this.grantor, grantee: this.grantee, writable: this.writable, share, mark: world.marks, open: true })
+    expectBytes(world)
+    world.shares.push({ grantor, grantee, writable: this.writable, share, mark: world.marks, open: true })
   }
-  toString = () => `share(${this.pages} pages of ${this.grantor} to ${this.grantee}, ${this.writable ? 'writable' : 'read-only'})`
+  toString = () => `share(${this.pages} pages of #${this.from} to #${this.to}, ${this.writable ? 'writable' : 'read-only'})`
 }
 
 class MakeMapping implements Command {
-  constructor(readonly mapper: number, readonly at: number, readonly writable: boolean) {}
-  check = (world: World) => world.domains[this.mapper] !== undefined && world.shares.length > 0
+  /** @param by undefined: the domain that it is granted to */
+  constructor(readonly by: number | undefined, readonly at: number, readonly writable: boolean) {}
+  check = (world: World) => world.shares.length > 0
   run(world: World) {
     const of = pick(world.shares, this.at)
-    if (!of) return
-    const refs = [...of.share.grefs].map((gref) => ({ domid: of.grantor, gref }))
-    const map = () => world.domains[this.mapper]?.grants.map(refs, { writable: this.writable })
-    if (!of.open) return // its references may be another share's by now
-    if (of.grantee !== this.mapper || (this.writable && !of.writable)) {
-      assert.equal(statusOf(map), -1)
+    const mapper = this.by === undefined ? of?.grantee : pick(world.domains, this.by)
+    // The references of a share that is closed may be another one's by now.
+    if (!of?.open || !mapper || !world.domains.includes(mapper)) return
+    const refs = [...of.share.grefs].map((gref) => ({ domid: of.grantor.domid, gref }))
+    const map = () => mapper.grants.map(refs, { writable: this.writable })
+    if (of.grantee !== mapper || (this.writable && !of.writable)) {
+      assert.equal(statusOf(map), GNTST.general_error)
       return
     }
-    const mapping = map()
-    if (mapping) world.mappings.push({ mapper: this.mapper, of, writable: this.writable, mapping, pins: 0, closed: false })
+    world.mappings.push({ mapper, of, writable: this.writable, mapping: map(), pins: 0, closed: false })
   }
-  toString = () => `map(#${this.at} in ${this.mapper}, ${this.writable ? 'writable' : 'read-only'})`
+  toString = () => `map(share ${this.at} in #${this.by ?? 'its grantee'}, ${this.writable ? 'writable' : 'read-only'})`
 }
 
 class WriteThrough implements Command {
@@ -132,7 +145,7 @@ class Revoke implements Command {
     const shared = pick(world.shares, this.at)
     if (!shared) return
     const mapped = world.mappings.some((mapping) => mapping.of === shared && isMapped(mapping, world))
-    const alive = world.domains[shared.grantor] !== undefined
+    const alive = world.domains.includes(shared.grantor)
     const status = statusOf(() => shared.share.close())
     assert.equal(status, alive && shared.open && mapped ? -16 : 0)
     if (status === 0) shared.open = false
@@ -140,15 +153,19 @@ class Revoke implements Command {
   toString = () => `revoke(#${this.at})`
 }
 
-class Destroy implements Command {
-  constructor(readonly domid: number) {}
-  check = (world: World) => world.domains[this.domid] !== undefined
+/** Destroys a domain; another one takes its place. */
+class Restart implements Command {
+  constructor(readonly at: number) {}
+  check = () => true
   run(world: World) {
-    world.machine.destroyDomain(this.domid)
-    world.domains[this.domid] = undefined
-    for (const shared of world.shares) if (shared.grantor === this.domid) shared.open = false
+    const at = this.at % world.domains.length
+    const old = world.domains[at]
+    if (!old) return
+    world.machine.destroyDomain(old.domid)
+    world.domains[at] = world.machine.createDomain()
+    for (const shared of world.shares) if (shared.grantor === old) shared.open = false
   }
-  toString = () => `destroy(${this.domid})`
+  toString = () => `restart(#${this.at})`
 }
 
 /** Whoever may look at a page sees the bytes that were last written to it. */
@@ -179,12 +196,14 @@ export function expectAccount(world: World): void {
 /** Sequences of calls. */
 export function grantCommands() {
   const domid = fc.nat({ max: DOMAINS - 1 })
-  const at = fc.nat({ max: 30 })
+  const at = fc.nat({ max: 7 })
   const share = fc.tuple(domid, domid, fc.integer({ min: 1, max: 3 }), fc.boolean()).map((args) => new MakeShare(...args))
-  const map = fc.tuple(domid, at, fc.boolean()).map((args) => new MakeMapping(...args))
+  const map = fc.tuple(fc.option(domid, { nil: undefined, freq: 2 }), at, fc.boolean()).map((args) => new MakeMapping(...args))
   return fc.commands(
     [
       share,
+      share,
+      map,
       map,
       map,
       map,
@@ -193,8 +212,8 @@ export function grantCommands() {
       at.map((index) => new Unpin(index)),
       at.map((index) => new Unmap(index)),
       at.map((index) => new Revoke(index)),
-      domid.filter((id) => id > 0).map((id) => new Destroy(id)),
+      domid.map((id) => new Restart(id)),
     ],
-    { maxCommands: 60, size: 'max' },
+    { maxCommands: 200, size: 'max' },
   )
 }
