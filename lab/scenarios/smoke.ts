@@ -78,6 +78,6 @@ export async function run({ boot, check }: Lab): Promise<void> {
   await check('the guest goes, its disk is closed', async () => {
     await guest.destroy()
     await server.stop()
-    strictEqual(await dom0.run('xenstore-ls -f | grep /vbd/ || true'), '')
+    strictEqual(await dom0.run('xenstore-ls -f /local/domain/0/backend | grep /vbd/ || true'), '')
   })
 }
