@@ -4,19 +4,21 @@ import { codeOf } from './native-error.ts'
 
 export interface XenDevice {
   readonly path: string
-  /** The kernel module that makes it. */
-  readonly module: string
+  /** The kernel module that makes it, where it isn't part of the kernel. */
+  readonly module?: string
   /** What it is for. */
   readonly purpose: string
 }
 
+/** What xenkit opens. */
 export const DEVICES = {
   gntdev: { path: '/dev/xen/gntdev', module: 'xen-gntdev', purpose: "mapping and copying other domains' pages" },
   evtchn: { path: '/dev/xen/evtchn', module: 'xen-evtchn', purpose: 'event channels' },
   gntalloc: { path: '/dev/xen/gntalloc', module: 'xen-gntalloc', purpose: 'granting own pages: frontends and vchan servers' },
-  xenbus: { path: '/dev/xen/xenbus', module: 'xenfs', purpose: 'xenstore where xenstored has no socket: driver domains and guests' },
+  xenbus: { path: '/dev/xen/xenbus', purpose: 'xenstore where xenstored has no socket: driver domains and guests' },
 } as const satisfies Record<string, XenDevice>
 
+/** What to do where there is no Xen at all. */
 export const USE_SIM = 'without Xen, use the simulated hypervisor: xenkit sim PROGRAM'
 
 /** What to do when opening `device` failed with `code`. */
@@ -25,7 +27,7 @@ export function fixFor(device: XenDevice, code: string): string {
     case 'ENOENT':
     case 'ENODEV':
     case 'ENXIO':
-      return `in a domain of Xen, run: modprobe ${device.module}`
+      return device.module === undefined ? 'every domain of Xen has it, once devtmpfs is mounted on /dev' : `in a domain of Xen, run: modprobe ${device.module}`
     case 'EACCES':
     case 'EPERM':
       return 'run this as root, or give its user read and write permission'

@@ -1,0 +1,106 @@
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { BATCH, EventDispatch } from '../src/event-dispatch.ts'
+
+/** A dispatch and the writes that it would make to the device. */
+function setup() {
+  const table = new Uint32Array(2 * BATCH)
+  const writes: number[][] = []
+  const dispatch = new EventDispatch(table, (count) => writes.push([...table.subarray(BATCH, BATCH + count)]))
+  const deliver = (...ports: readonly number[]): void => {
+    table.set(ports)
+    dispatch.deliver(ports.length)
+  }
+  return { dispatch, writes, deliver }
+}
+
+describe('delivery', () => {
+  test('goes to the handlers of the batch, in its order', () => {
+    const { dispatch, deliver } = setup()
+    const heard: number[] = []
+    for (const port of [1, 2, 3]) dispatch.add(port, () => heard.push(port))
+    deliver(3, 1)
+    expect(heard).toEqual([3, 1])
+  })
+
+  test('of a port that nobody has is nothing', () => {
+    const { deliver, writes } = setup()
+    deliver(7)
+    expect(writes).toEqual([])
+  })
+
+  test('stops for a binding that an earlier handler of the batch closed', () => {
+    const { dispatch, deliver } = setup()
+    const closed = vi.fn<() => void>()
+    dispatch.add(1, () => dispatch.remove(2))
+    dispatch.add(2, closed)
+    deliver(1, 2)
+    expect(closed).not.toHaveBeenCalled()
+  })
+
+  test('reaches the other ports though a handler throws, which is an uncaught exception', async () => {
+    const uncaught: unknown[] = []
+    const listeners = process.listeners('uncaughtException')
+    process.removeAllListeners('uncaughtException').on('uncaughtException', (error) => uncaught.push(error))
+    onTestFinished(() => {
+      process.removeAllListeners('uncaughtException')
+      for (const listener of listeners) process.on('uncaughtException', listener)
+    })
+    const { dispatch, deliver, writes } = setup()
+    dispatch.add(1, () => {
+      throw new Error('first')
+    })
+    dispatch.add(2, () => dispatch.unmask(2))
+    deliver(1, 2)
+    expect(writes).toEqual([[2]])
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    expect(uncaught).toEqual([new Error('first')])
+    deliver(2)
+    expect(writes).toEqual([[2], [2]])
+  })
+})
+
+describe('unmasks', () => {
+  test('of a dispatch are one write at its end', () => {
+    const { dispatch, deliver, writes } = setup()
+    for (const port of [1, 2]) {
+      dispatch.add(port, () => {
+        dispatch.unmask(port)
+        expect(writes).toEqual([])
+      })
+    }
+    deliver(1, 2)
+    expect(writes).toEqual([[1, 2]])
+  })
+
+  test('at other times are written at once', () => {
+    const { dispatch, writes } = setup()
+    dispatch.add(1, () => {})
+    dispatch.add(2, () => {})
+    dispatch.unmask(1)
+    dispatch.unmask(2)
+    expect(writes).toEqual([[1], [2]])
+  })
+
+  test('more than a page of them are several writes', () => {
+    const { dispatch, deliver, writes } = setup()
+    dispatch.add(1, () => {
+      for (let count = 0; count < BATCH + 1; count++) dispatch.unmask(1)
+    })
+    deliver(1)
+    expect(writes.map((write) => write.length)).toEqual([BATCH, 1])
+  })
+
+  test('of ports that were removed are not written', () => {
+    const { dispatch, deliver, writes } = setup()
+    dispatch.add(1, () => {
+      dispatch.remove(1)
+      dispatch.unmask(1)
+    })
+    dispatch.add(2, () => {
+      dispatch.unmask(2)
+      dispatch.clear()
+    })
+    deliver(1, 2)
+    expect(writes).toEqual([])
+  })
+})

@@ -1,0 +1,54 @@
+/**
+ * The addon with its real arena, where a driver would be a script: what Linux says about grants where
+ * there is no Xen to say it.
+ */
+import { type Arena, type Gntdev, loadNative, type Native } from '@xenkit/native'
+
+export interface Script {
+  /** Errno name that `map` fails with. */
+  mapFails?: string
+  /** What `probe` says of a gref; 0 of all others. */
+  readonly probes: Map<number, number>
+  /** Errno name that `copy` fails with. */
+  copyFails?: string
+}
+
+/** What the driver was asked. */
+export interface Asked {
+  readonly maps: { readonly refs: readonly number[]; readonly writable: boolean }[]
+  readonly copies: { readonly table: number; readonly capacity: number; readonly count: number; readonly domid: number; readonly outward: boolean }[]
+}
+
+const failing = (operation: string, code: string): Error => Object.assign(new Error(`${operation}: ${code}`), { code })
+
+/** Only what the grant port uses. */
+export function fakeNative(script: Script): { readonly native: Native; readonly asked: Asked } {
+  const real = loadNative()
+  const asked: Asked = { maps: [], copies: [] }
+  class FakeGntdev implements Gntdev {
+    readonly #arena: Arena
+
+    constructor(arena: Arena) {
+      this.#arena = arena
+    }
+
+    map(refs: Uint32Array, writable: boolean): number {
+      asked.maps.push({ refs: [...refs], writable })
+      if (script.mapFails !== undefined) throw failing('mmap of granted pages', script.mapFails)
+      return this.#arena.allocate(refs.length / 2)
+    }
+
+    probe(_domid: number, gref: number): number {
+      return script.probes.get(gref) ?? 0
+    }
+
+    copy(table: number, capacity: number, count: number, domid: number, outward: boolean): number {
+      asked.copies.push({ table, capacity, count, domid, outward })
+      if (script.copyFails !== undefined) throw failing('IOCTL_GNTDEV_GRANT_COPY', script.copyFails)
+      return 0
+    }
+
+    close(): void {}
+  }
+  return { native: { ...real, Arena: real.Arena, Gntdev: FakeGntdev }, asked }
+}

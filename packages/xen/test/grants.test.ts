@@ -1,0 +1,161 @@
+import { ArenaFullError, GrantError, NotAvailableError } from '@xenkit/hypervisor'
+import { describe, expect, test } from 'vitest'
+import { XenArena } from '../src/arena.ts'
+import { XenGrants } from '../src/grants.ts'
+import { fakeNative, type Script } from './fake-native.ts'
+
+function setup(script: Partial<Script> = {}) {
+  const { native, asked } = fakeNative({ probes: new Map(), ...script })
+  const arena = new XenArena(native, 16)
+  return { arena, grants: new XenGrants(native, arena), asked }
+}
+
+const refs = (...grefs: readonly number[]) => grefs.map((gref) => ({ domid: 3, gref }))
+const details = (status: number, more: object = {}): unknown => expect.objectContaining({ details: expect.objectContaining({ status, ...more }) as object })
+
+describe('map', () => {
+  test('asks for all refs at once, in their order', () => {
+    const { grants, asked, arena } = setup()
+    using mapping = grants.map([{ domid: 3, gref: 9 }, { domid: 4, gref: 8 }], { writable: false })
+    expect(asked.maps).toEqual([{ refs: [3, 9, 4, 8], writable: false }])
+    expect(mapping.bytes.length).toBe(2 * 4096)
+    expect(mapping.bytes.buffer).toBe(arena.buffer)
+    expect(mapping.bytes.byteOffset).toBe(mapping.byteOffset)
+  })
+
+  test('names the first ref that can not be mapped, and its status', () => {
+    const { grants } = setup({ mapFails: 'EINVAL', probes: new Map([[9, -3], [10, -8]]) })
+    const map = (): unknown => grants.map(refs(8, 9, 10), { writable: true })
+    expect(map).toThrow(GrantError)
+    expect(map).toThrow('cannot map gref 9 of domain 3: GNTST_bad_gntref, the other domain has not granted this reference')
+    expect(map).toThrow(details(-3, { domid: 3, gref: 9 }))
+  })
+
+  test('says the errno where there is no status', () => {
+    const { grants } = setup({ mapFails: 'EINVAL', probes: new Map([[8, -22]]) })
+    expect(() => grants.map(refs(8), { writable: true })).toThrow(details(-22, { gref: 8 }))
+    expect(() => grants.map(refs(8), { writable: true })).toThrow('cannot map gref 8 of domain 3: mmap of granted pages: EINVAL')
+  })
+
+  test('blames no ref for what is none of its doing', () => {
+    const { grants } = setup({ mapFails: 'ENOMEM' })
+    expect(() => grants.map(refs(8, 9), { writable: true })).toThrow('cannot map 2 granted pages: mmap of granted pages: ENOMEM')
+    expect(() => grants.map(refs(8, 9), { writable: true })).toThrow(details(-12))
+  })
+
+  test('needs room in the arena', () => {
+    const { grants } = setup()
+    expect(() => grants.map(refs(...Array.from({ length: 17 }, (_, index) => index)), { writable: true })).toThrow(ArenaFullError)
+  })
+
+  test.each([
+    [[], RangeError],
+    [[{ domid: 0x7ff0, gref: 1 }], RangeError],
+    [[{ domid: 1, gref: -1 }], RangeError],
+    [[{ domid: 1, gref: 1.5 }], TypeError],
+  ])('refuses %j', (wrong, error) => {
+    const { grants, asked } = setup()
+    expect(() => grants.map(wrong, { writable: true })).toThrow(error)
+    expect(asked.maps).toEqual([])
+  })
+})
+
+describe('pins', () => {
+  test('hold a mapping that was closed', () => {
+    const { grants, arena } = setup()
+    const mapping = grants.map(refs(8), { writable: true })
+    mapping.bytes[0] = 7
+    mapping.pin()
+    mapping.pin()
+    mapping.close()
+    mapping.unpin()
+    expect(mapping.bytes[0]).toBe(7)
+    expect(() => arena.allocate(16)).toThrow(ArenaFullError)
+    mapping.unpin()
+    expect(mapping.bytes[0]).toBe(0)
+    arena.allocate(16).close()
+  })
+
+  test('come in pairs, on open mappings', () => {
+    const { grants } = setup()
+    const mapping = grants.map(refs(8), { writable: true })
+    expect(() => mapping.unpin()).toThrow(RangeError)
+    mapping.pin()
+    mapping.unpin()
+    expect(() => mapping.unpin()).toThrow(RangeError)
+    mapping.close()
+    mapping.close()
+    expect(() => mapping.pin()).toThrow(RangeError)
+  })
+
+  test('outlast the hypervisor', () => {
+    const { grants, arena } = setup()
+    const mapping = grants.map(refs(8), { writable: true })
+    const other = grants.map(refs(9), { writable: true })
+    mapping.pin()
+    mapping.bytes[0] = other.bytes[0] = 7
+    arena.close()
+    expect([mapping.bytes[0], other.bytes[0]]).toEqual([7, 0])
+    other.close()
+    mapping.close()
+    mapping.unpin()
+    expect(mapping.bytes[0]).toBe(0)
+    expect(() => grants.map(refs(8), { writable: true })).toThrow(NotAvailableError)
+  })
+})
+
+describe('a copy batch', () => {
+  test('is one call, whose arrays are columns that do not overlap', () => {
+    const { grants, arena, asked } = setup()
+    using batch = grants.openCopyBatch({ domid: 3, capacity: 5 })
+    batch.gref.fill(0x1111_1111)
+    batch.local.fill(0x2222_2222)
+    batch.offset.fill(0x3333)
+    batch.length.fill(0x4444)
+    batch.status.fill(0x5555)
+    expect(batch.copyIn(5)).toBe(0)
+    expect(batch.copyOut(2)).toBe(0)
+    const table = batch.gref.byteOffset
+    expect(asked.copies).toEqual([
+      { table, capacity: 5, count: 5, domid: 3, outward: false },
+      { table, capacity: 5, count: 2, domid: 3, outward: true },
+    ])
+    const words = [...new Uint16Array(arena.buffer, table, 35)].map((word) => word.toString(16)[0]).join('')
+    expect(words).toBe('1'.repeat(10) + '2'.repeat(10) + '3'.repeat(5) + '4'.repeat(5) + '5'.repeat(5))
+  })
+
+  test('has what a ring can use at most', () => {
+    const { grants } = setup()
+    expect(() => grants.openCopyBatch({ domid: 3, capacity: 65_537 })).toThrow(RangeError)
+    expect(() => grants.openCopyBatch({ domid: 3, capacity: 65_536 })).toThrow(ArenaFullError) // 224 pages, here are 16
+  })
+
+  test('refuses counts out of range and use after close', () => {
+    const { grants, asked } = setup()
+    const batch = grants.openCopyBatch({ domid: 3, capacity: 5 })
+    expect(() => batch.copyIn(6)).toThrow(RangeError)
+    expect(() => batch.copyIn(-1)).toThrow(RangeError)
+    expect(() => batch.copyIn(1.5)).toThrow(TypeError)
+    batch.close()
+    batch.close()
+    expect(() => batch.copyIn(1)).toThrow(TypeError)
+    expect(asked.copies).toEqual([])
+  })
+
+  test('tells when the kernel refuses the whole call', () => {
+    const { grants } = setup({ copyFails: 'EFAULT' })
+    using batch = grants.openCopyBatch({ domid: 3, capacity: 5 })
+    expect(() => batch.copyOut(1)).toThrow('cannot copy to pages of domain 3: IOCTL_GNTDEV_GRANT_COPY: EFAULT')
+    expect(() => batch.copyOut(1)).toThrow(details(-14, { count: 1 }))
+  })
+})
+
+test('out of bounds is a RangeError, a closed arena a NotAvailableError', () => {
+  const { arena } = setup()
+  expect(() => arena.allocate(0)).toThrow(RangeError)
+  expect(() => arena.allocate(17)).toThrow(ArenaFullError)
+  const pages = arena.allocate(1)
+  arena.close()
+  expect(() => arena.allocate(1)).toThrow(NotAvailableError)
+  pages.close()
+})

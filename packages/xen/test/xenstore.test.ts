@@ -1,0 +1,163 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type ByteStreamReceiver, NotAvailableError } from '@xenkit/hypervisor'
+import { loadNative } from '@xenkit/native'
+import { XS, XsPacker, XsParser } from '@xenkit/wire'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { XenArena } from '../src/arena.ts'
+import { readDomid } from '../src/own-domid.ts'
+import { messageCutter } from '../src/xenbus-transport.ts'
+import { XenXenstore } from '../src/xenstore.ts'
+
+let directory: string
+let path: string
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
+  path = join(directory, 'socket')
+  vi.stubEnv('XENSTORED_PATH', path)
+})
+afterEach(() => {
+  vi.unstubAllEnvs()
+  rmSync(directory, { recursive: true })
+})
+
+async function listen(serve: (socket: Socket) => void): Promise<void> {
+  const sockets: Socket[] = []
+  const server = createServer((socket) => {
+    sockets.push(socket)
+    socket.on('error', () => {}) // a client that hangs up early
+    serve(socket)
+  })
+  await new Promise<void>((resolve) => server.listen(path, resolve))
+  onTestFinished(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+}
+
+/** Answers every request with one type and payload. */
+function answering(type: number, payload: string): (socket: Socket) => void {
+  return (socket) => {
+    const parser = new XsParser((_type, reqId) => {
+      const packer = new XsPacker()
+      packer.append(type, reqId, 0, payload)
+      socket.write(packer.take())
+    })
+    socket.on('data', (bytes) => parser.push(bytes))
+  }
+}
+
+function openStore(): XenXenstore {
+  const native = loadNative()
+  return new XenXenstore(native, new XenArena(native, 4))
+}
+
+/** Collects what a stream gives. */
+function receiver(): ByteStreamReceiver & { readonly bytes: number[]; readonly reason: Promise<Error> } {
+  const bytes: number[] = []
+  let closed: (reason: Error) => void = () => {}
+  const reason = new Promise<Error>((resolve) => {
+    closed = resolve
+  })
+  return { bytes, reason, data: (chunk) => void bytes.push(...chunk), closed: (why) => closed(why) }
+}
+
+describe('the socket', () => {
+  test('carries bytes both ways; what was written may change afterwards', async () => {
+    await listen((socket) => socket.pipe(socket))
+    const heard = receiver()
+    const stream = await openStore().connect(heard)
+    const bytes = Uint8Array.of(1, 2, 3)
+    stream.write(bytes)
+    bytes.fill(9)
+    await vi.waitFor(() => expect(heard.bytes).toEqual([1, 2, 3]))
+    stream.close()
+  })
+
+  test('is silent after close', async () => {
+    await listen((socket) => socket.on('data', () => socket.end(Uint8Array.of(1))))
+    const heard = { data: vi.fn<() => void>(), closed: vi.fn<() => void>() }
+    const stream = await openStore().connect(heard)
+    stream.write(Uint8Array.of(1))
+    stream.close()
+    stream.close()
+    stream.write(Uint8Array.of(1))
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(heard.data).not.toHaveBeenCalled()
+    expect(heard.closed).not.toHaveBeenCalled()
+  })
+
+  test('tells when xenstored ends', async () => {
+    await listen((socket) => socket.destroy())
+    const heard = receiver()
+    await openStore().connect(heard)
+    expect((await heard.reason).message).toMatch(/^xenstored ended the connection: E[A-Z]+$/)
+  })
+
+  test('ends with the hypervisor', async () => {
+    await listen(() => {})
+    const store = openStore()
+    const heard = receiver()
+    await store.connect(heard)
+    store.close()
+    expect(await heard.reason).toBeInstanceOf(NotAvailableError)
+    await expect(store.connect(receiver())).rejects.toThrow(NotAvailableError)
+  })
+
+  test('where nobody listens is said, with what to do', async () => {
+    const connecting = openStore().connect(receiver())
+    await expect(connecting).rejects.toThrow(NotAvailableError)
+    await expect(connecting).rejects.toThrow(`cannot connect to xenstored at "${path}" (ENOENT): start xenstored`)
+  })
+})
+
+describe('the number of this domain', () => {
+  test('is what xenstored says', async () => {
+    await listen(answering(XS.READ, '17'))
+    await expect(readDomid(openStore())).resolves.toBe(17)
+  })
+
+  test.each([
+    [XS.ERROR, 'ENOENT\0', 'reading "domid" gave "ENOENT\\u0000"'],
+    [XS.READ, '', 'expected a domid, got ""'],
+    [XS.READ, '32752', 'expected a domid, got "32752"'],
+    [XS.READ, '1e3', 'expected a domid, got "1e3"'],
+  ])('is refused if xenstored answers %i %j', async (type, payload, text) => {
+    await listen(answering(type, payload))
+    const asking = readDomid(openStore())
+    await expect(asking).rejects.toThrow(NotAvailableError)
+    await expect(asking).rejects.toThrow(text)
+  })
+
+  test('is not known if xenstored hangs up', async () => {
+    await listen((socket) => socket.destroy())
+    await expect(readDomid(openStore())).rejects.toThrow('xenstored ended the connection')
+  })
+})
+
+describe('messages for the xenbus device', () => {
+  const packer = new XsPacker()
+  packer.append(XS.READ, 1, 2, 'domid\0')
+  packer.append(XS.DIRECTORY, 3, 0, '')
+  packer.append(XS.WRITE, 4, 0, 'a\0', new Uint8Array(4094))
+  const stream = packer.take().slice()
+  const sizes = [16 + 6, 16, 16 + 4096]
+
+  test.each([1, 15, 16, 23, 4096, stream.length])('go one by one, however the stream is cut (%i bytes at a time)', (step) => {
+    const sent: Uint8Array[] = []
+    const cutter = messageCutter((message) => sent.push(message))
+    for (let at = 0; at < stream.length; at += step) cutter.push(stream.subarray(at, at + step))
+    expect(sent.map((message) => message.length)).toEqual(sizes)
+    expect(Buffer.concat(sent).equals(stream)).toBe(true)
+  })
+
+  test("never end the kernel's own watches", () => {
+    const wiping = new XsPacker()
+    wiping.append(XS.RESET_WATCHES, 1, 0, '\0')
+    const sent = vi.fn<() => void>()
+    expect(() => messageCutter(sent).push(wiping.take())).toThrow('EPERM')
+    expect(sent).not.toHaveBeenCalled()
+  })
+})
