@@ -4,7 +4,7 @@ import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { type BackendSnapshot, type BackendStep, backendStep } from './backend-state.ts'
 import { type DeviceAddress, backendPath, errorPath, frontendPath } from './device-path.ts'
-import { readState } from './state-node.ts'
+import { parseState, readOtherEnd, readState } from './state-node.ts'
 
 /** Nodes of one directory, by name relative to it. */
 export type NodeValues = Readonly<Record<string, string>>
@@ -30,19 +30,26 @@ export interface BackendConnection {
 /** What a device package has to add to the common life of a backend. */
 export interface BackendDriver {
   /**
-   * Asked once for each new device. Returns the nodes to advertise with InitWait, or undefined to
-   * leave the device to another backend. What it throws fails the device.
+   * Asked for each new device. Returns the nodes to advertise with InitWait, or undefined to leave the
+   * device to another backend; it may then be asked again, until another one has taken it. What it
+   * throws closes the device for good.
    */
   offer(device: BackendDevice): Promise<NodeValues | undefined>
-  /** Attaches to what the frontend published. What it throws fails the device. */
+  /** Attaches to what the frontend published. What it throws closes the device, until the frontend begins anew. */
   connect(device: BackendDevice): Promise<BackendConnection>
-  /** The device is gone for good, closed by either side, or another backend was faster to take it. */
+  /** Called once after `offer`, unless that returned undefined: the device is gone for good, or another backend was faster to take it. */
   removed?(device: BackendDevice): void
 }
 
 export type BackendEvent =
   | { readonly kind: 'offered' | 'connected' | 'closed' | 'removed'; readonly device: BackendDevice }
   | { readonly kind: 'failed'; readonly device: BackendDevice; readonly error: unknown }
+
+/**
+ * Holds the id of the server that took the device. It goes with the directory, so that a server that
+ * was busy meanwhile can tell a new device from the one that it took.
+ */
+const CLAIM_NODE = 'xenkit-claim'
 
 /** How long a frontend may take to let go of a device that its server is closing. */
 const CLOSE_TIMEOUT_MS = 5_000
@@ -52,7 +59,10 @@ export class ServedDevice {
   readonly #xs: XenstoreClient
   readonly #driver: BackendDriver
   readonly #report: (event: BackendEvent) => void
+  /** What `CLAIM_NODE` holds while the device is this one. */
+  readonly #claim = crypto.randomUUID()
   #connection: BackendConnection | undefined
+  #refused = false
   #stopping = false
   #failed = false
   #peerGone = false
@@ -69,18 +79,11 @@ export class ServedDevice {
 
   /** Runs the device from its claim to its removal. Resolves at once if it isn't this driver's. */
   async run(): Promise<void> {
-    if (!(await this.#offer())) {
-      this.#driver.removed?.(this.device)
-      return
-    }
-    this.#report({ kind: 'offered', device: this.device })
     try {
-      while (await this.#perform(await this.#next()));
+      const nodes = (await this.#isNew(this.#xs)) ? await this.#offer() : undefined
+      if (nodes !== undefined) await this.#serve(nodes)
     } finally {
       clearTimeout(this.#closeTimer)
-      await this.#detach()
-      this.#report({ kind: 'removed', device: this.device })
-      this.#driver.removed?.(this.device)
     }
   }
 
@@ -97,25 +100,45 @@ export class ServedDevice {
     this.#look.abort()
   }
 
-  /** Claims the device: one transaction, so that of several servers one gets it. */
-  async #offer(): Promise<boolean> {
-    const state = `${this.device.path}/state`
-    if (readState(state, await this.#xs.readOptional(state)) !== XenbusState.Initialising) return false
-    let nodes: NodeValues | undefined
+  async #offer(): Promise<NodeValues | undefined> {
     try {
-      nodes = await this.#driver.offer(this.device)
+      return await this.#driver.offer(this.device)
     } catch (error) {
+      // It has nothing to offer to the frontend's next life either.
+      this.#refused = true
       await this.#fail(error)
-      nodes = {}
+      return {}
     }
-    if (nodes === undefined) return false
-    const advertised = nodes
+  }
+
+  async #serve(nodes: NodeValues): Promise<void> {
+    try {
+      if (!(await this.#take(nodes))) return
+      if (!this.#refused) this.#report({ kind: 'offered', device: this.device })
+      try {
+        while (await this.#perform(await this.#next()));
+      } finally {
+        await this.#detach()
+        this.#report({ kind: 'removed', device: this.device })
+      }
+    } finally {
+      this.#driver.removed?.(this.device)
+    }
+  }
+
+  /** Claims the device: one transaction, so that of several servers one gets it. */
+  #take(nodes: NodeValues): Promise<boolean> {
+    const { path } = this.device
     return this.#xs.transaction(async (view) => {
-      if (readState(state, await view.readOptional(state)) !== XenbusState.Initialising) return false
-      await writeNodes(view, this.device.path, advertised)
-      await view.write(state, String(this.#failed ? XenbusState.Closing : XenbusState.InitWait))
+      if (this.#stopping || !(await this.#isNew(view))) return false
+      await writeNodes(view, path, { ...nodes, [CLAIM_NODE]: this.#claim })
+      await view.write(`${path}/state`, String(this.#refused ? XenbusState.Closing : XenbusState.InitWait))
       return true
     })
+  }
+
+  async #isNew(view: XenstoreReader): Promise<boolean> {
+    return (await view.readOptional(`${this.device.path}/state`)) === String(XenbusState.Initialising)
   }
 
   async #next(): Promise<BackendStep> {
@@ -138,18 +161,22 @@ export class ServedDevice {
 
   async #snapshot(view: XenstoreReader): Promise<BackendSnapshot> {
     const { path, frontendPath: peerPath } = this.device
-    const [own, online, peer] = await Promise.all([
-      view.readOptional(`${path}/state`),
-      view.readOptional(`${path}/online`),
-      view.readOptional(`${peerPath}/state`),
-    ])
+    const [own, online, peer] = await Promise.all([this.#ownState(view), view.readOptional(`${path}/online`), readOtherEnd(view, `${peerPath}/state`)])
     return {
-      own: readState(`${path}/state`, own),
+      own,
       online: online === '1',
       peer: this.#peerGone ? undefined : this.#readPeerState(`${peerPath}/state`, peer),
       connected: this.#connection !== undefined,
-      intent: this.#stopping ? 'stop' : this.#failed ? 'close' : 'serve',
+      intent: this.#stopping || this.#refused ? 'stop' : this.#failed ? 'close' : 'serve',
     }
+  }
+
+  /** Undefined when the toolstack has removed the device, whatever it has put in its place. */
+  async #ownState(view: XenstoreReader): Promise<XenbusState | undefined> {
+    const { path } = this.device
+    const [claim, state] = await Promise.all([view.readOptional(`${path}/${CLAIM_NODE}`), view.readOptional(`${path}/state`)])
+    if (claim !== this.#claim || state === undefined) return undefined
+    return parseState(state) ?? XenbusState.Unknown
   }
 
   /** A frontend in a state that doesn't exist is at fault, and as good as gone. */
@@ -191,7 +218,7 @@ export class ServedDevice {
       const connection = await this.#driver.connect(this.device)
       this.#connection = connection
       // The frontend reads these once it sees Connected: they have to be there before.
-      await this.#xs.transaction((view) => writeNodes(view, this.device.path, connection.nodes))
+      await this.#update((view) => writeNodes(view, this.device.path, connection.nodes))
     } catch (error) {
       await this.#fail(error)
       return
@@ -202,15 +229,27 @@ export class ServedDevice {
   async #detach(): Promise<void> {
     const connection = this.#connection
     this.#connection = undefined
-    await connection?.close()
+    try {
+      await connection?.close()
+    } catch (error) {
+      // The frontend waits to be told that it is over, which it is.
+      await this.#fail(error)
+    }
   }
 
-  /** Never brings back a directory that the toolstack has removed. */
-  async #switchState(state: XenbusState): Promise<boolean> {
-    const node = `${this.device.path}/state`
+  #switchState(state: XenbusState): Promise<boolean> {
+    return this.#update((view) => view.write(`${this.device.path}/state`, String(state)))
+  }
+
+  /**
+   * Changes the device's directory in one transaction. Never brings back one that the toolstack has
+   * removed, nor touches another device's in its place.
+   * @returns whether it was there
+   */
+  #update(write: (view: XenstoreView) => Promise<void>): Promise<boolean> {
     return this.#xs.transaction(async (view) => {
-      if ((await view.readOptional(node)) === undefined) return false
-      await view.write(node, String(state))
+      if ((await this.#ownState(view)) === undefined) return false
+      await write(view)
       return true
     })
   }
@@ -222,7 +261,9 @@ export class ServedDevice {
     this.#look.abort()
     const text = error instanceof XenError ? error.message : `unexpected: ${String(error)}`
     // Best effort: the device closes whether or not its reason could be written down.
-    await this.#xs.write(errorPath(this.device), text.slice(0, 1024)).catch(() => {})
+    try {
+      await this.#xs.write(errorPath(this.device), text.slice(0, 1024))
+    } catch {}
   }
 }
 

@@ -17,7 +17,7 @@ import { XenbusState } from '@xenkit/wire'
 
 /** What the store and this process hold of one device, read in one go. */
 export interface BackendSnapshot {
-  /** Own `state`; undefined when the toolstack has removed the device. */
+  /** Own `state`; undefined when the toolstack has removed the device, or made another in its place. */
   readonly own: XenbusState | undefined
   /** The frontend's `state`; undefined when its directory, or its domain, is gone. */
   readonly peer: XenbusState | undefined
@@ -43,20 +43,22 @@ const { Unknown, Initialising, InitWait, Initialised, Connected, Closing, Closed
 
 export function backendStep({ own, peer, online, connected, intent }: BackendSnapshot): BackendStep {
   const gone = peer === undefined || peer === Unknown
+  const beginsAnew = peer === Initialising || peer === InitWait
   if (own === undefined) return connected ? 'disconnect' : 'remove'
   if (own === Closed) {
     if (connected) return 'disconnect'
     if (!online || intent === 'stop') return 'remove'
-    return peer === Initialising ? 'offer' : 'wait'
+    return beginsAnew ? 'offer' : 'wait'
   }
   // A frontend that has closed, or is no more, holds nothing of the ring.
   if (gone || peer === Closed) return 'disconnect'
-  if (own === Closing) return peer === Initialising || peer === InitWait ? 'disconnect' : 'wait'
-  if (peer === Closing || intent !== 'serve') return 'close'
-  if (connected) {
-    // The frontend began anew without closing: its old ring is void (kexec, a crashed guest kernel).
-    return peer === Initialising ? 'disconnect' : 'wait'
-  }
+  if (own === Closing) return beginsAnew ? 'disconnect' : 'wait'
+  // The toolstack writes Closing when it clears `online`, which a step of this side may have overwritten.
+  if (peer === Closing || !online || intent !== 'serve') return 'close'
+  // The frontend began anew without closing: its old ring is void (kexec, a crashed guest kernel).
+  if (connected) return beginsAnew ? 'disconnect' : 'wait'
+  // A state that this side didn't write: back to one that both sides know.
+  if (own !== InitWait) return 'close'
   // Connected is taken like Initialised: the watch for the state between may have been missed.
   return peer === Initialised || peer === Connected ? 'connect' : 'wait'
 }

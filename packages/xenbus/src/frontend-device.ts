@@ -4,10 +4,10 @@
  */
 import { NegotiationError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
-import { parseDecimal, type XenstoreClient } from '@xenkit/xenstore-client'
+import { parseDecimal, type XenstoreClient, type XenstoreView } from '@xenkit/xenstore-client'
 import { domainHome } from './device-path.ts'
 import type { NodeValues } from './backend-device.ts'
-import { readState } from './state-node.ts'
+import { readOtherEnd, readState } from './state-node.ts'
 
 export interface FrontendAddress {
   /** The domain that this program runs in. */
@@ -52,18 +52,18 @@ export class FrontendDevice {
 
   /** Publishes where the rings are. */
   async publish(nodes: NodeValues): Promise<void> {
-    await this.#xs.transaction(async (view) => {
+    await this.#update(async (view) => {
       for (const [name, value] of Object.entries(nodes)) await view.write(`${this.path}/${name}`, value)
     })
     await this.#switchState(XenbusState.Initialised)
   }
 
-  /** Waits until the backend is connected. @throws NegotiationError if it closes instead. */
+  /** Waits until the backend is connected. @throws NegotiationError if it closes instead, or is removed. */
   async connected(o: Waiting = {}): Promise<void> {
-    const state = await this.#backendState([XenbusState.Connected, XenbusState.Closing, XenbusState.Closed], o)
+    const state = await this.#backendState([XenbusState.Connected, XenbusState.Closing, XenbusState.Closed, undefined], o)
     if (state !== XenbusState.Connected) {
       const node = `${this.backendPath}/state`
-      throw new NegotiationError(`the backend at "${this.backendPath}" closed instead of connecting: see its domain's error nodes`, { node, value: String(state), expected: '4' })
+      throw new NegotiationError(`the backend at "${this.backendPath}" closed instead of connecting: see its domain's error nodes`, { node, value: state === undefined ? state : String(state), expected: '4' })
     }
     await this.#switchState(XenbusState.Connected)
   }
@@ -84,10 +84,13 @@ export class FrontendDevice {
     await this.#backendState([XenbusState.Closed, undefined], o)
   }
 
-  /** Begins anew if an earlier life of this frontend has closed the device. */
+  /** Begins anew if this device had an earlier life, which may have ended without a word. */
   async #begin(o: Waiting): Promise<void> {
-    const state = readState(`${this.path}/state`, await this.#xs.readOptional(`${this.path}/state`))
-    if (state !== XenbusState.Initialising) await this.#switchState(XenbusState.Initialising)
+    if ((await this.#xs.readOptional(`${this.path}/state`)) !== String(XenbusState.Initialising)) {
+      // First of all the backend has to let go of the old rings: InitWait might be said of those.
+      await this.close(o)
+      await this.#switchState(XenbusState.Initialising)
+    }
     await this.#backendState([XenbusState.InitWait], o)
   }
 
@@ -95,16 +98,20 @@ export class FrontendDevice {
     const node = `${this.backendPath}/state`
     return this.#xs
       .wait(async (view) => {
-        const state = readState(node, await view.readOptional(node))
+        const state = readState(node, await readOtherEnd(view, node))
         return wanted.includes(state) ? { state } : undefined
       }, o)
       .then(({ state }) => state)
   }
 
-  /** Never brings back a directory that the toolstack has removed. */
   #switchState(state: XenbusState): Promise<void> {
+    return this.#update((view) => view.write(`${this.path}/state`, String(state)))
+  }
+
+  /** Changes the own directory. Never brings back one that the toolstack has removed. */
+  #update(write: (view: XenstoreView) => Promise<void>): Promise<void> {
     return this.#xs.transaction(async (view) => {
-      if ((await view.readOptional(`${this.path}/state`)) !== undefined) await view.write(`${this.path}/state`, String(state))
+      if ((await view.readOptional(`${this.path}/state`)) !== undefined) await write(view)
     })
   }
 }

@@ -3,8 +3,8 @@
  * `/local/domain/<domid>/backend/<type>`, runs a `ServedDevice` for each directory that appears, and
  * keeps them apart, so that what ends one leaves the others alone.
  */
-import { XenstoreError } from '@xenkit/hypervisor'
-import type { XenstoreClient } from '@xenkit/xenstore-client'
+import { DOMID_MAX, UINT32_MAX, XenstoreError } from '@xenkit/hypervisor'
+import { parseDecimal, type XenstoreClient } from '@xenkit/xenstore-client'
 import { type BackendDriver, type BackendEvent, ServedDevice } from './backend-device.ts'
 import { backendPath, backendRoot, type DeviceAddress } from './device-path.ts'
 
@@ -23,10 +23,13 @@ export interface ServeBackendsOptions {
  * @throws XenstoreError, NotAvailableError when xenstored itself fails; never for a device's fault.
  */
 export async function serveBackends(xs: XenstoreClient, o: ServeBackendsOptions): Promise<void> {
-  const served = new ServedDevices(xs, o)
+  // What ends one of the two watches ends the other.
+  const end = new AbortController()
+  const served = new ServedDevices(xs, o, AbortSignal.any(o.signal ? [o.signal, end.signal] : [end.signal]))
   try {
     await Promise.all([served.discover(), served.watchForLostDomains()])
   } finally {
+    end.abort()
     await served.stop()
   }
 }
@@ -34,16 +37,18 @@ export async function serveBackends(xs: XenstoreClient, o: ServeBackendsOptions)
 class ServedDevices {
   readonly #xs: XenstoreClient
   readonly #o: ServeBackendsOptions
+  readonly #signal: AbortSignal
   readonly #devices = new Map<string, { readonly device: ServedDevice; readonly address: DeviceAddress; readonly ended: Promise<void>; changed: boolean }>()
 
-  constructor(xs: XenstoreClient, o: ServeBackendsOptions) {
+  constructor(xs: XenstoreClient, o: ServeBackendsOptions, signal: AbortSignal) {
     this.#xs = xs
     this.#o = o
+    this.#signal = signal
   }
 
   async discover(): Promise<void> {
     const root = backendRoot(this.#o.domid, this.#o.type)
-    for await (const path of this.#xs.watch(root, this.#signal)) {
+    for await (const path of this.#xs.watch(root, { signal: this.#signal })) {
       const [frontend, devid] = path.slice(root.length + 1).split('/')
       // The first event, and one for a whole directory, name no device: look at all there are.
       const found = frontend && devid ? [[frontend, devid] as const] : await this.#scan(root)
@@ -55,7 +60,7 @@ class ServedDevices {
   async watchForLostDomains(): Promise<void> {
     // Only a privileged domain may watch for it; elsewhere the toolstack's word has to do.
     if (this.#o.domid !== 0) return
-    for await (const _ of this.#xs.watch('@releaseDomain', this.#signal)) {
+    for await (const _ of this.#xs.watch('@releaseDomain', { signal: this.#signal })) {
       for (const { device, address } of this.#devices.values()) {
         if (!(await this.#xs.isDomainIntroduced(address.frontendDomid))) device.peerGone()
       }
@@ -65,10 +70,6 @@ class ServedDevices {
   async stop(): Promise<void> {
     for (const { device } of this.#devices.values()) device.stop()
     await Promise.all([...this.#devices.values()].map(({ ended }) => ended))
-  }
-
-  get #signal(): { signal?: AbortSignal } {
-    return this.#o.signal ? { signal: this.#o.signal } : {}
   }
 
   async #scan(root: string): Promise<(readonly [string, string])[]> {
@@ -88,8 +89,9 @@ class ServedDevices {
 
   #adopt(frontend: string, devid: string): void {
     // Directories that aren't numbers are no devices (libxl leaves none, an administrator might).
-    if (!/^\d{1,10}$/.test(frontend) || !/^\d{1,10}$/.test(devid)) return
-    const address: DeviceAddress = { type: this.#o.type, backendDomid: this.#o.domid, frontendDomid: Number(frontend), devid: Number(devid) }
+    const numbers = { frontendDomid: parseDecimal(frontend, { max: DOMID_MAX }), devid: parseDecimal(devid, { max: UINT32_MAX }) }
+    if (numbers.frontendDomid === undefined || numbers.devid === undefined) return
+    const address: DeviceAddress = { type: this.#o.type, backendDomid: this.#o.domid, frontendDomid: numbers.frontendDomid, devid: numbers.devid }
     const path = backendPath(address)
     const known = this.#devices.get(path)
     if (known) {
@@ -103,7 +105,7 @@ class ServedDevices {
       .finally(() => {
         this.#devices.delete(path)
         // It may have changed after it was found not to be ours: look again, unless that is all over.
-        if (entry.changed && !this.#o.signal?.aborted) this.#adopt(frontend, devid)
+        if (entry.changed && !this.#signal.aborted) this.#adopt(frontend, devid)
       })
     const entry = { device, address, ended, changed: false }
     this.#devices.set(path, entry)

@@ -4,10 +4,9 @@
  */
 import { XenError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
-import type { XenstoreClient } from '@xenkit/xenstore-client'
+import type { XenstoreClient, XenstoreView } from '@xenkit/xenstore-client'
 import type { NodeValues } from './backend-device.ts'
 import { backendPath, type DeviceAddress, domainHome, errorPath, frontendPath } from './device-path.ts'
-import { readState } from './state-node.ts'
 
 /** A device can't be plugged or unplugged; the text names it and says why. */
 export class ToolstackError extends XenError {
@@ -24,19 +23,23 @@ export interface PlugOptions extends DeviceAddress {
 
 /**
  * Makes the nodes of a new device, in one transaction: both sides see all of them or none.
- * @throws ToolstackError when the frontend's domain doesn't exist or has such a device already.
+ * @throws ToolstackError when one of the two domains doesn't exist, or the frontend's has such a device already.
  */
 export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<void> {
   const [front, back] = [frontendPath(o), backendPath(o)]
   const nameOf = `${o.type} ${o.devid} of domain ${o.frontendDomid}`
   await xs.transaction(async (view) => {
-    if ((await view.readOptional(`${domainHome(o.frontendDomid)}/domid`)) === undefined && !(await xs.isDomainIntroduced(o.frontendDomid))) {
-      throw new ToolstackError(`domain ${o.frontendDomid} doesn't exist: see "xl list"`, { device: o })
+    for (const domid of [o.frontendDomid, o.backendDomid]) {
+      if ((await view.readOptional(`${domainHome(domid)}/domid`)) === undefined && !(await xs.isDomainIntroduced(domid))) {
+        throw new ToolstackError(`domain ${domid} doesn't exist: see "xl list"`, { device: o })
+      }
     }
     if ((await view.readOptional(`${front}/state`)) !== undefined || (await view.readOptional(`${back}/state`)) !== undefined) {
       throw new ToolstackError(`${nameOf} is in use: choose another, or detach it first`, { device: o })
     }
-    // Each side owns its directory and lets the other one read it.
+    // Each side owns its directory and lets the other one read it. Nothing of an earlier device stays.
+    await view.rm(front)
+    await view.rm(back)
     await view.mkdir(front)
     await view.setPerms(front, { owner: o.frontendDomid, access: 'none', acl: [{ domid: o.backendDomid, access: 'read' }] })
     await view.mkdir(back)
@@ -54,25 +57,31 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
  * @param o.signal stops the waiting: the nodes are then removed as they are
  */
 export async function unplugDevice(xs: XenstoreClient, device: DeviceAddress, o: { readonly signal?: AbortSignal } = {}): Promise<void> {
-  const [front, back] = [frontendPath(device), backendPath(device)]
+  const back = backendPath(device)
+  const [initialising, closing, closed] = [String(XenbusState.Initialising), String(XenbusState.Closing), String(XenbusState.Closed)]
   const asked = await xs.transaction(async (view) => {
-    const state = readState(`${back}/state`, await view.readOptional(`${back}/state`))
-    if (state === undefined) return false
+    const state = await view.readOptional(`${back}/state`)
+    // No backend has taken it yet, so there is none to wait for.
+    if (state === undefined || state === initialising) {
+      await removeNodes(view, device)
+      return false
+    }
     await view.write(`${back}/online`, '0')
-    if (state !== XenbusState.Closed) await view.write(`${back}/state`, String(XenbusState.Closing))
+    if (state !== closed) await view.write(`${back}/state`, closing)
     return true
   })
-  if (asked) {
-    try {
-      await xs.wait(async (view) => {
-        const state = await view.readOptional(`${back}/state`)
-        return state === undefined || state === String(XenbusState.Closed) ? true : undefined
-      }, o)
-    } catch (error) {
-      if (!o.signal?.aborted) throw error
-    }
+  if (!asked) return
+  try {
+    await xs.wait(async (view) => {
+      const state = await view.readOptional(`${back}/state`)
+      return state === undefined || state === closed ? true : undefined
+    }, o)
+  } catch (error) {
+    if (!o.signal?.aborted) throw error
   }
-  await xs.transaction(async (view) => {
-    for (const path of [front, back, errorPath(device)]) await view.rm(path)
-  })
+  await xs.transaction((view) => removeNodes(view, device))
+}
+
+async function removeNodes(view: XenstoreView, device: DeviceAddress): Promise<void> {
+  for (const path of [frontendPath(device), backendPath(device), errorPath(device)]) await view.rm(path)
 }

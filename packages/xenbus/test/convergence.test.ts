@@ -1,0 +1,139 @@
+/**
+ * Backend, a frontend that follows Linux's blkfront, and a toolstack: every state that the three can get
+ * into together, with the backend deciding and acting at different times. From each, if nobody is
+ * disturbed any more, they come to rest, and where they should.
+ */
+import { XenbusState, xenbusStateName } from '@xenkit/wire'
+import { expect, test } from 'vitest'
+import { type BackendSnapshot, type BackendStep, backendStep } from '../src/index.ts'
+
+const { Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
+
+interface World extends BackendSnapshot {
+  /** What the backend has decided to do, on what it saw then, and hasn't done yet. */
+  readonly decided: BackendStep | undefined
+  /** The server has forgotten the device. */
+  readonly ended: boolean
+  readonly toolstack: 'idle' | 'waiting' | 'done'
+  /** The guest's domain is no more. */
+  readonly dead: boolean
+}
+
+const START: World = { own: InitWait, peer: Initialising, online: true, connected: false, intent: 'serve', decided: undefined, ended: false, toolstack: 'idle', dead: false }
+
+type Move = readonly [name: string, world: World]
+
+/** Never brings back a directory. */
+const writeOwn = (w: World, own: XenbusState): World => (w.own === undefined ? w : { ...w, own })
+
+function act(w: World, step: BackendStep): World {
+  const done = { ...w, decided: undefined }
+  if (step === 'connect') return { ...writeOwn(done, Connected), connected: true }
+  if (step === 'offer') return writeOwn(done, InitWait)
+  if (step === 'close') return writeOwn(done, Closing)
+  if (step === 'disconnect') return { ...writeOwn(done, Closed), connected: false, intent: w.intent === 'close' ? 'serve' : w.intent }
+  return { ...done, ended: true }
+}
+
+function backendMoves(w: World): Move[] {
+  if (w.ended) return []
+  if (w.decided !== undefined) return [[`does ${w.decided}`, act(w, w.decided)]]
+  const step = backendStep(w)
+  return step === 'wait' ? [] : [[`decides ${step}`, { ...w, decided: step }]]
+}
+
+/** drivers/block/xen-blkfront.c: blkback_changed, blkfront_closing; and a guest that lets go when asked. */
+function frontendMoves(w: World): Move[] {
+  const { own, peer } = w
+  if (w.dead || peer === undefined) return []
+  const to = (state: XenbusState): Move[] => [[`front ${xenbusStateName(state)}`, { ...w, peer: state }]]
+  if (peer === Closing) return to(Closed)
+  if (own === Closing || own === Closed) return peer === Closed || (own === Closed && peer === Initialising) ? [] : to(peer === Initialising ? Closed : Closing)
+  if (own === InitWait && peer === Initialising) return to(Initialised)
+  if (own === Connected && peer === Initialised) return to(Connected)
+  return []
+}
+
+function toolstackMoves(w: World): Move[] {
+  if (w.toolstack !== 'waiting' || (w.own !== undefined && w.own !== Closed)) return []
+  return [['nodes removed', { ...w, toolstack: 'done', own: undefined, peer: undefined }]]
+}
+
+/** The guest is gone, or the server has waited long enough for it. */
+function timeouts(w: World): Move[] {
+  return w.intent === 'stop' && !w.ended && w.own === Closing && w.peer !== undefined ? [['close timeout', { ...w, peer: undefined, dead: true }]] : []
+}
+
+/** What may happen at any time, for no reason. */
+function disturbances(w: World): Move[] {
+  const moves: Move[] = []
+  if (!w.dead && w.peer !== undefined) {
+    moves.push(['guest dies', { ...w, peer: undefined, dead: true }])
+    for (const state of [Initialising, Closing, Closed]) moves.push([`guest writes ${xenbusStateName(state)}`, { ...w, peer: state }])
+  }
+  if (w.toolstack === 'idle' && w.own !== undefined) {
+    moves.push(['unplug', { ...w, toolstack: 'waiting', online: false, own: w.own === Closed ? Closed : Closing }])
+    moves.push(['removed by force', { ...w, toolstack: 'done', own: undefined, peer: undefined }])
+  }
+  if (!w.ended && w.intent === 'serve') moves.push(['fault', { ...w, intent: 'close' }])
+  if (!w.ended && w.intent !== 'stop') moves.push(['server stops', { ...w, intent: 'stop' }])
+  return moves
+}
+
+const own = (w: World): Move[] => [...backendMoves(w), ...frontendMoves(w), ...toolstackMoves(w)]
+const settle = (w: World): Move[] => {
+  const moves = own(w)
+  return moves.length > 0 ? moves : timeouts(w)
+}
+
+const key = (w: World): string => JSON.stringify([w.own, w.peer, w.online, w.connected, w.intent, w.decided, w.ended, w.toolstack, w.dead].map((field) => field ?? null))
+
+function reachable(): Map<string, { readonly world: World; readonly trail: readonly string[] }> {
+  const seen = new Map([[key(START), { world: START, trail: [] as readonly string[] }]])
+  for (const { world, trail } of seen.values()) {
+    for (const [name, next] of [...own(world), ...timeouts(world), ...disturbances(world)]) {
+      if (!seen.has(key(next))) seen.set(key(next), { world: next, trail: [...trail, name] })
+    }
+  }
+  return seen
+}
+
+/** What is wrong with a world in which nothing happens any more. */
+function faultOf(w: World): string | undefined {
+  if (w.toolstack === 'waiting') return 'the toolstack waits for ever'
+  if (w.own === undefined || w.intent === 'stop') return w.ended && !w.connected ? undefined : 'the device was not let go'
+  if (w.ended) return 'the server forgot a device that it is to serve'
+  if (w.peer === Connected) return w.connected && w.own === Connected ? undefined : 'the frontend is connected alone'
+  if (w.peer === undefined || w.peer === Closed) return !w.connected && w.own === Closed ? undefined : 'the backend is left open'
+  return 'the frontend is stuck'
+}
+
+const worlds = reachable()
+
+test('hundreds of worlds', () => {
+  expect(worlds.size).toBeGreaterThan(400)
+})
+
+test('from every one, in any order of moves, all come to rest where they should', () => {
+  const settled = new Map<string, boolean>()
+  const faults: string[] = []
+  const visit = (world: World, trail: readonly string[]): void => {
+    const id = key(world)
+    const known = settled.get(id)
+    if (known === false) faults.push(`goes round in circles: ${trail.join(', ')}`)
+    if (known !== undefined) return
+    settled.set(id, false)
+    const moves = settle(world)
+    const fault = moves.length === 0 ? faultOf(world) : undefined
+    if (fault) faults.push(`${fault}: ${trail.join(', ')}: ${id}`)
+    for (const [name, next] of moves) visit(next, [...trail, name])
+    settled.set(id, true)
+  }
+  for (const { world, trail } of worlds.values()) visit(world, trail)
+  expect(faults).toEqual([])
+})
+
+test('never two connections, never one to a device that is forgotten', () => {
+  const wrong = [...worlds.values()].filter(({ world: w }) => (w.decided === 'connect' && w.connected) || (w.ended && w.connected))
+  expect(wrong).toEqual([])
+})

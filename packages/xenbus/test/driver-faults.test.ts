@@ -1,0 +1,132 @@
+/** Drivers that throw, and devices that they report as failed: each is closed with its reason, alone. */
+import { XenError } from '@xenkit/hypervisor'
+import { describe, expect, test } from 'vitest'
+import { unplugDevice } from '../src/index.ts'
+import { connect, type Rig, rig } from './rig.ts'
+
+const aborted = { signal: AbortSignal.abort() }
+const names = (calls: readonly string[]): string[] => calls.map((call) => call.split(' ')[0] ?? '')
+const reason = (r: Rig, devid = 0): string => `/local/domain/${r.backend.domid}/error/backend/toy/${r.guest.domid}/${devid}/error`
+
+const fault = async (): Promise<never> => {
+  throw new XenError('ERR_XEN_TOY', 'toy is broken')
+}
+
+describe.each([['domain 0', {}], ['a driver domain', { driverDomain: true }]] as const)('in %s', (_, where) => {
+  test('offer throws: the device is closed for good, and never connected', async () => {
+    await using r = await rig(where)
+    const server = await r.serve()
+    server.driver.hooks.offer = fault
+    await r.plug(0)
+    await r.until(`${r.path('back', 0)}/state`, '6')
+    server.driver.hooks = {}
+    await r.plug(1)
+    await connect(r, 1)
+    // A frontend that publishes all the same, or begins anew.
+    for (const state of ['3', '4', '5', '6', '1', '3']) {
+      await r.guestXs.write(`${r.path('front', 0)}/state`, state)
+      await r.turns(5)
+    }
+    expect(await r.xs.read(`${r.path('back', 0)}/state`)).toBe('6')
+    expect(await r.xs.read(reason(r, 0))).toBe('toy is broken')
+    expect(server.driver.calls.filter((call) => call.endsWith('/0')).map((call) => call.split(' ')[0])).toEqual(['offer', 'removed'])
+    expect(server.events.filter(({ device }) => device.devid === 0).map(({ kind }) => kind)).toEqual(['failed', 'closed', 'removed'])
+    // Unplugged and plugged again, it is a new device.
+    await unplugDevice(r.xs, r.address(0))
+    await r.plug(0)
+    await connect(r, 0)
+    for (const devid of [0, 1]) await unplugDevice(r.xs, r.address(devid), aborted)
+  })
+
+  test('connect throws: closed with the reason, others go on, and to be had again', async () => {
+    await using r = await rig(where)
+    const server = await r.serve()
+    await r.plug(1)
+    await connect(r, 1)
+    await r.plug(0)
+    server.driver.hooks.connect = fault
+    const front = await r.front(0)
+    await front.publish({ 'ring-ref': '8' })
+    await expect(front.connected()).rejects.toMatchObject({ code: 'ERR_XEN_NEGOTIATION', details: { node: `${r.path('back', 0)}/state`, value: '5' } })
+    await r.until(reason(r, 0), 'toy is broken')
+    await front.close()
+    server.driver.hooks = {}
+    await connect(r, 0)
+    expect(await r.xs.read(`${r.path('back', 1)}/state`)).toBe('4')
+    expect(names(server.driver.calls)).toEqual(['offer', 'connect', 'offer', 'connect', 'connect'])
+    for (const devid of [0, 1]) await unplugDevice(r.xs, r.address(devid), aborted)
+  })
+
+  test('close throws: closed all the same, with the reason, and to be had again', async () => {
+    await using r = await rig(where)
+    const server = await r.serve()
+    await r.plug()
+    const front = await connect(r)
+    server.driver.hooks.close = fault
+    await front.close()
+    await r.until(reason(r), 'toy is broken')
+    server.driver.hooks = {}
+    await (await connect(r)).close()
+    expect(server.events.map(({ kind }) => kind)).toEqual(['offered', 'connected', 'failed', 'closed', 'connected', 'closed'])
+    await unplugDevice(r.xs, r.address())
+  })
+
+  test('the nodes of a connection can not be written: the connection is closed', async () => {
+    await using r = await rig(where)
+    const server = await r.serve()
+    const { driver } = server
+    const { connect: attach } = driver
+    driver.connect = async (device) => ({ ...(await attach.call(driver, device)), nodes: { '': 'no name for a node' } })
+    await r.plug()
+    const front = await r.front()
+    await front.publish({})
+    await expect(front.connected()).rejects.toMatchObject({ code: 'ERR_XEN_NEGOTIATION' })
+    await front.close()
+    expect(names(driver.calls)).toEqual(['offer', 'connect', 'close'])
+    await unplugDevice(r.xs, r.address())
+  })
+
+  test('a fault reported by the driver closes that device, once however often', async () => {
+    await using r = await rig(where)
+    const server = await r.serve()
+    await r.plug(0)
+    await r.plug(1)
+    const front = await connect(r, 0)
+    await connect(r, 1)
+    for (const device of server.driver.devices) {
+      if (device.devid === 0) for (let i = 0; i < 3; i++) device.fail(new Error(`fault ${i}`))
+    }
+    await front.backendClosing()
+    await front.close()
+    expect(server.events.filter(({ kind }) => kind === 'failed')).toHaveLength(1)
+    expect(await r.xs.read(reason(r))).toBe('unexpected: Error: fault 0')
+    expect(await r.xs.read(`${r.path('back', 1)}/state`)).toBe('4')
+    await connect(r, 0)
+    for (const devid of [0, 1]) await unplugDevice(r.xs, r.address(devid), aborted)
+  })
+
+  test('offered nodes can not be written: the driver hears that the device is gone', async () => {
+    await using r = await rig(where)
+    const server = await r.serve()
+    server.driver.hooks.offer = async () => ({ '': 'no name for a node' })
+    await r.plug()
+    await server.event('failed')
+    await server.stop()
+    expect(server.driver.violations).toEqual([])
+  })
+})
+
+test('states that a guest makes up', async () => {
+  await using r = await rig()
+  const server = await r.serve()
+  await r.plug()
+  for (const state of ['', '9', '-1', '4\0', ' 4', '04', '4.0', 'x'.repeat(2000), '\u{1f4a9}']) {
+    await connect(r)
+    await r.guestXs.write(`${r.path('front')}/state`, state)
+    await r.until(`${r.path('back')}/state`, '6')
+    await r.guestXs.write(`${r.path('front')}/state`, '6')
+  }
+  expect(server.events.filter(({ kind }) => kind === 'failed')).toHaveLength(9)
+  expect((await r.xs.read(reason(r))).length).toBeLessThan(200)
+  await unplugDevice(r.xs, r.address())
+})
