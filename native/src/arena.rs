@@ -1,237 +1,20 @@
-//! The arena: one address range, one ArrayBuffer over it, and the table of what is in it.
+//! An arena as JavaScript sees it: one ArrayBuffer over its whole address range.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::c_void;
-use std::ptr::NonNull;
 use std::rc::Rc;
 
 use napi::bindgen_prelude::{Env, Unknown};
 use napi::sys;
 use napi_derive::napi;
-use rustix::ioctl::Opcode;
 
-use crate::counters::Token;
-use crate::device::Device;
-use crate::errors::{ARENA_FULL, CLOSED, RUNTIME, Result, failure, os, out_of_range};
-use crate::memory::{MapFailure, Memory, PAGE_SHIFT, PAGE_SIZE, Run};
-use crate::ranges::Ranges;
-use crate::uapi;
-
-/// The device behind a run: how to end it and how to arrange its unmap-notify.
-pub struct Backing {
-    /// Kept open for as long as the run exists.
-    pub device: Rc<Device>,
-    /// Takes a [`uapi::Run`].
-    pub end: (Opcode, &'static str),
-    /// Takes a [`uapi::UnmapNotify`].
-    pub notify: (Opcode, &'static str),
-    /// The driver's name of the run, also its mmap offset.
-    pub index: u64,
-    /// Counts the run.
-    pub _token: Token,
-}
-
-struct Live {
-    run: Run,
-    /// `None` for this domain's own anonymous pages.
-    backing: Option<Backing>,
-    pins: u32,
-    /// Ends with the last pin.
-    closing: bool,
-}
-
-struct Table {
-    free: Ranges,
-    /// By first page.
-    live: HashMap<u32, Live>,
-    closed: bool,
-}
-
-/// Shared by the arena and the devices that map into it.
-pub struct Core {
-    memory: Rc<Memory>,
-    table: RefCell<Table>,
-}
-
-impl Core {
-    /// Reserves the memory.
-    pub fn new(pages: u32) -> Result<Self> {
-        let memory = Memory::reserve(pages).map_err(os("mmap of the arena"))?;
-        let table = Table { free: Ranges::new(pages), live: HashMap::new(), closed: false };
-        Ok(Self { memory: Rc::new(memory), table: RefCell::new(table) })
-    }
-
-    /// Takes a free run. It must be handed to `commit`, or to `give_back` if it is intact.
-    pub fn take(&self, pages: u32) -> Result<Run> {
-        if pages == 0 {
-            return Err(out_of_range("\"pages\" expected an integer 1.., got 0"));
-        }
-        let mut table = self.table.borrow_mut();
-        if table.closed {
-            return Err(failure(CLOSED, "the arena is closed"));
-        }
-        match table.free.take(pages) {
-            Some(start) => Ok(Run { start, pages }),
-            None => {
-                let longest = table.free.longest();
-                Err(failure(ARENA_FULL, format!("no {pages} free pages in a row in the arena, the longest run has {longest}")))
-            }
-        }
-    }
-
-    /// Returns a run that was not used.
-    pub fn give_back(&self, run: Run) {
-        self.table.borrow_mut().free.give(run.start, run.pages);
-    }
-
-    /// Records a run and returns its offset.
-    pub fn commit(&self, run: Run, backing: Option<Backing>) -> u32 {
-        self.table.borrow_mut().live.insert(run.start, Live { run, backing, pins: 0, closing: false });
-        run.start << PAGE_SHIFT
-    }
-
-    /// Maps a device over a run that was taken, which is given back, or given up, on failure.
-    pub fn map_device(&self, run: Run, device: &Device, index: u64, writable: bool) -> std::result::Result<(), rustix::io::Errno> {
-        self.memory.map_device(run, device, index, writable).map_err(|MapFailure { errno, intact }| {
-            if intact {
-                self.give_back(run);
-            }
-            errno
-        })
-    }
-
-    /// The address of `bytes` bytes at an offset that begins a live run of anonymous pages.
-    pub fn own(&self, offset: u32, bytes: usize) -> Result<NonNull<c_void>> {
-        let table = self.table.borrow();
-        let found = table.live.get(&page_of(offset)?).filter(|live| live.backing.is_none() && bytes <= live.run.bytes());
-        let run = found.ok_or_else(|| out_of_range(format!("no {bytes} allocated bytes at arena offset {offset}")))?.run;
-        // SAFETY: a live run lies inside the range.
-        Ok(unsafe { self.memory.base().byte_add(run.offset()) })
-    }
-
-    /// First byte and length, for checks of offsets that may lie anywhere in the arena.
-    pub fn extent(&self) -> (NonNull<c_void>, usize) {
-        (self.memory.base(), self.memory.len())
-    }
-
-    /// Holds a run.
-    fn pin(&self, offset: u32) -> Result<()> {
-        let mut table = self.table.borrow_mut();
-        let live = table.live.get_mut(&page_of(offset)?).ok_or_else(|| unknown(offset))?;
-        live.pins = live.pins.checked_add(1).ok_or_else(|| out_of_range("too many pins"))?;
-        Ok(())
-    }
-
-    /// Ends one pin, and the run if it was closed meanwhile.
-    fn unpin(&self, offset: u32) -> Result<()> {
-        let page = page_of(offset)?;
-        let mut table = self.table.borrow_mut();
-        let live = table.live.get_mut(&page).ok_or_else(|| unknown(offset))?;
-        live.pins = live.pins.checked_sub(1).ok_or_else(|| out_of_range(format!("no pin to end at arena offset {offset}")))?;
-        if live.pins == 0 && live.closing { self.end(&mut table, page) } else { Ok(()) }
-    }
-
-    fn close(&self, offset: u32) -> Result<()> {
-        let page = page_of(offset)?;
-        let mut table = self.table.borrow_mut();
-        let Some(live) = table.live.get_mut(&page) else {
-            return if table.closed { Ok(()) } else { Err(unknown(offset)) };
-        };
-        live.closing = true;
-        if live.pins == 0 { self.end(&mut table, page) } else { Ok(()) }
-    }
-
-    fn close_all(&self) -> Result<()> {
-        let mut table = self.table.borrow_mut();
-        table.closed = true;
-        let mut result = Ok(());
-        for page in table.live.keys().copied().collect::<Vec<_>>() {
-            let Some(live) = table.live.get_mut(&page) else { continue };
-            live.closing = true;
-            if live.pins == 0 {
-                result = result.and(self.end(&mut table, page));
-            }
-        }
-        result
-    }
-
-    /// Overlays a run, tells its driver, frees it. If even the overlay fails the run stays as it is.
-    fn end(&self, table: &mut Table, page: u32) -> Result<()> {
-        let Some(live) = table.live.get(&page) else { return Ok(()) };
-        let run = live.run;
-        self.memory.overlay(run).map_err(os("mmap over pages of the arena"))?;
-        let backing = table.live.remove(&page).and_then(|live| live.backing);
-        table.free.give(run.start, run.pages);
-        let Some(backing) = backing else { return Ok(()) };
-        let (opcode, name) = backing.end;
-        let mut argument = uapi::Run { index: backing.index, count: run.pages, pad: 0 };
-        // SAFETY: `end` takes this struct, and it holds no pointer.
-        unsafe { backing.device.ioctl(opcode, &mut argument) }.map_err(os(name))?;
-        Ok(())
-    }
-
-    fn notify_on_unmap(&self, offset: u32, clear_byte: Option<u32>, port: Option<u32>) -> Result<()> {
-        let table = self.table.borrow();
-        let live = table.live.get(&page_of(offset)?).ok_or_else(|| unknown(offset))?;
-        let backing = live.backing.as_ref().ok_or_else(|| out_of_range("pages of this domain's own have no unmap-notify"))?;
-        if clear_byte.is_some_and(|byte| byte as usize >= live.run.bytes()) {
-            return Err(out_of_range(format!("\"clearByte\" expected 0..{}", live.run.bytes() - 1)));
-        }
-        let (opcode, name) = backing.notify;
-        let clear = if clear_byte.is_some() { uapi::UNMAP_NOTIFY_CLEAR_BYTE } else { 0 };
-        let send = if port.is_some() { uapi::UNMAP_NOTIFY_SEND_EVENT } else { 0 };
-        let mut argument = uapi::UnmapNotify {
-            index: backing.index + u64::from(clear_byte.unwrap_or(0)),
-            action: clear | send,
-            event_channel_port: port.unwrap_or(0),
-        };
-        // SAFETY: `notify` takes this struct, and it holds no pointer.
-        unsafe { backing.device.ioctl(opcode, &mut argument) }.map_err(os(name))?;
-        Ok(())
-    }
-}
-
-/// Anonymous pages of the arena that stay what they are while this value exists.
-pub struct Pinned {
-    core: Rc<Core>,
-    offset: u32,
-    address: NonNull<c_void>,
-}
-
-impl Pinned {
-    /// Pins the allocated pages that begin at `offset`, at least `bytes` bytes.
-    pub fn new(core: Rc<Core>, offset: u32, bytes: usize) -> Result<Self> {
-        let address = core.own(offset, bytes)?;
-        core.pin(offset)?;
-        Ok(Self { core, offset, address })
-    }
-
-    /// First byte.
-    pub fn address(&self) -> NonNull<c_void> {
-        self.address
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        // Fails only if the overlay does: the pages then stay taken.
-        let _ = self.core.unpin(self.offset);
-    }
-}
-
-fn page_of(offset: u32) -> Result<u32> {
-    if offset.is_multiple_of(PAGE_SIZE) { Ok(offset >> PAGE_SHIFT) } else { Err(unknown(offset)) }
-}
-
-fn unknown(offset: u32) -> crate::errors::Failure {
-    out_of_range(format!("nothing begins at arena offset {offset}"))
-}
+use crate::errors::{RUNTIME, Result, failure, out_of_range};
+use crate::memory::{Memory, PAGE_SHIFT};
+use crate::runs::Runs;
 
 /// See index.d.ts.
 #[napi]
 pub struct Arena {
-    core: Rc<Core>,
+    runs: Rc<Runs>,
 }
 
 #[napi]
@@ -242,19 +25,19 @@ impl Arena {
         if pages == 0 || pages > 1 << (32 - PAGE_SHIFT) {
             return Err(out_of_range(format!("\"pages\" expected an integer 1..1048576, got {pages}")));
         }
-        Ok(Self { core: Rc::new(Core::new(pages)?) })
+        Ok(Self { runs: Rc::new(Runs::new(pages)?) })
     }
 
     /// The shared part, for the devices.
-    pub(crate) fn core(&self) -> Rc<Core> {
-        Rc::clone(&self.core)
+    pub(crate) fn runs(&self) -> Rc<Runs> {
+        Rc::clone(&self.runs)
     }
 
     /// Makes the ArrayBuffer. To be called once: V8 wants one buffer per address.
     #[napi(catch_unwind)]
     pub fn create_buffer<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
-        let (base, bytes) = self.core.extent();
-        let owner = Rc::into_raw(Rc::clone(&self.core.memory));
+        let (base, bytes) = self.runs.extent();
+        let owner = Rc::into_raw(Rc::clone(self.runs.memory()));
         let mut value = std::ptr::null_mut();
         // SAFETY: the memory lives until `release_memory` has dropped `owner`, however long JavaScript
         // keeps the buffer; every byte of it stays accessible for that time.
@@ -279,37 +62,37 @@ impl Arena {
     /// Takes pages of this domain's own, all zero.
     #[napi(catch_unwind)]
     pub fn allocate(&self, pages: u32) -> Result<u32> {
-        Ok(self.core.commit(self.core.take(pages)?, None))
+        Ok(self.runs.commit(self.runs.take(pages)?, None))
     }
 
     /// Ends what begins at `offset`, after its last pin. After `close_all` there is nothing left to do.
     #[napi(catch_unwind)]
     pub fn close(&self, offset: u32) -> Result<()> {
-        self.core.close(offset)
+        self.runs.close(offset)
     }
 
     /// Ends everything, each after its last pin; nothing can be taken any more.
     #[napi(catch_unwind)]
     pub fn close_all(&self) -> Result<()> {
-        self.core.close_all()
+        self.runs.close_all()
     }
 
     /// Holds what begins at `offset`.
     #[napi(catch_unwind)]
     pub fn pin(&self, offset: u32) -> Result<()> {
-        self.core.pin(offset)
+        self.runs.pin(offset)
     }
 
     /// Ends one `pin`.
     #[napi(catch_unwind)]
     pub fn unpin(&self, offset: u32) -> Result<()> {
-        self.core.unpin(offset)
+        self.runs.unpin(offset)
     }
 
     /// What happens when the run that begins at `offset` ends, however it ends.
     #[napi(catch_unwind)]
     pub fn notify_on_unmap(&self, offset: u32, clear_byte: Option<u32>, port: Option<u32>) -> Result<()> {
-        self.core.notify_on_unmap(offset, clear_byte, port)
+        self.runs.notify_on_unmap(offset, clear_byte, port)
     }
 }
 
@@ -318,8 +101,3 @@ unsafe extern "C" fn release_memory(_: sys::napi_env, _: *mut c_void, owner: *mu
     // SAFETY: the pointer that `create_buffer` made, passed exactly once.
     drop(unsafe { Rc::from_raw(owner.cast::<Memory>()) });
 }
-
-#[cfg(test)]
-#[path = "arena_test.rs"]
-#[allow(clippy::unwrap_used)]
-mod tests;

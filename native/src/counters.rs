@@ -91,12 +91,5 @@ pub struct Counters {
 /// Counts what the process holds open.
 #[napi(catch_unwind)]
 pub fn counters() -> Counters {
-    Counters {
-        fds: FDS.get(),
-        mappings: MAPPINGS.get(),
-        shares: SHARES.get(),
-        ports: PORTS.get(),
-        polls: POLLS.get(),
-        arenas: ARENAS.get(),
-    }
+    Counters { fds: FDS.get(), mappings: MAPPINGS.get(), shares: SHARES.get(), ports: PORTS.get(), polls: POLLS.get(), arenas: ARENAS.get() }
 }

@@ -1,7 +1,7 @@
 //! An open character device, and ioctls on it.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

@@ -16,12 +16,13 @@ use napi_derive::napi;
 use rustix::io::Errno;
 use rustix::ioctl::Opcode;
 
-use crate::arena::{Arena, Pinned};
+use crate::arena::Arena;
 use crate::counters::Token;
 use crate::device::Device;
 use crate::errors::{CLOSED, Result, failure, os, out_of_range};
 use crate::memory::PAGE_SIZE;
 use crate::poll::{Callback, Poll};
+use crate::runs::Pinned;
 use crate::uapi;
 use crate::uv::READABLE;
 
@@ -100,7 +101,7 @@ impl Evtchn {
     pub fn new(env: Env, arena: &Arena, path: String, table: u32, on_pending: Callback) -> Result<Self> {
         let device = Device::open(&path)?;
         let fd = device.raw();
-        let table = Pinned::new(arena.core(), table, 2 * PAGE_SIZE as usize)?;
+        let table = Pinned::new(arena.runs(), table, 2 * PAGE_SIZE as usize)?;
         let state = Rc::new(State { open: RefCell::new(Some((device, table))), bound: RefCell::default() });
         let for_ready = Rc::clone(&state);
         let ready = move |poll: &Poll, failed| {
@@ -190,14 +191,14 @@ fn stop(state: &State, poll: &Poll) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::arena::Core;
+    use crate::runs::Runs;
 
     /// Kernels whose queue can overflow are not at hand; what follows the RESET needs none.
     #[test]
     fn an_overflow_delivers_every_bound_port() {
-        let core = Rc::new(Core::new(2).unwrap());
-        let table = core.commit(core.take(2).unwrap(), None);
-        let table = Pinned::new(core, table, 2 * PAGE_SIZE as usize).unwrap();
+        let runs = Rc::new(Runs::new(2).unwrap());
+        let table = runs.commit(runs.take(2).unwrap(), None);
+        let table = Pinned::new(runs, table, 2 * PAGE_SIZE as usize).unwrap();
         let pending = table.address().cast::<u32>();
         let device = Device::open("/dev/null").unwrap();
         let bound = (0..2500).map(|port| (port, Token::port())).collect();

@@ -5,16 +5,17 @@ use std::rc::Rc;
 
 use napi_derive::napi;
 
-use crate::arena::{Arena, Backing, Core};
+use crate::arena::Arena;
 use crate::counters::Token;
 use crate::device::Device;
 use crate::errors::{CLOSED, Result, failure, os};
+use crate::runs::{Backing, Runs};
 use crate::uapi::{self, HEADER_WORDS};
 
 /// See index.d.ts.
 #[napi]
 pub struct Gntalloc {
-    core: Rc<Core>,
+    runs: Rc<Runs>,
     device: RefCell<Option<Rc<Device>>>,
 }
 
@@ -32,24 +33,24 @@ impl Gntalloc {
     /// Opens the device.
     #[napi(constructor, catch_unwind)]
     pub fn new(arena: &Arena, path: String) -> Result<Self> {
-        Ok(Self { core: arena.core(), device: RefCell::new(Some(Rc::new(Device::open(&path)?))) })
+        Ok(Self { runs: arena.runs(), device: RefCell::new(Some(Rc::new(Device::open(&path)?))) })
     }
 
     /// Allocates zeroed pages and grants them to `domid`.
     #[napi(catch_unwind)]
     pub fn share(&self, domid: u16, pages: u32, writable: bool) -> Result<Share> {
         let device = self.device.borrow().clone().ok_or_else(|| failure(CLOSED, "the grant device is closed"))?;
-        let run = self.core.take(pages)?;
+        let run = self.runs.take(pages)?;
         let flags = if writable { uapi::GNTALLOC_FLAG_WRITABLE } else { 0 };
         let mut words = vec![0u32; HEADER_WORDS + pages as usize];
         words.splice(..2, [u32::from(domid) | flags << 16, pages]);
         // SAFETY: the words are the struct that the ioctl takes, with room for `pages` references.
         if let Err(errno) = unsafe { device.ioctl(uapi::GNTALLOC_ALLOC_GREF, words.as_mut_slice()) } {
-            self.core.give_back(run);
+            self.runs.give_back(run);
             return Err(os("IOCTL_GNTALLOC_ALLOC_GREF")(errno));
         }
         let index = uapi::index_of(&words);
-        if let Err(errno) = self.core.map_device(run, &device, index, true) {
+        if let Err(errno) = self.runs.map_device(run, &device, index, true) {
             let mut argument = uapi::Run { index, count: pages, pad: 0 };
             // SAFETY: the ioctl takes this struct, and it holds no pointer.
             let _ = unsafe { device.ioctl(uapi::GNTALLOC_DEALLOC_GREF, &mut argument) };
@@ -62,7 +63,7 @@ impl Gntalloc {
             index,
             _token: Token::share(),
         };
-        let offset = self.core.commit(run, Some(backing));
+        let offset = self.runs.commit(run, Some(backing));
         Ok(Share { offset, grefs: words.split_off(HEADER_WORDS) })
     }
 

@@ -9,11 +9,12 @@ use napi_derive::napi;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use crate::arena::{Arena, Backing, Core};
+use crate::arena::Arena;
 use crate::counters::Token;
 use crate::device::Device;
 use crate::errors::{CLOSED, Result, failure, os, out_of_range};
 use crate::memory::PAGE_SIZE;
+use crate::runs::{Backing, Runs};
 use crate::uapi::{self, CopyForeign, CopySegment, CopySide, HEADER_WORDS};
 
 /// Operations of one copy call at most.
@@ -24,7 +25,7 @@ const OPERATION_BYTES: usize = 14;
 /// See index.d.ts.
 #[napi]
 pub struct Gntdev {
-    core: Rc<Core>,
+    runs: Rc<Runs>,
     device: RefCell<Option<Rc<Device>>>,
     /// Reused, so that a call allocates nothing.
     segments: RefCell<Vec<CopySegment>>,
@@ -36,7 +37,7 @@ impl Gntdev {
     #[napi(constructor, catch_unwind)]
     pub fn new(arena: &Arena, path: String) -> Result<Self> {
         let device = Rc::new(Device::open(&path)?);
-        Ok(Self { core: arena.core(), device: RefCell::new(Some(device)), segments: RefCell::default() })
+        Ok(Self { runs: arena.runs(), device: RefCell::new(Some(device)), segments: RefCell::default() })
     }
 
     fn device(&self) -> Result<Rc<Device>> {
@@ -47,15 +48,15 @@ impl Gntdev {
     #[napi(catch_unwind)]
     pub fn map(&self, refs: &[u32], writable: bool) -> Result<u32> {
         let device = self.device()?;
-        let run = self.core.take((refs.len() / 2) as u32)?;
+        let run = self.runs.take((refs.len() / 2) as u32)?;
         let index = match insert(&device, refs) {
             Ok(index) => index,
             Err(errno) => {
-                self.core.give_back(run);
+                self.runs.give_back(run);
                 return Err(os("IOCTL_GNTDEV_MAP_GRANT_REF")(errno));
             }
         };
-        if let Err(errno) = self.core.map_device(run, &device, index, writable) {
+        if let Err(errno) = self.runs.map_device(run, &device, index, writable) {
             remove(&device, index, run.pages);
             return Err(os("mmap of granted pages")(errno));
         }
@@ -66,7 +67,7 @@ impl Gntdev {
             index,
             _token: Token::mapping(),
         };
-        Ok(self.core.commit(run, Some(backing)))
+        Ok(self.runs.commit(run, Some(backing)))
     }
 
     /// Why one ref can't be mapped: 0 if it can, else its GNTST_* code, or a negative errno where only
@@ -94,11 +95,11 @@ impl Gntdev {
         if count > capacity || capacity > MAX_OPERATIONS {
             return Err(out_of_range(format!("\"count\" expected an integer 0..{capacity}, got {count}")));
         }
-        let columns = Columns::new(self.core.own(table, capacity as usize * OPERATION_BYTES)?, capacity as usize);
+        let columns = Columns::new(self.runs.own(table, capacity as usize * OPERATION_BYTES)?, capacity as usize);
         let mut segments = self.segments.borrow_mut();
         segments.clear();
         for at in 0..count as usize {
-            let operation = columns.operation(at, &self.core).map_err(|what| out_of_range(format!("operation {at}: {what}")))?;
+            let operation = columns.operation(at, &self.runs).map_err(|what| out_of_range(format!("operation {at}: {what}")))?;
             segments.push(copy_segment(operation, domid, outward));
         }
         copy(&device, &mut segments).map_err(os("IOCTL_GNTDEV_GRANT_COPY"))?;
@@ -160,8 +161,7 @@ fn copy_segment(operation: Operation, domid: u16, outward: bool) -> CopySegment 
     let Operation { gref, offset, length, local } = operation;
     let local = CopySide { local: local.as_ptr() };
     let foreign = CopySide { foreign: CopyForeign { gref, offset, domid } };
-    let (source, dest, flags) =
-        if outward { (local, foreign, uapi::COPY_DEST_IS_GRANT) } else { (foreign, local, uapi::COPY_SOURCE_IS_GRANT) };
+    let (source, dest, flags) = if outward { (local, foreign, uapi::COPY_DEST_IS_GRANT) } else { (foreign, local, uapi::COPY_SOURCE_IS_GRANT) };
     CopySegment { source, dest, len: length, flags, status: 0 }
 }
 
@@ -195,7 +195,7 @@ impl Columns {
     }
 
     /// Reads each field once and checks what was read. `at` is below the capacity.
-    fn operation(&self, at: usize, core: &Core) -> std::result::Result<Operation, String> {
+    fn operation(&self, at: usize, runs: &Runs) -> std::result::Result<Operation, String> {
         // SAFETY: `own` vouched for the table's length, and a page-aligned table aligns every column.
         // JavaScript, on this thread, is not running.
         let (gref, local, offset, length) = unsafe {
@@ -209,7 +209,7 @@ impl Columns {
         if length == 0 || u32::from(offset) + u32::from(length) > PAGE_SIZE {
             return Err(format!("offset {offset} and length {length} leave the page"));
         }
-        let (base, bytes) = core.extent();
+        let (base, bytes) = runs.extent();
         if local + usize::from(length) > bytes {
             return Err(format!("local offset {local} and length {length} leave the arena"));
         }

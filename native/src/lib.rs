@@ -18,6 +18,7 @@ mod gntdev;
 mod memory;
 mod poll;
 mod ranges;
+mod runs;
 mod uapi;
 mod uv;
 mod xenbus;

@@ -11,11 +11,12 @@ use napi::bindgen_prelude::Env;
 use napi_derive::napi;
 use rustix::io::Errno;
 
-use crate::arena::{Arena, Pinned};
+use crate::arena::Arena;
 use crate::device::Device;
 use crate::errors::{Result, os};
 use crate::memory::PAGE_SIZE;
 use crate::poll::{Callback, Poll};
+use crate::runs::Pinned;
 use crate::uv::{READABLE, WRITABLE};
 
 struct State {
@@ -101,7 +102,7 @@ impl XenbusDevice {
     pub fn new(env: Env, arena: &Arena, path: String, page: u32, on_data: Callback) -> Result<Self> {
         let device = Device::open(&path)?;
         let fd = device.raw();
-        let page = Pinned::new(arena.core(), page, PAGE_SIZE as usize)?;
+        let page = Pinned::new(arena.runs(), page, PAGE_SIZE as usize)?;
         let open = RefCell::new(Some((device, page)));
         let state = Rc::new(State { open, unsent: RefCell::default(), watching: Cell::new(READABLE) });
         let for_ready = Rc::clone(&state);

@@ -1,7 +1,7 @@
 /** The grant port on gntdev and gntalloc. */
 import { DOMID_MAX, expectInteger, GrantError, type GrantCopyBatch, type GrantMapping, type GrantPort, type GrantRef, type GrantShare, UINT32_MAX } from '@xenkit/hypervisor'
 import type { Gntalloc, Gntdev, Native } from '@xenkit/native'
-import { gntstMeaning, gntstName } from '@xenkit/wire'
+import { GNTST, gntstMeaning, gntstName } from '@xenkit/wire'
 import type { XenArena } from './arena.ts'
 import { XenCopyBatch } from './copy-batch.ts'
 import { DEVICES, openDevice } from './devices.ts'
@@ -45,10 +45,14 @@ export class XenGrants implements GrantPort {
   /** The kernel says of a whole run that it can't be mapped; this asks about each ref. */
   #explain(refs: readonly GrantRef[], writable: boolean, { message, status }: NativeError): GrantError {
     for (const { domid, gref } of refs) {
-      const one = this.#gntdev.probe(domid, gref, writable)
-      if (one === 0) continue
-      const why = gntstMeaning(one) === undefined ? message : `${gntstName(one)}, ${gntstMeaning(one)}`
-      return new GrantError(`cannot map gref ${gref} of domain ${domid}${writable ? '' : ' read-only'}: ${why}`, { status: one, domid, gref })
+      const probed = this.#gntdev.probe(domid, gref, writable)
+      if (probed === 0) continue
+      const readOnly = writable && this.#gntdev.probe(domid, gref, false) === 0
+      // What Xen itself says of it; gntdev doesn't pass that on.
+      const one = readOnly ? GNTST.general_error : probed
+      const meaning = readOnly ? 'it is granted read-only' : gntstMeaning(one)
+      const why = meaning === undefined ? message : `${gntstName(one)}, ${meaning}`
+      return new GrantError(`cannot map gref ${gref} of domain ${domid}: ${why}`, { status: one, domid, gref })
     }
     return new GrantError(`cannot map ${refs.length} granted pages: ${message}`, { status })
   }

@@ -9,6 +9,8 @@ export interface Script {
   mapFails?: string
   /** What `probe` says of a gref; 0 of all others. */
   readonly probes: Map<number, number>
+  /** Of these it says 0 when asked about a read-only mapping. */
+  readonly readOnly?: readonly number[]
   /** Errno name that `copy` fails with. */
   copyFails?: string
 }
@@ -38,7 +40,8 @@ export function fakeNative(script: Script): { readonly native: Native; readonly 
       return this.#arena.allocate(refs.length / 2)
     }
 
-    probe(_domid: number, gref: number): number {
+    probe(_domid: number, gref: number, writable: boolean): number {
+      if (!writable && script.readOnly?.includes(gref)) return 0
       return script.probes.get(gref) ?? 0
     }
 

@@ -37,6 +37,11 @@ describe('map', () => {
     expect(() => grants.map(refs(8), { writable: true })).toThrow('cannot map gref 8 of domain 3: mmap of granted pages: EINVAL')
   })
 
+  test('tells that a ref is granted read-only', () => {
+    const { grants } = setup({ mapFails: 'EINVAL', probes: new Map([[8, -22]]), readOnly: [8] })
+    expect(() => grants.map(refs(8), { writable: true })).toThrow('cannot map gref 8 of domain 3: GNTST_general_error, it is granted read-only')
+  })
+
   test('blames no ref for what is none of its doing', () => {
     const { grants } = setup({ mapFails: 'ENOMEM' })
     expect(() => grants.map(refs(8, 9), { writable: true })).toThrow('cannot map 2 granted pages: mmap of granted pages: ENOMEM')
