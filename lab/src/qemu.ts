@@ -62,7 +62,7 @@ function qemuArguments(o: MachineOptions): string[] {
     ['-drive', `file=${o.image.dom0Disk},if=none,id=disk,format=raw,snapshot=on`, '-device', 'virtio-blk-pci,drive=disk'],
     share('programs', o.programs, 'readonly=on'),
     share('out', o.out, 'readonly=off'),
-    ['-chardev', `socket,id=agent,path=${o.agentSocket}`, '-device', 'virtio-serial-pci', '-device', `virtserialport,chardev=agent,name=${PORT_NAME}`],
+    ['-chardev', `socket,id=agent,path=${o.agentSocket}`, '-device', 'virtio-serial-pci,max_ports=2', '-device', `virtserialport,chardev=agent,name=${PORT_NAME}`],
     ['-device', 'virtio-rng-pci'],
   ].flat()
 }
