@@ -4,8 +4,13 @@
  *
  * "sector" is always 512 bytes. The backend checks every request against `sectors` before a store sees
  * it, never calls with an empty list, and tells the guest of an error when a call throws, rejects or
- * reports fewer bytes than were asked for. Several calls may be in flight at once; the guest keeps
- * requests that depend on each other apart.
+ * reports another number of bytes than were asked for. Several calls may be in flight at once; the
+ * guest keeps requests that depend on each other apart.
+ *
+ * The buffers are the store's until the call has returned, thrown or settled, and another request's
+ * afterwards. A call that makes several therefore waits for all of them, also when one fails
+ * (`Promise.allSettled`, not `Promise.all`). A disk is closed when all of its calls have settled: one
+ * that never does keeps it open.
  */
 
 /**
@@ -28,8 +33,9 @@ export interface BlockStore {
 /** Largest `sectors`: its bytes are still an exact integer in a double. */
 export const MAX_SECTORS = 2 ** 43
 
-/** Bytes that a store reported, or undefined where it reported nothing. */
-export function bytesMoved(result: StoreResult): number | undefined {
-  if (result === undefined) return undefined
-  return 'bytesRead' in result ? result.bytesRead : result.bytesWritten
+/** Bytes that a store reported, or undefined for what is no report. */
+export function bytesMoved(result: unknown): number | undefined {
+  if (typeof result !== 'object' || result === null) return undefined
+  const bytes = 'bytesRead' in result ? result.bytesRead : 'bytesWritten' in result ? result.bytesWritten : undefined
+  return typeof bytes === 'number' ? bytes : undefined
 }

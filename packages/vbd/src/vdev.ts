@@ -23,24 +23,27 @@ export function parseVdev(name: string): number {
     const devid = Number(name)
     if (devid <= DEVID_MAX) return devid
   }
-  const match = /^(xvd|hd|sd)([a-z]{1,4})(\d{0,3})$/.exec(name)
+  const match = /^(xvd|hd|sd)([a-z]{1,5})(\d{0,3})$/.exec(name)
   const [, prefix, letters, digits] = match ?? []
   if (letters !== undefined && (prefix === 'xvd' || prefix === 'hd' || prefix === 'sd')) {
     const family = FAMILIES[prefix]
     const disk = [...letters].reduce((n, letter) => n * 26 + letter.charCodeAt(0) - 96, 0) - 1
     const partition = Number(digits)
-    if (disk < family.disks && partition <= family.partitions && !/^0/.test(digits ?? '')) return family.devid(disk, partition)
+    if (disk < family.disks && partition <= family.partitions && !digits?.startsWith('0')) return family.devid(disk, partition)
   }
   throw new RangeError(`"vdev" expected a name like xvda, hda or sda1, or a devid 0..${DEVID_MAX}, got "${name}"`)
 }
 
-/** The name of a whole disk or partition, or the number itself where it has none. */
+/** The name of a whole disk or partition, or the number itself where it has none: `parseVdev` takes either back to `devid`. */
 export function vdevName(devid: number): string {
-  const major = devid >> 8
-  if (devid >= 2 ** 28) return `xvd${letters((devid - 2 ** 28) >> 8)}${part(devid & 255)}`
-  if (major === 202) return `xvd${letters((devid >> 4) & 15)}${part(devid & 15)}`
-  if (major === 8) return `sd${letters((devid >> 4) & 15)}${part(devid & 15)}`
-  if (major === 3 || major === 22) return `hd${letters(((devid >> 6) & 3) + (major === 22 ? 2 : 0))}${part(devid & 63)}`
+  const [major, minor] = [devid >> 8, devid & 255]
+  const [disk, partition] = [(devid >> 4) & 15, devid & 15]
+  const extended = (devid - 2 ** 28) >> 8
+  // Of 2^28 and up, the first sixteen disks have other numbers for what a name can say.
+  if (devid >= 2 ** 28 && devid <= DEVID_MAX && (extended >= 16 || minor >= 16)) return `xvd${letters(extended)}${part(minor)}`
+  if (major === 202) return `xvd${letters(disk)}${part(partition)}`
+  if (major === 8) return `sd${letters(disk)}${part(partition)}`
+  if ((major === 3 || major === 22) && minor < 128) return `hd${letters((minor >> 6) + (major === 22 ? 2 : 0))}${part(minor & 63)}`
   return String(devid)
 }
 

@@ -14,7 +14,7 @@ import { type EventChannel } from '@xenkit/evtchn'
 import { type GrantCopier } from '@xenkit/grant'
 import { type BackRing } from '@xenkit/ring'
 import { BLKIF_OP, BLKIF_RSP, type BlkifLayout } from '@xenkit/wire'
-import { type BlockStore, type StoreResult, bytesMoved } from '../block-store.ts'
+import { type BlockStore, bytesMoved } from '../block-store.ts'
 import type { Requests } from './requests.ts'
 import type { VbdCounters } from './stats.ts'
 
@@ -128,8 +128,21 @@ export class VbdQueue {
         this.#complete(row, status)
       }
     }
-    if (copier.count > 0 && copier.copyIn() > 0) this.#refuseFailedCopies(rows)
+    this.#fetch(rows)
     this.#start(rows)
+  }
+
+  /** Copies the data of writes in. */
+  #fetch(rows: number[]): void {
+    const { copier } = this.#p
+    if (copier.count === 0) return
+    try {
+      if (copier.copyIn() > 0) this.#refuseFailedCopies(rows)
+    } catch (error) {
+      // They never get to the store: nobody else would end them, and `settle` would wait for ever.
+      for (const row of rows) this.#complete(row, BLKIF_RSP.ERROR)
+      throw error
+    }
   }
 
   /** Requests whose data could not be fetched are answered with an error and never reach the store. */
@@ -189,40 +202,45 @@ export class VbdQueue {
     const sector = requests.sector[first] ?? 0
     const data = rows.map((row) => requests.data(row)).filter((piece) => piece.length > 0)
     const expected = data.reduce((sum, piece) => sum + piece.length, 0)
+    let result
     try {
-      const result = this.#call(store, requests.operation[first] ?? 0, sector, data)
-      if (isPromise(result)) {
-        result.then(
-          (value) => this.#completeRun(rows, expected, bytesMoved(value)),
-          (error: unknown) => this.#failRun(rows, error),
-        )
-      } else {
-        this.#completeRun(rows, expected, bytesMoved(result))
-      }
+      result = this.#call(store, requests.operation[first] ?? 0, sector, data)
     } catch (error) {
-      this.#failRun(rows, error)
+      return this.#failRun(rows, error)
     }
+    if (!isPromise(result)) return this.#completeRun(rows, expected, result)
+    // `resolve` gives back a promise as it is; of what else has a `then`, it takes the first word only.
+    Promise.resolve(result).then(
+      (value) => this.#completeRun(rows, expected, value),
+      (error: unknown) => this.#failRun(rows, error),
+    )
   }
 
-  #call(store: BlockStore, operation: number, sector: number, data: Uint8Array[]): ReturnType<BlockStore['read']> {
+  #call(store: BlockStore, operation: number, sector: number, data: Uint8Array[]): unknown {
     if (operation === BLKIF_OP.READ) return store.read(sector, data)
     if (operation === BLKIF_OP.WRITE) return store.write?.(sector, data)
     // A flush with data makes what came before it durable, then writes (Linux: REQ_PREFLUSH).
     const flushed = store.flush?.()
     if (data.length === 0) return flushed
-    return isPromise(flushed) ? flushed.then(() => store.write?.(sector, data)) : store.write?.(sector, data)
+    return isPromise(flushed) ? Promise.resolve(flushed).then(() => store.write?.(sector, data)) : store.write?.(sector, data)
   }
 
-  #completeRun(rows: readonly number[], expected: number, moved: number | undefined): void {
-    if (moved !== undefined && moved !== expected) {
-      return this.#failRun(rows, new RangeError(`the store moved ${moved} of ${expected} bytes`))
-    }
+  /** @param result what the store gave back, which no type checker may have seen */
+  #completeRun(rows: readonly number[], expected: number, result: unknown): void {
+    const moved = result === undefined ? expected : bytesMoved(result)
+    if (moved === undefined) return this.#failRun(rows, new TypeError(`the store gave ${inspected(result)}, expected nothing, { bytesRead } or { bytesWritten }`))
+    if (moved !== expected) return this.#failRun(rows, new RangeError(`the store moved ${moved} of ${expected} bytes`))
     this.#storeFailing = false
     for (const row of rows) this.#complete(row, BLKIF_RSP.OKAY)
     this.#answerIfWorthwhile()
   }
 
   #failRun(rows: readonly number[], error: unknown): void {
+    if (rows.length > 1) {
+      // One by one, so that one bad sector fails one request.
+      for (const row of rows) this.#run([row])
+      return
+    }
     for (const row of rows) this.#complete(row, BLKIF_RSP.ERROR)
     if (!this.#storeFailing) this.#p.storeFailed(error)
     this.#storeFailing = true
@@ -318,4 +336,6 @@ export class VbdQueue {
   }
 }
 
-const isPromise = (value: unknown): value is Promise<StoreResult> => typeof value === 'object' && value !== null && 'then' in value
+const isPromise = (value: unknown): value is PromiseLike<unknown> => typeof value === 'object' && value !== null && 'then' in value
+
+const inspected = (value: unknown): string => (typeof value === 'object' && value !== null ? `an object with "${Object.keys(value).join('", "')}"` : String(value))

@@ -32,11 +32,12 @@ export interface ServeVbdOptions {
   /**
    * What to serve. A store serves the first disk that comes, and no second one beside it if it can be
    * written: two guests that write to one image destroy it. A function is asked for each disk, and
-   * answers undefined for those it leaves to other backends.
+   * answers undefined for those it leaves to other backends. If it throws, the disk is closed for good.
    */
   readonly store: BlockStore | ((disk: RequestedDisk) => BlockStore | undefined | Promise<BlockStore | undefined>)
   /** Ends the service: each guest is asked to let go of its disk, then what is in flight is settled. */
   readonly signal?: AbortSignal
+  /** What it throws is uncaught, and no concern of the disk's. */
   readonly onEvent?: (event: VbdEvent) => void
 }
 
@@ -70,7 +71,7 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
       ...(o.signal ? { signal: o.signal } : {}),
       onEvent: (event) => {
         const disk = driver.diskOf(event.device)
-        if (disk) o.onEvent?.(event.kind === 'failed' ? { kind: 'failed', disk, error: event.error } : { kind: event.kind, disk })
+        driver.tell(event.kind === 'failed' ? { kind: 'failed', disk, error: event.error } : { kind: event.kind, disk })
       },
     })
   } finally {
@@ -80,10 +81,8 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
 
 interface Disk extends ServedDisk {
   readonly stats: VbdCounters
-  readonly store: BlockStore
-  readonly writable: boolean
-  /** False for a disk that was refused the store. */
-  readonly usesStore: boolean
+  /** What it serves; undefined until it has it, and for a disk that was refused it. */
+  store?: BlockStore
 }
 
 class VbdDriver implements BackendDriver {
@@ -98,44 +97,71 @@ class VbdDriver implements BackendDriver {
     this.#o = o
   }
 
-  diskOf(device: BackendDevice): ServedDisk | undefined {
-    return this.#disks.get(device)
+  diskOf(device: BackendDevice): ServedDisk {
+    const { frontendDomid, devid } = device
+    // Failures reach the listener even where the disk's own nodes could not be read.
+    return this.#disks.get(device) ?? { frontendDomid, devid, params: '', readOnly: true, stats: new VbdCounters() }
   }
 
   removed(device: BackendDevice): void {
     this.#disks.delete(device)
   }
 
+  tell(event: VbdEvent): void {
+    try {
+      this.#o.onEvent?.(event)
+    } catch (error) {
+      // Uncaught, but not in the middle of what the event is about.
+      queueMicrotask(() => {
+        throw error
+      })
+    }
+  }
+
   async offer(device: BackendDevice): Promise<NodeValues | undefined> {
     const { frontendDomid, devid } = device
     const { params, mode } = await toolstackNodes.read(this.#xs, device.path)
-    const asked: RequestedDisk = { frontendDomid, devid, params, readOnly: !mode.includes('w') }
-    const store = typeof this.#o.store === 'function' ? await this.#o.store(asked) : this.#o.store
-    if (store === undefined) return undefined
-    const writable = store.write !== undefined && !asked.readOnly
-    const user = this.#conflicting(store, writable)
-    this.#disks.set(device, { ...asked, store, writable, stats: new VbdCounters(), usesStore: user === undefined })
-    expectInteger('store.sectors', store.sectors, 1, MAX_SECTORS)
-    if (user) throw new StoreInUseError(`the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`, { user })
+    const disk: Disk = { frontendDomid, devid, params, readOnly: !mode.includes('w'), stats: new VbdCounters() }
+    // Before the store is asked for: if there is none, the listener hears of it.
+    this.#disks.set(device, disk)
+    if (!(await this.#findStore(disk))) {
+      this.#disks.delete(device)
+      return undefined
+    }
     return offerNodes.format({ 'max-ring-page-order': MAX_RING_PAGE_ORDER })
   }
 
   async connect(device: BackendDevice): Promise<BackendConnection> {
     const disk = this.#disks.get(device)
-    if (!disk) throw new TypeError(`"${device.path}" was not offered`)
+    const store = disk?.store
+    if (!disk || !store) throw new TypeError(`"${device.path}" was not offered`)
+    const writable = isWritable(disk, store)
+    const nodes = describeDisk({ sectors: store.sectors, writable, flush: store.flush !== undefined })
     const connection = await connectRing(this.#hv, {
       domid: device.frontendDomid,
       ring: await readFrontendRing(this.#xs, device.frontendPath),
-      store: disk.store,
-      writable: disk.writable,
+      store,
+      writable,
       counters: disk.stats,
       failed: (error) => device.fail(error),
-      storeFailed: (error) => this.#o.onEvent?.({ kind: 'store-failed', disk, error }),
+      storeFailed: (error) => this.tell({ kind: 'store-failed', disk, error }),
     })
-    return { ...connection, nodes: describeDisk({ sectors: disk.store.sectors, writable: disk.writable, flush: disk.store.flush !== undefined }) }
+    return { ...connection, nodes }
   }
 
-  #conflicting(store: BlockStore, writable: boolean): Disk | undefined {
-    return [...this.#disks.values()].find((other) => other.usesStore && other.store === store && (other.writable || writable))
+  /**
+   * @returns whether there is a store for the disk, which then has it
+   * @throws StoreInUseError if it may not have it
+   */
+  async #findStore(disk: Disk): Promise<boolean> {
+    const store = typeof this.#o.store === 'function' ? await this.#o.store(disk) : this.#o.store
+    if (store === undefined) return false
+    expectInteger('store.sectors', store.sectors, 1, MAX_SECTORS)
+    const user = [...this.#disks.values()].find((other) => other.store === store && (isWritable(other, store) || isWritable(disk, store)))
+    if (user) throw new StoreInUseError(`the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`, { user })
+    disk.store = store
+    return true
   }
 }
+
+const isWritable = ({ readOnly }: RequestedDisk, store: BlockStore): boolean => store.write !== undefined && !readOnly

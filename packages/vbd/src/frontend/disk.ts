@@ -42,7 +42,7 @@ export class DiskError extends XenError {
  * @throws the signal's reason when that aborts
  */
 export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<Disk> {
-  const devid = typeof o.vdev === 'number' ? o.vdev : parseVdev(o.vdev)
+  const devid = parseVdev(String(o.vdev))
   const { ringPageOrder = 0, depth = 32, abi = 'x86_64' } = o
   expectInteger('ringPageOrder', ringPageOrder, 0, MAX_RING_PAGE_ORDER)
   expectInteger('depth', depth, 1, 512)
@@ -69,7 +69,7 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
     channel = EventChannel.bindUnbound(hv.evtchn, { domid })
     await device.publish(ringNodes({ grefs, port: channel.port, abi, ringPageOrder }))
     await device.connected(waiting)
-    return new Disk({
+    const disk = new Disk({
       ring,
       layout,
       channel,
@@ -77,10 +77,19 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
       vdev: vdevName(devid),
       published: await diskNodes.read(xs, device.backendPath),
       async close() {
-        await device.close()
-        release()
+        try {
+          await device.close()
+        } finally {
+          release()
+        }
       },
     })
+    // A backend that wants to go waits for this side to let go. The connection ends with the disk.
+    device.backendClosing().then(
+      () => disk.close(),
+      () => disk.close(),
+    ).catch(() => {})
+    return disk
   } catch (error) {
     release()
     throw error
@@ -106,6 +115,7 @@ export class Disk implements BlockStore, AsyncDisposable {
   readonly #waiting: DiskRequest[] = []
   #pushPlanned = false
   #failure: Error | undefined
+  #closed: Promise<void> | undefined
 
   /** Use `attachDisk`. */
   constructor(parts: DiskParts) {
@@ -133,12 +143,14 @@ export class Disk implements BlockStore, AsyncDisposable {
     if (this.#p.published['feature-flush-cache']) await this.#submit({ operation: BLKIF_OP.FLUSH_DISKCACHE, sector: 0, data: [], bytes: 0 })
   }
 
-  /** Fails what is in flight, closes the device with the backend's consent and gives its pages back. */
-  async close(): Promise<void> {
-    const error = new DiskError(`disk "${this.#p.vdev}" was closed`, { vdev: this.#p.vdev, status: BLKIF_RSP.ERROR })
-    if (this.#failure === error) return
-    this.#fail(error)
-    await this.#p.close()
+  /**
+   * Fails what is in flight, closes the device with the backend's consent and gives its pages back. The
+   * disk does so by itself when its backend closes.
+   */
+  close(): Promise<void> {
+    this.#fail(new DiskError(`disk "${this.#p.vdev}" was closed`, { vdev: this.#p.vdev, status: BLKIF_RSP.ERROR }))
+    this.#closed ??= this.#p.close()
+    return this.#closed
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -146,7 +158,9 @@ export class Disk implements BlockStore, AsyncDisposable {
   }
 
   async #transfer(operation: number, sector: number, buffers: readonly Uint8Array[]): Promise<void> {
-    await Promise.all(split(sector, buffers).map((piece) => this.#submit({ operation, ...piece })))
+    // Not `Promise.all`: the caller's buffers are in use until the last piece is done.
+    const pieces = await Promise.allSettled(split(sector, buffers).map((piece) => this.#submit({ operation, ...piece })))
+    for (const piece of pieces) if (piece.status === 'rejected') throw piece.reason
   }
 
   #submit(request: Omit<DiskRequest, 'done'>): Promise<void> {

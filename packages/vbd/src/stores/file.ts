@@ -14,7 +14,7 @@ export interface FileStoreOptions {
 
 export interface FileStore extends BlockStore, AsyncDisposable {
   readonly path: string
-  /** Closes the file. Call it when no request is in flight: after `serveVbd` has returned. */
+  /** Closes the file once what is in flight is done. Idempotent; later calls of the store reject. */
   close(): Promise<void>
 }
 
@@ -39,13 +39,14 @@ const advice: Partial<Record<string, string>> = {
  *   multiple of 512 bytes long: the text says what to do.
  */
 export async function openFileStore(path: string, o: FileStoreOptions = {}): Promise<FileStore> {
-  const file = await open(path, o.readOnly ? constants.O_RDONLY : constants.O_RDWR).catch((cause: NodeJS.ErrnoException) => {
+  // O_NONBLOCK changes nothing for images. A fifo would otherwise hold a thread of the pool until somebody writes to it.
+  const file = await open(path, (o.readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK).catch((cause: NodeJS.ErrnoException) => {
     const errno = cause.code ?? 'EIO'
     throw new ImageError(`image "${path}" can't be opened: ${advice[errno] ?? errno}`, { path, errno }, { cause })
   })
   try {
     const sectors = await sectorsOf(file, path)
-    return fileStore(file, path, sectors, o.readOnly ?? false)
+    return fileStore(new OpenImage(file, path), sectors, o.readOnly ?? false)
   } catch (error) {
     await file.close()
     throw error
@@ -55,11 +56,7 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
 async function sectorsOf(file: FileHandle, path: string): Promise<number> {
   const stat = await file.stat()
   if (stat.isDirectory()) throw new ImageError(`image "${path}" can't be served: ${advice.EISDIR}`, { path, errno: 'EISDIR' })
-  if (stat.isBlockDevice()) {
-    // A block device's st_size is 0; sysfs tells its size, in units of 512 bytes whatever its sectors are.
-    const [major, minor] = [(stat.rdev >> 8) & 0xfff, (stat.rdev & 0xff) | ((stat.rdev >> 12) & 0xfff00)]
-    return Number(await readFile(`/sys/dev/block/${major}:${minor}/size`, 'utf8'))
-  }
+  if (stat.isBlockDevice()) return sectorsOfDevice(stat.rdev, path)
   if (!stat.isFile()) throw new ImageError(`image "${path}" can't be served: it is neither a file nor a block device`, { path })
   if (stat.size === 0) throw new ImageError(`image "${path}" is empty: make it with truncate -s 1G "${path}"`, { path })
   if (stat.size % 512 !== 0) {
@@ -69,34 +66,87 @@ async function sectorsOf(file: FileHandle, path: string): Promise<number> {
   return stat.size / 512
 }
 
+/** A block device's st_size is 0; sysfs tells its size, in units of 512 bytes whatever its sectors are. */
+async function sectorsOfDevice(rdev: number, path: string): Promise<number> {
+  const [major, minor] = [(rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xfff00)]
+  const size = await readFile(`/sys/dev/block/${major}:${minor}/size`, 'utf8').catch((cause: unknown) => {
+    throw new ImageError(`image "${path}" can't be served: /sys doesn't tell the size of block device ${major}:${minor}`, { path }, { cause })
+  })
+  const sectors = Number(size)
+  if (sectors === 0) throw new ImageError(`image "${path}" is empty: there is nothing behind block device ${major}:${minor}`, { path })
+  return sectors
+}
+
 type Vectored = (fd: number, buffers: Uint8Array[], position: number, done: (error: NodeJS.ErrnoException | null, bytes: number) => void) => void
 
-function fileStore(file: FileHandle, path: string, sectors: number, readOnly: boolean): FileStore {
-  const { fd } = file
+type Done = (error?: Error | null) => void
+
+/** A file that stays open while it is used, so that its descriptor's number isn't another file's by then. */
+class OpenImage {
+  readonly path: string
+  readonly #file: FileHandle
+  #users = 0
+  #unused: (() => void) | undefined
+  #closed: Promise<void> | undefined
+
+  constructor(file: FileHandle, path: string) {
+    this.#file = file
+    this.path = path
+  }
+
+  use(start: (fd: number, done: Done) => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) return reject(new ImageError(`image "${this.path}" is closed`, { path: this.path }))
+      this.#users++
+      start(this.#file.fd, (error) => {
+        if (--this.#users === 0) this.#unused?.()
+        if (error) reject(error)
+        else resolve()
+      })
+    })
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    if (this.#users > 0) await new Promise<void>((resolve) => (this.#unused = resolve))
+    await this.#file.close()
+  }
+}
+
+function fileStore(image: OpenImage, sectors: number, readOnly: boolean): FileStore {
   const store = {
-    path,
+    path: image.path,
     sectors,
-    read: (sector: number, into: Uint8Array[]) => transfer(readv, fd, into, sector * 512, path),
-    close: () => file.close(),
-    [Symbol.asyncDispose]: () => file.close(),
+    read: (sector: number, into: Uint8Array[]) => transfer(readv, image, into, sector * 512),
+    close: () => image.close(),
+    [Symbol.asyncDispose]: () => image.close(),
   }
   if (readOnly) return store
   return {
     ...store,
-    write: (sector: number, from: Uint8Array[]) => transfer(writev, fd, from, sector * 512, path),
-    flush: () => new Promise<void>((resolve, reject) => fdatasync(fd, (error) => (error ? reject(error) : resolve()))),
+    write: (sector: number, from: Uint8Array[]) => transfer(writev, image, from, sector * 512),
+    flush: () => image.use((fd, done) => fdatasync(fd, done)),
   }
 }
 
-/** Moves all the bytes, however many calls that takes. The callback form costs a third of FileHandle's promises. */
-function transfer(call: Vectored, fd: number, buffers: Uint8Array[], position: number, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
+/**
+ * Moves all the bytes, however many calls that takes. The callback form takes half the time of
+ * FileHandle's promises: 9 us instead of 19 for 4 KiB from the page cache with 32 in flight (Node 20);
+ * one at a time they are alike.
+ */
+function transfer(call: Vectored, image: OpenImage, buffers: Uint8Array[], position: number): Promise<void> {
+  const { path } = image
+  return image.use((fd, done) => {
     const step = (pending: Uint8Array[], at: number): void => {
       call(fd, pending, at, (error, bytes) => {
-        if (error) return reject(error)
+        if (error) return done(error)
         const rest = skip(pending, bytes)
-        if (rest.length === 0) return resolve()
-        if (bytes === 0) return reject(new ImageError(`image "${path}" ended at byte ${at}: it was truncated while being served`, { path }))
+        if (rest.length === 0) return done()
+        if (bytes === 0) return done(new ImageError(`image "${path}" ended at byte ${at}: it was truncated while being served`, { path }))
         step(rest, at + bytes)
       })
     }

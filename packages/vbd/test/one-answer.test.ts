@@ -1,0 +1,153 @@
+/** One answer to each request, whatever a store, a listener or the hypervisor does meanwhile; and no wait without end. */
+import { GrantError, type GrantCopyBatch, type Hypervisor } from '@xenkit/hypervisor'
+import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
+import { openXenstore } from '@xenkit/xenstore-client'
+import { createMachine } from '@xenkit/sim'
+import { describe, expect, test } from 'vitest'
+import { type BlockStore, plugVbd, serveVbd } from '../src/index.ts'
+import { memoryStore } from '../src/stores/index.ts'
+import { RawFrontend } from './raw-frontend.ts'
+import { rig } from './rig.ts'
+
+const { OKAY, ERROR } = BLKIF_RSP
+
+/** Stores as plain JavaScript has them, which no type checker has seen. */
+const unchecked = (store: { sectors: number; read: () => unknown; write?: () => unknown }): BlockStore => Object.create(store)
+
+describe('what a store gives back', () => {
+  const notResults: readonly [string, unknown][] = [
+    ['a number', 4096],
+    ['null', null],
+    ['true', true],
+    ['an object without a count', {}],
+    ['a count that is no number', { bytesRead: '4096' }],
+  ]
+  test.each(notResults)('%s is no result: the request fails and the listener is told what was wrong', async (_, result) => {
+    for (const read of [() => result, async () => result]) {
+      await using r = await rig({ store: unchecked({ sectors: 64, read, write() {} }) })
+      await r.plug()
+      await using front = await RawFrontend.open(r.guest)
+      expect(await front.exchange({ id: 1n })).toMatchObject([{ id: 1n, status: ERROR }])
+      expect(r.events.find(({ kind }) => kind === 'store-failed')?.error).toBeInstanceOf(TypeError)
+      expect(await front.exchange({ id: 2n, operation: BLKIF_OP.WRITE })).toMatchObject([{ id: 2n, status: OKAY }])
+    }
+  })
+
+  type Then = (done: () => void, failed: (error: Error) => void) => void
+  const thens: readonly [string, Then, number][] = [
+    ['settles at once', (done) => done(), OKAY],
+    ['settles twice', (done) => (done(), done()), OKAY],
+    ['settles both ways', (done, failed) => (done(), failed(new Error('and not'))), OKAY],
+    ['settles later and twice', (done) => setImmediate(() => (done(), done())), OKAY],
+    ['throws after it settled', (done) => { done(); throw new Error('broken') }, OKAY],
+    ['throws', () => { throw new Error('broken') }, ERROR],
+  ]
+  test.each(thens)('a thenable that %s: one answer', async (_, then, status) => {
+    // oxlint-disable-next-line unicorn/no-thenable -- query builders and old promise libraries give such
+    const thenable = { then }
+    await using r = await rig({ store: unchecked({ sectors: 64, read: () => thenable, write() {} }) })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest)
+    const answers = await front.exchange({ id: 1n }, { id: 2n, sector: 16n }, { id: 3n, sector: 32n })
+    expect(answers.map(({ id, status: given }) => [id, given]).toSorted()).toEqual([[1n, status], [2n, status], [3n, status]])
+    expect(await front.exchange({ id: 4n, operation: BLKIF_OP.WRITE })).toMatchObject([{ id: 4n, status: OKAY }])
+  })
+})
+
+test('requests that were one store call fail one by one', async () => {
+  const memory = memoryStore(64)
+  const bad = 16
+  const covers = (sector: number, pieces: readonly Uint8Array[]): boolean => sector <= bad && bad < sector + pieces.reduce((sum, { length }) => sum + length / 512, 0)
+  for (const broken of [
+    () => { throw new Error('bad sector') },
+    () => Promise.reject(new Error('bad sector')),
+    () => ({ bytesRead: 512 }),
+  ]) {
+    await using r = await rig({ store: { ...memory, read: (sector, into) => (covers(sector, into) ? broken() : memory.read(sector, into)) } })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest)
+    const answers = await front.exchange({ id: 1n, sector: 8n }, { id: 2n, sector: 16n }, { id: 3n, sector: 24n })
+    expect(new Map(answers.map(({ id, status }) => [id, status]))).toEqual(new Map([[1n, OKAY], [2n, ERROR], [3n, OKAY]]))
+    expect(r.events.filter(({ kind }) => kind === 'store-failed')).toHaveLength(1)
+  }
+})
+
+test('a listener that throws: its error is uncaught, as an event emitter\'s would be, and the disk is served on', async () => {
+  const uncaught: unknown[] = []
+  const before = process.listeners('uncaughtException')
+  process.removeAllListeners('uncaughtException')
+  process.on('uncaughtException', (error) => uncaught.push(error))
+  try {
+    const machine = createMachine()
+    await using _ = machine
+    const [dom0, guest] = [machine.createDomain(), machine.createDomain()]
+    using xs = await openXenstore(dom0.xenstore)
+    const abort = new AbortController()
+    const broken = new Error('the listener is broken')
+    const serving = serveVbd(dom0, {
+      store: { sectors: 64, read: () => ({ bytesRead: 0 }), write: () => Promise.reject(new Error('no')) },
+      signal: abort.signal,
+      onEvent() {
+        throw broken
+      },
+    })
+    await plugVbd(xs, { frontendDomid: guest.domid, backendDomid: dom0.domid, vdev: 'xvda', readOnly: false })
+    {
+      await using front = await RawFrontend.open(guest)
+      expect(await front.exchange({ id: 1n })).toMatchObject([{ id: 1n, status: ERROR }])
+      expect(await front.exchange({ id: 2n, operation: BLKIF_OP.WRITE })).toMatchObject([{ id: 2n, status: ERROR }])
+      expect(await front.exchange({ id: 3n }, { id: 4n })).toHaveLength(2)
+    }
+    abort.abort()
+    await serving
+    expect(uncaught.length).toBeGreaterThan(0)
+    expect(uncaught.every((error) => error === broken)).toBe(true)
+  } finally {
+    process.removeAllListeners('uncaughtException')
+    for (const listener of before) process.on('uncaughtException', listener)
+  }
+})
+
+describe.each(['copyIn', 'copyOut'] as const)('the hypervisor refuses a whole %s', (direction) => {
+  test('the disk is closed, its guest gets no answer, and nothing is waited for', async () => {
+    const machine = createMachine()
+    await using _ = machine
+    const [dom0, guest] = [machine.createDomain(), machine.createDomain()]
+    const refusing: Hypervisor = {
+      name: dom0.name,
+      domid: dom0.domid,
+      arena: dom0.arena,
+      evtchn: dom0.evtchn,
+      xenstore: dom0.xenstore,
+      grants: {
+        map: (refs, o) => dom0.grants.map(refs, o),
+        share: (o) => dom0.grants.share(o),
+        openCopyBatch(o): GrantCopyBatch {
+          const batch = dom0.grants.openCopyBatch(o)
+          batch[direction] = () => {
+            throw new GrantError('refused', { status: -14 })
+          }
+          return batch
+        },
+      },
+      close: () => dom0.close(),
+      [Symbol.asyncDispose]: () => dom0.close(),
+    }
+    using xs = await openXenstore(dom0.xenstore)
+    const abort = new AbortController()
+    const failures: unknown[] = []
+    const serving = serveVbd(refusing, { store: memoryStore(64), signal: abort.signal, onEvent: ({ kind, error }) => kind === 'failed' && failures.push(error) })
+    await plugVbd(xs, { frontendDomid: guest.domid, backendDomid: dom0.domid, vdev: 'xvda', readOnly: false })
+    const front = await RawFrontend.open(guest)
+    // A good and a bad request of each kind, so that some are done before the call and some are not.
+    for (const operation of [BLKIF_OP.WRITE, BLKIF_OP.READ]) for (const sector of [0n, 64n]) front.put({ operation, sector })
+    front.ring.publish()
+    front.channel.notify()
+    await front.device.backendClosing()
+    await front[Symbol.asyncDispose]()
+    expect(front.ring.drain(front.ring.size)).toBe(0)
+    abort.abort()
+    await serving
+    expect(failures).toMatchObject([{ code: 'ERR_XEN_GRANT' }])
+  })
+})

@@ -1,0 +1,63 @@
+/** Disks that can't be served: who is told, and that their guests can't have them all the same. */
+import { describe, expect, test } from 'vitest'
+import { StoreInUseError, attachDisk } from '../src/index.ts'
+import { memoryStore } from '../src/stores/index.ts'
+import { rig } from './rig.ts'
+
+const noImage = (): never => {
+  throw new Error('no such image')
+}
+
+test.each([
+  ['throws', noImage],
+  ['rejects', async () => noImage()],
+])('a store function that %s: the listener and the error node are told', async (_, store) => {
+  await using r = await rig({ store })
+  await r.plug({ params: 'missing.img' })
+  const { disk, error } = await r.event(({ kind }) => kind === 'failed')
+  expect(error).toMatchObject({ message: 'no such image' })
+  expect(disk).toMatchObject({ frontendDomid: r.guest.domid, devid: 51712, params: 'missing.img', readOnly: false })
+  await r.event(({ kind }) => kind === 'closed')
+  expect(await r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`)).toContain('no such image')
+})
+
+describe('a guest that connects to a disk which was refused', () => {
+  const shared = memoryStore(64)
+  const refused: readonly [string, () => typeof shared, object][] = [
+    ['a store that is in use', () => shared, StoreInUseError],
+    ['a store, by a function that throws', noImage, Error],
+    ['a store of half a sector', () => ({ ...memoryStore(64), sectors: 0.5 }), TypeError],
+    ['a store of no size', () => ({ ...memoryStore(64), sectors: 0 }), RangeError],
+  ]
+  test.each(refused)('%s: does not get it', async (_, store, expected) => {
+    await using r = await rig({ store: ({ devid }) => (devid === 51712 ? shared : store()) })
+    await r.plug({ vdev: 'xvda' })
+    await using first = await attachDisk(r.guest, { vdev: 'xvda' })
+    await r.plug({ vdev: 'xvdb' })
+    const { error } = await r.event(({ kind, disk }) => kind === 'failed' && disk.devid === 51728)
+    expect(error).toBeInstanceOf(expected)
+    const enough = new AbortController()
+    const attaching = attachDisk(r.guest, { vdev: 'xvdb', signal: enough.signal })
+    const outcome = attaching.then(
+      () => 'attached',
+      () => 'refused',
+    )
+    await r.event(({ kind, disk }) => kind === 'closed' && disk.devid === 51728)
+    // Time enough, in round trips, to do it wrong.
+    for (let i = 0; i < 50; i++) await r.xs.exists('/local/domain/0')
+    enough.abort()
+    expect(await outcome).toBe('refused')
+    expect(r.events.filter(({ kind, disk }) => kind === 'connected' && disk.devid === 51728)).toEqual([])
+    await first.write(0, [new Uint8Array(512).fill(1)])
+    expect(shared.bytes[0]).toBe(1)
+  })
+})
+
+test('disks that a store function leaves to others are not told of', async () => {
+  await using r = await rig({ store: ({ devid }) => (devid === 51712 ? memoryStore(64) : undefined) })
+  await r.plug({ vdev: 'xvdb' })
+  await r.plug({ vdev: 'xvda' })
+  await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+  await disk.flush()
+  expect(r.events.map(({ disk: { devid } }) => devid)).not.toContain(51728)
+})
