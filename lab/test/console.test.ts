@@ -4,12 +4,12 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { answerPattern, requestLine } from '../src/guest/console.ts'
 
-/** The loop of the guest's init, run by the shell of this machine. */
+/** The loop of the guest's init, run by bash: it wants pipefail, as the guest's busybox has it and dash doesn't. */
 const loop = /while read[^]*?\ndone\n/.exec(readFileSync(join(import.meta.dirname, '../guest/init.sh'), 'utf8'))?.[0] ?? ''
 
 function answer(...scripts: string[]): string {
   const input = scripts.map((script, i) => requestLine(i + 1, script)).join('')
-  return spawnSync('sh', ['-c', loop], { input, encoding: 'utf8' }).stdout
+  return spawnSync('bash', ['-c', loop], { input, encoding: 'utf8' }).stdout
 }
 
 test.each([
