@@ -48,18 +48,23 @@ impl Gntdev {
     #[napi(catch_unwind)]
     pub fn map(&self, refs: &[u32], writable: bool) -> Result<u32> {
         let device = self.device()?;
-        let run = self.runs.take((refs.len() / 2) as u32)?;
-        let index = match insert(&device, refs) {
-            Ok(index) => index,
-            Err(errno) => {
-                self.runs.give_back(run);
-                return Err(os("IOCTL_GNTDEV_MAP_GRANT_REF")(errno));
+        let (run, index) = loop {
+            let run = self.runs.take((refs.len() / 2) as u32)?;
+            let index = match insert(&device, refs) {
+                Ok(index) => index,
+                Err(errno) => {
+                    self.runs.give_back(run);
+                    return Err(os("IOCTL_GNTDEV_MAP_GRANT_REF")(errno));
+                }
+            };
+            let Err(errno) = self.runs.map_device(run, &device, index, writable) else { break (run, index) };
+            remove(&device, index, run.pages);
+            // In a PV domain the first mapping of a process registers an MMU notifier, which gives up when
+            // a signal is pending (mm_take_all_locks): a profiler's, say. The index is then of no more use.
+            if errno != Errno::INTR {
+                return Err(os("mmap of granted pages")(errno));
             }
         };
-        if let Err(errno) = self.runs.map_device(run, &device, index, writable) {
-            remove(&device, index, run.pages);
-            return Err(os("mmap of granted pages")(errno));
-        }
         let backing = Backing {
             device,
             end: (uapi::GNTDEV_UNMAP_GRANT_REF, "IOCTL_GNTDEV_UNMAP_GRANT_REF"),
@@ -137,16 +142,18 @@ fn remove(device: &Device, index: u64, count: u32) {
 
 /// Maps one page where the kernel likes, and unmaps it at once.
 fn map_elsewhere(device: &Device, domid: u16, gref: u32, writable: bool) -> std::result::Result<(), Errno> {
-    let index = insert(device, &[u32::from(domid), gref])?;
     let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
-    // SAFETY: without MAP_FIXED nothing is replaced.
-    let mapped = unsafe { mmap(std::ptr::null_mut(), PAGE_SIZE as usize, protection, MapFlags::SHARED, device, index) };
-    if let Ok(at) = mapped {
-        // SAFETY: mapped just now, and nobody knows of it.
-        let _ = unsafe { munmap(at, PAGE_SIZE as usize) };
-    }
-    remove(device, index, 1);
-    mapped.map(|_| ())
+    rustix::io::retry_on_intr(|| {
+        let index = insert(device, &[u32::from(domid), gref])?;
+        // SAFETY: without MAP_FIXED nothing is replaced.
+        let mapped = unsafe { mmap(std::ptr::null_mut(), PAGE_SIZE as usize, protection, MapFlags::SHARED, device, index) };
+        if let Ok(at) = mapped {
+            // SAFETY: mapped just now, and nobody knows of it.
+            let _ = unsafe { munmap(at, PAGE_SIZE as usize) };
+        }
+        remove(device, index, 1);
+        mapped.map(|_| ())
+    })
 }
 
 /// One copy, checked.
