@@ -6,7 +6,6 @@ export const title = "IOPS and MB/s of our disk against QEMU's qdisk (a measurem
 export const programs = { xenkit: 'packages/xenkit/src/cli/main.ts' }
 
 const ROUNDS = 3
-const SECONDS = 3
 
 /** Arguments of io-bench, and what a request per second is worth in the unit shown. */
 const loads = [
@@ -17,7 +16,7 @@ const loads = [
 ]
 
 export async function run({ boot, check, note }: Lab): Promise<void> {
-  const dom0 = await boot()
+  const dom0 = await boot({ clock: 'virtual' })
   await dom0.run('head -c 64M /dev/urandom > ours.img; cp ours.img qdisk.img')
   const server = dom0.spawn('xenkit disk serve --vdev xvda ours.img')
   const guest = await check('a guest boots with both disks', () =>
@@ -27,7 +26,9 @@ export async function run({ boot, check, note }: Lab): Promise<void> {
     }),
   )
   const [ours, qdisk] = [await guest.disk('xvda'), await guest.disk('xvdb')]
-  note(`${'median of 3 rounds'.padEnd(36)}${'xenkit'.padStart(10)}${'qdisk'.padStart(10)}${'ratio'.padStart(8)}`)
+  // JavaScript runs compiled only after some thousand requests.
+  await measure(guest, ours, 'random-read 4096 1', 4)
+  note(`${`median of ${ROUNDS} rounds`.padEnd(36)}${'xenkit'.padStart(10)}${'qdisk'.padStart(10)}${'ratio'.padStart(8)}`)
   for (const { name, args, worth } of loads) {
     const rates = { ours: [] as number[], qdisk: [] as number[] }
     for (let round = 0; round < ROUNDS; round++) {
@@ -42,10 +43,10 @@ export async function run({ boot, check, note }: Lab): Promise<void> {
   await server.stop()
 }
 
-/** Requests per second. */
-async function measure(guest: Guest, device: string, args: string): Promise<number> {
-  const { requests, seconds } = JSON.parse(await guest.run(`io-bench ${device} ${args} ${SECONDS}`)) as { requests: number; seconds: number }
-  return requests / seconds
+/** Requests per second, over some seconds of the machine's own time. */
+async function measure(guest: Guest, device: string, args: string, seconds = 1): Promise<number> {
+  const result = JSON.parse(await guest.run(`io-bench ${device} ${args} ${seconds}`, 300)) as { requests: number; seconds: number }
+  return result.requests / result.seconds
 }
 
 function median(values: readonly number[]): number {

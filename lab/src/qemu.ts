@@ -6,6 +6,12 @@ import { PORT_NAME } from '../dom0/agent/messages.ts'
 import { atExit } from './at-exit.ts'
 import type { Image } from './image/image.ts'
 
+/**
+ * How time passes in the machine. `wall`: as outside, on two processors. `virtual`: by counting
+ * instructions, on one; some five times slower, but a measurement repeats whatever else the host does.
+ */
+export type Clock = 'wall' | 'virtual'
+
 export interface MachineOptions {
   readonly image: Image
   /** Read in dom0 as /lab/programs. */
@@ -14,6 +20,7 @@ export interface MachineOptions {
   readonly out: string
   /** Unix socket on which the host listens for the agent's port. */
   readonly agentSocket: string
+  readonly clock: Clock
   /** The machine is ended after so many seconds, whatever it is doing. */
   readonly lifeSeconds: number
 }
@@ -54,9 +61,13 @@ export class Machine implements AsyncDisposable {
 /** Why each flag is as it is: the pitfalls in lab/README.md. */
 function qemuArguments(o: MachineOptions): string[] {
   const xen = 'console=com1 com1=115200,8n1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 dom0_vcpus_pin loglvl=all guest_loglvl=all'
+  const processors = {
+    wall: ['-accel', 'tcg,thread=multi', '-smp', '2'],
+    virtual: ['-accel', 'tcg,thread=single', '-smp', '1', '-icount', 'shift=1,sleep=off,align=off'],
+  }
   const linux = 'console=hvc0 quiet loglevel=4 panic=1 mitigations=off'
   return [
-    ['-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max,-smap,-avx,-avx2,-f16c,-fma,-xsave', '-smp', '2', '-m', '3072'],
+    ['-machine', 'q35', '-cpu', 'max,-smap,-avx,-avx2,-f16c,-fma,-xsave', '-m', '3072', ...processors[o.clock]],
     ['-nodefaults', '-nographic', '-no-reboot', '-serial', `file:${join(o.out, 'serial.log')}`],
     ['-kernel', o.image.xen, '-append', xen, '-initrd', `${o.image.kernel} ${linux},${o.image.dom0Initrd}`],
     ['-drive', `file=${o.image.dom0Disk},if=none,id=disk,format=raw,snapshot=on`, '-device', 'virtio-blk-pci,drive=disk'],

@@ -43,16 +43,16 @@ export async function runScenario(name: string, scenario: Scenario, image: Image
   }
   try {
     await scenario.run({
-      boot: () =>
+      boot: ({ clock = 'wall' } = {}) =>
         check('Xen boots, dom0 is ready', async () => {
           const programs = join(work, 'programs')
           await bundlePrograms(scenario.programs, programs)
           const agentSocket = join(work, 'agent')
           const agent = await Agent.listen(agentSocket, join(out, 'agent.log'))
-          machine = new Machine({ image, programs, out, agentSocket, lifeSeconds: LIFE_SECONDS })
+          machine = new Machine({ image, programs, out, agentSocket, clock, lifeSeconds: LIFE_SECONDS })
           const ended = machine.ended.then((why) => Promise.reject(new Error(why)))
           await within(BOOT_SECONDS, 'dom0 to be ready', Promise.race([agent.ready, ended]))
-          return new Dom0(agent, out)
+          return new Dom0(agent, out, clock === 'wall' ? 1 : 0)
         }),
       check,
       report: (what, passed) => (passed ? report.pass(what) : report.fail(what)),

@@ -1,6 +1,7 @@
 /** What a scenario is and what it is given. */
 import type { Dom0 } from './dom0/dom0.ts'
 import type { Programs } from './programs.ts'
+import type { Clock } from './qemu.ts'
 
 export interface Scenario {
   /** What it shows, in one line. */
@@ -11,8 +12,8 @@ export interface Scenario {
 }
 
 export interface Lab {
-  /** Starts Xen and waits for dom0. The machine ends with the scenario. */
-  boot(): Promise<Dom0>
+  /** Starts Xen and waits for dom0. The machine ends with the scenario. The clock is `wall` unless told. */
+  boot(o?: { readonly clock?: Clock }): Promise<Dom0>
   /**
    * One thing that is shown: `work` returns, or throws what is wrong. The first failure ends the
    * scenario, since what follows builds on it.

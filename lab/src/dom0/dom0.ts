@@ -13,11 +13,16 @@ const GUEST_BOOT_SECONDS = 90
 export class Dom0 {
   readonly #agent: Agent
   readonly #out: string
+  readonly #guestProcessor: number
 
-  /** `out` is the host's name of the folder that dom0 has as /lab/out. */
-  constructor(agent: Agent, out: string) {
+  /**
+   * @param out the host's name of the folder that dom0 has as /lab/out
+   * @param guestProcessor where guests run: not where dom0 does, if there are two
+   */
+  constructor(agent: Agent, out: string, guestProcessor: number) {
     this.#agent = agent
     this.#out = out
+    this.#guestProcessor = guestProcessor
   }
 
   /** Starts a command in a shell of its own (`bash -e -o pipefail`); its working directory is /tmp, in memory. */
@@ -54,7 +59,7 @@ export class Dom0 {
 
   /** Creates a guest and waits until it takes commands. */
   async createGuest(o: GuestOptions): Promise<Guest> {
-    await writeFile(join(this.#out, `${o.name}.cfg`), xlConfig(o))
+    await writeFile(join(this.#out, `${o.name}.cfg`), xlConfig(o, this.#guestProcessor))
     await this.run(`xl create -q /lab/out/${o.name}.cfg`, GUEST_BOOT_SECONDS)
     const domid = Number(await this.run(`xl domid ${o.name}`))
     const console = new GuestConsole(this.#agent, await this.#terminal(domid))

@@ -50,8 +50,8 @@ export class Guest {
   }
 }
 
-/** The configuration that `xl create` reads. */
-export function xlConfig(o: GuestOptions): string {
+/** The configuration that `xl create` reads. `processor` is the one that the guest runs on. */
+export function xlConfig(o: GuestOptions, processor: number): string {
   const settings: Record<string, string | number | readonly string[]> = {
     name: o.name,
     type: 'pv',
@@ -59,8 +59,7 @@ export function xlConfig(o: GuestOptions): string {
     ramdisk: '/guest/initrd',
     memory: 192,
     vcpus: 1,
-    // dom0 has the first processor to itself.
-    cpus: '1',
+    cpus: String(processor),
     // The default traps every RDTSC, which is slow where the processor itself is emulated.
     tsc_mode: 'native',
     extra: 'console=hvc0 quiet loglevel=4 mitigations=off panic=1',
