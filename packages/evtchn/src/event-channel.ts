@@ -139,7 +139,7 @@ export class EventChannel implements Disposable {
 
   #arm(): void {
     if (this.#closed) return
-    // Before the call: an event that is already there may be delivered within it.
+    // Before the call, so that an adapter that delivers within it, which none should, is understood.
     this.#level = 'armed'
     this.#binding.unmask()
   }

@@ -104,10 +104,19 @@ export class GrantTable implements Disposable {
 
   /**
    * Closes all that is open. A pinned mapping goes, and leaves `stats`, with its last pin. Idempotent.
+   * @throws the first error of those that could not be closed, once all others are
    */
   close(): void {
     this.#closed = true
-    for (const open of [...this.#copiers, ...this.#mappings, ...this.#shares]) open.close()
+    const errors: unknown[] = []
+    for (const open of [...this.#copiers, ...this.#mappings, ...this.#shares]) {
+      try {
+        open.close()
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    if (errors.length > 0) throw errors[0]
   }
 
   [Symbol.dispose](): void {

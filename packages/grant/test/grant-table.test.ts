@@ -31,6 +31,20 @@ describe('what is open', () => {
     }
   })
 
+  test('that can\'t be closed is told of, when all else is closed', async () => {
+    await using m = twoDomains()
+    const front = new GrantTable(m.front.grants)
+    const back = new GrantTable(m.back.grants)
+    const mapped = front.share({ domid: m.back.domid, pages: 1, writable: true })
+    front.share({ domid: m.back.domid, pages: 2, writable: true })
+    await back.map(m.refs(mapped.grefs), { writable: true })
+    expect(() => front.close()).toThrow(GrantError)
+    expect(front.stats).toEqual({ ...nothing, shares: 1, sharedPages: 1 })
+    back.close()
+    front.close()
+    expect(front.stats).toEqual(nothing)
+  })
+
   test('includes a closed mapping until its last pin is gone', async () => {
     await using m = twoDomains()
     using front = new GrantTable(m.front.grants)

@@ -102,6 +102,8 @@ export interface EvtchnBinding extends Disposable {
 }
 
 export interface EvtchnPort {
+  // `onEvent` is called from the event loop alone, never within a call of the port or of a binding.
+
   /**
    * Binds to the port that another domain opened for this one. An event may be pending at once.
    * @throws EvtchnError when there is no such unbound port.

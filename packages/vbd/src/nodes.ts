@@ -16,7 +16,7 @@ export const MAX_RING_PAGE_ORDER = 4
 /** In the backend's directory, by the toolstack: what is to be served. */
 export const toolstackNodes = defineNodes({
   params: { type: 'text', maxLength: 4096, default: '', writer: 'toolstack', meaning: 'names what is served, in words that toolstack and backend agree on' },
-  mode: { type: 'text', maxLength: 8, default: 'w', writer: 'toolstack', meaning: 'without a "w" in it, the guest is to have the disk read-only' },
+  mode: { type: 'text', maxLength: 8, writer: 'toolstack', meaning: 'without a "w" in it, the guest is to have the disk read-only' },
 })
 
 /** In the backend's directory, before InitWait: what a frontend may choose from. */

@@ -70,18 +70,42 @@ export async function unplugDevice(xs: XenstoreClient, device: DeviceAddress, o:
     if (state !== closed) await view.write(`${back}/state`, closing)
     return true
   })
-  if (!asked) return
-  try {
-    await xs.wait(async (view) => {
-      const state = await view.readOptional(`${back}/state`)
-      return state === undefined || state === closed ? true : undefined
-    }, o)
-  } catch (error) {
-    if (!o.signal?.aborted) throw error
+  if (asked) {
+    try {
+      await xs.wait(async (view) => {
+        const state = await view.readOptional(`${back}/state`)
+        return state === undefined || state === closed ? true : undefined
+      }, o)
+    } catch (error) {
+      if (!o.signal?.aborted) throw error
+    }
+    await xs.transaction((view) => removeNodes(view, device))
   }
-  await xs.transaction((view) => removeNodes(view, device))
+  await prune(xs, device)
 }
 
 async function removeNodes(view: XenstoreView, device: DeviceAddress): Promise<void> {
   for (const path of [frontendPath(device), backendPath(device), errorPath(device)]) await view.rm(path)
+}
+
+/** Removes the directories above a removed device that it leaves empty, as libxl does. */
+async function prune(xs: XenstoreClient, device: DeviceAddress): Promise<void> {
+  try {
+    await xs.transaction(async (view) => {
+      await pruneAbove(view, backendPath(device), 3) // backend/TYPE/DOMID
+      await pruneAbove(view, errorPath(device), 5) // error/backend/TYPE/DOMID/DEVID
+    })
+  } catch {
+    // An empty directory does no harm; another device may be on its way into it.
+  }
+}
+
+async function pruneAbove(view: XenstoreView, path: string, levels: number): Promise<void> {
+  let parent = path
+  for (let i = 0; i < levels; i++) {
+    parent = parent.slice(0, parent.lastIndexOf('/'))
+    if (!(await view.exists(parent))) continue
+    if ((await view.list(parent)).length > 0) return
+    await view.rm(parent)
+  }
 }

@@ -196,4 +196,17 @@ describe('unplugDevice', () => {
     await unplugDevice(r.xs, r.address())
     expect(await r.xs.exists(error)).toBe(false)
   })
+
+  test('directories that it leaves empty go with it, and no others', async () => {
+    await using r = await rig()
+    await r.plug(1)
+    await r.plug(2)
+    await r.xs.write('/local/domain/0/error/backend/toy/77/1/error', 'of another device')
+    await unplugDevice(r.xs, r.address(1))
+    expect(await r.xs.exists(r.path('back', 2))).toBe(true)
+    await unplugDevice(r.xs, r.address(2))
+    expect(await r.xs.exists('/local/domain/0/backend')).toBe(false)
+    expect(await r.xs.exists(`/local/domain/${r.guest.domid}/device`)).toBe(true)
+    expect(await r.xs.read('/local/domain/0/error/backend/toy/77/1/error')).toBe('of another device')
+  })
 })

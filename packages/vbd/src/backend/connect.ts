@@ -53,15 +53,20 @@ export async function connectRing(hv: Hypervisor, o: ConnectOptions): Promise<Pi
     return {
       async close() {
         await queue.settle()
-        opened.close()
-        grants.close()
-        owned.close()
+        closeAll(opened, grants, owned)
       },
     }
   } catch (error) {
-    channel?.close()
-    buffers?.close()
-    grants.close()
+    closeAll(channel, grants, buffers)
     throw error
+  }
+}
+
+/** Closes the others though one fails to, and throws what that one did. */
+function closeAll(...[first, ...rest]: ({ close(): void } | undefined)[]): void {
+  try {
+    first?.close()
+  } finally {
+    if (rest.length > 0) closeAll(...rest)
   }
 }

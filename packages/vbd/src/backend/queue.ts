@@ -21,6 +21,9 @@ import type { VbdCounters } from './stats.ts'
 /** Most answers that wait for company; publishing every 4 instead measured a third slower at depth 32. */
 const PUBLISH_AT_MOST = 16
 
+/** Least time between two reports of a failing store. */
+const TELL_INTERVAL_MS = 1_000
+
 export interface VbdQueueParts {
   readonly ring: BackRing
   readonly channel: EventChannel
@@ -33,8 +36,8 @@ export interface VbdQueueParts {
   readonly failed: (error: unknown) => void
   /**
    * A store call threw, rejected or fell short; its requests were answered with an error. Told once until
-   * a call succeeds again: a broken store fails every request, and a guest's retries must not fill a log
-   * (XSA-157).
+   * a call succeeds again, and once a second at most: a guest decides what it reads and how often, and
+   * must not fill a log with it (XSA-157).
    */
   readonly storeFailed: (error: unknown) => void
 }
@@ -56,6 +59,8 @@ export class VbdQueue {
   /** No more answers are given either: the ring can't be trusted. */
   #broken = false
   #storeFailing = false
+  /** When that was last told of. */
+  #toldAt = -TELL_INTERVAL_MS
   #settled: (() => void) | undefined
 
   constructor(parts: VbdQueueParts) {
@@ -242,7 +247,11 @@ export class VbdQueue {
       return
     }
     for (const row of rows) this.#complete(row, BLKIF_RSP.ERROR)
-    if (!this.#storeFailing) this.#p.storeFailed(error)
+    const now = performance.now()
+    if (!this.#storeFailing && now - this.#toldAt >= TELL_INTERVAL_MS) {
+      this.#toldAt = now
+      this.#p.storeFailed(error)
+    }
     this.#storeFailing = true
     this.#answerIfWorthwhile()
   }
