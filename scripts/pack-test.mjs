@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path'
 
 const folder = mkdtempSync(join(tmpdir(), 'xenkit-pack-'))
 const project = join(folder, 'project')
+let passed = 0
 const pnpm = ['-y', 'pnpm@12', '--config.verify-deps-before-run=false']
 try {
   step('build every package', 'npx', [...pnpm, '-r', '--filter', './packages/*', 'run', 'build'])
@@ -30,7 +31,7 @@ try {
   step('type-check the example', 'npx', ['tsc'], project)
   step('run the example against a simulated guest', 'npx', ['xenkit', 'sim', 'file-disk.ts', 'disk.img'], project)
   step('run the command', 'npx', ['xenkit', '--version'], project)
-  console.log(`ok: ${tarballs.length} packages install, type-check and run`)
+  console.log(`${passed} passed, 0 failed`)
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }
@@ -40,9 +41,13 @@ function step(what, command, args, cwd = '.') {
   console.log(`--- ${what}`)
   const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8', maxBuffer: 2 ** 26 })
   if (cwd === project || status !== 0) process.stdout.write(stdout)
-  if (status === 0) return
+  if (status === 0) {
+    passed++
+    return
+  }
   process.stderr.write(stderr)
   console.error(`failed: ${what}`)
+  console.log(`${passed} passed, 1 failed`)
   rmSync(folder, { recursive: true, force: true })
   process.exit(1)
 }
