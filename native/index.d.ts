@@ -117,7 +117,10 @@ export interface Evtchn {
  * was closed. Keeps the process alive until closed.
  */
 export interface XenbusDevice {
-  /** Sends one whole message: the driver drops what follows a message in the same write. */
+  /**
+   * Sends one whole message: the driver drops what follows a message in the same write. After an error
+   * the stream is of no use.
+   */
   write(message: Uint8Array): void
   /** Idempotent. */
   close(): void

@@ -24,7 +24,6 @@ use crate::memory::PAGE_SIZE;
 use crate::poll::{Callback, Poll};
 use crate::runs::Pinned;
 use crate::uapi;
-use crate::uv::READABLE;
 
 /// Ports in a page: what one read gives and one write takes at most, by the driver's own limit.
 const BATCH: usize = PAGE_SIZE as usize / size_of::<u32>();
@@ -64,7 +63,7 @@ impl State {
             Err(errno) => return Err(errno),
         }
         // libuv stops a poll whose descriptor is in error, which an overflow is.
-        if failed { poll.watch(READABLE).map_err(|_| Errno::BADF) } else { Ok(()) }
+        if failed { poll.watch().map_err(|_| Errno::BADF) } else { Ok(()) }
     }
 
     /// After an overflow: empties the driver's queue, then delivers every bound port, a page at a time.

@@ -88,7 +88,7 @@ impl Poll {
             sys::napi_add_async_cleanup_hook(env, Some(on_teardown), owned, &mut cleanup)
         };
         poll.0.cleanup.set(cleanup);
-        let started = check(hooked, "napi_add_async_cleanup_hook").and_then(|()| poll.watch(READABLE));
+        let started = check(hooked, "napi_add_async_cleanup_hook").and_then(|()| poll.watch());
         if let Err(failure) = started {
             poll.close();
             return Err(failure);
@@ -96,13 +96,13 @@ impl Poll {
         Ok(poll)
     }
 
-    /// Sets which events to wait for. Also starts again after polling failed.
-    pub fn watch(&self, events: c_int) -> Result<()> {
+    /// Waits for something to read; called anew after polling failed.
+    pub fn watch(&self) -> Result<()> {
         if self.0.closing.get() {
             return Ok(());
         }
         // SAFETY: the handle is initialized and not closing.
-        check_uv(unsafe { (self.0.uv.poll_start)(self.0.handle.as_ptr(), events, on_event) }, "uv_poll_start")
+        check_uv(unsafe { (self.0.uv.poll_start)(self.0.handle.as_ptr(), READABLE, on_event) }, "uv_poll_start")
     }
 
     /// Whether this keeps the process alive.

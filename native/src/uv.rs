@@ -13,8 +13,6 @@ use rustix::io::Errno;
 
 /// `UV_READABLE`
 pub const READABLE: c_int = 1;
-/// `UV_WRITABLE`
-pub const WRITABLE: c_int = 2;
 /// `UV_POLL` of `uv_handle_type`, fixed by libuv's ABI since 1.0.
 const POLL_TYPE: c_int = 8;
 

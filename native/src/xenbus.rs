@@ -1,10 +1,10 @@
 //! /dev/xen/xenbus: the kernel's own connection to xenstored, as a stream of bytes.
 //!
-//! Each `write` of JavaScript's is one write to the device. The driver acts on one message per write
-//! and drops bytes that follow it, so the caller gives whole messages one at a time.
+//! The driver (drivers/xen/xenbus/xenbus_dev_frontend.c) acts on one message per write and drops bytes
+//! that follow it, so the caller gives whole messages one at a time. It takes a write whole, or refuses
+//! it; it never asks to wait for room and reports none. So there is no queue here.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use napi::bindgen_prelude::Env;
@@ -13,85 +13,44 @@ use rustix::io::Errno;
 
 use crate::arena::Arena;
 use crate::device::Device;
-use crate::errors::{Result, os};
+use crate::errors::{CLOSED, Result, failure, os};
 use crate::memory::PAGE_SIZE;
 use crate::poll::{Callback, Poll};
 use crate::runs::Pinned;
-use crate::uv::{READABLE, WRITABLE};
 
-struct State {
-    /// With a page of the arena for what was read. `None` once closed.
-    open: RefCell<Option<(Device, Pinned)>>,
-    /// What the device didn't take at once.
-    unsent: RefCell<VecDeque<Vec<u8>>>,
-    watching: Cell<i32>,
+/// The device, and a page of the arena for what was read. `None` once closed.
+type Open = RefCell<Option<(Device, Pinned)>>;
+
+/// One read per wake.
+fn on_ready(open: &Open, poll: &Poll) -> std::result::Result<(), Errno> {
+    let read = match open.borrow().as_ref() {
+        Some((device, page)) => {
+            let page = page.address().cast::<u8>().as_ptr();
+            // SAFETY: a whole page; the kernel writes to it, JavaScript, on this thread, isn't running.
+            rustix::io::read(device, unsafe { std::slice::from_raw_parts_mut(page, PAGE_SIZE as usize) })
+        }
+        None => Err(Errno::BADF),
+    };
+    match read {
+        Ok(0) => Err(Errno::PIPE),
+        Ok(bytes) => {
+            poll.call(bytes as i32);
+            Ok(())
+        }
+        Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
-impl State {
-    /// One read per wake; flushes first.
-    fn on_ready(&self, poll: &Poll) -> std::result::Result<(), Errno> {
-        self.flush()?;
-        self.watch(poll);
-        let read = match self.open.borrow().as_ref() {
-            Some((device, page)) => {
-                let page = page.address().cast::<u8>().as_ptr();
-                // SAFETY: a whole page; the kernel writes to it, JavaScript, on this thread, isn't running.
-                rustix::io::read(device, unsafe { std::slice::from_raw_parts_mut(page, PAGE_SIZE as usize) })
-            }
-            None => Err(Errno::BADF),
-        };
-        match read {
-            Ok(0) => Err(Errno::PIPE),
-            Ok(bytes) => {
-                poll.call(bytes as i32);
-                Ok(())
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    /// Writes as much as the device takes.
-    fn flush(&self) -> std::result::Result<(), Errno> {
-        let open = self.open.borrow();
-        let (device, _) = open.as_ref().ok_or(Errno::BADF)?;
-        let mut unsent = self.unsent.borrow_mut();
-        while let Some(bytes) = unsent.front_mut() {
-            match rustix::io::write(device, bytes) {
-                Ok(written) => {
-                    bytes.drain(..written);
-                    if bytes.is_empty() {
-                        unsent.pop_front();
-                    }
-                }
-                Err(Errno::AGAIN) => break,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits for room only while something is unsent.
-    fn watch(&self, poll: &Poll) {
-        let events = if self.unsent.borrow().is_empty() { READABLE } else { READABLE | WRITABLE };
-        if self.watching.replace(events) != events {
-            // Fails only for arguments that are wrong: these were right in `Poll::open`.
-            let _ = poll.watch(events);
-        }
-    }
-
-    fn stop(&self, poll: &Poll) {
-        poll.close();
-        self.unsent.borrow_mut().clear();
-        self.open.borrow_mut().take();
-    }
+fn stop(open: &Open, poll: &Poll) {
+    poll.close();
+    open.borrow_mut().take();
 }
 
 /// See index.d.ts.
 #[napi]
 pub struct XenbusDevice {
-    state: Rc<State>,
+    open: Rc<Open>,
     poll: Poll,
 }
 
@@ -103,32 +62,37 @@ impl XenbusDevice {
         let device = Device::open(&path)?;
         let fd = device.raw();
         let page = Pinned::new(arena.runs(), page, PAGE_SIZE as usize)?;
-        let open = RefCell::new(Some((device, page)));
-        let state = Rc::new(State { open, unsent: RefCell::default(), watching: Cell::new(READABLE) });
-        let for_ready = Rc::clone(&state);
+        let open = Rc::new(RefCell::new(Some((device, page))));
+        let for_ready = Rc::clone(&open);
         let ready = move |poll: &Poll, _| {
-            if let Err(errno) = for_ready.on_ready(poll) {
+            if let Err(errno) = on_ready(&for_ready, poll) {
                 poll.call(-errno.raw_os_error());
-                for_ready.stop(poll);
+                stop(&for_ready, poll);
             }
         };
         let poll = Poll::open(&env, fd, on_data, Box::new(ready))?;
         poll.keep_alive(true);
-        Ok(Self { state, poll })
+        Ok(Self { open, poll })
     }
 
-    /// Takes the bytes of one message.
+    /// Sends the bytes of one message. After an error the stream is of no use.
     #[napi(catch_unwind)]
-    pub fn write(&self, bytes: &[u8]) -> Result<()> {
-        self.state.unsent.borrow_mut().push_back(bytes.to_vec());
-        self.state.flush().map_err(os("write to the xenbus device"))?;
-        self.state.watch(&self.poll);
+    pub fn write(&self, mut bytes: &[u8]) -> Result<()> {
+        let open = self.open.borrow();
+        let (device, _) = open.as_ref().ok_or_else(|| failure(CLOSED, "the stream is closed"))?;
+        while !bytes.is_empty() {
+            match rustix::io::write(device, bytes) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(os("write to the xenbus device")(errno)),
+            }
+        }
         Ok(())
     }
 
-    /// Closes the device; what is unsent is dropped. Idempotent.
+    /// Closes the device. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        self.state.stop(&self.poll);
+        stop(&self.open, &self.poll);
     }
 }
