@@ -30,12 +30,3 @@ export async function command(program: string, args: readonly string[], options:
   if (code !== 0) throw new Error(`"${program} ${args.join(' ')}" failed with ${code}: ${stderr.trim().slice(-2000)}`)
   return stdout
 }
-
-/** Runs `work` on every item, at most `width` at a time. */
-export async function eachOf<T>(items: Iterable<T>, width: number, work: (item: T) => Promise<void>): Promise<void> {
-  const queue = items[Symbol.iterator]()
-  const worker = async (): Promise<void> => {
-    for (let next = queue.next(); !next.done; next = queue.next()) await work(next.value)
-  }
-  await Promise.all(Array.from({ length: width }, worker))
-}

@@ -1,21 +1,11 @@
-/** Runs one scenario: a machine of its own, its checks, its logs. */
-import { mkdtemp, mkdir, readFile, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+/** Runs one scenario, on a machine and with logs of its own. */
+import { mkdir, readFile, readdir, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
-import { rmSync } from 'node:fs'
-import { atExit } from './at-exit.ts'
-import { within } from './deadline.ts'
-import { Agent } from './dom0/agent.ts'
-import { Dom0 } from './dom0/dom0.ts'
 import type { Image } from './image/image.ts'
 import { output } from './paths.ts'
-import { bundlePrograms } from './programs.ts'
-import { Machine } from './qemu.ts'
 import type { Report } from './report.ts'
-import type { Scenario } from './scenario.ts'
-
-const BOOT_SECONDS = 180
-const LIFE_SECONDS = 600
+import type { Lab, Scenario } from './scenario.ts'
+import { Session } from './session.ts'
 
 /** Thrown by a failed check, which has been reported. */
 class CheckFailed extends Error {}
@@ -24,16 +14,11 @@ export async function runScenario(name: string, scenario: Scenario, image: Image
   const out = join(output, name)
   await rm(out, { recursive: true, force: true })
   await mkdir(out, { recursive: true })
-  // A path of a unix socket is at most 107 bytes long: a checkout may lie deeper than that.
-  const work = await mkdtemp(join(tmpdir(), 'xenkit-lab-'))
-  atExit(() => rmSync(work, { recursive: true, force: true }))
-
-  report.note(`${name}: ${scenario.title}`)
-  let machine: Machine | undefined
-  const check = async <T>(what: string, action: () => Promise<T>): Promise<T> => {
+  await using session = await Session.open({ image, out, programs: scenario.programs })
+  const check: Lab['check'] = async (what, work) => {
     const begun = performance.now()
     try {
-      const result = await action()
+      const result = await work()
       report.pass(what, (performance.now() - begun) / 1000)
       return result
     } catch (error) {
@@ -41,37 +26,29 @@ export async function runScenario(name: string, scenario: Scenario, image: Image
       throw new CheckFailed(what, { cause: error })
     }
   }
+  report.note(`${name}: ${scenario.title}`)
   try {
     await scenario.run({
-      boot: ({ clock = 'wall' } = {}) =>
-        check('Xen boots, dom0 is ready', async () => {
-          const programs = join(work, 'programs')
-          await bundlePrograms(scenario.programs, programs)
-          const agentSocket = join(work, 'agent')
-          const agent = await Agent.listen(agentSocket, join(out, 'agent.log'))
-          machine = new Machine({ image, programs, out, agentSocket, clock, lifeSeconds: LIFE_SECONDS })
-          const ended = machine.ended.then((why) => Promise.reject(new Error(why)))
-          await within(BOOT_SECONDS, 'dom0 to be ready', Promise.race([agent.ready, ended]))
-          return new Dom0(agent, out, clock === 'wall' ? 1 : 0)
-        }),
+      boot: ({ clock = 'wall' } = {}) => check('Xen boots, dom0 is ready', () => session.boot(clock)),
       check,
       report: (what, passed) => (passed ? report.pass(what) : report.fail(what)),
       note: (text) => report.note(text),
     })
   } catch (error) {
     if (!(error instanceof CheckFailed)) report.fail(name, messageOf(error))
+    await session.saveKernelLogs()
     await showLogs(out, report)
-  } finally {
-    await machine?.[Symbol.asyncDispose]()
   }
 }
 
+/** How each log ends, and where they lie. */
 async function showLogs(out: string, report: Report): Promise<void> {
-  report.note(`logs: ${relative(process.cwd(), out)}`)
-  for (const name of (await readdir(out)).filter((each) => each.endsWith('.log'))) {
-    const lines = (await readFile(join(out, name), 'utf8')).trimEnd().split('\n').slice(-8)
-    report.note(`last lines of ${name}:\n${lines.map((line) => `  ${line.slice(0, 300)}`).join('\n')}`)
+  const names = (await readdir(out, { recursive: true })).filter((name) => name.endsWith('.log'))
+  for (const name of names.toSorted()) {
+    const lines = (await readFile(join(out, name), 'utf8')).trim().split('\n').slice(-8)
+    if (lines[0]) report.note(`${name} ends with:\n${lines.map((line) => `  ${line.slice(0, 300)}`).join('\n')}`)
   }
+  report.note(`all logs: ${relative(process.cwd(), out)}`)
 }
 
 function messageOf(error: unknown): string {

@@ -27,6 +27,7 @@ export class Agent {
   readonly #log: string
   readonly #markReady: () => void
   #socket: Socket | undefined
+  #lost: Error | undefined
   #lastId = 0
 
   private constructor(log: string) {
@@ -56,17 +57,21 @@ export class Agent {
     return this.#open({ type: 'open', id: ++this.#lastId, path }, receiver)
   }
 
+  /** The machine is gone, and every channel with it, those opened later included. */
+  lose(why: string): void {
+    this.#lost = new Error(why)
+    for (const receiver of this.#receivers.values()) receiver.lost(this.#lost)
+    this.#receivers.clear()
+  }
+
   #attach(socket: Socket): void {
     this.#socket = socket
     socket.on('data', lineReader((line) => {
       this.#note('dom0', line)
       this.#deliver(JSON.parse(line))
     }))
+    // The other end is QEMU itself. Who watches that knows why it is gone, and says so by `lose`.
     socket.on('error', () => {})
-    socket.on('close', () => {
-      for (const receiver of this.#receivers.values()) receiver.lost(new Error('the machine is gone'))
-      this.#receivers.clear()
-    })
   }
 
   #deliver(report: Report): void {
@@ -79,7 +84,8 @@ export class Agent {
 
   #open(request: Request, receiver: Receiver): Channel {
     const { id } = request
-    this.#receivers.set(id, receiver)
+    if (this.#lost) receiver.lost(this.#lost)
+    else this.#receivers.set(id, receiver)
     this.#send(request)
     return {
       write: (text) => this.#send({ type: 'write', id, text }),
@@ -90,6 +96,7 @@ export class Agent {
   #send(request: Request): void {
     const line = encodeLine(request)
     this.#note('host', line.trimEnd())
+    // Into the void once the machine is gone: whoever waits for an answer has been told.
     this.#socket?.write(line)
   }
 

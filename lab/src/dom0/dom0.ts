@@ -14,6 +14,7 @@ export class Dom0 {
   readonly #agent: Agent
   readonly #out: string
   readonly #guestProcessor: number
+  readonly #guests: Guest[] = []
 
   /**
    * @param out the host's name of the folder that dom0 has as /lab/out
@@ -64,7 +65,18 @@ export class Dom0 {
     const domid = Number(await this.run(`xl domid ${o.name}`))
     const console = new GuestConsole(this.#agent, await this.#terminal(domid))
     await console.ready(GUEST_BOOT_SECONDS)
-    return new Guest(this, { name: o.name, domid, console })
+    const guest = new Guest(this, { name: o.name, domid, console })
+    this.#guests.push(guest)
+    return guest
+  }
+
+  /** Saves what the kernels have to say among the logs, as far as they still can. */
+  async saveKernelLogs(): Promise<void> {
+    const guests = this.#guests.map(async (guest) => {
+      const { stdout } = await guest.attempt('dmesg | tail -n 50', 10)
+      await writeFile(join(this.#out, `kernel-${guest.name}-${guest.domid}.log`), stdout)
+    })
+    await Promise.allSettled([...guests, this.attempt('dmesg > /lab/out/kernel-dom0.log', 10)])
   }
 
   /** The pseudo terminal that xenconsoled opened for a guest. */

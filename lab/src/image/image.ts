@@ -74,7 +74,10 @@ async function build(packages: readonly string[], directory: string): Promise<vo
     await buildGuestInitrd({ packages: dom0, kernel, work: join(work, 'guest-initrd'), target: join(dom0, 'guest/initrd') })
     await link(parts.kernel, join(dom0, 'guest/vmlinux'))
     await buildDom0Disk({ tree: dom0, kernel, target: parts.dom0Disk })
-    await rename(result, directory)
+    await rename(result, directory).catch((error: unknown) => {
+      // Another lab may have built the same image meanwhile.
+      if (!existsSync(directory)) throw error
+    })
   } finally {
     discard()
     forget()
