@@ -4,7 +4,7 @@
  * build leaves nothing that looks like an image.
  */
 import { existsSync, rmSync } from 'node:fs'
-import { link, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
+import { link, mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { atExit } from '../at-exit.ts'
 import { cache, lab } from '../paths.ts'
@@ -14,6 +14,9 @@ import { hashInputs } from './inputs.ts'
 import { extractKernel, extractXen } from './kernel.ts'
 import { indexModules } from './modules.ts'
 import { downloadPackages, resolvePackages, unpack } from './packages.ts'
+
+/** Of 350 MB each. */
+const IMAGES_KEPT = 4
 
 /** Paths of the parts. */
 export interface Image {
@@ -43,8 +46,9 @@ export async function openImage(say: (text: string) => void): Promise<Image> {
     say('building the image: Xen, dom0 and guest from Debian packages')
     await build(packages, directory)
     say(`image built in ${((performance.now() - begun) / 1000).toFixed(1)} s: ${directory}`)
-    await dropOthers(directory)
+    await dropUnused()
   }
+  await utimes(directory, new Date(), new Date())
   return partsIn(directory)
 }
 
@@ -84,8 +88,10 @@ async function build(packages: readonly string[], directory: string): Promise<vo
   }
 }
 
-/** Images of earlier sources. A lab that still runs one has its files open and doesn't notice. */
-async function dropOthers(current: string): Promise<void> {
-  const others = (await readdir(cache)).filter((name) => name.startsWith('image-') && name !== basename(current))
-  await Promise.all(others.map((name) => rm(join(cache, name), { recursive: true, force: true })))
+/** Drops all images but the last used: another checkout may be about to boot one that isn't ours. */
+async function dropUnused(): Promise<void> {
+  const paths = (await readdir(cache)).filter((name) => name.startsWith('image-')).map((name) => join(cache, name))
+  const images = await Promise.all(paths.map(async (path) => ({ path, used: (await stat(path)).mtimeMs })))
+  const unused = images.toSorted((a, b) => b.used - a.used).slice(IMAGES_KEPT)
+  await Promise.all(unused.map(({ path }) => rm(path, { recursive: true, force: true })))
 }
