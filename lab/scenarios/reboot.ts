@@ -21,7 +21,7 @@ export async function run({ boot, check }: Lab): Promise<void> {
       dom0.createGuest({ name: 'guest', disks: ['vdev=xvda,access=w,script=/bin/true,target=ours'] }),
     )
     const xvda = await guest.disk('xvda')
-    await check(`life ${life}: it finds what its former life wrote`, async () => {
+    await check(`life ${life}: it ${life > 1 ? 'finds what its former life wrote and ' : ''}writes`, async () => {
       const word = (offset: number): string => `dd if=${xvda} bs=512 skip=${offset} count=1 2>/dev/null | tr -d '\\0'`
       if (life > 1) strictEqual(await guest.run(word(life - 1)), `life ${life - 1}`)
       await guest.run(`printf 'life ${life}' | dd of=${xvda} bs=512 seek=${life} conv=sync,fsync 2>/dev/null`)

@@ -26,6 +26,7 @@ export async function runScenario(name: string, scenario: Scenario, image: Image
       throw new CheckFailed(what, { cause: error })
     }
   }
+  const failedBefore = report.failed
   report.note(`${name}: ${scenario.title}`)
   try {
     await scenario.run({
@@ -36,6 +37,8 @@ export async function runScenario(name: string, scenario: Scenario, image: Image
     })
   } catch (error) {
     if (!(error instanceof CheckFailed)) report.fail(name, messageOf(error))
+  }
+  if (report.failed > failedBefore) {
     await session.saveKernelLogs()
     await showLogs(out, report)
   }

@@ -53,6 +53,8 @@ export class Dom0 {
     try {
       const [, output = ''] = await watch.output(/^<([^]*?)>$/m, seconds)
       return output
+    } catch (cause) {
+      throw new Error(`"${condition}" did not come true in dom0 within ${seconds} s of watching ${path}`, { cause })
     } finally {
       watch.signal('SIGTERM')
     }
