@@ -14,6 +14,8 @@ export interface PlugVbdOptions extends VbdAddress {
   readonly readOnly: boolean
   /** What to serve, for a backend that serves more than one thing. Default empty. */
   readonly params?: string
+  /** Leaves the disk to the `serveVbd` with this reservation, whoever else serves disks. */
+  readonly reservation?: string
 }
 
 /**
@@ -25,6 +27,7 @@ export async function plugVbd(xs: XenstoreClient, o: PlugVbdOptions): Promise<vo
   const address = deviceAddress(o)
   await plugDevice(xs, {
     ...address,
+    ...(o.reservation === undefined ? {} : { reservation: o.reservation }),
     frontend: { 'virtual-device': String(address.devid), 'device-type': 'disk' },
     backend: { params: o.params ?? '', mode: o.readOnly ? 'r' : 'w', dev: o.vdev, removable: '0', bootable: '1', 'device-type': 'disk' },
   })

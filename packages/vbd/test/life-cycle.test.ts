@@ -1,7 +1,7 @@
 /** Disks that come and go: guests that reboot, vanish, share and unplug; servers that stop. */
 import { XenbusState } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
-import { type BlockStore, StoreInUseError, attachDisk, unplugVbd } from '../src/index.ts'
+import { type BlockStore, StoreInUseError, attachDisk, plugVbd, serveVbd, unplugVbd } from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { rig } from './rig.ts'
@@ -126,12 +126,13 @@ test('several disks of several guests, each with its own store', async () => {
 })
 
 describe('one store', () => {
-  test('is served to one disk that can be written; a second one is refused, and had when the first is gone', async () => {
+  test('is served to one disk that can be written; a second one is left to others, and had when the first is gone', async () => {
     await using r = await rig({ store: memoryStore(64) })
     await r.plug({ vdev: 'xvda' })
     await r.event(({ kind }) => kind === 'offered')
     await r.plug({ vdev: 'xvdb' })
-    const { error, disk } = await r.event(({ kind }) => kind === 'failed')
+    const { error, disk } = await r.event(({ kind }) => kind === 'declined')
+    expect(await r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51728/state`)).toBe(String(XenbusState.Initialising))
     expect(error).toBeInstanceOf(StoreInUseError)
     expect(disk.devid).toBe(51728)
     await unplugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvdb' })
@@ -151,6 +152,22 @@ describe('one store', () => {
       await expect(disk.write(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
     }
   })
+})
+
+test('a reserved disk is left to the server that it is reserved for, idle ones beside it or not', async () => {
+  const [open, reserved] = [memoryStore(64), memoryStore(64)]
+  await using r = await rig({ store: open })
+  const stop = new AbortController()
+  const serving = serveVbd(r.dom0, { store: reserved, reservation: 'mine', signal: stop.signal })
+  await plugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda', readOnly: false, reservation: 'mine' })
+  await r.plug({ vdev: 'xvdb' })
+  for (const [vdev, store, fill] of [['xvda', reserved, 1], ['xvdb', open, 2]] as const) {
+    await using disk = await attachDisk(r.guest, { vdev })
+    await disk.write(0, [new Uint8Array(512).fill(fill)])
+    expect(store.bytes[0]).toBe(fill)
+  }
+  stop.abort()
+  await serving
 })
 
 test('unplugging a disk in use: the guest lets go, the nodes are gone', async () => {

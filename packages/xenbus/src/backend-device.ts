@@ -51,13 +51,24 @@ export type BackendEvent =
  */
 const CLAIM_NODE = 'xenkit-claim'
 
+/** Names the one server that may take the device; absent, any may. Written by `plugDevice`. */
+export const RESERVATION_NODE = 'xenkit-reserved-for'
+
 /** How long a frontend may take to let go of a device that its server is closing. */
 const CLOSE_TIMEOUT_MS = 5_000
+
+export interface ServedDeviceOptions {
+  readonly xs: XenstoreClient
+  readonly driver: BackendDriver
+  readonly reservation: string | undefined
+  readonly report: (event: BackendEvent) => void
+}
 
 export class ServedDevice {
   readonly device: BackendDevice
   readonly #xs: XenstoreClient
   readonly #driver: BackendDriver
+  readonly #reservation: string | undefined
   readonly #report: (event: BackendEvent) => void
   /** What `CLAIM_NODE` holds while the device is this one. */
   readonly #claim = crypto.randomUUID()
@@ -70,10 +81,11 @@ export class ServedDevice {
   /** Aborted when something besides xenstore asks for another look. */
   #look = new AbortController()
 
-  constructor(address: DeviceAddress, xs: XenstoreClient, driver: BackendDriver, report: (event: BackendEvent) => void) {
-    this.#xs = xs
-    this.#driver = driver
-    this.#report = report
+  constructor(address: DeviceAddress, o: ServedDeviceOptions) {
+    this.#xs = o.xs
+    this.#driver = o.driver
+    this.#reservation = o.reservation
+    this.#report = o.report
     this.device = { ...address, path: backendPath(address), frontendPath: frontendPath(address), fail: (error) => void this.#fail(error) }
   }
 
@@ -138,7 +150,9 @@ export class ServedDevice {
   }
 
   async #isNew(view: XenstoreReader): Promise<boolean> {
-    return (await view.readOptional(`${this.device.path}/state`)) === String(XenbusState.Initialising)
+    const { path } = this.device
+    const [state, reservation] = await Promise.all([view.readOptional(`${path}/state`), view.readOptional(`${path}/${RESERVATION_NODE}`)])
+    return state === String(XenbusState.Initialising) && reservation === this.#reservation
   }
 
   async #next(): Promise<BackendStep> {

@@ -13,6 +13,8 @@ export interface ServeBackendsOptions {
   readonly domid: number
   readonly type: string
   readonly driver: BackendDriver
+  /** Serve only devices that were plugged with this reservation. By default: only those without one. */
+  readonly reservation?: string
   /** Ends the service: every device is closed, which its frontend is asked for first. */
   readonly signal?: AbortSignal
   readonly onEvent?: (event: BackendEvent) => void
@@ -98,7 +100,7 @@ class ServedDevices {
       known.changed = true
       return
     }
-    const device = new ServedDevice(address, this.#xs, this.#o.driver, this.#o.onEvent ?? (() => {}))
+    const device = new ServedDevice(address, { xs: this.#xs, driver: this.#o.driver, reservation: this.#o.reservation, report: this.#o.onEvent ?? (() => {}) })
     const ended = device
       .run()
       .catch((error: unknown) => this.#o.onEvent?.({ kind: 'failed', device: device.device, error }))

@@ -5,7 +5,7 @@
 import { XenError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreView } from '@xenkit/xenstore-client'
-import type { NodeValues } from './backend-device.ts'
+import { type NodeValues, RESERVATION_NODE } from './backend-device.ts'
 import { backendPath, type DeviceAddress, domainHome, errorPath, frontendPath } from './device-path.ts'
 
 /** A device can't be plugged or unplugged; the text names it and says why. */
@@ -19,6 +19,8 @@ export interface PlugOptions extends DeviceAddress {
   /** Nodes for each side besides those that every device has. */
   readonly frontend: NodeValues
   readonly backend: NodeValues
+  /** Leaves the device to the `serveBackends` with this reservation, whoever else serves its type. */
+  readonly reservation?: string
 }
 
 /**
@@ -47,6 +49,7 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
     const state = String(XenbusState.Initialising)
     const frontend: NodeValues = { ...o.frontend, backend: back, 'backend-id': String(o.backendDomid), state }
     const backend: NodeValues = { ...o.backend, frontend: front, 'frontend-id': String(o.frontendDomid), online: '1', state }
+    if (o.reservation !== undefined) await view.write(`${back}/${RESERVATION_NODE}`, o.reservation)
     for (const [name, value] of Object.entries(frontend)) await view.write(`${front}/${name}`, value)
     for (const [name, value] of Object.entries(backend)) await view.write(`${back}/${name}`, value)
   })

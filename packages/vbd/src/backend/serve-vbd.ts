@@ -25,16 +25,22 @@ export interface ServedDisk extends RequestedDisk {
 
 export type VbdEvent =
   | { readonly kind: 'offered' | 'connected' | 'closed' | 'removed'; readonly disk: ServedDisk; readonly error?: undefined }
-  /** The disk failed and is being closed; or the store failed a request, after one that it did not. */
-  | { readonly kind: 'failed' | 'store-failed'; readonly disk: ServedDisk; readonly error: unknown }
+  /**
+   * The disk failed and is being closed; the store failed a request, after one that it did not; the disk
+   * is left to other backends, since the store is in use.
+   */
+  | { readonly kind: 'failed' | 'store-failed' | 'declined'; readonly disk: ServedDisk; readonly error: unknown }
 
 export interface ServeVbdOptions {
   /**
-   * What to serve. A store serves the first disk that comes, and no second one beside it if it can be
-   * written: two guests that write to one image destroy it. A function is asked for each disk, and
-   * answers undefined for those it leaves to other backends. If it throws, the disk is closed for good.
+   * What to serve. A store serves the first disk that comes and leaves others to other backends for as
+   * long as one of the two could write: two guests that write to one image destroy it. A function is
+   * asked for each disk, and answers undefined for those it leaves to other backends. If it throws, or
+   * gives a store that another disk has, the disk is closed for good.
    */
   readonly store: BlockStore | ((disk: RequestedDisk) => BlockStore | undefined | Promise<BlockStore | undefined>)
+  /** Serve only disks that were plugged with this reservation. By default: only those without one. */
+  readonly reservation?: string
   /** Ends the service: each guest is asked to let go of its disk, then what is in flight is settled. */
   readonly signal?: AbortSignal
   /** What it throws is uncaught, and no concern of the disk's. */
@@ -69,6 +75,7 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
       type: 'vbd',
       driver,
       ...(o.signal ? { signal: o.signal } : {}),
+      ...(o.reservation === undefined ? {} : { reservation: o.reservation }),
       onEvent: (event) => {
         const disk = driver.diskOf(event.device)
         driver.tell(event.kind === 'failed' ? { kind: 'failed', disk, error: event.error } : { kind: event.kind, disk })
@@ -151,14 +158,19 @@ class VbdDriver implements BackendDriver {
 
   /**
    * @returns whether there is a store for the disk, which then has it
-   * @throws StoreInUseError if it may not have it
+   * @throws StoreInUseError if a function gave a store that another disk has
    */
   async #findStore(disk: Disk): Promise<boolean> {
     const store = typeof this.#o.store === 'function' ? await this.#o.store(disk) : this.#o.store
     if (store === undefined) return false
     expectInteger('store.sectors', store.sectors, 1, MAX_SECTORS)
     const user = [...this.#disks.values()].find((other) => other.store === store && (isWritable(other, store) || isWritable(disk, store)))
-    if (user) throw new StoreInUseError(`the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`, { user })
+    if (user) {
+      const error = new StoreInUseError(`the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`, { user })
+      if (typeof this.#o.store === 'function') throw error
+      this.tell({ kind: 'declined', disk, error })
+      return false
+    }
     disk.store = store
     return true
   }

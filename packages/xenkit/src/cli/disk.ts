@@ -1,5 +1,8 @@
 /** `xenkit disk serve` and `xenkit disk attach`. */
-import { type BlockStore, type VbdEvent, parseVdev, plugVbd, serveVbd, unplugVbd, vdevName } from '@xenkit/vbd'
+import { randomUUID } from 'node:crypto'
+import { access } from 'node:fs/promises'
+import type { Hypervisor } from '@xenkit/hypervisor'
+import { type BlockStore, type RequestedDisk, type VbdEvent, parseVdev, plugVbd, serveVbd, unplugVbd, vdevName } from '@xenkit/vbd'
 import { openFileStore } from '@xenkit/vbd/stores'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openHypervisor } from '../open-hypervisor.ts'
@@ -21,10 +24,12 @@ export async function diskServe(image: string, o: ServeOptions): Promise<void> {
   const devid = o.vdev === undefined ? undefined : vdevArgument(o.vdev)
   await using store = await openFileStore(image, { readOnly: o.readOnly })
   await using hv = await openHypervisor()
-  const wanted = (disk: { frontendDomid: number; devid: number }): BlockStore | undefined =>
+  await expectNoKernelBackend(hv)
+  const wanted = (disk: RequestedDisk): BlockStore | undefined =>
     (o.domid ?? disk.frontendDomid) === disk.frontendDomid && (devid ?? disk.devid) === disk.devid ? store : undefined
+  const anyDisk = o.domid === undefined && devid === undefined
   console.log(`serving ${image}, ${store.sectors} sectors; waiting for a disk of this domain's`)
-  await serveVbd(hv, { store: wanted, signal: interrupted(), onEvent: print })
+  await serveVbd(hv, { store: anyDisk ? store : wanted, signal: interrupted(), onEvent: print })
 }
 
 /**
@@ -32,14 +37,17 @@ export async function diskServe(image: string, o: ServeOptions): Promise<void> {
  * then takes it away again.
  */
 export async function diskAttach(domid: number, vdev: string, image: string, o: { readonly readOnly: boolean }): Promise<void> {
-  const devid = vdevArgument(vdev)
+  vdevArgument(vdev)
   await using store = await openFileStore(image, { readOnly: o.readOnly })
   await using hv = await openHypervisor()
+  await expectNoKernelBackend(hv)
   using xs = await openXenstore(hv.xenstore)
   const address = { frontendDomid: domid, backendDomid: hv.domid, vdev }
+  const reservation = randomUUID()
   const stop = new AbortController()
   const serving = serveVbd(hv, {
-    store: (disk) => (disk.frontendDomid === domid && disk.devid === devid ? store : undefined),
+    store,
+    reservation,
     signal: AbortSignal.any([interrupted(), stop.signal]),
     onEvent(event) {
       print(event)
@@ -47,7 +55,7 @@ export async function diskAttach(domid: number, vdev: string, image: string, o: 
     },
   })
   try {
-    await plugVbd(xs, { ...address, readOnly: o.readOnly, params: image })
+    await plugVbd(xs, { ...address, readOnly: o.readOnly, params: image, reservation })
   } catch (error) {
     stop.abort()
     await serving
@@ -63,9 +71,20 @@ export async function diskAttach(domid: number, vdev: string, image: string, o: 
 
 function print({ kind, disk, error }: VbdEvent): void {
   const name = `${vdevName(disk.devid)} of domain ${disk.frontendDomid}`
-  if (kind === 'failed') console.error(`${name}: ${error instanceof Error ? error.message : String(error)}`)
-  else if (kind === 'store-failed') console.error(`${name}: the image failed a request: ${error instanceof Error ? error.message : String(error)}`)
-  else console.log(`${name}: ${kind}`)
+  if (error === undefined) return console.log(`${name}: ${kind}`)
+  const what = { failed: '', 'store-failed': 'the image failed a request: ', declined: 'left to other backends: ' }[kind]
+  console.error(`${name}: ${what}${error instanceof Error ? error.message : String(error)}`)
+}
+
+/** Where Linux lists its own block backend. It answers every disk of its domain at once. */
+const KERNEL_BACKEND = '/sys/bus/xen-backend/drivers/vbd'
+
+async function expectNoKernelBackend({ name }: Hypervisor): Promise<void> {
+  const loaded = await access(KERNEL_BACKEND).then(
+    () => true,
+    () => false,
+  )
+  if (name === 'xen' && loaded) throw new UsageError("the kernel's own block backend takes every disk first: unload it with modprobe -r xen-blkback")
 }
 
 function vdevArgument(vdev: string): number {
