@@ -27,7 +27,7 @@ async function runWorker(end: string, quiet: Fifo, busy: Fifo): Promise<void> {
 }
 
 describe.each(['close', 'exit', 'terminate', 'exit in a callback', 'throw in a callback', 'terminate in a callback'])('a worker that ends by %s', (end) => {
-  test(`leaves nothing open, ${ROUNDS} times`, { timeout: 120_000 }, async () => {
+  test(`leaves nothing open, ${ROUNDS} times`, async () => {
     using quiet = new Fifo()
     for (let round = 0; round < ROUNDS; round++) {
       using busy = new Fifo()
