@@ -73,7 +73,8 @@ export class ServedDevice {
   /** What `CLAIM_NODE` holds while the device is this one. */
   readonly #claim = crypto.randomUUID()
   #connection: BackendConnection | undefined
-  #refused = false
+  /** Why the driver has nothing to offer, to this frontend or to its next life. */
+  #refusal: { readonly error: unknown } | undefined
   #stopping = false
   #failed = false
   #peerGone = false
@@ -116,9 +117,7 @@ export class ServedDevice {
     try {
       return await this.#driver.offer(this.device)
     } catch (error) {
-      // It has nothing to offer to the frontend's next life either.
-      this.#refused = true
-      await this.#fail(error)
+      this.#refusal = { error }
       return {}
     }
   }
@@ -126,7 +125,9 @@ export class ServedDevice {
   async #serve(nodes: NodeValues): Promise<void> {
     try {
       if (!(await this.#take(nodes))) return
-      if (!this.#refused) this.#report({ kind: 'offered', device: this.device })
+      // Not before the device is taken: until then its failure is no business of this server.
+      if (this.#refusal) await this.#fail(this.#refusal.error)
+      else this.#report({ kind: 'offered', device: this.device })
       try {
         while (await this.#perform(await this.#next()));
       } finally {
@@ -144,7 +145,7 @@ export class ServedDevice {
     return this.#xs.transaction(async (view) => {
       if (this.#stopping || !(await this.#isNew(view))) return false
       await writeNodes(view, path, { ...nodes, [CLAIM_NODE]: this.#claim })
-      await view.write(`${path}/state`, String(this.#refused ? XenbusState.Closing : XenbusState.InitWait))
+      await view.write(`${path}/state`, String(this.#refusal ? XenbusState.Closing : XenbusState.InitWait))
       return true
     })
   }
@@ -181,7 +182,7 @@ export class ServedDevice {
       online: online === '1',
       peer: this.#peerGone ? undefined : this.#readPeerState(`${peerPath}/state`, peer),
       connected: this.#connection !== undefined,
-      intent: this.#stopping || this.#refused ? 'stop' : this.#failed ? 'close' : 'serve',
+      intent: this.#stopping || this.#refusal ? 'stop' : this.#failed ? 'close' : 'serve',
     }
   }
 

@@ -13,6 +13,23 @@ const fault = async (): Promise<never> => {
 }
 
 describe.each([['domain 0', {}], ['a driver domain', { driverDomain: true }]] as const)('in %s', (_, where) => {
+  test('offer throws when another server has taken the device: that is none of its business', async () => {
+    await using r = await rig(where)
+    const slow = await r.serve()
+    let refuse = (): void => {}
+    slow.driver.hooks.offer = () => new Promise((_resolve, reject) => { refuse = () => reject(new Error('not mine')) })
+    await r.plug()
+    while (slow.driver.calls.length === 0) await r.turns(1)
+    await r.serve()
+    await connect(r)
+    refuse()
+    await r.turns(20)
+    expect(await r.xs.exists(reason(r))).toBe(false)
+    expect(slow.events).toEqual([])
+    expect(names(slow.driver.calls)).toEqual(['offer', 'removed'])
+    await unplugDevice(r.xs, r.address(), aborted)
+  })
+
   test('offer throws: the device is closed for good, and never connected', async () => {
     await using r = await rig(where)
     const server = await r.serve()
