@@ -13,6 +13,7 @@ import { checkEventChannels } from './event-channels.ts'
 import { checkGrants } from './grants.ts'
 import { check, soon } from './tap.ts'
 import { beVictim, checkKilledProcess } from './victim.ts'
+import { checkXenbusDevice } from './xenbus-device.ts'
 
 const NOTHING = { fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0 }
 
@@ -39,6 +40,14 @@ async function everything(where: string): Promise<void> {
   })
   if (isMainThread) await checkKilledProcess(hv)
   await hv.close()
+}
+
+async function throughXenbusDevice(): Promise<void> {
+  const hv = await openXen()
+  await checkXenbusDevice(hv)
+  await hv.close()
+  await check('xenbus device: nothing is held after close', expectNothingHeld)
+  console.log('# end')
 }
 
 /** Holds one of each and says so; never lets go by itself. */
@@ -72,5 +81,6 @@ async function work(): Promise<void> {
 const [role, gref, port] = process.argv.slice(2)
 if (workerData === 'everything') await everything('worker')
 else if (workerData === 'holdOn') await holdOn()
+else if (role === 'xenbus-device') await throughXenbusDevice()
 else if (role === 'victim') await beVictim(Number(gref), Number(port))
 else await work()

@@ -12,7 +12,7 @@ const INTERDOMAIN = 2
 
 /** Values of an attachment's `upcall`. */
 export const UPCALL_IDLE = 0
-export const UPCALL_RAISED = 1
+const UPCALL_RAISED = 1
 
 /** An event with nothing behind it, which a correct driver shrugs off: one in so many looks at a port. */
 const SPURIOUS_ONE_IN = 64

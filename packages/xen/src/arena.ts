@@ -4,7 +4,7 @@ import type { Native, Arena as NativeArena } from '@xenkit/native'
 import { translated } from './native-error.ts'
 
 /** Pages that an offset of 32 bits reaches. */
-export const ARENA_MAX_PAGES = 2 ** 20
+const ARENA_MAX_PAGES = 2 ** 20
 
 export class XenArena implements Arena {
   readonly buffer: ArrayBuffer

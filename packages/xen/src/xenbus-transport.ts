@@ -8,6 +8,7 @@ import type { Native } from '@xenkit/native'
 import { XS, xsdSockmsg, XsParser } from '@xenkit/wire'
 import type { XenArena } from './arena.ts'
 import { DEVICES, openDevice } from './devices.ts'
+import { RequestQueue } from './request-queue.ts'
 import type { Transport, XenstoreStream } from './xenstore-stream.ts'
 
 const { size: HEADER_SIZE, at } = xsdSockmsg
@@ -32,14 +33,19 @@ export function messageCutter(send: (message: Uint8Array) => void): XsParser {
 export function xenbusTransport(native: Native, arena: XenArena, stream: XenstoreStream): Transport {
   const page = arena.allocate(1)
   const bytes = new Uint8Array(arena.buffer, page.byteOffset, PAGE_SIZE)
-  const receive = (count: number): void => {
-    if (count >= 0) return stream.received(bytes.subarray(0, count))
-    const errno = getSystemErrorName(count)
-    stream.lost(new XenstoreError(`the kernel's connection to xenstored failed: ${errno}`, { errno }))
-  }
   try {
-    const device = openDevice(DEVICES.xenbus, (path) => new native.XenbusDevice(arena.native, path, page.byteOffset, receive))
-    const cutter = messageCutter((message) => device.write(message))
+    const device = openDevice(DEVICES.xenbus, (path) => new native.XenbusDevice(arena.native, path, page.byteOffset, (count) => receive(count)))
+    const requests = new RequestQueue((message) => device.write(message))
+    const cutter = messageCutter((message) => requests.push(message))
+    const receive = (count: number): void => {
+      try {
+        if (count < 0) throw kernelError(count)
+        requests.received(bytes.subarray(0, count))
+        stream.received(bytes.subarray(0, count))
+      } catch (error) {
+        stream.lost(error instanceof Error ? error : new Error(String(error)))
+      }
+    }
     return {
       send: (sent) => cutter.push(sent),
       shut: () => {
@@ -51,4 +57,9 @@ export function xenbusTransport(native: Native, arena: XenArena, stream: Xenstor
     page.close()
     throw error
   }
+}
+
+function kernelError(errno: number): XenstoreError {
+  const name = getSystemErrorName(errno)
+  return new XenstoreError(`the kernel's connection to xenstored failed: ${name}`, { errno: name })
 }
