@@ -1,5 +1,5 @@
 // Serves a disk image to a guest.
-//   on Xen, in dom0 or a driver domain:   node file-disk.js disk.img
+//   on Xen, in dom0 or a driver domain:   npx tsx file-disk.ts disk.img
 //   anywhere else, to a simulated guest:  npx xenkit sim file-disk.ts disk.img
 import { open } from 'node:fs/promises'
 import { openHypervisor, serveVbd } from 'xenkit'

@@ -29,7 +29,7 @@ try {
 
   step(`install ${tarballs.length} tarballs with npm into an empty project`, 'npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'], project)
   step('type-check the example', 'npx', ['tsc'], project)
-  step('run the example against a simulated guest', 'npx', ['xenkit', 'sim', 'file-disk.ts', 'disk.img'], project)
+  step('run the example against a simulated guest', 'npx', ['xenkit', 'sim', '--writes', '200', 'file-disk.ts', 'disk.img'], project)
   step('run the command', 'npx', ['xenkit', '--version'], project)
   console.log(`${passed} passed, 0 failed`)
 } finally {

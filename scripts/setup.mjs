@@ -20,7 +20,7 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
 }
 
 if (process.argv.includes('--native')) {
-  if (spawnSync('cargo', ['--version']).error) fail('this needs Rust, for the native addon: install it from https://rustup.rs and run again')
+  if (spawnSync('cargo', ['--version']).status !== 0) fail('this needs Rust 1.88 or newer, for the native addon: install it from https://rustup.rs and run again')
   run('npm', ['run', '--silent', 'build'], 'native')
 }
 

@@ -1,3 +1,4 @@
+import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import { MachineLock } from '../src/machine-lock.ts'
 import { twoDomains } from './support/machine.ts'
@@ -24,6 +25,23 @@ test('a machine can be closed while a terminated thread holds it', { timeout: 60
   await thread.terminate()
   await machine.close()
   expect(() => machine.assertQuiescent()).not.toThrow()
+})
+
+test('one who comes again and again is not taken for one who does not leave', { timeout: 60_000 }, async () => {
+  const words = new Int32Array(new SharedArrayBuffer(8))
+  const lock = new MachineLock(words, 0)
+  lock.acquire(3)
+  // Another thread passes the lock from domain 3 to domain 3, never free in between, for longer than any patience.
+  const worker = new Worker(
+    `const { workerData: words } = require('node:worker_threads')
+     const until = performance.now() + 3000
+     while (performance.now() < until) { Atomics.add(words, 0, 1 << 17); Atomics.wait(words, 1, 0, 100) }
+     Atomics.and(words, 0, ~0xffff)
+     Atomics.notify(words, 0)`,
+    { eval: true, workerData: words },
+  )
+  expect(lock.acquire(5)).toBe(false)
+  await worker.terminate()
 })
 
 test('the lock is taken from a dead holder alone', { timeout: 60_000 }, () => {

@@ -55,7 +55,7 @@ function checkNative(): XenCheck {
     return { name: 'native', ok: true, required: true, detail: `the addon loads on ${platform}` }
   } catch (error) {
     const detail = `${error instanceof Error ? error.message : String(error)} (${platform})`
-    return { name: 'native', ok: false, required: true, detail, fix: 'install the package again on this machine, without --no-optional; in a clone, run: npm run build in native/' }
+    return { name: 'native', ok: false, required: true, detail, fix: 'x86_64 Linux with glibc has a build; in a clone, run: npm run build in native/' }
   }
 }
 

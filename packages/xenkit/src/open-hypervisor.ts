@@ -23,7 +23,8 @@ export const DOMAIN_KEY = 'xenkitDomain'
 export async function openHypervisor(o: OpenHypervisorOptions = {}): Promise<Hypervisor> {
   const adapter = o.adapter ?? process.env['XEN_ADAPTER'] ?? 'auto'
   if (adapter !== 'auto' && adapter !== 'xen' && adapter !== 'sim') {
-    throw new TypeError(`"adapter" expected auto, xen or sim, got "${adapter}"`)
+    if (o.adapter === undefined) throw new NotAvailableError(`the environment variable XEN_ADAPTER expected auto, xen or sim, got "${adapter}"`)
+    throw new TypeError(`"adapter" expected auto, xen or sim, got "${String(adapter)}"`)
   }
   const handle = simulatedDomain()
   if (adapter !== 'xen' && handle) return attachDomain(handle)

@@ -1,6 +1,6 @@
 /** The command as its user meets it: what it prints, and how it ends, when something is wrong. */
 import { execFile } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -70,6 +70,13 @@ describe('without Xen', () => {
   })
 })
 
+test('the example in the READMEs is that of examples/', () => {
+  const source = readFileSync(example, 'utf8').replace(/^(\/\/.*\n)+/, '').trim()
+  for (const readme of ['../../../README.md', '../README.md']) {
+    expect(readFileSync(join(import.meta.dirname, readme), 'utf8')).toContain(source)
+  }
+})
+
 describe('arguments', () => {
   test.each([
     [['disk', 'attach', 'dom3', 'xvda', 'x'], /domain id/],
@@ -107,6 +114,24 @@ describe('xenkit sim', () => {
   test('disk attach of a vdev that is in use', async () => {
     expectFirstComplaint(await xenkit('sim', main, 'disk', 'attach', '1', 'xvda', image), /51712 of domain 1 is in use/)
   })
+
+  test('writes nothing unless told to', async () => {
+    const before = readFileSync(image)
+    const { code, stdout } = await xenkit('sim', example, image)
+    expect(stdout).toMatch(/nothing was written/)
+    expect(code).toBe(0)
+    expect(readFileSync(image).equals(before)).toBe(true)
+  })
+
+  test('a program whose image doesn\'t exist is one line', async () => expectComplaint(await xenkit('sim', example, join(folder, 'nowhere.img')), /file-disk\.ts" failed: ENOENT/))
+
+  test('a program that serves nothing is told so', async () => {
+    const idle = join(folder, 'idle.mjs')
+    writeFileSync(idle, 'setInterval(() => {}, 1000)')
+    expectComplaint(await xenkit('sim', idle), /has not served xvda of domain 1 within 10 s: does it call serveVbd/)
+  })
+
+  test('a directory', async () => expectComplaint(await xenkit('sim', folder), /is no file/))
 
   test('a program that doesn\'t exist', async () => expectComplaint(await xenkit('sim', join(folder, 'none.ts')), /none\.ts" doesn't exist/))
 })

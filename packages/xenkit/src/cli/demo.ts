@@ -4,8 +4,8 @@
  * random places and verifies every byte; the image is then checked from this side.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { constants, createReadStream } from 'node:fs'
-import { copyFile, mkdtemp, open, rm } from 'node:fs/promises'
+import { constants, createReadStream, createWriteStream, mkdtempSync, rmSync } from 'node:fs'
+import { chmod, copyFile, open, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
@@ -24,7 +24,9 @@ export interface DemoOptions {
 }
 
 export async function demo(image: string | undefined, o: DemoOptions): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'xenkit-demo-'))
+  // Before anything is made, so that a wrong path is told as such.
+  if (image) await (await openFileStore(image, { readOnly: true })).close()
+  const folder = temporaryFolder()
   const spinner = ora({ discardStdin: false })
   try {
     spinner.start(image ? `copying ${image}: the original stays as it is` : 'making a disk image of 64 MiB')
@@ -33,6 +35,7 @@ export async function demo(image: string | undefined, o: DemoOptions): Promise<v
     const before = await sha256(path)
     spinner.succeed(`disk image, sha256 ${before.slice(0, 16)}…`)
 
+    spinner.start('the guest looks for its disk')
     const began = performance.now()
     const { result, stats } = await serveToGuest(path, o, (report) => show(spinner, report, began))
     expectEqual('the guest read', result.sha256, before)
@@ -50,28 +53,39 @@ export async function demo(image: string | undefined, o: DemoOptions): Promise<v
     spinner.fail()
     throw error
   } finally {
-    await rm(folder, { recursive: true, force: true })
+    removeFolder(folder)
   }
 }
+
+/** Removed however the demo ends; it holds a copy of somebody's disk. */
+function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'xenkit-demo-'))
+  process.once('exit', () => removeFolder(folder))
+  for (const [name, number] of [['SIGINT', 2], ['SIGTERM', 15]] as const) process.once(name, () => process.exit(128 + number))
+  return folder
+}
+
+const removeFolder = (folder: string): void => rmSync(folder, { recursive: true, force: true })
 
 /** Serves the image on this thread while the guest runs on its own; ends with the machine found clean. */
 async function serveToGuest(path: string, o: DemoOptions, onReport: (report: GuestReport) => void) {
   await using store = await openFileStore(path)
-  const plugged = await plugMachine(o)
+  const { machine, dom0, guest, vdev } = await plugMachine({ seed: o.seed })
   const stop = new AbortController()
   let stats: VbdStats | undefined
   const [result] = await Promise.all([
-    runGuest({ guest: plugged.guest, vdev: plugged.vdev, ...o, onReport }).finally(() => stop.abort()),
-    serveVbd(plugged.dom0, { store, signal: stop.signal, onEvent: ({ disk }) => (stats = disk.stats) }),
+    runGuest({ guest, vdev, ...o, onReport }).finally(() => stop.abort()),
+    serveVbd(dom0, { store, signal: stop.signal, onEvent: ({ disk }) => (stats = disk.stats) }),
   ])
-  await plugged[Symbol.asyncDispose]()
-  plugged.machine.assertQuiescent()
+  await guest.close()
+  await dom0.close()
+  machine.assertQuiescent()
   if (stats === undefined) throw new Error('the disk was never served')
   return { result, stats }
 }
 
 function show(spinner: ReturnType<typeof ora>, report: GuestReport, began: number): void {
-  if (report.kind === 'attached') spinner.start(`the guest found a disk of ${report.sectors} sectors`)
+  if (report.kind === 'attached') spinner.text = `the guest found a disk of ${report.sectors} sectors`
   if (report.kind !== 'progress') return
   const verb = { read: 'reads the disk', write: 'writes and verifies', reread: 'reads it all again' }[report.phase]
   spinner.text = `the guest ${verb}: ${Math.floor((report.done / report.total) * 100)} %, ${((performance.now() - began) / 1000).toFixed(0)} s`
@@ -82,10 +96,14 @@ async function makeImage(path: string): Promise<void> {
   for (let at = 0; at < DEFAULT_IMAGE_BYTES; at += 2 ** 20) await file.write(randomBytes(2 ** 20), 0, 2 ** 20, at)
 }
 
-/** The guest writes: never to the user's own image. Checked first, so that a wrong path is told as such. */
+/** The guest writes: never to the user's own image. */
 async function copyImage(image: string, path: string): Promise<void> {
-  await (await openFileStore(image, { readOnly: true })).close()
-  await copyFile(image, path, constants.COPYFILE_FICLONE)
+  if ((await stat(image)).isFile()) {
+    await copyFile(image, path, constants.COPYFILE_FICLONE)
+    await chmod(path, 0o600)
+  } else {
+    await pipeline(createReadStream(image), createWriteStream(path))
+  }
 }
 
 async function sha256(path: string): Promise<string> {

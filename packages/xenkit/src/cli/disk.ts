@@ -45,15 +45,19 @@ export async function diskAttach(domid: number, vdev: string, image: string, o: 
   const address = { frontendDomid: domid, backendDomid: hv.domid, vdev }
   const reservation = randomUUID()
   const stop = new AbortController()
+  let failure: unknown
   const serving = serveVbd(hv, {
     store,
     reservation,
     signal: AbortSignal.any([interrupted(), stop.signal]),
     onEvent(event) {
       print(event)
+      if (event.kind === 'failed') failure = event.error
       if (event.kind === 'removed') stop.abort()
     },
   })
+  // It is awaited further down; until then its failure is not unheard of.
+  serving.catch(() => {})
   try {
     await plugVbd(xs, { ...address, readOnly: o.readOnly, params: image, reservation })
   } catch (error) {
@@ -67,6 +71,8 @@ export async function diskAttach(domid: number, vdev: string, image: string, o: 
   } finally {
     await unplugVbd(xs, address, { signal: AbortSignal.timeout(UNPLUG_TIMEOUT_MS) })
   }
+  // Told of already, when it happened.
+  if (failure !== undefined) process.exitCode = 1
 }
 
 function print({ kind, disk, error }: VbdEvent): void {

@@ -14,7 +14,7 @@ const xenkit = new Command('xenkit').description(manifest.description).version(m
 const disk = xenkit.command('disk').description('virtual block devices')
 disk
   .command('serve <image>')
-  .description('serve an image to the disks that a toolstack gives to this domain')
+  .description('serve an image as the next disk that a toolstack gives to this domain')
   .option('--read-only', 'refuse writes', false)
   .option('--domid <domid>', 'serve only the disk of this domain', domid)
   .option('--vdev <vdev>', 'serve only the disk of this name, such as xvda')
@@ -29,8 +29,8 @@ xenkit.command('doctor').description('say what of Xen this machine has, and what
 
 xenkit
   .command('sim <program> [args...]')
-  .description('run a backend program against a simulated guest, which reads and writes its disk')
-  .option('--writes <count>', 'random writes to make and verify', count, 200)
+  .description('run a backend program against a simulated guest, which reads all of its disk')
+  .option('--writes <count>', 'overwrite random places of the disk, and verify', count, 0)
   .option('--seed <seed>', 'of the simulation and the writes', count, 1)
   .passThroughOptions()
   .action((program: string, args: string[], o: { writes: number; seed: number }) => sim(program, args, o))

@@ -1,12 +1,16 @@
 /** `xenkit sim PROGRAM`: runs a backend program against a simulated guest, which puts its disk to the test. */
-import { access } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import type { Worker } from 'node:worker_threads'
 import { DOMAIN_KEY } from '../open-hypervisor.ts'
 import { plugMachine } from '../sim/machine.ts'
 import { runGuest } from '../sim/run-guest.ts'
 import { startThread } from '../sim/start-thread.ts'
 import { UsageError } from './usage-error.ts'
+
+/** How long a program may take from its start to a connected disk; the example takes a tenth of a second. */
+const CONNECT_SECONDS = 10
 
 export interface SimOptions {
   readonly writes: number
@@ -15,8 +19,8 @@ export interface SimOptions {
 
 export async function sim(program: string, args: readonly string[], o: SimOptions): Promise<void> {
   await expectRunnable(program)
-  await using plugged = await plugMachine({ seed: o.seed })
-  const handle = plugged.dom0.handle()
+  const { machine, dom0, guest, vdev } = await plugMachine({ seed: o.seed })
+  const handle = dom0.handle()
   const backend = startThread({
     module: pathToFileURL(resolve(program)).href,
     argv: [...args],
@@ -24,29 +28,40 @@ export async function sim(program: string, args: readonly string[], o: SimOption
     transferList: handle.transferList,
   })
   const stop = new AbortController()
+  const late = setTimeout(() => stop.abort(new UsageError(`"${program}" has not served ${vdev} of domain ${guest.domid} within ${CONNECT_SECONDS} s: does it call serveVbd?`)), CONNECT_SECONDS * 1000)
   try {
-    const ended = new Promise<never>((_, reject) => {
-      backend.once('error', (error: NodeJS.ErrnoException) => reject(explained(error, program)))
-      backend.once('exit', (code) => reject(new UsageError(`"${program}" ended with code ${code} before the guest was done`)))
-    })
-    const result = await Promise.race([ended, runGuest({ guest: plugged.guest, vdev: plugged.vdev, signal: stop.signal, ...o })])
-    console.log(`guest: read ${result.sectors} sectors of ${plugged.vdev}, sha256 ${result.sha256}`)
-    if (result.readOnly) console.log('guest: the disk is read-only, nothing was written')
-    else console.log(`guest: ${result.verifiedWrites} random writes read back as written, sha256 now ${result.sha256AfterWrites ?? result.sha256}`)
+    const running = runGuest({ guest, vdev, signal: stop.signal, ...o, onReport: ({ kind }) => kind === 'attached' && clearTimeout(late) })
+    const result = await Promise.race([failure(backend, program), running])
+    console.log(`guest: read ${result.sectors} sectors of ${vdev}, sha256 ${result.sha256}`)
+    if (result.verifiedWrites === 0) console.log('guest: nothing was written; --writes COUNT overwrites random places')
+    else console.log(`guest: ${result.verifiedWrites} random writes read back as written, sha256 now ${result.sha256AfterWrites ?? 'unknown'}`)
   } finally {
+    clearTimeout(late)
     stop.abort()
     await backend.terminate()
+    // Whatever the threads were in the middle of.
+    await machine.close()
   }
 }
 
 async function expectRunnable(program: string): Promise<void> {
-  await access(program).catch(() => {
-    throw new UsageError(`program "${program}" doesn't exist: check the path`)
+  const found = await stat(program).catch(() => undefined)
+  if (!found) throw new UsageError(`program "${program}" doesn't exist: check the path`)
+  if (!found.isFile()) throw new UsageError(`program "${program}" is no file: name the program itself`)
+}
+
+/** Rejects when the program ends, which it must not before the guest does. */
+function failure(backend: Worker, program: string): Promise<never> {
+  return new Promise<never>((_, reject) => {
+    backend.once('error', (error: NodeJS.ErrnoException) => reject(explained(error, program)))
+    backend.once('exit', (code) => reject(new UsageError(`"${program}" ended with code ${code} before the guest was done`)))
   })
 }
 
-/** Node 20 doesn't read TypeScript by itself. */
+/** Errors lose their class on the way from another thread: what the user can mend is known by its code. */
 function explained(error: NodeJS.ErrnoException, program: string): Error {
-  if (error.code !== 'ERR_UNKNOWN_FILE_EXTENSION') return error
-  return new UsageError(`"${program}" is TypeScript: install tsx beside it with "npm install tsx"`)
+  // Node 20 doesn't read TypeScript by itself.
+  if (error.code === 'ERR_UNKNOWN_FILE_EXTENSION') return new UsageError(`"${program}" is TypeScript: install tsx beside it with "npm install tsx"`)
+  const mendable = error.code?.startsWith('ERR_XEN_') === true || error.syscall !== undefined
+  return mendable ? new UsageError(`"${program}" failed: ${error.message}`) : error
 }

@@ -4,7 +4,7 @@ import { createMachine } from '@xenkit/sim'
 import { plugVbd } from '@xenkit/vbd'
 import { openXenstore } from '@xenkit/xenstore-client'
 
-export interface PluggedMachine extends AsyncDisposable {
+export interface PluggedMachine {
   readonly machine: SimMachine
   readonly dom0: SimDomain
   readonly guest: SimDomain
@@ -18,14 +18,5 @@ export async function plugMachine(o: { readonly seed: number }): Promise<Plugged
   const vdev = 'xvda'
   using xs = await openXenstore(dom0.xenstore)
   await plugVbd(xs, { frontendDomid: guest.domid, backendDomid: dom0.domid, vdev, readOnly: false })
-  return {
-    machine,
-    dom0,
-    guest,
-    vdev,
-    async [Symbol.asyncDispose]() {
-      await guest.close()
-      await dom0.close()
-    },
-  }
+  return { machine, dom0, guest, vdev }
 }

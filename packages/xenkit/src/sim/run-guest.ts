@@ -17,7 +17,7 @@ export interface RunGuestOptions {
   readonly vdev: string
   readonly writes: number
   readonly seed: number
-  /** Ends the guest wherever it is. */
+  /** Ends the guest wherever it is; `runGuest` then rejects with the signal's reason. */
   readonly signal?: AbortSignal
   readonly onReport?: (report: GuestReport) => void
 }
@@ -38,10 +38,13 @@ export async function runGuest({ guest, onReport, signal, ...orders }: RunGuestO
     }
     onReport?.(report)
   })
-  signal?.addEventListener('abort', () => void worker.terminate(), { once: true })
   const code = await new Promise<number>((resolve, reject) => {
     worker.once('error', reject)
     worker.once('exit', resolve)
+    signal?.addEventListener('abort', () => {
+      reject(signal.reason)
+      void worker.terminate()
+    })
   })
   if (!finished) throw new Error(`the simulated guest ended early, with code ${code}`)
   return result
