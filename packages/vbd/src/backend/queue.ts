@@ -13,7 +13,7 @@
 import { type EventChannel } from '@xenkit/evtchn'
 import { type GrantCopier } from '@xenkit/grant'
 import { type BackRing } from '@xenkit/ring'
-import { BLKIF_OP, BLKIF_RSP, type BlkifLayout } from '@xenkit/wire'
+import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, type BlkifLayout } from '@xenkit/wire'
 import { type BlockStore, bytesMoved } from '../block-store.ts'
 import type { Requests } from './requests.ts'
 import type { VbdCounters } from './stats.ts'
@@ -175,7 +175,7 @@ export class VbdQueue {
   #addCopies(row: number): void {
     const { requests, copier } = this.#p
     let local = requests.localOffset(row)
-    const first = row * 11
+    const first = row * BLKIF_MAX_SEGMENTS_PER_REQUEST
     for (let i = first, end = first + (requests.segmentCount[row] ?? 0); i < end; i++) {
       const length = requests.length[i] ?? 0
       copier.add(requests.gref[i] ?? 0, requests.offset[i] ?? 0, length, local)
