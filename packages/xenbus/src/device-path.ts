@@ -19,7 +19,7 @@ export const backendRoot = (domid: number, type: string): string => `${domainHom
 
 export const backendPath = (device: DeviceAddress): string => `${backendRoot(device.backendDomid, device.type)}/${device.frontendDomid}/${device.devid}`
 
-export const frontendPath = (device: DeviceAddress): string => `${domainHome(device.frontendDomid)}/device/${device.type}/${device.devid}`
+export const frontendPath = (device: Omit<DeviceAddress, 'backendDomid'>): string => `${domainHome(device.frontendDomid)}/device/${device.type}/${device.devid}`
 
 /** Where the reason of a device's failure is written, for the administrator to find. */
 export const errorPath = (device: DeviceAddress): string =>

@@ -2,10 +2,10 @@
  * The frontend's half of a device's life, in a domain's own words: find the backend, wait until it has
  * advertised, publish, wait until it is connected; later close. The order is drawn in backend-state.ts.
  */
-import { NegotiationError } from '@xenkit/hypervisor'
+import { DOMID_MAX, NegotiationError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import { parseDecimal, type XenstoreClient, type XenstoreView } from '@xenkit/xenstore-client'
-import { domainHome } from './device-path.ts'
+import { frontendPath } from './device-path.ts'
 import type { NodeValues } from './backend-device.ts'
 import { readOtherEnd, readState } from './state-node.ts'
 
@@ -36,14 +36,14 @@ export class FrontendDevice {
 
   /** Waits until the toolstack has made the device, and its backend has advertised what it offers. */
   static async open(xs: XenstoreClient, address: FrontendAddress, o: Waiting = {}): Promise<FrontendDevice> {
-    const path = `${domainHome(address.domid)}/device/${address.type}/${address.devid}`
+    const path = frontendPath({ ...address, frontendDomid: address.domid })
     const found = await xs.wait(async (view) => {
       const [backend, domid] = await Promise.all([view.readOptional(`${path}/backend`), view.readOptional(`${path}/backend-id`)])
       return backend !== undefined && domid !== undefined ? { backend, domid } : undefined
     }, o)
-    const backendDomid = parseDecimal(found.domid, { max: 0x7fef })
+    const backendDomid = parseDecimal(found.domid, { max: DOMID_MAX })
     if (backendDomid === undefined) {
-      throw new NegotiationError(`node "${path}/backend-id" holds "${found.domid}", expected a domid`, { node: `${path}/backend-id`, value: found.domid, expected: '0..32751' })
+      throw new NegotiationError(`node "${path}/backend-id" holds "${found.domid}", expected a domid`, { node: `${path}/backend-id`, value: found.domid, expected: `0..${DOMID_MAX}` })
     }
     const device = new FrontendDevice(xs, path, found.backend, backendDomid)
     await device.#begin(o)

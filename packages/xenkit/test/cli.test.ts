@@ -91,6 +91,12 @@ describe('arguments', () => {
   })
 })
 
+test('a demo without writes verifies what was read', async () => {
+  const { code, stdout } = await xenkit('demo', '--writes', '0', image)
+  expect(stdout).toMatch(/, 0 writes \(0 MiB\)/)
+  expect(code).toBe(0)
+})
+
 describe('xenkit sim', () => {
   test('runs the example of the README, unchanged', async () => {
     const { code, stdout, stderr } = await xenkit('sim', '--writes', '50', example, image)

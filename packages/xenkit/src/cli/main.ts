@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The `xenkit` command. An error that the user can mend is one line on stderr and exit code 1. */
-import { XenError } from '@xenkit/hypervisor'
+import { DOMID_MAX, XenError } from '@xenkit/hypervisor'
 import { Command, InvalidArgumentError } from 'commander'
 import { demo } from './demo.ts'
 import { diskAttach, diskServe } from './disk.ts'
@@ -48,7 +48,7 @@ function count(value: string): number {
 }
 
 function domid(value: string): number {
-  if (!/^\d{1,5}$/.test(value) || Number(value) > 0x7fef) throw new InvalidArgumentError('expected a domain id, 0..32751: see "xl list"')
+  if (!/^\d{1,5}$/.test(value) || Number(value) > DOMID_MAX) throw new InvalidArgumentError(`expected a domain id, 0..${DOMID_MAX}: see "xl list"`)
   return Number(value)
 }
 
