@@ -10,7 +10,7 @@ import { u32 } from './ctypes.ts'
 /** `req_id` is echoed in the reply; `tx_id` is 0 outside a transaction; `len` excludes the header. */
 export const xsdSockmsg = cstruct('xsd_sockmsg', { type: u32, req_id: u32, tx_id: u32, len: u32 })
 
-/** `enum xsd_sockmsg_type`. 20 was RESTRICT, which is gone. */
+/** `enum xsd_sockmsg_type`. */
 export const XS = {
   CONTROL: 0,
   DIRECTORY: 1,
@@ -34,6 +34,8 @@ export const XS = {
   IS_DOMAIN_INTRODUCED: 17,
   RESUME: 18,
   SET_TARGET: 19,
+  /** Gone from the header; old releases of oxenstored have it. */
+  RESTRICT: 20,
   RESET_WATCHES: 21,
   DIRECTORY_PART: 22,
   GET_FEATURE: 23,

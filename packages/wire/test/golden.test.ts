@@ -29,6 +29,12 @@ function recordsOf(object: Buffer): Map<string, number> {
   return records
 }
 
+/** Not in the headers of Xen 4.17, which these tests compile against; read in those of 4.22. RESTRICT is in neither. */
+const NEWER = [
+  'XS_RESTRICT', 'XS_GET_FEATURE', 'XS_SET_FEATURE', 'XS_GET_QUOTA', 'XS_SET_QUOTA',
+  'XENSTORE_SERVER_FEATURE_WATCHDEPTH', 'XENSTORE_SERVER_FEATURE_DOMID_ANY', 'xenstore_domain_interface.evtchn_port', 'sizeof xenstore_domain_interface',
+]
+
 /** The same names and values, as this package has them. */
 function ours(layout: BlkifLayout): Map<string, number> {
   const values = new Map<string, number>()
@@ -41,7 +47,7 @@ function ours(layout: BlkifLayout): Map<string, number> {
     for (const [name, value] of Object.entries(all)) values.set(prefix + name, value)
   }
 
-  for (const one of [wire.sring, layout.segment, layout.request, layout.discard, layout.indirect, layout.response, wire.grant_entry_v1, wire.xsdSockmsg]) struct(one)
+  for (const one of [wire.sring, layout.segment, layout.request, layout.discard, layout.indirect, layout.response, wire.grant_entry_v1, wire.xsdSockmsg, wire.xenstoreDomainInterface]) struct(one)
   values.set('sizeof slot', layout.slotSize)
   for (const order of [0, 1, 2, 3, 4]) values.set(`slots ${order}`, wire.ringSlots({ pages: 1 << order, slotSize: layout.slotSize }))
   constants('BLKIF_OP_', wire.BLKIF_OP)
@@ -58,6 +64,12 @@ function ours(layout: BlkifLayout): Map<string, number> {
   constants('', { DOMID_FIRST_RESERVED, DOMID_SELF, DOMID_INVALID, EVTCHN_FIFO_NR_CHANNELS })
   const { XENSTORE_PAYLOAD_MAX, XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX } = wire
   constants('', { XENSTORE_PAYLOAD_MAX, XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX })
+  constants('XS_', wire.XS)
+  const { XENSTORE_RING_SIZE, XENSTORE_CONNECTED, XENSTORE_RECONNECT } = wire
+  constants('', { XENSTORE_RING_SIZE, XENSTORE_CONNECTED, XENSTORE_RECONNECT })
+  constants('XENSTORE_SERVER_FEATURE_', wire.XENSTORE_SERVER_FEATURE)
+  constants('XENSTORE_ERROR_', wire.XENSTORE_ERROR)
+  for (const name of NEWER) values.delete(name)
   for (const [abi, node] of Object.entries(wire.XEN_IO_PROTO_ABI)) values.set(`protocol ${abi} ${node}`, 0)
   return values
 }
