@@ -125,5 +125,5 @@ describe('the packer', () => {
 })
 
 test('types have names', () => {
-  expect([xsTypeName(XS.READ), xsTypeName(26), xsTypeName(27)]).toEqual(['READ', 'SET_QUOTA', '20'])
+  expect([xsTypeName(XS.READ), xsTypeName(26), xsTypeName(27)]).toEqual(['READ', 'SET_QUOTA', '27'])
 })
