@@ -1,16 +1,11 @@
 /** Nodes by requests on a connection, in a transaction or without one. */
 import { XenstoreError } from '@xenkit/hypervisor'
 import { formatXsPermissions, parseXsPermissions, XS, type XsPermissions, xsPathFault, xsTypeName } from '@xenkit/wire'
-import type { Connection } from './connection.ts'
+import type { Connection, TransactionScope } from './connection.ts'
+import { listDirectory } from './directory.ts'
 import { isRefusal } from './errors.ts'
 import { strings, text } from './text.ts'
 import type { XenstoreView } from './view.ts'
-
-/** A transaction as long as its body runs. */
-export interface TransactionScope {
-  readonly id: number
-  over: boolean
-}
 
 const ignore = (): void => {}
 
@@ -40,7 +35,7 @@ export class RequestView implements XenstoreView {
   }
 
   list(path: string): Promise<string[]> {
-    return this.#ask(XS.DIRECTORY, path, strings)
+    return listDirectory(path, (type, decode, more) => this.#ask(type, path, decode, more))
   }
 
   getPerms(path: string): Promise<XsPermissions> {
@@ -74,7 +69,7 @@ export class RequestView implements XenstoreView {
     if (fault) throw new RangeError(`"path" ${JSON.stringify(path.slice(0, 64))} ${fault}`)
     // Its id may belong to another transaction by now.
     if (this.#transaction?.over) throw new TypeError(`the transaction is over: await ${xsTypeName(type)} of "${path}" within its body`)
-    return this.connection.request({ type, txId: this.#transaction?.id ?? 0, subject: path, head: `${path}\0${more}`, ...(data && { data }) }, decode)
+    return this.connection.request({ type, transaction: this.#transaction, subject: path, head: `${path}\0${more}`, ...(data && { data }) }, decode)
   }
 }
 
