@@ -37,12 +37,19 @@ export const operations: readonly Operation[] = [
   {
     name: 'values of any bytes and of any length that fits',
     async run(xs) {
-      for (const length of [0, 1, 256, 4096 - HOME.length - '/value'.length - 1]) {
+      for (const length of [0, 1, 256, 4000]) {
         const value = Uint8Array.from({ length }, (_, i) => i)
         await xs.write(`${HOME}/value`, value)
         deepStrictEqual(await xs.readBytes(`${HOME}/value`), value)
       }
       await rejects(xs.write(`${HOME}/value`, new Uint8Array(4096)), RangeError)
+    },
+  },
+  {
+    name: 'the longest message gets through, or is refused without harm where the kernel has no room for it',
+    async run(xs) {
+      const value = new Uint8Array(4096 - HOME.length - '/value'.length - 1)
+      await xs.write(`${HOME}/value`, value).then(async () => strictEqual((await xs.readBytes(`${HOME}/value`)).length, value.length), refusal('E2BIG', 'WRITE'))
     },
   },
   {
