@@ -20,14 +20,43 @@
 export type StoreResult = void | { readonly bytesRead: number } | { readonly bytesWritten: number }
 
 export interface BlockStore {
-  /** Size of the disk, 1..2^43. */
+  /** Size of the disk, 1..2^43; a multiple of 8 where sectors are of 4096 bytes. A store whose size changes tells by `onResize`. */
   readonly sectors: number
+  /**
+   * Smallest unit of a request in bytes, default 512. With 4096 every `sector` and every length is a
+   * multiple of 8: sectors as this interface counts them are of 512 bytes all the same.
+   */
+  readonly sectorSize?: 512 | 4096
+  /** Unit below which a write makes the medium read first, in bytes: a power of two, at least `sectorSize`, its default. */
+  readonly physicalSectorSize?: number
   /** Reads consecutive bytes, beginning at `sector`, into the buffers in their order. */
   read(sector: number, into: Uint8Array[]): StoreResult | Promise<StoreResult>
   /** Writes likewise. A store without it is served as a read-only disk. */
   write?(sector: number, from: Uint8Array[]): StoreResult | Promise<StoreResult>
-  /** Makes every write that completed before the call durable. A store without it advertises no flush. */
+  /** Makes every write and discard that completed before the call durable. A store without it advertises no flush. */
   flush?(): void | Promise<void>
+  /**
+   * Gives up what `count` sectors hold: they may read as anything that isn't another disk's. The guest's
+   * discard may be cut to whole granules. A store without it advertises no discard.
+   */
+  discard?(sector: number, count: number, o: DiscardOptions): void | Promise<void>
+  /** What `discard` likes, default granules of one sector at 0 and no secure discard. */
+  readonly discardLimits?: DiscardLimits
+  /** Calls the listener after each change of `sectors`, until what it returns is disposed of. */
+  onResize?(listener: () => void): Disposable
+}
+
+export interface DiscardOptions {
+  /** No copy of the data may remain readable, at whatever cost. Only ever set where `discardLimits.secure` is. */
+  readonly secure: boolean
+}
+
+export interface DiscardLimits {
+  /** Bytes that are discarded together: a multiple of the sector size. */
+  readonly granularity: number
+  /** Where the first whole granule begins, in bytes. */
+  readonly alignment: number
+  readonly secure: boolean
 }
 
 /** Largest `sectors`: its bytes are still an exact integer in a double. */
