@@ -59,7 +59,7 @@ const homeOf = (domid: number): string => `/local/domain/${domid}`
 const vmOf = (domid: number): string => `/vm/00000000-0000-0000-0000-${String(domid).padStart(12, '0')}`
 
 const toolstack = (xenstored: Xenstored): Requester => ({
-  domid: 0,
+  domain: xenstored.domain(0),
   tree: xenstored.store,
   changed: (change) => xenstored.watches.fire(change, xenstored.store),
 })

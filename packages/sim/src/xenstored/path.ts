@@ -1,19 +1,21 @@
 /** Paths within the store. */
-import { XENSTORE_REL_PATH_MAX, xsPathFault, xsWatchPathFault } from '@xenkit/wire'
-import { isPrivileged } from './permissions.ts'
+import { xsPathFault, xsWatchPathFault } from '@xenkit/wire'
+import type { Domain } from './domain.ts'
 import { Refusal } from './refusal.ts'
 
 export const homeOf = (domid: number): string => `/local/domain/${domid}`
 
 const LOCAL = /^\/local\/domain\/\d{1,5}\//
 
+export const absolutePath = (text: string, { domid }: Domain): string => (text.startsWith('/') || text.startsWith('@') ? text : `${homeOf(domid)}/${text}`)
+
 /** Makes a path absolute. @param special whether it may also name a special watch. */
-export function resolvePath(text: string, domid: number, special: 'special' | 'node' = 'node'): string {
-  const absolute = text.startsWith('/') || text.startsWith('@') ? text : `${homeOf(domid)}/${text}`
+export function resolvePath(text: string, domain: Domain, special: 'special' | 'node' = 'node'): string {
+  const absolute = absolutePath(text, domain)
   const fault = special === 'special' ? xsWatchPathFault(absolute) : xsPathFault(absolute)
   if (text === '' || fault) throw new Refusal('EINVAL')
   // A guest's limit is that of relative paths, wherever its home is.
-  if (!isPrivileged(domid) && absolute.replace(LOCAL, '').length > XENSTORE_REL_PATH_MAX) throw new Refusal('EINVAL')
+  if (absolute.replace(LOCAL, '').length > domain.limit('path-max')) throw new Refusal('EINVAL')
   return absolute
 }
 

@@ -4,9 +4,8 @@
  * has to be absent still); this includes the parents of nodes that it created or removed.
  */
 import type { XsPermissions } from '@xenkit/wire'
+import type { Domain } from './domain.ts'
 import { nameOf, parentOf } from './path.ts'
-import { isPrivileged } from './permissions.ts'
-import { QUOTA } from './quota.ts'
 import { Refusal } from './refusal.ts'
 import { newNode, type Store, type StoreNode, type Tree } from './store.ts'
 import type { Change } from './watches.ts'
@@ -23,16 +22,16 @@ const copyOf = (node: StoreNode): StoreNode => ({ ...node, children: new Set(nod
 
 export class Transaction implements Tree {
   readonly #store: Store
-  readonly #domid: number
+  readonly #domain: Domain
   readonly #touched = new Map<string, Touched>()
   readonly #ownedMore = new Map<number, number>()
   readonly #changes = new Map<string, Change>()
   #failed = false
 
-  /** @param domid the domain that began it: its quota counts */
-  constructor(store: Store, domid: number) {
+  /** @param domain the domain that began it: its quota counts */
+  constructor(store: Store, domain: Domain) {
     this.#store = store
-    this.#domid = domid
+    this.#domain = domain
   }
 
   get(path: string): StoreNode | undefined {
@@ -82,8 +81,8 @@ export class Transaction implements Tree {
     for (const [path, { generation }] of this.#touched) {
       if (this.#store.get(path)?.generation !== generation) throw new Refusal('EAGAIN')
     }
-    const creates = (this.#ownedMore.get(this.#domid) ?? 0) > 0
-    if (creates && !isPrivileged(this.#domid) && this.owned(this.#domid) > QUOTA.nodes) throw new Refusal('ENOSPC')
+    const creates = (this.#ownedMore.get(this.#domain.domid) ?? 0) > 0
+    if (creates && this.owned(this.#domain.domid) > this.#domain.limit('nodes')) throw new Refusal('ENOSPC')
     for (const [path, { modified, node }] of this.#touched) {
       if (modified) this.#store.replace(path, node)
     }
@@ -96,7 +95,7 @@ export class Transaction implements Tree {
   #touch(path: string): Touched {
     let touched = this.#touched.get(path)
     if (touched) return touched
-    if (!isPrivileged(this.#domid) && this.#touched.size >= QUOTA.transactionNodes) {
+    if (this.#touched.size >= this.#domain.limit('transaction-nodes')) {
       this.#failed = true
       throw new Refusal('ENOSPC')
     }

@@ -3,16 +3,16 @@
  * Each checks everything first: a refused one has changed nothing.
  */
 import type { XsPermissions } from '@xenkit/wire'
+import type { Domain } from './domain.ts'
 import { childOf, nameOf, parentOf, upwards } from './path.ts'
-import { allows, isPrivileged, type Need } from './permissions.ts'
-import { QUOTA } from './quota.ts'
+import { allows, type Need, owns } from './permissions.ts'
 import { Refusal } from './refusal.ts'
 import type { StoreNode, Tree } from './store.ts'
 import type { Change } from './watches.ts'
 
 /** Who asks, what they work on, and where their changes are reported. */
 export interface Requester {
-  readonly domid: number
+  readonly domain: Domain
   readonly tree: Tree
   changed(change: Change): void
 }
@@ -24,8 +24,8 @@ function nodeSize({ perms, value, children }: StoreNode): number {
   return size
 }
 
-function expectNodeSize({ domid }: Requester, node: StoreNode, more: number): void {
-  if (!isPrivileged(domid) && nodeSize(node) + more >= QUOTA.nodeSize) throw new Refusal('ENOSPC')
+function expectNodeSize({ domain }: Requester, node: StoreNode, more: number): void {
+  if (!domain.isPrivileged && nodeSize(node) + more >= domain.limit('node-size')) throw new Refusal('ENOSPC')
 }
 
 function nearest(tree: Tree, path: string): { path: string; node: StoreNode } {
@@ -37,9 +37,9 @@ function nearest(tree: Tree, path: string): { path: string; node: StoreNode } {
 }
 
 /** A node that isn't there, or may not be touched, looks the same to those who may not look around there. */
-function find({ domid, tree }: Requester, path: string, need: Need): StoreNode | undefined {
+function find({ domain, tree }: Requester, path: string, need: Need): StoreNode | undefined {
   const node = tree.get(path)
-  if (!allows((node ? { node } : nearest(tree, path)).node.perms, domid, need)) throw new Refusal('EACCES')
+  if (!allows((node ? { node } : nearest(tree, path)).node.perms, domain, need)) throw new Refusal('EACCES')
   return node
 }
 
@@ -51,14 +51,14 @@ export function lookUp(requester: Requester, path: string, need: Need): StoreNod
 
 /** Creates the path and its missing parents. They inherit permissions; what a guest creates, it owns. */
 function createPath(requester: Requester, path: string, valueBytes: number): StoreNode {
-  const { domid, tree } = requester
+  const { domain, tree } = requester
   const parent = nearest(tree, path)
   const missing = [...upwards(path)].filter((candidate) => candidate.length > parent.path.length).toReversed()
-  const perms: XsPermissions = isPrivileged(domid) ? parent.node.perms : { ...parent.node.perms, owner: domid }
+  const perms: XsPermissions = domain.isPrivileged ? parent.node.perms : { ...parent.node.perms, owner: domain.domid }
   const first = missing[0] ?? path
   expectNodeSize(requester, parent.node, nameOf(first).length + 1)
   expectNodeSize(requester, { value: new Uint8Array(), perms, children: new Set(), generation: 0 }, valueBytes)
-  if (!isPrivileged(domid) && tree.owned(domid) + missing.length > QUOTA.nodes) throw new Refusal('ENOSPC')
+  if (tree.owned(domain.domid) + missing.length > domain.limit('nodes')) throw new Refusal('ENOSPC')
   for (const ancestor of missing.slice(0, -1)) tree.create(ancestor, perms)
   return tree.create(path, perms)
 }
@@ -99,11 +99,11 @@ export function removeTree(requester: Pick<Requester, 'tree' | 'changed'>, path:
 
 /** Only the owner may, and only domain 0 may give a node to another owner. */
 export function setPerms(requester: Requester, path: string, perms: XsPermissions): void {
-  const { domid, tree } = requester
-  if (!isPrivileged(domid) && 1 + perms.acl.length > QUOTA.permissions) throw new Refusal('ENOSPC')
+  const { domain, tree } = requester
+  if (1 + perms.acl.length > domain.limit('node-permissions')) throw new Refusal('ENOSPC')
   const node = lookUp(requester, path, 'write')
-  if (!isPrivileged(domid) && node.perms.owner !== domid) throw new Refusal('EACCES')
-  if (!isPrivileged(domid) && perms.owner !== domid) throw new Refusal('EPERM')
+  if (!owns(node.perms, domain)) throw new Refusal('EACCES')
+  if (!domain.isPrivileged && perms.owner !== node.perms.owner) throw new Refusal('EPERM')
   expectNodeSize(requester, node, 8 * (perms.acl.length - node.perms.acl.length))
   const formerPerms = node.perms
   tree.setPerms(path, perms)

@@ -1,7 +1,7 @@
 /** All watches, by the path that they watch: a change asks only for its own path and the paths above it. */
 import type { XsPermissions } from '@xenkit/wire'
 import { parentOf, upwards } from './path.ts'
-import { allows } from './permissions.ts'
+import { allows, type Subject } from './permissions.ts'
 import type { Tree } from './store.ts'
 
 export interface Change {
@@ -21,7 +21,8 @@ export interface Watch {
   readonly depth: number | undefined
   /** Length of what its events' paths omit: a watch on a relative path hears relative paths. */
   readonly prefix: number
-  readonly domid: number
+  /** Whose rights count. */
+  readonly subject: Subject
   notify(path: string): void
 }
 
@@ -45,13 +46,13 @@ export class Watches {
   fire(change: Change, tree: Tree): void {
     const perms = change.perms ?? tree.get(change.path)?.perms
     const parentPerms = tree.get(parentOf(change.path))?.perms
-    const readable = (domid: number): boolean =>
-      (change.formerPerms !== undefined && allows(change.formerPerms, domid, 'read')) ||
-      (perms !== undefined && (allows(perms, domid, 'read') || (parentPerms !== undefined && allows(parentPerms, domid, 'read'))))
+    const readable = (subject: Subject): boolean =>
+      (change.formerPerms !== undefined && allows(change.formerPerms, subject, 'read')) ||
+      (perms !== undefined && (allows(perms, subject, 'read') || (parentPerms !== undefined && allows(parentPerms, subject, 'read'))))
     let level = 0
     for (const path of upwards(change.path)) {
       for (const watch of this.#byPath.get(path) ?? []) {
-        if ((watch.depth === undefined || level <= watch.depth) && readable(watch.domid)) watch.notify(change.path.slice(watch.prefix))
+        if ((watch.depth === undefined || level <= watch.depth) && readable(watch.subject)) watch.notify(change.path.slice(watch.prefix))
       }
       if (change.reach === 'node') return
       level++
@@ -63,7 +64,7 @@ export class Watches {
     const perms = tree.get(special)?.perms
     const path = `${special}/${domid}`
     const notify = (watch: Watch, heard: string): void => {
-      if (perms && allows(perms, watch.domid, 'read')) watch.notify(heard)
+      if (perms && allows(perms, watch.subject, 'read')) watch.notify(heard)
     }
     for (const watch of this.#byPath.get(special) ?? []) {
       if (watch.depth === undefined) notify(watch, special)
