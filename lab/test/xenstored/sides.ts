@@ -40,15 +40,19 @@ export class RealSide implements Side {
 }
 
 export class OurSide implements Side {
-  readonly #xenstored = new Xenstored()
+  readonly #domids = new Set([0])
+  readonly #xenstored = new Xenstored({ exists: (domid) => this.#domids.has(domid) })
 
   port(domid: number): XenstorePort {
     return { connect: async (receiver: ByteStreamReceiver): Promise<ByteStream> => this.#xenstored.connect(domid, receiver) }
   }
 
-  async createDomain(): Promise<void> {}
+  async createDomain(domid: number): Promise<void> {
+    this.#domids.add(domid)
+  }
 
   async destroyDomain(domid: number): Promise<void> {
+    this.#domids.delete(domid)
     this.#xenstored.releaseDomain(domid)
   }
 
