@@ -17,7 +17,7 @@ const DEFAULT_LIMITS: MachineLimits = { pages: 16_384, grants: 8192, ports: 1024
 
 export class SimMachine implements AsyncDisposable {
   /** For its `socket` listener, or for tests that want a look at the store. */
-  readonly xenstored = new Xenstored()
+  readonly xenstored: Xenstored
   readonly seed: number
   readonly #hypervisor: Hypervisor
 
@@ -28,7 +28,9 @@ export class SimMachine implements AsyncDisposable {
     expectInteger('grants', grants, 16, 65_536)
     expectInteger('ports', ports, 2, 65_536)
     this.seed = seed
-    this.#hypervisor = new Hypervisor(MachineState.create({ pages, grants, ports }, seed))
+    const state = MachineState.create({ pages, grants, ports }, seed)
+    this.#hypervisor = new Hypervisor(state)
+    this.xenstored = new Xenstored({ exists: (domid) => state.isAlive(domid) })
   }
 
   /** Makes a domain, with the nodes that a toolstack gives it. The first one is domain 0. */

@@ -52,7 +52,7 @@ export const connectionRequests: Handlers = [
       if (verdict !== 'T' && verdict !== 'F') throw new Refusal('EINVAL')
       if (!r.transaction) throw new Refusal('ENOENT')
       r.connection.endTransaction(r.txId) // it is over whether or not it commits
-      if (verdict === 'T') for (const change of r.transaction.commit()) r.xenstored.watches.fire(change, r.xenstored.store)
+      if (verdict === 'T') r.transaction.commit((change) => r.xenstored.watches.fire(change, r.xenstored.store))
       r.reply(OK)
     },
   }],

@@ -7,7 +7,7 @@ import { Inbox } from './inbox.ts'
 import { latin1, latin1Bytes } from './latin1.ts'
 import { Outbox } from './outbox.ts'
 import { Outstanding } from './outstanding.ts'
-import { absolutePath, homeOf, resolvePath } from './path.ts'
+import { absolutePath, homeOf, isSpecial, resolveWatchPath } from './path.ts'
 import { Refusal } from './refusal.ts'
 import { handlers } from './requests.ts'
 import { Transaction } from './transaction.ts'
@@ -104,14 +104,14 @@ export class Connection implements ByteStream {
 
   watch(text: string, token: string, depth: number | undefined): Watch {
     const { domain } = this
-    const path = resolvePath(text, domain, 'special')
+    const path = resolveWatchPath(text, domain)
     const key = watchKey(path, token)
     if (this.#watches.has(key)) throw new Refusal('EEXIST')
     // One more than the quota says, and E2BIG, as 4.17; later releases refuse one earlier, with ENOSPC.
     if (domain.used('watches') > domain.limit('watches')) throw new Refusal('E2BIG')
     const memory = path.length + token.length
     if (!domain.hasMemory(memory)) throw new Refusal('ENOMEM')
-    const isRelative = !text.startsWith('/') && !text.startsWith('@')
+    const isRelative = !text.startsWith('/') && !isSpecial(text)
     const tokenBytes = latin1Bytes(`${token}\0`)
     const watch: Watch = {
       path, token, depth,

@@ -1,6 +1,7 @@
 /** CONTROL: the commands of 4.17's `xenstore-control` that have a meaning here. Any other is EINVAL, as there. */
 import { XS } from '@xenkit/wire'
 import { atoi, strings } from './arguments.ts'
+import { childNames } from './children.ts'
 import type { Domain } from './domain.ts'
 import type { Xenstored } from './index.ts'
 import { childOf } from './path.ts'
@@ -42,8 +43,8 @@ function one(args: readonly string[]): string {
   return arg
 }
 
-const usageOf = ({ store }: Xenstored, domain: Domain): [string, number][] => [
-  ['nodes', store.owned(domain.domid)],
+const usageOf = (domain: Domain): [string, number][] => [
+  ['nodes', domain.used('nodes')],
   ['watches', domain.used('watches')],
   ['transactions', domain.used('transactions')],
   ['outstanding', domain.used('outstanding')],
@@ -63,16 +64,16 @@ const quotaCommand = (quotas: typeof HARD_QUOTAS, other: Command['run']): Comman
 
 function domainUsage(xenstored: Xenstored, args: readonly string[]): string {
   const domid = atoi(one(args)) >>> 0
-  const domain = [...xenstored.domains].find((candidate) => candidate.domid === domid)
+  const domain = xenstored.domains.get(domid)
   if (!domain) throw new Refusal('ENOENT')
-  return `Domain ${domid}:\n${usageOf(xenstored, domain).map(([name, value]) => `${name.padEnd(16)}: ${String(value).padStart(8)}\n`).join('')}`
+  return `Domain ${domid}:\n${usageOf(domain).map(([name, value]) => `${name.padEnd(16)}: ${String(value).padStart(8)}\n`).join('')}`
 }
 
 /** @throws Refusal EIO if a node has a child that isn't there */
 function checkTree(store: Store, path: string): void {
   const node = store.get(path)
   if (!node) throw new Refusal('EIO')
-  for (const name of node.children) checkTree(store, childOf(path, name))
+  for (const name of childNames(node.children)) checkTree(store, childOf(path, name))
 }
 
 const commands: Readonly<Record<string, Command>> = {
@@ -97,7 +98,7 @@ const commands: Readonly<Record<string, Command>> = {
     parameters: '',
     run(xenstored, args) {
       none(args)
-      for (const domain of xenstored.domains) xenstored.log(`domain ${domain.domid}: ${usageOf(xenstored, domain).map(([name, value]) => `${name} ${value}`).join(', ')}`)
+      for (const domain of xenstored.domains) xenstored.log(`domain ${domain.domid}: ${usageOf(domain).map(([name, value]) => `${name} ${value}`).join(', ')}`)
       return OK
     },
   },

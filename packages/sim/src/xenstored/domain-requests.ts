@@ -1,5 +1,4 @@
 /** The life of domains, which the toolstack tells of. */
-import { DOMID_MAX } from '@xenkit/hypervisor'
 import { DOMID_SELF, XS } from '@xenkit/wire'
 import { anyDomid, atoi, oneString, strings } from './arguments.ts'
 import type { Domain } from './domain.ts'
@@ -10,8 +9,9 @@ import type { Handlers, Request } from './requests.ts'
 const OK = 'OK\0'
 
 function introduced({ xenstored }: Request, domid: number): Domain {
-  if (!xenstored.isIntroduced(domid)) throw new Refusal('ENOENT')
-  return xenstored.domain(domid)
+  const domain = xenstored.introduced(domid)
+  if (!domain) throw new Refusal('ENOENT')
+  return domain
 }
 
 /** The domain that the payload names, which isn't domain 0. */
@@ -28,7 +28,7 @@ export const domainRequests: Handlers = [
       const [domid, gfn, port] = strings(r.payload)
       if (domid === undefined || gfn === undefined || port === undefined || atoi(port) === 0) throw new Refusal('EINVAL')
       // Others have no page to talk over.
-      if (anyDomid(domid) > DOMID_MAX) throw new Refusal('EINVAL')
+      if (!r.xenstored.domains.know(anyDomid(domid))) throw new Refusal('EINVAL')
       r.xenstored.introduceDomain(anyDomid(domid))
       r.reply(OK)
     },
@@ -57,7 +57,7 @@ export const domainRequests: Handlers = [
     privileged: true,
     run: (r) => {
       const domid = anyDomid(oneString(r.payload))
-      r.reply(domid === DOMID_SELF || r.xenstored.isIntroduced(domid) ? 'T\0' : 'F\0')
+      r.reply(domid === DOMID_SELF || r.xenstored.introduced(domid) ? 'T\0' : 'F\0')
     },
   }],
 ]

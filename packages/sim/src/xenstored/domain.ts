@@ -11,6 +11,7 @@ export const FEATURES = XENSTORE_SERVER_FEATURE.WATCHDEPTH | XENSTORE_SERVER_FEA
 const WARN_MS = 10_000
 
 interface Usage {
+  nodes: number
   watches: number
   transactions: number
   outstanding: number
@@ -19,6 +20,8 @@ interface Usage {
 
 export class Domain implements Subject {
   readonly domid: number
+  /** Of the store when the domain became known: what nodes said before that was about another one. */
+  readonly generation: number
   /** Its own, of those that `Quota` has. */
   readonly quota: Quota
   readonly connections = new Set<Connection>()
@@ -26,12 +29,13 @@ export class Domain implements Subject {
   features = FEATURES
   /** The domain whose nodes are as its own: SET_TARGET. */
   target: number | undefined
-  readonly #usage: Usage = { watches: 0, transactions: 0, outstanding: 0, memory: 0 }
+  readonly #usage: Usage = { nodes: 0, watches: 0, transactions: 0, outstanding: 0, memory: 0 }
   readonly #log: (line: string) => void
   #warned = -Infinity
 
-  constructor(domid: number, o: { readonly quota: Quota; readonly log: (line: string) => void }) {
+  constructor(domid: number, o: { readonly quota: Quota; readonly log: (line: string) => void; readonly generation: number }) {
     this.domid = domid
+    this.generation = o.generation
     this.quota = { ...o.quota }
     this.#log = o.log
   }

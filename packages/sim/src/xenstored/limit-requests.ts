@@ -1,5 +1,4 @@
 /** What a domain may use, of the protocol and of the server. Releases after 4.17 have these. */
-import { DOMID_MAX } from '@xenkit/hypervisor'
 import { XS } from '@xenkit/wire'
 import { atoi, domidOf, strings } from './arguments.ts'
 import { type Domain, FEATURES } from './domain.ts'
@@ -13,8 +12,9 @@ const NO_QUOTA = 0xffff_ffff
 
 function domainOf({ xenstored }: Request, text: string): Domain {
   const domid = domidOf(text)
-  if (domid > DOMID_MAX) throw new Refusal('ENOENT')
-  return xenstored.domain(domid)
+  const domain = xenstored.domains.know(domid)
+  if (!domain) throw new Refusal('ENOENT')
+  return domain
 }
 
 function quotaName(text: string | undefined): QuotaName {

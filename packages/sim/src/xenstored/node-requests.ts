@@ -1,8 +1,9 @@
 /** Reading and writing nodes. */
-import { DOMID_ANY, formatXsPermissions, parseXsPermissions, XENSTORE_PAYLOAD_MAX, XENSTORE_SERVER_FEATURE, XS, type XsPermissions } from '@xenkit/wire'
-import { atoi, oneString, strings } from './arguments.ts'
+import { DOMID_ANY, formatXsPermissions, parseXsPermissions, XENSTORE_PAYLOAD_MAX, XENSTORE_SERVER_FEATURE, XS } from '@xenkit/wire'
+import { atoi, oneString, strings, strtol } from './arguments.ts'
 import { latin1 } from './latin1.ts'
-import { resolvePath } from './path.ts'
+import { isSpecial, resolvePath } from './path.ts'
+import { marked, type NodePermissions, owns } from './permissions.ts'
 import { Refusal } from './refusal.ts'
 import type { Handlers, Request } from './requests.ts'
 import type { StoreNode } from './store.ts'
@@ -12,47 +13,37 @@ const OK = 'OK\0'
 
 const path = ({ payload, domain }: Request): string => resolvePath(oneString(payload), domain)
 
-/** What a domain may say: without the feature there is no DOMID_ANY. */
-function permsOf({ domain }: Request, perms: XsPermissions): XsPermissions {
-  if ((domain.features & XENSTORE_SERVER_FEATURE.DOMID_ANY) !== 0) return perms
-  if (perms.owner === DOMID_ANY) throw new Refusal('ENOENT')
-  return { ...perms, acl: perms.acl.filter(({ domid }) => domid !== DOMID_ANY) }
+/** The permissions that a domain names. Which domains those are is settled: one that isn't there can't be meant later. */
+function permissionsOf({ domain, xenstored }: Request, entries: readonly string[]): NodePermissions {
+  if (entries.length > domain.limit('node-permissions')) throw new Refusal('ENOSPC')
+  const perms = parseXsPermissions(entries.map((entry) => `${entry.slice(0, 1)}${strtol(entry.slice(1)) ?? ''}`))
+  if (!perms) throw new Refusal('EINVAL')
+  const hasAny = (domain.features & XENSTORE_SERVER_FEATURE.DOMID_ANY) !== 0
+  const named = new Set([perms.owner, ...perms.acl.map(({ domid }) => domid)].filter((domid) => (domid === DOMID_ANY ? hasAny : xenstored.domains.know(domid))))
+  if (!named.has(perms.owner)) throw new Refusal('ENOENT')
+  return marked(perms, (domid) => named.has(domid))
 }
 
-/** Names of children, each with its NUL. @returns undefined if that is longer than a message */
-function childList({ children }: StoreNode): string | undefined {
-  let list = ''
-  for (const name of children) {
-    list += `${name}\0`
-    if (list.length > XENSTORE_PAYLOAD_MAX) return undefined
-  }
-  return list
+/** Special paths aren't nodes: no transaction and no watch has anything to do with their permissions. */
+function setSpecialPermissions({ domain, xenstored: { special } }: Request, path: string, perms: NodePermissions): void {
+  const former = special.get(path)
+  if (!former) throw new Refusal('EINVAL')
+  if (!owns(former, domain)) throw new Refusal('EACCES')
+  special.set(path, perms)
 }
 
 /** As much of the list of children as a message holds besides `generation`, from byte `offset` of it on; an empty name behind the last. */
 function childListPart({ children }: StoreNode, offset: number, generation: string): string {
-  let part = generation
-  let at = 0
-  for (const name of children) {
-    const skipped = Math.max(offset - at, 0)
-    at += name.length + 1
-    if (at <= offset) continue
-    // The empty name has to fit, too.
-    if (part.length + name.length - skipped + 1 >= XENSTORE_PAYLOAD_MAX) return part
-    part += `${name.slice(skipped)}\0`
-  }
-  return `${part}\0`
+  // The empty name has to fit, too.
+  const room = XENSTORE_PAYLOAD_MAX - generation.length - 1
+  const rest = children.slice(offset)
+  if (rest.length <= room) return `${generation}${rest}\0`
+  return `${generation}${rest.slice(0, rest.lastIndexOf('\0', room - 1) + 1)}`
 }
 
 export const nodeRequests: Handlers = [
   [XS.READ, { run: (r) => r.reply(lookUp(r, path(r), 'read').value) }],
-  [XS.DIRECTORY, {
-    run: (r) => {
-      const list = childList(lookUp(r, path(r), 'read'))
-      if (list === undefined) throw new Refusal('E2BIG')
-      r.reply(list)
-    },
-  }],
+  [XS.DIRECTORY, { run: (r) => r.reply(lookUp(r, path(r), 'read').children) }],
   [XS.DIRECTORY_PART, {
     run: (r) => {
       const [parent, offset, ...more] = strings(r.payload)
@@ -71,13 +62,13 @@ export const nodeRequests: Handlers = [
   }],
   [XS.MKDIR, { run: (r) => { mkdir(r, path(r)); r.reply(OK) } }],
   [XS.RM, { run: (r) => { rm(r, path(r)); r.reply(OK) } }],
-  [XS.GET_PERMS, { run: (r) => r.reply(formatXsPermissions(lookUp(r, resolvePath(oneString(r.payload), r.domain, 'special'), 'read').perms)) }],
+  [XS.GET_PERMS, { run: (r) => r.reply(formatXsPermissions(lookUp(r, path(r), 'read').perms)) }],
   [XS.SET_PERMS, {
     run: (r) => {
       const [node = '', ...entries] = strings(r.payload)
-      const perms = parseXsPermissions(entries)
-      if (!perms) throw new Refusal('EINVAL')
-      setPerms(r, resolvePath(node, r.domain, 'special'), permsOf(r, perms))
+      const perms = permissionsOf(r, entries)
+      if (isSpecial(node)) setSpecialPermissions(r, node, perms)
+      else setPerms(r, resolvePath(node, r.domain), perms)
       r.reply(OK)
     },
   }],
