@@ -134,7 +134,7 @@ describe('a ring of bytes', () => {
 
   test.each([[0, 9], [5, 4], [-1, 3], [0.5, 3]])('bytes %s to %s of 8 are refused', (from, to) => {
     const memory = byteRingMemory()
-    expect(() => new ByteRingProducer(memory).write(new Uint8Array(8), from, to)).toThrow(/"(from|to)" expected an integer/)
+    expect(() => new ByteRingProducer(memory).write(new Uint8Array(8), from, to)).toThrow(/"(start|end)" expected an integer/)
     expect(indicesOf(memory)).toEqual({ prod: 0, cons: 0 })
   })
 })
