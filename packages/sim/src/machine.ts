@@ -5,11 +5,21 @@ import { SimDomain } from './domain.ts'
 import { Hypervisor } from './hypervisor.ts'
 import { type MachineLimits, MachineState } from './machine-state.ts'
 import { openResources } from './quiescence.ts'
+import { makeXenstoreRing, RingXenstored } from './xenstore-ring.ts'
 import { Xenstored } from './xenstored/index.ts'
 
 export interface MachineOptions extends Partial<MachineLimits> {
   /** Decides numbers and orders that Xen leaves open. Default: random; errors of `assertQuiescent` name it. */
   readonly seed?: number
+}
+
+export interface DomainOptions {
+  readonly name?: string
+  /**
+   * How it reaches xenstored: `direct`ly, with any number of connections at once, or through the one
+   * `ring` that a guest has, a page and an event channel. Default: direct.
+   */
+  readonly xenstore?: 'direct' | 'ring'
 }
 
 /** 64 MiB, of which the system commits what is touched; as many grants and ports as a domain with a few busy disks and cards uses. */
@@ -20,6 +30,7 @@ export class SimMachine implements AsyncDisposable {
   readonly xenstored: Xenstored
   readonly seed: number
   readonly #hypervisor: Hypervisor
+  #rings: RingXenstored | undefined
 
   constructor({ seed = Math.floor(Math.random() * 2 ** 32), ...limits }: MachineOptions) {
     expectInteger('seed', seed, 0, UINT32_MAX)
@@ -34,11 +45,23 @@ export class SimMachine implements AsyncDisposable {
   }
 
   /** Makes a domain, with the nodes that a toolstack gives it. The first one is domain 0. */
-  createDomain(o: { readonly name?: string } = {}): SimDomain {
+  createDomain({ name, xenstore = 'direct' }: DomainOptions = {}): SimDomain {
     const domid = this.#hypervisor.locked(0, () => this.#hypervisor.state.addDomain())
-    makeDomainNodes(this.xenstored, { domid, name: o.name ?? (domid === 0 ? 'Domain-0' : `sim-${domid}`) })
+    try {
+      if (xenstore === 'ring') this.#serveRing(domid)
+    } catch (error) {
+      this.destroyDomain(domid)
+      throw error
+    }
+    makeDomainNodes(this.xenstored, { domid, name: name ?? (domid === 0 ? 'Domain-0' : `sim-${domid}`) })
     this.xenstored.introduceDomain(domid)
-    return new SimDomain(this.#hypervisor, domid, (receiver) => this.xenstored.connect(domid, receiver))
+    return new SimDomain(this.#hypervisor, domid, xenstore === 'ring' ? undefined : (receiver) => this.xenstored.connect(domid, receiver))
+  }
+
+  #serveRing(domid: number): void {
+    makeXenstoreRing(this.#hypervisor, domid)
+    this.#rings ??= new RingXenstored(this.#hypervisor, this.xenstored)
+    this.#rings.serve(domid)
   }
 
   /**
@@ -52,6 +75,7 @@ export class SimMachine implements AsyncDisposable {
 
   #destroy(domid: number, dead: readonly number[]): void {
     if (!this.#hypervisor.destroy(domid, dead)) return
+    this.#rings?.leave(domid)
     if (domid !== 0) this.xenstored.releaseDomain(domid)
     removeDomainNodes(this.xenstored, domid)
   }
