@@ -1,0 +1,89 @@
+/** A domain's bytes to and from xenstored, through the file that is its ring page. */
+import { readSync, writeSync } from 'node:fs'
+import type { ByteStream, ByteStreamReceiver } from '@xenkit/hypervisor'
+import { XENSTORE_RING_SIZE, xenstoreDomainInterface } from '@xenkit/wire'
+
+const { at } = xenstoreDomainInterface
+type Index = 'req_cons' | 'req_prod' | 'rsp_cons' | 'rsp_prod'
+
+export class RingStream implements ByteStream {
+  readonly #page: number
+  readonly #receiver: ByteStreamReceiver
+  readonly #notify: () => void
+  readonly #waiting: Uint8Array[] = []
+  #open = true
+
+  /** @param page descriptor of the file @param notify tells xenstored to look at it */
+  constructor(page: number, receiver: ByteStreamReceiver, notify: () => void) {
+    this.#page = page
+    this.#receiver = receiver
+    this.#notify = notify
+  }
+
+  write(bytes: Uint8Array): void {
+    if (!this.#open) return
+    this.#waiting.push(Uint8Array.from(bytes))
+    this.#send()
+  }
+
+  close(): void {
+    this.#open = false
+  }
+
+  /** xenstored has taken something out of the page or put something into it. */
+  onEvent(): void {
+    this.#receive()
+    if (this.#open) this.#send()
+  }
+
+  lost(reason: Error): void {
+    if (!this.#open) return
+    this.#open = false
+    this.#receiver.closed(reason)
+  }
+
+  #send(): void {
+    let sent = false
+    for (let bytes = this.#waiting[0]; bytes; bytes = this.#waiting[0]) {
+      const prod = this.#read('req_prod')
+      const start = prod % XENSTORE_RING_SIZE
+      const space = XENSTORE_RING_SIZE - ((prod - this.#read('req_cons')) >>> 0)
+      const count = Math.min(bytes.length, space, XENSTORE_RING_SIZE - start)
+      if (count === 0) break
+      writeSync(this.#page, bytes, 0, count, at.req + start)
+      this.#write('req_prod', prod + count) // xenstored sees the bytes /before/ the new index
+      sent = true
+      if (count < bytes.length) this.#waiting[0] = bytes.subarray(count)
+      else this.#waiting.shift()
+    }
+    if (sent) this.#notify()
+  }
+
+  #receive(): void {
+    let received = false
+    while (this.#open) {
+      const cons = this.#read('rsp_cons')
+      const start = cons % XENSTORE_RING_SIZE
+      const count = Math.min((this.#read('rsp_prod') - cons) >>> 0, XENSTORE_RING_SIZE - start)
+      if (count === 0) break
+      const bytes = new Uint8Array(count)
+      readSync(this.#page, bytes, 0, count, at.rsp + start)
+      this.#write('rsp_cons', cons + count)
+      received = true
+      this.#receiver.data(bytes)
+    }
+    if (received) this.#notify()
+  }
+
+  #read(index: Index): number {
+    const word = new DataView(new ArrayBuffer(4))
+    readSync(this.#page, word, 0, 4, at[index])
+    return word.getUint32(0, true)
+  }
+
+  #write(index: Index, value: number): void {
+    const word = new DataView(new ArrayBuffer(4))
+    word.setUint32(0, value, true)
+    writeSync(this.#page, word, 0, 4, at[index])
+  }
+}

@@ -1,0 +1,59 @@
+/** A client that sends what a test says and shows what came, over any port to a xenstored. */
+import type { ByteStream, XenstorePort } from '@xenkit/hypervisor'
+import { XS, XsPacker, XsParser } from '@xenkit/wire'
+
+export class RawClient {
+  /** Why there will be no more answers. */
+  ended: Error | undefined
+  /** `path token`, since they were last taken. */
+  #events: string[] = []
+  readonly #waiting = new Map<number, (reply: string) => void>()
+  readonly #packer = new XsPacker()
+  #stream: ByteStream | undefined
+  #lastReqId = 0
+
+  static async connect(port: XenstorePort): Promise<RawClient> {
+    const client = new RawClient()
+    const parser = new XsParser((type, reqId, _txId, payload) => client.#heard(type, reqId, Buffer.from(payload).toString('latin1')))
+    client.#stream = await port.connect({
+      data: (bytes) => parser.push(bytes),
+      closed: (reason) => {
+        client.ended = reason
+        for (const reqId of client.#waiting.keys()) client.#answer(reqId, `ended: ${reason.message}`)
+      },
+    })
+    return client
+  }
+
+  /** @param payload in latin1, `|` stands for NUL. @returns the reply likewise; of an error `!` and its name */
+  async ask(type: number, payload: string, txId = 0): Promise<string> {
+    if (this.ended) return `ended: ${this.ended.message}`
+    const reqId = ++this.#lastReqId
+    const reply = new Promise<string>((resolve) => this.#waiting.set(reqId, resolve))
+    this.#packer.append(type, reqId, txId, '', Buffer.from(payload.replaceAll('|', '\0'), 'latin1'))
+    this.#stream?.write(this.#packer.take())
+    return reply
+  }
+
+  /** The events so far, in order. */
+  takeEvents(): string[] {
+    const events = this.#events
+    this.#events = []
+    return events
+  }
+
+  close(): void {
+    this.#stream?.close()
+  }
+
+  #heard(type: number, reqId: number, payload: string): void {
+    const text = payload.replaceAll('\0', '|')
+    if (type === XS.WATCH_EVENT) this.#events.push(text)
+    else this.#answer(reqId, `${type === XS.ERROR ? '!' : ''}${text}`)
+  }
+
+  #answer(reqId: number, reply: string): void {
+    this.#waiting.get(reqId)?.(reply)
+    this.#waiting.delete(reqId)
+  }
+}
