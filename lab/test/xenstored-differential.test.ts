@@ -3,35 +3,48 @@ import { XS } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { whyNoXenstored } from '../src/xenstored/program.ts'
-import { Ask, Begin, CreateDomain, DestroyDomain, End, newModel } from './xenstored/commands.ts'
-import { CLIENTS, GUESTS, Pair } from './xenstored/pair.ts'
-import { request } from './xenstored/requests.ts'
+import { Ask, BuildDomain, Burst, CompareUsage, DestroyDomain, Model } from './xenstored/commands.ts'
+import { type ClientName, CLIENTS, GUESTS, Pair } from './xenstored/pair.ts'
+import { domainRequest, initialQuotas, nodeRequest, quotaRequest, type Request, watchRequest } from './xenstored/requests.ts'
 
 const why = await whyNoXenstored()
 if (why !== undefined) console.log(`skipped: ${why}`)
 
-const client = fc.constantFrom(...CLIENTS)
-const guest = fc.constantFrom(...GUESTS)
-const which = fc.nat(2)
-const direct = fc.tuple(client, request).map(([name, asked]) => new Ask(name, asked, undefined))
-const within = fc.tuple(client, request, fc.constantFrom(0, 0, 0, 0, 1, 1, 1, 2, -1)).map(([name, asked, at]) => new Ask(name, asked, at))
-const end = fc.tuple(client, which, fc.constantFrom('T|', 'T|', 'T|', 'T|', 'F|', 'X|')).map(([name, at, verdict]) => new End(name, at, verdict))
-const begin = client.map((name) => new Begin(name))
+const times = <T>(count: number, one: T): T[] => Array<T>(count).fill(one)
+const client = fc.constantFrom(...CLIENTS, '5' as const, '6' as const)
+const domid = fc.constantFrom(...GUESTS)
+const start: Request = { type: XS.TRANSACTION_START, payload: '|' }
+const ends: Request[] = ['T|', 'T|', 'T|', 'T|', 'F|'].map((payload) => ({ type: XS.TRANSACTION_END, payload }))
+
+const direct = (request: fc.Arbitrary<Request>, whose: fc.Arbitrary<ClientName> = client): fc.Arbitrary<Ask> => fc.tuple(whose, request).map(([name, asked]) => new Ask(name, asked))
+const within = (request: fc.Arbitrary<Request>): fc.Arbitrary<Ask> => fc.tuple(client, request, fc.constantFrom(...times(8, 0), ...times(4, 1), 2, -1)).map(([name, asked, which]) => new Ask(name, asked, which))
+const dom0 = fc.constant<ClientName>('0')
+
 const commands = fc.commands(
-  [...Array<typeof direct>(8).fill(direct), ...Array<typeof within>(8).fill(within), end, end, end, begin, begin, guest.map((domid) => new CreateDomain(domid)), guest.map((domid) => new DestroyDomain(domid))],
-  { maxCommands: 300, size: 'max' },
+  [
+    ...times(20, direct(nodeRequest)),
+    ...times(24, within(nodeRequest)),
+    ...times(6, direct(watchRequest)),
+    ...times(5, direct(fc.constant(start))),
+    ...times(7, within(fc.constantFrom(...ends))),
+    ...times(3, domid.map((id) => new BuildDomain(id))),
+    domid.map((id) => new DestroyDomain(id)),
+    domid.map((id) => new CompareUsage(id)),
+    fc.tuple(client, fc.array(fc.oneof(nodeRequest, nodeRequest, watchRequest), { minLength: 2, maxLength: 12 })).map(([name, asked]) => new Burst(name, asked)),
+    direct(domainRequest),
+    direct(domainRequest, dom0),
+    within(domainRequest),
+    direct(quotaRequest, dom0),
+  ],
+  { maxCommands: 400, size: 'max' },
 )
 
-/** Homes that two guests own, a place where everybody may write. */
-async function furnish(pair: Pair): Promise<void> {
-  for (const domid of [5, 6]) {
-    await pair.ask('0', XS.INTRODUCE, `${domid}|0|1|`)
-    await pair.ask('0', XS.MKDIR, `/local/domain/${domid}|`)
-    await pair.ask('0', XS.SET_PERMS, `/local/domain/${domid}|n${domid}|`)
-  }
-  await pair.ask('0', XS.MKDIR, '/a|')
-  await pair.ask('0', XS.SET_PERMS, '/a|b0|')
-  await pair.followIntroductions()
+/** Homes that guests own, a place where everybody may write. */
+async function furnish(model: Model, quotas: readonly Request[]): Promise<void> {
+  for (const id of [5, 6] as const) await new BuildDomain(id).run(model, model.pair)
+  await model.pair.ask('0', XS.MKDIR, '/a|')
+  await model.pair.ask('0', XS.SET_PERMS, '/a|b0|')
+  for (const { type, payload } of quotas) await model.pair.ask('0', type, payload)
 }
 
 const seed = Number(process.env['XENSTORED_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
@@ -39,16 +52,17 @@ console.log(`XENSTORED_SEED=${seed}`)
 
 describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
   test('same answers, same events', async () => {
-    let asked = 0
-    const property = fc.asyncProperty(commands, async (sequence) => {
+    let requests = 0
+    const property = fc.asyncProperty(initialQuotas, commands, async (quotas, sequence) => {
       await using pair = await Pair.start()
-      await furnish(pair)
-      await fc.asyncModelRun(() => ({ model: newModel(pair), real: pair }), sequence)
+      const model = new Model(pair)
+      await furnish(model, quotas)
+      await fc.asyncModelRun(() => ({ model, real: pair }), sequence)
       await pair.compareStores()
-      asked += pair.asked
+      requests += model.requests
     })
-    await fc.assert(property, { seed, numRuns: Number(process.env['RUNS'] ?? 100) })
-    console.log(`${asked} requests`)
-    expect(asked).toBeGreaterThan(20_000)
+    await fc.assert(property, { seed, numRuns: Number(process.env['RUNS'] ?? 400) })
+    console.log(`${requests} requests`)
+    expect(requests).toBeGreaterThan(20_000)
   }, 300_000)
 })

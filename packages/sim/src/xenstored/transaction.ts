@@ -31,6 +31,7 @@ export class Transaction implements Tree {
   constructor(store: Store, domain: Domain) {
     this.#store = store
     this.#domain = domain
+    store.domains.generation++
   }
 
   get(path: string): StoreNode | undefined {
