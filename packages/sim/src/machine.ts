@@ -80,6 +80,7 @@ export class SimMachine implements AsyncDisposable {
 
   /** @throws Error that lists what is still open: mappings, grants, ports, pages, and connections to xenstored with what they hold */
   assertQuiescent(): void {
+    this.#rings?.look()
     const open = [...this.#hypervisor.locked(0, () => openResources(this.#hypervisor)), ...this.xenstored.openResources()]
     if (open.length > 0) throw new Error(`the machine (seed ${this.seed}) is not quiescent:\n  ${open.join('\n  ')}`)
   }
