@@ -29,8 +29,8 @@ export function makeXenstoreRing(hypervisor: Hypervisor, domid: number): void {
 export function connectThroughRing(attachment: Attachment, evtchn: SimEvtchn): XenstoreConnector {
   const { domid, hypervisor } = attachment
   return (receiver) => {
-    const { frame, port } = attachment.hypercall(() => ({ frame: hypervisor.grants.frame(domid, GNTTAB_RESERVED_XENSTORE), port: hypervisor.events.xenstorePort(domid) }))
-    return connectXenstoreRing({ page: pagesAt(hypervisor.state, frame, 1), bind: (onEvent) => evtchn.adopt(port, onEvent) }, receiver)
+    const frame = attachment.hypercall(() => hypervisor.grants.frame(domid, GNTTAB_RESERVED_XENSTORE))
+    return connectXenstoreRing({ page: pagesAt(hypervisor.state, frame, 1), bind: (onEvent) => evtchn.bindXenstore(onEvent) }, receiver)
   }
 }
 
@@ -52,16 +52,22 @@ export class RingXenstored {
     this.#evtchn = new SimEvtchn(attachment, { keepsRunning: false })
   }
 
+  /** @throws EvtchnError when domain 0 has no port left */
   serve(domid: number): void {
     const mapping = this.#grants.map([{ domid, gref: GNTTAB_RESERVED_XENSTORE }], { writable: true })
     const port = this.#hypervisor.locked(0, () => this.#hypervisor.events.xenstorePort(domid))
-    const server = serveXenstoreRing({
-      page: mapping.bytes,
-      bind: (onEvent) => this.#evtchn.bindInterdomain({ domid, port }, onEvent),
-      features: XENSTORE_SERVER_FEATURE.WATCHDEPTH,
-      connect: (receiver) => this.#xenstored.connect(domid, receiver),
-    })
-    this.#served.set(domid, { server, mapping })
+    try {
+      const server = serveXenstoreRing({
+        page: mapping.bytes,
+        bind: (onEvent) => this.#evtchn.bindInterdomain({ domid, port }, onEvent),
+        features: XENSTORE_SERVER_FEATURE.WATCHDEPTH,
+        connect: (receiver) => this.#xenstored.connect(domid, receiver),
+      })
+      this.#served.set(domid, { server, mapping })
+    } catch (error) {
+      mapping.close()
+      throw error
+    }
   }
 
   /** Notices what domains have done to their rings, whose events are on their way. */

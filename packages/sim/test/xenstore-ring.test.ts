@@ -83,7 +83,7 @@ test('has a page like a guest\'s, by the reserved reference', async () => {
 test('has one connection at a time, and another after it', async () => {
   await using m = withRing()
   const first = await connect(m.guest)
-  await expect(connect(m.guest)).rejects.toThrow(/EBUSY, it is in use/)
+  await expect(connect(m.guest)).rejects.toThrow('the xenstore ring of domain 1 carries one connection at a time')
   first.send(XS.WATCH, 'data|token|')
   await first.heard()
   first.stream.close()
@@ -148,6 +148,16 @@ test('is not made where there is no page for it', async () => {
   const page = dom0.arena.allocate(1)
   expect(() => machine.createDomain({ xenstore: 'ring' })).toThrow('no run of 1 free pages')
   page.close()
+  machine.assertQuiescent()
+  machine.createDomain({ xenstore: 'ring' })
+})
+
+test('is not made where domain 0 has no port for it', async () => {
+  await using machine = createMachine({ ports: 2 })
+  const dom0 = machine.createDomain()
+  const port = dom0.evtchn.bindUnbound({ domid: 1 }, () => {})
+  expect(() => machine.createDomain({ xenstore: 'ring' })).toThrow('domain 0 has all of its 1 event-channel ports in use')
+  port.close()
   machine.assertQuiescent()
   machine.createDomain({ xenstore: 'ring' })
 })
