@@ -51,7 +51,7 @@ class DomainEnd implements ByteStream {
   constructor(page: XenstorePage, bind: Bind, receiver: ByteStreamReceiver) {
     this.#page = page
     this.#receiver = receiver
-    this.#turns = new RingTurns(bind, () => this.#turn())
+    this.#turns = new RingTurns(bind, () => this.#turn(), (error) => this.#lose(error))
     this.#attempt(() => this.#askForReset())
     this.#turns.schedule()
   }

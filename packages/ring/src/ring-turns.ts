@@ -12,18 +12,23 @@ export type Bind = (onEvent: () => void) => EvtchnBinding
 
 export class RingTurns {
   readonly #turn: () => boolean
+  readonly #onError: (error: unknown) => void
   readonly #channel: EvtchnBinding
   /** The port is: an event was delivered, and it wasn't unmasked since. */
   #masked = false
   #scheduled = false
   #closed = false
 
-  /** @param turn does a bounded amount of work, and returns whether there may be more */
-  constructor(bind: Bind, turn: () => boolean) {
+  /**
+   * @param turn does a bounded amount of work, and returns whether there may be more
+   * @param onError hears that the channel failed: no event will come any more
+   */
+  constructor(bind: Bind, turn: () => boolean, onError: (error: unknown) => void) {
     this.#turn = turn
+    this.#onError = onError
     this.#channel = bind(() => {
       this.#masked = true
-      if (!this.#scheduled) this.#run()
+      if (!this.#scheduled) this.run()
     })
   }
 
@@ -33,8 +38,26 @@ export class RingTurns {
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
-      this.#run()
+      this.run()
     })
+  }
+
+  /** Runs a turn now, unless it is closed. */
+  run(): void {
+    if (this.#closed) return
+    const more = this.#turn()
+    if (this.#closed) return
+    if (more) this.schedule()
+    else if (this.#masked) this.#unmask()
+  }
+
+  #unmask(): void {
+    this.#masked = false
+    try {
+      this.#channel.unmask()
+    } catch (error) {
+      this.#onError(error)
+    }
   }
 
   notify(): void {
@@ -45,16 +68,5 @@ export class RingTurns {
   close(): void {
     this.#closed = true
     this.#channel.close()
-  }
-
-  #run(): void {
-    if (this.#closed) return
-    const more = this.#turn()
-    if (this.#closed) return
-    if (more) this.schedule()
-    else if (this.#masked) {
-      this.#masked = false
-      this.#channel.unmask()
-    }
   }
 }

@@ -29,6 +29,8 @@ export interface XenstoreRingOptions extends XenstoreRingEnd {
 }
 
 export interface XenstoreRingServer extends Disposable {
+  /** Looks at the page now, without an event: what the domain wrote before is noticed. */
+  look(): void
   /** Ends the connection to the store and leaves the page as it is. Idempotent. */
   close(): void
 }
@@ -61,7 +63,7 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
   constructor(o: XenstoreRingOptions) {
     this.#o = o
     this.#page = new XenstorePage(o.page)
-    this.#turns = new RingTurns(o.bind, () => this.#turn())
+    this.#turns = new RingTurns(o.bind, () => this.#turn(), (error) => this.#giveUp(error))
     this.#attach()
     this.#page.store('error', XENSTORE_ERROR.NONE)
     this.#page.store('server_features', o.features | XENSTORE_SERVER_FEATURE.RECONNECTION | XENSTORE_SERVER_FEATURE.ERROR)
@@ -80,6 +82,10 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
 
   closed(reason: Error): void {
     this.#giveUp(reason)
+  }
+
+  look(): void {
+    this.#turns.run()
   }
 
   close(): void {

@@ -24,7 +24,7 @@ export class Port {
   masked = false
   notifications = 0
   closed = false
-  /** Makes `notify` fail. */
+  /** Makes calls fail. */
   broken = false
   /** Hears of a notification before it is sent. */
   onNotify = (): void => {}
@@ -56,6 +56,7 @@ export class Port {
       unmask: () => {
         if (this.closed) throw new Error('unmask of a closed port')
         if (!this.masked) throw new Error('unmask of a port that is not masked')
+        if (this.broken) throw new Error('the channel is broken')
         this.masked = false
       },
       close,
@@ -78,7 +79,7 @@ export const turnOfLoop = (): Promise<void> => new Promise((resolve) => setImmed
 /** Delivers all events, and theirs, until nothing happens any more. A masked port is being worked for. */
 export async function settle(...ports: readonly Port[]): Promise<void> {
   for (let quiet = 0, rounds = 0; quiet < 3; quiet++) {
-    for (const port of ports) if (port.deliver() || (port.masked && !port.closed)) quiet = -1
+    for (const port of ports) if (port.deliver() || (port.masked && !port.closed && !port.broken)) quiet = -1
     if (rounds++ === 5000) throw new Error('no end of turns')
     await turnOfLoop()
   }

@@ -361,6 +361,15 @@ describe('a domain loses the connection', () => {
     expect(receiver.reasons).toEqual([])
   })
 
+  test('when its channel breaks while it listens', async () => {
+    const d = unserved()
+    const { receiver } = d.connect()
+    await d.wake()
+    d.domainPort.broken = true
+    await d.wake()
+    expect(receiver.reasons).toMatchObject([{ message: 'the channel is broken' }])
+  })
+
   test('when its channel breaks', async () => {
     const d = unserved({ features: RECONNECTION })
     d.domainPort.broken = true

@@ -1,5 +1,5 @@
 /** The event-channel port of a domain. */
-import { DOMID_MAX, EvtchnError, type EvtchnBinding, type EvtchnPort, expectInteger, UINT32_MAX } from '@xenkit/hypervisor'
+import { DOMID_MAX, EvtchnError, type EvtchnBinding, type EvtchnPort, expectInteger, NotAvailableError, UINT32_MAX } from '@xenkit/hypervisor'
 import type { Attachment, Opened } from './attachment.ts'
 import { Upcall } from './upcall.ts'
 
@@ -33,12 +33,13 @@ export class SimEvtchn implements EvtchnPort {
   }
 
   /**
-   * Binds to a port that the toolstack opened for this domain. It stays open when the binding is closed.
-   * @throws EvtchnError if a binding of this thread has it
+   * Binds to the port of the domain's xenstore ring. It stays open when the binding is closed.
+   * @throws NotAvailableError if this thread has bound to it
    */
-  adopt(port: number, onEvent: () => void): EvtchnBinding {
-    if (this.#upcall.has(port)) throw new EvtchnError(`cannot bind to port ${port}: EBUSY, it is in use`, { errno: 'EBUSY', port })
+  bindXenstore(onEvent: () => void): EvtchnBinding {
     const { hypervisor, domid, row } = this.#attachment
+    const port = this.#attachment.hypercall(() => hypervisor.events.xenstorePort(domid))
+    if (this.#upcall.has(port)) throw new NotAvailableError(`the xenstore ring of domain ${domid} carries one connection at a time: share the client that is open`, { domid })
     const binding = this.#add(port, onEvent, () => hypervisor.events.disown(domid, port, row))
     this.#attachment.hypercall(() => hypervisor.events.adopt(domid, port, row))
     return binding

@@ -44,24 +44,27 @@ export class SimMachine implements AsyncDisposable {
     this.xenstored = new Xenstored({ exists: (domid) => state.isAlive(domid) })
   }
 
-  /** Makes a domain, with the nodes that a toolstack gives it. The first one is domain 0. */
+  /**
+   * Makes a domain, with the nodes that a toolstack gives it. The first one is domain 0.
+   * @throws ArenaFullError, EvtchnError or NotAvailableError if a ring can't be made: no page, no port in domain 0, no domain 0
+   */
   createDomain({ name, xenstore = 'direct' }: DomainOptions = {}): SimDomain {
     const domid = this.#hypervisor.locked(0, () => this.#hypervisor.state.addDomain())
-    try {
-      if (xenstore === 'ring') this.#serveRing(domid)
-    } catch (error) {
-      this.destroyDomain(domid)
-      throw error
-    }
+    if (xenstore === 'ring') this.#serveRing(domid)
     makeDomainNodes(this.xenstored, { domid, name: name ?? (domid === 0 ? 'Domain-0' : `sim-${domid}`) })
     this.xenstored.introduceDomain(domid)
     return new SimDomain(this.#hypervisor, domid, xenstore === 'ring' ? undefined : (receiver) => this.xenstored.connect(domid, receiver))
   }
 
   #serveRing(domid: number): void {
-    makeXenstoreRing(this.#hypervisor, domid)
-    this.#rings ??= new RingXenstored(this.#hypervisor, this.xenstored)
-    this.#rings.serve(domid)
+    try {
+      makeXenstoreRing(this.#hypervisor, domid)
+      this.#rings ??= new RingXenstored(this.#hypervisor, this.xenstored)
+      this.#rings.serve(domid)
+    } catch (error) {
+      this.#hypervisor.destroy(domid, [domid])
+      throw error
+    }
   }
 
   /**
@@ -82,6 +85,7 @@ export class SimMachine implements AsyncDisposable {
 
   /** @throws Error that lists what is still open: mappings, grants, ports, pages, and connections to xenstored with what they hold */
   assertQuiescent(): void {
+    this.#rings?.look()
     const open = [...this.#hypervisor.locked(0, () => openResources(this.#hypervisor)), ...this.xenstored.openResources()]
     if (open.length > 0) throw new Error(`the machine (seed ${this.seed}) is not quiescent:\n  ${open.join('\n  ')}`)
   }

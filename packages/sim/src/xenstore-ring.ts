@@ -3,6 +3,7 @@
  * event channel, and both ends of it. xenstored's is a program in domain 0, on the machine's thread;
  * the domain's is wherever the domain is.
  */
+import type { GrantMapping } from '@xenkit/hypervisor'
 import { connectXenstoreRing, serveXenstoreRing, type XenstoreRingServer } from '@xenkit/ring'
 import { GNTTAB_RESERVED_XENSTORE, XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
 import { Attachment } from './attachment.ts'
@@ -28,8 +29,8 @@ export function makeXenstoreRing(hypervisor: Hypervisor, domid: number): void {
 export function connectThroughRing(attachment: Attachment, evtchn: SimEvtchn): XenstoreConnector {
   const { domid, hypervisor } = attachment
   return (receiver) => {
-    const { frame, port } = attachment.hypercall(() => ({ frame: hypervisor.grants.frame(domid, GNTTAB_RESERVED_XENSTORE), port: hypervisor.events.xenstorePort(domid) }))
-    return connectXenstoreRing({ page: pagesAt(hypervisor.state, frame, 1), bind: (onEvent) => evtchn.adopt(port, onEvent) }, receiver)
+    const frame = attachment.hypercall(() => hypervisor.grants.frame(domid, GNTTAB_RESERVED_XENSTORE))
+    return connectXenstoreRing({ page: pagesAt(hypervisor.state, frame, 1), bind: (onEvent) => evtchn.bindXenstore(onEvent) }, receiver)
   }
 }
 
@@ -39,7 +40,7 @@ export class RingXenstored {
   readonly #hypervisor: Hypervisor
   readonly #grants: SimGrants
   readonly #evtchn: SimEvtchn
-  readonly #served = new Map<number, () => void>()
+  readonly #served = new Map<number, { readonly server: XenstoreRingServer; readonly mapping: GrantMapping }>()
 
   /** @throws NotAvailableError if there is no domain 0 */
   constructor(hypervisor: Hypervisor, xenstored: Xenstored) {
@@ -51,27 +52,36 @@ export class RingXenstored {
     this.#evtchn = new SimEvtchn(attachment, { keepsRunning: false })
   }
 
+  /** @throws EvtchnError when domain 0 has no port left */
   serve(domid: number): void {
     const mapping = this.#grants.map([{ domid, gref: GNTTAB_RESERVED_XENSTORE }], { writable: true })
     const port = this.#hypervisor.locked(0, () => this.#hypervisor.events.xenstorePort(domid))
-    const server: XenstoreRingServer = serveXenstoreRing({
-      page: mapping.bytes,
-      bind: (onEvent) => this.#evtchn.bindInterdomain({ domid, port }, onEvent),
-      features: XENSTORE_SERVER_FEATURE.WATCHDEPTH,
-      connect: (receiver) => this.#xenstored.connect(domid, receiver),
-    })
-    this.#served.set(domid, () => {
-      server.close()
+    try {
+      const server = serveXenstoreRing({
+        page: mapping.bytes,
+        bind: (onEvent) => this.#evtchn.bindInterdomain({ domid, port }, onEvent),
+        features: XENSTORE_SERVER_FEATURE.WATCHDEPTH,
+        connect: (receiver) => this.#xenstored.connect(domid, receiver),
+      })
+      this.#served.set(domid, { server, mapping })
+    } catch (error) {
       mapping.close()
-    })
+      throw error
+    }
+  }
+
+  /** Notices what domains have done to their rings, whose events are on their way. */
+  look(): void {
+    for (const { server } of this.#served.values()) server.look()
   }
 
   /** The domain is gone, or domain 0, and all of this with it. */
   leave(domid: number): void {
-    for (const [served, end] of this.#served) {
+    for (const [served, { server, mapping }] of this.#served) {
       if (domid !== served && domid !== 0) continue
       this.#served.delete(served)
-      end()
+      server.close()
+      mapping.close()
     }
   }
 }
