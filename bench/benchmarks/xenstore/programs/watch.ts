@@ -15,7 +15,7 @@ const TICK_MS = 10
 const BURST_MAX = 1000
 const SAMPLE_EVENTS = 500
 /** Some ten times what anything takes. */
-const PATIENCE_MS = 20_000
+const PATIENCE_MS = 60_000
 
 const [socket = ''] = process.argv.slice(2)
 const { gc } = globalThis
