@@ -2,7 +2,7 @@
 import { strictEqual, throws } from 'node:assert'
 import { EvtchnError, type Hypervisor } from '@xenkit/hypervisor'
 import { setImmediate as turn } from 'node:timers/promises'
-import { check } from './tap.ts'
+import { check } from '../tap.ts'
 import { openWire } from './wire.ts'
 
 export async function checkEventChannels(hv: Hypervisor, where: string): Promise<void> {

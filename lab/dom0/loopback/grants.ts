@@ -2,7 +2,7 @@
 import { deepStrictEqual, strictEqual, throws } from 'node:assert'
 import { GrantError, type Hypervisor, PAGE_SIZE } from '@xenkit/hypervisor'
 import { loadNative } from '@xenkit/native'
-import { check } from './tap.ts'
+import { check } from '../tap.ts'
 import { openWire } from './wire.ts'
 
 /** A reference that no check has given out. */

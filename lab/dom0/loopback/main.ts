@@ -11,7 +11,7 @@ import { openXen } from '@xenkit/xen'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { checkEventChannels } from './event-channels.ts'
 import { checkGrants } from './grants.ts'
-import { check, soon } from './tap.ts'
+import { check, soon } from '../tap.ts'
 import { beVictim, checkKilledProcess } from './victim.ts'
 import { checkXenbusDevice } from './xenbus-device.ts'
 

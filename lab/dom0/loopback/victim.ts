@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { deepStrictEqual } from 'node:assert'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { openXen } from '@xenkit/xen'
-import { check, soon } from './tap.ts'
+import { check, soon } from '../tap.ts'
 import { End } from './wire.ts'
 
 export async function checkKilledProcess(hv: Hypervisor): Promise<void> {

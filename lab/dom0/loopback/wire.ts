@@ -1,6 +1,6 @@
 /** An event channel from this domain to itself, both ends at hand. */
 import type { EvtchnBinding, Hypervisor } from '@xenkit/hypervisor'
-import { soon } from './tap.ts'
+import { soon } from '../tap.ts'
 
 /** One end: counts its events and lets a check wait for the next. */
 export class End {

@@ -2,7 +2,7 @@
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { openXenstore } from '@xenkit/xenstore-client'
-import { check, soon } from './tap.ts'
+import { check, soon } from '../tap.ts'
 
 const HOME = '/local/domain/0/data/loopback'
 

@@ -2,7 +2,7 @@
 import { closeSync, openSync } from 'node:fs'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ByteStream, ByteStreamReceiver, XenstorePort } from '@xenkit/hypervisor'
+import { type ByteStream, type ByteStreamReceiver, HypervisorClosedError, type XenstorePort } from '@xenkit/hypervisor'
 import { EventChannel } from './event-channel.ts'
 import { RingStream } from './ring-stream.ts'
 
@@ -17,6 +17,7 @@ export class Domain implements XenstorePort {
   readonly #page: number
   readonly #channel: EventChannel
   #stream: RingStream | undefined
+  #removed: Error | undefined
 
   private constructor(directory: string, channel: EventChannel) {
     this.#directory = directory
@@ -38,12 +39,14 @@ export class Domain implements XenstorePort {
 
   /** One connection at a time: it is the page. */
   async connect(receiver: ByteStreamReceiver): Promise<ByteStream> {
+    if (this.#removed) throw new HypervisorClosedError('the domain is no more', {}, { cause: this.#removed })
     this.#stream = new RingStream(this.#page, receiver, () => this.#channel.notify())
     return this.#stream
   }
 
   /** It is no more: xenstored finds that out when it looks. */
   async remove(reason: Error): Promise<void> {
+    this.#removed = reason
     this.#channel.close()
     closeSync(this.#page)
     await rm(this.#directory, { recursive: true })

@@ -60,6 +60,9 @@ export class NotAvailableError extends XenError {
   }
 }
 
+/** This hypervisor was closed, or its domain is gone. Unlike what else isn't available, it doesn't come back. */
+export class HypervisorClosedError extends NotAvailableError {}
+
 /** The other domain broke a rule of the protocol. */
 export class PeerError extends XenError {}
 

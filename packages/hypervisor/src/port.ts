@@ -132,7 +132,8 @@ export interface ByteStreamReceiver {
 export interface XenstorePort {
   /**
    * Opens a connection to xenstored. Adapters move bytes; the client owns the protocol.
-   * @throws NotAvailableError when no xenstored answers.
+   * @throws NotAvailableError when no xenstored answers: it may later.
+   * @throws HypervisorClosedError when this hypervisor is over.
    */
   connect(receiver: ByteStreamReceiver): Promise<ByteStream>
 }

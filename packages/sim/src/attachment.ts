@@ -1,5 +1,5 @@
 /** One thread's stand in a domain: what the ports of one SimDomain share. */
-import { NotAvailableError } from '@xenkit/hypervisor'
+import { HypervisorClosedError } from '@xenkit/hypervisor'
 import type { Hypervisor } from './hypervisor.ts'
 
 /** Something that was opened through a SimDomain and is given back with it. */
@@ -26,13 +26,13 @@ export class Attachment {
     return this.#closed
   }
 
-  /** @throws NotAvailableError if the domain was destroyed, or closed in this thread */
+  /** @throws HypervisorClosedError if the domain was destroyed, or closed in this thread */
   hypercall<T>(call: () => T): T {
-    if (this.#closed) throw new NotAvailableError(`domain ${this.domid} was closed in this thread`, { domid: this.domid })
+    if (this.#closed) throw new HypervisorClosedError(`domain ${this.domid} was closed in this thread`, { domid: this.domid })
     return this.hypervisor.hypercall(this.domid, call)
   }
 
-  /** @throws NotAvailableError as `hypercall` does */
+  /** @throws HypervisorClosedError as `hypercall` does */
   expectAlive(): void {
     this.hypercall(() => {})
   }

@@ -2,7 +2,7 @@
  * The hypervisor proper: its tables, the way into them, and what the end of a domain does to all of
  * them. Every thread has its own, over the same shared state.
  */
-import { NotAvailableError } from '@xenkit/hypervisor'
+import { HypervisorClosedError, NotAvailableError } from '@xenkit/hypervisor'
 import { EventChannels, UPCALL_IDLE } from './event-channels.ts'
 import { Frames } from './frames.ts'
 import { GrantTables } from './grant-tables.ts'
@@ -39,11 +39,11 @@ export class Hypervisor {
 
   /**
    * A hypercall of a domain.
-   * @throws NotAvailableError if the domain was destroyed
+   * @throws HypervisorClosedError if the domain was destroyed
    */
   hypercall<T>(domid: number, call: () => T): T {
     return this.locked(domid, () => {
-      if (!this.state.isAlive(domid)) throw new NotAvailableError(`domain ${domid} was destroyed`, { domid })
+      if (!this.state.isAlive(domid)) throw new HypervisorClosedError(`domain ${domid} was destroyed`, { domid })
       return call()
     })
   }

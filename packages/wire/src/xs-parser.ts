@@ -83,7 +83,8 @@ export class XsParser {
       view.getUint32(offset + at.type, true),
       view.getUint32(offset + at.req_id, true),
       view.getUint32(offset + at.tx_id, true),
-      bytes.subarray(offset + HEADER_SIZE, offset + size),
+      // Not `bytes.subarray`: of a Buffer that is a Buffer again, and its `slice` doesn't copy.
+      new Uint8Array(bytes.buffer, bytes.byteOffset + offset + HEADER_SIZE, size - HEADER_SIZE),
     )
   }
 }

@@ -124,6 +124,16 @@ describe('the packer', () => {
   })
 })
 
+test('payloads are plain bytes, whatever comes from a socket: a slice of one is a copy', () => {
+  const packer = new XsPacker()
+  packer.append(XS.READ, 1, 0, 'value')
+  const chunk = Buffer.from(packer.take())
+  const kept: Uint8Array[] = []
+  new XsParser((_type, _reqId, _txId, payload) => kept.push(payload.slice())).push(chunk)
+  chunk.fill(0)
+  expect(kept).toEqual([Uint8Array.from(Buffer.from('value'))])
+})
+
 test('types have names', () => {
   expect([xsTypeName(XS.READ), xsTypeName(26), xsTypeName(27)]).toEqual(['READ', 'SET_QUOTA', '27'])
 })

@@ -1,6 +1,6 @@
 /** Errors of the addon, told in the port's classes. */
 import { constants } from 'node:os'
-import { ArenaFullError, NotAvailableError } from '@xenkit/hypervisor'
+import { ArenaFullError, HypervisorClosedError } from '@xenkit/hypervisor'
 
 const errnos = new Map<string, number>(Object.entries(constants.errno))
 
@@ -25,7 +25,7 @@ export function asNativeError(error: unknown): NativeError {
     case 'ERR_ARENA_FULL':
       throw new ArenaFullError(error.message, {}, { cause: error })
     case 'ERR_CLOSED':
-      throw new NotAvailableError('the hypervisor was closed in this thread', {}, { cause: error })
+      throw new HypervisorClosedError('the hypervisor was closed in this thread', {}, { cause: error })
   }
   const number = errnos.get(code)
   if (number === undefined) throw error

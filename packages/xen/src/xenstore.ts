@@ -3,7 +3,7 @@
  * the kernel's own connection, /dev/xen/xenbus.
  */
 import type { Socket } from 'node:net'
-import { type ByteStream, type ByteStreamReceiver, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
+import { type ByteStream, type ByteStreamReceiver, HypervisorClosedError, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
 import type { Native } from '@xenkit/native'
 import type { XenArena } from './arena.ts'
 import { xenbusTransport } from './xenbus-transport.ts'
@@ -44,7 +44,7 @@ export class XenXenstore implements XenstorePort {
     const socket = await findSocket()
     if (this.#closed) {
       socket?.destroy()
-      throw new NotAvailableError('the hypervisor was closed in this thread')
+      throw new HypervisorClosedError('the hypervisor was closed in this thread')
     }
     const connect = (made: XenstoreStream) => (socket ? socketTransport(socket, made) : this.#device(made))
     const stream = new XenstoreStream(receiver, connect, (ended) => this.#streams.delete(ended))
@@ -64,6 +64,6 @@ export class XenXenstore implements XenstorePort {
   /** Ends every connection; their receivers hear of it. */
   close(): void {
     this.#closed = true
-    for (const stream of this.#streams) stream.lost(new NotAvailableError('the hypervisor was closed in this thread'))
+    for (const stream of this.#streams) stream.lost(new HypervisorClosedError('the hypervisor was closed in this thread'))
   }
 }

@@ -178,23 +178,30 @@ describe('messages for the xenbus device', () => {
   const packer = new XsPacker()
   packer.append(XS.READ, 1, 2, 'domid\0')
   packer.append(XS.DIRECTORY, 3, 0, '')
-  packer.append(XS.WRITE, 4, 0, 'a\0', new Uint8Array(4094))
+  packer.append(XS.WRITE, 4, 0, 'a\0', new Uint8Array(4078))
   const stream = packer.take().slice()
-  const sizes = [16 + 6, 16, 16 + 4096]
+  const sizes = [16 + 6, 16, 16 + 4080]
 
-  test.each([1, 15, 16, 23, 4096, stream.length])('go one by one, however the stream is cut (%i bytes at a time)', (step) => {
+  test.each([1, 15, 16, 23, 4080, stream.length])('go one by one, however the stream is cut (%i bytes at a time)', (step) => {
     const sent: Uint8Array[] = []
-    const cutter = messageCutter((message) => sent.push(message))
+    const cutter = messageCutter({ send: (message) => sent.push(message), refuse: () => expect.unreachable() })
     for (let at = 0; at < stream.length; at += step) cutter.push(stream.subarray(at, at + step))
     expect(sent.map((message) => message.length)).toEqual(sizes)
     expect(Buffer.concat(sent).equals(stream)).toBe(true)
   })
 
-  test("never end the kernel's own watches", () => {
-    const wiping = new XsPacker()
-    wiping.append(XS.RESET_WATCHES, 1, 0, '\0')
-    const sent = vi.fn<() => void>()
-    expect(() => messageCutter(sent).push(wiping.take())).toThrow('EPERM')
-    expect(sent).not.toHaveBeenCalled()
+  test.each([
+    ["end the kernel's own watches", 'EACCES', XS.RESET_WATCHES, new Uint8Array(1)],
+    ["exceed the driver's buffer", 'E2BIG', XS.WRITE, new Uint8Array(4081)],
+    ['limit a watch to a depth, which the driver ignores', 'EINVAL', XS.WATCH, Buffer.from('/a\0token\x001\0')],
+  ])('never %s: %s', (_, errno, type, payload) => {
+    const packer = new XsPacker()
+    packer.append(type, 7, 3, '', payload)
+    packer.append(XS.WRITE, 8, 0, '', new Uint8Array(4080))
+    packer.append(XS.WATCH, 9, 0, '/a\0token\0')
+    const [sent, refused] = [vi.fn<() => void>(), vi.fn<() => void>()]
+    messageCutter({ send: sent, refuse: refused }).push(packer.take())
+    expect(refused.mock.calls).toEqual([[7, 3, errno]])
+    expect(sent).toHaveBeenCalledTimes(2)
   })
 })

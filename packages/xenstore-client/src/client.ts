@@ -1,16 +1,17 @@
-/** The client: nodes, transactions, watches and `wait` over one connection. */
-import { DOMID_MAX, expectInteger, type XenstorePort } from '@xenkit/hypervisor'
-import { XS } from '@xenkit/wire'
-import { Connection } from './connection.ts'
-import { RequestView } from './requests.ts'
-import { strings } from './text.ts'
+/** The client: nodes, transactions, watches and `wait` over one connection, and what a toolstack asks of xenstored. */
+import type { XenstorePort } from '@xenkit/hypervisor'
+import { Connection, type ConnectionOptions } from './connection.ts'
+import { DomainRequests } from './domains.ts'
 import { transact, type TransactionOptions } from './transaction.ts'
 import type { XenstoreReader, XenstoreView } from './view.ts'
 import { waitFor, type WaitOptions } from './wait.ts'
 import { PathWatch, type WatchOptions } from './watch.ts'
 
 /**
- * Connects to xenstored.
+ * Connects to xenstored. When the connection is lost, by a restart of xenstored for example, it is made
+ * anew: watches are set again and yield their path, reads and what was asked meanwhile are answered
+ * later, transactions run again. Other requests that were under way then reject with a
+ * XenstoreClosedError: they may or may not have been done.
  *
  * @example
  * const xs = await openXenstore(hv.xenstore)
@@ -19,11 +20,11 @@ import { PathWatch, type WatchOptions } from './watch.ts'
  *
  * @throws NotAvailableError when no xenstored answers
  */
-export async function openXenstore(port: XenstorePort): Promise<XenstoreClient> {
-  return new XenstoreClient(await Connection.open(port))
+export async function openXenstore(port: XenstorePort, o: ConnectionOptions = {}): Promise<XenstoreClient> {
+  return new XenstoreClient(await Connection.open(port, o))
 }
 
-export class XenstoreClient extends RequestView implements Disposable {
+export class XenstoreClient extends DomainRequests implements Disposable {
   /**
    * Runs `body` on a view of its own; what it does takes effect as a whole when it returns, or not at
    * all when it throws. After a conflict with another client it is run again, so it has to read anew
@@ -53,14 +54,13 @@ export class XenstoreClient extends RequestView implements Disposable {
     return waitFor(this.connection, this, body, o)
   }
 
-  /** The domain's home, `/local/domain/DOMID`. Says nothing about whether it exists. */
-  getDomainPath(domid: number): Promise<string> {
-    return this.#askDomain(XS.GET_DOMAIN_PATH, domid)
-  }
-
-  /** Whether xenstored serves the domain: from its creation to its end. Only domain 0 may ask. */
-  async isDomainIntroduced(domid: number): Promise<boolean> {
-    return (await this.#askDomain(XS.IS_DOMAIN_INTRODUCED, domid)) === 'T'
+  /**
+   * Makes xenstored forget all watches and transactions of this connection, those too that an earlier user
+   * left behind: a domain's ring outlives its kernel. Own watches are set again, transactions run again.
+   * Over /dev/xen/xenbus that is refused (EACCES): the watches there are the kernel's.
+   */
+  resetWatches(): Promise<void> {
+    return this.connection.reset()
   }
 
   /** Ends the connection: watches end, whatever else is under way rejects. Idempotent. */
@@ -70,11 +70,5 @@ export class XenstoreClient extends RequestView implements Disposable {
 
   [Symbol.dispose](): void {
     this.close()
-  }
-
-  async #askDomain(type: number, domid: number): Promise<string> {
-    expectInteger('domid', domid, 0, DOMID_MAX)
-    const [answer = ''] = await this.connection.request({ type, subject: `domain ${domid}`, head: `${domid}\0` }, strings)
-    return answer
   }
 }

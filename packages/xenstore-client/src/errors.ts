@@ -1,8 +1,13 @@
 /** Errors of a xenstore connection. */
 import { XenError, XenstoreError } from '@xenkit/hypervisor'
 import { xsTypeName } from '@xenkit/wire'
+import type { Request } from './connection.ts'
 
-/** The connection is over: closed by this side, or lost. What was under way may or may not have been done. */
+/**
+ * There was no answer. Either the connection is over, closed by this side or lost for good; or it was
+ * lost while a request was under way that must not be made twice, and goes on without it. Such a
+ * request may or may not have been done.
+ */
 export class XenstoreClosedError extends XenError {
   /** False where this side closed it. */
   readonly lost: boolean
@@ -24,11 +29,19 @@ const meanings: ReadonlyMap<string, string> = new Map([
   ['ENOSYS', 'this xenstored does not know the operation'],
 ])
 
-/** @param subject the path or domain that was asked about */
-export function refused(type: number, subject: string, errno: string): XenstoreError {
-  const operation = xsTypeName(type)
-  const meaning = meanings.get(errno)
-  return new XenstoreError(`xenstore ${operation} "${subject}": ${errno}${meaning ? ` (${meaning})` : ''}`, { errno, operation, subject })
+type Asked = Pick<Request, 'type' | 'subject'>
+
+const operationOf = ({ type, subject }: Asked): string => `xenstore ${xsTypeName(type)} "${subject}"`
+
+export function refused(request: Asked, errno: string, meaning = meanings.get(errno)): XenstoreError {
+  const { type, subject } = request
+  return new XenstoreError(`${operationOf(request)}: ${errno}${meaning ? ` (${meaning})` : ''}`, { errno, operation: xsTypeName(type), subject })
 }
+
+/** As after a conflict: it is to be run again. */
+export const transactionLost = (request: Asked): XenstoreError => refused(request, 'EAGAIN', 'the transaction ended with the connection')
+
+export const lostOnTheWay = (request: Asked): XenstoreClosedError =>
+  new XenstoreClosedError(`${operationOf(request)}: the connection was lost before the answer came; it may or may not have been done`, { lost: true })
 
 export const isRefusal = (error: unknown, errno: string): error is XenstoreError => error instanceof XenstoreError && error.errno === errno

@@ -1,5 +1,6 @@
 export type { XsAccess, XsAclEntry, XsPermissions } from '@xenkit/wire'
 export { openXenstore, type XenstoreClient } from './client.ts'
+export type { ConnectionOptions, Outage } from './connection.ts'
 export { XenstoreClosedError } from './errors.ts'
 export * from './node-table.ts'
 export * from './parse.ts'

@@ -1,18 +1,15 @@
 /** Nodes by requests on a connection, in a transaction or without one. */
 import { XenstoreError } from '@xenkit/hypervisor'
-import { formatXsPermissions, parseXsPermissions, XS, type XsPermissions, xsPathFault, xsTypeName } from '@xenkit/wire'
-import type { Connection } from './connection.ts'
+import { formatXsPermissions, parseXsPermissions, XS, type XsPermissions, xsPathFault, xsTypeName, xsWatchPathFault } from '@xenkit/wire'
+import type { Connection, TransactionScope } from './connection.ts'
+import { listDirectory } from './directory.ts'
 import { isRefusal } from './errors.ts'
 import { strings, text } from './text.ts'
 import type { XenstoreView } from './view.ts'
 
-/** A transaction as long as its body runs. */
-export interface TransactionScope {
-  readonly id: number
-  over: boolean
-}
-
 const ignore = (): void => {}
+/** What can be asked of special paths: who may watch them. */
+const ASKED_OF_SPECIALS: ReadonlySet<number> = new Set([XS.GET_PERMS, XS.SET_PERMS])
 
 export class RequestView implements XenstoreView {
   protected readonly connection: Connection
@@ -40,7 +37,7 @@ export class RequestView implements XenstoreView {
   }
 
   list(path: string): Promise<string[]> {
-    return this.#ask(XS.DIRECTORY, path, strings)
+    return listDirectory(path, (type, decode, more) => this.#ask(type, path, decode, more))
   }
 
   getPerms(path: string): Promise<XsPermissions> {
@@ -70,11 +67,11 @@ export class RequestView implements XenstoreView {
   }
 
   async #ask<T>(type: number, path: string, decode: (payload: Uint8Array) => T, more = '', data?: Uint8Array): Promise<T> {
-    const fault = xsPathFault(path)
+    const fault = ASKED_OF_SPECIALS.has(type) ? xsWatchPathFault(path) : xsPathFault(path)
     if (fault) throw new RangeError(`"path" ${JSON.stringify(path.slice(0, 64))} ${fault}`)
     // Its id may belong to another transaction by now.
     if (this.#transaction?.over) throw new TypeError(`the transaction is over: await ${xsTypeName(type)} of "${path}" within its body`)
-    return this.connection.request({ type, txId: this.#transaction?.id ?? 0, subject: path, head: `${path}\0${more}`, ...(data && { data }) }, decode)
+    return this.connection.request({ type, transaction: this.#transaction, subject: path, head: `${path}\0${more}`, ...(data && { data }) }, decode)
   }
 }
 

@@ -1,7 +1,7 @@
 /** Transactions, begun again after a conflict. */
 import { XenstoreError } from '@xenkit/hypervisor'
 import { XS } from '@xenkit/wire'
-import type { Connection } from './connection.ts'
+import type { Connection, TransactionScope } from './connection.ts'
 import { isRefusal } from './errors.ts'
 import { RequestView } from './requests.ts'
 import { sleep } from './sleep.ts'
@@ -34,14 +34,14 @@ export async function transact<T>(connection: Connection, body: (view: XenstoreV
 type Outcome<T> = { readonly committed: true; readonly result: T } | { readonly committed: false }
 
 async function attemptOnce<T>(connection: Connection, body: (view: XenstoreView) => Promise<T>, signal: AbortSignal | undefined): Promise<Outcome<T>> {
-  const [id] = await connection.request({ type: XS.TRANSACTION_START, subject: '', head: '\0' }, strings)
-  const scope = { id: Number(id), over: false }
-  const end = (verdict: 'T' | 'F'): Promise<void> => connection.request({ type: XS.TRANSACTION_END, txId: scope.id, subject: '', head: `${verdict}\0` }, () => {})
+  const scope = await connection.request<TransactionScope>({ type: XS.TRANSACTION_START, subject: '', head: '\0' }, (payload, epoch) => ({ id: Number(strings(payload)[0]), epoch, over: false }))
+  const end = (verdict: 'T' | 'F'): Promise<void> => connection.request({ type: XS.TRANSACTION_END, transaction: scope, subject: '', head: `${verdict}\0` }, () => {})
   let result: T
   try {
     result = await body(new RequestView(connection, scope))
     signal?.throwIfAborted()
   } catch (error) {
+    if (connection.hasLost(scope)) return { committed: false } // which may well be why
     await end('F').catch(() => {}) // the body's error is the one to hear of
     throw error
   } finally {

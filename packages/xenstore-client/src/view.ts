@@ -18,6 +18,7 @@ export interface XenstoreReader {
   exists(path: string): Promise<boolean>
   /** Names of the node's children. */
   list(path: string): Promise<string[]>
+  /** @param path may be `@introduceDomain` or `@releaseDomain`, which Xen before 4.18 takes for `setPerms` alone */
   getPerms(path: string): Promise<XsPermissions>
 }
 
@@ -31,6 +32,6 @@ export interface XenstoreView extends XenstoreReader {
    * (which xenstored itself would answer with ENOENT): afterwards the node is gone.
    */
   rm(path: string): Promise<void>
-  /** Replaces all permissions. Only domain 0 may name another owner. */
+  /** Replaces all permissions. Only domain 0 may name another owner. Those of a special path say who may watch it. */
   setPerms(path: string, permissions: XsPermissions): Promise<void>
 }

@@ -4,10 +4,9 @@
  * once when it is set: a body that isn't satisfied at first always runs a second time.
  */
 import type { XsPermissions } from '@xenkit/wire'
-import type { Connection, WatchListener } from './connection.ts'
-import type { XenstoreClosedError } from './errors.ts'
+import type { Connection } from './connection.ts'
 import type { XenstoreReader } from './view.ts'
-import { WatchRegistration } from './watch.ts'
+import { type ChangeListener, WatchRegistration } from './watch-registration.ts'
 
 export interface WaitOptions {
   /** Ends the waiting: `wait` rejects with its reason. */
@@ -33,12 +32,12 @@ export async function waitFor<T>(connection: Connection, view: XenstoreReader, b
 }
 
 /** The nodes that the body reads, each with a watch. */
-class WatchedNodes implements WatchListener {
+class WatchedNodes implements ChangeListener {
   readonly #connection: Connection
   readonly #watches = new Map<string, WatchRegistration>()
   readonly #readByThisRun = new Set<string>()
   #changed = false
-  #closed: XenstoreClosedError | undefined
+  #end: { readonly error: unknown } | undefined
   #wake: (() => void) | undefined
 
   constructor(connection: Connection) {
@@ -55,7 +54,7 @@ class WatchedNodes implements WatchListener {
     this.#readByThisRun.add(path)
     let watch = this.#watches.get(path)
     if (!watch) {
-      watch = new WatchRegistration(this.#connection, path, this)
+      watch = new WatchRegistration(this.#connection, { path }, this)
       this.#watches.set(path, watch)
     }
     await watch.ready
@@ -64,8 +63,8 @@ class WatchedNodes implements WatchListener {
   /** Resolves once a node has changed since the run began, or `wake` is called. */
   async change(): Promise<void> {
     await this.#remove([...this.#watches.keys()].filter((path) => !this.#readByThisRun.has(path)))
-    if (!this.#changed && !this.#closed) await new Promise<void>((resolve) => { this.#wake = resolve })
-    if (this.#closed) throw this.#closed
+    if (!this.#changed && !this.#end) await new Promise<void>((resolve) => { this.#wake = resolve })
+    if (this.#end) throw this.#end.error
   }
 
   wake(): void {
@@ -81,8 +80,8 @@ class WatchedNodes implements WatchListener {
     this.wake()
   }
 
-  ended(error: XenstoreClosedError): void {
-    this.#closed = error
+  ended(error: unknown): void {
+    this.#end = { error }
     this.#wake?.()
   }
 

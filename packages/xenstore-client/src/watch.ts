@@ -1,50 +1,29 @@
-/** Watches: one set in xenstored, and the iterator over one. */
-import { XS, xsWatchPathFault } from '@xenkit/wire'
-import type { Connection, WatchListener } from './connection.ts'
-import type { XenstoreClosedError } from './errors.ts'
+/** Watches as iterators. */
+import { expectInteger } from '@xenkit/hypervisor'
+import type { Connection } from './connection.ts'
+import { XenstoreClosedError } from './errors.ts'
+import { type ChangeListener, WatchRegistration } from './watch-registration.ts'
 
 export interface WatchOptions {
+  /**
+   * Levels below the path that matter: 0 is the node alone, 1 its children as well, up to 4096; default
+   * all. A special path with a depth of 1 yields `@introduceDomain/DOMID` and is ENOSYS before Xen 4.21.
+   */
+  readonly depth?: number | undefined
   /** Ends the iteration; that is no error. */
   readonly signal?: AbortSignal
 }
 
-/** A watch as xenstored knows it. */
-export class WatchRegistration {
-  /** Settles with xenstored's answer. */
-  readonly ready: Promise<void>
-  readonly #connection: Connection
-  readonly #path: string
-  readonly #token: string
-
-  constructor(connection: Connection, path: string, listener: WatchListener) {
-    const fault = xsWatchPathFault(path)
-    if (fault) throw new RangeError(`"path" ${JSON.stringify(path.slice(0, 64))} ${fault}`)
-    this.#connection = connection
-    this.#path = path
-    this.#token = connection.addListener(listener)
-    this.ready = this.#request(XS.WATCH)
-    this.ready.catch(() => connection.removeListener(this.#token))
-  }
-
-  /** Takes the watch back. Nothing is heard of it from now on; resolves when xenstored has forgotten it. */
-  async remove(): Promise<void> {
-    this.#connection.removeListener(this.#token)
-    // It is gone as well where it was never set, or the connection is over.
-    await this.#request(XS.UNWATCH).catch(() => {})
-  }
-
-  #request(type: number): Promise<void> {
-    return this.#connection.request({ type, subject: this.#path, head: `${this.#path}\0${this.#token}\0` }, () => {})
-  }
-}
-
 /** Changed paths that wait for the consumer. Beyond, they become one: the watched path. */
 const PATHS_MAX = 1024
+/** More levels than a path can have. */
+const DEPTH_MAX = 4096
 
 /** Set when first asked for a path, removed when it ends. */
-export class PathWatch implements AsyncIterableIterator<string, undefined>, WatchListener {
+export class PathWatch implements AsyncIterableIterator<string, undefined>, ChangeListener {
   readonly #connection: Connection
   readonly #path: string
+  readonly #depth: number | undefined
   readonly #signal: AbortSignal | undefined
   /** What changed since the consumer last looked: each path once, in order. */
   readonly #changed = new Set<string>()
@@ -59,6 +38,7 @@ export class PathWatch implements AsyncIterableIterator<string, undefined>, Watc
   constructor(connection: Connection, path: string, o: WatchOptions) {
     this.#connection = connection
     this.#path = path
+    this.#depth = o.depth
     this.#signal = o.signal
   }
 
@@ -105,14 +85,15 @@ export class PathWatch implements AsyncIterableIterator<string, undefined>, Watc
     this.#wake()
   }
 
-  ended(error: XenstoreClosedError): void {
-    this.#end(error.lost ? error : undefined)
+  ended(error: unknown): void {
+    this.#end(error instanceof XenstoreClosedError && !error.lost ? undefined : error)
   }
 
   async #begin(): Promise<void> {
     this.#signal?.addEventListener('abort', this.#abort)
     try {
-      this.#registration = new WatchRegistration(this.#connection, this.#path, this)
+      if (this.#depth !== undefined) expectInteger('depth', this.#depth, 0, DEPTH_MAX)
+      this.#registration = new WatchRegistration(this.#connection, { path: this.#path, depth: this.#depth }, this)
       await this.#registration.ready
     } catch (error) {
       this.#end(error)

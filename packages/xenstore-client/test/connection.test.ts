@@ -10,7 +10,7 @@ let client: XenstoreClient
 
 beforeEach(async () => {
   xenstored = new ScriptedXenstored()
-  client = await openXenstore(xenstored)
+  client = await openXenstore(xenstored, { reconnectMs: 0 })
 })
 
 const tick = (): Promise<void> => Promise.resolve()
@@ -91,7 +91,7 @@ describe('the end of the connection', () => {
   test('a domain that is released hears of it', async () => {
     using store = new Store()
     await store.introduce(5)
-    const guest = await store.open(5)
+    const guest = await store.open(5, { reconnectMs: 0 })
     const watch = guest.watch('x')
     await watch.next()
     const [next, read] = [watch.next(), guest.wait(async (view) => view.readOptional('x'))]

@@ -77,7 +77,9 @@ test('a relative path is relative to the own domain', async () => {
 
 describe('what xenstore can not hold is refused before it is sent', () => {
   test.each(['', '/a/', '/a//b', '/a b', '/a\0b', '/é', '@releaseDomain', `/${'a'.repeat(3072)}`, 'a'.repeat(2049)])('path %#', async (path) => {
-    const promises = [dom0.read(path), dom0.readBytes(path), dom0.readOptional(path), dom0.exists(path), dom0.list(path), dom0.write(path, ''), dom0.mkdir(path), dom0.rm(path), dom0.getPerms(path), dom0.setPerms(path, { owner: 0, access: 'none', acl: [] })]
+    const promises: Promise<unknown>[] = [dom0.read(path), dom0.readBytes(path), dom0.readOptional(path), dom0.exists(path), dom0.list(path), dom0.write(path, ''), dom0.mkdir(path), dom0.rm(path)]
+    // Permissions are all that a special path has.
+    if (!path.startsWith('@')) promises.push(dom0.getPerms(path), dom0.setPerms(path, { owner: 0, access: 'none', acl: [] }))
     for (const result of await Promise.allSettled(promises)) expect(result).toMatchObject({ status: 'rejected', reason: expect.any(RangeError) })
     expect(await dom0.read('/tool')).toBe('')
   })

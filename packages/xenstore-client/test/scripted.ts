@@ -41,6 +41,7 @@ export class ScriptedXenstored implements XenstorePort {
   }
 
   drop(reason: string): void {
+    this.closed = true
     this.#receiver?.closed(new Error(reason))
   }
 }

@@ -1,7 +1,7 @@
 /** A xenstored for a test, and clients of it that the test needn't close. */
 import type { XenstorePort } from '@xenkit/hypervisor'
 import { Xenstored } from '@xenkit/sim'
-import { openXenstore, type XenstoreClient } from '../src/index.ts'
+import { type ConnectionOptions, openXenstore, type XenstoreClient } from '../src/index.ts'
 
 export class Store implements Disposable {
   readonly xenstored = new Xenstored()
@@ -20,8 +20,8 @@ export class Store implements Disposable {
     return { connect: async (receiver) => this.xenstored.connect(domid, receiver) }
   }
 
-  async open(domid: number): Promise<XenstoreClient> {
-    const client = await openXenstore(this.port(domid))
+  async open(domid: number, o: ConnectionOptions = {}): Promise<XenstoreClient> {
+    const client = await openXenstore(this.port(domid), o)
     this.#clients.push(client)
     return client
   }

@@ -1,0 +1,76 @@
+/**
+ * The client against the xenstored of this machine. `operations` runs every operation, with whatever
+ * carries the connection; `guest DOMID` follows a running guest to its end; `restart` lives through a
+ * restart of xenstored. The scenario `xenstore` reads what it prints.
+ */
+import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert'
+import { openXen } from '@xenkit/xen'
+import { type Outage, openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
+import { operations, resetWatches } from '../../src/xenstore-operations.ts'
+import { check, soon } from '../tap.ts'
+
+async function everyOperation(xs: XenstoreClient, carrier: string): Promise<void> {
+  for (const { name, run } of operations) await check(`${carrier}: ${name}`, () => soon(name, run(xs)))
+  if (carrier === 'socket') await check(`${carrier}: ${resetWatches.name}`, () => resetWatches.run(xs))
+  else await check(`${carrier}: the watches of the kernel are not reset`, () => rejects(xs.resetWatches(), { errno: 'EACCES' }))
+}
+
+/** From a running guest to its end, which the scenario brings about. */
+async function followGuest(xs: XenstoreClient, domid: number): Promise<void> {
+  const home = await xs.getDomainPath(domid)
+  await check('guest: it is introduced, and has a home with a name', async () => {
+    strictEqual(await xs.isDomainIntroduced(domid), true)
+    strictEqual(await xs.read(`${home}/name`), 'guest')
+  })
+  await check('guest: its kernel watches its own nodes: a request to shut down is taken', async () => {
+    // Linux empties the node before it acts; "sysrq" h is help: it does nothing else.
+    const taken = xs.wait(async (view) => (await view.readOptional(`${home}/control/sysrq`)) === '' || undefined)
+    await xs.write(`${home}/control/sysrq`, 'h')
+    strictEqual(await soon('the kernel took it', taken), true)
+  })
+  await check('guest: a node is owned by whom it is given to', async () => {
+    await xs.transaction(async (view) => {
+      await view.write(`${home}/data/ours`, '1')
+      await view.setPerms(`${home}/data/ours`, { owner: domid, access: 'none', acl: [{ domid: 0, access: 'read' }] })
+    })
+    deepStrictEqual(await xs.getPerms(`${home}/data/ours`), { owner: domid, access: 'none', acl: [{ domid: 0, access: 'read' }] })
+  })
+  await check('guest: its end is heard of, and its home goes', async () => {
+    const released = xs.watch('@releaseDomain')
+    await released.next()
+    const end = released.next()
+    console.log('# watching')
+    strictEqual((await end).value, '@releaseDomain')
+    await released.return?.()
+    await xs.wait(async (view) => (await view.exists(home)) === false || undefined)
+    strictEqual(await xs.isDomainIntroduced(domid), false)
+  })
+}
+
+/** xenstored ends and is started again: what it knew is lost, the client goes on. */
+async function outlive(xs: XenstoreClient, outages: readonly Outage[]): Promise<void> {
+  const path = '/outlive'
+  await xs.write(path, 'before')
+  const watch = xs.watch(path)
+  await watch.next()
+  const again = watch.next()
+  console.log('# watching')
+  await check('restart: the watch is set again and fires once', async () => strictEqual((await again).value, path))
+  await check('restart: the client goes on, and has told of one outage', async () => {
+    strictEqual(await xs.readOptional(path), undefined)
+    await xs.write(path, 'after')
+    strictEqual(await xs.read(path), 'after')
+    strictEqual((await watch.next()).value, path)
+    ok(outages.length === 1, `${outages.length} outages`)
+  })
+  await watch.return?.()
+}
+
+const [what, argument = ''] = process.argv.slice(2)
+await using hv = await openXen()
+const outages: Outage[] = []
+using xs = await openXenstore(hv.xenstore, { onReconnect: (outage) => outages.push(outage) })
+if (what === 'operations') await everyOperation(xs, argument)
+else if (what === 'guest') await followGuest(xs, Number(argument))
+else await outlive(xs, outages)
+console.log('# end')

@@ -1,0 +1,102 @@
+/** A watch as xenstored knows it, set again whenever xenstored has forgotten it. */
+import { XS, xsWatchPathFault } from '@xenkit/wire'
+import type { Connection, WatchListener } from './connection.ts'
+import { isRefusal, refused, XenstoreClosedError } from './errors.ts'
+
+export interface ChangeListener {
+  changed(path: string): void
+  /** Nothing more will be heard: the connection is over, or xenstored refused to set the watch again. */
+  ended(error: unknown): void
+}
+
+export class WatchRegistration implements WatchListener {
+  /** Settles with xenstored's first answer. */
+  readonly ready: Promise<void>
+  readonly #connection: Connection
+  readonly #path: string
+  readonly #depth: number | undefined
+  readonly #listener: ChangeListener
+  readonly #token: string
+  /** Until the first answer. */
+  #first: { resolve(): void; reject(error: unknown): void } | undefined
+  /** xenstored doesn't know depths: changes further down are dropped here. */
+  #filters = false
+
+  /**
+   * @param o.depth levels below `path` that matter, 0 or more; unlimited where absent
+   * @throws RangeError for what can't be watched, XenstoreClosedError when the connection is over
+   */
+  constructor(connection: Connection, o: { readonly path: string; readonly depth?: number | undefined }, listener: ChangeListener) {
+    const fault = xsWatchPathFault(o.path)
+    if (fault) throw new RangeError(`"path" ${JSON.stringify(o.path.slice(0, 64))} ${fault}`)
+    this.#connection = connection
+    this.#path = o.path
+    this.#depth = o.depth
+    this.#listener = listener
+    this.ready = new Promise((resolve, reject) => {
+      this.#first = { resolve, reject }
+    })
+    this.ready.catch(() => {}) // whoever waits for it hears of it
+    this.#token = connection.addListener(this)
+    this.forgotten()
+  }
+
+  changed(path: string): void {
+    if (!this.#filters || this.#isWithinDepth(path)) this.#listener.changed(path)
+  }
+
+  forgotten(): void {
+    // Without a connection: as soon as there is one again.
+    if (this.#connection.isConnected) void this.#set()
+  }
+
+  ended(error: unknown): void {
+    this.#first?.reject(error)
+    this.#listener.ended(error)
+  }
+
+  /** Takes the watch back. Nothing is heard of it from now on; resolves when xenstored has forgotten it. */
+  async remove(): Promise<void> {
+    this.#connection.removeListener(this.#token)
+    // It is gone as well where it was never set, or the connection was lost.
+    if (this.#connection.isConnected) await this.#request(XS.UNWATCH).catch(() => {})
+  }
+
+  async #set(): Promise<void> {
+    try {
+      await this.#watch()
+      this.#first?.resolve()
+      this.#first = undefined
+    } catch (error) {
+      if (error instanceof XenstoreClosedError) return // `forgotten` or `ended` is called as well
+      if (!this.#first && isRefusal(error, 'EEXIST')) return // it was not forgotten after all
+      this.#connection.removeListener(this.#token)
+      if (this.#first) this.#first.reject(error)
+      else this.#listener.ended(error)
+    }
+  }
+
+  async #watch(): Promise<void> {
+    this.#filters = false
+    if (this.#depth === undefined) return this.#request(XS.WATCH)
+    try {
+      await this.#request(XS.WATCH, `${this.#depth}\0`)
+    } catch (error) {
+      if (!isRefusal(error, 'EINVAL')) throw error
+      // Xen before 4.21 takes no third argument.
+      if (this.#path.startsWith('@')) throw refused({ type: XS.WATCH, subject: this.#path }, 'ENOSYS', 'this xenstored knows no depth of watches')
+      this.#filters = true
+      await this.#request(XS.WATCH)
+    }
+  }
+
+  #isWithinDepth(path: string): boolean {
+    const below = this.#path === '/' ? path.slice(1) : path.slice(this.#path.length + 1)
+    const levels = below === '' ? 0 : below.split('/').length
+    return levels <= (this.#depth ?? Infinity)
+  }
+
+  #request(type: number, more = ''): Promise<void> {
+    return this.#connection.request({ type, subject: this.#path, head: `${this.#path}\0${this.#token}\0${more}` }, () => {})
+  }
+}

@@ -1,0 +1,238 @@
+/** What a client's user sees of a xenstored that goes away and comes back. */
+import { HypervisorClosedError, type XenstorePort } from '@xenkit/hypervisor'
+import { XS } from '@xenkit/wire'
+import * as fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { openXenstore, type Outage, type XenstoreClient, XenstoreClosedError } from '../src/index.ts'
+import { RestartingXenstored } from './restarting.ts'
+import { ScriptedXenstored } from './scripted.ts'
+
+let server: RestartingXenstored
+let client: XenstoreClient
+let outages: Outage[]
+
+beforeEach(async () => {
+  server = new RestartingXenstored()
+  outages = []
+  client = await openXenstore(server, { onReconnect: (outage) => outages.push(outage) })
+})
+
+afterEach(() => client.close())
+
+describe('after a loss', () => {
+  test('one event tells of it, and the client goes on', async () => {
+    await client.write('/a', '1')
+    server.drop()
+    expect(await client.read('/a')).toBe('1')
+    expect(outages).toEqual([{ reason: expect.objectContaining({ message: 'xenstored went away' }), milliseconds: expect.any(Number) }])
+  })
+
+  test('what is asked while xenstored is away is answered when it is back, in order', async () => {
+    server.drop({ away: true })
+    const answers = Promise.all([client.write('/a', '1'), client.read('/a'), client.write('/a', '2'), client.read('/a')])
+    await server.attempted(4)
+    server.comeBack()
+    expect(await answers).toEqual([undefined, '1', undefined, '2'])
+    expect(server.refused).toBeGreaterThanOrEqual(3)
+    expect(outages.length).toBe(1)
+  })
+
+  test('reads that were under way are answered', async () => {
+    await client.write('/a', '1')
+    const reads = Promise.all([client.read('/a'), client.list('/'), client.getPerms('/a'), client.getDomainPath(3), client.isDomainIntroduced(3)])
+    await Promise.resolve()
+    server.drop()
+    expect(await reads).toEqual(['1', ['tool', 'a'], { owner: 0, access: 'none', acl: [] }, '/local/domain/3', false])
+  })
+
+  test('of a write that was under way nobody knows', async () => {
+    const writes = Promise.allSettled([client.write('/a', '1'), client.rm('/b'), client.mkdir('/c'), client.setPerms('/tool', { owner: 0, access: 'none', acl: [] })])
+    await Promise.resolve()
+    server.drop()
+    for (const result of await writes) {
+      expect(result).toMatchObject({ status: 'rejected', reason: { code: 'ERR_XEN_XENSTORE_CLOSED', lost: true, message: expect.stringMatching(/^xenstore [A-Z_]+ "\/.*": the connection was lost .* may or may not have been done$/) } })
+    }
+    expect(await client.read('/a')).toBe('1') // as it happens
+  })
+
+  test('watches fire once, and then on changes', async () => {
+    const watch = client.watch('/w')
+    const other = client.watch('/w')
+    const first = [(await watch.next()).value, (await other.next()).value]
+    server.drop({ newStore: true })
+    expect([...first, (await watch.next()).value, (await other.next()).value]).toEqual(['/w', '/w', '/w', '/w'])
+    const next = watch.next()
+    await client.write('/w/x', '1')
+    expect((await next).value).toBe('/w/x')
+    expect(server.xenstored.openResources().filter((line) => line.includes('watch')).length).toBe(2)
+    await Promise.all([watch.return?.(), other.return?.()])
+    expect(server.xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
+  })
+
+  test('a watch that is begun or ended meanwhile is as its user left it', async () => {
+    const ended = client.watch('/ended')
+    await ended.next()
+    server.drop({ away: true })
+    await ended.return?.()
+    const begun = client.watch('/begun')
+    const first = begun.next()
+    server.comeBack()
+    expect(await first).toEqual({ done: false, value: '/begun' })
+    expect(server.xenstored.openResources()).toEqual(['xenstore connection of domain 0', expect.stringContaining('watch "/begun"')])
+    await begun.return?.()
+  })
+
+  test('`wait` looks again at what it waits for', async () => {
+    const value = client.wait(async (view) => (await view.readOptional('/ready')) === '1' || undefined)
+    await client.exists('/')
+    server.drop({ away: true, newStore: true })
+    server.xenstored.store.create('/ready', { owner: 0, access: 'none', acl: [] }).value = new TextEncoder().encode('1')
+    server.comeBack()
+    expect(await value).toBe(true)
+  })
+
+  test('a transaction is run again', async () => {
+    const runs: string[] = []
+    await client.write('/n', '1')
+    await client.transaction(async (view) => {
+      const n = await view.read('/n')
+      runs.push(n)
+      if (runs.length === 1) {
+        server.drop()
+        await client.write('/n', '10')
+      }
+      await view.write('/n', String(Number(n) + 1))
+    })
+    expect(runs).toEqual(['1', '10'])
+    expect(await client.read('/n')).toBe('11')
+    expect(server.xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
+  })
+
+  test('within a transaction the error has the meaning of EAGAIN', async () => {
+    let error: unknown
+    await client.transaction(async (view) => {
+      if (error !== undefined) return
+      const read = view.read('/n')
+      await Promise.resolve()
+      server.drop()
+      error = await read.catch((reason: unknown) => reason)
+    })
+    expect(error).toMatchObject({ errno: 'EAGAIN', message: 'xenstore READ "/n": EAGAIN (the transaction ended with the connection)' })
+  })
+
+  test('of a commit that was under way nobody knows', async () => {
+    const script = new ScriptedXenstored()
+    const scripted = await openXenstore(script)
+    const done = scripted.transaction(async () => 'result')
+    await Promise.resolve()
+    script.send(XS.TRANSACTION_START, script.sent[0]?.reqId ?? 0, '7|')
+    while (script.sent.length < 2) await Promise.resolve()
+    expect(script.sent[1]).toMatchObject({ type: XS.TRANSACTION_END, txId: 7, payload: 'T|' })
+    script.drop('gone')
+    await expect(done).rejects.toThrow('may or may not have been done')
+    scripted.close()
+  })
+})
+
+describe('a loss for good', () => {
+  test('once the time is up everything ends', async () => {
+    const patient = await openXenstore(server, { reconnectMs: 20 })
+    const watch = patient.watch('/w')
+    await watch.next()
+    server.drop({ away: true })
+    const ends = await Promise.allSettled([patient.read('/a'), patient.write('/a', ''), patient.transaction(async () => {}), watch.next(), patient.wait(async (view) => view.readOptional('/a'))])
+    for (const end of ends) expect(end).toMatchObject({ status: 'rejected', reason: { lost: true, message: 'the connection to xenstored was lost: xenstored went away' } })
+    await expect(patient.read('/a')).rejects.toBeInstanceOf(XenstoreClosedError)
+    await expect(patient.watch('/w').next()).rejects.toBeInstanceOf(XenstoreClosedError)
+    server.comeBack()
+  })
+
+  test('a xenstored that takes connections and drops them is given up as well', async () => {
+    let open = 0
+    const port: XenstorePort = {
+      async connect(receiver) {
+        if (open++ > 0) setImmediate(() => receiver.closed(new Error('no')))
+        else setImmediate(() => receiver.closed(new Error('gone')))
+        return { write: () => {}, close: () => {} }
+      },
+    }
+    const patient = await openXenstore(port, { reconnectMs: 30 })
+    await expect(patient.read('/a')).rejects.toThrow('the connection to xenstored was lost: gone')
+    expect(open).toBeGreaterThan(2)
+  })
+
+  test('with the hypervisor it comes at once', async () => {
+    let lose = (): void => {}
+    const port: XenstorePort = {
+      async connect(receiver) {
+        if (server.attempts++ > 1) throw new HypervisorClosedError('it is over')
+        lose = () => receiver.closed(new Error('gone'))
+        return { write: () => {}, close: () => {} }
+      },
+    }
+    const doomed = await openXenstore(port)
+    const read = doomed.read('/a')
+    lose()
+    await expect(read).rejects.toThrow('the connection to xenstored was lost: gone')
+  })
+
+  test('closing meanwhile ends it: no connection is left', async () => {
+    server.drop({ away: true })
+    const read = client.read('/a')
+    const { attempts } = server
+    await server.attempted(attempts + 2)
+    client.close()
+    server.comeBack()
+    await expect(read).rejects.toThrow('the xenstore client was closed')
+    expect(server.xenstored.openResources()).toEqual([])
+  })
+})
+
+describe('resetWatches', () => {
+  test('forgets what an earlier user left, and nothing of its own', async () => {
+    const watch = client.watch('/w')
+    await watch.next()
+    const runs: number[] = []
+    await client.transaction(async (view) => {
+      runs.push(1)
+      if (runs.length === 1) await client.resetWatches()
+      await view.write('/t', '1')
+    })
+    expect(runs).toEqual([1, 1])
+    expect((await watch.next()).value).toBe('/w')
+    expect(server.xenstored.openResources().filter((line) => line.includes(': '))).toEqual([expect.stringContaining('watch "/w"')])
+    await watch.return?.()
+  })
+})
+
+test('whatever happens in whatever order, every call is answered and the last value is read', async () => {
+  const action = fc.constantFrom('drop', 'restart', 'read', 'write', 'count', 'watch', 'turn')
+  await fc.assert(
+    fc.asyncProperty(fc.array(action, { maxLength: 40 }), async (actions) => {
+      const flaky = new RestartingXenstored()
+      const flakyClient = await openXenstore(flaky)
+      const under: Promise<PromiseSettledResult<unknown>[]>[] = []
+      const expectAnswer = (call: Promise<unknown>): void => void under.push(Promise.allSettled([call]))
+      const signal = new AbortController()
+      for (const what of actions) {
+        if (what === 'drop') flaky.drop()
+        else if (what === 'restart') flaky.drop({ newStore: true })
+        else if (what === 'read') expectAnswer(flakyClient.readOptional('/n'))
+        else if (what === 'write') expectAnswer(flakyClient.write('/n', '1'))
+        else if (what === 'count') expectAnswer(flakyClient.transaction(async (view) => view.write('/n', String(Number((await view.readOptional('/n')) ?? '0') + 1))))
+        else if (what === 'watch') expectAnswer((async () => { for await (const path of flakyClient.watch('/n', { signal: signal.signal })) expect(path).toBe('/n') })())
+        else await new Promise((resolve) => setImmediate(resolve))
+      }
+      await flakyClient.exists('/')
+      signal.abort()
+      for (const result of (await Promise.all(under)).flat()) {
+        if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'ERR_XEN_XENSTORE_CLOSED', message: expect.stringContaining('may or may not have been done') })
+      }
+      await flakyClient.write('/n', 'last')
+      expect(await flakyClient.read('/n')).toBe('last')
+      expect(flaky.xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
+      flakyClient.close()
+    }),
+    { numRuns: 300 },
+  )
+})
