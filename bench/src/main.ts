@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { Report } from '@xenkit/lab'
 import { benchmarks } from '../benchmarks/index.ts'
 import { readArguments } from './arguments.ts'
-import { environment } from './environment.ts'
+import { describeEnvironment, environment } from './environment.ts'
 import { type Measurement, runBenchmark } from './run-benchmark.ts'
 
 const { names, json, mistake } = readArguments(process.argv.slice(2), Object.keys(benchmarks))
@@ -13,6 +13,8 @@ if (mistake !== undefined) {
   process.exitCode = 2
 } else {
   const report = new Report()
+  const begin = environment()
+  report.note(describeEnvironment(begin))
   const results: Record<string, Measurement[]> = {}
   for (const name of names) {
     const benchmark = benchmarks[name]
@@ -22,7 +24,7 @@ if (mistake !== undefined) {
       report.fail(name, error instanceof Error ? error.message : String(error))
     }
   }
-  if (json !== undefined) await writeFile(json, `${JSON.stringify({ environment: environment(), results }, undefined, 2)}\n`)
+  if (json !== undefined) await writeFile(json, `${JSON.stringify({ environment: begin, loadAtEnd: environment().load, results }, undefined, 2)}\n`)
   console.log(report.total())
   process.exitCode = report.failed === 0 ? 0 : 1
 }

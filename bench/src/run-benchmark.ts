@@ -43,7 +43,8 @@ export async function runBenchmark(name: string, benchmark: Benchmark, report: R
   return measurements
 }
 
-async function measure({ what, attempts }: Measurement, work: () => Promise<readonly Figure[]>, report: Report): Promise<void> {
+/** Measures once, or, if a figure doesn't pass, twice. */
+export async function measure({ what, attempts }: Measurement, work: () => Promise<readonly Figure[]>, report: Report): Promise<void> {
   for (;;) {
     const attempt = await measureOnce(work)
     attempts.push(attempt)

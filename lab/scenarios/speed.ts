@@ -2,7 +2,7 @@
 import { deepStrictEqual } from 'node:assert'
 import type { Guest } from '../src/guest/guest.ts'
 import type { Lab } from '../src/scenario.ts'
-import { median } from '../src/statistics.ts'
+import { median } from '../src/median.ts'
 
 export const title = "IOPS and MB/s of our disk against QEMU's qdisk (at least half of its)"
 export const programs = { xenkit: 'packages/xenkit/src/cli/main.ts' }

@@ -1,23 +1,25 @@
 /** Our client against libxenstore, our store against the C xenstored. docs/bench/xenstore.md explains it. */
 import { join } from 'node:path'
-import { median, slope, XenstoredProcess } from '@xenkit/lab'
+import { median, XenstoredProcess } from '@xenkit/lab'
 import { xenstoreSocket } from '@xenkit/xen'
 import { openXenstore } from '@xenkit/xenstore-client'
 import type { Bench } from '../../src/benchmark.ts'
 import { buildPrograms } from '../../src/build-programs.ts'
 import { moveTo } from '../../src/cpus.ts'
 import type { Figure } from '../../src/figure.ts'
+import { residentBytes } from '../../src/process-usage.ts'
 import { Program } from '../../src/program.ts'
 import { ratios, takeTurns } from '../../src/rounds.ts'
 
 export const title = 'our client against libxenstore, our store against the C xenstored'
 
-const ROUNDS = 25
+const ROUNDS = 15
 const TURN_SECONDS = 0.1
 /** JavaScript runs compiled only after some thousand requests. */
 const WARM_UP_SECONDS = 0.5
 const DEPTH = 64
 const TRANSACTIONS = 16
+const EVENTS = 8000
 /** Share of the time from which on a store counts as the limit of what is measured. */
 const BUSY = 0.95
 
@@ -29,6 +31,8 @@ interface Store {
   readonly name: string
   readonly socket: string
   readonly pid: number
+  /** Bytes that it uses. */
+  memory(): Promise<number>
 }
 
 interface Stage {
@@ -47,8 +51,8 @@ export async function run({ directory, cpus, measure }: Bench): Promise<void> {
   const socket = join(directory, 'socket')
   await using embedded = await startOn(cpus.server, 'embedded', [socket])
   const stage: Stage = {
-    real: { name: 'C xenstored', socket: xenstored.socketPath, pid: xenstored.pid },
-    embedded: { name: 'embedded store', socket, pid: embedded.pid },
+    real: { name: 'C xenstored', socket: xenstored.socketPath, pid: xenstored.pid, memory: async () => residentBytes(xenstored.pid) },
+    embedded: { name: 'embedded store', socket, pid: embedded.pid, memory: () => embedded.ask() },
     start: (program, ...args) => startOn(cpus.client, program, args),
   }
   await measure('reads', () => reads(stage))
@@ -98,20 +102,28 @@ async function transactions({ real, start }: Stage): Promise<Figure[]> {
   return [{ name: `transactions: ${TRANSACTIONS} at a time / one at a time`, ...compare(rates.parallel, rates.serial) }]
 }
 
-async function watches({ start }: Stage, { name, socket, pid }: Store): Promise<Figure[]> {
-  type Sample = Readonly<Record<'events' | 'heap' | 'resident' | 'storeResident', number>>
-  await using program = await start('watch', socket, pid)
-  await program.ask('4 5000') // until nothing is compiled any more, and caches have their size
-  const { rate, samples } = await program.ask<{ rate: number; samples: Sample[] }>('10 1100')
-  const growth = (of: keyof Sample): Pick<Figure, 'values' | 'detail'> => ({
-    values: [slope(samples.map((sample) => ({ x: sample.events, y: sample[of] })))],
-    detail: [samples.at(0), samples.at(-1)].map((sample) => `${((sample?.[of] ?? Number.NaN) / 2 ** 20).toFixed(2)} MiB`).join(' .. '),
+async function watches({ start }: Stage, { name, socket, memory }: Store): Promise<Figure[]> {
+  interface Answer {
+    readonly rate: number
+    readonly samples: readonly { readonly events: number; readonly heap: number; readonly resident: number }[]
+  }
+  await using program = await start('watch', socket)
+  await program.ask('20000 4000') // until every watch has fired twice, everything is compiled and buffers have their size
+  const before = await memory()
+  const { rate, samples } = await program.ask<Answer>(`${EVENTS} 1100`)
+  const after = await memory()
+  const growth = (of: 'heap' | 'resident'): Pick<Figure, 'values' | 'detail'> => ({
+    values: samples.slice(1).map((sample, index) => {
+      const last = samples[index] ?? sample
+      return (sample[of] - last[of]) / (sample.events - last.events)
+    }),
+    detail: fromTo(samples.map((sample) => sample[of])),
   })
   return [
     { name: `watches, ${name}: events a second`, values: [rate], gate: { atLeast: 1000 } },
     { name: `watches, ${name}: bytes of heap per event, client`, ...growth('heap'), gate: { atMost: 8 } },
-    { name: `watches, ${name}: bytes of memory per event, client`, ...growth('resident') },
-    { name: `watches, ${name}: bytes of memory per event, store`, ...growth('storeResident') },
+    { name: `watches, ${name}: bytes of memory per event, client`, ...growth('resident'), gate: { atMost: 8 } },
+    { name: `watches, ${name}: bytes of memory per event, store`, values: [(after - before) / EVENTS], detail: fromTo([before, after]), gate: { atMost: 8 } },
   ]
 }
 
@@ -137,3 +149,5 @@ const compare = (some: readonly number[], others: readonly number[]): Pick<Figur
   values: ratios(some, others),
   detail: `${Math.round(median(some))} / ${Math.round(median(others))} per second`,
 })
+
+const fromTo = (bytes: readonly number[]): string => [bytes.at(0), bytes.at(-1)].map((value = Number.NaN) => `${(value / 2 ** 20).toFixed(2)} MiB`).join(' .. ')

@@ -10,28 +10,28 @@ import { rate } from '../../../src/rate.ts'
 const FAN_OUT = 10
 const DEPTH = 64
 
-/** All nodes of a level. */
-function nodesOf(level: number): string[] {
-  if (level === 0) return ['/bench']
-  return nodesOf(level - 1).flatMap((parent) => Array.from({ length: FAN_OUT }, (_, index) => `${parent}/${index}`))
+/** Nodes of a level are numbered: the digits are the names on the way. Made anew each time, as programs make paths. */
+function node(level: number, number: number): string {
+  let path = ''
+  for (let rest = number, depth = 0; depth < level; depth++, rest = Math.floor(rest / FAN_OUT)) path = `/${rest % FAN_OUT}${path}`
+  return `/bench${path}`
 }
 
-/** Any of the nodes at positions lane, lane + DEPTH, lane + 2 * DEPTH ...: two lanes never choose the same. */
-function choose(nodes: readonly string[], lane: number): string {
-  return nodes[Math.floor(Math.random() * Math.floor(nodes.length / DEPTH)) * DEPTH + lane] ?? ''
+/** A node whose number modulo DEPTH is the lane: two lanes never choose the same. */
+function choose(level: number, lane: number): string {
+  return node(level, Math.floor(Math.random() * Math.floor(FAN_OUT ** level / DEPTH)) * DEPTH + lane)
 }
 
 const levels = Number(process.argv[2])
-const [parents, leaves] = [nodesOf(levels - 1), nodesOf(levels)]
 using xs = await openXenstore(createMachine().createDomain().xenstore)
-await Promise.all(leaves.map((leaf) => xs.write(leaf, '0')))
+await Promise.all(Array.from({ length: FAN_OUT ** levels }, (_, number) => xs.write(node(levels, number), '0')))
 
 const operations: Readonly<Record<string, (lane: number) => Promise<unknown>>> = {
-  list: (lane) => xs.list(choose(parents, lane)),
-  read: (lane) => xs.read(choose(leaves, lane)),
+  list: (lane) => xs.list(choose(levels - 1, lane)),
+  read: (lane) => xs.read(choose(levels, lane)),
   transaction: (lane) =>
     xs.transaction(async (view) => {
-      const leaf = choose(leaves, lane)
+      const leaf = choose(levels, lane)
       await view.write(leaf, String(Number(await view.read(leaf)) + 1))
     }),
 }
