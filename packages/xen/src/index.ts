@@ -1,2 +1,3 @@
 export { openXen, type OpenXenOptions } from './open-xen.ts'
 export { probeXen, type XenCheck, type XenProbe } from './probe-xen.ts'
+export { xenstoreSocket } from './xenstored-socket.ts'
