@@ -7,8 +7,7 @@
  * empty extent, so it has its turn however many small ones other queues send. Buffers come back when
  * requests are answered, which needs no buffer: there is no deadlock.
  */
-import type { Arena, Pages } from '@xenkit/hypervisor'
-import { PAGE_SIZE } from '@xenkit/hypervisor'
+import { type Arena, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import { IdleTimer } from './idle-timer.ts'
 
@@ -81,10 +80,21 @@ export class BufferPool {
       const first = extent.take(pages)
       if (first !== undefined) return { extent, first, pages }
     }
+    const extent = this.#grow()
+    return extent && { extent, first: extent.take(pages) ?? 0, pages }
+  }
+
+  #grow(): Extent | undefined {
     if (this.#extents.length === MAX_EXTENTS) return undefined
-    const extent = new Extent(this.#arena)
-    this.#extents.push(extent)
-    return { extent, first: extent.take(pages) ?? 0, pages }
+    try {
+      const extent = new Extent(this.#arena)
+      this.#extents.push(extent)
+      return extent
+    } catch (error) {
+      // The arena is full of other disks'. With one extent the disk is slower, with none it can't go on.
+      if (this.#extents.length > 0) return undefined
+      throw error
+    }
   }
 
   /** Not within the call that frees: who waits may be in the middle of its own turn. */

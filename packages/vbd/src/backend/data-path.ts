@@ -17,7 +17,8 @@ export interface DataPath {
   /**
    * Finds room for a request's data, or its pages. What can't be had because of the guest sets the
    * row's `status`.
-   * @returns false if other requests have to be released first: `wake` is called then
+   * @returns false if other requests have to be released first: some are in use, of this ring or of one
+   *   that shares the room
    */
   reserve(row: number): boolean
   /** Gets the data of those rows that write. A row whose data can't be had gets its `status` set. */

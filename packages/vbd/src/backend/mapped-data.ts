@@ -9,6 +9,9 @@ import { MAX_SEGMENTS } from '../nodes.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
 
+/** Most pages of a ring that are mapped for single requests: four of the largest, so that one guest can't use up what all mappings share. */
+const MAX_OWN_PAGES = 4 * MAX_SEGMENTS
+
 export class MappedData implements DataPath {
   readonly #requests: Requests
   readonly #grants: GrantTable
@@ -17,6 +20,7 @@ export class MappedData implements DataPath {
   /** Of each row, by segment: pages from the cache, and pages for itself. */
   readonly #kept: PersistentGrant[][]
   readonly #own: GrantMapping[][]
+  #ownPages = 0
   readonly #views: Uint8Array[][]
 
   constructor(o: { readonly requests: Requests; readonly grants: GrantTable; readonly domid: number; readonly cache: PersistentGrants | undefined }) {
@@ -33,6 +37,8 @@ export class MappedData implements DataPath {
   reserve(row: number): boolean {
     const { segmentCount, gref, offset, length, operation, status } = this.#requests
     const views = this.#views[row] ?? []
+    // Some are in use then, and the queue asks again when it has answered.
+    if (this.#ownPages > 0 && this.#ownPages + (segmentCount[row] ?? 0) > MAX_OWN_PAGES) return false
     try {
       for (let i = row * MAX_SEGMENTS, end = i + (segmentCount[row] ?? 0); i < end; i++) {
         const page = this.#page(row, gref[i] ?? 0, operation[row] === BLKIF_OP.READ)
@@ -65,6 +71,7 @@ export class MappedData implements DataPath {
     }
     if (own) {
       for (const mapping of own) mapping.close()
+      this.#ownPages -= own.length
       own.length = 0
     }
   }
@@ -81,6 +88,7 @@ export class MappedData implements DataPath {
     }
     const mapping = this.#grants.mapNow([{ domid: this.#domid, gref }], { writable })
     this.#own[row]?.push(mapping)
+    this.#ownPages++
     return mapping.bytes
   }
 }
