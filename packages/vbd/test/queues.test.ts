@@ -48,22 +48,21 @@ test('are offered, and one that breaks the rules ends the disk', async () => {
   await front[Symbol.asyncDispose]()
 })
 
-describe('published nodes of queues', () => {
-  const open = async (nodes: Record<string, string | undefined>, node: string): Promise<void> => {
-    await using r = await rig({ store: recordingStore(64) })
-    await r.plug()
-    await using front = await RawFrontend.open(r.guest, { queues: 2, nodes })
-    const { error } = await r.event(({ kind }) => kind === 'failed')
-    expect(error).toBeInstanceOf(NegotiationError)
-    expect(error).toMatchObject({ details: { node: `${front.device.path}/${node}` } })
-    await front.device.backendClosing()
-  }
-
-  test('a queue that is missing', () => open({ 'queue-1/event-channel': undefined, 'queue-1/ring-ref': undefined }, 'queue-1/event-channel'))
-  test('a ring that is missing', () => open({ 'queue-1/ring-ref': undefined }, 'queue-1/ring-ref'))
-  test('a port that is none', () => open({ 'queue-0/event-channel': '0' }, 'queue-0/event-channel'))
-  test('one page in two rings', () => open({ 'queue-0/ring-ref': '77', 'queue-1/ring-ref': '77' }, 'ring-ref'))
-  test('one port for two rings', () => open({ 'queue-0/event-channel': '9', 'queue-1/event-channel': '9' }, 'event-channel'))
+const garbage: readonly [string, Record<string, string | undefined>, string][] = [
+  ['a queue that is missing', { 'queue-1/event-channel': undefined, 'queue-1/ring-ref': undefined }, 'queue-1/event-channel'],
+  ['a ring that is missing', { 'queue-1/ring-ref': undefined }, 'queue-1/ring-ref'],
+  ['a port that is none', { 'queue-0/event-channel': '0' }, 'queue-0/event-channel'],
+  ['one page in two rings', { 'queue-0/ring-ref': '77', 'queue-1/ring-ref': '77' }, 'ring-ref'],
+  ['one port for two rings', { 'queue-0/event-channel': '9', 'queue-1/event-channel': '9' }, 'event-channel'],
+]
+test.each(garbage)('%s: the disk is closed, naming the node', async (_, nodes, node) => {
+  await using r = await rig({ store: recordingStore(64) })
+  await r.plug()
+  await using front = await RawFrontend.open(r.guest, { queues: 2, nodes })
+  const { error } = await r.event(({ kind }) => kind === 'failed')
+  expect(error).toBeInstanceOf(NegotiationError)
+  expect(error).toMatchObject({ details: { node: `${front.device.path}/${node}` } })
+  await front.device.backendClosing()
 })
 
 test('a second queue that can\'t be had leaves nothing of the first behind', async () => {
