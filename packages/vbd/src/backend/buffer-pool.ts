@@ -1,7 +1,7 @@
 /**
  * Buffers of a disk whose data is copied: runs of pages, as long as a request needs, from extents of the
- * arena that come when they are needed and go when the disk has been idle. An idle disk has none, a
- * busy one MAX_EXTENTS at most.
+ * arena that come when they are needed and go when the disk has been idle. An idle disk has none, one
+ * with small requests a small one, a busy one MAX_LARGE large ones at most beside it.
  *
  * Whoever finds no room waits, and nobody who comes later is served before: the largest request fits an
  * empty extent, so it has its turn however many small ones other queues send. Buffers come back when
@@ -11,9 +11,10 @@ import { type Arena, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import { IdleTimer } from './idle-timer.ts'
 
-/** Pages of an extent: the largest request fills one. 256 pages are 1 MiB. */
-const EXTENT_PAGES = MAX_SEGMENTS
-const MAX_EXTENTS = 4
+/** Pages of an extent: 256 KiB, enough for a disk that is read a page at a time, and 1 MiB, the largest request. */
+const SMALL_PAGES = 64
+const LARGE_PAGES = MAX_SEGMENTS
+const MAX_LARGE = 4
 const KEEP_IDLE_MS = 1_000
 
 export interface Buffer {
@@ -36,21 +37,20 @@ export class BufferPool {
 
   /** Pages that it has from the arena. */
   get pages(): number {
-    return this.#extents.length * EXTENT_PAGES
+    return this.#extents.reduce((sum, { size }) => sum + size, 0)
   }
 
   /**
    * @param wake names who asks, and is called when it is worth asking again
    * @returns undefined if there is no room, or somebody has been waiting
+   * @throws ArenaFullError if other disks have so much of the arena that waiting is no use
    */
   take(bytes: number, wake: () => void): Buffer | undefined {
     const mayTake = this.#waiting.length === 0 || this.#waiting[0] === wake
-    const buffer = mayTake ? this.#find(Math.ceil(bytes / PAGE_SIZE)) : undefined
+    const buffer = mayTake ? this.#find(Math.ceil(bytes / PAGE_SIZE), wake) : undefined
     if (buffer) {
       this.#idle.use()
-      if (this.#waiting.length > 0) this.#waiting.shift()
-      // There may be room for the next one as well.
-      this.#planWake()
+      this.forget(wake)
     } else if (!this.#waiting.includes(wake)) {
       this.#waiting.push(wake)
     }
@@ -75,26 +75,30 @@ export class BufferPool {
     for (const extent of this.#extents.splice(0)) extent.close()
   }
 
-  #find(pages: number): Buffer | undefined {
+  #find(pages: number, wake: () => void): Buffer | undefined {
     for (const extent of this.#extents) {
       const first = extent.take(pages)
       if (first !== undefined) return { extent, first, pages }
     }
-    const extent = this.#grow()
-    return extent && { extent, first: extent.take(pages) ?? 0, pages }
-  }
-
-  #grow(): Extent | undefined {
-    if (this.#extents.length === MAX_EXTENTS) return undefined
     try {
-      const extent = new Extent(this.#arena)
-      this.#extents.push(extent)
-      return extent
+      const extent = this.#grow(pages)
+      return extent && { extent, first: extent.take(pages) ?? 0, pages }
     } catch (error) {
-      // The arena is full of other disks'. With one extent the disk is slower, with none it can't go on.
-      if (this.#extents.length > 0) return undefined
+      if (this.#extents.some(({ size }) => size >= pages)) return undefined
+      this.forget(wake)
       throw error
     }
+  }
+
+  #grow(pages: number): Extent | undefined {
+    const large = this.#extents.filter(({ size }) => size === LARGE_PAGES).length
+    const small = pages <= SMALL_PAGES && large === this.#extents.length
+    if (!small && large === MAX_LARGE) return undefined
+    const extent = new Extent(this.#arena, small ? SMALL_PAGES : LARGE_PAGES)
+    // The small one comes first, and is looked at first.
+    if (small) this.#extents.unshift(extent)
+    else this.#extents.push(extent)
+    return extent
   }
 
   /** Not within the call that frees: who waits may be in the middle of its own turn. */
@@ -122,18 +126,22 @@ export class BufferPool {
 
 /** A run of the arena of which shorter runs are lent. */
 class Extent {
-  readonly #pages: Pages
-  readonly #taken = new Uint8Array(EXTENT_PAGES)
+  /** In pages. */
+  readonly size: number
   used = 0
+  readonly #pages: Pages
+  readonly #taken: Uint8Array
 
-  constructor(arena: Arena) {
-    this.#pages = arena.allocate(EXTENT_PAGES)
+  constructor(arena: Arena, size: number) {
+    this.size = size
+    this.#pages = arena.allocate(size)
+    this.#taken = new Uint8Array(size)
   }
 
   /** @returns the first page of the first run that is long enough */
   take(pages: number): number | undefined {
-    if (this.used + pages > EXTENT_PAGES) return undefined
-    for (let first = 0, page = 0; first + pages <= EXTENT_PAGES; ) {
+    if (this.used + pages > this.size) return undefined
+    for (let first = 0, page = 0; first + pages <= this.size; ) {
       if (this.#taken[page] === 1) first = ++page
       else if (++page - first === pages) {
         this.#taken.fill(1, first, page)

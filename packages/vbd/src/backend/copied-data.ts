@@ -1,5 +1,6 @@
 /** Data by grant copy: see `DataPath`. One call fetches the data of many writes, one delivers that of many reads. */
 import type { GrantCopier } from '@xenkit/grant'
+import { ArenaFullError } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import type { Buffer, BufferPool } from './buffer-pool.ts'
@@ -28,9 +29,16 @@ export class CopiedData implements DataPath {
 
   reserve(row: number): boolean {
     if (this.#requests.segmentCount[row] === 0) return true
-    const buffer = this.#pool.take(this.#requests.bytes[row] ?? 0, this.#wake)
-    this.#buffers[row] = buffer
-    return buffer !== undefined
+    try {
+      const buffer = this.#pool.take(this.#requests.bytes[row] ?? 0, this.#wake)
+      this.#buffers[row] = buffer
+      return buffer !== undefined
+    } catch (error) {
+      // Of this domain's making, and may pass: the request fails, as one does for which blkback has no memory.
+      if (!(error instanceof ArenaFullError)) throw error
+      this.#requests.status[row] = BLKIF_RSP.ERROR
+      return true
+    }
   }
 
   fetch(rows: readonly number[]): void {

@@ -7,7 +7,7 @@
  * at (XSA-155). There is one such page whatever the request names: MAX_SEGMENTS fill half of it.
  */
 import type { GrantCopier } from '@xenkit/grant'
-import { type Arena, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
+import { type Arena, ArenaFullError, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import { BLKIF_DISCARD_SECURE, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, type BlkifLayout } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import type { Limits } from './limits.ts'
@@ -129,21 +129,33 @@ export class Decoder {
   }
 
   #decodeIndirect(row: number, imageOffset: number): number {
-    const { requests, layout, copier, arena } = this.#p
+    const { requests, layout, copier } = this.#p
     const { at } = layout.indirect
     const operation = this.#image8[imageOffset + at.indirect_op] ?? 0
     const count = (this.#image8[imageOffset + at.nr_segments] ?? 0) | ((this.#image8[imageOffset + at.nr_segments + 1] ?? 0) << 8)
     requests.operation[row] = operation
     if (operation !== BLKIF_OP.READ && operation !== BLKIF_OP.WRITE) return ERROR
     if (count === 0 || count > MAX_SEGMENTS) return ERROR
-    this.#copies ??= arena.allocate(Math.ceil((requests.rows * this.#segmentBytes) / PAGE_SIZE))
+    const copies = this.#roomForCopies()
+    if (!copies) return ERROR
     requests.indirect[row] = 1
     requests.segmentCount[row] = count
     requests.sector[row] = this.#wide(imageOffset + at.sector_number)
     const gref = this.#image32[(imageOffset + at.indirect_grefs) >> 2] ?? 0
-    copier.add(gref, 0, count * layout.segment.size, this.#copies.byteOffset + row * this.#segmentBytes)
+    copier.add(gref, 0, count * layout.segment.size, copies.byteOffset + row * this.#segmentBytes)
     this.#pending[this.#pendingCount++] = row
     return OKAY
+  }
+
+  /** @returns undefined if other disks have all of the arena: the request fails, as one does for which blkback has no memory */
+  #roomForCopies(): Pages | undefined {
+    try {
+      this.#copies ??= this.#p.arena.allocate(Math.ceil((this.#p.requests.rows * this.#segmentBytes) / PAGE_SIZE))
+      return this.#copies
+    } catch (error) {
+      if (!(error instanceof ArenaFullError)) throw error
+      return undefined
+    }
   }
 
   /** Reads `count` segments that begin at `at` of private bytes, and checks the whole of the request. */
