@@ -13,6 +13,12 @@ export interface BackendDevice extends DeviceAddress {
   readonly path: string
   /** The frontend's directory. Whatever is read from it is the guest's word: check it. */
   readonly frontendPath: string
+  /**
+   * Publishes changed nodes, together with the state once more, which has the frontend look again (as a
+   * disk's new size is told). Does nothing unless the device is connected.
+   * @param nodes asked for within the transaction, so that of several calls the last word counts
+   */
+  publish(nodes: () => NodeValues): Promise<void>
   /** The device is at fault: it is closed, with this as the reason, and no other device is touched. */
   fail(error: unknown): void
 }
@@ -76,7 +82,13 @@ export class ServedDevice {
     this.#driver = o.driver
     this.#reservation = o.reservation
     this.#report = o.report
-    this.device = { ...address, path: backendPath(address), frontendPath: frontendPath(address), fail: (error) => void this.#fail(error) }
+    this.device = {
+      ...address,
+      path: backendPath(address),
+      frontendPath: frontendPath(address),
+      publish: (nodes) => this.#publish(nodes),
+      fail: (error) => void this.#fail(error),
+    }
   }
 
   /** Runs the device from its claim to its removal. Resolves at once if it isn't this driver's. */
@@ -262,6 +274,13 @@ export class ServedDevice {
       if ((await this.#ownState(view)) === undefined) return false
       await write(view)
       return true
+    })
+  }
+
+  async #publish(nodes: () => NodeValues): Promise<void> {
+    await this.#update(async (view) => {
+      if ((await this.#ownState(view)) !== XenbusState.Connected) return
+      await writeNodes(view, this.device.path, { ...nodes(), state: String(XenbusState.Connected) })
     })
   }
 

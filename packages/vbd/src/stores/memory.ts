@@ -3,7 +3,7 @@ import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
 
 /** @param sectors size of the zeroed disk, or the bytes to serve: a multiple of 512, used in place */
-export function memoryStore(source: number | Uint8Array): Required<BlockStore> & { readonly bytes: Uint8Array } {
+export function memoryStore(source: number | Uint8Array): Required<Pick<BlockStore, 'sectors' | 'read' | 'write' | 'flush'>> & { readonly bytes: Uint8Array } {
   if (typeof source === 'number') expectInteger('sectors', source, 1, MAX_SECTORS)
   const bytes = typeof source === 'number' ? new Uint8Array(source * 512) : source
   if (bytes.length === 0 || bytes.length % 512 !== 0) throw new RangeError(`"bytes" expected a multiple of 512, got ${bytes.length}`)
