@@ -1,2 +1,3 @@
-export { type FileStore, type FileStoreOptions, ImageError, openFileStore } from './file.ts'
-export { memoryStore } from './memory.ts'
+export { type DiscardRange, type FileStore, type FileStoreOptions, openFileStore } from './file.ts'
+export { ImageError } from './image-error.ts'
+export { type MemoryStore, memoryStore } from './memory.ts'
