@@ -40,6 +40,7 @@ const advice: Partial<Record<string, string>> = {
   EACCES: 'this user may not open it: change its mode, run as another user, or serve it read-only',
   EPERM: 'this user may not open it: change its mode, run as another user, or serve it read-only',
   EROFS: 'it lies on a read-only file system: serve it read-only',
+  EINVAL: 'its file system has no O_DIRECT, serve it without "direct"',
   EISDIR: 'it is a directory: name a disk image or a block device',
 }
 
