@@ -40,10 +40,10 @@ function attachLoop(sectorSize: number): string | undefined {
   }
 }
 
-test.each([512, 4096])('sectors of a block device are discarded; past the page cache its sectors are its own, here of %i bytes', async (sectorSize) => {
+test.for([512, 4096])('sectors of a block device are discarded; past the page cache its sectors are its own, here of %i bytes', async (sectorSize, { skip }) => {
   await writeFile(path, Buffer.alloc(4 * MIB, 'xenkit'))
   const device = attachLoop(sectorSize)
-  if (device === undefined) return void console.log('not tested: no loop device can be had here')
+  if (device === undefined) return skip('no loop device can be had here')
   try {
     await using cached = await openFileStore(device)
     await using store = await openFileStore(device, { direct: true })

@@ -1,3 +1,5 @@
 export { type DiscardRange, type FileStore, type FileStoreOptions, openFileStore } from './file.ts'
 export { ImageError } from './image-error.ts'
 export { type MemoryStore, memoryStore } from './memory.ts'
+export { type OverlayOptions, type OverlayStore, overlayStore } from './overlay.ts'
+export { type SparseStore, sparseStore } from './sparse.ts'
