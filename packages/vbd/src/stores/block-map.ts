@@ -6,7 +6,7 @@
 import { expectInteger } from '@xenkit/hypervisor'
 import type { BlockStore } from '../block-store.ts'
 import { byteLength, slice } from './buffers.ts'
-import { all, whole } from './layer.ts'
+import { type WritableStore, all, isWritable, whole } from './layer.ts'
 
 export const IN = { BASE: 0, TOP: 1, NOBODY: 2 } as const
 
@@ -21,7 +21,7 @@ export interface Run {
 
 export class BlockMap {
   readonly base: BlockStore
-  readonly top: BlockStore & Required<Pick<BlockStore, 'write'>>
+  readonly top: WritableStore
   /** Of the disk, as it was when this was made. */
   readonly sectors: number
   readonly blockSectors: number
@@ -112,7 +112,7 @@ export class BlockMap {
   }
 
   /** Writes what isn't in `base` to it. */
-  async commit(base: BlockStore & Required<Pick<BlockStore, 'write'>>): Promise<void> {
+  async commit(base: WritableStore): Promise<void> {
     for (const run of this.runs(0, this.sectors, LONGEST_COPY / 512 / this.blockSectors)) {
       if (run.where === IN.BASE) continue
       const bytes = new Uint8Array(run.count * 512)
@@ -122,7 +122,5 @@ export class BlockMap {
     await base.flush?.()
   }
 }
-
-export const isWritable = (store: BlockStore): store is BlockStore & Required<Pick<BlockStore, 'write'>> => store.write !== undefined
 
 const readWhole = async (store: BlockStore, sector: number, into: Uint8Array[]): Promise<void> => whole(store.read(sector, into), byteLength(into))

@@ -3,8 +3,9 @@
  * stays as it is. Which blocks were written is known in memory alone: an overlay ends with its process.
  */
 import type { BlockStore } from '../block-store.ts'
-import { BlockMap, IN, isWritable } from './block-map.ts'
+import { BlockMap, IN } from './block-map.ts'
 import { byteLength } from './buffers.ts'
+import { isWritable } from './layer.ts'
 import { RangeLocks } from './range-locks.ts'
 import { sparseStore } from './sparse.ts'
 

@@ -37,7 +37,9 @@ test('a sparse store takes memory for what was written', () => {
 describe.each([512, 4096, 32_768])('blocks of %i', (blockSize) => {
   test('it is an array, the base stays as it is; reset forgets, commit keeps', async () => {
     const base = memoryStore(pattern())
-    const top = jitter(memoryStore(new Uint8Array(SECTORS * 512).fill(0xee)), 7)
+    // It keeps what it is told to discard.
+    const { sectors, read, write } = memoryStore(new Uint8Array(SECTORS * 512).fill(0xee))
+    const top = jitter({ sectors, read, write }, 7)
     const store = overlayStore(jitter(base), { top, blockSize })
     const discarded = zeroedBlocks(blockSize)
     await expectModelled({ store, model: pattern(), discarded })
