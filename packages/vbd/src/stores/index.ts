@@ -5,3 +5,4 @@ export { type OverlayOptions, type OverlayStore, overlayStore } from './overlay.
 export { type SparseStore, sparseStore } from './sparse.ts'
 export { type Fault, type FaultOdds, type StoreCall, faultyStore, randomFaults } from './fault.ts'
 export { type Rate, type ThrottleOptions, throttledStore } from './throttle.ts'
+export { type EncryptionOptions, encryptedStore } from './encrypted.ts'
