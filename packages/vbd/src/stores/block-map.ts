@@ -13,6 +13,23 @@ export const IN = { BASE: 0, TOP: 1, NOBODY: 2 } as const
 /** Longest copy between the two stores, in bytes. */
 const LONGEST_COPY = 1024 * 1024
 
+/** Both inclusive. */
+export interface Blocks {
+  readonly first: number
+  readonly last: number
+}
+
+/**
+ * Which blocks a range of sectors touches.
+ * @throws RangeError when the block size isn't a power of two of at least `unit`
+ */
+export function blocksIn(blockSize: number, unit = 512): (sector: number, count: number) => Blocks {
+  expectInteger('blockSize', blockSize, unit, LONGEST_COPY)
+  if ((blockSize & (blockSize - 1)) !== 0) throw new RangeError(`"blockSize" expected a power of two, got ${blockSize}`)
+  const sectors = blockSize / 512
+  return (sector, count) => ({ first: Math.floor(sector / sectors), last: Math.floor((sector + count - 1) / sectors) })
+}
+
 export interface Run {
   readonly where: number
   readonly sector: number
@@ -25,14 +42,13 @@ export class BlockMap {
   /** Of the disk, as it was when this was made. */
   readonly sectors: number
   readonly blockSectors: number
+  readonly blocksOf: (sector: number, count: number) => Blocks
   /** A byte a block, and memory for those alone that were touched. */
   readonly #where: Uint8Array
 
   /** @throws RangeError when the block size isn't a power of two of whole sectors, or `top` is too small or read-only */
   constructor(base: BlockStore, top: BlockStore, blockSize: number) {
-    const unit = Math.max(base.sectorSize ?? 512, top.sectorSize ?? 512)
-    expectInteger('blockSize', blockSize, unit, LONGEST_COPY)
-    if ((blockSize & (blockSize - 1)) !== 0) throw new RangeError(`"blockSize" expected a power of two, got ${blockSize}`)
+    this.blocksOf = blocksIn(blockSize, Math.max(base.sectorSize ?? 512, top.sectorSize ?? 512))
     if (top.sectors < base.sectors) throw new RangeError(`the store for changes has ${top.sectors} sectors, expected ${base.sectors} as the other has`)
     if (!isWritable(top)) throw new RangeError('the store for changes is read-only')
     this.base = base
@@ -40,10 +56,6 @@ export class BlockMap {
     this.sectors = base.sectors
     this.blockSectors = blockSize / 512
     this.#where = new Uint8Array(Math.ceil(this.sectors / this.blockSectors))
-  }
-
-  blocksOf(sector: number, count: number): { readonly first: number; readonly last: number } {
-    return { first: Math.floor(sector / this.blockSectors), last: Math.floor((sector + count - 1) / this.blockSectors) }
   }
 
   where(block: number): number {
@@ -92,7 +104,7 @@ export class BlockMap {
   }
 
   /** Copies what `base` has of these blocks to `top`. */
-  async preserve(first: number, last: number): Promise<void> {
+  async preserve({ first, last }: Blocks): Promise<void> {
     const sector = first * this.blockSectors
     const count = Math.min((last + 1) * this.blockSectors, this.sectors) - sector
     for (const run of this.runs(sector, count, LONGEST_COPY / 512 / this.blockSectors)) {
