@@ -7,3 +7,4 @@ export { type Fault, type FaultOdds, type StoreCall, faultyStore, randomFaults }
 export { type Rate, type ThrottleOptions, throttledStore } from './throttle.ts'
 export { type EncryptionOptions, encryptedStore } from './encrypted.ts'
 export { type LiveStore, type Snapshot, SnapshotError, type SnapshotOptions, snapshotStore } from './snapshot.ts'
+export { type CacheOptions, cachedStore } from './cached.ts'
