@@ -1,2 +1,5 @@
 export { type FileStore, type FileStoreOptions, ImageError, openFileStore } from './file.ts'
 export { memoryStore } from './memory.ts'
+export type { NbdEvent } from './nbd/links.ts'
+export { NbdError, NbdProtocolError } from './nbd/nbd-error.ts'
+export { type NbdStore, type NbdStoreOptions, openNbdStore } from './nbd/store.ts'
