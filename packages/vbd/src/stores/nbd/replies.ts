@@ -69,7 +69,7 @@ export class ReplyParser {
     this.#data = this.#handler.dataOf(this.#cookie, this.#error)
     this.#filled = 0
     this.#filledBytes = 0
-    if (this.#data.length === 0) this.#handler.answered(this.#cookie, this.#error)
+    this.#skipFull()
   }
 
   #fill(bytes: Uint8Array, offset: number): number {
@@ -77,11 +77,15 @@ export class ReplyParser {
     const part = bytes.subarray(offset, offset + buffer.length - this.#filledBytes)
     buffer.set(part, this.#filledBytes)
     this.#filledBytes += part.length
+    this.#skipFull()
+    return offset + part.length
+  }
+
+  #skipFull(): void {
     while (this.#data[this.#filled]?.length === this.#filledBytes) {
       this.#filledBytes = 0
       this.#filled++
     }
     if (this.#filled === this.#data.length) this.#handler.answered(this.#cookie, this.#error)
-    return offset + part.length
   }
 }
