@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { NbdError, openNbdStore } from '../src/stores/index.ts'
 import { HANDSHAKE_BYTES, TestNbdServer, encoded, optionReply } from './nbd-server.ts'
+import { until } from './until.ts'
 
 let server: TestNbdServer
 beforeEach(async () => {
@@ -18,10 +19,6 @@ async function failure(timeoutMs = 5000): Promise<string> {
   expect(error).toMatchObject({ code: 'ERR_XEN_NBD', details: { uri: server.uri } })
   await until(() => server.openConnections === 0)
   return String(error)
-}
-
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 1))
 }
 
 describe('the store is what the export is', () => {

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type NbdEvent, NbdProtocolError, type NbdStore, type NbdStoreOptions, openNbdStore } from '../src/stores/index.ts'
 import { type Behaviour, HANDSHAKE_BYTES, type ServerRequest, TestNbdServer, simpleReply } from './nbd-server.ts'
+import { until } from './until.ts'
 
 let server: TestNbdServer
 let events: NbdEvent[]
@@ -17,10 +18,6 @@ const open = (o: NbdStoreOptions = {}): Promise<NbdStore> => openNbdStore(server
 const kinds = (): string[] => events.map(({ kind }) => kind)
 const sector = (fill = 0): Uint8Array => new Uint8Array(512).fill(fill)
 const discard = async (store: NbdStore, at: number, count: number): Promise<void> => store.discard?.(at, count, { secure: false })
-
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 1))
-}
 
 /** As the connections of a test are to be treated, in order; the ones after it are good. */
 function behave(...behaviours: Behaviour[]): void {
