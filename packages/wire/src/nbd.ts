@@ -26,7 +26,7 @@ export const NBD_FLAG = { FIXED_NEWSTYLE: 1, NO_ZEROES: 2 } as const
 export const nbdGreeting = netstruct('nbd_greeting', { magic: u64, style: u64, flags: u16 })
 export const nbdClientFlags = netstruct('nbd_client_flags', { flags: u32 })
 
-export const NBD_OPT = { ABORT: 2, STARTTLS: 5, GO: 7 } as const
+export const NBD_OPT = { STARTTLS: 5, GO: 7 } as const
 
 /** `length` bytes follow. */
 export const nbdOption = netstruct('nbd_option', { magic: u64, option: u32, length: u32 })

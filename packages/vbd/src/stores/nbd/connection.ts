@@ -18,8 +18,10 @@ export interface Request {
   readonly length: number
   /** Where the data of a read goes, or that of a write comes from. */
   readonly data: readonly Uint8Array[]
-  resolve(): void
-  reject(error: Error): void
+  readonly resolve: () => void
+  readonly reject: (error: Error) => void
+  /** Writes that had been answered when it was made: those that a flush covers. */
+  readonly written: number
   /** When it is given up, on `performance.now`'s clock: set when it first had to wait for a connection. */
   giveUpAt: number | undefined
 }
@@ -45,6 +47,8 @@ const commandNames = new Map<number, string>(Object.entries(NBD_CMD).map(([name,
 export class NbdConnection {
   readonly info: ExportInfo
   readonly openedAt = performance.now()
+  /** The request was answered, or refused. */
+  onSettled: (request: Request, refusal: NbdError | undefined) => void = () => {}
   /** Called once if the connection is lost, with what was in flight: none of it will be answered. */
   onLost: (reason: Error, requests: Request[]) => void = () => {}
   readonly #uri: string
@@ -143,7 +147,7 @@ export class NbdConnection {
     if (this.#early.length === 0) return
     const settled = this.#early.filter((early) => early.burst <= burst)
     this.#early = this.#early.filter((early) => early.burst > burst)
-    for (const inFlight of settled) settle(inFlight)
+    for (const { request, refusal } of settled) this.onSettled(request, refusal)
   }
 
   #dataOf(cookie: number, error: number): readonly Uint8Array[] {
@@ -160,7 +164,7 @@ export class NbdConnection {
     this.#inFlight.delete(cookie)
     if (errno !== undefined) inFlight.refusal = refusal(this.#uri, request, errno)
     if (burst > this.#sentBurst && request.type === NBD_CMD.WRITE) this.#early.push(inFlight)
-    else settle(inFlight)
+    else this.onSettled(request, inFlight.refusal)
   }
 
   #find(cookie: number): InFlight {
@@ -176,11 +180,6 @@ export class NbdConnection {
     this.#outbox = []
     this.onLost(reason, requests)
   }
-}
-
-function settle({ request, refusal }: InFlight): void {
-  if (refusal) request.reject(refusal)
-  else request.resolve()
 }
 
 /** Offsets are up to 2^52, and so exact. */

@@ -91,30 +91,10 @@ export class Links {
   }
 
   submit(type: number, offset: number, length: number, data: readonly Uint8Array[]): Promise<void> {
-    const written = this.#written
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(this.#error(CLOSED))
       this.#unsettled++
-      const settled = (): void => {
-        if (--this.#unsettled === 0) this.#settled?.()
-      }
-      this.#dispatch({
-        type,
-        offset,
-        length,
-        data,
-        giveUpAt: undefined,
-        resolve: () => {
-          if (type === NBD_CMD.WRITE || type === NBD_CMD.TRIM) this.#written++
-          if (type === NBD_CMD.FLUSH) this.#flushed = Math.max(this.#flushed, written)
-          settled()
-          resolve()
-        },
-        reject: (error) => {
-          settled()
-          reject(error)
-        },
-      })
+      this.#dispatch({ type, offset, length, data, resolve, reject, written: this.#written, giveUpAt: undefined })
     })
   }
 
@@ -138,7 +118,16 @@ export class Links {
 
   #adopt(link: Link, connection: NbdConnection): void {
     link.connection = connection
+    connection.onSettled = this.#settle
     connection.onLost = (reason, requests) => this.#lost(link, connection, reason, requests)
+  }
+
+  readonly #settle = (request: Request, error: Error | undefined): void => {
+    if (--this.#unsettled === 0) this.#settled?.()
+    if (error) return request.reject(error)
+    if (request.type === NBD_CMD.WRITE || request.type === NBD_CMD.TRIM) this.#written++
+    if (request.type === NBD_CMD.FLUSH) this.#flushed = Math.max(this.#flushed, request.written)
+    request.resolve()
   }
 
   #dispatch(request: Request): void {
@@ -192,7 +181,7 @@ export class Links {
     const rejected = this.#waiting.filter(which)
     this.#waiting = this.#waiting.filter((request) => !which(request))
     this.#planGiveUp()
-    for (const request of rejected) request.reject(this.#error(why))
+    for (const request of rejected) this.#settle(request, this.#error(why))
   }
 
   #error(why: string): NbdError {
@@ -203,34 +192,34 @@ export class Links {
   /** Makes a connection for the link, however often that fails. */
   async #connect(link: Link): Promise<void> {
     const { signal } = this.#abort
-    while (!signal.aborted) {
+    let connection: NbdConnection | undefined
+    while (!connection) {
       const delay = link.attempts === 0 ? 0 : Math.min(DELAY_MS * 2 ** (link.attempts - 1), DELAY_MAX_MS)
       link.attempts++
-      try {
-        await sleep(delay, undefined, { signal })
-        return this.#connected(link, await NbdConnection.open(this.#target, { ...this.#o, signal }))
-      } catch (error) {
-        if (signal.aborted) return
+      connection = await this.#attempt(delay, signal).catch((error: unknown) => {
         this.#reason = asError(error)
-        this.#o.onEvent({ kind: 'unreachable', error: this.#reason })
-      }
+        if (!signal.aborted) this.#o.onEvent({ kind: 'unreachable', error: this.#reason })
+        return undefined
+      })
+      if (signal.aborted) return void connection?.close()
     }
+    this.#adopt(link, connection)
+    this.#grow(geometryOf(connection.info).sectors)
+    this.#sendWaiting()
+    if (link.lost) this.#o.onEvent({ kind: 'reconnected', unflushed: this.#flushed < this.#written })
   }
 
-  /** @throws Error if the export isn't any more what it was */
-  #connected(link: Link, connection: NbdConnection): void {
+  /** @throws Error if there is no server, or the export isn't any more what it was */
+  async #attempt(delay: number, signal: AbortSignal): Promise<NbdConnection> {
+    await sleep(delay, undefined, { signal })
+    const connection = await NbdConnection.open(this.#target, { ...this.#o, signal })
     try {
-      this.#abort.signal.throwIfAborted()
-      const now = geometryOf(connection.info)
-      expectNoLess(now, this.#geometry)
-      this.#grow(now.sectors)
+      expectNoLess(geometryOf(connection.info), this.#geometry)
+      return connection
     } catch (error) {
       connection.destroy(asError(error))
       throw error
     }
-    this.#adopt(link, connection)
-    this.#sendWaiting()
-    if (link.lost) this.#o.onEvent({ kind: 'reconnected', unflushed: this.#flushed < this.#written })
   }
 
   #grow(sectors: number): void {
