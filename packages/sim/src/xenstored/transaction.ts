@@ -58,7 +58,6 @@ export class Transaction implements Tree {
 
   erase(path: string): void {
     this.#modify(path, undefined)
-    this.#isBroken = true
   }
 
   refuse(): never {
