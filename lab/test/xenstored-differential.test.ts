@@ -3,66 +3,110 @@ import { XS } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { whyNoXenstored } from '../src/xenstored/program.ts'
-import { Ask, BuildDomain, Burst, CompareUsage, DestroyDomain, Model } from './xenstored/commands.ts'
-import { type ClientName, CLIENTS, GUESTS, Pair } from './xenstored/pair.ts'
-import { domainRequest, initialQuotas, nodeRequest, quotaRequest, type Request, watchRequest } from './xenstored/requests.ts'
+import { BuildDomain, Model } from './xenstored/commands.ts'
+import { Pair } from './xenstored/pair.ts'
+import { initialQuotas, type Request } from './xenstored/requests.ts'
+import { run } from './xenstored/runs.ts'
 
 const why = await whyNoXenstored()
 if (why !== undefined) console.log(`skipped: ${why}`)
 
-const times = <T>(count: number, one: T): T[] => Array<T>(count).fill(one)
-const client = fc.constantFrom(...CLIENTS, '5' as const, '6' as const)
-const domid = fc.constantFrom(...GUESTS)
-const start: Request = { type: XS.TRANSACTION_START, payload: '|' }
-const ends: Request[] = ['T|', 'T|', 'T|', 'T|', 'F|'].map((payload) => ({ type: XS.TRANSACTION_END, payload }))
+const REQUESTS = 20_000
+/** Runs between two looks at how many requests that were: some hundred each. */
+const RUNS = 10
 
-const direct = (request: fc.Arbitrary<Request>, whose: fc.Arbitrary<ClientName> = client): fc.Arbitrary<Ask> => fc.tuple(whose, request).map(([name, asked]) => new Ask(name, asked))
-const within = (request: fc.Arbitrary<Request>): fc.Arbitrary<Ask> => fc.tuple(client, request, fc.constantFrom(...times(8, 0), ...times(4, 1), 2, -1)).map(([name, asked, which]) => new Ask(name, asked, which))
-const dom0 = fc.constant<ClientName>('0')
-
-const commands = fc.commands(
-  [
-    ...times(20, direct(nodeRequest)),
-    ...times(24, within(nodeRequest)),
-    ...times(6, direct(watchRequest)),
-    ...times(5, direct(fc.constant(start))),
-    ...times(7, within(fc.constantFrom(...ends))),
-    ...times(3, domid.map((id) => new BuildDomain(id))),
-    domid.map((id) => new DestroyDomain(id)),
-    domid.map((id) => new CompareUsage(id)),
-    fc.tuple(client, fc.array(fc.oneof(nodeRequest, nodeRequest, watchRequest), { minLength: 2, maxLength: 12 })).map(([name, asked]) => new Burst(name, asked)),
-    direct(domainRequest),
-    direct(domainRequest, dom0),
-    within(domainRequest),
-    direct(quotaRequest, dom0),
-  ],
-  { maxCommands: 400, size: 'max' },
-)
+/** Decides all runs; each ten have one more. */
+const seed = Number(process.env['XENSTORED_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
+console.log(`XENSTORED_SEED=${seed}`)
 
 /** Homes that guests own, a place where everybody may write. */
 async function furnish(model: Model, quotas: readonly Request[]): Promise<void> {
-  for (const id of [5, 6] as const) await new BuildDomain(id).run(model, model.pair)
-  await model.pair.ask('0', XS.MKDIR, '/a|')
-  await model.pair.ask('0', XS.SET_PERMS, '/a|b0|')
-  for (const { type, payload } of quotas) await model.pair.ask('0', type, payload)
+  const { pair } = model
+  for (const domid of [5, 6] as const) await new BuildDomain(domid).run(model, pair)
+  await pair.ask('0', XS.MKDIR, '/a|')
+  await pair.ask('0', XS.SET_PERMS, '/a|b0|')
+  for (const { type, payload } of quotas) await pair.ask('0', type, payload)
 }
-
-const seed = Number(process.env['XENSTORED_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
-console.log(`XENSTORED_SEED=${seed}`)
 
 describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
   test('same answers, same events', async () => {
     let requests = 0
-    const property = fc.asyncProperty(initialQuotas, commands, async (quotas, sequence) => {
+    const property = fc.asyncProperty(initialQuotas, run, async (quotas, commands) => {
       await using pair = await Pair.start()
       const model = new Model(pair)
       await furnish(model, quotas)
-      await fc.asyncModelRun(() => ({ model, real: pair }), sequence)
+      await fc.asyncModelRun(() => ({ model, real: pair }), commands)
       await pair.compareStores()
       requests += model.requests
     })
-    await fc.assert(property, { seed, numRuns: Number(process.env['RUNS'] ?? 400) })
+    for (let next = seed; requests < REQUESTS; next++) await fc.assert(property, { seed: next, numRuns: RUNS })
     console.log(`${requests} requests`)
-    expect(requests).toBeGreaterThan(20_000)
+    expect(requests).toBeGreaterThanOrEqual(REQUESTS)
   }, 300_000)
+
+  describe('what a guest may do by default', () => {
+    const many = (count: number, ask: (i: number) => Promise<string>): Promise<string[]> => Promise.all(Array.from({ length: count }, (_, i) => ask(i)))
+
+    async function furnished(): Promise<Pair> {
+      const pair = await Pair.start()
+      await furnish(new Model(pair), [])
+      return pair
+    }
+
+    test('nodes', async () => {
+      await using pair = await furnished()
+      const answers = await many(1020, (i) => pair.ask('5', XS.MKDIR, `d${i % 20}/${i}|`))
+      expect(answers.filter((answer) => answer === 'OK|').length).toBe(979) // its home and 20 directories are its own, too
+      await pair.ask('5', XS.RM, 'd0|')
+      await many(60, (i) => pair.ask('5', XS.WRITE, `e${i}|`))
+      await pair.compareStores()
+    })
+
+    test('nodes in a transaction', async () => {
+      await using pair = await furnished()
+      await many(940, (i) => pair.ask('5', XS.MKDIR, `d${i % 20}/${i}|`))
+      const [some, more] = [Number.parseInt(await pair.ask('5', XS.TRANSACTION_START, '|'), 10), Number.parseInt(await pair.ask('5', XS.TRANSACTION_START, '|'), 10)]
+      await many(39, (i) => pair.ask('5', XS.MKDIR, `d0/t${i}|`, more))
+      await many(38, (i) => pair.ask('5', XS.MKDIR, `d0/t${i}|`, some))
+      expect(await pair.ask('5', XS.TRANSACTION_END, 'T|', more)).toBe('!ENOSPC|')
+      expect(await pair.ask('5', XS.TRANSACTION_END, 'T|', some)).toBe('OK|')
+      await pair.compareStores()
+    })
+
+    test('watches and transactions', async () => {
+      await using pair = await furnished()
+      const watches = await many(135, (i) => pair.ask('5', XS.WATCH, `x|${i}|`))
+      expect(watches.indexOf('!E2BIG|')).toBe(129)
+      const transactions = await many(15, () => pair.ask('5', XS.TRANSACTION_START, '|'))
+      expect(transactions.indexOf('!ENOSPC|')).toBe(11)
+      await pair.settle()
+      await pair.compareUsage(5)
+    })
+
+    test('nodes that a transaction looks at', async () => {
+      await using pair = await furnished()
+      const txId = Number.parseInt(await pair.ask('5', XS.TRANSACTION_START, '|'), 10)
+      const answers = await many(1030, (i) => pair.ask('5', XS.READ, `n${i}|`, txId))
+      expect(answers.indexOf('!ENOSPC|')).toBe(1023) // and the home that each is looked for in
+      expect(await pair.ask('5', XS.TRANSACTION_END, 'T|', txId)).toBe('!ENOMEM|')
+    })
+
+    test('sizes of nodes, permissions, paths', async () => {
+      await using pair = await furnished()
+      for (const length of [2014, 2015, 2016, 2017]) await pair.ask('5', XS.WRITE, `x|${'v'.repeat(length)}`)
+      await many(200, (i) => pair.ask('5', XS.MKDIR, `names/${'n'.repeat(8)}${i}|`))
+      for (const count of [4, 5, 6]) await pair.ask('5', XS.SET_PERMS, `x|${'n5|'.repeat(count)}`)
+      for (const length of [2047, 2048, 2049]) await pair.ask('5', XS.MKDIR, `/local/domain/5/${'l'.repeat(length)}|`)
+      await pair.compareStores()
+    })
+  })
+
+  test('a list of children that one message does not hold', async () => {
+    await using pair = await Pair.start()
+    for (let i = 0; i < 150; i++) await pair.ask('0', XS.MKDIR, `/many/${'n'.repeat(40 + (i % 30))}${i}|`)
+    expect(await pair.ask('0', XS.DIRECTORY, '/many|')).toBe('!E2BIG|')
+    // Each offset ends the part elsewhere.
+    for (let offset = 0; offset < 75; offset++) await pair.ask('0', XS.DIRECTORY_PART, `/many|${offset}|`)
+    for (let offset = 4000; offset < 10_000; offset += 37) await pair.ask('0', XS.DIRECTORY_PART, `/many|${offset}|`)
+  })
 })

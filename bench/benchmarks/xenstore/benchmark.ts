@@ -13,8 +13,8 @@ import { ratios, takeTurns } from '../../src/rounds.ts'
 
 export const title = 'our client against libxenstore, our store against the C xenstored'
 
-const ROUNDS = 15
-const TURN_SECONDS = 0.1
+const ROUNDS = 31
+const TURN_SECONDS = 0.05
 /** JavaScript runs compiled only after some thousand requests. */
 const WARM_UP_SECONDS = 0.5
 const DEPTH = 64

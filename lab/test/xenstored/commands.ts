@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { XS } from '@xenkit/wire'
 import type * as fc from 'fast-check'
-import { type ClientName, CLIENTS, type GUESTS, type Pair } from './pair.ts'
+import { type ClientName, CLIENTS, type Guest, type Pair } from './pair.ts'
 import { by, type Request, shown } from './requests.ts'
 
 export class Model {
@@ -38,7 +38,7 @@ export class Model {
   }
 }
 
-type Command = fc.AsyncCommand<Model, Pair>
+export type Command = fc.AsyncCommand<Model, Pair>
 
 const domidsIn = (payload: string): number[] => payload.split('|').map((text) => Number.parseInt(text, 10) >>> 0)
 
@@ -46,31 +46,32 @@ export class Ask implements Command {
   readonly client: ClientName
   readonly request: Request
   /** Which of the client's transactions it is part of; -1 is one that it hasn't. */
-  readonly within: number | undefined
+  readonly within: number | 'latest' | undefined
 
-  constructor(client: ClientName, request: Request, within?: number) {
+  constructor(client: ClientName, request: Request, within?: number | 'latest') {
     this.client = client
     this.request = by(Number.parseInt(client, 10), request)
     this.within = within
   }
 
-  check(model: Readonly<Model>): boolean {
+  check(model: Model): boolean {
     const { type, payload } = this.request
     const [domid = 0, target] = domidsIn(payload)
     if (type === XS.RELEASE && !model.mayGo(domid)) return false
     if (type === XS.SET_TARGET && domid === target) return false
-    return model.pair.isConnected(this.client) && (this.within === undefined || this.within < model.transactionsOf(this.client).length)
+    return model.pair.isConnected(this.client) && (this.within === undefined || this.#index(model) < model.transactionsOf(this.client).length)
   }
 
   async run(model: Model, pair: Pair): Promise<void> {
     const { type, payload } = this.request
     const transactions = model.transactionsOf(this.client)
-    const txId = this.within === undefined ? 0 : (transactions[this.within] ?? 999)
+    const index = this.#index(model)
+    const txId = this.within === undefined ? 0 : (transactions[index] ?? 999)
     const answer = await pair.ask(this.client, type, payload, txId)
     model.requests++
     const hasWorked = !answer.startsWith('!')
     if (type === XS.TRANSACTION_START && hasWorked) transactions.push(Number.parseInt(answer, 10))
-    if (type === XS.TRANSACTION_END && (payload === 'T|' || payload === 'F|') && this.within !== undefined && this.within >= 0) transactions.splice(this.within, 1)
+    if (type === XS.TRANSACTION_END && (payload === 'T|' || payload === 'F|') && this.within !== undefined && index >= 0) transactions.splice(index, 1)
     if (type === XS.SET_TARGET && hasWorked) {
       const [domid = 0, target = 0] = domidsIn(payload)
       model.targets.set(domid, (model.targets.get(domid) ?? new Set()).add(target))
@@ -79,7 +80,28 @@ export class Ask implements Command {
     await model.settle()
   }
 
+  #index(model: Model): number {
+    return this.within === 'latest' ? model.transactionsOf(this.client).length - 1 : (this.within ?? -1)
+  }
+
   toString = (): string => `${this.client}: ${shown(this.request)}${this.within === undefined ? '' : ` in ${this.within}`}`
+}
+
+/** Several commands, of which those happen that can. */
+export class Scene implements Command {
+  readonly steps: readonly Command[]
+
+  constructor(steps: readonly Command[]) {
+    this.steps = steps
+  }
+
+  check = (): boolean => true
+
+  async run(model: Model, pair: Pair): Promise<void> {
+    for (const step of this.steps) if (step.check(model)) await step.run(model, pair)
+  }
+
+  toString = (): string => `[${this.steps.join('; ')}]`
 }
 
 /** Several at once by one client. */
@@ -92,7 +114,7 @@ export class Burst implements Command {
     this.requests = requests.map((request) => by(Number.parseInt(client, 10), request))
   }
 
-  check = ({ pair }: Readonly<Model>): boolean => pair.isConnected(this.client)
+  check = ({ pair }: Model): boolean => pair.isConnected(this.client)
 
   async run(model: Model, pair: Pair): Promise<void> {
     await Promise.all(this.requests.map(({ type, payload }) => pair.ask(this.client, type, payload)))
@@ -105,13 +127,13 @@ export class Burst implements Command {
 
 /** Makes a domain, as far as it isn't there, as a toolstack does: its home is its own. */
 export class BuildDomain implements Command {
-  readonly domid: (typeof GUESTS)[number]
+  readonly domid: Guest
 
-  constructor(domid: (typeof GUESTS)[number]) {
+  constructor(domid: Guest) {
     this.domid = domid
   }
 
-  check = ({ pair }: Readonly<Model>): boolean => !pair.isConnected(`${this.domid}`)
+  check = ({ pair }: Model): boolean => !pair.isConnected(`${this.domid}`)
 
   async run(model: Model, pair: Pair): Promise<void> {
     if (!pair.exists(this.domid)) await pair.createDomain(this.domid)
@@ -126,13 +148,13 @@ export class BuildDomain implements Command {
 }
 
 export class DestroyDomain implements Command {
-  readonly domid: (typeof GUESTS)[number]
+  readonly domid: Guest
 
-  constructor(domid: (typeof GUESTS)[number]) {
+  constructor(domid: Guest) {
     this.domid = domid
   }
 
-  check = (model: Readonly<Model>): boolean => model.pair.exists(this.domid) && model.mayGo(this.domid)
+  check = (model: Model): boolean => model.pair.exists(this.domid) && model.mayGo(this.domid)
 
   async run(model: Model, pair: Pair): Promise<void> {
     await pair.destroyDomain(this.domid)
@@ -143,9 +165,9 @@ export class DestroyDomain implements Command {
 }
 
 export class CompareUsage implements Command {
-  readonly domid: (typeof GUESTS)[number]
+  readonly domid: Guest
 
-  constructor(domid: (typeof GUESTS)[number]) {
+  constructor(domid: Guest) {
     this.domid = domid
   }
 

@@ -10,6 +10,7 @@ import { OurSide, RealSide, type Side } from './sides.ts'
 export const CLIENTS = ['0', '0b', '5', '6', '7'] as const
 export type ClientName = (typeof CLIENTS)[number]
 export const GUESTS = [5, 6, 7] as const
+export type Guest = (typeof GUESTS)[number]
 
 const domidOf = (name: ClientName): number => Number.parseInt(name, 10)
 

@@ -36,8 +36,6 @@ const oddPath = one(
   `/${long(2047)}`, `/${long(2048)}`, `/local/domain/5/${long(2048)}`, `/local/domain/5/${long(2049)}`, `/local/domain/-5/${long(2048)}`, `/local/domain/123456/${long(2040)}`,
   long(2048), long(2049), `@${long(2047)}`, `@${long(2048)}`,
 )
-const path = mostly(usualPath, 15, oddPath)
-
 const value = fc.oneof(
   { weight: 6, arbitrary: one('', '1', '2', 'value') },
   { weight: 1, arbitrary: fc.uint8Array({ maxLength: 12 }).map((bytes) => Buffer.from(bytes).toString('latin1')) },
@@ -54,7 +52,7 @@ const permissions = fc.tuple(owner, acl).map(([first, others]) => [first, ...oth
 const keepsRoot = (payload: string): boolean => !payload.startsWith('/|') || /^\/\|[nrwb][0%]\|/.test(payload)
 
 /** Later releases tell those who watch `@releaseDomain/DOMID`, so it isn't among these. */
-const watched = mostly(one('/', '/a', '/a/b', '/a/b/c', 'x', 'x/y', '/b', '/local/domain/5', '/local/domain/5/x', '@releaseDomain', '@introduceDomain'), 6, path, one('@', '@a b', '@releaseDomain/x'))
+const watched = mostly(one('/', '/a', '/a/b', '/a/b/c', 'x', 'x/y', '/b', '/local/domain/5', '/local/domain/5/x', '@releaseDomain', '@introduceDomain'), 6, usualPath, oddPath, one('@', '@a b', '@releaseDomain/x'))
 const watch = ended(watched, mostly(one('t', 'u'), 6, one('', 't/u', '\x01\xff')))
 /** A third string is what later releases have: how deep to watch. */
 const hasNoDepth = (payload: string): boolean => payload.split('|').length !== 4
@@ -64,8 +62,7 @@ export const by = (domidOfClient: number, { type, payload }: Request): Request =
 
 const requests = (type: number, payload: Payload): fc.Arbitrary<Request> => payload.filter(({ length }) => length <= XENSTORE_PAYLOAD_MAX).map((text) => ({ type, payload: text }))
 
-/** About nodes, and so possibly part of a transaction. */
-export const nodeRequest: fc.Arbitrary<Request> = fc.oneof(
+const nodeRequests = (path: Payload): fc.Arbitrary<Request> => fc.oneof(
   { weight: 3, arbitrary: requests(XS.READ, strange(ended(path))) },
   { weight: 3, arbitrary: requests(XS.DIRECTORY, strange(ended(path))) },
   { weight: 2, arbitrary: requests(XS.DIRECTORY_PART, strange(ended(path, one('0', '2', '1', '-1', 'x')))) },
@@ -76,6 +73,14 @@ export const nodeRequest: fc.Arbitrary<Request> = fc.oneof(
   { weight: 6, arbitrary: requests(XS.SET_PERMS, strange(ended(path, permissions)).filter(keepsRoot)) },
   { weight: 1, arbitrary: requests(XS.SET_PERMS, ended(one('@releaseDomain', '@introduceDomain'), permissions)) },
 )
+
+/** About nodes, and so possibly part of a transaction. */
+export const nodeRequest = nodeRequests(mostly(usualPath, 15, oddPath))
+/** So few nodes that two requests seldom miss each other. */
+const closePath = one('/a', '/a/b', '/a/b', '/a/b/c', '/a/b/c', '/a/d')
+export const closeNodeRequest = nodeRequests(closePath)
+/** Permissions that name a domain. */
+export const closePermissions = (domidNamed: number): fc.Arbitrary<Request> => requests(XS.SET_PERMS, ended(closePath, one('n0', 'w0', 'r6'), entryOf(fc.constant(String(domidNamed)))))
 
 export const watchRequest: fc.Arbitrary<Request> = fc.oneof(
   { weight: 3, arbitrary: requests(XS.WATCH, strange(watch).filter(hasNoDepth)) },

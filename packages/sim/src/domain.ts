@@ -7,7 +7,7 @@ import { Hypervisor } from './hypervisor.ts'
 import { MachineState, type SharedMachine } from './machine-state.ts'
 import { OwnPages } from './own-pages.ts'
 import { connectThrough, type Link, serveLink } from './xenstore-link.ts'
-import { SimXenstore, type XenstoreConnector } from './xenstore-port.ts'
+import { SimXenstore, type XenstoreConnector, type XenstoreStream } from './xenstore-port.ts'
 import { connectThroughRing } from './xenstore-ring.ts'
 
 /** Brings a domain to another thread: `new Worker(url, { workerData: handle, transferList: handle.transferList })`. */
@@ -26,13 +26,13 @@ export class SimDomain implements HypervisorPort {
   readonly evtchn: EvtchnPort
   readonly xenstore: XenstorePort
   readonly #attachment: Attachment
-  readonly #connect: XenstoreConnector | undefined
+  readonly #connect: XenstoreConnector<XenstoreStream> | undefined
 
   /**
    * Use `SimMachine.createDomain` or `attachDomain`.
    * @param connect the way to xenstored; undefined if that is the domain's ring
    */
-  constructor(hypervisor: Hypervisor, domid: number, connect: XenstoreConnector | undefined) {
+  constructor(hypervisor: Hypervisor, domid: number, connect: XenstoreConnector<XenstoreStream> | undefined) {
     const attachment = new Attachment(hypervisor, domid)
     const evtchn = new SimEvtchn(attachment)
     this.domid = domid

@@ -4,7 +4,7 @@
  * a Uint8Array; at its end xenstored may send an Error, the reason. The other thread answers with numbers,
  * of bytes that it has taken: one that is busy isn't sent more than a port should hold.
  */
-import type { XenstoreConnector } from './xenstore-port.ts'
+import type { XenstoreConnector, XenstoreStream } from './xenstore-port.ts'
 
 /** Bytes on their way at which xenstored stops sending. */
 const FULL = 256 * 1024
@@ -14,14 +14,14 @@ const TAKEN = 64 * 1024
 export type Link = InstanceType<typeof MessagePort>
 
 /** The side with xenstored. Serving doesn't keep the process running. */
-export function serveLink(link: Link, connect: XenstoreConnector): void {
+export function serveLink(link: Link, connect: XenstoreConnector<XenstoreStream>): void {
   link.on('message', (port: unknown) => {
     if (port instanceof MessagePort) serveConnection(port, connect)
   })
   link.unref()
 }
 
-function serveConnection(port: Link, connect: XenstoreConnector): void {
+function serveConnection(port: Link, connect: XenstoreConnector<XenstoreStream>): void {
   const end = (reason: unknown): void => {
     port.postMessage(reason)
     port.close()
@@ -50,7 +50,7 @@ function serveConnection(port: Link, connect: XenstoreConnector): void {
 }
 
 /** The other thread's side. */
-export function connectThrough(link: Link): XenstoreConnector {
+export function connectThrough(link: Link): XenstoreConnector<XenstoreStream> {
   return (receiver) => {
     const { port1: port, port2: remote } = new MessageChannel()
     let reason = new Error('the thread with xenstored ended')

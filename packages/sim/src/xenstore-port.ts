@@ -10,7 +10,7 @@ export interface XenstoreStream extends ByteStream {
 }
 
 /** Opens a connection to xenstored with the rights of one domain. */
-export type XenstoreConnector = (receiver: ByteStreamReceiver) => XenstoreStream
+export type XenstoreConnector<Stream extends ByteStream = ByteStream> = (receiver: ByteStreamReceiver) => Stream
 
 export class SimXenstore implements XenstorePort {
   readonly #attachment: Attachment

@@ -63,7 +63,6 @@ export class Transaction implements Tree {
 
   erase(path: string): void {
     this.#modify(path, undefined)
-    this.#isBroken = true
   }
 
   hasMemory(path: string, content: NodeContent): boolean {
