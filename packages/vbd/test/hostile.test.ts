@@ -46,7 +46,7 @@ const cases: readonly [string, RawRequest, number][] = [
   ['an indirect write of 128 pages', { indirect_op: BLKIF_OP.WRITE, segments: Array.from({ length: 128 }, () => ({})) }, OKAY],
   ['an indirect read of 256 segments', { indirect_op: BLKIF_OP.READ, segments: Array.from({ length: 256 }, () => ({ first: 1, last: 3 })) }, OKAY],
   ['an indirect read without segments', { indirect_op: BLKIF_OP.READ, nr_segments: 0 }, ERROR],
-  ['an indirect read of 257 segments', { indirect_op: BLKIF_OP.READ, segments: Array.from({ length: 256 }, () => ({ first: 0, last: 0 })), nr_segments: 257 }, ERROR],
+  ['an indirect read of 257 segments', { indirect_op: BLKIF_OP.READ, segments: Array.from({ length: 257 }, () => ({ first: 0, last: 0 })) }, ERROR],
   ['an indirect read of 65535 segments', { indirect_op: BLKIF_OP.READ, nr_segments: 65_535 }, ERROR],
   ['an indirect read beyond the end', { indirect_op: BLKIF_OP.READ, sector: 1025n - 8n * 20n, segments: Array.from({ length: 20 }, () => ({})) }, ERROR],
   ['an indirect write with a segment beyond its page', { indirect_op: BLKIF_OP.WRITE, segments: [{}, { last: 8 }] }, ERROR],
