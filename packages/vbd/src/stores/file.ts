@@ -63,7 +63,7 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
     const transfers = direct ? new DirectTransfers(image) : undefined
     const sectorSize = (await transfers?.unit(geometry.sectors * 512)) ?? 512
     expectWholeSectors(path, geometry.sectors, sectorSize)
-    const discard = readOnly || discardRange === undefined ? undefined : await discardOf(image, geometry, discardRange)
+    const discard = readOnly || discardRange === undefined ? undefined : await discardOf(image, geometry, sectorSize, discardRange)
     return fileStore({ image, geometry, readOnly, sectorSize, transfers: transfers ?? cachedTransfers(image), discard })
   } catch (error) {
     await file.close()
@@ -78,10 +78,13 @@ function expectWholeSectors(path: string, sectors: number, sectorSize: number): 
 type Discard = Required<Pick<BlockStore, 'discard' | 'discardLimits'>>
 
 /** Undefined where it isn't known to work: what is offered to a guest should. */
-async function discardOf(image: OpenImage, { blockDevice, sectors, discardLimits }: ImageGeometry, discardRange: DiscardRange): Promise<Discard | undefined> {
+async function discardOf(image: OpenImage, { blockDevice, sectors, discardLimits }: ImageGeometry, sectorSize: number, discardRange: DiscardRange): Promise<Discard | undefined> {
   if (discardLimits === undefined) return undefined
+  const { granularity, alignment, secure } = discardLimits
+  // Linux says -1 of a device that begins within a granule of the one beneath.
+  const whole = { granularity: Math.max(granularity, sectorSize), alignment: alignment > 0 && alignment % sectorSize === 0 ? alignment : 0, secure }
   const discard = (sector: number, count: number): Promise<void> => image.use((fd) => discardRange(fd, sector * 512, count * 512))
-  const discards: Discard = { discard, discardLimits }
+  const discards: Discard = { discard, discardLimits: whole }
   if (blockDevice) return discards
   // Past the end there is nothing to lose. A file system without holes refuses all the same.
   return discard(sectors, 8).then(
