@@ -67,7 +67,7 @@ export class TestNbdServer implements AsyncDisposable {
 
   /** Listens, on the same port as before. */
   start(): Promise<void> {
-    const server = createServer((socket) => this.#accept(socket))
+    const server = createServer({ noDelay: true }, (socket) => this.#accept(socket))
     this.#server = server
     return new Promise((resolve, reject) => {
       server.once('error', reject)
