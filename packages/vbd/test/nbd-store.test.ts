@@ -309,9 +309,14 @@ describe('a server that lies loses its connection, with the reason, and nobody e
 
   test('a write that is answered before it was sent keeps its data until it is', async () => {
     let early: (() => void) | undefined
+    await server.stop()
     server = await TestNbdServer.listen(65536)
+    let afterwards: (() => void) | undefined
     behave({
-      answerEarly: true,
+      onWriteHeader({ cookie }, socket) {
+        socket.write(simpleReply(cookie))
+        afterwards = early
+      },
       onRequest: (_, answer, socket) => (early = () => socket.write(answer())),
     })
     await using store = await open()
@@ -320,8 +325,8 @@ describe('a server that lies loses its connection, with the reason, and nobody e
     const data = new Uint8Array(16 << 20).fill(6) // more than the sockets on the way hold
     let settled = false
     const write = Promise.resolve(store.write?.(8, [data])).then(() => (settled = true))
-    await until(() => server.earlyAnswers === 1)
-    early?.() // after the write's answer, on the same connection
+    await until(() => afterwards !== undefined)
+    afterwards?.() // on the same connection
     await read
     expect(settled).toBe(false)
     server.resume()
@@ -330,6 +335,16 @@ describe('a server that lies loses its connection, with the reason, and nobody e
     await until(() => server.bytes[8 * 512] !== 0)
     expect(server.bytes.subarray(8 * 512, 8 * 512 + data.length).every((byte) => byte === 6)).toBe(true)
   })
+})
+
+test('a server that goes away in the middle of a write that it doesn\'t read is noticed', async () => {
+  await server.stop()
+  server = await TestNbdServer.listen(65536)
+  behave({ onWriteHeader: (_, socket) => socket.end() })
+  await using store = await open()
+  await store.write?.(0, [new Uint8Array(16 << 20).fill(6)])
+  expect(kinds()).toEqual(['disconnected', 'reconnected'])
+  server.resume()
 })
 
 test.each([
