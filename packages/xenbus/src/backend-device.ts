@@ -1,13 +1,11 @@
 /** One backend device: reads its two directories, decides by `backendStep`, and does what that says. */
-import { XenError } from '@xenkit/hypervisor'
+import { NegotiationError, XenError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { type BackendSnapshot, type BackendStep, backendStep } from './backend-state.ts'
 import { type DeviceAddress, backendPath, errorPath, frontendPath } from './device-path.ts'
-import { parseState, readOtherEnd, readState } from './state-node.ts'
-
-/** Nodes of one directory, by name relative to it. */
-export type NodeValues = Readonly<Record<string, string>>
+import { lenient, ofOtherEnd, writeNodes } from './node-access.ts'
+import { backendDeviceNodes, frontendDeviceNodes, type NodeValues } from './nodes.ts'
 
 /** A device as its driver sees it. */
 export interface BackendDevice extends DeviceAddress {
@@ -15,6 +13,12 @@ export interface BackendDevice extends DeviceAddress {
   readonly path: string
   /** The frontend's directory. Whatever is read from it is the guest's word: check it. */
   readonly frontendPath: string
+  /**
+   * Publishes changed nodes, together with the state once more, which has the frontend look again (as a
+   * disk's new size is told). Does nothing unless the device is connected.
+   * @param nodes asked for within the transaction, so that of several calls the last word counts
+   */
+  publish(nodes: () => NodeValues): Promise<void>
   /** The device is at fault: it is closed, with this as the reason, and no other device is touched. */
   fail(error: unknown): void
 }
@@ -45,15 +49,6 @@ export type BackendEvent =
   | { readonly kind: 'offered' | 'connected' | 'closed' | 'removed'; readonly device: BackendDevice }
   | { readonly kind: 'failed'; readonly device: BackendDevice; readonly error: unknown }
 
-/**
- * Holds the id of the server that took the device. It goes with the directory, so that a server that
- * was busy meanwhile can tell a new device from the one that it took.
- */
-const CLAIM_NODE = 'xenkit-claim'
-
-/** Names the one server that may take the device; absent, any may. Written by `plugDevice`. */
-export const RESERVATION_NODE = 'xenkit-reserved-for'
-
 /** How long a frontend may take to let go of a device that its server is closing. */
 const CLOSE_TIMEOUT_MS = 5_000
 
@@ -70,7 +65,7 @@ export class ServedDevice {
   readonly #driver: BackendDriver
   readonly #reservation: string | undefined
   readonly #report: (event: BackendEvent) => void
-  /** What `CLAIM_NODE` holds while the device is this one. */
+  /** What `xenkit-claim` holds while the device is this one. */
   readonly #claim = crypto.randomUUID()
   #connection: BackendConnection | undefined
   /** Why the driver has nothing to offer, to this frontend or to its next life. */
@@ -87,7 +82,13 @@ export class ServedDevice {
     this.#driver = o.driver
     this.#reservation = o.reservation
     this.#report = o.report
-    this.device = { ...address, path: backendPath(address), frontendPath: frontendPath(address), fail: (error) => void this.#fail(error) }
+    this.device = {
+      ...address,
+      path: backendPath(address),
+      frontendPath: frontendPath(address),
+      publish: (nodes) => this.#publish(nodes),
+      fail: (error) => void this.#fail(error),
+    }
   }
 
   /** Runs the device from its claim to its removal. Resolves at once if it isn't this driver's. */
@@ -144,16 +145,16 @@ export class ServedDevice {
     const { path } = this.device
     return this.#xs.transaction(async (view) => {
       if (this.#stopping || !(await this.#isNew(view))) return false
-      await writeNodes(view, path, { ...nodes, [CLAIM_NODE]: this.#claim })
-      await view.write(`${path}/state`, String(this.#refusal ? XenbusState.Closing : XenbusState.InitWait))
+      await writeNodes(view, path, nodes)
+      await backendDeviceNodes.write(view, path, { 'xenkit-claim': this.#claim, state: this.#refusal ? XenbusState.Closing : XenbusState.InitWait })
       return true
     })
   }
 
   async #isNew(view: XenstoreReader): Promise<boolean> {
     const { path } = this.device
-    const [state, reservation] = await Promise.all([view.readOptional(`${path}/state`), view.readOptional(`${path}/${RESERVATION_NODE}`)])
-    return state === String(XenbusState.Initialising) && reservation === this.#reservation
+    const nodes = await lenient(backendDeviceNodes.read(view, path), undefined)
+    return nodes?.state === XenbusState.Initialising && nodes['xenkit-reserved-for'] === this.#reservation
   }
 
   async #next(): Promise<BackendStep> {
@@ -176,11 +177,15 @@ export class ServedDevice {
 
   async #snapshot(view: XenstoreReader): Promise<BackendSnapshot> {
     const { path, frontendPath: peerPath } = this.device
-    const [own, online, peer] = await Promise.all([this.#ownState(view), view.readOptional(`${path}/online`), readOtherEnd(view, `${peerPath}/state`)])
+    const [own, online, peer] = await Promise.all([
+      this.#ownState(view),
+      lenient(backendDeviceNodes.readNode(view, path, 'online'), false),
+      this.#peerState(frontendDeviceNodes.readNode(view, peerPath, 'state')),
+    ])
     return {
       own,
-      online: online === '1',
-      peer: this.#peerGone ? undefined : this.#readPeerState(`${peerPath}/state`, peer),
+      online,
+      peer: this.#peerGone ? undefined : peer,
       connected: this.#connection !== undefined,
       intent: this.#stopping || this.#refusal ? 'stop' : this.#failed ? 'close' : 'serve',
     }
@@ -189,16 +194,19 @@ export class ServedDevice {
   /** Undefined when the toolstack has removed the device, whatever it has put in its place. */
   async #ownState(view: XenstoreReader): Promise<XenbusState | undefined> {
     const { path } = this.device
-    const [claim, state] = await Promise.all([view.readOptional(`${path}/${CLAIM_NODE}`), view.readOptional(`${path}/state`)])
-    if (claim !== this.#claim || state === undefined) return undefined
-    return parseState(state) ?? XenbusState.Unknown
+    const [claim, state] = await Promise.all([
+      lenient(backendDeviceNodes.readNode(view, path, 'xenkit-claim'), undefined),
+      lenient(backendDeviceNodes.readNode(view, path, 'state'), XenbusState.Unknown),
+    ])
+    return claim === this.#claim ? state : undefined
   }
 
   /** A frontend in a state that doesn't exist is at fault, and as good as gone. */
-  #readPeerState(node: string, value: string | undefined): XenbusState | undefined {
+  async #peerState(read: Promise<XenbusState | undefined>): Promise<XenbusState | undefined> {
     try {
-      return readState(node, value)
+      return await ofOtherEnd(read)
     } catch (error) {
+      if (!(error instanceof NegotiationError)) throw error
       if (this.#connection !== undefined) void this.#fail(error)
       return undefined
     }
@@ -253,7 +261,7 @@ export class ServedDevice {
   }
 
   #switchState(state: XenbusState): Promise<boolean> {
-    return this.#update((view) => view.write(`${this.device.path}/state`, String(state)))
+    return this.#update((view) => backendDeviceNodes.write(view, this.device.path, { state }))
   }
 
   /**
@@ -269,6 +277,13 @@ export class ServedDevice {
     })
   }
 
+  async #publish(nodes: () => NodeValues): Promise<void> {
+    await this.#update(async (view) => {
+      if ((await this.#ownState(view)) !== XenbusState.Connected) return
+      await writeNodes(view, this.device.path, { ...nodes(), state: String(XenbusState.Connected) })
+    })
+  }
+
   async #fail(error: unknown): Promise<void> {
     if (this.#failed) return
     this.#failed = true
@@ -280,8 +295,4 @@ export class ServedDevice {
       await this.#xs.write(errorPath(this.device), text.slice(0, 1024))
     } catch {}
   }
-}
-
-async function writeNodes(view: XenstoreView, path: string, nodes: NodeValues): Promise<void> {
-  await Promise.all(Object.entries(nodes).map(([name, value]) => view.write(`${path}/${name}`, value)))
 }

@@ -2,12 +2,12 @@
  * The frontend's half of a device's life, in a domain's own words: find the backend, wait until it has
  * advertised, publish, wait until it is connected; later close. The order is drawn in backend-state.ts.
  */
-import { DOMID_MAX, NegotiationError } from '@xenkit/hypervisor'
+import { NegotiationError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
-import { parseDecimal, type XenstoreClient, type XenstoreView } from '@xenkit/xenstore-client'
+import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { frontendPath } from './device-path.ts'
-import type { NodeValues } from './backend-device.ts'
-import { readOtherEnd, readState } from './state-node.ts'
+import { lenient, ofOtherEnd, writeNodes } from './node-access.ts'
+import { backendDeviceNodes, frontendDeviceNodes, type NodeValues } from './nodes.ts'
 
 export interface FrontendAddress {
   /** The domain that this program runs in. */
@@ -38,23 +38,17 @@ export class FrontendDevice {
   static async open(xs: XenstoreClient, address: FrontendAddress, o: Waiting = {}): Promise<FrontendDevice> {
     const path = frontendPath({ ...address, frontendDomid: address.domid })
     const found = await xs.wait(async (view) => {
-      const [backend, domid] = await Promise.all([view.readOptional(`${path}/backend`), view.readOptional(`${path}/backend-id`)])
+      const [backend, domid] = await Promise.all([frontendDeviceNodes.readNode(view, path, 'backend'), frontendDeviceNodes.readNode(view, path, 'backend-id')])
       return backend !== undefined && domid !== undefined ? { backend, domid } : undefined
     }, o)
-    const backendDomid = parseDecimal(found.domid, { max: DOMID_MAX })
-    if (backendDomid === undefined) {
-      throw new NegotiationError(`node "${path}/backend-id" holds "${found.domid}", expected a domid`, { node: `${path}/backend-id`, value: found.domid, expected: `0..${DOMID_MAX}` })
-    }
-    const device = new FrontendDevice(xs, path, found.backend, backendDomid)
+    const device = new FrontendDevice(xs, path, found.backend, found.domid)
     await device.#begin(o)
     return device
   }
 
   /** Publishes where the rings are. */
   async publish(nodes: NodeValues): Promise<void> {
-    await this.#update(async (view) => {
-      for (const [name, value] of Object.entries(nodes)) await view.write(`${this.path}/${name}`, value)
-    })
+    await this.#update((view) => writeNodes(view, this.path, nodes))
     await this.#switchState(XenbusState.Initialised)
   }
 
@@ -86,7 +80,7 @@ export class FrontendDevice {
 
   /** Begins anew if this device had an earlier life, which may have ended without a word. */
   async #begin(o: Waiting): Promise<void> {
-    if ((await this.#xs.readOptional(`${this.path}/state`)) !== String(XenbusState.Initialising)) {
+    if ((await this.#state(this.#xs)) !== XenbusState.Initialising) {
       // First of all the backend has to let go of the old rings: InitWait might be said of those.
       await this.close(o)
       await this.#switchState(XenbusState.Initialising)
@@ -95,23 +89,27 @@ export class FrontendDevice {
   }
 
   #backendState(wanted: readonly (XenbusState | undefined)[], o: Waiting): Promise<XenbusState | undefined> {
-    const node = `${this.backendPath}/state`
     return this.#xs
       .wait(async (view) => {
-        const state = readState(node, await readOtherEnd(view, node))
+        const state = await ofOtherEnd(backendDeviceNodes.readNode(view, this.backendPath, 'state'))
         return wanted.includes(state) ? { state } : undefined
       }, o)
       .then(({ state }) => state)
   }
 
   #switchState(state: XenbusState): Promise<void> {
-    return this.#update((view) => view.write(`${this.path}/state`, String(state)))
+    return this.#update((view) => frontendDeviceNodes.write(view, this.path, { state }))
   }
 
   /** Changes the own directory. Never brings back one that the toolstack has removed. */
   #update(write: (view: XenstoreView) => Promise<void>): Promise<void> {
     return this.#xs.transaction(async (view) => {
-      if ((await view.readOptional(`${this.path}/state`)) !== undefined) await write(view)
+      if ((await this.#state(view)) !== undefined) await write(view)
     })
+  }
+
+  /** Its own: nobody else is to write there. */
+  #state(view: XenstoreReader): Promise<XenbusState | undefined> {
+    return lenient(frontendDeviceNodes.readNode(view, this.path, 'state'), XenbusState.Unknown)
   }
 }

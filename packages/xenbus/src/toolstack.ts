@@ -4,8 +4,9 @@
  */
 import { XenError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
-import type { XenstoreClient, XenstoreView } from '@xenkit/xenstore-client'
-import { type NodeValues, RESERVATION_NODE } from './backend-device.ts'
+import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
+import { lenient, writeNodes } from './node-access.ts'
+import { backendDeviceNodes, frontendDeviceNodes, type NodeValues } from './nodes.ts'
 import { backendPath, type DeviceAddress, domainHome, errorPath, frontendPath } from './device-path.ts'
 
 /** A device can't be plugged or unplugged; the text names it and says why. */
@@ -36,7 +37,7 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
         throw new ToolstackError(`domain ${domid} doesn't exist: see "xl list"`, { device: o })
       }
     }
-    if ((await view.readOptional(`${front}/state`)) !== undefined || (await view.readOptional(`${back}/state`)) !== undefined) {
+    if ((await view.exists(`${front}/state`)) || (await view.exists(`${back}/state`))) {
       throw new ToolstackError(`${nameOf} is in use: choose another, or detach it first`, { device: o })
     }
     // Each side owns its directory and lets the other one read it. Nothing of an earlier device stays.
@@ -46,12 +47,10 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
     await view.setPerms(front, { owner: o.frontendDomid, access: 'none', acl: [{ domid: o.backendDomid, access: 'read' }] })
     await view.mkdir(back)
     await view.setPerms(back, { owner: o.backendDomid, access: 'none', acl: [{ domid: o.frontendDomid, access: 'read' }] })
-    const state = String(XenbusState.Initialising)
-    const frontend: NodeValues = { ...o.frontend, backend: back, 'backend-id': String(o.backendDomid), state }
-    const backend: NodeValues = { ...o.backend, frontend: front, 'frontend-id': String(o.frontendDomid), online: '1', state }
-    if (o.reservation !== undefined) await view.write(`${back}/${RESERVATION_NODE}`, o.reservation)
-    for (const [name, value] of Object.entries(frontend)) await view.write(`${front}/${name}`, value)
-    for (const [name, value] of Object.entries(backend)) await view.write(`${back}/${name}`, value)
+    const state = XenbusState.Initialising
+    await writeNodes(view, front, { ...o.frontend, ...frontendDeviceNodes.format({ backend: back, 'backend-id': o.backendDomid, state }) })
+    const backend = backendDeviceNodes.format({ frontend: front, 'frontend-id': o.frontendDomid, online: true, state, 'xenkit-reserved-for': o.reservation })
+    await writeNodes(view, back, { ...o.backend, ...backend })
   })
 }
 
@@ -61,23 +60,22 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
  */
 export async function unplugDevice(xs: XenstoreClient, device: DeviceAddress, o: { readonly signal?: AbortSignal } = {}): Promise<void> {
   const back = backendPath(device)
-  const [initialising, closing, closed] = [String(XenbusState.Initialising), String(XenbusState.Closing), String(XenbusState.Closed)]
+  const stateIn = (view: XenstoreReader): Promise<XenbusState | undefined> => lenient(backendDeviceNodes.readNode(view, back, 'state'), XenbusState.Unknown)
   const asked = await xs.transaction(async (view) => {
-    const state = await view.readOptional(`${back}/state`)
+    const state = await stateIn(view)
     // No backend has taken it yet, so there is none to wait for.
-    if (state === undefined || state === initialising) {
+    if (state === undefined || state === XenbusState.Initialising) {
       await removeNodes(view, device)
       return false
     }
-    await view.write(`${back}/online`, '0')
-    if (state !== closed) await view.write(`${back}/state`, closing)
+    await backendDeviceNodes.write(view, back, { online: false, state: state === XenbusState.Closed ? undefined : XenbusState.Closing })
     return true
   })
   if (asked) {
     try {
       await xs.wait(async (view) => {
-        const state = await view.readOptional(`${back}/state`)
-        return state === undefined || state === closed ? true : undefined
+        const state = await stateIn(view)
+        return state === undefined || state === XenbusState.Closed ? true : undefined
       }, o)
     } catch (error) {
       if (!o.signal?.aborted) throw error

@@ -11,8 +11,8 @@ export type NodeType =
   | { readonly type: 'flag'; readonly default?: boolean | undefined }
   /** A decimal number, `min` (0 unless told) to `max`, both inclusive, at most 2^53 - 1. */
   | { readonly type: 'decimal'; readonly min?: number; readonly max: number; readonly default?: number | undefined }
-  /** One of the values. */
-  | { readonly type: 'enum'; readonly values: readonly string[]; readonly default?: string | undefined }
+  /** One of the values, numbers in decimal. */
+  | { readonly type: 'enum'; readonly values: readonly (string | number)[]; readonly default?: string | number | undefined }
   /** Any text of at most `maxLength` characters. */
   | { readonly type: 'text'; readonly maxLength: number; readonly default?: string | undefined }
 
@@ -39,6 +39,8 @@ export interface NodeTable<T extends Definitions> {
    * @throws NegotiationError naming the first node that holds something else than its type, or is missing
    */
   read(view: XenstoreReader, directory: string): Promise<NodeValuesOf<T>>
+  /** Reads one node of the table; else as `read`. */
+  readNode<Name extends keyof T & string>(view: XenstoreReader, directory: string, name: Name): Promise<NodeValuesOf<T>[Name]>
   /** Writes the given nodes. @throws RangeError for a value outside its type */
   write(view: XenstoreView, directory: string, values: NodeValuesToWrite<T>): Promise<void>
   /** The given nodes as they are written. @throws RangeError for a value outside its type */
@@ -59,15 +61,22 @@ export function defineNodes<const T extends Definitions>(definitions: T): NodeTa
     const given: Readonly<Record<string, unknown>> = values
     return Object.fromEntries(entries.flatMap(([name, definition]) => (given[name] === undefined ? [] : [[name, formatNode(name, definition, given[name])]])))
   }
+  const readNode = async (view: XenstoreReader, directory: string, name: string): Promise<NodeValue | undefined> => {
+    const definition: NodeDefinition | undefined = definitions[name]
+    if (!definition) throw new RangeError(`"${name}" is no node of this table`)
+    const node = `${directory}/${name}`
+    return parseNode(node, definition, await view.readOptional(node))
+  }
+  // What parseNode gives is what each definition says.
   return {
     definitions,
     format,
     async read(view, directory) {
-      const read = entries.map(async ([name, definition]) => {
-        const node = `${directory}/${name}`
-        return [name, parseNode(node, definition, await view.readOptional(node))] as const
-      })
-      return Object.fromEntries(await Promise.all(read)) as NodeValuesOf<T> // parseNode gives what each definition says
+      const read = entries.map(async ([name]) => [name, await readNode(view, directory, name)] as const)
+      return Object.fromEntries(await Promise.all(read)) as NodeValuesOf<T>
+    },
+    async readNode(view, directory, name) {
+      return (await readNode(view, directory, name)) as NodeValuesOf<T>[typeof name]
     },
     async write(view, directory, values) {
       await Promise.all(Object.entries(format(values)).map(([name, value]) => view.write(`${directory}/${name}`, value)))
@@ -84,7 +93,7 @@ function parse(definition: NodeType, value: string): NodeValue | undefined {
     case 'decimal':
       return parseDecimal(value, definition)
     case 'enum':
-      return definition.values.find((known) => known === value)
+      return definition.values.find((known) => String(known) === value)
     case 'text':
       return value.length <= definition.maxLength ? value : undefined
   }

@@ -45,6 +45,27 @@ test('what it writes it reads', async () => {
   )
 })
 
+test('one node is read alone, whatever the others hold', async () => {
+  await dom0.write('/d/sectors', 'banana')
+  await dom0.write('/d/dev', 'xvda')
+  const dev = await nodes.readNode(dom0, '/d', 'dev')
+  expect(dev).toBe('xvda')
+  expectTypeOf(dev).toEqualTypeOf<string | undefined>()
+  await expect(nodes.readNode(dom0, '/d', 'sectors')).rejects.toThrow('node "/d/sectors" holds "banana"')
+})
+
+test('an enumeration of numbers gives numbers', async () => {
+  const states = defineNodes({ state: { type: 'enum', values: [1, 4, 6], default: undefined, writer: 'backend', meaning: 'where this side is' } })
+  await states.write(dom0, '/e', { state: 4 })
+  const state = await states.readNode(dom0, '/e', 'state')
+  expect(state).toBe(4)
+  expectTypeOf(state).toEqualTypeOf<1 | 4 | 6 | undefined>()
+  for (const wrong of ['5', '04', ' 4', '']) {
+    await dom0.write('/e/state', wrong)
+    await expect(states.read(dom0, '/e')).rejects.toThrow('expected 1 or 4 or 6')
+  }
+})
+
 test('writes only what it is given, as xenstore has it', async () => {
   await dom0.transaction((view) => nodes.write(view, '/d', { 'feature-flush-cache': true, sectors: 7, dev: undefined }))
   expect((await dom0.list('/d')).toSorted()).toEqual(['feature-flush-cache', 'sectors'])

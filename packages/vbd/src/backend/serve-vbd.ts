@@ -1,11 +1,13 @@
 /** `serveVbd`: a block backend for every disk that a toolstack gives to this domain. */
-import { type Hypervisor, XenError, expectInteger } from '@xenkit/hypervisor'
+import { type Hypervisor, NegotiationError, XenError } from '@xenkit/hypervisor'
 import { type BackendConnection, type BackendDevice, type BackendDriver, type NodeValues, serveBackends } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
-import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
-import { MAX_RING_PAGE_ORDER, describeDisk, offerNodes, readFrontendRing, toolstackNodes } from '../nodes.ts'
+import type { BlockStore } from '../block-store.ts'
+import { MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS, offerNodes, readFrontendRings, toolstackNodes } from '../nodes.ts'
 import { vdevName } from '../vdev.ts'
-import { connectRing } from './connect.ts'
+import { connectRings } from './connect.ts'
+import { DATA_PATHS, type DataPathKind } from './data-path.ts'
+import { type DiskPolicy, describeDisk, limitsOf, sectorsOf } from './limits.ts'
 import { VbdCounters, type VbdStats } from './stats.ts'
 
 /** A disk that a toolstack asks to be served. */
@@ -14,8 +16,10 @@ export interface RequestedDisk {
   readonly devid: number
   /** The toolstack's words for what to serve: `params` of the backend's directory. Empty if it has none. */
   readonly params: string
-  /** The guest is to have it read-only. */
+  /** The guest is to have it read-only, as every cdrom is. */
   readonly readOnly: boolean
+  /** It is to be a cdrom drive. */
+  readonly cdrom: boolean
 }
 
 /** A disk that is being served. */
@@ -43,6 +47,13 @@ export interface ServeVbdOptions {
   readonly reservation?: string
   /** Ends the service: each guest is asked to let go of its disk, then what is in flight is settled. */
   readonly signal?: AbortSignal
+  /**
+   * How data is moved, default `copy`. With `map` and `persistent` a store works on the guest's own pages:
+   * the guest can change what is being written, and see what is being read. A store that looks at data
+   * twice (a checksum, a mirror) is not to be served so. `persistent` is used with frontends that can do
+   * it, `copy` with others.
+   */
+  readonly dataPath?: DataPathKind
   /** What it throws is uncaught, and no concern of the disk's. */
   readonly onEvent?: (event: VbdEvent) => void
 }
@@ -66,7 +77,8 @@ export class StoreInUseError extends XenError {
  */
 export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void> {
   const { store } = o
-  if (typeof store !== 'function') expectInteger('store.sectors', store.sectors, 1, MAX_SECTORS)
+  if (typeof store !== 'function') sectorsOf(store)
+  if (o.dataPath !== undefined && !DATA_PATHS.includes(o.dataPath)) throw new RangeError(`"dataPath" expected ${DATA_PATHS.join(' or ')}, got "${String(o.dataPath)}"`)
   const xs = await openXenstore(hv.xenstore)
   try {
     const driver = new VbdDriver(hv, xs, o)
@@ -88,6 +100,7 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
 
 interface Disk extends ServedDisk {
   readonly stats: VbdCounters
+  readonly policy: DiskPolicy
   /** What it serves; undefined until it has it, and for a disk that was refused it. */
   store?: BlockStore
 }
@@ -107,7 +120,7 @@ class VbdDriver implements BackendDriver {
   diskOf(device: BackendDevice): ServedDisk {
     const { frontendDomid, devid } = device
     // Failures reach the listener even where the disk's own nodes could not be read.
-    return this.#disks.get(device) ?? { frontendDomid, devid, params: '', readOnly: true, stats: new VbdCounters() }
+    return this.#disks.get(device) ?? { frontendDomid, devid, params: '', readOnly: true, cdrom: false, stats: new VbdCounters() }
   }
 
   removed(device: BackendDevice): void {
@@ -127,33 +140,64 @@ class VbdDriver implements BackendDriver {
 
   async offer(device: BackendDevice): Promise<NodeValues | undefined> {
     const { frontendDomid, devid } = device
-    const { params, mode } = await toolstackNodes.read(this.#xs, device.path)
-    const disk: Disk = { frontendDomid, devid, params, readOnly: !mode.includes('w'), stats: new VbdCounters() }
+    const nodes = await toolstackNodes.read(this.#xs, device.path)
+    const cdrom = nodes['device-type'] === 'cdrom'
+    const readOnly = cdrom || !nodes.mode.includes('w')
+    const policy = { readOnly, cdrom, removable: nodes.removable, discard: nodes['discard-enable'] }
+    const disk: Disk = { frontendDomid, devid, params: nodes.params, readOnly, cdrom, policy, stats: new VbdCounters() }
     // Before the store is asked for: if there is none, the listener hears of it.
     this.#disks.set(device, disk)
     if (!(await this.#findStore(disk))) {
       this.#disks.delete(device)
       return undefined
     }
-    return offerNodes.format({ 'max-ring-page-order': MAX_RING_PAGE_ORDER })
+    return offerNodes.format({ 'max-ring-page-order': MAX_RING_PAGE_ORDER, 'multi-queue-max-queues': MAX_QUEUES, 'feature-max-indirect-segments': MAX_SEGMENTS })
   }
 
   async connect(device: BackendDevice): Promise<BackendConnection> {
     const disk = this.#disks.get(device)
     const store = disk?.store
     if (!disk || !store) throw new TypeError(`"${device.path}" was not offered`)
-    const writable = isWritable(disk, store)
-    const nodes = describeDisk({ sectors: store.sectors, writable, flush: store.flush !== undefined })
-    const connection = await connectRing(this.#hv, {
-      domid: device.frontendDomid,
-      ring: await readFrontendRing(this.#xs, device.frontendPath),
-      store,
-      writable,
-      counters: disk.stats,
-      failed: (error) => device.fail(error),
-      storeFailed: (error) => this.tell({ kind: 'store-failed', disk, error }),
+    const { policy, stats } = disk
+    const { dataPath = 'copy' } = this.#o
+    const limits = limitsOf(store, policy)
+    const resize = store.onResize?.(() => {
+      try {
+        limits.sectors = sectorsOf(store)
+        device.publish(() => ({ sectors: String(limits.sectors) })).catch((error: unknown) => device.fail(error))
+      } catch (error) {
+        device.fail(error)
+      }
     })
-    return { ...connection, nodes }
+    const persistent = dataPath === 'persistent'
+    let connection: Pick<BackendConnection, 'close'>
+    try {
+      const frontend = await readFrontendRings(this.#xs, device.frontendPath)
+      if (limits.sectorMask > 0 && frontend.largeSectors) throw refusedUnits(device)
+      connection = await connectRings(this.#hv, {
+        domid: device.frontendDomid,
+        frontend,
+        store,
+        limits,
+        dataPath: persistent && !frontend.persistent ? 'copy' : dataPath,
+        counters: stats,
+        failed: (error) => device.fail(error),
+        storeFailed: (error) => this.tell({ kind: 'store-failed', disk, error }),
+      })
+    } catch (error) {
+      resize?.[Symbol.dispose]()
+      throw error
+    }
+    return {
+      // Asked for when they are written: the size may have changed by then.
+      get nodes() {
+        return describeDisk(store, { limits, policy, persistent })
+      },
+      async close() {
+        resize?.[Symbol.dispose]()
+        await connection.close()
+      },
+    }
   }
 
   /**
@@ -163,7 +207,7 @@ class VbdDriver implements BackendDriver {
   async #findStore(disk: Disk): Promise<boolean> {
     const store = typeof this.#o.store === 'function' ? await this.#o.store(disk) : this.#o.store
     if (store === undefined) return false
-    expectInteger('store.sectors', store.sectors, 1, MAX_SECTORS)
+    limitsOf(store, disk.policy)
     const user = [...this.#disks.values()].find((other) => other.store === store && (isWritable(other, store) || isWritable(disk, store)))
     if (user) {
       const error = new StoreInUseError(`the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`, { user })
@@ -174,6 +218,15 @@ class VbdDriver implements BackendDriver {
     disk.store = store
     return true
   }
+}
+
+/**
+ * A frontend that counts in units of `sector-size` would have its data put elsewhere, with nothing to show
+ * for it: the node says that it may be one. (blkif.h deprecates the node and has a backend ignore it.)
+ */
+function refusedUnits(device: BackendDevice): NegotiationError {
+  const node = `${device.frontendPath}/feature-large-sector-size`
+  return new NegotiationError(`node "${node}" holds "1", expected none or 0: the disk has sectors of 4096 bytes, and this backend counts in units of 512 nevertheless`, { node, value: '1', expected: '0' })
 }
 
 const isWritable = ({ readOnly }: RequestedDisk, store: BlockStore): boolean => store.write !== undefined && !readOnly

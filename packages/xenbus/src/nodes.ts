@@ -1,0 +1,33 @@
+/**
+ * The nodes that every split device has, whatever its type, as xenbus.h and libxl have them
+ * (libxl__device_generic_add). Those of one type are its package's.
+ */
+import { DOMID_MAX } from '@xenkit/hypervisor'
+import { XENSTORE_ABS_PATH_MAX, XenbusState } from '@xenkit/wire'
+import { defineNodes } from '@xenkit/xenstore-client'
+
+/** Nodes of one directory, by name relative to it. */
+export type NodeValues = Readonly<Record<string, string>>
+
+const PATH = { type: 'text', maxLength: XENSTORE_ABS_PATH_MAX, default: undefined, writer: 'toolstack' } as const
+const DOMID = { type: 'decimal', max: DOMID_MAX, default: undefined, writer: 'toolstack' } as const
+const STATE = { type: 'enum', values: Object.values(XenbusState), default: undefined, meaning: 'where this side is; the toolstack writes the first one, Initialising' } as const
+const ID = { type: 'text', maxLength: 64, default: undefined } as const
+
+/** In the frontend's directory. */
+export const frontendDeviceNodes = defineNodes({
+  backend: { ...PATH, meaning: "the backend's directory" },
+  'backend-id': { ...DOMID, meaning: "the backend's domain" },
+  state: { ...STATE, writer: 'frontend' },
+})
+
+/** In the backend's directory. */
+export const backendDeviceNodes = defineNodes({
+  frontend: { ...PATH, meaning: "the frontend's directory" },
+  'frontend-id': { ...DOMID, meaning: "the frontend's domain" },
+  online: { type: 'flag', default: false, writer: 'toolstack', meaning: 'cleared when the device is to go for good: a closed one waits for its frontend to begin anew until then' },
+  state: { ...STATE, writer: 'backend' },
+  /** It goes with the directory, so that a server that was busy meanwhile can tell a new device from the one that it took. */
+  'xenkit-claim': { ...ID, writer: 'backend', meaning: 'id that the server which took the device gave it' },
+  'xenkit-reserved-for': { ...ID, writer: 'toolstack', meaning: 'names the one server that may take the device; absent, any may' },
+})
