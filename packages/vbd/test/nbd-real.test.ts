@@ -84,6 +84,22 @@ describe.skipIf(reason !== undefined)('nbdkit', () => {
     expect((await readFile(image)).equals(expected)).toBe(true)
   })
 
+  test('places beyond 4 GiB, discards of more', async () => {
+    const path = socketPath()
+    await using _ = await nbdkit(path, 'memory', '10T')
+    await using store = await openNbdStore(`nbd+unix:///?socket=${path}`)
+    const [low, high] = [5, 5 + 3 * 2 ** 23] // 12 GiB apart
+    await store.write?.(high, [new Uint8Array(512).fill(9)])
+    const got = new Uint8Array(512)
+    await store.read(low, [got])
+    expect(got[0]).toBe(0)
+    await store.read(high, [got])
+    expect(got[0]).toBe(9)
+    await store.discard?.(2, high, { secure: false })
+    await store.read(high, [got])
+    expect([got[0], store.sectors]).toEqual([0, 10 * 2 ** 31])
+  })
+
   test('sectors of 4096 bytes, a small payload', async () => {
     const path = socketPath()
     await using _ = await nbdkit(path, '--filter=blocksize-policy', 'memory', '4M', 'blocksize-minimum=4096', 'blocksize-preferred=16384', 'blocksize-maximum=65536', 'blocksize-error-policy=error')

@@ -24,8 +24,8 @@ export interface Behaviour {
   readonly cutAfterReceiving?: number
   /** Takes a request over: gets what the answer would be and how to send bytes. */
   readonly onRequest?: (request: ServerRequest, answer: () => Uint8Array, socket: Socket) => void
-  /** A write is answered when its header is there; its data isn't read until `resume`. */
-  readonly answerEarly?: boolean
+  /** Called when the header of a write is there; its data isn't read until `resume`, and the server doesn't answer it. */
+  readonly onWriteHeader?: (request: ServerRequest, socket: Socket) => void
 }
 
 /** Bytes that the greeting and an answer to GO take: a cut after as many hits the first reply. */
@@ -41,8 +41,6 @@ export class TestNbdServer implements AsyncDisposable {
   behaviour: (connection: number) => Behaviour = () => ({})
   readonly requests: ServerRequest[] = []
   connections = 0
-  /** Writes that were answered before their data was read. */
-  earlyAnswers = 0
   readonly #sockets = new Set<Socket>()
   #server: Server | undefined
   #port = 0
@@ -67,7 +65,7 @@ export class TestNbdServer implements AsyncDisposable {
 
   /** Listens, on the same port as before. */
   start(): Promise<void> {
-    const server = createServer((socket) => this.#accept(socket))
+    const server = createServer({ noDelay: true }, (socket) => this.#accept(socket))
     this.#server = server
     return new Promise((resolve, reject) => {
       server.once('error', reject)
@@ -88,7 +86,7 @@ export class TestNbdServer implements AsyncDisposable {
     for (const socket of this.#sockets) socket.destroy()
   }
 
-  /** Reads the data of writes that were answered early. */
+  /** Reads the data of the writes that `onWriteHeader` was called of. */
   resume(): void {
     for (const socket of this.#sockets) socket.resume()
   }
@@ -194,7 +192,7 @@ class Session {
     const { type, cookie, offset, length } = nbdRequest.decode(held)
     const end = nbdRequest.size + (type === NBD_CMD.WRITE ? length : 0)
     const request = { connection: this.#connection, type, cookie, offset: Number(offset), length }
-    if (this.#o.answerEarly && type === NBD_CMD.WRITE) return this.#answerEarly(request)
+    if (this.#o.onWriteHeader && type === NBD_CMD.WRITE) return this.#writeHeader(request, this.#o.onWriteHeader)
     if (held.length < end) return this.#more(end)
     this.#server.requests.push(request)
     if (type === NBD_CMD.DISC) this.#socket.end()
@@ -204,12 +202,10 @@ class Session {
     return end
   }
 
-  /** Answers, and has the data read like any other write's, but without another answer, when the socket is resumed. */
-  #answerEarly(request: ServerRequest): number {
+  #writeHeader(request: ServerRequest, onWriteHeader: (request: ServerRequest, socket: Socket) => void): number {
     const end = nbdRequest.size + request.length
     this.#socket.pause()
-    this.#socket.write(simpleReply(request.cookie))
-    this.#server.earlyAnswers++
+    onWriteHeader(request, this.#socket)
     this.#step = (held) => {
       if (held.length < end) return this.#more(end)
       this.#store(request, held)

@@ -24,53 +24,7 @@ function behave(...behaviours: Behaviour[]): void {
   server.behaviour = (connection) => behaviours[connection] ?? {}
 }
 
-describe('what is written is read, in whatever order and however often connections are cut', () => {
-  const operation = fc.record({ kind: fc.constantFrom('read', 'write', 'discard', 'flush'), at: fc.nat(15), fill: fc.integer({ min: 1, max: 255 }) })
-  const cut: fc.Arbitrary<Behaviour> = fc.oneof(
-    fc.nat(4000).map((bytes) => ({ cutAfterSending: HANDSHAKE_BYTES + bytes })),
-    fc.nat(6000).map((bytes) => ({ cutAfterReceiving: HANDSHAKE_BYTES + bytes })),
-  )
-
-  /** Runs operations on places of 4 sectors, those of one round at once, and holds them against an array. */
-  async function expectModel(rounds: readonly (readonly { kind: string; at: number; fill: number }[])[], connections: number): Promise<void> {
-    server.bytes.fill(0)
-    const model = new Uint8Array(server.bytes.length)
-    const store = await open({ connections })
-    for (const round of rounds) {
-      const own = round.filter(({ at }, i) => round.findIndex((other) => other.at === at) === i) // a guest keeps what depends on each other apart
-      await Promise.all(own.map(async ({ kind, at, fill }) => {
-        const place = model.subarray(at * 2048, at * 2048 + 2048)
-        if (kind === 'flush') return store.flush?.()
-        if (kind === 'discard') {
-          place.fill(0)
-          return discard(store, at * 4, 4)
-        }
-        if (kind === 'write') {
-          place.fill(fill)
-          return store.write?.(at * 4, [new Uint8Array(1000).fill(fill), new Uint8Array(1048).fill(fill)])
-        }
-        const got = [new Uint8Array(100), new Uint8Array(1948)]
-        await store.read(at * 4, got)
-        expect(Buffer.compare(Buffer.concat(got), place)).toBe(0)
-      }))
-    }
-    await store.close()
-    await until(() => server.openConnections === 0)
-    expect(Buffer.compare(server.bytes, model)).toBe(0)
-  }
-
-  // Each cut of the same connection waits longer for the next: more of them would only take time.
-  test.each([1, 3])('%i connections, cut at any byte of either direction', async (connections) => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(fc.array(operation, { maxLength: 12 }), { maxLength: 5 }), fc.array(cut, { maxLength: 1 + connections }), async (rounds, cuts) => {
-        const first = server.connections
-        server.behaviour = (connection) => cuts[connection - first] ?? {}
-        await expectModel(rounds, connections)
-      }),
-      { numRuns: 30 },
-    )
-  })
-
+describe('a guest sees nothing of', () => {
   test('a cut in the handshake of every attempt but the last', async () => {
     behave({ cutAfterSending: HANDSHAKE_BYTES + 8 }, { cutAfterSending: 0 }, { cutAfterSending: 17 }, { cutAfterReceiving: 10 })
     await using store = await open()
@@ -142,7 +96,19 @@ describe('after a loss', () => {
     expect(await lose()).toEqual({ kind: 'reconnected', unflushed: true })
     await store.flush?.()
     expect(await lose()).toEqual({ kind: 'reconnected', unflushed: false })
-    await Promise.all([store.flush?.(), discard(store, 0, 1)]) // the flush may have come first
+    // A flush that is answered after a write, but was sent before it, may not have covered it.
+    let flushed: (() => void) | undefined
+    server.behaviour = () => ({
+      onRequest: ({ type }, answer, socket) => {
+        if (type === NBD_CMD.FLUSH) flushed = () => socket.write(answer())
+        else socket.write(answer())
+      },
+    })
+    await lose()
+    const flush = store.flush?.()
+    await discard(store, 0, 1)
+    flushed?.()
+    await flush
     expect(await lose()).toEqual({ kind: 'reconnected', unflushed: true })
   })
 
@@ -297,9 +263,14 @@ describe('a server that lies loses its connection, with the reason, and nobody e
 
   test('a write that is answered before it was sent keeps its data until it is', async () => {
     let early: (() => void) | undefined
+    await server.stop()
     server = await TestNbdServer.listen(65536)
+    let afterwards: (() => void) | undefined
     behave({
-      answerEarly: true,
+      onWriteHeader({ cookie }, socket) {
+        socket.write(simpleReply(cookie))
+        afterwards = early
+      },
       onRequest: (_, answer, socket) => (early = () => socket.write(answer())),
     })
     await using store = await open()
@@ -308,8 +279,8 @@ describe('a server that lies loses its connection, with the reason, and nobody e
     const data = new Uint8Array(16 << 20).fill(6) // more than the sockets on the way hold
     let settled = false
     const write = Promise.resolve(store.write?.(8, [data])).then(() => (settled = true))
-    await until(() => server.earlyAnswers === 1)
-    early?.() // after the write's answer, on the same connection
+    await until(() => afterwards !== undefined)
+    afterwards?.() // on the same connection
     await read
     expect(settled).toBe(false)
     server.resume()
@@ -318,6 +289,16 @@ describe('a server that lies loses its connection, with the reason, and nobody e
     await until(() => server.bytes[8 * 512] !== 0)
     expect(server.bytes.subarray(8 * 512, 8 * 512 + data.length).every((byte) => byte === 6)).toBe(true)
   })
+})
+
+test('a server that goes away in the middle of a write that it doesn\'t read is noticed', async () => {
+  await server.stop()
+  server = await TestNbdServer.listen(65536)
+  behave({ onWriteHeader: (_, socket) => socket.end() })
+  await using store = await open()
+  await store.write?.(0, [new Uint8Array(16 << 20).fill(6)])
+  expect(kinds()).toEqual(['disconnected', 'reconnected'])
+  server.resume()
 })
 
 test.each([
@@ -333,12 +314,12 @@ test.each([
 test('of a call in pieces, the error comes when all of them are over', async () => {
   server.sizes = { minimum: 1, preferred: 512, maximum: 512 }
   let last: (() => void) | undefined
-  behave({ onRequest: ({ cookie, offset }, answer, socket) => (offset === 0 ? socket.write(simpleReply(cookie, 5)) : (last = () => socket.write(answer()))) })
+  behave({ onRequest: ({ cookie, offset }, answer, socket) => (offset === 512 ? (last = () => socket.write(answer())) : socket.write(offset === 0 ? simpleReply(cookie, 5) : answer())) })
   await using store = await open()
   const order: string[] = []
   const write = Promise.resolve(store.write?.(0, [sector(1), sector(2)])).catch(() => order.push('failed'))
-  await until(() => last !== undefined)
-  await expect(Promise.race([write, Promise.resolve('pending')])).resolves.toBe('pending')
+  await store.read(9, [sector()]) // is answered after the first piece
+  await new Promise((resolve) => setImmediate(resolve)) // every promise that hangs on that one has had its turn
   order.push('last')
   last?.()
   await write

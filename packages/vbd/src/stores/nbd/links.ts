@@ -144,7 +144,6 @@ export class Links {
     this.#reason = reason
     this.#wait(requests)
     if (this.#closed) return this.#rejectWaiting(CLOSED)
-    this.#rejectLate() // a request may be what makes the server drop its connections
     this.#sendWaiting()
     void this.#connect(link)
     this.#o.onEvent({ kind: 'disconnected', error: reason })

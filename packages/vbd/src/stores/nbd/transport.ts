@@ -70,7 +70,6 @@ export class Transport {
   }
 
   readonly #receive = (bytes: Uint8Array): boolean => {
-    if (this.#over) return true
     try {
       this.onBytes(bytes)
     } catch (error) {
@@ -82,7 +81,7 @@ export class Transport {
   #listen(socket: Socket): Socket {
     socket.on('error', (error) => this.destroy(error))
     const closed = (): void => this.destroy(new Error('the server closed the connection'))
-    socket.on('end', closed)
+    socket.on('end', closed) // it may not read what is still being sent, either: there would be no 'close'
     socket.on('close', closed)
     socket.on('timeout', () => this.onSilence())
     return socket.setTimeout(this.#silenceMs)
