@@ -1,6 +1,7 @@
-export { type ServeVbdOptions, type RequestedDisk, type ServedDisk, StoreInUseError, type VbdEvent, serveVbd } from './backend/serve-vbd.ts'
+export { type ServeVbdOptions, type ServedDisk, StoreInUseError, type VbdEvent, serveVbd } from './backend/serve-vbd.ts'
 export type { VbdStats } from './backend/stats.ts'
 export type { BlockStore, StoreResult } from './block-store.ts'
 export { type AttachDiskOptions, type Disk, DiskError, attachDisk } from './frontend/disk.ts'
 export { type PlugVbdOptions, type VbdAddress, plugVbd, unplugVbd } from './plug.ts'
+export { type RequestedDisk, VBD_BACKEND_TYPES, type VbdBackendType } from './requested-disk.ts'
 export { parseVdev, vdevName } from './vdev.ts'

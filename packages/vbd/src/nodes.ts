@@ -17,6 +17,8 @@ export const MAX_RING_PAGE_ORDER = 4
 export const toolstackNodes = defineNodes({
   params: { type: 'text', maxLength: 4096, default: '', writer: 'toolstack', meaning: 'names what is served, in words that toolstack and backend agree on' },
   mode: { type: 'text', maxLength: 8, writer: 'toolstack', meaning: 'without a "w" in it, the guest is to have the disk read-only' },
+  removable: { type: 'flag', default: false, writer: 'toolstack', meaning: 'the guest may be told that the medium can be taken out' },
+  'device-type': { type: 'text', maxLength: 16, default: 'disk', writer: 'toolstack', meaning: 'disk or cdrom' },
 })
 
 /** In the backend's directory, before InitWait: what a frontend may choose from. */
@@ -73,8 +75,10 @@ export function ringNodes(o: { readonly grefs: Uint32Array; readonly port: numbe
 }
 
 /** What a backend publishes before Connected. */
-export const describeDisk = (o: { readonly sectors: number; readonly writable: boolean; readonly flush: boolean }): NodeValues =>
-  diskNodes.format({ sectors: o.sectors, 'sector-size': 512, info: o.writable ? 0 : VDISK.READONLY, 'feature-flush-cache': o.flush })
+export function describeDisk(o: { readonly sectors: number; readonly writable: boolean; readonly cdrom: boolean; readonly removable: boolean; readonly flush: boolean }): NodeValues {
+  const info = (o.writable ? 0 : VDISK.READONLY) | (o.cdrom ? VDISK.CDROM : 0) | (o.removable ? VDISK.REMOVABLE : 0)
+  return diskNodes.format({ sectors: o.sectors, 'sector-size': 512, info, 'feature-flush-cache': o.flush })
+}
 
 const ringRefNames = (order: number | undefined): string[] => (order === undefined ? ['ring-ref'] : Array.from({ length: 1 << order }, (_, i) => `ring-ref${i}`))
 

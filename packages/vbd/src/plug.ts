@@ -1,11 +1,14 @@
 /** Plugging a disk into a domain by hand, as `xl block-attach` does; the nodes of docs/misc/xenstore-paths and blkif.h. */
 import { type DeviceAddress, plugDevice, unplugDevice } from '@xenkit/xenbus'
 import type { XenstoreClient } from '@xenkit/xenstore-client'
+import type { VbdBackendType } from './requested-disk.ts'
 import { parseVdev } from './vdev.ts'
 
 export interface VbdAddress {
   readonly frontendDomid: number
   readonly backendDomid: number
+  /** Default `vbd`. */
+  readonly backendType?: VbdBackendType
   /** `xvda`, or a devid. */
   readonly vdev: string
 }
@@ -38,4 +41,4 @@ export async function unplugVbd(xs: XenstoreClient, address: VbdAddress, o: { re
   await unplugDevice(xs, deviceAddress(address), o)
 }
 
-const deviceAddress = ({ frontendDomid, backendDomid, vdev }: VbdAddress): DeviceAddress => ({ type: 'vbd', frontendDomid, backendDomid, devid: parseVdev(vdev) })
+const deviceAddress = ({ frontendDomid, backendDomid, backendType = 'vbd', vdev }: VbdAddress): DeviceAddress => ({ type: 'vbd', backendType, frontendDomid, backendDomid, devid: parseVdev(vdev) })

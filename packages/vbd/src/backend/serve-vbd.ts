@@ -3,20 +3,11 @@ import { type Hypervisor, XenError, expectInteger } from '@xenkit/hypervisor'
 import { type BackendConnection, type BackendDevice, type BackendDriver, type NodeValues, serveBackends } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
-import { MAX_RING_PAGE_ORDER, describeDisk, offerNodes, readFrontendRing, toolstackNodes } from '../nodes.ts'
+import { MAX_RING_PAGE_ORDER, describeDisk, offerNodes, readFrontendRing } from '../nodes.ts'
+import { type RequestedDisk, type VbdBackendType, readRequestedDisk } from '../requested-disk.ts'
 import { vdevName } from '../vdev.ts'
 import { connectRing } from './connect.ts'
 import { VbdCounters, type VbdStats } from './stats.ts'
-
-/** A disk that a toolstack asks to be served. */
-export interface RequestedDisk {
-  readonly frontendDomid: number
-  readonly devid: number
-  /** The toolstack's words for what to serve: `params` of the backend's directory. Empty if it has none. */
-  readonly params: string
-  /** The guest is to have it read-only. */
-  readonly readOnly: boolean
-}
 
 /** A disk that is being served. */
 export interface ServedDisk extends RequestedDisk {
@@ -39,6 +30,11 @@ export interface ServeVbdOptions {
    * gives a store that another disk has, the disk is closed for good.
    */
   readonly store: BlockStore | ((disk: RequestedDisk) => BlockStore | undefined | Promise<BlockStore | undefined>)
+  /**
+   * Where toolstacks put the disks that are for this server, default `vbd` alone. Name another one only
+   * where its usual server, tapback or QEMU, is absent: those would serve the same disks, too.
+   */
+  readonly backendTypes?: readonly VbdBackendType[]
   /** Serve only disks that were plugged with this reservation. By default: only those without one. */
   readonly reservation?: string
   /** Ends the service: each guest is asked to let go of its disk, then what is in flight is settled. */
@@ -73,6 +69,7 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
     await serveBackends(xs, {
       domid: hv.domid,
       type: 'vbd',
+      ...(o.backendTypes ? { backendTypes: o.backendTypes } : {}),
       driver,
       ...(o.signal ? { signal: o.signal } : {}),
       ...(o.reservation === undefined ? {} : { reservation: o.reservation }),
@@ -107,7 +104,8 @@ class VbdDriver implements BackendDriver {
   diskOf(device: BackendDevice): ServedDisk {
     const { frontendDomid, devid } = device
     // Failures reach the listener even where the disk's own nodes could not be read.
-    return this.#disks.get(device) ?? { frontendDomid, devid, params: '', readOnly: true, stats: new VbdCounters() }
+    const unread = { backendType: 'vbd', params: '', target: '', format: 'raw', readOnly: true, cdrom: false, removable: false } as const
+    return this.#disks.get(device) ?? { ...unread, frontendDomid, devid, stats: new VbdCounters() }
   }
 
   removed(device: BackendDevice): void {
@@ -126,9 +124,7 @@ class VbdDriver implements BackendDriver {
   }
 
   async offer(device: BackendDevice): Promise<NodeValues | undefined> {
-    const { frontendDomid, devid } = device
-    const { params, mode } = await toolstackNodes.read(this.#xs, device.path)
-    const disk: Disk = { frontendDomid, devid, params, readOnly: !mode.includes('w'), stats: new VbdCounters() }
+    const disk: Disk = { ...(await readRequestedDisk(this.#xs, device)), stats: new VbdCounters() }
     // Before the store is asked for: if there is none, the listener hears of it.
     this.#disks.set(device, disk)
     if (!(await this.#findStore(disk))) {
@@ -143,7 +139,7 @@ class VbdDriver implements BackendDriver {
     const store = disk?.store
     if (!disk || !store) throw new TypeError(`"${device.path}" was not offered`)
     const writable = isWritable(disk, store)
-    const nodes = describeDisk({ sectors: store.sectors, writable, flush: store.flush !== undefined })
+    const nodes = describeDisk({ ...disk, sectors: store.sectors, writable, flush: store.flush !== undefined })
     const connection = await connectRing(this.#hv, {
       domid: device.frontendDomid,
       ring: await readFrontendRing(this.#xs, device.frontendPath),
