@@ -25,6 +25,14 @@ export const backendPath = (device: DeviceAddress): string => `${backendRoot(dev
 
 export const frontendPath = (device: Omit<DeviceAddress, 'backendDomid' | 'backendType'>): string => `${domainHome(device.frontendDomid)}/device/${device.type}/${device.devid}`
 
+/**
+ * Where libxl keeps its own account of a domain's devices: `xl block-list`, `xl block-detach` and the
+ * destruction of a domain know those alone. `/libxl/DOMID` is there for each domain that libxl made.
+ */
+export const libxlHome = (domid: number): string => `/libxl/${domid}`
+
+export const libxlPath = ({ frontendDomid, type, devid }: DeviceAddress): string => `${libxlHome(frontendDomid)}/device/${type}/${devid}`
+
 /** Where the reason of a device's failure is written, for the administrator to find. */
 export const errorPath = (device: DeviceAddress): string =>
   `${domainHome(device.backendDomid)}/error/backend/${backendTypeOf(device)}/${device.frontendDomid}/${device.devid}/error`

@@ -27,6 +27,9 @@ export const backendDeviceNodes = defineNodes({
   'frontend-id': { ...DOMID, meaning: "the frontend's domain" },
   online: { type: 'flag', default: false, writer: 'toolstack', meaning: 'cleared when the device is to go for good: a closed one waits for its frontend to begin anew until then' },
   state: { ...STATE, writer: 'backend' },
+  script: { ...PATH, meaning: 'the hotplug script that the toolstack runs once the backend is in InitWait' },
+  'hotplug-status': { ...ID, writer: 'toolstack', meaning: 'connected, or error: how the script fared; the backend writes it where the script has nothing to prepare' },
+  'hotplug-error': { type: 'text', maxLength: 1024, default: undefined, writer: 'toolstack', meaning: 'why; xl prints it if the script failed' },
   /** It goes with the directory, so that a server that was busy meanwhile can tell a new device from the one that it took. */
   'xenkit-claim': { ...ID, writer: 'backend', meaning: 'id that the server which took the device gave it' },
   'xenkit-reserved-for': { ...ID, writer: 'toolstack', meaning: 'names the one server that may take the device; absent, any may' },

@@ -57,6 +57,8 @@ class ServedDevices {
       const [frontend, devid] = path.slice(root.length + 1).split('/')
       // The first event, and one for a whole directory, name no device: look at all there are.
       const found = frontend && devid ? [[frontend, devid] as const] : await this.#scan(root)
+      // A directory that was removed has taken devices with it that are not found any more.
+      if (!frontend || !devid) for (const { device } of this.#devices.values()) device.look()
       for (const [domid, id] of found) this.#adopt(backendType, domid, id)
     }
   }
@@ -101,6 +103,7 @@ class ServedDevices {
     const known = this.#devices.get(path)
     if (known) {
       known.changed = true
+      known.device.look()
       return
     }
     const device = new ServedDevice(address, { xs: this.#xs, driver: this.#o.driver, reservation: this.#o.reservation, report: this.#o.onEvent ?? (() => {}) })
