@@ -19,6 +19,7 @@ export const toolstackNodes = defineNodes({
   mode: { type: 'text', maxLength: 8, writer: 'toolstack', meaning: 'without a "w" in it, the guest is to have the disk read-only' },
   removable: { type: 'flag', default: false, writer: 'toolstack', meaning: 'the guest may be told that the medium can be taken out' },
   'device-type': { type: 'text', maxLength: 16, default: 'disk', writer: 'toolstack', meaning: 'disk or cdrom' },
+  'xenkit-sectors': { type: 'decimal', min: 1, max: MAX_SECTORS, default: undefined, writer: 'toolstack', meaning: 'the size that the disk is to have, in units of 512 bytes; the answer is in xenkit-result' },
 })
 
 /** In the backend's directory, before InitWait: what a frontend may choose from. */
@@ -28,7 +29,7 @@ export const offerNodes = defineNodes({
 
 /** In the backend's directory, before Connected. */
 export const diskNodes = defineNodes({
-  sectors: { type: 'decimal', min: 1, max: MAX_SECTORS, writer: 'backend', meaning: 'size, in units of 512 bytes' },
+  sectors: { type: 'decimal', max: MAX_SECTORS, writer: 'backend', meaning: 'size, in units of 512 bytes; 0 in a drive without a medium' },
   'sector-size': { type: 'decimal', min: 512, max: 512, default: 512, writer: 'backend', meaning: 'smallest unit of a request, in bytes' },
   info: { type: 'decimal', max: 7, default: 0, writer: 'backend', meaning: 'VDISK bits: 1 cdrom, 2 removable, 4 read-only' },
   'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_FLUSH_DISKCACHE' },

@@ -1,5 +1,5 @@
 /** Plugging a disk into a domain by hand, as `xl block-attach` does; the nodes of docs/misc/xenstore-paths and blkif.h. */
-import { type DeviceAddress, plugDevice, unplugDevice } from '@xenkit/xenbus'
+import { type DeviceAddress, changeDevice, plugDevice, unplugDevice } from '@xenkit/xenbus'
 import type { XenstoreClient } from '@xenkit/xenstore-client'
 import { toolstackNodes } from './nodes.ts'
 import type { VbdBackendType } from './requested-disk.ts'
@@ -55,6 +55,20 @@ export async function plugVbd(xs: XenstoreClient, o: PlugVbdOptions): Promise<vo
 /** Takes a disk away again: see `unplugDevice`. */
 export async function unplugVbd(xs: XenstoreClient, address: VbdAddress, o: { readonly signal?: AbortSignal } = {}): Promise<void> {
   await unplugDevice(xs, deviceAddress(address), o)
+}
+
+/**
+ * Puts another medium into a CD-ROM drive that a server of xenkit's has.
+ * @param o.params names it; empty, the drive is left without one
+ * @throws ToolstackError with the server's reason
+ */
+export async function changeMedium(xs: XenstoreClient, address: VbdAddress, o: { readonly params: string; readonly signal?: AbortSignal }): Promise<void> {
+  await changeDevice(xs, deviceAddress(address), toolstackNodes.format({ params: o.params }), o)
+}
+
+/** Gives a disk that a server of xenkit's has another size. @throws ToolstackError with the server's reason */
+export async function resizeVbd(xs: XenstoreClient, address: VbdAddress, o: { readonly sectors: number; readonly signal?: AbortSignal }): Promise<void> {
+  await changeDevice(xs, deviceAddress(address), toolstackNodes.format({ 'xenkit-sectors': o.sectors }), o)
 }
 
 const deviceAddress = ({ frontendDomid, backendDomid, backendType = 'vbd', vdev }: VbdAddress) => ({ type: 'vbd', backendType, frontendDomid, backendDomid, devid: parseVdev(vdev) }) satisfies DeviceAddress

@@ -17,7 +17,7 @@ export interface Rig extends AsyncDisposable {
   stop(): Promise<void>
 }
 
-export async function rig(o: Pick<ServeVbdOptions, 'store'>): Promise<Rig> {
+export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release'>): Promise<Rig> {
   const machine = createMachine()
   const dom0 = machine.createDomain()
   const guest = machine.createDomain()

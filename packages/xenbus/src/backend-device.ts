@@ -7,7 +7,7 @@ import { type DeviceAddress, backendPath, errorPath, frontendPath } from './devi
 import { type HotplugScript, hotplugScript } from './hotplug.ts'
 import { Level } from './level.ts'
 import { lenient, ofOtherEnd, writeNodes } from './node-access.ts'
-import { backendDeviceNodes, frontendDeviceNodes, type NodeValues } from './nodes.ts'
+import { backendDeviceNodes, frontendDeviceNodes, type NodeValues, REASON_MAX, RESULT_OK, answersTo } from './nodes.ts'
 
 /** A device as its driver sees it. */
 export interface BackendDevice extends DeviceAddress {
@@ -42,13 +42,21 @@ export interface BackendDriver {
   offer(device: BackendDevice): Promise<NodeValues | undefined>
   /** Attaches to what the frontend published. What it throws closes the device, until the frontend begins anew. */
   connect(device: BackendDevice): Promise<BackendConnection>
+  /** Nodes of the own directory that a toolstack may change while the device lives. */
+  readonly changeable?: readonly string[]
+  /**
+   * One of them holds something else than before; several changes may be told as one. Called beside no
+   * other function of the device's. What it throws is answered to who asked, and does the device no harm.
+   */
+  changed?(device: BackendDevice): Promise<void>
   /** Called once after `offer`, unless that returned undefined: the device is gone for good, or another backend was faster to take it. */
   removed?(device: BackendDevice): void
 }
 
 export type BackendEvent =
   | { readonly kind: 'offered' | 'connected' | 'closed' | 'removed'; readonly device: BackendDevice }
-  | { readonly kind: 'failed'; readonly device: BackendDevice; readonly error: unknown }
+  /** The device is at fault and being closed; or a change that was asked for was refused. */
+  | { readonly kind: 'failed' | 'refused'; readonly device: BackendDevice; readonly error: unknown }
 
 /** How long a frontend may take to let go of a device that its server is closing. */
 const CLOSE_TIMEOUT_MS = 5_000
@@ -78,6 +86,8 @@ export class ServedDevice {
   #failed = false
   #peerGone = false
   #closeTimer: ReturnType<typeof setTimeout> | undefined
+  /** What the changeable nodes held when the driver last looked. */
+  #wishes = ''
   /** Raised when there may be something to do. */
   readonly #changed = new Level()
   /** Why the frontend's state can't be watched any more. */
@@ -94,7 +104,10 @@ export class ServedDevice {
   /** Runs the device from its claim to its removal. Resolves at once if it isn't this driver's. */
   async run(): Promise<void> {
     try {
-      const nodes = (await this.#isNew(this.#xs)) ? await this.#offer() : undefined
+      const isNew = await this.#isNew(this.#xs)
+      // Before the driver reads them: what changes from then on is a change.
+      this.#wishes = await this.#readWishes()
+      const nodes = isNew ? await this.#offer() : undefined
       if (nodes !== undefined) await this.#serve(nodes)
     } finally {
       clearTimeout(this.#closeTimer)
@@ -183,9 +196,41 @@ export class ServedDevice {
     for (;;) {
       const step = backendStep(await this.#snapshot())
       if (step !== 'wait') return step
+      if (await this.#followWishes()) continue
       await this.#changed.wait()
       if (this.#watchError !== undefined) throw this.#watchError
     }
+  }
+
+  /** @returns whether there was a change */
+  async #followWishes(): Promise<boolean> {
+    const wishes = await this.#readWishes()
+    if (wishes === this.#wishes) return false
+    this.#wishes = wishes
+    const { path } = this.device
+    const [request, answered = ''] = await Promise.all([
+      lenient(backendDeviceNodes.readNode(this.#xs, path, 'xenkit-request'), undefined),
+      lenient(backendDeviceNodes.readNode(this.#xs, path, 'xenkit-result'), undefined),
+    ])
+    const result = await this.#change()
+    if (request !== undefined && !answersTo(answered, request)) await this.#update((view) => backendDeviceNodes.write(view, path, { 'xenkit-result': `${request} ${result}` }))
+    return true
+  }
+
+  async #change(): Promise<string> {
+    try {
+      if (this.#refusal) throw this.#refusal.error
+      await this.#driver.changed?.(this.device)
+      return RESULT_OK
+    } catch (error) {
+      this.#report({ kind: 'refused', device: this.device, error })
+      return reasonOf(error)
+    }
+  }
+
+  async #readWishes(): Promise<string> {
+    const names = [...(this.#driver.changeable ?? []), 'xenkit-request']
+    return JSON.stringify(await Promise.all(names.map((name) => this.#xs.readOptional(`${this.device.path}/${name}`))))
   }
 
   /** Of the own directory `look` is told. */
@@ -342,4 +387,4 @@ export class ServedDevice {
   }
 }
 
-const reasonOf = (error: unknown): string => (error instanceof XenError ? error.message : `unexpected: ${String(error)}`).slice(0, 1024)
+const reasonOf = (error: unknown): string => (error instanceof XenError ? error.message : `unexpected: ${String(error)}`).slice(0, REASON_MAX)

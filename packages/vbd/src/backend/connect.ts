@@ -41,7 +41,7 @@ export async function connectRing(hv: Hypervisor, o: ConnectOptions): Promise<Pi
     const rows = Math.min(ring.size, MAX_ROWS)
     buffers = hv.arena.allocate((rows * REQUEST_BYTES) / PAGE_SIZE)
     const copier = grants.openCopier({ domid, capacity: rows * BLKIF_MAX_SEGMENTS_PER_REQUEST })
-    const limits = { sectors: store.sectors, writable: o.writable, flush: store.flush !== undefined }
+    const limits = { get sectors() { return store.sectors }, writable: o.writable, flush: store.flush !== undefined }
     const requests = new Requests({ rows, buffers, image: ring.image, layout, limits })
     channel = EventChannel.bindInterdomain(hv.evtchn, { domid, port: o.ring.port })
     const queue = new VbdQueue({ ring, channel, copier, requests, layout, store, counters: o.counters, failed: o.failed, storeFailed: o.storeFailed })

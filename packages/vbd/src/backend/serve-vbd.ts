@@ -3,10 +3,11 @@ import { type Hypervisor, XenError, expectInteger } from '@xenkit/hypervisor'
 import { type BackendConnection, type BackendDevice, type BackendDriver, type NodeValues, serveBackends } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
-import { MAX_RING_PAGE_ORDER, describeDisk, offerNodes, readFrontendRing } from '../nodes.ts'
+import { MAX_RING_PAGE_ORDER, describeDisk, diskNodes, offerNodes, readFrontendRing, toolstackNodes } from '../nodes.ts'
 import { type RequestedDisk, type VbdBackendType, readRequestedDisk } from '../requested-disk.ts'
 import { vdevName } from '../vdev.ts'
 import { connectRing } from './connect.ts'
+import { Drive } from './drive.ts'
 import { VbdCounters, type VbdStats } from './stats.ts'
 
 /** A disk that is being served. */
@@ -15,21 +16,26 @@ export interface ServedDisk extends RequestedDisk {
 }
 
 export type VbdEvent =
-  | { readonly kind: 'offered' | 'connected' | 'closed' | 'removed'; readonly disk: ServedDisk; readonly error?: undefined }
+  /** `changed`: it has another medium, or size. A store that it had before isn't used any more. */
+  | { readonly kind: 'offered' | 'connected' | 'changed' | 'closed' | 'removed'; readonly disk: ServedDisk; readonly error?: undefined }
   /**
    * The disk failed and is being closed; the store failed a request, after one that it did not; the disk
-   * is left to other backends, since the store is in use.
+   * is left to other backends, since the store is in use; another medium or size that a toolstack asked
+   * for can't be had, and the disk stays as it is.
    */
-  | { readonly kind: 'failed' | 'store-failed' | 'declined'; readonly disk: ServedDisk; readonly error: unknown }
+  | { readonly kind: 'failed' | 'store-failed' | 'declined' | 'refused'; readonly disk: ServedDisk; readonly error: unknown }
 
 export interface ServeVbdOptions {
   /**
    * What to serve. A store serves the first disk that comes and leaves others to other backends for as
    * long as one of the two could write: two guests that write to one image destroy it. A function is
    * asked for each disk, and answers undefined for those it leaves to other backends. If it throws, or
-   * gives a store that another disk has, the disk is closed for good.
+   * gives a store that another disk has, the disk is closed for good. For a CD-ROM drive it is asked
+   * again for each medium, and may answer null at first: there is none yet.
    */
-  readonly store: BlockStore | ((disk: RequestedDisk) => BlockStore | undefined | Promise<BlockStore | undefined>)
+  readonly store: BlockStore | ((disk: RequestedDisk) => MaybeStore | Promise<MaybeStore>)
+  /** Told of each store that the function gave and no disk of this server uses any more: the place to close it. */
+  readonly release?: (store: BlockStore) => void | Promise<void>
   /**
    * Where toolstacks put the disks that are for this server, default `vbd` alone. Name another one only
    * where its usual server, tapback or QEMU, is absent: those would serve the same disks, too.
@@ -47,6 +53,13 @@ export interface ServeVbdOptions {
 export class StoreInUseError extends XenError {
   constructor(message: string, details: { readonly user: RequestedDisk }) {
     super('ERR_XEN_STORE_IN_USE', message, details)
+  }
+}
+
+/** A disk can't have the medium or the size that a toolstack asks for, and stays as it is. */
+export class ChangeRefusedError extends XenError {
+  constructor(message: string, details: { readonly disk: RequestedDisk }) {
+    super('ERR_XEN_CHANGE_REFUSED', message, details)
   }
 }
 
@@ -75,7 +88,7 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
       ...(o.reservation === undefined ? {} : { reservation: o.reservation }),
       onEvent: (event) => {
         const disk = driver.diskOf(event.device)
-        driver.tell(event.kind === 'failed' ? { kind: 'failed', disk, error: event.error } : { kind: event.kind, disk })
+        driver.tell('error' in event ? { kind: event.kind, disk, error: event.error } : { kind: event.kind, disk })
       },
     })
   } finally {
@@ -83,13 +96,21 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
   }
 }
 
+type MaybeStore = BlockStore | null | undefined
+
 interface Disk extends ServedDisk {
+  params: string
+  target: string
+  format: string
   readonly stats: VbdCounters
-  /** What it serves; undefined until it has it, and for a disk that was refused it. */
-  store?: BlockStore
+  /** What it serves; undefined until it has it, for a disk that was refused it and for a drive without a medium. */
+  store?: BlockStore | undefined
+  /** Stands between the guest and a medium that may change. */
+  drive?: Drive
 }
 
 class VbdDriver implements BackendDriver {
+  readonly changeable = ['params', 'xenkit-sectors']
   readonly #hv: Hypervisor
   readonly #xs: XenstoreClient
   readonly #o: ServeVbdOptions
@@ -109,7 +130,14 @@ class VbdDriver implements BackendDriver {
   }
 
   removed(device: BackendDevice): void {
+    const store = this.#disks.get(device)?.store
     this.#disks.delete(device)
+    this.#release(store)
+  }
+
+  #release(store: BlockStore | undefined): void {
+    if (!store || typeof this.#o.store !== 'function' || [...this.#disks.values()].some((disk) => disk.store === store)) return
+    void this.#o.release?.(store)
   }
 
   tell(event: VbdEvent): void {
@@ -136,7 +164,7 @@ class VbdDriver implements BackendDriver {
 
   async connect(device: BackendDevice): Promise<BackendConnection> {
     const disk = this.#disks.get(device)
-    const store = disk?.store
+    const store: BlockStore | undefined = disk?.drive ?? disk?.store
     if (!disk || !store) throw new TypeError(`"${device.path}" was not offered`)
     const writable = isWritable(disk, store)
     const nodes = describeDisk({ ...disk, sectors: store.sectors, writable, flush: store.flush !== undefined })
@@ -149,7 +177,53 @@ class VbdDriver implements BackendDriver {
       failed: (error) => device.fail(error),
       storeFailed: (error) => this.tell({ kind: 'store-failed', disk, error }),
     })
-    return { ...connection, nodes }
+    const resized = store.onResize?.(() => {
+      device.update(diskNodes.format({ sectors: store.sectors })).catch((error: unknown) => device.fail(error))
+    })
+    return {
+      nodes,
+      async close() {
+        resized?.[Symbol.dispose]()
+        await connection.close()
+      },
+    }
+  }
+
+  async changed(device: BackendDevice): Promise<void> {
+    const disk = this.#disks.get(device)
+    if (!disk) return
+    const [wanted, sectors] = await Promise.all([readRequestedDisk(this.#xs, device), toolstackNodes.readNode(this.#xs, device.path, 'xenkit-sectors')])
+    const isOther = wanted.params !== disk.params
+    const isResized = sectors !== undefined && sectors !== disk.store?.sectors
+    if (isOther) await this.#changeMedium(disk, wanted)
+    if (isResized) await resize(disk, sectors)
+    if (isOther || isResized) this.tell({ kind: 'changed', disk })
+  }
+
+  async #changeMedium(disk: Disk, wanted: RequestedDisk): Promise<void> {
+    if (!disk.drive) throw new ChangeRefusedError('it is no CD-ROM drive: what it serves can\'t be exchanged', { disk })
+    const medium = wanted.target === '' ? null : await this.#ask(wanted)
+    if (medium === undefined) throw new ChangeRefusedError(`there is no such medium as "${wanted.params}"`, { disk })
+    if (medium) this.#expectFree(medium, wanted)
+    const former = disk.store
+    disk.store = medium ?? undefined
+    disk.params = wanted.params
+    disk.target = wanted.target
+    disk.format = wanted.format
+    await disk.drive.change(disk.store)
+    this.#release(former)
+  }
+
+  async #ask(disk: RequestedDisk): Promise<MaybeStore> {
+    const store = typeof this.#o.store === 'function' ? await this.#o.store(disk) : this.#o.store
+    if (store) expectInteger('store.sectors', store.sectors, 1, MAX_SECTORS)
+    return store
+  }
+
+  /** @throws StoreInUseError */
+  #expectFree(store: BlockStore, disk: RequestedDisk): void {
+    const user = [...this.#disks.values()].find((other) => other.store === store && (isWritable(other, store) || isWritable(disk, store)))
+    if (user) throw new StoreInUseError(`the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`, { user })
   }
 
   /**
@@ -157,19 +231,25 @@ class VbdDriver implements BackendDriver {
    * @throws StoreInUseError if a function gave a store that another disk has
    */
   async #findStore(disk: Disk): Promise<boolean> {
-    const store = typeof this.#o.store === 'function' ? await this.#o.store(disk) : this.#o.store
+    const store = await this.#ask(disk)
     if (store === undefined) return false
-    expectInteger('store.sectors', store.sectors, 1, MAX_SECTORS)
-    const user = [...this.#disks.values()].find((other) => other.store === store && (isWritable(other, store) || isWritable(disk, store)))
-    if (user) {
-      const error = new StoreInUseError(`the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`, { user })
+    if (store === null && !disk.cdrom) throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')
+    try {
+      if (store) this.#expectFree(store, disk)
+    } catch (error) {
       if (typeof this.#o.store === 'function') throw error
       this.tell({ kind: 'declined', disk, error })
       return false
     }
-    disk.store = store
+    disk.store = store ?? undefined
+    if (disk.cdrom) disk.drive = new Drive(disk.store)
     return true
   }
 }
 
-const isWritable = ({ readOnly }: RequestedDisk, store: BlockStore): boolean => store.write !== undefined && !readOnly
+async function resize(disk: Disk, sectors: number): Promise<void> {
+  if (!disk.store?.resize || disk.drive) throw new ChangeRefusedError('what it serves has a size of its own', { disk })
+  await disk.store.resize(sectors)
+}
+
+const isWritable = ({ readOnly, cdrom }: RequestedDisk, store: BlockStore): boolean => store.write !== undefined && !readOnly && !cdrom
