@@ -16,17 +16,18 @@ export interface BackendDevice extends DeviceAddress {
   /** The frontend's directory. Whatever is read from it is the guest's word: check it. */
   readonly frontendPath: string
   /**
-   * Publishes what has changed of the nodes that `connect` gave, its size for example. A connected
-   * frontend is told by its backend's state being written again, in the same transaction.
+   * Publishes changed nodes of those that `connect` gave, its size for example. A connected frontend is
+   * told by its backend's state being written once more, in the same transaction.
+   * @param nodes asked for within the transaction, so that of several calls the last word counts
    */
-  update(nodes: NodeValues): Promise<void>
+  publish(nodes: () => NodeValues): Promise<void>
   /** The device is at fault: it is closed, with this as the reason, and no other device is touched. */
   fail(error: unknown): void
 }
 
 /** A driver's attachment to a frontend's rings. */
 export interface BackendConnection {
-  /** Published in one transaction before the state becomes Connected. */
+  /** Published in one transaction with the state Connected. Asked for then: what they say may change until it commits. */
   readonly nodes: NodeValues
   /** Settles what is in flight, then lets go of rings and ports. Called once. */
   close(): Promise<void>
@@ -77,8 +78,6 @@ export class ServedDevice {
   /** What `xenkit-claim` holds while the device is this one. */
   readonly #claim = crypto.randomUUID()
   #connection: BackendConnection | undefined
-  /** What `update` published since the last connection began. */
-  #updates: NodeValues = {}
   #script: HotplugScript = 'none'
   /** Why the driver has nothing to offer, to this frontend or to its next life. */
   #refusal: { readonly error: unknown } | undefined
@@ -98,7 +97,7 @@ export class ServedDevice {
     this.#driver = o.driver
     this.#reservation = o.reservation
     this.#report = o.report
-    this.device = { ...address, path: backendPath(address), frontendPath: frontendPath(address), update: (updated) => this.#publish(updated), fail: (error) => void this.#fail(error) }
+    this.device = { ...address, path: backendPath(address), frontendPath: frontendPath(address), publish: (nodes) => this.#publish(nodes), fail: (error) => void this.#fail(error) }
   }
 
   /** Runs the device from its claim to its removal. Resolves at once if it isn't this driver's. */
@@ -308,11 +307,10 @@ export class ServedDevice {
 
   async #connect(): Promise<void> {
     const { path } = this.device
-    this.#updates = {}
     try {
-      const { nodes } = (this.#connection = await this.#driver.connect(this.device))
+      const connection = (this.#connection = await this.#driver.connect(this.device))
       const published = await this.#update(async (view) => {
-        await writeNodes(view, path, { ...nodes, ...this.#updates })
+        await writeNodes(view, path, connection.nodes)
         await backendDeviceNodes.write(view, path, { state: XenbusState.Connected })
       })
       if (published) this.#report({ kind: 'connected', device: this.device })
@@ -321,11 +319,11 @@ export class ServedDevice {
     }
   }
 
-  async #publish(nodes: NodeValues): Promise<void> {
-    this.#updates = { ...this.#updates, ...nodes }
+  /** Writes whatever the state, so that it and a `connect` under way don't miss each other: one transaction has to be made again. */
+  async #publish(nodes: () => NodeValues): Promise<void> {
     await this.#update(async (view) => {
       const { path } = this.device
-      await writeNodes(view, path, nodes)
+      await writeNodes(view, path, nodes())
       const state = await lenient(backendDeviceNodes.readNode(view, path, 'state'), undefined)
       if (state === XenbusState.Connected) await backendDeviceNodes.write(view, path, { state })
     })

@@ -167,7 +167,6 @@ class VbdDriver implements BackendDriver {
     const store: BlockStore | undefined = disk?.drive ?? disk?.store
     if (!disk || !store) throw new TypeError(`"${device.path}" was not offered`)
     const writable = isWritable(disk, store)
-    const nodes = describeDisk({ ...disk, sectors: store.sectors, writable, flush: store.flush !== undefined })
     const connection = await connectRing(this.#hv, {
       domid: device.frontendDomid,
       ring: await readFrontendRing(this.#xs, device.frontendPath),
@@ -178,10 +177,12 @@ class VbdDriver implements BackendDriver {
       storeFailed: (error) => this.tell({ kind: 'store-failed', disk, error }),
     })
     const resized = store.onResize?.(() => {
-      device.update(diskNodes.format({ sectors: store.sectors })).catch((error: unknown) => device.fail(error))
+      device.publish(() => diskNodes.format({ sectors: store.sectors })).catch((error: unknown) => device.fail(error))
     })
     return {
-      nodes,
+      get nodes() {
+        return describeDisk({ ...disk, sectors: store.sectors, writable, flush: store.flush !== undefined })
+      },
       async close() {
         resized?.[Symbol.dispose]()
         await connection.close()

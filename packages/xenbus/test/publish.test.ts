@@ -1,4 +1,4 @@
-/** `BackendDevice.update`: nodes that change while a device lives. */
+/** `BackendDevice.publish`: nodes that change while a device lives. */
 import { expect, test } from 'vitest'
 import { unplugDevice } from '../src/index.ts'
 import { connect, rig } from './rig.ts'
@@ -15,7 +15,7 @@ test('a connected frontend is told by the state being written again', async () =
     for await (const _ of r.guestXs.watch(`${r.path('back')}/state`, { signal: stop.signal })) changes.push(await r.guestXs.readOptional(`${r.path('back')}/sectors`))
   })()
   await r.turns(3)
-  await device.update({ sectors: '16' })
+  await device.publish(() => ({ sectors: '16' }))
   await r.turns(5)
   stop.abort()
   await watching
@@ -25,14 +25,19 @@ test('a connected frontend is told by the state being written again', async () =
 test('what changes while the driver connects isn\'t overwritten by what it was before', async () => {
   await using r = await rig()
   const server = await r.serve()
-  let update: Promise<void> | undefined
-  server.driver.hooks.connect = async (device) => {
-    // The driver's own nodes say 8.
-    update = device.update({ sectors: '16' })
+  let sectors = '8'
+  let published: Promise<void> | undefined
+  server.driver.hooks.nodes = (device) => {
+    const before = sectors
+    if (before === '8') {
+      sectors = '16'
+      published = device.publish(() => ({ sectors: sectors }))
+    }
+    return { sectors: before }
   }
   await r.plug()
   await connect(r)
-  await update
+  await published
   expect(await r.xs.read(`${r.path('back')}/sectors`)).toBe('16')
 })
 
@@ -43,6 +48,6 @@ test('a device that was removed isn\'t brought back', async () => {
   await connect(r)
   const { device } = await server.event('connected')
   await unplugDevice(r.xs, r.address(), { signal: AbortSignal.abort() })
-  await device.update({ sectors: '16' })
+  await device.publish(() => ({ sectors: '16' }))
   expect(await r.xs.exists(r.path('back'))).toBe(false)
 })
