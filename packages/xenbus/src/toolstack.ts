@@ -96,7 +96,8 @@ async function prune(xs: XenstoreClient, device: DeviceAddress): Promise<void> {
   try {
     await xs.transaction(async (view) => {
       await pruneAbove(view, backendPath(device), 3) // backend/TYPE/DOMID
-      await pruneAbove(view, errorPath(device), 5) // error/backend/TYPE/DOMID/DEVID
+      // Not `error` itself: it came with the domain, which couldn't make it again.
+      await pruneAbove(view, errorPath(device), 4) // backend/TYPE/DOMID/DEVID
       await pruneAbove(view, libxlPath(device), 2) // device/TYPE
     })
   } catch {
