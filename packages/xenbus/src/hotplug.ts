@@ -12,8 +12,8 @@
  */
 export type HotplugScript = 'none' | 'reports' | 'prepares'
 
-/** Name of the script that comes with xenkit. */
-export const REPORTING_SCRIPT = 'xenkit-hotplug'
+/** Comes with the package xenkit. */
+const REPORTING_SCRIPT = 'xenkit-hotplug'
 
 /** @param script what the node of that name holds: a path */
 export function hotplugScript(script: string | undefined): HotplugScript {

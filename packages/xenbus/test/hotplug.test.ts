@@ -1,9 +1,10 @@
 /** Who says that what a device serves is there, and how a toolstack hears that it isn't. */
 import { describe, expect, test } from 'vitest'
-import { REPORTING_SCRIPT, errorPath, plugDevice, unplugDevice } from '../src/index.ts'
+import { errorPath, plugDevice, unplugDevice } from '../src/index.ts'
 import { connect, rig, type Rig } from './rig.ts'
 
-const REPORTING = `/etc/xen/scripts/${REPORTING_SCRIPT}`
+/** As packages/xenkit/hotplug has it. */
+const REPORTING = '/etc/xen/scripts/xenkit-hotplug'
 const PREPARING = '/etc/xen/scripts/block'
 const plug = (r: Rig, script?: string): Promise<void> => plugDevice(r.xs, { ...r.address(), frontend: {}, backend: script === undefined ? {} : { script } })
 const own = (r: Rig, node: string): Promise<string | undefined> => r.xs.readOptional(`${r.path('back')}/${node}`)
