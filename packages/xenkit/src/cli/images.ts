@@ -1,4 +1,5 @@
 /** The images that disks name, opened when they ask and closed when they are done with them. */
+import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { BlockStore, RequestedDisk } from '@xenkit/vbd'
 import { type FileStore, ImageError, openFileStore } from '@xenkit/vbd/stores'
@@ -14,7 +15,7 @@ export class Images {
 
   /** What the toolstack's words name; null for a CD-ROM drive that is empty. */
   readonly store = async ({ target, format, cdrom, readOnly }: RequestedDisk): Promise<BlockStore | null> => {
-    if (target === '' && cdrom) return null
+    if (cdrom && (await isEmpty(target))) return null
     if (target === '') throw new ImageError('the disk names no image: put target=IMAGE into its line', { path: target })
     if (format !== 'raw') throw new ImageError(`image "${target}" is of format ${format}: only raw ones can be served`, { path: target })
     const image = await openFileStore(resolve(target), { readOnly: this.#readOnly || readOnly || cdrom })
@@ -28,3 +29,11 @@ export class Images {
     await image?.close()
   }
 }
+
+/** No medium: libxl names none, or (newer ones, for backendtype=phy) an empty file that it makes. */
+const isEmpty = async (target: string): Promise<boolean> =>
+  target === '' ||
+  stat(target).then(
+    (found) => found.isFile() && found.size === 0,
+    () => false,
+  )
