@@ -30,7 +30,7 @@ export class Images {
   }
 }
 
-/** No medium: libxl names none, or (newer ones, for backendtype=phy) an empty file that it makes. */
+/** No medium: libxl names none, or (since 4.19, for backendtype=phy) an empty file that it makes. */
 const isEmpty = async (target: string): Promise<boolean> =>
   target === '' ||
   stat(target).then(
