@@ -25,6 +25,11 @@ export interface Native {
   readonly XenbusDevice: new (arena: Arena, path: string, page: number, onData: (count: number) => void) => XenbusDevice
   /** What the whole process holds open, over all threads. */
   counters(): Counters
+  /**
+   * Gives up a range of an open file (a hole that reads as 0; its size stays) or block device, on Node's
+   * thread pool. `fd` has to stay open until then. Resolves to 0 or a negative errno.
+   */
+  discard(fd: number, offset: number, length: number): Promise<number>
 }
 
 /**

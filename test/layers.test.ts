@@ -22,9 +22,9 @@ const allowed: Record<string, readonly string[]> = {
   'xenstore-client': L0,
   xenbus: [...L0, ...L1],
   vbd: [...L0, ...L1, ...L2],
-  sim: L0,
+  sim: [...L0, '@xenkit/ring'],
   xen: [...L0, '@xenkit/native'],
-  xenkit: ['@xenkit/hypervisor', '@xenkit/xenstore-client', '@xenkit/vbd', '@xenkit/vbd/stores', '@xenkit/sim', '@xenkit/xen', 'commander', 'ora'],
+  xenkit: ['@xenkit/hypervisor', '@xenkit/xenstore-client', '@xenkit/vbd', '@xenkit/vbd/stores', '@xenkit/sim', '@xenkit/sim/socket', '@xenkit/xen', 'commander', 'ora'],
 }
 
 /** The only sources of packages that may use what Node alone provides. */

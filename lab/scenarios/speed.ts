@@ -2,6 +2,7 @@
 import { deepStrictEqual } from 'node:assert'
 import type { Guest } from '../src/guest/guest.ts'
 import type { Lab } from '../src/scenario.ts'
+import { median } from '../src/median.ts'
 
 export const title = "IOPS and MB/s of our disk against QEMU's qdisk (at least half of its)"
 export const programs = { xenkit: 'packages/xenkit/src/cli/main.ts' }
@@ -51,8 +52,4 @@ export async function run({ boot, check, note }: Lab): Promise<void> {
 async function measure(guest: Guest, device: string, args: string, seconds = 1): Promise<number> {
   const result = JSON.parse(await guest.run(`io-bench ${device} ${args} ${seconds}`, 300)) as { requests: number; seconds: number }
   return result.requests / result.seconds
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN
 }

@@ -1,6 +1,6 @@
 /** What a scenario is and what it is given. */
+import type { Programs } from './bundle.ts'
 import type { Dom0 } from './dom0/dom0.ts'
-import type { Programs } from './programs.ts'
 import type { Clock } from './qemu.ts'
 
 export interface Scenario {

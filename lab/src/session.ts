@@ -4,11 +4,12 @@ import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { atExit } from './at-exit.ts'
+import type { Programs } from './bundle.ts'
 import { within } from './deadline.ts'
 import { Agent } from './dom0/agent.ts'
 import { Dom0 } from './dom0/dom0.ts'
 import type { Image } from './image/image.ts'
-import { type Programs, bundlePrograms } from './programs.ts'
+import { bundlePrograms } from './programs.ts'
 import { type Clock, Machine } from './qemu.ts'
 
 /** Some ten times what it takes. */

@@ -11,6 +11,7 @@
 mod arena;
 mod counters;
 mod device;
+mod discard;
 mod errors;
 mod evtchn;
 mod gntalloc;

@@ -15,6 +15,7 @@ export class EventChannel {
     const channel = new EventChannel(server)
     server.on('connection', (socket) => {
       channel.#peer = socket
+      socket.write('\0') // as on Xen, an event is pending at once: it stands for notifications since the stub bound, too
       socket.on('data', () => onEvent())
       socket.on('error', () => {}) // who is gone can't be notified, and needn't be
     })

@@ -64,8 +64,12 @@ int xc_interface_close(xc_interface *xch)
 
 int xc_domain_getinfo(xc_interface *xch, uint32_t domid, unsigned max, xc_dominfo_t *info)
 {
+    int before = errno;
+    int is_missing = access(in_run_folder("domains/%u", domid), F_OK);
+
     (void)xch, (void)max;
-    if (access(in_run_folder("domains/%u", domid), F_OK) != 0)
+    errno = before; /* see clock_gettime */
+    if (is_missing)
         return 0;
     *info = (xc_dominfo_t){ .domid = domid, .running = 1 };
     return 1;
@@ -184,11 +188,13 @@ int xenevtchn_notify(xenevtchn_handle *xce, evtchn_port_t port)
 xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *xce)
 {
     char bytes[4096];
+    int before = errno;
 
     (void)xce;
     for (int port = VIRQ_PORT; port < PORTS; port++) {
         ssize_t count = connections[port] < 0 ? -1 : recv(connections[port], bytes, sizeof bytes, MSG_DONTWAIT);
 
+        errno = before; /* see clock_gettime */
         if (count > 0)
             return port;
         if (count == 0) /* the domain is gone: that isn't an event, and would be readable for ever */
@@ -229,6 +235,9 @@ int open(const char *path, int flags, ...)
 /*
  * A second passes whenever xenstored looks at its clock. It looks before each request of a domain that it
  * counts against the domain's rate of writes, 200 a second for all domains: none is ever held up by that.
+ *
+ * It also looks before it waits for requests. Some that are malformed it answers with the errno of whatever
+ * failed last, and if nothing did, not at all, which it then takes for a bug and aborts. EINVAL is meant.
  */
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
@@ -236,6 +245,7 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 
     (void)clock;
     *now = (struct timespec){ .tv_sec = ++seconds };
+    errno = EINVAL;
     return 0;
 }
 

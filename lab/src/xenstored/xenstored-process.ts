@@ -72,6 +72,11 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
     })
   }
 
+  get pid(): number {
+    // It has started, and so it has one.
+    return this.#process.pid ?? Number.NaN
+  }
+
   /** Its unix socket. */
   get socketPath(): string {
     return join(this.#directory, 'socket')

@@ -18,6 +18,9 @@ export interface MapOptions {
   readonly signal?: AbortSignal
 }
 
+/** Tries of a map that doesn't wait. */
+const TRIES = 8
+
 /** What is open now, and the retries so far. */
 export interface GrantStats {
   readonly mappings: number
@@ -64,14 +67,28 @@ export class GrantTable implements Disposable {
       this.#expectOpen()
       signal?.throwIfAborted()
       try {
-        const mapping = new TrackedMapping(this.#port.map(refs, { writable }), () => this.#mappings.delete(mapping))
-        this.#mappings.add(mapping)
-        return mapping
+        return this.#map(refs, writable)
       } catch (error) {
         const ms = EAGAIN_DELAYS_MS[tries]
         if (ms === undefined || !isEagain(error)) throw error
         this.#retries++
         await sleep(ms, signal)
+      }
+    }
+  }
+
+  /**
+   * Maps as `map` does, but waits for nothing, as a copier does not: a page that isn't in memory is there
+   * after a few tries or the call fails.
+   */
+  mapNow(refs: readonly GrantRef[], { writable }: { readonly writable: boolean }): GrantMapping {
+    this.#expectOpen()
+    for (let tries = 1; ; tries++) {
+      try {
+        return this.#map(refs, writable)
+      } catch (error) {
+        if (tries === TRIES || !isEagain(error)) throw error
+        this.#retries++
       }
     }
   }
@@ -121,6 +138,12 @@ export class GrantTable implements Disposable {
 
   [Symbol.dispose](): void {
     this.close()
+  }
+
+  #map(refs: readonly GrantRef[], writable: boolean): GrantMapping {
+    const mapping = new TrackedMapping(this.#port.map(refs, { writable }), () => this.#mappings.delete(mapping))
+    this.#mappings.add(mapping)
+    return mapping
   }
 
   #expectOpen(): void {

@@ -78,9 +78,15 @@ export interface RingIndices {
   readonly consumer: number
 }
 
+/** The two indices of a ring of bytes: this side's private one, and the other side's as it was read, once. */
+export interface ByteRingIndices {
+  readonly prod: number
+  readonly cons: number
+}
+
 /** The other side moved a ring index, or filled a slot, in a way no correct peer does. */
 export class RingProtocolError extends PeerError {
-  constructor(message: string, details: ErrorDetails & { readonly indices: RingIndices }, options?: ErrorOptions) {
+  constructor(message: string, details: ErrorDetails & { readonly indices: RingIndices | ByteRingIndices }, options?: ErrorOptions) {
     super('ERR_XEN_RING_PROTOCOL', message, details, options)
   }
 }

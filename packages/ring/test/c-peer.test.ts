@@ -3,15 +3,14 @@
  * once: C on both sides, C frontend with BackRing, and FrontRing with C backend. After every operation
  * the answers agree and the pages are equal, byte by byte.
  */
-import { spawn, type ChildProcess } from 'node:child_process'
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { compileC, whyNoXenC } from '../../wire/test/compile-c.ts'
 import { BackRing, FrontRing } from '../src/index.ts'
+import { PeerProgram } from './peer-program.ts'
 import { anyIndex, readMessage, ringMemory, writeMessage } from './ring-memory.ts'
 
 type Operation =
@@ -28,35 +27,6 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 const reason = whyNoXenC()
 const directory = mkdtempSync(join(tmpdir(), 'xenkit-ring-peer-'))
 afterAll(() => rmSync(directory, { recursive: true }))
-
-/** The C program on one file, answering one line at a time. */
-class Peer {
-  readonly #child: ChildProcess
-  readonly #lines: AsyncIterator<string>
-  readonly #stdin: NodeJS.WritableStream
-
-  constructor(program: string, ...args: string[]) {
-    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
-    this.#child = child
-    this.#stdin = child.stdin
-    this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-  }
-
-  async answer(): Promise<string> {
-    const line = await this.#lines.next()
-    if (line.done) throw new Error('ring-peer ended')
-    return line.value
-  }
-
-  run(ring: number, command: string): Promise<string> {
-    this.#stdin.write(`${ring} ${command}\n`)
-    return this.answer()
-  }
-
-  close(): void {
-    this.#child.kill()
-  }
-}
 
 const flag = (value: boolean): string => (value ? '1' : '0')
 const tagsOf = (ring: BackRing | FrontRing, count: number): string => Array.from({ length: count }, (_, i) => ` ${readMessage(ring, i)}`).join('')
@@ -87,7 +57,7 @@ async function compare(o: { program: string; slotSize: number; pages: number; in
   writeFileSync(file, '')
   truncateSync(file, 3 * bytes)
   const fd = openSync(file, 'r+')
-  const peer = new Peer(o.program, file, String(pages), String(index))
+  const peer = new PeerProgram(o.program, file, String(pages), String(index))
   try {
     const size = Number(await peer.answer())
     const backMemory = ringMemory({ pages, slotSize, index })

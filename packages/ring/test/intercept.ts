@@ -8,17 +8,23 @@ export interface Interceptor {
   store(words: Int32Array, index: number, value: number, real: Store): number
 }
 
-/** Runs `step` with both operations going through the interceptor. */
-export function intercepted<T>(interceptor: Interceptor, step: () => T): T {
+/** Lets both operations go through the interceptor. @returns what ends that */
+export function intercept(interceptor: Interceptor): () => void {
   const { load, store } = Atomics
   const replacement: { load: Load; store: Store } = {
     load: (words, index) => interceptor.load(words, index, load),
     store: (words, index, value) => interceptor.store(words, index, value, store),
   }
   Object.assign(Atomics, replacement)
+  return () => void Object.assign(Atomics, { load, store })
+}
+
+/** Runs `step` with both operations going through the interceptor. */
+export function intercepted<T>(interceptor: Interceptor, step: () => T): T {
+  const end = intercept(interceptor)
   try {
     return step()
   } finally {
-    Object.assign(Atomics, { load, store })
+    end()
   }
 }

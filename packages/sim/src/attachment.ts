@@ -60,8 +60,8 @@ export class Attachment {
     })
   }
 
-  /** Also when the domain was destroyed: then it gives back what this thread holds for it. */
+  /** Also when the domain was destroyed: then it gives back what this thread holds for it. What was opened last may use the rest. */
   abandonAll(): void {
-    for (const what of this.#opened) what.abandon()
+    for (const what of [...this.#opened].toReversed()) what.abandon()
   }
 }

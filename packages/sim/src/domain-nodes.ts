@@ -27,6 +27,7 @@ const encoder = new TextEncoder()
 
 export function makeDomainNodes(xenstored: Xenstored, o: { readonly domid: number; readonly name: string }): void {
   const requester = toolstack(xenstored)
+  xenstored.domains.know(o.domid) // before permissions name it: they are about no earlier one
   const readable: XsPermissions = { owner: 0, access: 'none', acl: [{ domid: o.domid, access: 'read' }] }
   const owned: XsPermissions = { owner: o.domid, access: 'none', acl: [] }
   const make = (path: string, perms: XsPermissions): void => {
@@ -59,7 +60,7 @@ const homeOf = (domid: number): string => `/local/domain/${domid}`
 const vmOf = (domid: number): string => `/vm/00000000-0000-0000-0000-${String(domid).padStart(12, '0')}`
 
 const toolstack = (xenstored: Xenstored): Requester => ({
-  domid: 0,
+  domain: xenstored.dom0,
   tree: xenstored.store,
   changed: (change) => xenstored.watches.fire(change, xenstored.store),
 })

@@ -8,12 +8,14 @@ import { MachineState, type SharedMachine } from './machine-state.ts'
 import { OwnPages } from './own-pages.ts'
 import { connectThrough, type Link, serveLink } from './xenstore-link.ts'
 import { SimXenstore, type XenstoreConnector } from './xenstore-port.ts'
+import { connectThroughRing } from './xenstore-ring.ts'
 
 /** Brings a domain to another thread: `new Worker(url, { workerData: handle, transferList: handle.transferList })`. */
 export interface DomainHandle {
   readonly domid: number
   readonly machine: SharedMachine
-  readonly transferList: [xenstore: Link]
+  /** Empty where the domain has a xenstore ring. */
+  readonly transferList: [xenstore: Link] | []
 }
 
 export class SimDomain implements HypervisorPort {
@@ -24,25 +26,31 @@ export class SimDomain implements HypervisorPort {
   readonly evtchn: EvtchnPort
   readonly xenstore: XenstorePort
   readonly #attachment: Attachment
-  readonly #connect: XenstoreConnector
+  readonly #connect: XenstoreConnector | undefined
 
-  /** Use `SimMachine.createDomain` or `attachDomain`. */
-  constructor(hypervisor: Hypervisor, domid: number, connect: XenstoreConnector) {
+  /**
+   * Use `SimMachine.createDomain` or `attachDomain`.
+   * @param connect the way to xenstored; undefined if that is the domain's ring
+   */
+  constructor(hypervisor: Hypervisor, domid: number, connect: XenstoreConnector | undefined) {
     const attachment = new Attachment(hypervisor, domid)
+    const evtchn = new SimEvtchn(attachment)
     this.domid = domid
     this.arena = { buffer: hypervisor.state.shared.memory, allocate: (pages) => new OwnPages(attachment, pages) }
     this.grants = new SimGrants(attachment)
-    this.evtchn = new SimEvtchn(attachment)
-    this.xenstore = new SimXenstore(attachment, connect)
+    this.evtchn = evtchn
+    this.xenstore = new SimXenstore(attachment, connect ?? connectThroughRing(attachment, evtchn))
     this.#attachment = attachment
     this.#connect = connect
   }
 
   /** A new handle of this domain, good for one `attachDomain`. What is opened there counts as this domain's. */
   handle(): DomainHandle {
+    const handle = { domid: this.domid, machine: this.#attachment.hypervisor.state.shared }
+    if (!this.#connect) return { ...handle, transferList: [] }
     const { port1, port2 } = new MessageChannel()
     serveLink(port1, this.#connect)
-    return { domid: this.domid, machine: this.#attachment.hypervisor.state.shared, transferList: [port2] }
+    return { ...handle, transferList: [port2] }
   }
 
   /** Closes what was opened through this object; the domain goes on. `SimMachine.destroyDomain` ends it. */
@@ -60,5 +68,6 @@ export class SimDomain implements HypervisorPort {
  * @throws NotAvailableError if the domain was destroyed
  */
 export function attachDomain(handle: DomainHandle): SimDomain {
-  return new SimDomain(new Hypervisor(new MachineState(handle.machine)), handle.domid, connectThrough(handle.transferList[0]))
+  const [link] = handle.transferList
+  return new SimDomain(new Hypervisor(new MachineState(handle.machine)), handle.domid, link && connectThrough(link))
 }

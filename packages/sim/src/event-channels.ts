@@ -38,6 +38,29 @@ export class EventChannels {
     return port
   }
 
+  /** Opens the port of a domain's xenstore ring, for xenstored in domain 0 to bind to. Masked: the domain has yet to adopt it. */
+  openXenstorePort(domid: number): number {
+    const port = this.bindUnbound({ domid, remote: 0, attachment: 0 })
+    this.#set(domid, port, 'masked', 1)
+    this.#state.domains.set(this.#state.slot(domid), 'xenstorePort', port)
+    return port
+  }
+
+  xenstorePort(domid: number): number {
+    return this.#state.domains.get(this.#state.slot(domid), 'xenstorePort')
+  }
+
+  /** Makes an open port that of a thread: the last one to adopt it hears of its events. */
+  adopt(domid: number, port: number, attachment: number): void {
+    this.#set(domid, port, 'attachment', attachment)
+    this.unmask(domid, port)
+  }
+
+  /** The thread that adopted the port leaves it, open as it was. */
+  disown(domid: number, port: number, attachment: number): void {
+    if (this.#get(domid, port, 'attachment') === attachment) this.#set(domid, port, 'masked', 1)
+  }
+
   bindInterdomain(o: { readonly domid: number; readonly remote: { readonly domid: number; readonly port: number }; readonly attachment: number }): number {
     const { domid, remote } = o
     const refuse = (errno: string, why: string) =>
@@ -100,12 +123,14 @@ export class EventChannels {
     if (Atomics.exchange(this.#state.words, index, UPCALL_RAISED) === UPCALL_IDLE) Atomics.notify(this.#state.words, index)
   }
 
+  /** Ports that somebody has opened: not the two of a xenstore ring, which are there as long as its domain is. */
   list(): PortStatus[] {
     return ownersOf(this.#state.domains).flatMap(([, domid]) =>
-      this.#used(domid).map((port) => {
-        const remote = `domain ${this.#get(domid, port, 'remoteDomid')}`
+      this.#used(domid).flatMap((port) => {
+        const [remoteDomid, remotePort] = [this.#get(domid, port, 'remoteDomid'), this.#get(domid, port, 'remotePort')]
         const bound = this.#get(domid, port, 'state') === INTERDOMAIN
-        return { domid, port, text: bound ? `bound to port ${this.#get(domid, port, 'remotePort')} of ${remote}` : `waits for ${remote}` }
+        if (port === this.xenstorePort(domid) || (bound && remotePort === this.xenstorePort(remoteDomid))) return []
+        return [{ domid, port, text: bound ? `bound to port ${remotePort} of domain ${remoteDomid}` : `waits for domain ${remoteDomid}` }]
       }),
     )
   }

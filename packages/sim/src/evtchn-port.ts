@@ -1,5 +1,5 @@
 /** The event-channel port of a domain. */
-import { DOMID_MAX, EvtchnError, type EvtchnBinding, type EvtchnPort, expectInteger, UINT32_MAX } from '@xenkit/hypervisor'
+import { DOMID_MAX, EvtchnError, type EvtchnBinding, type EvtchnPort, expectInteger, NotAvailableError, UINT32_MAX } from '@xenkit/hypervisor'
 import type { Attachment, Opened } from './attachment.ts'
 import { Upcall } from './upcall.ts'
 
@@ -7,9 +7,10 @@ export class SimEvtchn implements EvtchnPort {
   readonly #attachment: Attachment
   readonly #upcall: Upcall
 
-  constructor(attachment: Attachment) {
+  /** @param o.keepsRunning whether open ports keep the process running */
+  constructor(attachment: Attachment, o = { keepsRunning: true }) {
     this.#attachment = attachment
-    this.#upcall = new Upcall(attachment)
+    this.#upcall = new Upcall(attachment, o)
   }
 
   bindInterdomain(o: { readonly domid: number; readonly port: number }, onEvent: () => void): EvtchnBinding {
@@ -31,8 +32,27 @@ export class SimEvtchn implements EvtchnPort {
     )
   }
 
+  /**
+   * Binds to the port of the domain's xenstore ring. It stays open when the binding is closed.
+   * @throws NotAvailableError if this thread has bound to it
+   */
+  bindXenstore(onEvent: () => void): EvtchnBinding {
+    const { hypervisor, domid, row } = this.#attachment
+    const port = this.#attachment.hypercall(() => hypervisor.events.xenstorePort(domid))
+    if (this.#upcall.has(port)) throw new NotAvailableError(`the xenstore ring of domain ${domid} carries one connection at a time: share the client that is open`, { domid })
+    const binding = this.#add(port, onEvent, () => hypervisor.events.disown(domid, port, row))
+    this.#attachment.hypercall(() => hypervisor.events.adopt(domid, port, row))
+    return binding
+  }
+
   #open(port: number, onEvent: () => void): EvtchnBinding {
-    const binding = new Binding(this.#attachment, this.#upcall, port)
+    const { hypervisor, domid } = this.#attachment
+    return this.#add(port, onEvent, () => hypervisor.events.close(domid, port))
+  }
+
+  /** @param release gives the port back, in a hypercall */
+  #add(port: number, onEvent: () => void, release: () => void): EvtchnBinding {
+    const binding = new Binding(this.#attachment, this.#upcall, port, release)
     this.#upcall.add(port, onEvent)
     this.#attachment.opened(binding)
     return binding
@@ -43,19 +63,22 @@ class Binding implements EvtchnBinding, Opened {
   readonly port: number
   readonly #attachment: Attachment
   readonly #upcall: Upcall
+  readonly #release: () => void
   #closed = false
 
-  constructor(attachment: Attachment, upcall: Upcall, port: number) {
+  constructor(attachment: Attachment, upcall: Upcall, port: number, release: () => void) {
     this.#attachment = attachment
     this.#upcall = upcall
     this.port = port
+    this.#release = release
   }
 
   /** @throws EvtchnError if the binding is closed */
   notify(): void {
     if (this.#closed) throw new EvtchnError(`cannot notify port ${this.port}: ENOTCONN, it is closed`, { errno: 'ENOTCONN', port: this.port })
     const { hypervisor, domid } = this.#attachment
-    this.#attachment.hypercall(() => hypervisor.events.send(domid, this.port))
+    // Not the attachment's: while that closes, what is abandoned may still tell the other side.
+    hypervisor.hypercall(domid, () => hypervisor.events.send(domid, this.port))
   }
 
   unmask(): void {
@@ -70,8 +93,7 @@ class Binding implements EvtchnBinding, Opened {
     this.#closed = true
     this.#upcall.remove(this.port)
     this.#attachment.forget(this)
-    const { hypervisor, domid } = this.#attachment
-    this.#attachment.release(() => hypervisor.events.close(domid, this.port))
+    this.#attachment.release(this.#release)
   }
 
   abandon(): void {

@@ -10,6 +10,13 @@ import { type MachineState, ownersOf } from './machine-state.ts'
 
 const { flags: FLAGS, domid: DOMID, frame: FRAME } = grant_entry_v1.at
 
+export interface Grant {
+  readonly domid: number
+  readonly to: number
+  readonly frame: number
+  readonly writable: boolean
+}
+
 export class GrantTables {
   readonly #state: MachineState
   readonly #frames: Frames
@@ -46,16 +53,21 @@ export class GrantTables {
   }
 
   /** Grants a frame by a free reference, of which the caller has seen that there is one. */
-  grant(o: { readonly domid: number; readonly to: number; readonly frame: number; readonly writable: boolean }): number {
+  grant(o: Grant): number {
     let index = this.#state.random.below(this.#usable())
     while (this.#flags(o.domid, GNTTAB_NR_RESERVED_ENTRIES + index) !== 0) index = (index + 1) % this.#usable()
     const gref = GNTTAB_NR_RESERVED_ENTRIES + index
+    this.grantBy(gref, o)
+    this.#state.domains.add(this.#state.slot(o.domid), 'grants', 1)
+    return gref
+  }
+
+  /** Grants a frame by one of the reserved references, as the toolstack does before the domain runs. */
+  grantBy(gref: number, o: Grant): void {
     const entry = this.#entry(o.domid, gref)
     this.#view.setUint16(entry + DOMID, o.to, true)
     this.#view.setUint32(entry + FRAME, o.frame, true)
     this.#view.setUint16(entry + FLAGS, GTF.permit_access | (o.writable ? 0 : GTF.readonly), true)
-    this.#state.domains.add(this.#state.slot(o.domid), 'grants', 1)
-    return gref
   }
 
   isMapped(domid: number, gref: number): boolean {

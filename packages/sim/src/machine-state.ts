@@ -18,13 +18,15 @@ const MAPTRACK = 16_384
 /** `mapped`: rows of the maptrack in use. */
 const header = ['lock', 'random', 'nextDomid', 'nextFrame', 'nextHandle', 'mapped'] as const
 /** `owner`, here and below, is a domid + 1, so that 0 is a free row. */
-const domain = ['owner', 'grants', 'ports'] as const
+/** `xenstorePort`: the port of the domain's xenstore ring; 0 if it has none. */
+const domain = ['owner', 'grants', 'ports', 'xenstorePort'] as const
 /** `upcall` is raised when one of the ports of that thread has an event. */
 const attachment = ['owner', 'upcall'] as const
 /** `maps`: read-only mappings + 65536 * writable ones. `clearByte` (offset + 1) and `notifyPort`: a share's UnmapNotify, on its first frame. */
 const frame = ['owner', 'orphan', 'maps', 'clearByte', 'notifyPort'] as const
 /** A page that `owner` maps. The first page of a mapping carries what belongs to the mapping. */
 const mapping = ['owner', 'grantor', 'gref', 'frame', 'writable', 'pinned', 'clearByte', 'notifyPort'] as const
+/** `attachment`: the thread that hears of its events. A port of the toolstack's has one only while it is adopted, and else is masked. */
 const port = ['state', 'pending', 'masked', 'remoteDomid', 'remotePort', 'attachment'] as const
 
 export interface MachineLimits {

@@ -5,6 +5,7 @@ import { SimDomain } from './domain.ts'
 import { Hypervisor } from './hypervisor.ts'
 import { type MachineLimits, MachineState } from './machine-state.ts'
 import { openResources } from './quiescence.ts'
+import { makeXenstoreRing, RingXenstored } from './xenstore-ring.ts'
 import { Xenstored } from './xenstored/index.ts'
 
 export interface MachineOptions extends Partial<MachineLimits> {
@@ -12,14 +13,24 @@ export interface MachineOptions extends Partial<MachineLimits> {
   readonly seed?: number
 }
 
+export interface DomainOptions {
+  readonly name?: string
+  /**
+   * How it reaches xenstored: `direct`ly, with any number of connections at once, or through the one
+   * `ring` that a guest has, a page and an event channel. Default: direct.
+   */
+  readonly xenstore?: 'direct' | 'ring'
+}
+
 /** 64 MiB, of which the system commits what is touched; as many grants and ports as a domain with a few busy disks and cards uses. */
 const DEFAULT_LIMITS: MachineLimits = { pages: 16_384, grants: 8192, ports: 1024 }
 
 export class SimMachine implements AsyncDisposable {
   /** For its `socket` listener, or for tests that want a look at the store. */
-  readonly xenstored = new Xenstored()
+  readonly xenstored: Xenstored
   readonly seed: number
   readonly #hypervisor: Hypervisor
+  #rings: RingXenstored | undefined
 
   constructor({ seed = Math.floor(Math.random() * 2 ** 32), ...limits }: MachineOptions) {
     expectInteger('seed', seed, 0, UINT32_MAX)
@@ -28,15 +39,32 @@ export class SimMachine implements AsyncDisposable {
     expectInteger('grants', grants, 16, 65_536)
     expectInteger('ports', ports, 2, 65_536)
     this.seed = seed
-    this.#hypervisor = new Hypervisor(MachineState.create({ pages, grants, ports }, seed))
+    const state = MachineState.create({ pages, grants, ports }, seed)
+    this.#hypervisor = new Hypervisor(state)
+    this.xenstored = new Xenstored({ exists: (domid) => state.isAlive(domid) })
   }
 
-  /** Makes a domain, with the nodes that a toolstack gives it. The first one is domain 0. */
-  createDomain(o: { readonly name?: string } = {}): SimDomain {
+  /**
+   * Makes a domain, with the nodes that a toolstack gives it. The first one is domain 0.
+   * @throws ArenaFullError, EvtchnError or NotAvailableError if a ring can't be made: no page, no port in domain 0, no domain 0
+   */
+  createDomain({ name, xenstore = 'direct' }: DomainOptions = {}): SimDomain {
     const domid = this.#hypervisor.locked(0, () => this.#hypervisor.state.addDomain())
-    makeDomainNodes(this.xenstored, { domid, name: o.name ?? (domid === 0 ? 'Domain-0' : `sim-${domid}`) })
+    if (xenstore === 'ring') this.#serveRing(domid)
+    makeDomainNodes(this.xenstored, { domid, name: name ?? (domid === 0 ? 'Domain-0' : `sim-${domid}`) })
     this.xenstored.introduceDomain(domid)
-    return new SimDomain(this.#hypervisor, domid, (receiver) => this.xenstored.connect(domid, receiver))
+    return new SimDomain(this.#hypervisor, domid, xenstore === 'ring' ? undefined : (receiver) => this.xenstored.connect(domid, receiver))
+  }
+
+  #serveRing(domid: number): void {
+    try {
+      makeXenstoreRing(this.#hypervisor, domid)
+      this.#rings ??= new RingXenstored(this.#hypervisor, this.xenstored)
+      this.#rings.serve(domid)
+    } catch (error) {
+      this.#hypervisor.destroy(domid, [domid])
+      throw error
+    }
   }
 
   /**
@@ -50,12 +78,14 @@ export class SimMachine implements AsyncDisposable {
 
   #destroy(domid: number, dead: readonly number[]): void {
     if (!this.#hypervisor.destroy(domid, dead)) return
+    this.#rings?.leave(domid)
     if (domid !== 0) this.xenstored.releaseDomain(domid)
     removeDomainNodes(this.xenstored, domid)
   }
 
   /** @throws Error that lists what is still open: mappings, grants, ports, pages, and connections to xenstored with what they hold */
   assertQuiescent(): void {
+    this.#rings?.look()
     const open = [...this.#hypervisor.locked(0, () => openResources(this.#hypervisor)), ...this.xenstored.openResources()]
     if (open.length > 0) throw new Error(`the machine (seed ${this.seed}) is not quiescent:\n  ${open.join('\n  ')}`)
   }

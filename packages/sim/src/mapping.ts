@@ -22,7 +22,7 @@ export class Mapping implements GrantMapping, Opened {
     this.#frame = frame
     this.#writable = o.writable
     this.byteOffset = frame * PAGE_SIZE
-    this.bytes = pagesAt(attachment, frame, refs.length)
+    this.bytes = pagesAt(attachment.hypervisor.state, frame, refs.length)
     attachment.opened(this)
   }
 

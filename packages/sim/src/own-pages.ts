@@ -1,6 +1,7 @@
 /** Pages of a domain's own: what its arena allocates. */
 import { expectInteger, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import type { Attachment, Opened } from './attachment.ts'
+import type { MachineState } from './machine-state.ts'
 
 /** Allocates zeroed pages. @returns the first frame */
 export function allocateZeroed(attachment: Attachment, pages: number): number {
@@ -8,12 +9,12 @@ export function allocateZeroed(attachment: Attachment, pages: number): number {
   expectInteger('pages', pages, 1, state.shared.limits.pages)
   const frame = attachment.hypercall(() => frames.allocate(attachment.domid, pages))
   // Outside the machine lock: 64 MiB take 10 ms, and nobody else has the pages yet.
-  pagesAt(attachment, frame, pages).fill(0)
+  pagesAt(state, frame, pages).fill(0)
   return frame
 }
 
-export function pagesAt(attachment: Attachment, frame: number, pages: number): Uint8Array {
-  return attachment.hypervisor.state.memory.subarray(frame * PAGE_SIZE, (frame + pages) * PAGE_SIZE)
+export function pagesAt({ memory }: MachineState, frame: number, pages: number): Uint8Array {
+  return memory.subarray(frame * PAGE_SIZE, (frame + pages) * PAGE_SIZE)
 }
 
 export class OwnPages implements Pages, Opened {
@@ -29,7 +30,7 @@ export class OwnPages implements Pages, Opened {
     this.#count = pages
     this.#frame = allocateZeroed(attachment, pages)
     this.byteOffset = this.#frame * PAGE_SIZE
-    this.bytes = pagesAt(attachment, this.#frame, pages)
+    this.bytes = pagesAt(attachment.hypervisor.state, this.#frame, pages)
     attachment.opened(this)
   }
 

@@ -1,13 +1,18 @@
 /** What is still open in a machine, one line each, from the hypervisor's own tables: whoever forgot it. */
+import { GNTTAB_NR_RESERVED_ENTRIES } from '@xenkit/wire'
 import type { Hypervisor } from './hypervisor.ts'
 import { ownersOf } from './machine-state.ts'
 
+/** What the toolstack granted for a domain, by these references, is there as long as the domain is. */
+const isReserved = (gref: number): boolean => gref < GNTTAB_NR_RESERVED_ENTRIES
+
 export function openResources({ state, grants, events, frames }: Hypervisor): string[] {
   const granted = grants.list()
-  const mappings = ownersOf(state.maptrack).map(([row, domid]) => {
+  const mappings = ownersOf(state.maptrack).flatMap(([row, domid]) => {
     const { maptrack } = state
-    const page = `gref ${maptrack.get(row, 'gref')} of domain ${maptrack.get(row, 'grantor')}`
-    return `domain ${domid} maps ${page} ${maptrack.get(row, 'writable') === 0 ? 'read-only' : 'writable'}${maptrack.get(row, 'pinned') === 0 ? '' : ', pinned'}`
+    const [gref, grantor] = [maptrack.get(row, 'gref'), maptrack.get(row, 'grantor')]
+    if (isReserved(gref) && state.isAlive(grantor)) return []
+    return [`domain ${domid} maps gref ${gref} of domain ${grantor} ${maptrack.get(row, 'writable') === 0 ? 'read-only' : 'writable'}${maptrack.get(row, 'pinned') === 0 ? '' : ', pinned'}`]
   })
   const grantedFrames = new Set(granted.map(({ frame }) => frame))
   const pages = new Map<number, number>()
@@ -16,7 +21,7 @@ export function openResources({ state, grants, events, frames }: Hypervisor): st
   }
   return [
     ...mappings,
-    ...granted.map(({ grantor, gref, grantee }) => `domain ${grantor} grants gref ${gref} to domain ${grantee}`),
+    ...granted.filter(({ gref }) => !isReserved(gref)).map(({ grantor, gref, grantee }) => `domain ${grantor} grants gref ${gref} to domain ${grantee}`),
     ...events.list().map(({ domid, port, text }) => `port ${port} of domain ${domid} is open: ${text}`),
     ...[...pages].map(([domid, count]) => `domain ${domid} has ${count} pages allocated`),
   ]

@@ -20,7 +20,7 @@ export class Share implements GrantShare, Opened {
     this.#attachment = attachment
     this.#frame = allocateZeroed(attachment, o.pages)
     this.byteOffset = this.#frame * PAGE_SIZE
-    this.bytes = pagesAt(attachment, this.#frame, o.pages)
+    this.bytes = pagesAt(attachment.hypervisor.state, this.#frame, o.pages)
     this.grefs = attachment.hypercall(() => {
       const room = grants.room(attachment.domid)
       if (room < o.pages) {

@@ -1,43 +1,33 @@
 /** A xenstored on a real unix socket, so that Xen's own tools (`XENSTORED_PATH=... xenstore-ls`) can use it. */
-import { createServer, type Server } from 'node:net'
+import { chmod, lstat, rm } from 'node:fs/promises'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { NotAvailableError } from '@xenkit/hypervisor'
 import type { Xenstored } from './xenstored/index.ts'
 
 export interface XenstoredSocket extends AsyncDisposable {
   readonly path: string
-  /** Ends the connections and stops listening. */
+  /** Ends the connections, stops listening and removes the socket. */
   close(): Promise<void>
 }
 
 /**
- * Listens on `path`, which must not exist yet. Its clients have domain 0's rights.
- * @throws the system's error (EADDRINUSE, EACCES, ENOENT ...) when the socket can't be made
+ * Listens on `path`, as this user alone may connect to it. Its clients have domain 0's rights. A socket that
+ * another process left there is replaced.
+ * @throws NotAvailableError when the socket can't be made, or is in use
  */
 export async function listenXenstored(xenstored: Xenstored, path: string): Promise<XenstoredSocket> {
-  const sockets = new Set<{ destroy(): void }>()
-  const server = createServer((socket) => {
+  const sockets = new Set<Socket>()
+  // A client that has sent all and now waits for its answers is half open, and gets them.
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket)
-    const connection = xenstored.connect(0, {
-      data(bytes) {
-        // The socket keeps what it can't send at once, and these bytes are only lent.
-        if (socket.write(Uint8Array.from(bytes))) return
-        // A client that doesn't read gets nothing more done until it does.
-        socket.pause()
-        connection.pause()
-      },
-      closed: () => socket.end(),
-    })
-    socket.on('data', (chunk) => connection.write(chunk))
-    socket.on('drain', () => {
-      connection.resume()
-      socket.resume()
-    })
-    socket.on('error', () => socket.destroy())
-    socket.on('close', () => {
-      sockets.delete(socket)
-      connection.close()
-    })
+    socket.once('close', () => sockets.delete(socket))
+    serve(xenstored, socket)
   })
-  await listening(server, path)
+  await listenOrReplace(server, path).catch((error: unknown) => {
+    server.close()
+    throw new NotAvailableError(`no xenstored can listen on "${path}": ${reasons[codeOf(error)] ?? String(error)}`, { path }, { cause: error })
+  })
+  server.on('error', (error) => xenstored.log(`a client could not be served: ${error.message}`))
   const close = (): Promise<void> =>
     new Promise((resolve) => {
       server.close(() => resolve())
@@ -46,8 +36,68 @@ export async function listenXenstored(xenstored: Xenstored, path: string): Promi
   return { path, close, [Symbol.asyncDispose]: close }
 }
 
-const listening = (server: Server, path: string): Promise<void> =>
+function serve(xenstored: Xenstored, socket: Socket): void {
+  const connection = xenstored.connect(0, {
+    data(bytes) {
+      // The socket keeps what it can't send at once, and these bytes are only lent.
+      if (!socket.write(Uint8Array.from(bytes))) connection.pause()
+    },
+    ready: () => socket.resume(),
+    closed: () => socket.destroySoon(),
+  })
+  socket.on('data', (chunk) => {
+    if (!connection.write(chunk)) socket.pause()
+  })
+  socket.on('end', () => connection.finish())
+  socket.on('drain', () => connection.resume())
+  socket.on('error', () => socket.destroy())
+  socket.on('close', () => connection.close())
+}
+
+/** Of a path, in a sockaddr_un with its NUL. Node cuts off what is longer. */
+const PATH_MAX = 107
+
+const reasons: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'it is in use; stop the xenstored that listens there or choose another path',
+  EACCES: 'its directory does not exist or may not be written to',
+  ENOTSOCK: 'what is there is no socket',
+  ENAMETOOLONG: `a socket's path has 1 to ${PATH_MAX} bytes`,
+}
+
+const systemError = (code: string): Error => Object.assign(new Error(code), { code })
+const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error ? String(error.code) : '')
+
+async function listenOrReplace(server: Server, path: string): Promise<void> {
+  const length = Buffer.byteLength(path)
+  if (length === 0 || length > PATH_MAX) throw systemError('ENAMETOOLONG')
+  try {
+    await listen(server, path)
+  } catch (error) {
+    if (codeOf(error) !== 'EADDRINUSE' || !(await isStale(path))) throw error
+    await rm(path)
+    await listen(server, path)
+  }
+  await chmod(path, 0o600)
+}
+
+const listen = (server: Server, path: string): Promise<void> =>
   new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(path, resolve)
+    server.listen(path, () => {
+      server.off('error', reject)
+      resolve()
+    })
   })
+
+/** Whether it is a socket that nobody listens on. */
+async function isStale(path: string): Promise<boolean> {
+  if (!(await lstat(path)).isSocket()) throw systemError('ENOTSOCK')
+  return new Promise((resolve) => {
+    const probe = connect(path)
+    probe.once('connect', () => {
+      probe.destroy()
+      resolve(false)
+    })
+    probe.once('error', (error) => resolve(codeOf(error) === 'ECONNREFUSED'))
+  })
+}

@@ -11,20 +11,25 @@ export class Upcall {
   readonly #attachment: Attachment
   readonly #ports = new Map<number, () => void>()
   /** waitAsync alone doesn't keep the process running. */
-  readonly #keepAlive = new KeepAlive()
+  readonly #keepAlive: KeepAlive | undefined
 
-  constructor(attachment: Attachment) {
+  constructor(attachment: Attachment, o: { readonly keepsRunning: boolean }) {
     this.#attachment = attachment
+    this.#keepAlive = o.keepsRunning ? new KeepAlive() : undefined
     this.#wait()
   }
 
   add(port: number, onEvent: () => void): void {
     this.#ports.set(port, onEvent)
-    this.#keepAlive.hold()
+    this.#keepAlive?.hold()
+  }
+
+  has(port: number): boolean {
+    return this.#ports.has(port)
   }
 
   remove(port: number): void {
-    if (this.#ports.delete(port)) this.#keepAlive.release()
+    if (this.#ports.delete(port)) this.#keepAlive?.release()
   }
 
   #wait(): void {

@@ -77,7 +77,7 @@ test('its connection to xenstored ends, its nodes go, @releaseDomain is fired', 
   await settled()
   expect(reasons.length).toBe(1)
   expect(m.machine.xenstored.store.get('/local/domain/1')).toBeUndefined()
-  expect(m.machine.xenstored.isIntroduced(1)).toBe(false)
+  expect(m.machine.xenstored.introduced(1)).toBeUndefined()
 })
 
 test('domains come and go: slots are used again, domids are not', async () => {

@@ -3,8 +3,11 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 
-test('a bound port keeps the process running; when all are closed it ends by itself', async () => {
-  const program = fileURLToPath(new URL('support/one-event.ts', import.meta.url))
+test.each([
+  ['a bound port', 'one-event.ts', 'event\n'],
+  ['a connection through a xenstore ring', 'one-reply.ts', 'reply\n'],
+])('%s keeps the process running; when all are closed it ends by itself', async (_what, file, output) => {
+  const program = fileURLToPath(new URL(`support/${file}`, import.meta.url))
   const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', '--conditions=xenkit-source', program], { timeout: 20_000 })
-  expect(stdout).toBe('event\n')
+  expect(stdout).toBe(output)
 })

@@ -1,4 +1,5 @@
 export { ChangeRefusedError, type ServeVbdOptions, type ServedDisk, StoreInUseError, type VbdEvent, serveVbd } from './backend/serve-vbd.ts'
+export type { DataPathKind } from './backend/data-path.ts'
 export type { VbdStats } from './backend/stats.ts'
 export type { BlockStore, StoreResult } from './block-store.ts'
 export { type AttachDiskOptions, type Disk, DiskError, attachDisk } from './frontend/disk.ts'

@@ -4,8 +4,8 @@
  *
  * The frontend's nodes are the guest's word: each is read once, strictly, when connecting.
  */
-import { UINT32_MAX } from '@xenkit/hypervisor'
-import { type Abi, VDISK, XEN_IO_PROTO_ABI } from '@xenkit/wire'
+import { NegotiationError, UINT32_MAX } from '@xenkit/hypervisor'
+import { type Abi, XEN_IO_PROTO_ABI } from '@xenkit/wire'
 import type { NodeValues } from '@xenkit/xenbus'
 import { type NodeDefinition, type XenstoreReader, defineNodes } from '@xenkit/xenstore-client'
 import { MAX_SECTORS } from './block-store.ts'
@@ -13,37 +13,55 @@ import { MAX_SECTORS } from './block-store.ts'
 /** Rings of up to 16 pages, as blkback offers. */
 export const MAX_RING_PAGE_ORDER = 4
 
+/** Rings of a disk, as many as Linux's blkfront asks for. All of them run in the thread of the server. */
+export const MAX_QUEUES = 4
+
+/** Segments of an indirect request, as blkback offers: 1 MiB. */
+export const MAX_SEGMENTS = 256
+
 /** In the backend's directory, by the toolstack: what is to be served. */
 export const toolstackNodes = defineNodes({
   params: { type: 'text', maxLength: 4096, default: '', writer: 'toolstack', meaning: 'names what is served, in words that toolstack and backend agree on' },
   mode: { type: 'text', maxLength: 8, writer: 'toolstack', meaning: 'without a "w" in it, the guest is to have the disk read-only' },
-  removable: { type: 'flag', default: false, writer: 'toolstack', meaning: 'the guest may be told that the medium can be taken out' },
-  'device-type': { type: 'text', maxLength: 16, default: 'disk', writer: 'toolstack', meaning: 'disk or cdrom' },
+  'device-type': { type: 'text', maxLength: 32, default: 'disk', writer: 'toolstack', meaning: 'with "cdrom" the disk is a read-only one of that kind' },
+  removable: { type: 'flag', default: false, writer: 'toolstack', meaning: 'the guest is to take the medium for removable' },
+  'discard-enable': { type: 'flag', default: true, writer: 'toolstack', meaning: 'may offer discard, where the store has it' },
   'xenkit-sectors': { type: 'decimal', min: 1, max: MAX_SECTORS, default: undefined, writer: 'toolstack', meaning: 'the size that the disk is to have, in units of 512 bytes; the answer is in xenkit-result' },
 })
 
 /** In the backend's directory, before InitWait: what a frontend may choose from. */
 export const offerNodes = defineNodes({
   'max-ring-page-order': { type: 'decimal', max: 31, default: 0, writer: 'backend', meaning: 'most pages of the ring, as a power of two' },
+  'multi-queue-max-queues': { type: 'decimal', min: 1, max: UINT32_MAX, default: 1, writer: 'backend', meaning: 'most rings' },
+  'feature-max-indirect-segments': { type: 'decimal', max: UINT32_MAX, default: 0, writer: 'backend', meaning: 'most segments of a BLKIF_OP_INDIRECT; 0: there is no such operation' },
 })
 
 /** In the backend's directory, before Connected. */
 export const diskNodes = defineNodes({
   sectors: { type: 'decimal', max: MAX_SECTORS, writer: 'backend', meaning: 'size, in units of 512 bytes; 0 in a drive without a medium' },
-  'sector-size': { type: 'decimal', min: 512, max: 512, default: 512, writer: 'backend', meaning: 'smallest unit of a request, in bytes' },
+  'sector-size': { type: 'decimal', min: 512, max: 4096, default: 512, writer: 'backend', meaning: 'smallest unit of a request, in bytes; all numbers of sectors are of 512 bytes nevertheless' },
+  'physical-sector-size': { type: 'decimal', min: 512, max: 2 ** 31, default: undefined, writer: 'backend', meaning: 'unit below which a write makes the medium read first, in bytes; default sector-size' },
   info: { type: 'decimal', max: 7, default: 0, writer: 'backend', meaning: 'VDISK bits: 1 cdrom, 2 removable, 4 read-only' },
   'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_FLUSH_DISKCACHE' },
+  'feature-barrier': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_WRITE_BARRIER' },
+  'feature-discard': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_DISCARD' },
+  'discard-granularity': { type: 'decimal', max: UINT32_MAX, default: undefined, writer: 'backend', meaning: 'bytes that are discarded together; default sector-size' },
+  'discard-alignment': { type: 'decimal', max: UINT32_MAX, default: 0, writer: 'backend', meaning: 'where the first of them begins, in bytes' },
+  'discard-secure': { type: 'flag', default: false, writer: 'backend', meaning: 'heeds BLKIF_DISCARD_SECURE' },
+  'feature-persistent': { type: 'flag', default: false, writer: 'backend', meaning: 'keeps pages mapped that were granted once' },
 })
 
-/** In the frontend's directory, before Initialised. `ring-ref`, or `ring-ref0` and so on, come with them. */
+/** In the frontend's directory, before Initialised. Those of its rings come with them: see `ringNodes`. */
 export const frontendNodes = defineNodes({
-  'event-channel': { type: 'decimal', min: 1, max: UINT32_MAX, writer: 'frontend', meaning: 'port that the backend binds to' },
-  'ring-page-order': { type: 'decimal', max: MAX_RING_PAGE_ORDER, default: undefined, writer: 'frontend', meaning: 'pages of the ring as a power of two; if there is such a node, its references are in ring-ref0 and on, even for one page' },
+  'ring-page-order': { type: 'decimal', max: MAX_RING_PAGE_ORDER, default: undefined, writer: 'frontend', meaning: 'pages of a ring as a power of two; if there is such a node, their references are in ring-ref0 and on, even for one page' },
   protocol: { type: 'enum', values: Object.values(XEN_IO_PROTO_ABI), default: undefined, writer: 'frontend', meaning: 'whose layout of the structures the frontend uses' },
-  'multi-queue-num-queues': { type: 'decimal', min: 1, max: 1, default: 1, writer: 'frontend', meaning: 'rings; more than one has to be offered' },
+  'multi-queue-num-queues': { type: 'decimal', min: 1, max: MAX_QUEUES, default: 1, writer: 'frontend', meaning: 'rings; those of several are in directories queue-0 and on' },
+  'feature-persistent': { type: 'flag', default: false, writer: 'frontend', meaning: 'uses the same pages again, and grants them writable' },
+  'feature-large-sector-size': { type: 'flag', default: false, writer: 'frontend', meaning: 'takes numbers of sectors for units of sector-size: deprecated' },
 })
 
 const GREF = { type: 'decimal', max: UINT32_MAX, writer: 'frontend', meaning: 'grant reference of a page of the ring' } as const satisfies NodeDefinition
+const PORT = { type: 'decimal', min: 1, max: UINT32_MAX, writer: 'frontend', meaning: 'port that the backend binds to' } as const satisfies NodeDefinition
 
 /**
  * A frontend that doesn't say is taken for a 32-bit one, as blkback and QEMU do on x86: all others that
@@ -51,37 +69,70 @@ const GREF = { type: 'decimal', max: UINT32_MAX, writer: 'frontend', meaning: 'g
  */
 const ABI_OF_A_SILENT_FRONTEND: Abi = 'x86_32'
 
-/** Where a frontend's ring is, and how it is laid out. */
 export interface FrontendRing {
   readonly grefs: readonly number[]
   readonly port: number
+}
+
+/** Where a frontend's rings are, how they are laid out, and what it can do. */
+export interface FrontendRings {
+  readonly rings: readonly FrontendRing[]
   readonly abi: Abi
+  readonly persistent: boolean
+  readonly largeSectors: boolean
 }
 
 /** @throws NegotiationError naming the node that is missing or holds what can't be used */
-export async function readFrontendRing(view: XenstoreReader, path: string): Promise<FrontendRing> {
+export async function readFrontendRings(view: XenstoreReader, path: string): Promise<FrontendRings> {
   const nodes = await frontendNodes.read(view, path)
-  const refNodes = defineNodes(Object.fromEntries(ringRefNames(nodes['ring-page-order']).map((name) => [name, GREF])))
-  return { grefs: Object.values(await refNodes.read(view, path)), port: nodes['event-channel'], abi: abiOf(nodes.protocol) }
+  const grefNodes = defineNodes(Object.fromEntries(ringRefNames(nodes['ring-page-order']).map((name) => [name, GREF])))
+  const portNodes = defineNodes({ 'event-channel': PORT })
+  const rings = await Promise.all(
+    ringDirectories(nodes['multi-queue-num-queues']).map(async (directory) => {
+      const { 'event-channel': port } = await portNodes.read(view, path + directory)
+      return { grefs: Object.values(await grefNodes.read(view, path + directory)), port }
+    }),
+  )
+  // One page or one port in two rings would have two queues answer the same requests.
+  expectDistinct(`${path}/event-channel`, rings.map(({ port }) => port))
+  expectDistinct(`${path}/ring-ref`, rings.flatMap(({ grefs }) => grefs))
+  return { rings, abi: abiOf(nodes.protocol), persistent: nodes['feature-persistent'], largeSectors: nodes['feature-large-sector-size'] }
+}
+
+export interface RingNodesOptions {
+  readonly rings: readonly { readonly grefs: Uint32Array; readonly port: number }[]
+  readonly abi: Abi
+  readonly ringPageOrder: number
+  readonly persistent?: boolean
 }
 
 /** What a frontend publishes. */
-export function ringNodes(o: { readonly grefs: Uint32Array; readonly port: number; readonly abi: Abi; readonly ringPageOrder: number }): NodeValues {
-  // One page is published the old way: every backend understands that.
+export function ringNodes(o: RingNodesOptions): NodeValues {
+  // One page, and one ring, is published the old way: every backend understands that.
   const order = o.ringPageOrder === 0 ? undefined : o.ringPageOrder
+  const count = o.rings.length
+  const names = ringRefNames(order)
+  const rings = ringDirectories(count).flatMap((directory, i) => {
+    const prefix = directory === '' ? '' : `${directory.slice(1)}/`
+    const ring = o.rings[i]
+    return [[`${prefix}event-channel`, String(ring?.port)], ...names.map((name, page) => [prefix + name, String(ring?.grefs[page])])]
+  })
   return {
-    ...frontendNodes.format({ 'event-channel': o.port, 'ring-page-order': order, protocol: XEN_IO_PROTO_ABI[o.abi] }),
-    ...Object.fromEntries(ringRefNames(order).map((name, i) => [name, String(o.grefs[i])])),
+    ...frontendNodes.format({ 'ring-page-order': order, protocol: XEN_IO_PROTO_ABI[o.abi], 'multi-queue-num-queues': count === 1 ? undefined : count, 'feature-persistent': o.persistent }),
+    ...Object.fromEntries(rings),
   }
 }
 
-/** What a backend publishes before Connected. */
-export function describeDisk(o: { readonly sectors: number; readonly writable: boolean; readonly cdrom: boolean; readonly removable: boolean; readonly flush: boolean }): NodeValues {
-  const info = (o.writable ? 0 : VDISK.READONLY) | (o.cdrom ? VDISK.CDROM : 0) | (o.removable ? VDISK.REMOVABLE : 0)
-  return diskNodes.format({ sectors: o.sectors, 'sector-size': 512, info, 'feature-flush-cache': o.flush })
-}
+/** Where the nodes of each ring are, below the frontend's directory. */
+const ringDirectories = (count: number): string[] => (count === 1 ? [''] : Array.from({ length: count }, (_, i) => `/queue-${i}`))
 
 const ringRefNames = (order: number | undefined): string[] => (order === undefined ? ['ring-ref'] : Array.from({ length: 1 << order }, (_, i) => `ring-ref${i}`))
+
+function expectDistinct(node: string, values: readonly number[]): void {
+  const twice = values.find((value, i) => values.indexOf(value) !== i)
+  if (twice === undefined) return
+  throw new NegotiationError(`node "${node}" of one queue holds ${twice}, which another has as well, expected one of its own`, { node, value: String(twice), expected: 'one of its own' })
+}
 
 function abiOf(protocol: string | undefined): Abi {
   switch (protocol) {

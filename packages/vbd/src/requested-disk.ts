@@ -24,19 +24,22 @@ export interface RequestedDisk {
   readonly target: string
   /** That format, in the words of xl-disk-configuration(5): `raw`, which libxl writes as `aio`, `vhd`, `qcow2` ... */
   readonly format: string
-  /** The guest is to have it read-only. */
+  /** The guest is to have it read-only, as every CD-ROM. */
   readonly readOnly: boolean
   /** A CD-ROM drive: its medium may be absent, and change. */
   readonly cdrom: boolean
   readonly removable: boolean
+  /** The guest may be offered discard. */
+  readonly discard: boolean
 }
 
 /** @throws NegotiationError naming the node that holds what it must not */
 export async function readRequestedDisk(view: XenstoreReader, device: DeviceAddress): Promise<RequestedDisk> {
   const { frontendDomid, devid } = device
   const backendType = VBD_BACKEND_TYPES.find((type) => type === device.backendType) ?? 'vbd'
-  const { params, mode, removable, 'device-type': deviceType } = await toolstackNodes.read(view, backendPath(device))
-  return { frontendDomid, devid, backendType, params, ...parseParams(params, backendType), readOnly: !mode.includes('w'), cdrom: deviceType === 'cdrom', removable }
+  const { params, mode, removable, 'device-type': deviceType, 'discard-enable': discard } = await toolstackNodes.read(view, backendPath(device))
+  const cdrom = deviceType === 'cdrom'
+  return { frontendDomid, devid, backendType, params, ...parseParams(params, backendType), readOnly: cdrom || !mode.includes('w'), cdrom, removable, discard }
 }
 
 /** A `vbd`'s params are a script's business and have no format before them. */

@@ -4,6 +4,7 @@ import { NegotiationError, RingProtocolError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
 import { attachDisk } from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
+import { recordingStore } from './recording-store.ts'
 import { RawFrontend, type RawRequest } from './raw-frontend.ts'
 import { rig } from './rig.ts'
 
@@ -30,26 +31,68 @@ const cases: readonly [string, RawRequest, number][] = [
   ['a write beyond the end', { operation: BLKIF_OP.WRITE, sector: 1024n }, ERROR],
   ['a reference that was not granted', { segments: [{ gref: 0xffff_ffff }] }, ERROR],
   ['a write from a reference that was not granted', { operation: BLKIF_OP.WRITE, segments: [{}, { gref: 3 }] }, ERROR],
-  ['a barrier, which is not offered', { operation: BLKIF_OP.WRITE_BARRIER }, EOPNOTSUPP],
-  ['a discard, which is not offered', { operation: BLKIF_OP.DISCARD }, EOPNOTSUPP],
-  ['an indirect request, which is not offered', { operation: BLKIF_OP.INDIRECT }, EOPNOTSUPP],
+  ['a barrier', { operation: BLKIF_OP.WRITE_BARRIER }, OKAY],
+  ['a barrier without data', { operation: BLKIF_OP.WRITE_BARRIER, segments: [] }, OKAY],
+  ['a barrier beyond the end', { operation: BLKIF_OP.WRITE_BARRIER, sector: 1024n }, ERROR],
+  ['a discard', { operation: BLKIF_OP.DISCARD, sector: 8n }, OKAY],
+  ['a discard of the whole disk', { operation: BLKIF_OP.DISCARD, nr_sectors: 1024n }, OKAY],
+  ['a secure discard where there is none', { operation: BLKIF_OP.DISCARD, flag: 1 }, OKAY],
+  ['a discard of nothing', { operation: BLKIF_OP.DISCARD, nr_sectors: 0n }, ERROR],
+  ['a discard beyond the end', { operation: BLKIF_OP.DISCARD, sector: 1n, nr_sectors: 1024n }, ERROR],
+  ['a discard of more than there can be', { operation: BLKIF_OP.DISCARD, nr_sectors: 2n ** 64n - 1n }, ERROR],
+  ['a discard whose end wraps a u64', { operation: BLKIF_OP.DISCARD, sector: 2n ** 64n - 8n, nr_sectors: 16n }, ERROR],
+  ['a discard whose end wraps a u64 to 0', { operation: BLKIF_OP.DISCARD, sector: 8n, nr_sectors: 2n ** 64n - 8n }, ERROR],
+  ['an indirect read', { indirect_op: BLKIF_OP.READ }, OKAY],
+  ['an indirect write of 128 pages', { indirect_op: BLKIF_OP.WRITE, segments: Array.from({ length: 128 }, () => ({})) }, OKAY],
+  ['an indirect read of 256 segments', { indirect_op: BLKIF_OP.READ, segments: Array.from({ length: 256 }, () => ({ first: 1, last: 3 })) }, OKAY],
+  ['an indirect read without segments', { indirect_op: BLKIF_OP.READ, nr_segments: 0 }, ERROR],
+  ['an indirect read of 257 segments', { indirect_op: BLKIF_OP.READ, segments: Array.from({ length: 256 }, () => ({ first: 0, last: 0 })), nr_segments: 257 }, ERROR],
+  ['an indirect read of 65535 segments', { indirect_op: BLKIF_OP.READ, nr_segments: 65_535 }, ERROR],
+  ['an indirect read beyond the end', { indirect_op: BLKIF_OP.READ, sector: 1025n - 8n * 20n, segments: Array.from({ length: 20 }, () => ({})) }, ERROR],
+  ['an indirect write with a segment beyond its page', { indirect_op: BLKIF_OP.WRITE, segments: [{}, { last: 8 }] }, ERROR],
+  ['an indirect write with a page that was not granted', { indirect_op: BLKIF_OP.WRITE, segments: [{}, { gref: 0xffff_ffff }] }, ERROR],
+  ['an indirect read whose segments were not granted', { indirect_op: BLKIF_OP.READ, indirectGref: 0xffff_ffff }, ERROR],
+  ['an indirect barrier', { indirect_op: BLKIF_OP.WRITE_BARRIER }, ERROR],
+  ['an indirect flush', { indirect_op: BLKIF_OP.FLUSH_DISKCACHE }, ERROR],
+  ['an indirect discard', { indirect_op: BLKIF_OP.DISCARD }, ERROR],
+  ['an indirect indirect request', { indirect_op: BLKIF_OP.INDIRECT }, ERROR],
+  ['an indirect unknown operation', { indirect_op: 200 }, ERROR],
+  ['a reserved operation', { operation: BLKIF_OP.RESERVED_1 }, EOPNOTSUPP],
   ['an unknown operation', { operation: 255 }, EOPNOTSUPP],
 ]
 
-describe.each(['x86_64', 'x86_32'] as const)('requests in %s layout', (abi) => {
+describe.each([['x86_64', 'copy'], ['x86_32', 'copy'], ['arm', 'copy'], ['x86_64', 'map'], ['x86_32', 'persistent']] as const)('requests in %s layout, data path %s', (abi, dataPath) => {
   test.each(cases)('%s', async (_, request, status) => {
-    const store = memoryStore(1024)
+    const store = recordingStore(1024)
+    store.bytes.fill(0xa5)
     const before = store.bytes.slice()
-    await using r = await rig({ store })
+    await using r = await rig({ store, dataPath })
     await r.plug()
-    await using front = await RawFrontend.open(r.guest, { abi })
+    await using front = await RawFrontend.open(r.guest, { abi, persistent: true })
     const id = 0xdead_beef_0bad_f00dn
     const [answer] = await front.exchange({ ...request, id })
-    expect(answer).toMatchObject({ id, operation: request.operation ?? BLKIF_OP.READ, status })
+    // What an indirect request is for is what its answer names.
+    expect(answer).toMatchObject({ id, operation: request.indirect_op ?? request.operation ?? BLKIF_OP.READ, status })
     if (status !== OKAY) expect(Buffer.compare(store.bytes, before)).toBe(0)
+    // Only a read whose data could not be delivered has got as far as the store.
+    if (status !== OKAY) expect(store.calls.filter((call) => !call.startsWith('read'))).toEqual([])
     // The disk is none the worse for it.
     expect(await front.exchange({ id: 2n })).toMatchObject([{ id: 2n, status: OKAY }])
   })
+})
+
+test('operations that a store does not have', async () => {
+  const { bytes, sectors, read, write } = recordingStore(64)
+  await using r = await rig({ store: { sectors, read, write: write ?? (() => {}) } })
+  await r.plug()
+  await using front = await RawFrontend.open(r.guest)
+  const operations = [BLKIF_OP.WRITE_BARRIER, BLKIF_OP.FLUSH_DISKCACHE, BLKIF_OP.DISCARD]
+  const answers = await front.exchange(...operations.map((operation) => ({ operation })))
+  expect(answers.map(({ operation, status }) => [operation, status])).toEqual(operations.map((operation) => [operation, EOPNOTSUPP]))
+  await r.event(({ kind }) => kind === 'connected')
+  const published = await Promise.all(['feature-barrier', 'feature-flush-cache', 'feature-discard'].map((node) => r.xs.read(`${front.device.backendPath}/${node}`)))
+  expect(published).toEqual(['0', '0', '0'])
+  expect(bytes.every((byte) => byte === 0)).toBe(true)
 })
 
 test('a bad request among good ones: it alone fails', async () => {
@@ -114,7 +157,11 @@ describe('published nodes', () => {
     ['an unknown protocol', { protocol: 'vax-abi' }, 'protocol'],
     ['an order above what is offered', { 'ring-page-order': '5' }, 'ring-page-order'],
     ['an order and ring-ref without a number', { 'ring-page-order': '0' }, 'ring-ref0'],
-    ['more queues than are offered', { 'multi-queue-num-queues': '2' }, 'multi-queue-num-queues'],
+    ['more queues than are offered', { 'multi-queue-num-queues': '5' }, 'multi-queue-num-queues'],
+    ['no queues', { 'multi-queue-num-queues': '0' }, 'multi-queue-num-queues'],
+    ['queues beyond any number', { 'multi-queue-num-queues': '4294967298' }, 'multi-queue-num-queues'],
+    ['two queues in the old layout', { 'multi-queue-num-queues': '2' }, 'queue-0/event-channel'],
+    ['a feature that is neither there nor not', { 'feature-persistent': 'yes' }, 'feature-persistent'],
   ]
 
   test.each(garbage)('%s: the disk is closed, naming the node', async (_, nodes, name) => {

@@ -1,4 +1,5 @@
 /** A machine with a backend domain, a served disk or several, and guests: what most tests of this package begin with. */
+import type { Hypervisor } from '@xenkit/hypervisor'
 import { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { type ServeVbdOptions, type VbdEvent, plugVbd, serveVbd } from '../src/index.ts'
@@ -17,7 +18,8 @@ export interface Rig extends AsyncDisposable {
   stop(): Promise<void>
 }
 
-export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release'>): Promise<Rig> {
+/** @param o.through what the server sees of its domain, to look at what it does */
+export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release' | 'dataPath'> & { through?: (dom0: Hypervisor) => Hypervisor }): Promise<Rig> {
   const machine = createMachine()
   const dom0 = machine.createDomain()
   const guest = machine.createDomain()
@@ -25,8 +27,9 @@ export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release'>): Promis
   const events: VbdEvent[] = []
   const listeners = new Set<(event: VbdEvent) => void>()
   const abort = new AbortController()
-  const serving = serveVbd(dom0, {
-    ...o,
+  const { through = (hv) => hv, ...served } = o
+  const serving = serveVbd(through(dom0), {
+    ...served,
     signal: abort.signal,
     onEvent(event) {
       events.push(event)

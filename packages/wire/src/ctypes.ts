@@ -25,13 +25,16 @@ export class U64Schema extends Schema<bigint> implements Aligned {
   }
 
   override read(input: ISerialInput): bigint {
-    const low = BigInt(input.readUint32())
-    return low | (BigInt(input.readUint32()) << 32n)
+    const first = BigInt(input.readUint32())
+    const second = BigInt(input.readUint32())
+    return input.endianness === 'big' ? (first << 32n) | second : first | (second << 32n)
   }
 
   override write(output: ISerialOutput, value: bigint): void {
-    output.writeUint32(Number(value & 0xffff_ffffn))
-    output.writeUint32(Number((value >> 32n) & 0xffff_ffffn))
+    const [low, high] = [Number(value & 0xffff_ffffn), Number((value >> 32n) & 0xffff_ffffn)]
+    const big = output.endianness === 'big'
+    output.writeUint32(big ? high : low)
+    output.writeUint32(big ? low : high)
   }
 
   override measure(_value: bigint | typeof MaxValue, measurer: IMeasurer = new Measurer()): IMeasurer {

@@ -6,6 +6,8 @@ export const DOMID_FIRST_RESERVED = 0x7ff0
 export const DOMID_SELF = 0x7ff0
 /** No domain: an id that isn't known. */
 export const DOMID_INVALID = 0x7ff4
+/** Whichever domain: in permissions of a xenstore node. */
+export const DOMID_ANY = 0x7ff5
 
 /** Port 0 is never handed out. */
 export const EVTCHN_PORT_INVALID = 0

@@ -23,6 +23,8 @@ export class XsFormatError extends Error {
 
 const { size: HEADER_SIZE, at } = xsdSockmsg
 
+const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
 /** Size of the message whose header lies at `offset`. */
 const messageSize = (view: DataView, offset: number): number => {
   const len = view.getUint32(offset + at.len, true)
@@ -46,23 +48,36 @@ export class XsParser {
    * @throws XsFormatError, or what the handler throws; the parser is of no use afterwards.
    */
   push(bytes: Uint8Array): void {
-    let offset = this.#heldBytes > 0 ? this.#complete(bytes) : 0
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    while (bytes.length - offset >= HEADER_SIZE) {
+    const view = viewOf(bytes)
+    for (let offset = 0; offset < bytes.length; ) offset += this.#take(view, bytes, offset)
+  }
+
+  /**
+   * As `push`, of what lies behind `offset` and up to the end of one message.
+   * @returns how many bytes that were.
+   */
+  take(bytes: Uint8Array, offset: number): number {
+    return this.#take(viewOf(bytes), bytes, offset)
+  }
+
+  #take(view: DataView, bytes: Uint8Array, offset: number): number {
+    if (this.#heldBytes > 0) return this.#complete(bytes, offset)
+    if (bytes.length - offset >= HEADER_SIZE) {
       const size = messageSize(view, offset)
-      if (bytes.length - offset < size) break
-      this.#emit(view, bytes, offset, size)
-      offset += size
+      if (bytes.length - offset >= size) {
+        this.#emit(view, bytes, offset, size)
+        return size
+      }
     }
-    if (offset < bytes.length) this.#hold(bytes, offset, bytes.length)
+    return this.#hold(bytes, offset, bytes.length)
   }
 
   /** Continues the held message. @returns how many of the bytes were part of it. */
-  #complete(bytes: Uint8Array): number {
-    let taken = this.#hold(bytes, 0, HEADER_SIZE - this.#heldBytes)
+  #complete(bytes: Uint8Array, offset: number): number {
+    let taken = this.#hold(bytes, offset, offset + HEADER_SIZE - this.#heldBytes)
     if (this.#heldBytes < HEADER_SIZE) return taken
     const size = messageSize(this.#heldView, 0)
-    taken += this.#hold(bytes, taken, taken + size - this.#heldBytes)
+    taken += this.#hold(bytes, offset + taken, offset + taken + size - this.#heldBytes)
     if (this.#heldBytes === size) {
       this.#heldBytes = 0
       this.#emit(this.#heldView, this.#held, 0, size)

@@ -27,13 +27,16 @@ const accesses = new Map<string, XsAccess>([['n', 'none'], ['r', 'read'], ['w', 
 export const formatXsPermissions = ({ owner, access, acl }: XsPermissions): string =>
   [{ domid: owner, access }, ...acl].map((entry) => `${letters[entry.access]}${entry.domid}\0`).join('')
 
-/** @param entries without their NUL. @returns undefined if that isn't a list of permissions. */
+/**
+ * @param entries without their NUL; a domid may be any C int, as xenstored doesn't check what it is given
+ * @returns undefined if that isn't a list of permissions
+ */
 export function parseXsPermissions(entries: readonly string[]): XsPermissions | undefined {
   const acl: XsAclEntry[] = []
   for (const entry of entries) {
     const access = accesses.get(entry.slice(0, 1))
     const digits = entry.slice(1)
-    if (!access || !/^\d{1,5}$/.test(digits)) return undefined
+    if (!access || !/^(\d{1,10}|-\d{1,10})$/.test(digits)) return undefined
     acl.push({ domid: Number(digits), access })
   }
   const first = acl.shift()

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { formatXsPermissions, parseXsPermissions, type XsAccess, xsPathFault, xsWatchPathFault } from '../src/index.ts'
 
 const access = fc.constantFrom<XsAccess>('none', 'read', 'write', 'both')
-const domid = fc.nat(65535)
+const domid = fc.integer()
 
 test('permissions come back as they were', () => {
   fc.assert(
@@ -17,7 +17,7 @@ test('permissions travel as letters and domids', () => {
   expect(formatXsPermissions({ owner: 5, access: 'none', acl: [{ domid: 0, access: 'read' }, { domid: 7, access: 'write' }, { domid: 8, access: 'both' }] })).toBe('n5\0r0\0w7\0b8\0')
 })
 
-test.each([[[]], [['']], [['x1']], [['r']], [['r-1']], [['r1 ']], [['r1', 'q2']], [['r123456']], [['R1']]])('%j are no permissions', (entries) => {
+test.each([[[]], [['']], [['x1']], [['r']], [['r-']], [['r1 ']], [['r1', 'q2']], [['r12345678901']], [['R1']]])('%j are no permissions', (entries) => {
   expect(parseXsPermissions(entries)).toBeUndefined()
 })
 

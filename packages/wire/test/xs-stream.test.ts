@@ -45,6 +45,22 @@ test('any stream, however it is split, gives its messages', () => {
   )
 })
 
+test('one message at a time, however the stream is split', () => {
+  fc.assert(
+    fc.property(fc.array(message, { maxLength: 20 }), fc.array(fc.nat(), { maxLength: 30 }), (messages, cuts) => {
+      const { parser, messages: parsed } = collect()
+      for (const chunk of split(encode(messages), cuts)) {
+        for (let offset = 0; offset < chunk.length; ) {
+          const before = parsed.length
+          offset += parser.take(chunk, offset)
+          expect(parsed.length - before).toBeLessThanOrEqual(1)
+        }
+      }
+      expect(parsed).toEqual(messages)
+    }),
+  )
+})
+
 test('byte by byte', () => {
   const messages = [{ type: 2, req_id: 7, tx_id: 0, payload: [47, 0] }, { type: 2, req_id: 8, tx_id: 0, payload: [] }, { type: 16, req_id: 9, tx_id: 1, payload: Array.from({ length: 4096 }, (_, i) => i & 255) }]
   const { parser, messages: parsed } = collect()

@@ -6,12 +6,9 @@ import type { Socket } from 'node:net'
 import { type ByteStream, type ByteStreamReceiver, HypervisorClosedError, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
 import type { Native } from '@xenkit/native'
 import type { XenArena } from './arena.ts'
-import { codeOf } from './native-error.ts'
 import { xenbusTransport } from './xenbus-transport.ts'
-import { connectSocket, socketTransport } from './xenstored-socket.ts'
+import { connectSocket, socketTransport, START_XENSTORED } from './xenstored-socket.ts'
 import { XenstoreStream } from './xenstore-stream.ts'
-
-const START_XENSTORED = 'start xenstored (in dom0: systemctl start xenstored, or xencommons)'
 
 /** Where xenstored listens: the first that answers. XENSTORED_PATH, as libxenstore has it, allows no other. */
 export function socketPaths(): readonly string[] {
@@ -21,15 +18,12 @@ export function socketPaths(): readonly string[] {
 
 /** @returns undefined where there is no socket at all. @throws NotAvailableError for one that can't be used */
 export async function findSocket(): Promise<Socket | undefined> {
-  const paths = socketPaths()
-  for (const path of paths) {
+  for (const path of socketPaths()) {
     try {
       return await connectSocket(path)
     } catch (error) {
-      const code = codeOf(error)
-      if (code === 'ENOENT' && process.env['XENSTORED_PATH'] === undefined) continue
-      const fix = code === 'EACCES' ? 'run this as root' : START_XENSTORED
-      throw new NotAvailableError(`cannot connect to xenstored at "${path}" (${code}): ${fix}`, { path, errno: code }, { cause: error })
+      const isAbsent = error instanceof NotAvailableError && error.details['errno'] === 'ENOENT'
+      if (!isAbsent || process.env['XENSTORED_PATH'] !== undefined) throw error
     }
   }
   return undefined

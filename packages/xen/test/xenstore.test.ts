@@ -10,6 +10,7 @@ import { XenArena } from '../src/arena.ts'
 import { readDomid } from '../src/own-domid.ts'
 import { messageCutter } from '../src/xenbus-transport.ts'
 import { XenXenstore } from '../src/xenstore.ts'
+import { xenstoreSocket } from '../src/xenstored-socket.ts'
 
 let directory: string
 let path: string
@@ -120,6 +121,32 @@ describe('the socket', () => {
     const connecting = openStore().connect(receiver())
     await expect(connecting).rejects.toThrow(NotAvailableError)
     await expect(connecting).rejects.toThrow(`cannot connect to xenstored at "${path}" (ENOENT): start xenstored`)
+  })
+})
+
+describe('a socket by its path', () => {
+  beforeEach(() => vi.stubEnv('XENSTORED_PATH', '/nowhere'))
+
+  test('needs no hypervisor', async () => {
+    await listen((socket) => socket.pipe(socket))
+    const heard = receiver()
+    const stream = await xenstoreSocket(path).connect(heard)
+    stream.write(Uint8Array.of(1, 2, 3))
+    await vi.waitFor(() => expect(heard.bytes).toEqual([1, 2, 3]))
+    stream.close()
+  })
+
+  test('tells when xenstored ends', async () => {
+    await listen((socket) => socket.destroy())
+    const heard = receiver()
+    await xenstoreSocket(path).connect(heard)
+    expect((await heard.reason).message).toMatch(/^xenstored ended the connection: E[A-Z]+$/)
+  })
+
+  test('that nobody listens on is said', async () => {
+    const connecting = xenstoreSocket(path).connect(receiver())
+    await expect(connecting).rejects.toThrow(NotAvailableError)
+    await expect(connecting).rejects.toThrow(`cannot connect to xenstored at "${path}" (ENOENT)`)
   })
 })
 

@@ -1,42 +1,66 @@
 /** One client: its watches and transactions, and what it asks for. */
 import type { ByteStream, ByteStreamReceiver } from '@xenkit/hypervisor'
-import { XENSTORE_PAYLOAD_MAX, XS, XsFormatError, XsParser } from '@xenkit/wire'
+import { XENSTORE_PAYLOAD_MAX, XS, XsFormatError, xsTypeName } from '@xenkit/wire'
+import type { Domain } from './domain.ts'
 import type { Xenstored } from './index.ts'
 import { Inbox } from './inbox.ts'
-import { latin1Bytes } from './latin1.ts'
+import { latin1, latin1Bytes } from './latin1.ts'
 import { Outbox } from './outbox.ts'
-import { homeOf, resolvePath } from './path.ts'
-import { isPrivileged } from './permissions.ts'
-import { QUOTA } from './quota.ts'
+import { Outstanding } from './outstanding.ts'
+import { absolutePath, homeOf, isSpecial, resolveWatchPath } from './path.ts'
 import { Refusal } from './refusal.ts'
 import { handlers } from './requests.ts'
 import { Transaction } from './transaction.ts'
 import type { Watch } from './watches.ts'
 
+export interface XenstoreReceiver extends ByteStreamReceiver {
+  /** After a `write` that returned false: there is room again. */
+  ready?(): void
+}
+
+/** Longer replies count as memory before they are made: C xenstored has room for these in every request. */
+const SMALL_REPLY = 16
+
 export class Connection implements ByteStream {
-  readonly domid: number
+  readonly domain: Domain
   readonly #xenstored: Xenstored
-  readonly #parser = new XsParser((type, reqId, txId, payload) => this.#handle(type, reqId, txId, payload))
-  readonly #inbox: Inbox
+  readonly #receiver: XenstoreReceiver
+  readonly #inbox = new Inbox((type, reqId, txId, payload) => this.#handle(type, reqId, txId, payload))
   readonly #outbox: Outbox
   readonly #watches = new Map<string, Watch>()
   readonly #transactions = new Map<number, Transaction>()
   #lastTxId = 0
-  #open = true
+  #isOpen = true
+  /** The client was asked to wait. */
+  #isWaiting = false
+  /** The client sends no more. */
+  #isFinished = false
 
-  constructor(xenstored: Xenstored, domid: number, receiver: ByteStreamReceiver) {
+  constructor(xenstored: Xenstored, domain: Domain, receiver: XenstoreReceiver) {
     this.#xenstored = xenstored
-    this.domid = domid
-    this.#outbox = new Outbox(receiver, {
-      onDelivered: () => this.#inbox.proceed(),
-      onOverflow: (bytes) => this.end(new Error(`the xenstore client of domain ${domid} left ${bytes} bytes of replies and events unread`)),
-    })
-    this.#inbox = new Inbox((bytes) => this.#parse(bytes), () => this.#outbox.isFull)
+    this.domain = domain
+    this.#receiver = receiver
+    this.#outbox = new Outbox(receiver, domain)
+    domain.connections.add(this)
   }
 
-  write(bytes: Uint8Array): void {
-    if (!this.#open || this.#inbox.add(bytes)) return
-    this.end(new Error(`the xenstore client of domain ${this.domid} sends more than it lets xenstored answer`))
+  /** @returns false if the client had better wait until `ready`; one that goes on sending loses the connection in the end. */
+  write(bytes: Uint8Array): boolean {
+    if (!this.#isOpen) return true
+    this.#inbox.add(bytes)
+    if (this.#inbox.isOverflowing) {
+      this.#expel(new Error(`the xenstore client of domain ${this.domain.domid} sends more than it lets xenstored answer`))
+      return true
+    }
+    this.wake()
+    this.#isWaiting = this.#inbox.isFull
+    return !this.#isWaiting
+  }
+
+  /** The client sends no more, but takes the answers to what it has sent. */
+  finish(): void {
+    this.#isFinished = true
+    this.wake()
   }
 
   close(): void {
@@ -51,61 +75,103 @@ export class Connection implements ByteStream {
 
   resume(): void {
     this.#outbox.resume()
+    this.wake()
   }
 
   /** Ends the connection from this side, after what it was already sent. */
   end(reason: Error): void {
-    if (this.#shut()) this.#outbox.end(reason)
+    if (!this.#shut()) return
+    this.#outbox.end(reason)
+    this.wake()
+  }
+
+  /** There may be something to do. */
+  wake(): void {
+    this.#xenstored.turns.wake(this)
+  }
+
+  /** Its turn. */
+  work(until: number): boolean {
+    this.#takeRequests(until)
+    this.#outbox.flush()
+    if (this.#isFinished && this.#inbox.isEmpty) this.end(new Error(`the xenstore client of domain ${this.domain.domid} has finished`))
+    if (this.#isWaiting && !this.#inbox.isFull) {
+      this.#isWaiting = false
+      this.#receiver.ready?.()
+    }
+    return this.#canTake
   }
 
   watch(text: string, token: string, depth: number | undefined): Watch {
-    const path = resolvePath(text, this.domid, 'special')
+    const { domain } = this
+    const path = resolveWatchPath(text, domain)
     const key = watchKey(path, token)
     if (this.#watches.has(key)) throw new Refusal('EEXIST')
-    if (!isPrivileged(this.domid) && this.#watches.size >= QUOTA.watches) throw new Refusal('E2BIG') // as 4.17; later releases say ENOSPC
-    const isRelative = !text.startsWith('/') && !text.startsWith('@')
+    // One more than the quota says, and E2BIG, as 4.17; later releases refuse one earlier, with ENOSPC.
+    if (domain.used('watches') > domain.limit('watches')) throw new Refusal('E2BIG')
+    const memory = path.length + token.length
+    if (!domain.hasMemory(memory)) throw new Refusal('ENOMEM')
+    const isRelative = !text.startsWith('/') && !isSpecial(text)
     const tokenBytes = latin1Bytes(`${token}\0`)
     const watch: Watch = {
-      path, token, depth, domid: this.domid,
-      prefix: isRelative ? homeOf(this.domid).length + 1 : 0,
-      notify: (changed) => this.#outbox.event(changed, tokenBytes, token),
+      path, token, depth,
+      subject: domain,
+      prefix: isRelative ? homeOf(domain.domid).length + 1 : 0,
+      notify: (changed) => {
+        this.#outbox.event(changed, tokenBytes, token, this.#xenstored.cause)
+        this.#lookAfterOutbox()
+      },
     }
+    domain.use('watches', 1)
+    domain.use('memory', memory)
     this.#watches.set(key, watch)
     this.#xenstored.watches.add(watch)
     return watch
   }
 
   unwatch(text: string, token: string): void {
-    const key = watchKey(resolvePath(text, this.domid, 'special'), token)
+    const key = watchKey(absolutePath(text, this.domain), token)
     const watch = this.#watches.get(key)
     if (!watch) throw new Refusal('ENOENT')
     this.#watches.delete(key)
-    this.#xenstored.watches.remove(watch)
+    this.#forgetWatch(watch)
   }
 
   /** @returns its id, which is this connection's own. */
   beginTransaction(): number {
-    if (!isPrivileged(this.domid) && this.#transactions.size >= QUOTA.transactions) throw new Refusal('ENOSPC')
+    const { domain } = this
+    // One more than the quota says, as 4.17.
+    if (domain.used('transactions') > domain.limit('transactions')) throw new Refusal('ENOSPC')
     do this.#lastTxId = (this.#lastTxId + 1) >>> 0
     while (this.#lastTxId === 0 || this.#transactions.has(this.#lastTxId))
-    this.#transactions.set(this.#lastTxId, new Transaction(this.#xenstored.store, this.domid))
+    this.#transactions.set(this.#lastTxId, new Transaction(this.#xenstored.store, domain))
+    domain.use('transactions', 1)
     return this.#lastTxId
   }
 
   endTransaction(txId: number): void {
+    this.#transactions.get(txId)?.close()
     this.#transactions.delete(txId)
+    this.domain.use('transactions', -1)
   }
 
-  /** Forgets watches and transactions, as when the domain's connection is set up anew. */
-  reset(): void {
-    for (const watch of this.#watches.values()) this.#xenstored.watches.remove(watch)
+  /** Forgets watches and transactions. */
+  forget(): void {
+    for (const watch of this.#watches.values()) this.#forgetWatch(watch)
     this.#watches.clear()
-    this.#transactions.clear()
+    for (const txId of this.#transactions.keys()) this.endTransaction(txId)
+  }
+
+  /** Begins anew, as when the domain's connection is set up again: what it was sent or has sent is gone. */
+  reset(): void {
+    this.forget()
+    this.#inbox.clear()
+    this.#outbox.drop()
   }
 
   /** What the client has open, one line each. */
   openResources(): string[] {
-    const name = `xenstore connection of domain ${this.domid}`
+    const name = `xenstore connection of domain ${this.domain.domid}`
     return [
       name,
       ...[...this.#watches.values()].map(({ path, token }) => `${name}: watch "${path}" with token "${token}"`),
@@ -113,49 +179,82 @@ export class Connection implements ByteStream {
     ]
   }
 
-  #parse(bytes: Uint8Array): void {
-    if (!this.#open) return
+  get #canTake(): boolean {
+    return this.#isOpen && !this.#inbox.isEmpty && !this.#outbox.isFull && !this.domain.isHeldOff
+  }
+
+  #takeRequests(until: number): void {
     try {
-      this.#parser.push(bytes)
+      while (this.#canTake) {
+        this.#inbox.take()
+        if (performance.now() >= until) return
+      }
     } catch (error) {
       if (!(error instanceof XsFormatError)) throw error
-      this.end(error)
+      this.#expel(error)
     }
   }
 
   #handle(type: number, reqId: number, txId: number, payload: Uint8Array): void {
-    if (!this.#open) return
-    const { domid } = this
+    const { domain } = this
     const xenstored = this.#xenstored
+    const outstanding = domain.isPrivileged ? undefined : new Outstanding(domain)
     const reply = (answer: string | Uint8Array): void => {
-      const bytes = typeof answer === 'string' ? latin1Bytes(answer) : answer
-      if (bytes.length > XENSTORE_PAYLOAD_MAX) throw new Refusal('E2BIG')
-      this.#outbox.reply(type, reqId, txId, bytes)
+      if (answer.length > XENSTORE_PAYLOAD_MAX) throw new Refusal('E2BIG')
+      if (answer.length > SMALL_REPLY && !domain.hasMemory(answer.length)) throw new Refusal('ENOMEM')
+      if (typeof answer === 'string') this.#outbox.reply(type, reqId, txId, answer, undefined, outstanding)
+      else this.#outbox.reply(type, reqId, txId, '', answer, outstanding)
     }
+    if (xenstored.isTracing) xenstored.log(`domain ${domain.domid}: ${xsTypeName(type)} ${JSON.stringify(latin1(payload))}`)
+    xenstored.cause = outstanding
     try {
       const handler = handlers.get(type)
       if (!handler) throw new Refusal('ENOSYS')
-      if (handler.privileged && !isPrivileged(domid)) throw new Refusal('EACCES')
+      if (handler.privileged && !domain.isPrivileged) throw new Refusal('EACCES')
       const inTransaction = txId !== 0 && !handler.global
       const transaction = inTransaction ? this.#transactions.get(txId) : undefined
       if (inTransaction && !transaction) throw new Refusal('ENOENT')
       handler.run({
-        connection: this, xenstored, domid, txId, transaction, payload, reply,
+        connection: this, xenstored, domain, txId, transaction, payload, reply,
         tree: transaction ?? xenstored.store,
         changed: (change) => (transaction ? transaction.noteChange(change) : xenstored.watches.fire(change, xenstored.store)),
       })
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
-      this.#outbox.reply(XS.ERROR, reqId, txId, latin1Bytes(`${error.errno}\0`))
+      this.#outbox.reply(XS.ERROR, reqId, txId, `${error.errno}\0`, undefined, outstanding)
+    } finally {
+      xenstored.cause = undefined
     }
+  }
+
+  #lookAfterOutbox(): void {
+    if (this.#outbox.isOverflowing) {
+      const { length } = this.#outbox
+      this.#outbox.drop()
+      this.#expel(new Error(`the xenstore client of domain ${this.domain.domid} left ${length} bytes of replies and events unread`))
+    }
+    this.wake()
+  }
+
+  /** Ends the connection of a client that goes too far. */
+  #expel(reason: Error): void {
+    this.#xenstored.log(`connection of domain ${this.domain.domid} ended: ${reason.message}`)
+    this.end(reason)
+  }
+
+  #forgetWatch(watch: Watch): void {
+    this.#xenstored.watches.remove(watch)
+    this.domain.use('watches', -1)
+    this.domain.use('memory', -watch.path.length - watch.token.length)
   }
 
   /** @returns whether it was open. */
   #shut(): boolean {
-    if (!this.#open) return false
-    this.#open = false
-    this.reset()
-    this.#xenstored.disconnected(this)
+    if (!this.#isOpen) return false
+    this.#isOpen = false
+    this.#inbox.clear()
+    this.forget()
+    this.domain.connections.delete(this)
     return true
   }
 }

@@ -1,53 +1,73 @@
-/**
- * What one client sends. It is taken at once, in small steps; what comes while the client has replies
- * enough to take waits here, so that a flood of requests becomes no flood of replies.
- */
+/** What one client has sent and xenstored hasn't taken yet. It is taken one message at a time. */
+import { type XsMessageHandler, XsParser } from '@xenkit/wire'
 
-/** Bytes taken at a time: at most 256 requests, and so 1 MiB of replies, beyond the limit of `isBlocked`. */
-const STEP = 4096
-/** Bytes that may wait: some hundred thousand requests. */
+/** Bytes from which on the client is asked to wait. */
+const FULL = 64 * 1024
+/** Bytes that may wait, if it doesn't: some hundred thousand requests. */
 const BYTES_MAX = 16 * 1024 * 1024
+const INITIAL_SIZE = 4096
 
 export class Inbox {
-  readonly #take: (bytes: Uint8Array) => void
-  readonly #isBlocked: () => boolean
-  readonly #chunks: Uint8Array[] = []
-  #length = 0
+  readonly #onMessage: XsMessageHandler
+  #parser: XsParser
+  #buffer = new Uint8Array(INITIAL_SIZE)
+  /** What waits lies between these two. */
+  #start = 0
+  #end = 0
 
-  constructor(take: (bytes: Uint8Array) => void, isBlocked: () => boolean) {
-    this.#take = take
-    this.#isBlocked = isBlocked
+  constructor(onMessage: XsMessageHandler) {
+    this.#onMessage = onMessage
+    this.#parser = new XsParser(onMessage)
   }
 
-  /** @returns false if it is more than may wait: the connection can't go on. */
-  add(bytes: Uint8Array): boolean {
-    const taken = this.#chunks.length > 0 ? 0 : this.#takeFrom(bytes)
-    if (taken === bytes.length) return true
-    this.#chunks.push(bytes.slice(taken))
-    this.#length += bytes.length - taken
-    return this.#length <= BYTES_MAX
+  get isEmpty(): boolean {
+    return this.#start === this.#end
   }
 
-  /** Takes what waits, as far as it may. */
-  proceed(): void {
-    for (let chunk = this.#chunks[0]; chunk; chunk = this.#chunks[0]) {
-      const taken = this.#takeFrom(chunk)
-      this.#length -= taken
-      if (taken < chunk.length) {
-        this.#chunks[0] = chunk.subarray(taken)
-        return
-      }
-      this.#chunks.shift()
-    }
+  get isFull(): boolean {
+    return this.#end - this.#start >= FULL
   }
 
-  #takeFrom(bytes: Uint8Array): number {
-    let taken = 0
-    while (taken < bytes.length && !this.#isBlocked()) {
-      const step = bytes.subarray(taken, taken + STEP)
-      this.#take(step)
-      taken += step.length
-    }
-    return taken
+  get isOverflowing(): boolean {
+    return this.#end - this.#start > BYTES_MAX
+  }
+
+  add(bytes: Uint8Array): void {
+    if (this.#end + bytes.length > this.#buffer.length) this.#makeRoom(bytes.length)
+    this.#buffer.set(bytes, this.#end)
+    this.#end += bytes.length
+  }
+
+  /**
+   * Takes what waits, up to the end of one message.
+   * @throws XsFormatError
+   */
+  take(): void {
+    const parser = this.#parser
+    const taken = parser.take(this.#buffer.subarray(0, this.#end), this.#start)
+    if (parser !== this.#parser) return // that message was the last: all was cleared
+    this.#start += taken
+    if (!this.isEmpty) return
+    this.#start = 0
+    this.#end = 0
+    if (this.#buffer.length > FULL) this.#buffer = new Uint8Array(INITIAL_SIZE)
+  }
+
+  /** Forgets what waits, the beginning of a message included. */
+  clear(): void {
+    this.#parser = new XsParser(this.#onMessage)
+    this.#buffer = new Uint8Array(INITIAL_SIZE)
+    this.#start = 0
+    this.#end = 0
+  }
+
+  #makeRoom(more: number): void {
+    const waiting = this.#buffer.subarray(this.#start, this.#end)
+    const needed = waiting.length + more
+    // Moved within the buffer only where that makes much room, so that a byte isn't moved again and again.
+    if (needed * 2 > this.#buffer.length) this.#buffer = new Uint8Array(needed * 2)
+    this.#buffer.set(waiting)
+    this.#start = 0
+    this.#end = waiting.length
   }
 }

@@ -1,95 +1,124 @@
 /**
- * A xenstored in process: nodes with permissions, transactions, watches and quotas as in Xen's C
- * xenstored (docs/misc/xenstore.txt, tools/xenstored), for the requests that devices and their
- * toolstack need. Other requests answer ENOSYS.
+ * A xenstored in process: every request of xs_wire.h, with the semantics of Xen's C xenstored
+ * (docs/misc/xenstore.txt, tools/xenstored), 4.17's where releases differ.
+ *
+ * Read next: requests.ts, what clients ask for; turns.ts, how they share the server.
  */
-import type { ByteStreamReceiver } from '@xenkit/hypervisor'
 import { DOMID_MAX, expectInteger, NotAvailableError } from '@xenkit/hypervisor'
-import type { XsPermissions } from '@xenkit/wire'
-import { Connection } from './connection.ts'
-import { childOf } from './path.ts'
+import { Connection, type XenstoreReceiver } from './connection.ts'
+import type { Domain } from './domain.ts'
+import { Domains } from './domains.ts'
+import type { Outstanding } from './outstanding.ts'
+import type { NodePermissions } from './permissions.ts'
+import { DEFAULT_QUOTA, type Quota } from './quota.ts'
 import { Store } from './store.ts'
-import { removeTree } from './tree-operations.ts'
-import { Watches } from './watches.ts'
+import { removeOwned } from './tree-operations.ts'
+import { Turns } from './turns.ts'
+import { type SpecialPath, Watches } from './watches.ts'
 
-export type { Connection } from './connection.ts'
+export type { Connection, XenstoreReceiver } from './connection.ts'
 
-const DOM0_ONLY: XsPermissions = { owner: 0, access: 'none', acl: [] }
-const FIRST_NODES = ['/', '/tool', '/tool/xenstored', '@introduceDomain', '@releaseDomain']
+export interface XenstoredOptions {
+  /** Whether there is a domain of that domid, for xenstored to be introduced to or for permissions to name. Default: there might be. */
+  readonly exists?: (domid: number) => boolean
+  /** Is told what an administrator wants to know: clients that broke the protocol, domains that use too much. */
+  readonly log?: (line: string) => void
+}
+
+const DOM0_ONLY: NodePermissions = { owner: 0, access: 'none', acl: [] }
 
 export class Xenstored {
-  readonly store = new Store()
+  /** That of domains to come. */
+  readonly quota: Quota = { ...DEFAULT_QUOTA }
+  readonly domains: Domains
+  readonly dom0: Domain
+  readonly store: Store
+  /** Permissions of what isn't a node. */
+  readonly special = new Map<string, NodePermissions>([['@introduceDomain', DOM0_ONLY], ['@releaseDomain', DOM0_ONLY]])
   readonly watches = new Watches()
-  readonly #introduced = new Set([0])
-  readonly #connections = new Set<Connection>()
+  readonly turns = new Turns()
+  readonly log: (line: string) => void
+  /** Whether each request is logged. */
+  isTracing = false
+  /** The request that is being answered, if it counts. */
+  cause: Outstanding | undefined
 
-  constructor() {
-    for (const path of FIRST_NODES) this.store.create(path, DOM0_ONLY)
+  constructor({ exists = () => true, log = () => {} }: XenstoredOptions = {}) {
+    this.log = log
+    this.domains = new Domains({ exists, quota: this.quota, log })
+    this.dom0 = this.domains.make(0)
+    this.dom0.isIntroduced = true
+    this.store = new Store(this.domains)
+    const value = new Uint8Array()
+    for (const [path, children] of [['/', 'tool\0'], ['/tool', 'xenstored\0'], ['/tool/xenstored', '']] as const) {
+      this.store.put(path, { value, perms: DOM0_ONLY, children })
+      this.store.count(0, 1)
+    }
   }
 
   /**
    * Opens a connection with the rights of a domain; 0 is privileged.
    * @throws NotAvailableError if the domain isn't introduced
    */
-  connect(domid: number, receiver: ByteStreamReceiver): Connection {
+  connect(domid: number, receiver: XenstoreReceiver): Connection {
     expectInteger('domid', domid, 0, DOMID_MAX)
-    if (!this.#introduced.has(domid)) throw new NotAvailableError(`domain ${domid} isn't introduced to xenstored: call introduceDomain(${domid}) first`, { domid })
-    const connection = new Connection(this, domid, receiver)
-    this.#connections.add(connection)
-    return connection
+    const domain = this.introduced(domid)
+    if (!domain) throw new NotAvailableError(`domain ${domid} isn't introduced to xenstored: call introduceDomain(${domid}) first`, { domid })
+    return new Connection(this, domain, receiver)
   }
 
   /**
-   * Lets a domain connect. Its nodes are the toolstack's business: as with the real one, a
-   * /local/domain/DOMID that the domain may use has to be made before.
+   * Lets a domain connect, or its connections begin anew. Its nodes are the toolstack's business: as with
+   * the real one, a /local/domain/DOMID that the domain may use has to be made before.
+   * @throws NotAvailableError if there is no such domain
    */
   introduceDomain(domid: number): void {
     expectInteger('domid', domid, 0, DOMID_MAX)
-    if (this.#introduced.has(domid)) {
-      for (const connection of this.#connectionsOf(domid)) connection.reset()
+    const domain = this.domains.know(domid)
+    if (!domain) throw new NotAvailableError(`there is no domain ${domid}`, { domid })
+    if (domain.isIntroduced) {
+      // Those of domain 0 are sockets, to which this doesn't apply.
+      if (!domain.isPrivileged) for (const connection of domain.connections) connection.reset()
       return
     }
-    this.#introduced.add(domid)
-    this.watches.fireSpecial('@introduceDomain', domid, this.store)
+    domain.isIntroduced = true
+    this.#fireSpecial('@introduceDomain', domid)
   }
 
-  isIntroduced(domid: number): boolean {
-    return this.#introduced.has(domid)
+  /** The domain, if it may connect. */
+  introduced(domid: number): Domain | undefined {
+    const domain = this.domains.get(domid)
+    return domain?.isIntroduced ? domain : undefined
   }
 
-  /** The domain is gone: ends its connections, removes its nodes and what other nodes allow it. Idempotent. */
+  /**
+   * The domain is gone, or xenstored is to have no more to do with it: ends its connections and removes
+   * its nodes. What other nodes allow it is nothing that a later one could use. Idempotent.
+   */
   releaseDomain(domid: number): void {
     expectInteger('domid', domid, 1, DOMID_MAX)
-    if (!this.#introduced.delete(domid)) return
-    for (const connection of this.#connectionsOf(domid)) connection.end(new Error(`domain ${domid} was released from xenstored`))
-    for (const path of FIRST_NODES) if (path === '/' || path.startsWith('@')) this.#disown(path, domid)
-    this.watches.fireSpecial('@releaseDomain', domid, this.store)
+    const domain = this.domains.get(domid)
+    if (!domain) return
+    for (const connection of domain.connections) connection.end(new Error(`domain ${domid} was released from xenstored`))
+    for (const other of this.domains) if (other.target === domid) other.target = undefined
+    removeOwned({ tree: this.store, changed: (change) => this.watches.fire(change, this.store) }, domain)
+    for (const [path, perms] of this.special) this.special.set(path, withoutDomain(perms, domid))
+    this.domains.forget(domid)
+    if (domain.isIntroduced) this.#fireSpecial('@releaseDomain', domid)
   }
 
   /** Connections, watches and transactions that clients have left open, one line each. */
   openResources(): string[] {
-    return [...this.#connections].flatMap((connection) => connection.openResources())
+    return [...this.domains].flatMap(({ connections }) => [...connections].flatMap((connection) => connection.openResources()))
   }
 
-  /** A connection tells that it is over. */
-  disconnected(connection: Connection): void {
-    this.#connections.delete(connection)
-  }
-
-  #connectionsOf(domid: number): Connection[] {
-    return [...this.#connections].filter((connection) => connection.domid === domid)
-  }
-
-  /** A later domain of the same id must not inherit anything. */
-  #disown(path: string, domid: number): void {
-    const node = this.store.get(path)
-    if (!node) return
-    if (node.perms.owner === domid) {
-      removeTree({ tree: this.store, changed: (change) => this.watches.fire(change, this.store) }, path, node, 'subtree')
-      return
-    }
-    const acl = node.perms.acl.filter((entry) => entry.domid !== domid)
-    if (acl.length < node.perms.acl.length) this.store.setPerms(path, { ...node.perms, acl })
-    for (const name of node.children) this.#disown(childOf(path, name), domid)
+  #fireSpecial(special: SpecialPath, domid: number): void {
+    this.watches.fireSpecial(special, domid, this.special.get(special) ?? DOM0_ONLY)
   }
 }
+
+const withoutDomain = ({ owner, access, acl }: NodePermissions, domid: number): NodePermissions => ({
+  owner: owner === domid ? 0 : owner,
+  access,
+  acl: acl.filter((entry) => entry.domid !== domid),
+})

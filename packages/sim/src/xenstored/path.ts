@@ -1,30 +1,40 @@
 /** Paths within the store. */
-import { XENSTORE_REL_PATH_MAX, xsPathFault, xsWatchPathFault } from '@xenkit/wire'
-import { isPrivileged } from './permissions.ts'
+import { XENSTORE_REL_PATH_MAX, xsPathFault } from '@xenkit/wire'
+import type { Domain } from './domain.ts'
 import { Refusal } from './refusal.ts'
 
 export const homeOf = (domid: number): string => `/local/domain/${domid}`
 
-const LOCAL = /^\/local\/domain\/\d{1,5}\//
+/** What the length of a path is counted without. */
+const LOCAL = /^\/local\/domain\/(\d{1,5}|-\d{1,4})\//
 
-/** Makes a path absolute. @param special whether it may also name a special watch. */
-export function resolvePath(text: string, domid: number, special: 'special' | 'node' = 'node'): string {
-  const absolute = text.startsWith('/') || text.startsWith('@') ? text : `${homeOf(domid)}/${text}`
-  const fault = special === 'special' ? xsWatchPathFault(absolute) : xsPathFault(absolute)
-  if (text === '' || fault) throw new Refusal('EINVAL')
-  // A guest's limit is that of relative paths, wherever its home is.
-  if (!isPrivileged(domid) && absolute.replace(LOCAL, '').length > XENSTORE_REL_PATH_MAX) throw new Refusal('EINVAL')
+export const isSpecial = (text: string): boolean => text.startsWith('@')
+
+export const absolutePath = (text: string, { domid }: Domain): string => (text.startsWith('/') || isSpecial(text) ? text : `${homeOf(domid)}/${text}`)
+
+/** Makes the path of a node absolute. */
+export function resolvePath(text: string, domain: Domain): string {
+  const absolute = absolutePath(text, domain)
+  // Domain 0 has a quota in this alone.
+  if (xsPathFault(absolute) || absolute.replace(LOCAL, '').length > domain.quota['path-max']) throw new Refusal('EINVAL')
   return absolute
 }
 
-/** `/` is its own parent, and that of the special nodes. */
+/** The same for what is watched: anything that begins with `@` may be, though only special paths are ever told of. */
+export function resolveWatchPath(text: string, domain: Domain): string {
+  if (!isSpecial(text)) return resolvePath(text, domain)
+  if (text.length > XENSTORE_REL_PATH_MAX) throw new Refusal('EINVAL')
+  return text
+}
+
+/** `/` is its own parent. */
 export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/')) || '/'
 export const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
 export const childOf = (path: string, name: string): string => (path === '/' ? `/${name}` : `${path}/${name}`)
 
-/** The path itself, then its parents up to and with `/`. Special paths end at their own root. */
+/** The path itself, then its parents up to and with `/`. */
 export function* upwards(path: string): Generator<string> {
   yield path
   for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) yield path.slice(0, end)
-  if (path.startsWith('/') && path !== '/') yield '/'
+  if (path !== '/') yield '/'
 }

@@ -1,84 +1,103 @@
 /**
- * The nodes, in one map by path. `generation` counts changes of the whole store: a node's own tells
- * whether it has changed since a transaction looked at it.
+ * The nodes, in one map by path. A node is never changed, only replaced: who holds one has a snapshot.
+ * Its generation tells whether it has changed since a transaction looked at it.
  */
-import type { XsPermissions } from '@xenkit/wire'
-import { nameOf, parentOf } from './path.ts'
+import type { XsdError } from '@xenkit/wire'
+import type { Domains } from './domains.ts'
+import { marked, type NodePermissions } from './permissions.ts'
+import { Refusal } from './refusal.ts'
 
-export interface StoreNode {
-  value: Uint8Array
-  perms: XsPermissions
-  /** Names. Owned by the node: changed in place. */
-  readonly children: Set<string>
-  generation: number
+export interface NodeContent {
+  readonly value: Uint8Array
+  readonly perms: NodePermissions
+  /** See children.ts. */
+  readonly children: string
+}
+
+/** Bytes as C xenstored counts them: header (24), 8 for each permission, value and names. */
+export const sizeOf = ({ perms, value, children }: NodeContent): number => 24 + 8 * (1 + perms.acl.length) + value.length + children.length
+
+export interface StoreNode extends NodeContent {
+  readonly generation: number
 }
 
 /** What requests work on: the store itself, or a transaction's view of it. */
 export interface Tree {
+  /** The node, with what its permissions say of domains that are gone marked as void. */
   get(path: string): StoreNode | undefined
-  /** The node of an existing path, to be changed in place by the caller. */
-  edit(path: string): StoreNode
-  /** Adds a node, and its name to its parent, which exists. */
-  create(path: string, perms: XsPermissions): StoreNode
-  /** Removes a node without children, and its name from its parent. */
+  /** Makes or changes a node. Its name among its parent's children, and the count of its owner's nodes, are the caller's business. */
+  put(path: string, content: NodeContent): void
   delete(path: string): void
-  /** Nodes that a domain owns. */
-  owned(domid: number): number
-  setPerms(path: string, perms: XsPermissions): void
+  /** A domain owns one node more, or less. */
+  count(domid: number, more: 1 | -1): void
+  /** Nodes are about to be made. */
+  creating(): void
+  /** Takes back that a node was made: that isn't a change. */
+  erase(path: string): void
+  /** Whether whoever has to keep it has the memory for a node in place of the one that is there. */
+  hasMemory(path: string, content: NodeContent): boolean
+  /** Instead of `put`, where there is no room. */
+  refuse(errno: XsdError): never
 }
 
-export const newNode = (perms: XsPermissions): StoreNode => ({ value: new Uint8Array(), perms, children: new Set(), generation: 0 })
+export function asMeant(node: StoreNode, domains: Domains): StoreNode {
+  const perms = marked(node.perms, (domid) => domains.isMeant(domid, node.generation))
+  return perms === node.perms ? node : { ...node, perms }
+}
 
 export class Store implements Tree {
+  readonly domains: Domains
   readonly #nodes = new Map<string, StoreNode>()
-  readonly #owned = new Map<number, number>()
-  #generation = 0
+
+  constructor(domains: Domains) {
+    this.domains = domains
+  }
 
   get(path: string): StoreNode | undefined {
-    return this.#nodes.get(path)
-  }
-
-  edit(path: string): StoreNode {
     const node = this.#nodes.get(path)
-    if (!node) throw new RangeError(`"${path}" isn't in the store`)
-    node.generation = ++this.#generation
-    return node
+    return node && asMeant(node, this.domains)
   }
 
-  create(path: string, perms: XsPermissions): StoreNode {
-    const node = newNode(perms)
-    this.replace(path, node)
-    if (path.startsWith('/') && path !== '/') this.edit(parentOf(path)).children.add(nameOf(path))
-    return node
+  put(path: string, { value, perms, children }: NodeContent): void {
+    this.#replace(path, { value, perms, children, generation: ++this.domains.generation })
   }
 
   delete(path: string): void {
-    this.replace(path, undefined)
-    this.edit(parentOf(path)).children.delete(nameOf(path))
+    this.domains.generation++
+    this.#replace(path, undefined)
   }
 
-  owned(domid: number): number {
-    return this.#owned.get(domid) ?? 0
+  count(domid: number, more: number): void {
+    this.domains.know(domid)?.use('nodes', more)
   }
 
-  setPerms(path: string, perms: XsPermissions): void {
-    this.replace(path, { ...this.edit(path), perms })
+  creating(): void {}
+
+  erase(path: string): void {
+    this.#replace(path, undefined)
   }
 
-  /** Puts a node in place, or takes it away, leaving its parent as it is: a transaction's commit brings that too. */
-  replace(path: string, node: StoreNode | undefined): void {
+  hasMemory(path: string, content: NodeContent): boolean {
+    const owner = this.domains.know(content.perms.owner)
+    const node = this.#nodes.get(path)
+    const freed = node && node.perms.owner === content.perms.owner ? path.length + sizeOf(node) : 0
+    return !owner || owner.hasMemory(path.length + sizeOf(content) - freed)
+  }
+
+  refuse(errno: XsdError): never {
+    this.domains.generation++
+    throw new Refusal(errno)
+  }
+
+  /** A node is kept for its owner. */
+  #replace(path: string, node: StoreNode | undefined): void {
     const old = this.#nodes.get(path)
-    if (old) this.#count(old.perms.owner, -1)
-    if (!node) {
+    if (old) this.domains.know(old.perms.owner)?.use('memory', -path.length - sizeOf(old))
+    if (node) {
+      this.domains.know(node.perms.owner)?.use('memory', path.length + sizeOf(node))
+      this.#nodes.set(path, node)
+    } else {
       this.#nodes.delete(path)
-      return
     }
-    this.#count(node.perms.owner, 1)
-    node.generation = ++this.#generation
-    this.#nodes.set(path, node)
-  }
-
-  #count(owner: number, change: number): void {
-    this.#owned.set(owner, this.owned(owner) + change)
   }
 }

@@ -1,120 +1,147 @@
 /**
- * A transaction's view of the store: a copy of every node that it has looked at or changed, with the
- * generation it then had. It commits only if all of those still have that generation (an absent node
- * has to be absent still); this includes the parents of nodes that it created or removed.
+ * A transaction's view of the store: a snapshot of every node that it has looked at, changed where it
+ * changed it. It commits only if all of those are in the store as it found them; this includes the parents
+ * of nodes that it created or removed, and nodes that weren't there.
  */
-import type { XsPermissions } from '@xenkit/wire'
-import { nameOf, parentOf } from './path.ts'
-import { isPrivileged } from './permissions.ts'
-import { QUOTA } from './quota.ts'
+import type { XsdError } from '@xenkit/wire'
+import type { Domain } from './domain.ts'
 import { Refusal } from './refusal.ts'
-import { newNode, type Store, type StoreNode, type Tree } from './store.ts'
+import { asMeant, type NodeContent, sizeOf, type Store, type StoreNode, type Tree } from './store.ts'
 import type { Change } from './watches.ts'
 
 interface Touched {
-  /** Of the node in the store when it was first looked at; undefined where it was absent. */
-  readonly generation: number | undefined
-  readonly original: XsPermissions | undefined
+  /** As it was first looked at, undefined where it was absent. */
+  readonly original: StoreNode | undefined
   node: StoreNode | undefined
-  modified: boolean
+  isModified: boolean
+  /** What watches have to be told of. */
+  reach: Change['reach'] | undefined
 }
-
-const copyOf = (node: StoreNode): StoreNode => ({ ...node, children: new Set(node.children) })
 
 export class Transaction implements Tree {
   readonly #store: Store
-  readonly #domid: number
+  readonly #domain: Domain
+  /** In the order in which they were first looked at, which is that of the commit. */
   readonly #touched = new Map<string, Touched>()
-  readonly #ownedMore = new Map<number, number>()
-  readonly #changes = new Map<string, Change>()
-  #failed = false
+  /** How many more nodes each domain owns. */
+  readonly #owned = new Map<number, number>()
+  /** What is before a path in the key of a snapshot, as C xenstored counts it: the transaction's generation and a slash. */
+  readonly #prefix: number
+  /** Of its snapshots, which are kept for the domain that began it. */
+  #memory = 0
+  #creates = false
+  #isBroken = false
 
-  /** @param domid the domain that began it: its quota counts */
-  constructor(store: Store, domid: number) {
+  /** @param domain the domain that began it: its quota counts */
+  constructor(store: Store, domain: Domain) {
     this.#store = store
-    this.#domid = domid
+    this.#domain = domain
+    this.#prefix = String(++store.domains.generation).length + 1
   }
 
   get(path: string): StoreNode | undefined {
-    return this.#touch(path).node
+    const { node } = this.#touch(path)
+    return node && asMeant(node, this.#store.domains)
   }
 
-  edit(path: string): StoreNode {
-    const touched = this.#touch(path)
-    if (!touched.node) throw new RangeError(`"${path}" isn't in the transaction`)
-    touched.modified = true
-    return touched.node
-  }
-
-  create(path: string, perms: XsPermissions): StoreNode {
-    const node = newNode(perms)
-    this.#put(path, node)
-    this.edit(parentOf(path)).children.add(nameOf(path))
-    return node
+  put(path: string, { value, perms, children }: NodeContent): void {
+    this.#modify(path, { value, perms, children, generation: ++this.#store.domains.generation })
   }
 
   delete(path: string): void {
-    this.#put(path, undefined)
-    this.edit(parentOf(path)).children.delete(nameOf(path))
+    this.#store.domains.generation++
+    this.#modify(path, undefined)
   }
 
-  owned(domid: number): number {
-    return this.#store.owned(domid) + (this.#ownedMore.get(domid) ?? 0)
+  count(domid: number, more: number): void {
+    this.#owned.set(domid, (this.#owned.get(domid) ?? 0) + more)
   }
 
-  setPerms(path: string, perms: XsPermissions): void {
-    this.#put(path, { ...this.edit(path), perms })
+  creating(): void {
+    this.#creates = true
+  }
+
+  erase(path: string): void {
+    this.#modify(path, undefined)
+    this.#isBroken = true
+  }
+
+  hasMemory(path: string, content: NodeContent): boolean {
+    return this.#domain.hasMemory(this.#sizeOf(path, content) - this.#sizeOf(path, this.#touched.get(path)?.node))
+  }
+
+  refuse(errno: XsdError): never {
+    this.#isBroken = true
+    return this.#store.refuse(errno)
+  }
+
+  /** It is over: its snapshots are given back. */
+  close(): void {
+    this.#use(-this.#memory)
   }
 
   /** Remembers what watches have to be told once it is committed. A change of a subtree covers one of a node. */
-  noteChange(change: Change): void {
-    const noted = this.#changes.get(change.path)
-    if (!noted || change.reach === 'subtree') this.#changes.set(change.path, { path: change.path, reach: change.reach })
+  noteChange({ path, reach }: Change): void {
+    const touched = this.#touch(path)
+    if (touched.reach !== 'subtree') touched.reach = reach
   }
 
   /**
-   * Brings its changes into the store.
-   * @returns what watches have to be told
-   * @throws Refusal EAGAIN after a conflict, ENOSPC over quota, ENOMEM if an earlier request broke it
+   * Brings its changes into the store, one node after the other.
+   * @param changed hears of each before the next
+   * @throws Refusal ENOMEM if an earlier request broke it, ENOSPC over quota, EAGAIN after a conflict: then nothing has changed
    */
-  commit(): Change[] {
-    if (this.#failed) throw new Refusal('ENOMEM')
-    for (const [path, { generation }] of this.#touched) {
-      if (this.#store.get(path)?.generation !== generation) throw new Refusal('EAGAIN')
+  commit(changed: (change: Change) => void): void {
+    if (this.#isBroken) throw new Refusal('ENOMEM')
+    this.#expectQuota()
+    for (const [path, { original }] of this.#touched) {
+      if (this.#store.get(path)?.generation !== original?.generation) throw new Refusal('EAGAIN')
     }
-    const creates = (this.#ownedMore.get(this.#domid) ?? 0) > 0
-    if (creates && !isPrivileged(this.#domid) && this.owned(this.#domid) > QUOTA.nodes) throw new Refusal('ENOSPC')
-    for (const [path, { modified, node }] of this.#touched) {
-      if (modified) this.#store.replace(path, node)
+    for (const [path, { original, node, isModified, reach }] of this.#touched) {
+      if (!isModified) continue
+      if (node) this.#store.put(path, node)
+      else this.#store.erase(path) // the change was counted when it was made
+      if (reach) changed({ path, reach, formerPerms: original?.perms })
     }
-    return [...this.#changes.values()].map((change) => {
-      const original = this.#touched.get(change.path)?.original
-      return original ? { ...change, formerPerms: original } : change
-    })
+    for (const [domid, more] of this.#owned) this.#store.count(domid, more)
+  }
+
+  /** Of all domains the number of whose nodes has changed. A transaction may reach one less than the quota. */
+  #expectQuota(): void {
+    for (const [domid, more] of this.#owned) {
+      const owner = this.#store.domains.know(domid)
+      if (!owner) throw new Refusal('ENOMEM')
+      if (this.#creates && !this.#domain.isPrivileged && owner.used('nodes') + more >= owner.limit('nodes')) throw new Refusal('ENOSPC')
+    }
   }
 
   #touch(path: string): Touched {
     let touched = this.#touched.get(path)
     if (touched) return touched
-    if (!isPrivileged(this.#domid) && this.#touched.size >= QUOTA.transactionNodes) {
-      this.#failed = true
+    if (this.#touched.size >= this.#domain.limit('transaction-nodes')) {
+      this.#isBroken = true
       throw new Refusal('ENOSPC')
     }
-    const node = this.#store.get(path)
-    touched = { generation: node?.generation, original: node?.perms, node: node && copyOf(node), modified: false }
+    const original = this.#store.get(path)
+    touched = { original, node: original, isModified: false, reach: undefined }
     this.#touched.set(path, touched)
+    this.#use(this.#sizeOf(path, original))
     return touched
   }
 
-  #put(path: string, node: StoreNode | undefined): void {
+  #modify(path: string, node: StoreNode | undefined): void {
     const touched = this.#touch(path)
-    if (touched.node) this.#count(touched.node.perms.owner, -1)
-    if (node) this.#count(node.perms.owner, 1)
+    this.#use(this.#sizeOf(path, node) - this.#sizeOf(path, touched.node))
     touched.node = node
-    touched.modified = true
+    touched.isModified = true
   }
 
-  #count(owner: number, change: number): void {
-    this.#ownedMore.set(owner, (this.#ownedMore.get(owner) ?? 0) + change)
+  #sizeOf(path: string, node: NodeContent | undefined): number {
+    return node ? this.#prefix + path.length + sizeOf(node) : 0
+  }
+
+  #use(memory: number): void {
+    this.#memory += memory
+    this.#domain.use('memory', memory)
   }
 }

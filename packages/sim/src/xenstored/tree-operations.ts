@@ -1,111 +1,160 @@
-/**
- * The operations on nodes, with their permissions and quotas, on the store or within a transaction.
- * Each checks everything first: a refused one has changed nothing.
- */
-import type { XsPermissions } from '@xenkit/wire'
-import { childOf, nameOf, parentOf, upwards } from './path.ts'
-import { allows, isPrivileged, type Need } from './permissions.ts'
-import { QUOTA } from './quota.ts'
+/** The operations on nodes, with their permissions and quotas, on the store or within a transaction. */
+import { childNames, withChild, withoutChild } from './children.ts'
+import type { Domain } from './domain.ts'
+import { childOf, nameOf, parentOf } from './path.ts'
+import { allows, type Need, type NodePermissions, owns } from './permissions.ts'
 import { Refusal } from './refusal.ts'
-import type { StoreNode, Tree } from './store.ts'
+import { type NodeContent, sizeOf, type StoreNode, type Tree } from './store.ts'
 import type { Change } from './watches.ts'
 
 /** Who asks, what they work on, and where their changes are reported. */
 export interface Requester {
-  readonly domid: number
+  readonly domain: Domain
   readonly tree: Tree
   changed(change: Change): void
 }
 
-/** Header (24) and 8 for each permission, as C xenstored counts. */
-function nodeSize({ perms, value, children }: StoreNode): number {
-  let size = 24 + 8 * (1 + perms.acl.length) + value.length
-  for (const name of children) size += name.length + 1
-  return size
+/** xenstored itself, whom nothing is refused. */
+type Itself = Pick<Requester, 'tree' | 'changed'>
+
+const NO_VALUE = new Uint8Array()
+
+function put({ domain, tree }: Requester, path: string, content: NodeContent): void {
+  if (sizeOf(content) >= domain.limit('node-size')) tree.refuse('ENOSPC')
+  if (!tree.hasMemory(path, content)) tree.refuse('ENOMEM')
+  tree.put(path, content)
 }
 
-function expectNodeSize({ domid }: Requester, node: StoreNode, more: number): void {
-  if (!isPrivileged(domid) && nodeSize(node) + more >= QUOTA.nodeSize) throw new Refusal('ENOSPC')
+/** The first node above that is there, as `/` is. */
+function nearestAbove(tree: Tree, path: string): StoreNode {
+  const above = parentOf(path)
+  const node = tree.get(above)
+  if (!node && above === '/') throw new Refusal('EIO')
+  return node ?? nearestAbove(tree, above)
 }
 
-function nearest(tree: Tree, path: string): { path: string; node: StoreNode } {
-  for (const candidate of upwards(path)) {
-    const node = tree.get(candidate)
-    if (node) return { path: candidate, node }
-  }
-  throw new Refusal('ENOENT') // a special path that isn't one of the two
-}
-
-/** A node that isn't there, or may not be touched, looks the same to those who may not look around there. */
-function find({ domid, tree }: Requester, path: string, need: Need): StoreNode | undefined {
+/** A node that may not be touched, or isn't there, looks the same to those who may not look around there. */
+function find({ domain, tree }: Requester, path: string, need: Need, may = allows): StoreNode | undefined {
   const node = tree.get(path)
-  if (!allows((node ? { node } : nearest(tree, path)).node.perms, domid, need)) throw new Refusal('EACCES')
-  return node
+  if (node && may(node.perms, domain, need)) return node
+  const isAllowedAbove = allows(nearestAbove(tree, path).perms, domain, need)
+  if (node || !isAllowedAbove) throw new Refusal('EACCES')
+  return undefined
 }
 
-export function lookUp(requester: Requester, path: string, need: Need): StoreNode {
-  const node = find(requester, path, need)
+export function lookUp(requester: Requester, path: string, need: Need, may = allows): StoreNode {
+  const node = find(requester, path, need, may)
   if (!node) throw new Refusal('ENOENT')
   return node
 }
 
 /** Creates the path and its missing parents. They inherit permissions; what a guest creates, it owns. */
-function createPath(requester: Requester, path: string, valueBytes: number): StoreNode {
-  const { domid, tree } = requester
-  const parent = nearest(tree, path)
-  const missing = [...upwards(path)].filter((candidate) => candidate.length > parent.path.length).toReversed()
-  const perms: XsPermissions = isPrivileged(domid) ? parent.node.perms : { ...parent.node.perms, owner: domid }
-  const first = missing[0] ?? path
-  expectNodeSize(requester, parent.node, nameOf(first).length + 1)
-  expectNodeSize(requester, { value: new Uint8Array(), perms, children: new Set(), generation: 0 }, valueBytes)
-  if (!isPrivileged(domid) && tree.owned(domid) + missing.length > QUOTA.nodes) throw new Refusal('ENOSPC')
-  for (const ancestor of missing.slice(0, -1)) tree.create(ancestor, perms)
-  return tree.create(path, perms)
+function create(requester: Requester, path: string, value: Uint8Array): void {
+  const { domain, tree } = requester
+  const missing = [path]
+  let above = parentOf(path)
+  let parent = tree.get(above)
+  for (; !parent && above !== '/'; parent = tree.get(above)) {
+    missing.push(above)
+    above = parentOf(above)
+  }
+  if (!parent) throw new Refusal('EIO')
+  tree.creating()
+  const perms = domain.isPrivileged ? parent.perms : { ...parent.perms, owner: domain.domid }
+  const created: string[] = []
+  let children = ''
+  try {
+    for (const at of missing) {
+      if (domain.used('nodes') >= domain.limit('nodes')) throw new Refusal('ENOSPC')
+      put(requester, at, { perms, value: at === path ? value : NO_VALUE, children })
+      tree.count(perms.owner, 1)
+      created.push(at)
+      children = withChild('', nameOf(at))
+    }
+    put(requester, above, { ...parent, children: parent.children + children })
+  } catch (error) {
+    for (const at of created) {
+      tree.erase(at)
+      tree.count(perms.owner, -1)
+    }
+    throw error
+  }
 }
 
 export function write(requester: Requester, path: string, value: Uint8Array): void {
-  const existing = find(requester, path, 'write')
-  if (existing) expectNodeSize(requester, existing, value.length - existing.value.length)
-  const node = existing ? requester.tree.edit(path) : createPath(requester, path, value.length)
-  node.value = value
+  const node = find(requester, path, 'write')
+  if (node) put(requester, path, { ...node, value })
+  else create(requester, path, value)
   requester.changed({ path, reach: 'subtree' })
 }
 
 export function mkdir(requester: Requester, path: string): void {
   if (find(requester, path, 'write')) return
-  createPath(requester, path, 0)
+  create(requester, path, NO_VALUE)
   requester.changed({ path, reach: 'subtree' })
 }
 
 /** Removing what isn't there is fine, unless its parent isn't there either. */
 export function rm(requester: Requester, path: string): void {
   const node = find(requester, path, 'write')
-  if (path === '/') throw new Refusal('EINVAL')
-  // A transaction that missed the parent, before another client made both, sees a node without one. It can't be committed.
-  if (!requester.tree.get(parentOf(path))) throw new Refusal(node ? 'EINVAL' : 'ENOENT')
-  if (node) removeTree(requester, path, node, 'subtree')
+  if (node && path === '/') throw new Refusal('EINVAL')
+  const parent = requester.tree.get(parentOf(path))
+  // Only a transaction can miss the parent of a node: it looked there before others made both, and can't be committed.
+  if (!parent) throw new Refusal(node ? 'EINVAL' : 'ENOENT')
+  if (node) removeTree(requester, path, node, parent)
 }
 
-/** Children first. Each node is reported while its parent, and so who may hear of it, is still known. */
-export function removeTree(requester: Pick<Requester, 'tree' | 'changed'>, path: string, node: StoreNode, reach: Change['reach']): void {
-  for (const name of node.children) {
-    const child = childOf(path, name)
-    const childNode = requester.tree.get(child)
-    if (childNode) removeTree(requester, child, childNode, 'node')
+function removeTree(itself: Itself, path: string, node: StoreNode, parent: StoreNode): void {
+  try {
+    removeNodes(itself, path, node, { reach: 'subtree', parentPerms: parent.perms })
+  } catch (error) {
+    throw error instanceof Refusal ? new Refusal('EIO') : error
   }
-  requester.changed({ path, reach, perms: node.perms })
-  requester.tree.delete(path)
+  const children = withoutChild(parent.children, nameOf(path))
+  // Another one that only a transaction sees which can't be committed.
+  if (children === undefined) throw new Refusal('EIO')
+  itself.tree.put(parentOf(path), { ...parent, children })
+}
+
+/** Children first, each with its name. Each is reported while who may hear of it is still known. */
+function removeNodes(itself: Itself, path: string, node: StoreNode, { reach, parentPerms }: { reach: Change['reach']; parentPerms: NodePermissions }): void {
+  for (let { children } = node; children !== ''; itself.tree.put(path, { ...node, children })) {
+    const end = children.indexOf('\0')
+    const childPath = childOf(path, children.slice(0, end))
+    const child = itself.tree.get(childPath)
+    if (!child) throw new Refusal('ENOENT')
+    removeNodes(itself, childPath, child, { reach: 'node', parentPerms: node.perms })
+    children = children.slice(end + 1)
+  }
+  itself.tree.delete(path)
+  itself.tree.count(node.perms.owner, -1)
+  itself.changed({ path, reach, removed: { perms: node.perms, parentPerms } })
+}
+
+/** Removes what a domain owns, and all below it. Only `/` stays, and is domain 0's again. */
+export function removeOwned(itself: Itself, domain: Domain, path = '/'): void {
+  const node = itself.tree.get(path)
+  if (!node) return
+  if (node.perms.owner === domain.domid) {
+    const parent = itself.tree.get(parentOf(path))
+    if (path !== '/') return parent && removeTree(itself, path, node, parent)
+    itself.tree.put('/', { ...node, perms: { ...node.perms, owner: 0 } })
+    itself.tree.count(domain.domid, -1)
+    itself.tree.count(0, 1)
+  }
+  for (const name of childNames(node.children)) {
+    if (domain.used('nodes') === 0) return
+    removeOwned(itself, domain, childOf(path, name))
+  }
 }
 
 /** Only the owner may, and only domain 0 may give a node to another owner. */
-export function setPerms(requester: Requester, path: string, perms: XsPermissions): void {
-  const { domid, tree } = requester
-  if (!isPrivileged(domid) && 1 + perms.acl.length > QUOTA.permissions) throw new Refusal('ENOSPC')
-  const node = lookUp(requester, path, 'write')
-  if (!isPrivileged(domid) && node.perms.owner !== domid) throw new Refusal('EACCES')
-  if (!isPrivileged(domid) && perms.owner !== domid) throw new Refusal('EPERM')
-  expectNodeSize(requester, node, 8 * (perms.acl.length - node.perms.acl.length))
-  const formerPerms = node.perms
-  tree.setPerms(path, perms)
-  requester.changed({ path, reach: 'subtree', formerPerms })
+export function setPerms(requester: Requester, path: string, perms: NodePermissions): void {
+  const { domain, tree } = requester
+  const node = lookUp(requester, path, 'write', owns)
+  if (!domain.isPrivileged && perms.owner !== node.perms.owner) throw new Refusal('EPERM')
+  put(requester, path, { ...node, perms })
+  tree.count(node.perms.owner, -1)
+  tree.count(perms.owner, 1)
+  requester.changed({ path, reach: 'subtree', formerPerms: node.perms })
 }

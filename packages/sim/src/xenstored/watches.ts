@@ -1,17 +1,16 @@
 /** All watches, by the path that they watch: a change asks only for its own path and the paths above it. */
-import type { XsPermissions } from '@xenkit/wire'
 import { parentOf, upwards } from './path.ts'
-import { allows } from './permissions.ts'
+import { allows, type NodePermissions, type Subject } from './permissions.ts'
 import type { Tree } from './store.ts'
 
 export interface Change {
   readonly path: string
   /** `subtree`: for watches on the path and above it. `node`: only for those on the path (it went with its parent). */
   readonly reach: 'subtree' | 'node'
-  /** Permissions of a node that is being removed. Others are looked up. */
-  readonly perms?: XsPermissions
+  /** Where a node was removed: what it can't be asked for any more. */
+  readonly removed?: { readonly perms: NodePermissions; readonly parentPerms: NodePermissions }
   /** Permissions before the change: who could read the node then is told of it. */
-  readonly formerPerms?: XsPermissions
+  readonly formerPerms?: NodePermissions | undefined
 }
 
 export interface Watch {
@@ -21,19 +20,21 @@ export interface Watch {
   readonly depth: number | undefined
   /** Length of what its events' paths omit: a watch on a relative path hears relative paths. */
   readonly prefix: number
-  readonly domid: number
+  /** Whose rights count. */
+  readonly subject: Subject
   notify(path: string): void
 }
 
 export type SpecialPath = '@introduceDomain' | '@releaseDomain'
 
 export class Watches {
-  readonly #byPath = new Map<string, Set<Watch>>()
+  /** Each with its number in the order of their setting. */
+  readonly #byPath = new Map<string, Map<Watch, number>>()
+  #last = 0
 
   add(watch: Watch): void {
-    const watches = this.#byPath.get(watch.path)
-    if (watches) watches.add(watch)
-    else this.#byPath.set(watch.path, new Set([watch]))
+    const watches = this.#byPath.get(watch.path) ?? new Map<Watch, number>()
+    this.#byPath.set(watch.path, watches.set(watch, ++this.#last))
   }
 
   remove(watch: Watch): void {
@@ -42,33 +43,36 @@ export class Watches {
     if (watches?.size === 0) this.#byPath.delete(watch.path)
   }
 
-  fire(change: Change, tree: Tree): void {
-    const perms = change.perms ?? tree.get(change.path)?.perms
-    const parentPerms = tree.get(parentOf(change.path))?.perms
-    const readable = (domid: number): boolean =>
-      (change.formerPerms !== undefined && allows(change.formerPerms, domid, 'read')) ||
-      (perms !== undefined && (allows(perms, domid, 'read') || (parentPerms !== undefined && allows(parentPerms, domid, 'read'))))
+  /** Tells those who may read the node, or could before, or may read its parent, in the order in which they set their watches. */
+  fire({ path, reach, removed, formerPerms }: Change, tree: Tree): void {
+    const concerned: [watch: Watch, number: number][] = []
     let level = 0
-    for (const path of upwards(change.path)) {
-      for (const watch of this.#byPath.get(path) ?? []) {
-        if ((watch.depth === undefined || level <= watch.depth) && readable(watch.domid)) watch.notify(change.path.slice(watch.prefix))
-      }
-      if (change.reach === 'node') return
+    for (const at of reach === 'node' ? [path] : upwards(path)) {
+      for (const [watch, number] of this.#byPath.get(at) ?? []) if (level <= (watch.depth ?? Infinity)) concerned.push([watch, number])
       level++
     }
+    if (concerned.length === 0) return
+    const perms = removed?.perms ?? tree.get(path)?.perms
+    const parentPerms = removed?.parentPerms ?? tree.get(parentOf(path))?.perms
+    const isReadable = (subject: Subject): boolean =>
+      (formerPerms !== undefined && allows(formerPerms, subject, 'read')) ||
+      (perms !== undefined && (allows(perms, subject, 'read') || (parentPerms !== undefined && allows(parentPerms, subject, 'read'))))
+    for (const [watch] of concerned.toSorted(([, a], [, b]) => a - b)) if (isReadable(watch.subject)) watch.notify(path.slice(watch.prefix))
   }
 
-  /** Without a depth a special watch hears its own path; with one, or on a domain's own path, it hears which domain. */
-  fireSpecial(special: SpecialPath, domid: number, tree: Tree): void {
-    const perms = tree.get(special)?.perms
+  /**
+   * Tells those who may read `perms`, the special path's. Without a depth a special watch hears its own
+   * path; with one, or on a domain's own path, it hears which domain.
+   */
+  fireSpecial(special: SpecialPath, domid: number, perms: NodePermissions): void {
     const path = `${special}/${domid}`
     const notify = (watch: Watch, heard: string): void => {
-      if (perms && allows(perms, watch.domid, 'read')) watch.notify(heard)
+      if (allows(perms, watch.subject, 'read')) watch.notify(heard)
     }
-    for (const watch of this.#byPath.get(special) ?? []) {
+    for (const watch of this.#byPath.get(special)?.keys() ?? []) {
       if (watch.depth === undefined) notify(watch, special)
       else if (watch.depth > 0) notify(watch, path)
     }
-    for (const watch of this.#byPath.get(path) ?? []) notify(watch, path)
+    for (const watch of this.#byPath.get(path)?.keys() ?? []) notify(watch, path)
   }
 }

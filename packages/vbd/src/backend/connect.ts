@@ -1,72 +1,112 @@
-/** Attaches to the ring that a frontend has published: grants mapped, port bound, queue running. */
+/** Attaches to the rings that a frontend has published: grants mapped, ports bound, queues running. */
 import { EventChannel } from '@xenkit/evtchn'
-import { GrantTable } from '@xenkit/grant'
-import { type Hypervisor, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
+import { GrantTable, PersistentGrants } from '@xenkit/grant'
+import type { Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
-import { BLKIF_MAX_SEGMENTS_PER_REQUEST, blkif } from '@xenkit/wire'
+import { blkif } from '@xenkit/wire'
 import type { BackendConnection } from '@xenkit/xenbus'
 import type { BlockStore } from '../block-store.ts'
-import type { FrontendRing } from '../nodes.ts'
+import { type FrontendRing, type FrontendRings, MAX_SEGMENTS } from '../nodes.ts'
+import { Answers } from './answers.ts'
+import { BufferPool } from './buffer-pool.ts'
+import { CopiedData } from './copied-data.ts'
+import type { DataPath, DataPathKind } from './data-path.ts'
+import { Decoder } from './decoder.ts'
+import type { Limits } from './limits.ts'
+import { MappedData } from './mapped-data.ts'
 import { VbdQueue } from './queue.ts'
-import { REQUEST_BYTES, Requests } from './requests.ts'
+import { Requests } from './requests.ts'
 import type { VbdCounters } from './stats.ts'
 
-/** Most requests on the store at once, 64 of 44 KiB: as many as a two-page ring holds. */
+/** Most requests of a ring that have been taken and not answered: as many as a two-page ring holds. */
 const MAX_ROWS = 64
+
+/** Operations of one grant-copy call: four of the largest requests. */
+const COPIES = 4 * MAX_SEGMENTS
+
+/** Persistent grants of a ring, as many as blkback keeps. */
+const MAX_PERSISTENT_GRANTS = 1_056
 
 export interface ConnectOptions {
   readonly domid: number
-  readonly ring: FrontendRing
+  readonly frontend: FrontendRings
   readonly store: BlockStore
-  readonly writable: boolean
+  readonly limits: Limits
+  readonly dataPath: DataPathKind
   readonly counters: VbdCounters
-  /** The ring can't be served any more. */
+  /** A ring can't be served any more. */
   readonly failed: (error: unknown) => void
   readonly storeFailed: (error: unknown) => void
 }
 
+interface Closable {
+  close(): void
+}
+
 /**
- * @throws GrantError, EvtchnError when the published references or port can't be had: the frontend's
+ * @throws GrantError, EvtchnError when the published references or ports can't be had: the frontend's
  *   fault, which closes its device
  */
-export async function connectRing(hv: Hypervisor, o: ConnectOptions): Promise<Pick<BackendConnection, 'close'>> {
-  const { domid, store } = o
+export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<Pick<BackendConnection, 'close'>> {
   const grants = new GrantTable(hv.grants)
-  let channel: EventChannel | undefined
-  let buffers: Pages | undefined
+  const pool = new BufferPool(hv.arena)
+  const owned: Closable[] = [grants, pool]
+  const caches: PersistentGrants[] = []
+  const queues: VbdQueue[] = []
   try {
-    const mapping = await grants.map(o.ring.grefs.map((gref) => ({ domid, gref })), { writable: true })
-    const layout = blkif[o.ring.abi]
-    const ring = BackRing.attach({ bytes: mapping.bytes, slotSize: layout.slotSize })
-    const rows = Math.min(ring.size, MAX_ROWS)
-    buffers = hv.arena.allocate((rows * REQUEST_BYTES) / PAGE_SIZE)
-    const copier = grants.openCopier({ domid, capacity: rows * BLKIF_MAX_SEGMENTS_PER_REQUEST })
-    const limits = { get sectors() { return store.sectors }, writable: o.writable, flush: store.flush !== undefined }
-    const requests = new Requests({ rows, buffers, image: ring.image, layout, limits })
-    channel = EventChannel.bindInterdomain(hv.evtchn, { domid, port: o.ring.port })
-    const queue = new VbdQueue({ ring, channel, copier, requests, layout, store, counters: o.counters, failed: o.failed, storeFailed: o.storeFailed })
-    channel.handle(() => queue.turn(), o.failed)
-    // The frontend may have sent requests, and their event, before there was a port to receive it.
-    queue.turn()
-
-    const [opened, owned] = [channel, buffers]
-    return {
-      async close() {
-        await queue.settle()
-        closeAll(opened, grants, owned)
-      },
-    }
+    for (const ring of o.frontend.rings) queues.push(await openQueue(hv, o, { ring, grants, pool, owned, caches }))
   } catch (error) {
-    closeAll(channel, grants, buffers)
+    closeAll(owned)
     throw error
+  }
+  o.counters.connected({ dataPath: o.dataPath, queues: queues.length, caches })
+  // The frontend may have sent requests, and their event, before there was a port to receive it.
+  for (const queue of queues) queue.turn()
+  return {
+    async close() {
+      await Promise.all(queues.map((queue) => queue.settle()))
+      o.counters.disconnected()
+      closeAll(owned)
+    },
+  }
+}
+
+/** @param shared what it opens is put at the beginning of `owned`, to be closed in that order */
+async function openQueue(
+  hv: Hypervisor,
+  o: ConnectOptions,
+  { ring: published, grants, pool, owned, caches }: { readonly ring: FrontendRing; readonly grants: GrantTable; readonly pool: BufferPool; readonly owned: Closable[]; readonly caches: PersistentGrants[] },
+): Promise<VbdQueue> {
+  const { domid, limits, store, counters, failed, storeFailed } = o
+  const mapping = await grants.map(published.grefs.map((gref) => ({ domid, gref })), { writable: true })
+  const layout = blkif[o.frontend.abi]
+  const ring = BackRing.attach({ bytes: mapping.bytes, slotSize: layout.slotSize })
+  const requests = new Requests(Math.min(ring.size, MAX_ROWS))
+  const copier = grants.openCopier({ domid, capacity: COPIES })
+  const decoder = new Decoder({ requests, image: ring.image, layout, limits, copier, arena: hv.arena })
+  owned.unshift(decoder)
+  const data = openDataPath()
+  owned.unshift(data)
+  const channel = EventChannel.bindInterdomain(hv.evtchn, { domid, port: published.port })
+  owned.unshift(channel)
+  const answers = new Answers({ ring, requests, layout })
+  const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, limits, store, counters, failed, storeFailed })
+  channel.handle(() => queue.turn(), failed)
+  return queue
+
+  function openDataPath(): DataPath {
+    if (o.dataPath === 'copy') return new CopiedData({ requests, copier, pool, wake: () => queue.resume() })
+    const cache = o.dataPath === 'persistent' ? new PersistentGrants(grants, { domid, capacity: MAX_PERSISTENT_GRANTS }) : undefined
+    if (cache) caches.push(cache)
+    return new MappedData({ requests, grants, domid, cache })
   }
 }
 
 /** Closes the others though one fails to, and throws what that one did. */
-function closeAll(...[first, ...rest]: ({ close(): void } | undefined)[]): void {
+function closeAll([first, ...rest]: readonly Closable[]): void {
   try {
     first?.close()
   } finally {
-    if (rest.length > 0) closeAll(...rest)
+    if (rest.length > 0) closeAll(rest)
   }
 }

@@ -1,13 +1,15 @@
 /** `serveVbd`: a block backend for every disk that a toolstack gives to this domain. */
-import { type Hypervisor, XenError, expectInteger } from '@xenkit/hypervisor'
+import { type Hypervisor, NegotiationError, XenError } from '@xenkit/hypervisor'
 import { type BackendConnection, type BackendDevice, type BackendDriver, type NodeValues, serveBackends } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
-import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
-import { MAX_RING_PAGE_ORDER, describeDisk, diskNodes, offerNodes, readFrontendRing, toolstackNodes } from '../nodes.ts'
+import type { BlockStore } from '../block-store.ts'
+import { MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS, offerNodes, readFrontendRings, toolstackNodes } from '../nodes.ts'
 import { type RequestedDisk, type VbdBackendType, readRequestedDisk } from '../requested-disk.ts'
 import { vdevName } from '../vdev.ts'
-import { connectRing } from './connect.ts'
+import { connectRings } from './connect.ts'
+import { DATA_PATHS, type DataPathKind } from './data-path.ts'
 import { Drive } from './drive.ts'
+import { describeDisk, limitsOf, sectorsOf } from './limits.ts'
 import { VbdCounters, type VbdStats } from './stats.ts'
 
 /** A disk that is being served. */
@@ -16,7 +18,7 @@ export interface ServedDisk extends RequestedDisk {
 }
 
 export type VbdEvent =
-  /** `changed`: it has another medium, or size. A store that it had before isn't used any more. */
+  /** `changed`: it has another medium, or size. */
   | { readonly kind: 'offered' | 'connected' | 'changed' | 'closed' | 'removed'; readonly disk: ServedDisk; readonly error?: undefined }
   /**
    * The disk failed and is being closed; the store failed a request, after one that it did not; the disk
@@ -45,6 +47,13 @@ export interface ServeVbdOptions {
   readonly reservation?: string
   /** Ends the service: each guest is asked to let go of its disk, then what is in flight is settled. */
   readonly signal?: AbortSignal
+  /**
+   * How data is moved, default `copy`. With `map` and `persistent` a store works on the guest's own pages:
+   * the guest can change what is being written, and see what is being read. A store that looks at data
+   * twice (a checksum, a mirror) is not to be served so. `persistent` is used with frontends that can do
+   * it, `copy` with others.
+   */
+  readonly dataPath?: DataPathKind
   /** What it throws is uncaught, and no concern of the disk's. */
   readonly onEvent?: (event: VbdEvent) => void
 }
@@ -75,7 +84,8 @@ export class ChangeRefusedError extends XenError {
  */
 export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void> {
   const { store } = o
-  if (typeof store !== 'function') expectInteger('store.sectors', store.sectors, 1, MAX_SECTORS)
+  if (typeof store !== 'function') sectorsOf(store)
+  if (o.dataPath !== undefined && !DATA_PATHS.includes(o.dataPath)) throw new RangeError(`"dataPath" expected ${DATA_PATHS.join(' or ')}, got "${String(o.dataPath)}"`)
   const xs = await openXenstore(hv.xenstore)
   try {
     const driver = new VbdDriver(hv, xs, o)
@@ -125,7 +135,7 @@ class VbdDriver implements BackendDriver {
   diskOf(device: BackendDevice): ServedDisk {
     const { frontendDomid, devid } = device
     // Failures reach the listener even where the disk's own nodes could not be read.
-    const unread = { backendType: 'vbd', params: '', target: '', format: 'raw', readOnly: true, cdrom: false, removable: false } as const
+    const unread = { backendType: 'vbd', params: '', target: '', format: 'raw', readOnly: true, cdrom: false, removable: false, discard: false } as const
     return this.#disks.get(device) ?? { ...unread, frontendDomid, devid, stats: new VbdCounters() }
   }
 
@@ -159,29 +169,46 @@ class VbdDriver implements BackendDriver {
       this.#disks.delete(device)
       return undefined
     }
-    return offerNodes.format({ 'max-ring-page-order': MAX_RING_PAGE_ORDER })
+    return offerNodes.format({ 'max-ring-page-order': MAX_RING_PAGE_ORDER, 'multi-queue-max-queues': MAX_QUEUES, 'feature-max-indirect-segments': MAX_SEGMENTS })
   }
 
   async connect(device: BackendDevice): Promise<BackendConnection> {
     const disk = this.#disks.get(device)
     const store: BlockStore | undefined = disk?.drive ?? disk?.store
     if (!disk || !store) throw new TypeError(`"${device.path}" was not offered`)
-    const writable = isWritable(disk, store)
-    const connection = await connectRing(this.#hv, {
-      domid: device.frontendDomid,
-      ring: await readFrontendRing(this.#xs, device.frontendPath),
-      store,
-      writable,
-      counters: disk.stats,
-      failed: (error) => device.fail(error),
-      storeFailed: (error) => this.tell({ kind: 'store-failed', disk, error }),
-    })
+    const { dataPath = 'copy' } = this.#o
+    const limits = limitsOf(store, disk)
     const resized = store.onResize?.(() => {
-      device.publish(() => diskNodes.format({ sectors: store.sectors })).catch((error: unknown) => device.fail(error))
+      try {
+        limits.sectors = sectorsOf(store)
+        device.publish(() => ({ sectors: String(limits.sectors) })).catch((error: unknown) => device.fail(error))
+      } catch (error) {
+        device.fail(error)
+      }
     })
+    const persistent = dataPath === 'persistent'
+    let connection: Pick<BackendConnection, 'close'>
+    try {
+      const frontend = await readFrontendRings(this.#xs, device.frontendPath)
+      if (limits.sectorMask > 0 && frontend.largeSectors) throw refusedUnits(device)
+      connection = await connectRings(this.#hv, {
+        domid: device.frontendDomid,
+        frontend,
+        store,
+        limits,
+        dataPath: persistent && !frontend.persistent ? 'copy' : dataPath,
+        counters: disk.stats,
+        failed: (error) => device.fail(error),
+        storeFailed: (error) => this.tell({ kind: 'store-failed', disk, error }),
+      })
+    } catch (error) {
+      resized?.[Symbol.dispose]()
+      throw error
+    }
     return {
+      // Asked for when they are written: the size may have changed by then.
       get nodes() {
-        return describeDisk({ ...disk, sectors: store.sectors, writable, flush: store.flush !== undefined })
+        return describeDisk(store, { limits, policy: disk, persistent })
       },
       async close() {
         resized?.[Symbol.dispose]()
@@ -215,9 +242,13 @@ class VbdDriver implements BackendDriver {
     this.#release(former)
   }
 
+  /** @throws TypeError, RangeError for a store that can't be served */
   async #ask(disk: RequestedDisk): Promise<MaybeStore> {
     const store = typeof this.#o.store === 'function' ? await this.#o.store(disk) : this.#o.store
-    if (store) expectInteger('store.sectors', store.sectors, 1, MAX_SECTORS)
+    if (store) limitsOf(store, disk)
+    // The drive's geometry is said once, whatever is put into it.
+    if (store?.sectorSize === 4096 && disk.cdrom) throw new RangeError('"store.sectorSize" expected 512 in a CD-ROM drive, got 4096')
+    if (store === null && !disk.cdrom) throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')
     return store
   }
 
@@ -234,7 +265,6 @@ class VbdDriver implements BackendDriver {
   async #findStore(disk: Disk): Promise<boolean> {
     const store = await this.#ask(disk)
     if (store === undefined) return false
-    if (store === null && !disk.cdrom) throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')
     try {
       if (store) this.#expectFree(store, disk)
     } catch (error) {
@@ -253,4 +283,13 @@ async function resize(disk: Disk, sectors: number): Promise<void> {
   await disk.store.resize(sectors)
 }
 
-const isWritable = ({ readOnly, cdrom }: RequestedDisk, store: BlockStore): boolean => store.write !== undefined && !readOnly && !cdrom
+/**
+ * A frontend that counts in units of `sector-size` would have its data put elsewhere, with nothing to show
+ * for it: the node says that it may be one. (blkif.h deprecates the node and has a backend ignore it.)
+ */
+function refusedUnits(device: BackendDevice): NegotiationError {
+  const node = `${device.frontendPath}/feature-large-sector-size`
+  return new NegotiationError(`node "${node}" holds "1", expected none or 0: the disk has sectors of 4096 bytes, and this backend counts in units of 512 nevertheless`, { node, value: '1', expected: '0' })
+}
+
+const isWritable = ({ readOnly }: RequestedDisk, store: BlockStore): boolean => store.write !== undefined && !readOnly

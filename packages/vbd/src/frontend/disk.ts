@@ -67,7 +67,7 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
     const rows = Math.min(depth, ring.size)
     const share = grants.share({ domid, pages: rows * PAGES_PER_ROW, writable: true })
     channel = EventChannel.bindUnbound(hv.evtchn, { domid })
-    await device.publish(ringNodes({ grefs, port: channel.port, abi, ringPageOrder }))
+    await device.publish(ringNodes({ rings: [{ grefs, port: channel.port }], abi, ringPageOrder }))
     await device.connected(waiting)
     const disk = new Disk({
       ring,

@@ -1,29 +1,44 @@
 /** A disk in memory: for tests, scratch space, and as the shortest example of a store. */
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
+import { gather, scatter } from './buffers.ts'
+import { Size } from './size.ts'
 
-/** @param sectors size of the zeroed disk, or the bytes to serve: a multiple of 512, used in place */
-export function memoryStore(source: number | Uint8Array): Required<BlockStore> & { readonly bytes: Uint8Array } {
-  if (typeof source === 'number') expectInteger('sectors', source, 1, MAX_SECTORS)
-  const bytes = typeof source === 'number' ? new Uint8Array(source * 512) : source
+export interface MemoryStore extends Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize'>> {
+  /** What the disk holds; after `resize` another array. */
+  readonly bytes: Uint8Array
+  /** Cuts the disk, or lengthens it by zeroes. */
+  resize(sectors: number): void
+}
+
+/** @param source size of the zeroed disk, or the bytes to serve: a multiple of 512, used in place */
+export function memoryStore(source: number | Uint8Array): MemoryStore {
+  let bytes = typeof source === 'number' ? zeroes(source) : source
   if (bytes.length === 0 || bytes.length % 512 !== 0) throw new RangeError(`"bytes" expected a multiple of 512, got ${bytes.length}`)
+  const size = new Size(bytes.length / 512)
   return {
-    bytes,
-    sectors: bytes.length / 512,
-    read(sector, into) {
-      let at = sector * 512
-      for (const piece of into) {
-        piece.set(bytes.subarray(at, at + piece.length))
-        at += piece.length
-      }
+    get bytes() {
+      return bytes
     },
-    write(sector, from) {
-      let at = sector * 512
-      for (const piece of from) {
-        bytes.set(piece, at)
-        at += piece.length
-      }
+    get sectors() {
+      return size.sectors
     },
+    read: (sector, into) => scatter(bytes.subarray(sector * 512), into),
+    write: (sector, from) => gather(from, bytes.subarray(sector * 512)),
     flush() {},
+    discard: (sector, count) => void bytes.fill(0, sector * 512, (sector + count) * 512),
+    discardLimits: { granularity: 512, alignment: 0, secure: true },
+    onResize: size.onResize,
+    resize(sectors) {
+      const resized = zeroes(sectors)
+      resized.set(bytes.subarray(0, resized.length))
+      bytes = resized
+      size.change(sectors)
+    },
   }
+}
+
+function zeroes(sectors: number): Uint8Array {
+  expectInteger('sectors', sectors, 1, MAX_SECTORS)
+  return new Uint8Array(sectors * 512)
 }

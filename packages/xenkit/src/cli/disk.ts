@@ -4,10 +4,11 @@ import { access } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { type BlockStore, type RequestedDisk, type VbdBackendType, type VbdEvent, parseVdev, plugVbd, serveVbd, unplugVbd, vdevName } from '@xenkit/vbd'
-import { openFileStore } from '@xenkit/vbd/stores'
 import { openXenstore } from '@xenkit/xenstore-client'
+import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'
 import { Images } from './images.ts'
+import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
 
 /** The device is closed by then; this is for a xenstored that answers late. */
@@ -106,11 +107,4 @@ async function expectNoKernelBackend({ name }: Hypervisor, backendTypes: readonl
     () => false,
   )
   if (loaded) throw new UsageError("the kernel's own block backend takes every disk first: unload it with modprobe -r xen-blkback")
-}
-
-/** Aborted by the first SIGINT or SIGTERM; a second one ends the process at once, as without us. */
-function interrupted(): AbortSignal {
-  const controller = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort())
-  return controller.signal
 }

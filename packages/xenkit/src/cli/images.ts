@@ -2,7 +2,8 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { BlockStore, RequestedDisk } from '@xenkit/vbd'
-import { type FileStore, ImageError, openFileStore } from '@xenkit/vbd/stores'
+import { type FileStore, ImageError } from '@xenkit/vbd/stores'
+import { openFileStore } from '../open-file-store.ts'
 
 /** `store` and `release` are what `serveVbd` takes by these names. */
 export class Images {

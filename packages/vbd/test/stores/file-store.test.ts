@@ -1,13 +1,14 @@
 /** Images in files: what can't be served says why, what is served is what the file holds. */
 import { execFileSync } from 'node:child_process'
+import { fstatSync, writeSync } from 'node:fs'
 import { chmod, mkdtemp, readFile, readdir, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { attachDisk } from '../src/index.ts'
-import { ImageError, openFileStore } from '../src/stores/index.ts'
-import { rig } from './rig.ts'
+import { attachDisk } from '../../src/index.ts'
+import { type DiscardRange, ImageError, openFileStore } from '../../src/stores/index.ts'
+import { rig } from '../rig.ts'
+import { expectModelled, zeroed } from './model.ts'
 
 let directory: string
 beforeAll(async () => {
@@ -63,42 +64,112 @@ test.skipIf(process.getuid?.() === 0)('a file without permission: says what to d
   expect(store.sectors).toBe(1)
 })
 
-test('reads, writes and flushes are those of an array', async () => {
-  const SECTORS = 256
-  const path = await image(SECTORS * 512)
-  await using store = await openFileStore(path)
-  expect(store.sectors).toBe(SECTORS)
-  const model = new Uint8Array(SECTORS * 512)
-  /** Lengths of a call's buffers, which needn't be whole sectors each. */
-  const lengths = fc.array(fc.integer({ min: 1, max: 9000 }), { minLength: 1, maxLength: 6 })
-  const step = fc.record({ kind: fc.constantFrom('read', 'write', 'flush'), sector: fc.nat(SECTORS - 1), lengths, fill: fc.nat(255) })
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { maxLength: 10 }), async (steps) => {
-      for (const { kind, sector, lengths: wanted, fill } of steps) {
-        let room = (SECTORS - sector) * 512
-        const buffers = wanted.map((length) => {
-          const size = Math.min(length, room)
-          room -= size
-          return new Uint8Array(size)
-        })
-        const used = buffers.filter(({ length }) => length > 0)
-        const whole = Buffer.concat(used)
-        const at = sector * 512
-        if (kind === 'flush') {
-          await store.flush?.()
-        } else if (kind === 'write') {
-          for (const [i, buffer] of used.entries()) buffer.fill(fill + i)
-          model.set(Buffer.concat(used), at)
-          await store.write?.(sector, used)
-        } else {
-          await store.read(sector, used)
-          expect(Buffer.compare(Buffer.concat(used), model.subarray(at, at + whole.length))).toBe(0)
-        }
-      }
-    }),
-    { numRuns: 50 },
-  )
+test.each([false, true])('reads and writes are those of an array, direct %s', async (direct) => {
+  const path = await image(256 * 512)
+  await using store = await openFileStore(path, { direct })
+  expect(store.sectors).toBe(256)
+  expect(store.discard).toBeUndefined()
+  const model = await expectModelled({ store, numRuns: 30 })
   expect(Buffer.compare(await readFile(path), model)).toBe(0)
+})
+
+test('direct: calls larger than the aligned memory, and more of them than it has pieces', async () => {
+  const BYTES = 5 * 1024 * 1024
+  const path = await image(BYTES)
+  await using store = await openFileStore(path, { direct: true })
+  const bytes = new Uint8Array(BYTES).map((_, i) => (i >> 12) + i)
+  await store.write?.(0, [bytes.subarray(0, 777), bytes.subarray(777)])
+  const got = Array.from({ length: 12 }, () => new Uint8Array(BYTES))
+  await Promise.all(got.map((buffer) => store.read(0, [buffer])))
+  expect(got.every((buffer) => Buffer.compare(buffer, bytes) === 0)).toBe(true)
+  expect(Buffer.compare(await readFile(path), bytes)).toBe(0)
+})
+
+test('direct on what can\'t: says so', async () => {
+  // procfs refuses O_DIRECT at open.
+  await expect(openFileStore('/proc/self/maps', { readOnly: true, direct: true })).rejects.toMatchObject({ code: 'ERR_XEN_IMAGE', details: { errno: 'EINVAL' }, message: expect.stringContaining('without "direct"') })
+})
+
+describe('discard', () => {
+  /** The shape of it: a hole that reads as zeroes. */
+  const punch = (refuse?: (offset: number) => boolean): { readonly ranges: number[][]; readonly discardRange: DiscardRange } => {
+    const ranges: number[][] = []
+    return {
+      ranges,
+      async discardRange(fd, offset, length) {
+        ranges.push([offset, length])
+        if (refuse?.(offset)) throw new Error('EOPNOTSUPP')
+        const { size } = fstatSync(fd)
+        if (offset < size) writeSync(fd, new Uint8Array(length), 0, length, offset)
+      },
+    }
+  }
+
+  test('is an array whose discarded sectors are zeroes', async () => {
+    const { discardRange } = punch()
+    await using store = await openFileStore(await image(256 * 512), { discardRange })
+    expect(store.discardLimits).toEqual({ granularity: 4096, alignment: 0, secure: false })
+    await expectModelled({ store, discarded: zeroed, numRuns: 30 })
+  })
+
+  test('a file system without holes: none is offered', async () => {
+    const { discardRange, ranges } = punch(() => true)
+    await using store = await openFileStore(await image(4096), { discardRange })
+    expect(store.discard).toBeUndefined()
+    expect(store.discardLimits).toBeUndefined()
+    // It was asked past the end, where nothing is lost.
+    expect(ranges).toEqual([[4096, 4096]])
+  })
+
+  test('read-only: none is offered, nor tried', async () => {
+    const { discardRange, ranges } = punch()
+    await using store = await openFileStore(await image(4096), { discardRange, readOnly: true })
+    expect(store.discard).toBeUndefined()
+    expect(ranges).toEqual([])
+  })
+
+  test('one that fails rejects', async () => {
+    const { discardRange } = punch((offset) => offset === 512)
+    await using store = await openFileStore(await image(4096), { discardRange })
+    await expect(store.discard?.(1, 1, { secure: false })).rejects.toThrow('EOPNOTSUPP')
+  })
+})
+
+describe('size', () => {
+  test('resize cuts and lengthens the file, and tells who listens', async () => {
+    const path = await image(4096)
+    await using store = await openFileStore(path)
+    await store.write?.(0, [new Uint8Array(4096).fill(7)])
+    const told: number[] = []
+    using _ = store.onResize?.(() => told.push(store.sectors))
+    await store.resize(2)
+    await store.resize(16)
+    expect(told).toEqual([2, 16])
+    expect(Buffer.compare(await readFile(path), Buffer.concat([Buffer.alloc(1024, 7), Buffer.alloc(7168)]))).toBe(0)
+    await expect(store.resize(0)).rejects.toThrow(RangeError)
+  })
+
+  test('refresh finds what somebody else did to the file', async () => {
+    const path = await image(4096)
+    await using store = await openFileStore(path, { readOnly: true })
+    const told: number[] = []
+    using _ = store.onResize?.(() => told.push(store.sectors))
+    await truncate(path, 8192)
+    expect(store.sectors).toBe(8)
+    await store.refresh()
+    await store.refresh()
+    expect(told).toEqual([16])
+    await truncate(path, 8000)
+    await expect(store.refresh()).rejects.toMatchObject({ code: 'ERR_XEN_IMAGE', message: expect.stringContaining('not a multiple of 512') })
+    expect(store.sectors).toBe(16)
+  })
+
+  test('read-only, it is left alone', async () => {
+    const path = await image(4096)
+    await using store = await openFileStore(path, { readOnly: true })
+    await expect(store.resize(1)).rejects.toMatchObject({ code: 'ERR_XEN_IMAGE' })
+    expect((await readFile(path)).length).toBe(4096)
+  })
 })
 
 test('read-only: there is nothing to write with', async () => {

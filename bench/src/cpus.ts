@@ -1,0 +1,22 @@
+/** The processors of this machine. */
+import { readFile } from 'node:fs/promises'
+import { command } from '@xenkit/lab'
+
+/** Those of a list as the kernel writes it, `0-2,5`. */
+export function parseCpuList(list: string): number[] {
+  return list.trim().split(',').flatMap((range) => {
+    const [first = Number.NaN, last = first] = range.split('-').map(Number)
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index)
+  })
+}
+
+/** Those that this process may use. */
+export async function usableCpus(): Promise<number[]> {
+  const status = await readFile('/proc/self/status', 'latin1')
+  return parseCpuList(/^Cpus_allowed_list:(.*)$/m.exec(status)?.[1] ?? '')
+}
+
+/** Has a process that runs already, of one thread, run there only. */
+export async function moveTo(cpu: number, pid: number): Promise<void> {
+  await command('taskset', ['--pid', '--cpu-list', String(cpu), String(pid)])
+}

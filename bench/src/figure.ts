@@ -1,0 +1,45 @@
+/** What a benchmark finds out: a number per round, of which the median counts, and the gate that it has to pass. */
+import { median } from '@xenkit/lab'
+
+export type Gate = { readonly atLeast: number; readonly unless?: Exception } | { readonly atMost: number }
+
+/** Why a figure below its gate is none of ours, where that is measured in the same run. */
+export interface Exception {
+  readonly reason: string
+  readonly holds: boolean
+}
+
+export interface Figure {
+  /** What is compared: `pipelined reads, ours / libxenstore`. */
+  readonly name: string
+  readonly values: readonly number[]
+  /** Absent: for information. */
+  readonly gate?: Gate
+  /** What the values are made of, for a reader. */
+  readonly detail?: string
+}
+
+/** Without a gate there is nothing to fail. */
+export function passes({ values, gate }: Figure): boolean {
+  if (!gate) return true
+  const value = median(values)
+  if ('atMost' in gate) return value <= gate.atMost
+  return value >= gate.atLeast || gate.unless?.holds === true
+}
+
+const short = (value: number): string => String(Number(value.toPrecision(3)))
+
+const columns = (name: string, value: string, spread: string, gate: string, detail: string): string =>
+  `${name.padEnd(58)}${value.padStart(8)}  ${spread.padEnd(18)}${gate.padEnd(10)}${detail}`.trimEnd()
+
+export const header = columns('', 'median', 'min .. max', 'gate', '')
+
+/** One line of the table. */
+export function format(figure: Figure): string {
+  const { name, values, gate, detail = '' } = figure
+  const spread = values.length > 1 ? `${short(Math.min(...values))} .. ${short(Math.max(...values))}` : ''
+  const excused = gate && 'atLeast' in gate && gate.unless?.holds && median(values) < gate.atLeast ? `${gate.unless.reason}. ` : ''
+  return columns(name, short(median(values)), spread, gate ? formatGate(gate) : '', excused + detail)
+}
+
+const formatGate = (gate: Gate): string => ('atMost' in gate ? `<= ${gate.atMost}` : `>= ${gate.atLeast}`)

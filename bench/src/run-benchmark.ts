@@ -1,0 +1,71 @@
+/** Runs one benchmark, in a folder and on processors of its own. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { median, type Report } from '@xenkit/lab'
+import type { Benchmark } from './benchmark.ts'
+import { type Figure, format, header, passes } from './figure.ts'
+import { usableCpus } from './cpus.ts'
+
+/** What was measured together, once or twice: the last attempt counts. */
+export interface Measurement {
+  readonly what: string
+  readonly attempts: Attempt[]
+}
+
+interface Attempt {
+  readonly seconds: number
+  readonly figures: readonly (Figure & { readonly median: number; readonly passed: boolean })[]
+}
+
+const ATTEMPTS_MAX = 2
+
+export async function runBenchmark(name: string, benchmark: Benchmark, report: Report): Promise<Measurement[]> {
+  const [server, client] = await usableCpus()
+  if (server === undefined || client === undefined) throw new Error('a benchmark needs two processors')
+  // In /tmp: a path of a unix socket is at most 107 bytes long, and a checkout may lie deeper than that.
+  const directory = await mkdtemp(join(tmpdir(), 'xenkit-bench-'))
+  const measurements: Measurement[] = []
+  report.note(`${name}: ${benchmark.title}\n      ${header}`)
+  try {
+    await benchmark.run({
+      directory,
+      cpus: { server, client },
+      async measure(what, work) {
+        const measurement = { what, attempts: [] }
+        measurements.push(measurement)
+        await measure(measurement, work, report)
+      },
+    })
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
+  return measurements
+}
+
+/** Measures once, or, if a figure doesn't pass, twice. */
+export async function measure({ what, attempts }: Measurement, work: () => Promise<readonly Figure[]>, report: Report): Promise<void> {
+  for (;;) {
+    const attempt = await measureOnce(work)
+    attempts.push(attempt)
+    const failed = attempt.figures.filter(({ passed }) => !passed)
+    if (failed.length === 0 || attempts.length === ATTEMPTS_MAX) {
+      for (const figure of attempt.figures) reportFigure(figure, report)
+      return
+    }
+    report.note(`      ${what}: once more, because of\n${failed.map((figure) => `      ${format(figure)}`).join('\n')}`)
+  }
+}
+
+async function measureOnce(work: () => Promise<readonly Figure[]>): Promise<Attempt> {
+  const begin = performance.now()
+  const figures = (await work()).map((figure) => ({ ...figure, median: median(figure.values), passed: passes(figure) }))
+  return { seconds: (performance.now() - begin) / 1000, figures }
+}
+
+function reportFigure(figure: Figure & { readonly passed: boolean }, report: Report): void {
+  const line = format(figure)
+  if (!figure.gate) report.note(`      ${line}`)
+  else if (figure.passed) report.pass(line)
+  else report.fail(line)
+}

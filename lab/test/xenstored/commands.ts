@@ -1,0 +1,157 @@
+/** What a run is made of: requests by one client or another, in a transaction or not, and domains that come and go. */
+import assert from 'node:assert/strict'
+import { XS } from '@xenkit/wire'
+import type * as fc from 'fast-check'
+import { type ClientName, CLIENTS, type GUESTS, type Pair } from './pair.ts'
+import { by, type Request, shown } from './requests.ts'
+
+export class Model {
+  readonly pair: Pair
+  /** Domains whose nodes are another one's as well, by that one's domid. */
+  readonly targets = new Map<number, Set<number>>()
+  /** Requests that are compared, without those that only wait for effects. */
+  requests = 0
+  readonly #transactions = new Map<ClientName, number[]>(CLIENTS.map((name) => [name, []]))
+
+  constructor(pair: Pair) {
+    this.pair = pair
+  }
+
+  /** Ids of transactions that the client has begun, whatever has become of them since. */
+  transactionsOf(name: ClientName): number[] {
+    return this.#transactions.get(name) ?? assert.fail()
+  }
+
+  /** 4.17 is left with a connection that is gone if it was somebody's target. */
+  mayGo(domid: number): boolean {
+    return ![...this.targets.values()].some((targets) => targets.has(domid))
+  }
+
+  /** After anything that both sides did. */
+  async settle(after?: 'one' | 'several'): Promise<void> {
+    await this.pair.settle(after)
+    for (const name of CLIENTS) {
+      if (this.pair.isConnected(name)) continue
+      this.transactionsOf(name).length = 0
+      this.targets.delete(Number(name))
+    }
+  }
+}
+
+type Command = fc.AsyncCommand<Model, Pair>
+
+const domidsIn = (payload: string): number[] => payload.split('|').map((text) => Number.parseInt(text, 10) >>> 0)
+
+export class Ask implements Command {
+  readonly client: ClientName
+  readonly request: Request
+  /** Which of the client's transactions it is part of; -1 is one that it hasn't. */
+  readonly within: number | undefined
+
+  constructor(client: ClientName, request: Request, within?: number) {
+    this.client = client
+    this.request = by(Number.parseInt(client, 10), request)
+    this.within = within
+  }
+
+  check(model: Readonly<Model>): boolean {
+    const { type, payload } = this.request
+    const [domid = 0, target] = domidsIn(payload)
+    if (type === XS.RELEASE && !model.mayGo(domid)) return false
+    if (type === XS.SET_TARGET && domid === target) return false
+    return model.pair.isConnected(this.client) && (this.within === undefined || this.within < model.transactionsOf(this.client).length)
+  }
+
+  async run(model: Model, pair: Pair): Promise<void> {
+    const { type, payload } = this.request
+    const transactions = model.transactionsOf(this.client)
+    const txId = this.within === undefined ? 0 : (transactions[this.within] ?? 999)
+    const answer = await pair.ask(this.client, type, payload, txId)
+    model.requests++
+    const hasWorked = !answer.startsWith('!')
+    if (type === XS.TRANSACTION_START && hasWorked) transactions.push(Number.parseInt(answer, 10))
+    if (type === XS.TRANSACTION_END && (payload === 'T|' || payload === 'F|') && this.within !== undefined && this.within >= 0) transactions.splice(this.within, 1)
+    if (type === XS.SET_TARGET && hasWorked) {
+      const [domid = 0, target = 0] = domidsIn(payload)
+      model.targets.set(domid, (model.targets.get(domid) ?? new Set()).add(target))
+    }
+    if (type === XS.INTRODUCE || type === XS.RELEASE) await pair.followIntroductions()
+    await model.settle()
+  }
+
+  toString = (): string => `${this.client}: ${shown(this.request)}${this.within === undefined ? '' : ` in ${this.within}`}`
+}
+
+/** Several at once by one client. */
+export class Burst implements Command {
+  readonly client: ClientName
+  readonly requests: readonly Request[]
+
+  constructor(client: ClientName, requests: readonly Request[]) {
+    this.client = client
+    this.requests = requests.map((request) => by(Number.parseInt(client, 10), request))
+  }
+
+  check = ({ pair }: Readonly<Model>): boolean => pair.isConnected(this.client)
+
+  async run(model: Model, pair: Pair): Promise<void> {
+    await Promise.all(this.requests.map(({ type, payload }) => pair.ask(this.client, type, payload)))
+    model.requests += this.requests.length
+    await model.settle('several')
+  }
+
+  toString = (): string => `${this.client}: ${this.requests.map(shown).join(', ')} at once`
+}
+
+/** Makes a domain, as far as it isn't there, as a toolstack does: its home is its own. */
+export class BuildDomain implements Command {
+  readonly domid: (typeof GUESTS)[number]
+
+  constructor(domid: (typeof GUESTS)[number]) {
+    this.domid = domid
+  }
+
+  check = ({ pair }: Readonly<Model>): boolean => !pair.isConnected(`${this.domid}`)
+
+  async run(model: Model, pair: Pair): Promise<void> {
+    if (!pair.exists(this.domid)) await pair.createDomain(this.domid)
+    await pair.ask('0', XS.INTRODUCE, `${this.domid}|0|1|`)
+    await pair.followIntroductions()
+    await pair.ask('0', XS.MKDIR, `/local/domain/${this.domid}|`)
+    await pair.ask('0', XS.SET_PERMS, `/local/domain/${this.domid}|n${this.domid}|`)
+    await model.settle()
+  }
+
+  toString = (): string => `domain ${this.domid} is built`
+}
+
+export class DestroyDomain implements Command {
+  readonly domid: (typeof GUESTS)[number]
+
+  constructor(domid: (typeof GUESTS)[number]) {
+    this.domid = domid
+  }
+
+  check = (model: Readonly<Model>): boolean => model.pair.exists(this.domid) && model.mayGo(this.domid)
+
+  async run(model: Model, pair: Pair): Promise<void> {
+    await pair.destroyDomain(this.domid)
+    await model.settle()
+  }
+
+  toString = (): string => `domain ${this.domid} is destroyed`
+}
+
+export class CompareUsage implements Command {
+  readonly domid: (typeof GUESTS)[number]
+
+  constructor(domid: (typeof GUESTS)[number]) {
+    this.domid = domid
+  }
+
+  check = (): boolean => true
+
+  run = (_model: Model, pair: Pair): Promise<void> => pair.compareUsage(this.domid)
+
+  toString = (): string => `usage of domain ${this.domid}`
+}

@@ -1,0 +1,68 @@
+//! Giving up a range of an image: Node has no call for it.
+
+use std::os::fd::{BorrowedFd, RawFd};
+
+use napi::bindgen_prelude::AsyncTask;
+use napi::{Env, Task};
+use napi_derive::napi;
+use rustix::fs::{FallocateFlags, FileType, fallocate, fstat};
+use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
+
+use crate::errors::{Result, out_of_range};
+
+/// `BLKDISCARD` of include/uapi/linux/fs.h. Argument: first byte and number of bytes, 64 bits each.
+const BLKDISCARD: Opcode = opcode::none(0x12, 119);
+
+/// Runs on libuv's thread pool: a file system may have to wait for its journal.
+pub struct Discard {
+    fd: RawFd,
+    offset: u64,
+    length: u64,
+}
+
+impl Task for Discard {
+    type Output = i32;
+    type JsValue = i32;
+
+    fn compute(&mut self) -> napi::Result<i32> {
+        // SAFETY: not negative, and the caller keeps it open until this has settled; of a number that
+        // isn't open the kernel says EBADF.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        Ok(discard_range(fd, self.offset, self.length).map_or_else(|errno| -errno.raw_os_error(), |()| 0))
+    }
+
+    fn resolve(&mut self, _: Env, result: i32) -> napi::Result<i32> {
+        Ok(result)
+    }
+}
+
+fn discard_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io::Result<()> {
+    if FileType::from_raw_mode(fstat(fd)?.st_mode) != FileType::BlockDevice {
+        return fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length);
+    }
+    // SAFETY: the argument is what BLKDISCARD takes, and the kernel only reads it.
+    unsafe { ioctl(fd, Setter::<BLKDISCARD, [u64; 2]>::new([offset, length])) }
+}
+
+/// Punches a hole into a file, or discards sectors of a block device. Resolves to 0 or a negative errno.
+#[napi(catch_unwind)]
+pub fn discard(fd: i32, offset: i64, length: i64) -> Result<AsyncTask<Discard>> {
+    let [Ok(offset), Ok(length)] = [u64::try_from(offset), u64::try_from(length)] else {
+        return Err(out_of_range(format!("discard of {length} bytes at {offset}: expected none negative")));
+    };
+    if fd < 0 {
+        return Err(out_of_range(format!("discard on descriptor {fd}: expected 0 or more")));
+    }
+    Ok(AsyncTask::new(Discard { fd, offset, length }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value that a C program prints which includes linux/fs.h.
+    #[test]
+    fn number_is_that_of_the_header() {
+        assert_eq!(BLKDISCARD, 0x1277);
+    }
+}

@@ -1,0 +1,32 @@
+/** A C program over memory that is shared with it as a file, answering one line at a time. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createInterface } from 'node:readline'
+
+export class PeerProgram {
+  readonly #child: ChildProcess
+  readonly #lines: AsyncIterator<string>
+  readonly #stdin: NodeJS.WritableStream
+
+  constructor(program: string, ...args: string[]) {
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#child = child
+    this.#stdin = child.stdin
+    this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  }
+
+  async answer(): Promise<string> {
+    const line = await this.#lines.next()
+    if (line.done) throw new Error('the C program ended')
+    return line.value
+  }
+
+  /** @param ring which of its rings the command is for */
+  run(ring: number, command: string): Promise<string> {
+    this.#stdin.write(`${ring} ${command}\n`)
+    return this.answer()
+  }
+
+  close(): void {
+    this.#child.kill()
+  }
+}

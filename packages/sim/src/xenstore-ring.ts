@@ -1,0 +1,87 @@
+/**
+ * A domain's xenstore ring: what the toolstack makes before the domain runs, a granted page and an
+ * event channel, and both ends of it. xenstored's is a program in domain 0, on the machine's thread;
+ * the domain's is wherever the domain is.
+ */
+import type { GrantMapping } from '@xenkit/hypervisor'
+import { connectXenstoreRing, serveXenstoreRing, type XenstoreRingServer } from '@xenkit/ring'
+import { GNTTAB_RESERVED_XENSTORE, XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
+import { Attachment } from './attachment.ts'
+import { SimEvtchn } from './evtchn-port.ts'
+import { SimGrants } from './grant-port.ts'
+import type { Hypervisor } from './hypervisor.ts'
+import { pagesAt } from './own-pages.ts'
+import type { XenstoreConnector } from './xenstore-port.ts'
+import type { Xenstored } from './xenstored/index.ts'
+
+/** @throws ArenaFullError when the machine has no page left */
+export function makeXenstoreRing(hypervisor: Hypervisor, domid: number): void {
+  const { frames, grants, events, state } = hypervisor
+  hypervisor.hypercall(domid, () => {
+    const frame = frames.allocate(domid, 1)
+    pagesAt(state, frame, 1).fill(0)
+    grants.grantBy(GNTTAB_RESERVED_XENSTORE, { domid, to: 0, frame, writable: true })
+    events.openXenstorePort(domid)
+  })
+}
+
+/** The domain's end, in any thread. The last thread to connect has the ring. */
+export function connectThroughRing(attachment: Attachment, evtchn: SimEvtchn): XenstoreConnector {
+  const { domid, hypervisor } = attachment
+  return (receiver) => {
+    const frame = attachment.hypercall(() => hypervisor.grants.frame(domid, GNTTAB_RESERVED_XENSTORE))
+    return connectXenstoreRing({ page: pagesAt(hypervisor.state, frame, 1), bind: (onEvent) => evtchn.bindXenstore(onEvent) }, receiver)
+  }
+}
+
+/** xenstored's end of all rings. */
+export class RingXenstored {
+  readonly #xenstored: Xenstored
+  readonly #hypervisor: Hypervisor
+  readonly #grants: SimGrants
+  readonly #evtchn: SimEvtchn
+  readonly #served = new Map<number, { readonly server: XenstoreRingServer; readonly mapping: GrantMapping }>()
+
+  /** @throws NotAvailableError if there is no domain 0 */
+  constructor(hypervisor: Hypervisor, xenstored: Xenstored) {
+    // What it serves doesn't keep the process running: the domains that use it do.
+    const attachment = new Attachment(hypervisor, 0)
+    this.#xenstored = xenstored
+    this.#hypervisor = hypervisor
+    this.#grants = new SimGrants(attachment)
+    this.#evtchn = new SimEvtchn(attachment, { keepsRunning: false })
+  }
+
+  /** @throws EvtchnError when domain 0 has no port left */
+  serve(domid: number): void {
+    const mapping = this.#grants.map([{ domid, gref: GNTTAB_RESERVED_XENSTORE }], { writable: true })
+    const port = this.#hypervisor.locked(0, () => this.#hypervisor.events.xenstorePort(domid))
+    try {
+      const server = serveXenstoreRing({
+        page: mapping.bytes,
+        bind: (onEvent) => this.#evtchn.bindInterdomain({ domid, port }, onEvent),
+        features: XENSTORE_SERVER_FEATURE.WATCHDEPTH,
+        connect: (receiver) => this.#xenstored.connect(domid, receiver),
+      })
+      this.#served.set(domid, { server, mapping })
+    } catch (error) {
+      mapping.close()
+      throw error
+    }
+  }
+
+  /** Notices what domains have done to their rings, whose events are on their way. */
+  look(): void {
+    for (const { server } of this.#served.values()) server.look()
+  }
+
+  /** The domain is gone, or domain 0, and all of this with it. */
+  leave(domid: number): void {
+    for (const [served, { server, mapping }] of this.#served) {
+      if (domid !== served && domid !== 0) continue
+      this.#served.delete(served)
+      server.close()
+      mapping.close()
+    }
+  }
+}

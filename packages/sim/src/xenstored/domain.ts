@@ -1,0 +1,79 @@
+/** A domain as xenstored knows it: what it may do, and what it uses. */
+import { XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
+import type { Connection } from './connection.ts'
+import { isPrivileged, type Subject } from './permissions.ts'
+import type { Quota, QuotaName } from './quota.ts'
+
+/** Bits of GET_FEATURE. The others are about a ring page, of which a byte stream has none. */
+export const FEATURES = XENSTORE_SERVER_FEATURE.WATCHDEPTH | XENSTORE_SERVER_FEATURE.DOMID_ANY
+
+/** Between two warnings about one domain. */
+const WARN_MS = 10_000
+
+interface Usage {
+  nodes: number
+  watches: number
+  transactions: number
+  outstanding: number
+  memory: number
+}
+
+export class Domain implements Subject {
+  readonly domid: number
+  /** Of the store when the domain became known: what nodes said before that was about another one. */
+  readonly generation: number
+  /** Its own, of those that `Quota` has. */
+  readonly quota: Quota
+  readonly connections = new Set<Connection>()
+  isIntroduced = false
+  features = FEATURES
+  /** The domain whose nodes are as its own: SET_TARGET. */
+  target: number | undefined
+  readonly #usage: Usage = { nodes: 0, watches: 0, transactions: 0, outstanding: 0, memory: 0 }
+  readonly #log: (line: string) => void
+  #warned = -Infinity
+
+  constructor(domid: number, o: { readonly quota: Quota; readonly log: (line: string) => void; readonly generation: number }) {
+    this.domid = domid
+    this.generation = o.generation
+    this.quota = { ...o.quota }
+    this.#log = o.log
+  }
+
+  get isPrivileged(): boolean {
+    return isPrivileged(this.domid)
+  }
+
+  /** What the quota allows; infinite where there is no limit. */
+  limit(name: QuotaName): number {
+    return this.isPrivileged || this.quota[name] === 0 ? Infinity : this.quota[name]
+  }
+
+  used(what: keyof Usage): number {
+    return this.#usage[what]
+  }
+
+  /** @param more negative where it is given back */
+  use(what: keyof Usage, more: number): void {
+    const before = this.isHeldOff
+    this.#usage[what] += more
+    if (before && !this.isHeldOff) for (const connection of this.connections) connection.wake()
+    if (what === 'memory' && more > 0 && this.#usage.memory >= this.limit('soft-memory')) this.#warn()
+  }
+
+  /** Whether its next requests have to wait. */
+  get isHeldOff(): boolean {
+    return this.#usage.outstanding >= this.limit('outstanding') || !this.hasMemory(0)
+  }
+
+  hasMemory(more: number): boolean {
+    return this.#usage.memory + more < this.limit('memory')
+  }
+
+  #warn(): void {
+    const now = performance.now()
+    if (now - this.#warned < WARN_MS) return
+    this.#warned = now
+    this.#log(`domain ${this.domid} uses ${this.#usage.memory} bytes of memory, of ${this.quota['soft-memory']} that it should and ${this.quota.memory} that it may`)
+  }
+}

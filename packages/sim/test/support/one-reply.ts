@@ -1,0 +1,17 @@
+/** A program that does nothing but wait for xenstored's reply through a ring, and closes that connection alone. */
+import { XS, XsPacker } from '@xenkit/wire'
+import { createMachine } from '../../src/index.ts'
+
+const machine = createMachine()
+machine.createDomain()
+const guest = machine.createDomain({ xenstore: 'ring' })
+const stream = await guest.xenstore.connect({
+  data: () => {
+    process.stdout.write('reply\n')
+    stream.close()
+  },
+  closed: () => {},
+})
+const packer = new XsPacker()
+packer.append(XS.READ, 1, 0, 'name\0')
+setTimeout(() => stream.write(packer.take()), 300).unref()

@@ -1,0 +1,238 @@
+/** A domain whose connection to xenstored is a page of its own and an event channel. */
+import { GNTTAB_RESERVED_XENSTORE, XENSTORE_CONNECTED, XENSTORE_ERROR, XENSTORE_RECONNECT, XENSTORE_SERVER_FEATURE, xenstoreDomainInterface, XS, xsdSockmsg, XsPacker, XsParser } from '@xenkit/wire'
+import { expect, test } from 'vitest'
+import { createMachine, type MachineOptions, type SimDomain } from '../src/index.ts'
+import { settled } from './support/machine.ts'
+import { startThread } from './threads/start-thread.ts'
+
+/** Domain 0 and a guest with a ring. */
+function withRing(o: MachineOptions = {}) {
+  const machine = createMachine(o)
+  const dom0 = machine.createDomain()
+  const guest = machine.createDomain({ xenstore: 'ring' })
+  return { machine, dom0, guest, [Symbol.asyncDispose]: () => machine[Symbol.asyncDispose]() }
+}
+
+/** A connection that asks and hears. */
+async function connect(domain: SimDomain) {
+  const replies: string[] = []
+  const reasons: string[] = []
+  let heard = (): void => {}
+  const parser = new XsParser((type, _reqId, _txId, payload) => replies.push(`${type} ${new TextDecoder().decode(payload)}`))
+  const stream = await domain.xenstore.connect({
+    data: (bytes) => {
+      parser.push(bytes)
+      heard()
+    },
+    closed: (reason) => {
+      reasons.push(reason.message)
+      heard()
+    },
+  })
+  const packer = new XsPacker()
+  return {
+    stream,
+    replies,
+    reasons,
+    send: (type: number, payload: string) => {
+      packer.append(type, 1, 0, payload.replaceAll('|', '\0'))
+      stream.write(packer.take())
+    },
+    /** Until something was heard. */
+    heard: () => new Promise<void>((resolve) => (heard = resolve)),
+  }
+}
+
+/** Whichever of the two hears it first: the domain, or the ring that it works on. */
+const DESTROYED: string = expect.stringMatching(/^(the domain was closed or destroyed|domain \d+ was destroyed)$/)
+
+/** The page of domain 1 as its xenstored sees it. */
+const mapPage = (dom0: SimDomain) => dom0.grants.map([{ domid: 1, gref: GNTTAB_RESERVED_XENSTORE }], { writable: true })
+const { at } = xenstoreDomainInterface
+const wordsOf = ({ bytes }: { bytes: Uint8Array }) => new Int32Array(bytes.buffer, bytes.byteOffset, 1024)
+
+test('is served through it, and leaves nothing open but what it opens', async () => {
+  await using m = withRing()
+  m.machine.assertQuiescent()
+  const xs = await connect(m.guest)
+  expect(() => m.machine.assertQuiescent()).not.toThrow() // nothing was asked for yet
+  xs.send(XS.READ, 'name|')
+  await xs.heard()
+  expect(xs.replies).toEqual([`${XS.READ} sim-1`])
+  xs.send(XS.WATCH, 'data|token|')
+  while (xs.replies.length < 3) await xs.heard()
+  expect(() => m.machine.assertQuiescent()).toThrow(/is not quiescent:\n {2}xenstore connection of domain 1\n {2}xenstore connection of domain 1: watch "\/local\/domain\/1\/data" with token "token"$/)
+  xs.stream.close()
+  m.machine.assertQuiescent()
+})
+
+test('has a page like a guest\'s, by the reserved reference', async () => {
+  await using m = withRing()
+  using page = mapPage(m.dom0)
+  const { req, rsp, ...words } = xenstoreDomainInterface.decode(page.bytes)
+  const { RECONNECTION, ERROR, WATCHDEPTH } = XENSTORE_SERVER_FEATURE
+  expect(words).toEqual({ req_cons: 0, req_prod: 0, rsp_cons: 0, rsp_prod: 0, server_features: RECONNECTION | ERROR | WATCHDEPTH, connection: XENSTORE_CONNECTED, error: XENSTORE_ERROR.NONE, evtchn_port: 0 })
+  expect([...req, ...rsp].every((byte) => byte === 0)).toBe(true)
+  const xs = await connect(m.guest)
+  xs.send(XS.READ, 'name|')
+  await xs.heard()
+  expect(Atomics.load(wordsOf(page), at.req_prod / 4)).toBe(16 + 5)
+  xs.stream.close()
+})
+
+test('has one connection at a time, and another after it', async () => {
+  await using m = withRing()
+  const first = await connect(m.guest)
+  await expect(connect(m.guest)).rejects.toThrow('the xenstore ring of domain 1 carries one connection at a time')
+  first.send(XS.WATCH, 'data|token|')
+  await first.heard()
+  first.stream.close()
+  const second = await connect(m.guest)
+  second.send(XS.UNWATCH, 'data|token|')
+  await second.heard()
+  expect(second.replies).toEqual([`${XS.ERROR} ENOENT\0`])
+  second.stream.close()
+})
+
+test('domain 0 may have one, too', async () => {
+  await using machine = createMachine()
+  const dom0 = machine.createDomain({ xenstore: 'ring' })
+  const xs = await connect(dom0)
+  xs.send(XS.IS_DOMAIN_INTRODUCED, '0|')
+  await xs.heard()
+  expect(xs.replies).toEqual([`${XS.IS_DOMAIN_INTRODUCED} T\0`])
+  xs.stream.close()
+})
+
+test('closing the domain in a thread ends its connection, at both ends', async () => {
+  await using m = withRing()
+  const xs = await connect(m.guest)
+  xs.send(XS.WATCH, 'data|token|')
+  await xs.heard()
+  await m.guest.close()
+  expect(xs.reasons).toEqual(['the domain was closed or destroyed'])
+  m.machine.assertQuiescent()
+})
+
+test('destroyed, in the middle of whatever it is doing, it leaves nothing', async () => {
+  await using m = withRing({ pages: 8, ports: 4 })
+  for (let life = 0; life < 50; life++) {
+    const domain = m.machine.createDomain({ xenstore: 'ring' })
+    const xs = await connect(domain)
+    xs.send(XS.READ, 'name|')
+    if (life % 2 === 0) await xs.heard()
+    m.machine.destroyDomain(domain.domid)
+    m.machine.assertQuiescent()
+    if (xs.reasons.length === 0) await xs.heard()
+    expect(xs.reasons).toEqual([DESTROYED])
+  }
+})
+
+test('with domain 0 gone it has no xenstored, and no harm is done', async () => {
+  await using m = withRing()
+  const xs = await connect(m.guest)
+  xs.send(XS.READ, 'name|')
+  await xs.heard()
+  m.machine.destroyDomain(0)
+  xs.send(XS.READ, 'name|')
+  await settled()
+  expect(xs.replies.length).toBe(1)
+  m.machine.assertQuiescent()
+  expect(() => m.machine.createDomain({ xenstore: 'ring' })).toThrow('domain 0 was destroyed')
+  xs.stream.close()
+})
+
+test('is not made where there is no page for it', async () => {
+  await using machine = createMachine({ pages: 2 })
+  const dom0 = machine.createDomain()
+  const page = dom0.arena.allocate(1)
+  expect(() => machine.createDomain({ xenstore: 'ring' })).toThrow('no run of 1 free pages')
+  page.close()
+  machine.assertQuiescent()
+  machine.createDomain({ xenstore: 'ring' })
+})
+
+test('is not made where domain 0 has no port for it', async () => {
+  await using machine = createMachine({ ports: 2 })
+  const dom0 = machine.createDomain()
+  const port = dom0.evtchn.bindUnbound({ domid: 1 }, () => {})
+  expect(() => machine.createDomain({ xenstore: 'ring' })).toThrow('domain 0 has all of its 1 event-channel ports in use')
+  port.close()
+  machine.assertQuiescent()
+  machine.createDomain({ xenstore: 'ring' })
+})
+
+test('that is released from xenstored hears that it gave up', async () => {
+  await using m = withRing()
+  const xs = await connect(m.guest)
+  xs.send(XS.READ, 'name|')
+  await xs.heard()
+  m.machine.xenstored.releaseDomain(1)
+  await xs.heard()
+  expect(xs.reasons).toEqual(['xenstored gave up on the ring: COMM'])
+  const later = await connect(m.guest)
+  later.send(XS.READ, 'name|')
+  await later.heard()
+  expect(later.reasons).toEqual(['xenstored gave up on the ring: COMM'])
+})
+
+test.each([
+  ['an index beyond the ring', 'RINGIDX', at.req_prod / 4, 4711],
+  ['a message that is too long', 'PROTO', xsdSockmsg.at.len / 4, 4097],
+])('that sends %s loses its connection alone, and may have another: %s', async (_what, name, word, value) => {
+  await using m = withRing()
+  const other = m.machine.createDomain({ xenstore: 'ring' })
+  using page = mapPage(m.dom0)
+  const xs = await connect(m.guest)
+  await settled() // the reset is over
+  xs.send(XS.READ, 'name|')
+  Atomics.store(wordsOf(page), word, value)
+  await xs.heard()
+  expect(xs.reasons).toEqual([`xenstored gave up on the ring: ${name}`])
+  for (const [domain, answer] of [[m.guest, 'sim-1'], [other, 'sim-2']] as const) {
+    const again = await connect(domain)
+    again.send(XS.READ, 'name|')
+    await again.heard()
+    expect(again.replies).toEqual([`${XS.READ} ${answer}`])
+    again.stream.close()
+  }
+})
+
+test('in a thread that is terminated: the next one to connect finds nothing of it', async () => {
+  await using m = withRing()
+  for (let life = 0; life < 3; life++) {
+    await using thread = startThread('xenstore.ts', m.guest)
+    expect(await thread.next()).toBe('sim-1')
+    expect(() => m.machine.assertQuiescent()).toThrow(/xenstore connection of domain 1$/)
+    await thread.terminate()
+  }
+  const xs = await connect(m.guest)
+  xs.send(XS.READ, 'name|')
+  await xs.heard()
+  expect(xs.replies).toEqual([`${XS.READ} sim-1`])
+  xs.stream.close()
+})
+
+test('in a thread of its own that is destroyed: it hears of that, and nothing keeps it running', async () => {
+  await using m = withRing()
+  await using thread = startThread('xenstore.ts', m.guest)
+  expect(await thread.next()).toBe('sim-1')
+  const ended = thread.next()
+  m.machine.destroyDomain(1)
+  expect(await ended).toEqual(DESTROYED)
+  await thread.ended()
+})
+
+test('that asks for a reset by hand gets one', async () => {
+  await using m = withRing()
+  using page = mapPage(m.dom0)
+  const xs = await connect(m.guest)
+  xs.send(XS.READ, 'name|')
+  await xs.heard()
+  Atomics.store(wordsOf(page), at.connection / 4, XENSTORE_RECONNECT)
+  xs.send(XS.READ, 'na') // half a message, and an event
+  await settled()
+  expect(Atomics.load(wordsOf(page), at.connection / 4)).toBe(XENSTORE_CONNECTED)
+  m.machine.assertQuiescent()
+  xs.stream.close()
+})

@@ -1,0 +1,172 @@
+/**
+ * Buffers of a disk whose data is copied: runs of pages, as long as a request needs, from extents of the
+ * arena that come when they are needed and go when the disk has been idle. An idle disk has none, one
+ * with small requests a small one, a busy one MAX_LARGE large ones at most beside it.
+ *
+ * Whoever finds no room waits, and nobody who comes later is served before: the largest request fits an
+ * empty extent, so it has its turn however many small ones other queues send. Buffers come back when
+ * requests are answered, which needs no buffer: there is no deadlock.
+ */
+import { type Arena, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
+import { MAX_SEGMENTS } from '../nodes.ts'
+import { IdleTimer } from './idle-timer.ts'
+
+/** Pages of an extent: 256 KiB, enough for a disk that is read a page at a time, and 1 MiB, the largest request. */
+const SMALL_PAGES = 64
+const LARGE_PAGES = MAX_SEGMENTS
+const MAX_LARGE = 4
+const KEEP_IDLE_MS = 1_000
+
+export interface Buffer {
+  readonly extent: Extent
+  /** First page of the run within its extent. */
+  readonly first: number
+  readonly pages: number
+}
+
+export class BufferPool {
+  readonly #arena: Arena
+  readonly #extents: Extent[] = []
+  readonly #waiting: (() => void)[] = []
+  readonly #idle = new IdleTimer(KEEP_IDLE_MS, () => this.#shrink())
+  #wakePlanned = false
+
+  constructor(arena: Arena) {
+    this.#arena = arena
+  }
+
+  /** Pages that it has from the arena. */
+  get pages(): number {
+    return this.#extents.reduce((sum, { size }) => sum + size, 0)
+  }
+
+  /**
+   * @param wake names who asks, and is called when it is worth asking again
+   * @returns undefined if there is no room, or somebody has been waiting
+   * @throws ArenaFullError if other disks have so much of the arena that waiting is no use
+   */
+  take(bytes: number, wake: () => void): Buffer | undefined {
+    const mayTake = this.#waiting.length === 0 || this.#waiting[0] === wake
+    const buffer = mayTake ? this.#find(Math.ceil(bytes / PAGE_SIZE), wake) : undefined
+    if (buffer) {
+      this.#idle.use()
+      this.forget(wake)
+    } else if (!this.#waiting.includes(wake)) {
+      this.#waiting.push(wake)
+    }
+    return buffer
+  }
+
+  give(buffer: Buffer): void {
+    buffer.extent.free(buffer.first, buffer.pages)
+    this.#planWake()
+  }
+
+  /** `wake` waits no more, whatever it waited for. */
+  forget(wake: () => void): void {
+    const at = this.#waiting.indexOf(wake)
+    if (at >= 0) this.#waiting.splice(at, 1)
+    this.#planWake()
+  }
+
+  close(): void {
+    this.#idle.stop()
+    this.#waiting.length = 0
+    for (const extent of this.#extents.splice(0)) extent.close()
+  }
+
+  #find(pages: number, wake: () => void): Buffer | undefined {
+    for (const extent of this.#extents) {
+      const first = extent.take(pages)
+      if (first !== undefined) return { extent, first, pages }
+    }
+    try {
+      const extent = this.#grow(pages)
+      return extent && { extent, first: extent.take(pages) ?? 0, pages }
+    } catch (error) {
+      if (this.#extents.some(({ size }) => size >= pages)) return undefined
+      this.forget(wake)
+      throw error
+    }
+  }
+
+  #grow(pages: number): Extent | undefined {
+    const large = this.#extents.filter(({ size }) => size === LARGE_PAGES).length
+    const small = pages <= SMALL_PAGES && large === this.#extents.length
+    if (!small && large === MAX_LARGE) return undefined
+    const extent = new Extent(this.#arena, small ? SMALL_PAGES : LARGE_PAGES)
+    // The small one comes first, and is looked at first.
+    if (small) this.#extents.unshift(extent)
+    else this.#extents.push(extent)
+    return extent
+  }
+
+  /** Not within the call that frees: who waits may be in the middle of its own turn. */
+  #planWake(): void {
+    if (this.#waiting.length === 0 || this.#wakePlanned) return
+    this.#wakePlanned = true
+    queueMicrotask(() => {
+      this.#wakePlanned = false
+      this.#waiting[0]?.()
+    })
+  }
+
+  #shrink(): void {
+    for (let i = this.#extents.length - 1; i >= 0; i--) {
+      const extent = this.#extents[i]
+      if (extent?.used === 0) {
+        extent.close()
+        this.#extents.splice(i, 1)
+      }
+    }
+    // What is still in use is looked at again when it is not.
+    if (this.#extents.length > 0) this.#idle.use()
+  }
+}
+
+/** A run of the arena of which shorter runs are lent. */
+class Extent {
+  /** In pages. */
+  readonly size: number
+  used = 0
+  readonly #pages: Pages
+  readonly #taken: Uint8Array
+
+  constructor(arena: Arena, size: number) {
+    this.size = size
+    this.#pages = arena.allocate(size)
+    this.#taken = new Uint8Array(size)
+  }
+
+  /** @returns the first page of the first run that is long enough */
+  take(pages: number): number | undefined {
+    if (this.used + pages > this.size) return undefined
+    for (let first = 0, page = 0; first + pages <= this.size; ) {
+      if (this.#taken[page] === 1) first = ++page
+      else if (++page - first === pages) {
+        this.#taken.fill(1, first, page)
+        this.used += pages
+        return first
+      }
+    }
+    return undefined
+  }
+
+  free(first: number, pages: number): void {
+    this.#taken.fill(0, first, first + pages)
+    this.used -= pages
+  }
+
+  /** Where the run lies in the arena. */
+  byteOffset(first: number): number {
+    return this.#pages.byteOffset + first * PAGE_SIZE
+  }
+
+  view(first: number, bytes: number): Uint8Array {
+    return this.#pages.bytes.subarray(first * PAGE_SIZE, first * PAGE_SIZE + bytes)
+  }
+
+  close(): void {
+    this.#pages.close()
+  }
+}

@@ -1,0 +1,109 @@
+/** Data by grant copy: see `DataPath`. One call fetches the data of many writes, one delivers that of many reads. */
+import type { GrantCopier } from '@xenkit/grant'
+import { ArenaFullError } from '@xenkit/hypervisor'
+import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
+import { MAX_SEGMENTS } from '../nodes.ts'
+import type { Buffer, BufferPool } from './buffer-pool.ts'
+import type { DataPath } from './data-path.ts'
+import type { Requests } from './requests.ts'
+
+export class CopiedData implements DataPath {
+  readonly #requests: Requests
+  readonly #copier: GrantCopier
+  readonly #pool: BufferPool
+  readonly #wake: () => void
+  readonly #buffers: (Buffer | undefined)[]
+  /** Rows whose copies are in the copier. */
+  readonly #batch: Uint16Array
+  #batchCount = 0
+
+  /** @param o.copier has room for the segments of one request at least */
+  constructor(o: { readonly requests: Requests; readonly copier: GrantCopier; readonly pool: BufferPool; readonly wake: () => void }) {
+    this.#requests = o.requests
+    this.#copier = o.copier
+    this.#pool = o.pool
+    this.#wake = o.wake
+    this.#buffers = Array.from({ length: o.requests.rows })
+    this.#batch = new Uint16Array(o.requests.rows)
+  }
+
+  reserve(row: number): boolean {
+    if (this.#requests.segmentCount[row] === 0) return true
+    try {
+      const buffer = this.#pool.take(this.#requests.bytes[row] ?? 0, this.#wake)
+      this.#buffers[row] = buffer
+      return buffer !== undefined
+    } catch (error) {
+      // Of this domain's making, and may pass: the request fails, as one does for which blkback has no memory.
+      if (!(error instanceof ArenaFullError)) throw error
+      this.#requests.status[row] = BLKIF_RSP.ERROR
+      return true
+    }
+  }
+
+  fetch(rows: readonly number[]): void {
+    for (const row of rows) if (this.#requests.operation[row] !== BLKIF_OP.READ) this.#add(row, 'copyIn')
+    this.#copy('copyIn')
+  }
+
+  addViews(row: number, to: Uint8Array[]): void {
+    const buffer = this.#buffers[row]
+    if (buffer) to.push(buffer.extent.view(buffer.first, this.#requests.bytes[row] ?? 0))
+  }
+
+  deliver(rows: Uint16Array, count: number): void {
+    const { status, operation } = this.#requests
+    for (let i = 0; i < count; i++) {
+      const row = rows[i] ?? 0
+      if (status[row] === BLKIF_RSP.OKAY && operation[row] === BLKIF_OP.READ) this.#add(row, 'copyOut')
+    }
+    this.#copy('copyOut')
+  }
+
+  release(row: number): void {
+    const buffer = this.#buffers[row]
+    if (!buffer) return
+    this.#buffers[row] = undefined
+    this.#pool.give(buffer)
+  }
+
+  close(): void {
+    this.#pool.forget(this.#wake)
+    for (let row = 0; row < this.#buffers.length; row++) this.release(row)
+  }
+
+  #add(row: number, direction: 'copyIn' | 'copyOut'): void {
+    const { segmentCount, gref, offset, length } = this.#requests
+    const buffer = this.#buffers[row]
+    const count = segmentCount[row] ?? 0
+    if (!buffer || count === 0) return
+    if (this.#copier.count + count > this.#copier.capacity) this.#copy(direction)
+    let local = buffer.extent.byteOffset(buffer.first)
+    for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) {
+      const bytes = length[i] ?? 0
+      this.#copier.add(gref[i] ?? 0, offset[i] ?? 0, bytes, local)
+      local += bytes
+    }
+    this.#batch[this.#batchCount++] = row
+  }
+
+  #copy(direction: 'copyIn' | 'copyOut'): void {
+    try {
+      if (this.#copier[direction]() > 0) this.#failRows()
+    } finally {
+      this.#copier.reset()
+      this.#batchCount = 0
+    }
+  }
+
+  #failRows(): void {
+    const { status, segmentCount } = this.#requests
+    let copy = 0
+    for (let i = 0; i < this.#batchCount; i++) {
+      const row = this.#batch[i] ?? 0
+      for (const end = copy + (segmentCount[row] ?? 0); copy < end; copy++) {
+        if (this.#copier.status[copy] !== 0) status[row] = BLKIF_RSP.ERROR
+      }
+    }
+  }
+}

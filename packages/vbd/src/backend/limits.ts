@@ -1,0 +1,82 @@
+/** What a disk can do: what its requests are held against, and what its nodes say of it. */
+import { expectInteger } from '@xenkit/hypervisor'
+import { VDISK } from '@xenkit/wire'
+import type { NodeValues } from '@xenkit/xenbus'
+import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
+import { diskNodes } from '../nodes.ts'
+import { Drive } from './drive.ts'
+
+export interface Limits {
+  /** Changes when the store's size does: also for requests that have been checked and not begun. */
+  sectors: number
+  /** Sectors of a logical sector less one: a number that has one of these bits is misaligned. */
+  readonly sectorMask: number
+  readonly writable: boolean
+  /** Barriers too, which are made of flushes. */
+  readonly flush: boolean
+  readonly discard: boolean
+  /** Without it a secure discard is a discard (blkif.h: the flag is ignored). */
+  readonly secureDiscard: boolean
+}
+
+/** What the toolstack says of a disk. */
+export interface DiskPolicy {
+  readonly readOnly: boolean
+  readonly cdrom: boolean
+  readonly removable: boolean
+  /** May offer discard. */
+  readonly discard: boolean
+}
+
+/** @throws TypeError, RangeError for a store that can't be served */
+export function limitsOf(store: BlockStore, policy: DiskPolicy): Limits {
+  const sectorSize = sectorSizeOf(store)
+  const { granularity, alignment } = discardLimitsOf(store)
+  expectInteger('store.discardLimits.granularity', granularity, sectorSize, 2 ** 31)
+  expectInteger('store.discardLimits.alignment', alignment, 0, 2 ** 31)
+  if ((granularity | alignment) % sectorSize !== 0) throw new RangeError(`"store.discardLimits" expected multiples of the sector size, ${sectorSize}, got ${granularity} at ${alignment}`)
+  const physical = store.physicalSectorSize ?? sectorSize
+  expectInteger('store.physicalSectorSize', physical, sectorSize, 2 ** 30)
+  if ((physical & (physical - 1)) !== 0) throw new RangeError(`"store.physicalSectorSize" expected a power of two, got ${physical}`)
+  return {
+    sectors: sectorsOf(store),
+    sectorMask: sectorSize / 512 - 1,
+    writable: store.write !== undefined && !policy.readOnly,
+    flush: store.flush !== undefined,
+    discard: store.discard !== undefined && policy.discard,
+    secureDiscard: store.discardLimits?.secure ?? false,
+  }
+}
+
+/** @throws TypeError, RangeError for a size that can't be */
+export function sectorsOf(store: BlockStore): number {
+  // A drive may be empty.
+  expectInteger('store.sectors', store.sectors, store instanceof Drive ? 0 : 1, MAX_SECTORS)
+  if (store.sectors % (sectorSizeOf(store) / 512) !== 0) throw new RangeError(`"store.sectors" expected whole sectors of ${sectorSizeOf(store)} bytes, got ${store.sectors} of 512`)
+  return store.sectors
+}
+
+function sectorSizeOf({ sectorSize = 512 }: BlockStore): number {
+  if (sectorSize !== 512 && sectorSize !== 4096) throw new RangeError(`"store.sectorSize" expected 512 or 4096, got ${String(sectorSize)}`)
+  return sectorSize
+}
+
+const discardLimitsOf = (store: BlockStore): { readonly granularity: number; readonly alignment: number } => store.discardLimits ?? { granularity: sectorSizeOf(store), alignment: 0 }
+
+/** What a backend publishes before Connected. */
+export function describeDisk(store: BlockStore, o: { readonly limits: Limits; readonly policy: DiskPolicy; readonly persistent: boolean }): NodeValues {
+  const { limits, policy } = o
+  const { granularity, alignment } = discardLimitsOf(store)
+  const discard = limits.discard && limits.writable
+  return diskNodes.format({
+    sectors: limits.sectors,
+    'sector-size': sectorSizeOf(store),
+    'physical-sector-size': store.physicalSectorSize ?? sectorSizeOf(store),
+    info: (limits.writable ? 0 : VDISK.READONLY) | (policy.cdrom ? VDISK.CDROM : 0) | (policy.removable ? VDISK.REMOVABLE : 0),
+    'feature-flush-cache': limits.flush,
+    'feature-barrier': limits.flush,
+    'feature-discard': discard,
+    ...(discard ? { 'discard-granularity': granularity, 'discard-alignment': alignment, 'discard-secure': limits.secureDiscard } : {}),
+    'feature-persistent': o.persistent,
+  })
+}

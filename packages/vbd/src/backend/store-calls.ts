@@ -1,0 +1,152 @@
+/** Runs requests on the store: as few calls as possible, and whatever a call does, one word about each request. */
+import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
+import { type BlockStore, bytesMoved } from '../block-store.ts'
+import type { DataPath } from './data-path.ts'
+import type { Requests } from './requests.ts'
+
+/** Least time between two reports of a failing store. */
+const TELL_INTERVAL_MS = 1_000
+
+/** Most buffers of a call: the system takes as many at once (IOV_MAX). */
+const MAX_VIEWS = 1_024
+
+export interface StoreCallsParts {
+  readonly store: BlockStore
+  readonly requests: Requests
+  readonly data: DataPath
+  /** The store has let go of the rows, whose `status` says how it went. */
+  readonly settled: (rows: readonly number[]) => void
+  /**
+   * A store call threw, rejected or fell short; its requests were answered with an error. Told once until
+   * a call succeeds again, and once a second at most: a guest decides what it reads and how often, and
+   * must not fill a log with it (XSA-157).
+   */
+  readonly storeFailed: (error: unknown) => void
+}
+
+export class StoreCalls {
+  readonly #p: StoreCallsParts
+  #failing = false
+  /** When that was last told of. */
+  #toldAt = -TELL_INTERVAL_MS
+
+  constructor(parts: StoreCallsParts) {
+    this.#p = parts
+  }
+
+  /** Starts requests in order; runs of reads or of writes on consecutive sectors are one call. */
+  start(rows: readonly number[]): void {
+    const { requests } = this.#p
+    for (let i = 0; i < rows.length; ) {
+      const first = rows[i] ?? 0
+      const operation = requests.operation[first]
+      let segments = requests.segmentCount[first] ?? 0
+      let end = i + 1
+      if (operation === BLKIF_OP.READ || operation === BLKIF_OP.WRITE) {
+        for (let row = rows[end], last = first; row !== undefined; last = row, row = rows[++end]) {
+          segments += requests.segmentCount[row] ?? 0
+          if (requests.operation[row] !== operation || requests.sector[row] !== requests.end(last) || segments > MAX_VIEWS) break
+        }
+      }
+      this.#run(rows.slice(i, end))
+      i = end
+    }
+  }
+
+  #run(rows: readonly number[]): void {
+    const { requests, data } = this.#p
+    const views: Uint8Array[] = []
+    for (const row of rows) data.addViews(row, views)
+    const expected = views.reduce((sum, view) => sum + view.length, 0)
+    let result
+    try {
+      result = this.#call(rows[0] ?? 0, views)
+    } catch (error) {
+      return this.#fail(rows, error)
+    }
+    const discards = requests.operation[rows[0] ?? 0] === BLKIF_OP.DISCARD
+    if (!isPromise(result)) return this.#complete(rows, discards ? undefined : expected, result)
+    // `resolve` gives back a promise as it is; of what else has a `then`, it takes the first word only.
+    Promise.resolve(result).then(
+      (value) => this.#complete(rows, discards ? undefined : expected, value),
+      (error: unknown) => this.#fail(rows, error),
+    )
+  }
+
+  #call(row: number, views: Uint8Array[]): unknown {
+    const { store, requests } = this.#p
+    const sector = requests.sector[row] ?? 0
+    switch (requests.operation[row]) {
+      case BLKIF_OP.READ:
+        return store.read(sector, views)
+      case BLKIF_OP.WRITE:
+        return store.write?.(sector, views)
+      case BLKIF_OP.DISCARD:
+        return this.#discard(row)
+      case BLKIF_OP.WRITE_BARRIER:
+        return this.#barrier(sector, views)
+      default: {
+        // A flush with data makes what came before it durable, then writes (Linux: REQ_PREFLUSH).
+        const flushed = store.flush?.()
+        return views.length === 0 ? flushed : after(flushed, () => store.write?.(sector, views))
+      }
+    }
+  }
+
+  /** What came before is durable before its data is written, and its data before it is answered: old blkfronts take a barrier for FUA. */
+  #barrier(sector: number, views: Uint8Array[]): unknown {
+    const { store } = this.#p
+    const flushed = store.flush?.()
+    if (views.length === 0) return flushed
+    const written = after(flushed, () => store.write?.(sector, views))
+    return after(written, (result) => after(store.flush?.(), () => result))
+  }
+
+  /** Cut to whole granules, since a discard is a hint; but one that must leave no copy is passed on whole. */
+  #discard(row: number): unknown {
+    const { store, requests } = this.#p
+    const sector = requests.sector[row] ?? 0
+    const end = requests.end(row)
+    if (requests.secure[row] === 1) return store.discard?.(sector, end - sector, { secure: true })
+    const { granularity = 512, alignment = 0 } = store.discardLimits ?? {}
+    const [granule, offset] = [granularity / 512, (alignment / 512) % (granularity / 512)]
+    const first = Math.ceil((sector - offset) / granule) * granule + offset
+    // The last granule may be cut short by the end of the disk.
+    const last = end === store.sectors ? end : Math.floor((end - offset) / granule) * granule + offset
+    return first < last ? store.discard?.(first, last - first, { secure: false }) : undefined
+  }
+
+  /** @param result what the store gave back, which no type checker may have seen */
+  #complete(rows: readonly number[], expected: number | undefined, result: unknown): void {
+    const moved = result === undefined ? expected : bytesMoved(result)
+    if (expected !== undefined) {
+      if (moved === undefined) return this.#fail(rows, new TypeError(`the store gave ${inspected(result)}, expected nothing, { bytesRead } or { bytesWritten }`))
+      if (moved !== expected) return this.#fail(rows, new RangeError(`the store moved ${moved} of ${expected} bytes`))
+    }
+    this.#failing = false
+    this.#p.settled(rows)
+  }
+
+  #fail(rows: readonly number[], error: unknown): void {
+    if (rows.length > 1) {
+      // One by one, so that one bad sector fails one request.
+      for (const row of rows) this.#run([row])
+      return
+    }
+    for (const row of rows) this.#p.requests.status[row] = BLKIF_RSP.ERROR
+    const now = performance.now()
+    if (!this.#failing && now - this.#toldAt >= TELL_INTERVAL_MS) {
+      this.#toldAt = now
+      this.#p.storeFailed(error)
+    }
+    this.#failing = true
+    this.#p.settled(rows)
+  }
+}
+
+/** Without a turn of the event loop where there is nothing to wait for. */
+const after = (result: unknown, step: (value: unknown) => unknown): unknown => (isPromise(result) ? Promise.resolve(result).then(step) : step(result))
+
+const isPromise = (value: unknown): value is PromiseLike<unknown> => typeof value === 'object' && value !== null && 'then' in value
+
+const inspected = (value: unknown): string => (typeof value === 'object' && value !== null ? `an object with "${Object.keys(value).join('", "')}"` : String(value))

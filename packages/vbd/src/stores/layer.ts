@@ -1,0 +1,67 @@
+/** What stores on top of another store have in common. */
+import { type BlockStore, type DiscardOptions, type StoreResult, bytesMoved } from '../block-store.ts'
+import { byteLength } from './buffers.ts'
+
+/** The calls of a store, as it makes them itself. */
+export type StoreCalls = Pick<BlockStore, 'read' | 'write' | 'flush' | 'discard'>
+
+export type WritableStore = BlockStore & Required<Pick<BlockStore, 'write'>>
+
+export const isWritable = (store: BlockStore): store is WritableStore => store.write !== undefined
+
+/** A store with these calls that otherwise looks like `base`, and changes its size with it. */
+export function layerOn(base: BlockStore, calls: StoreCalls): BlockStore {
+  const { sectorSize, physicalSectorSize, discardLimits, onResize } = base
+  return {
+    get sectors() {
+      return base.sectors
+    },
+    ...(sectorSize === undefined ? {} : { sectorSize }),
+    ...(physicalSectorSize === undefined ? {} : { physicalSectorSize }),
+    ...(discardLimits === undefined || calls.discard === undefined ? {} : { discardLimits }),
+    ...(onResize === undefined ? {} : { onResize: (listener: () => void) => onResize.call(base, listener) }),
+    ...calls,
+  }
+}
+
+export interface StoreCall {
+  readonly kind: 'read' | 'write' | 'flush' | 'discard'
+  readonly sector: number
+  /** Of a flush none, of a discard those that are given up. */
+  readonly bytes: number
+  /** Of a read or write. */
+  readonly buffers: Uint8Array[]
+}
+
+/** `base`, each call of which goes through `around`; `run` makes the call whole or rejects. */
+export function aroundStore(base: BlockStore, around: (call: StoreCall, run: () => Promise<void>) => Promise<void>): BlockStore {
+  const { write, flush, discard } = base
+  return layerOn(base, {
+    read: (sector, buffers) => {
+      const bytes = byteLength(buffers)
+      return around({ kind: 'read', sector, bytes, buffers }, async () => whole(base.read(sector, buffers), bytes))
+    },
+    ...(write && {
+      write: (sector: number, buffers: Uint8Array[]) => {
+        const bytes = byteLength(buffers)
+        return around({ kind: 'write', sector, bytes, buffers }, async () => whole(write.call(base, sector, buffers), bytes))
+      },
+    }),
+    ...(flush && { flush: () => around({ kind: 'flush', sector: 0, bytes: 0, buffers: [] }, async () => flush.call(base)) }),
+    ...(discard && {
+      discard: (sector: number, count: number, o: DiscardOptions) => around({ kind: 'discard', sector, bytes: count * 512, buffers: [] }, async () => discard.call(base, sector, count, o)),
+    }),
+  })
+}
+
+/** Waits for a call of `bytes` bytes. @throws RangeError when it moved less */
+export async function whole(result: StoreResult | Promise<StoreResult>, bytes: number): Promise<void> {
+  const value = await result
+  const moved = value === undefined ? bytes : bytesMoved(value)
+  if (moved !== bytes) throw new RangeError(`the store moved ${moved} of ${bytes} bytes`)
+}
+
+/** Waits for all, as a store must that makes several calls, then throws what the first that failed did. */
+export async function all(calls: readonly Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(calls)) if (result.status === 'rejected') throw result.reason
+}

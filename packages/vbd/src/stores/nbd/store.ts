@@ -1,0 +1,113 @@
+/**
+ * A disk that an NBD server exports: nbdkit, qemu-nbd, and through them qcow2, Ceph RBD, iSCSI and
+ * whatever else there is a plugin for.
+ */
+import type { ConnectionOptions } from 'node:tls'
+import { expectInteger } from '@xenkit/hypervisor'
+import { NBD_CMD } from '@xenkit/wire'
+import type { BlockStore } from '../../block-store.ts'
+import { Links, type NbdEvent } from './links.ts'
+import { parseNbdUri } from './uri.ts'
+
+export interface NbdStoreOptions {
+  /** Serve the export read-only, though it can be written. Default false. */
+  readonly readOnly?: boolean
+  /** Connections, 1..16, where the server says that a flush on one covers them all; else there is one. Default 1. */
+  readonly connections?: number
+  /** For `nbds://` and `nbds+unix://`: what node:tls takes (`ca`, `cert`, `key`, `servername` ...). */
+  readonly tls?: ConnectionOptions
+  /**
+   * Milliseconds after which a server is taken for dead that is silent while requests are in flight, or
+   * isn't done with its handshake. Default 60000.
+   */
+  readonly timeoutMs?: number
+  /** Milliseconds that a request may wait for a lost server to come back, before it fails; Infinity is allowed. Default 60000. */
+  readonly reconnectMs?: number
+  /** Told of lost connections and of what becomes of them. */
+  readonly onEvent?: (event: NbdEvent) => void
+}
+
+export interface NbdStore extends BlockStore, AsyncDisposable {
+  readonly uri: string
+  /**
+   * Takes leave of the server once what is in flight is done; what waits for a lost server fails.
+   * Idempotent; later calls of the store reject.
+   */
+  close(): Promise<void>
+}
+
+const MAX_TIMER_MS = 2 ** 31 - 1
+const MAX_CONNECTIONS = 16
+/** Most bytes of one trim: its length has 32 bits. */
+const MAX_TRIM = 2 ** 31
+
+/**
+ * Opens an export for `serveVbd`: `nbd://host:port/export`, `nbd+unix:///export?socket=PATH`, or either
+ * as `nbds` for TLS.
+ * @throws TypeError, RangeError if the URI or an option is wrong
+ * @throws NbdError when there is no server, it refuses, or a guest can't have such a disk: the text says what to do
+ */
+export async function openNbdStore(uri: string, o: NbdStoreOptions = {}): Promise<NbdStore> {
+  const { connections = 1, timeoutMs = 60_000, reconnectMs = 60_000 } = o
+  const target = parseNbdUri(uri)
+  expectInteger('connections', connections, 1, MAX_CONNECTIONS)
+  expectInteger('timeoutMs', timeoutMs, 1, MAX_TIMER_MS)
+  if (reconnectMs !== Infinity) expectInteger('reconnectMs', reconnectMs, 0, MAX_TIMER_MS)
+  if (o.tls && !target.tls) throw new TypeError(`"tls" is given, but "${uri}" is plain text: use nbds:// or nbds+unix://`)
+  const links = await Links.open(target, connections, { tls: o.tls ?? {}, timeoutMs, reconnectMs, onEvent: o.onEvent ?? (() => {}) })
+  return nbdStore(uri, links, o.readOnly ?? false)
+}
+
+function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
+  const { sectorSize, preferred, maximum, writable, canFlush, canTrim } = links.geometry
+  const write = (sector: number, from: Uint8Array[]): Promise<void> => transfer(links, NBD_CMD.WRITE, sector * 512, from, maximum)
+  const discard = (sector: number, count: number): Promise<void> => {
+    const end = (sector + count) * 512
+    const offsets = Array.from({ length: Math.ceil((count * 512) / MAX_TRIM) }, (_, i) => sector * 512 + i * MAX_TRIM)
+    return all(offsets.map((offset) => links.submit(NBD_CMD.TRIM, offset, Math.min(MAX_TRIM, end - offset), [])))
+  }
+  return {
+    uri,
+    get sectors() {
+      return links.geometry.sectors
+    },
+    sectorSize,
+    physicalSectorSize: preferred,
+    read: (sector, into) => transfer(links, NBD_CMD.READ, sector * 512, into, maximum),
+    ...(writable && !readOnly && { write }),
+    ...(canFlush && !readOnly && { flush: () => links.submit(NBD_CMD.FLUSH, 0, 0, []) }),
+    ...(canTrim && !readOnly && { discard, discardLimits: { granularity: preferred, alignment: 0, secure: false } }),
+    onResize: (listener) => links.onGrown(listener),
+    close: () => links.close(),
+    [Symbol.asyncDispose]: () => links.close(),
+  }
+}
+
+/** One request where the server takes it whole, as it does nearly always. */
+function transfer(links: Links, type: number, offset: number, buffers: readonly Uint8Array[], maximum: number): Promise<void> {
+  const length = buffers.reduce((sum, buffer) => sum + buffer.length, 0)
+  if (length <= maximum) return links.submit(type, offset, length, buffers)
+  const pieces: Promise<void>[] = []
+  for (let at = 0; at < length; at += maximum) {
+    const size = Math.min(maximum, length - at)
+    pieces.push(links.submit(type, offset + at, size, slice(buffers, at, size)))
+  }
+  return all(pieces)
+}
+
+/** `count` of the buffers' bytes, from `start` on. */
+function slice(buffers: readonly Uint8Array[], start: number, count: number): Uint8Array[] {
+  const pieces: Uint8Array[] = []
+  let before = 0
+  for (const buffer of buffers) {
+    const piece = buffer.subarray(Math.max(0, start - before), Math.max(0, start + count - before))
+    if (piece.length > 0) pieces.push(piece)
+    before += buffer.length
+  }
+  return pieces
+}
+
+/** Waits for all, though one fails: until then their buffers are in use. */
+async function all(calls: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(calls)) if (result.status === 'rejected') throw result.reason
+}

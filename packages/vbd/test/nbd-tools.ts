@@ -1,0 +1,82 @@
+/** Debian's NBD servers (nbdkit, qemu-utils) and certificates for them (openssl), for tests against the real thing. */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+
+/** Why the tools can't be run here, or undefined where they can. On CI, where they have to be, that is an error. */
+export function whyNoNbdTools(): string | undefined {
+  const missing = ['nbdkit', 'qemu-nbd', 'openssl'].filter((tool) => spawnSync(tool, ['--help']).error !== undefined)
+  if (missing.length === 0) return undefined
+  const reason = `${missing.join(', ')} can't be run (Debian: nbdkit, qemu-utils, openssl)`
+  if (process.env['CI'] === 'true') throw new Error(`${reason}, but CI=true needs the NBD servers`)
+  return reason
+}
+
+type Place = { readonly path: string } | { readonly port: number }
+
+/** A server process that can be killed and started again at the same place. */
+export class NbdProcess implements AsyncDisposable {
+  readonly #command: readonly string[]
+  readonly #at: Place
+  #child: ChildProcess | undefined
+
+  private constructor(command: readonly string[], at: Place) {
+    this.#command = command
+    this.#at = at
+  }
+
+  static async start(command: readonly string[], at: Place): Promise<NbdProcess> {
+    const server = new NbdProcess(command, at)
+    await server.start()
+    return server
+  }
+
+  async start(): Promise<void> {
+    const [program = '', ...args] = this.#command
+    if ('path' in this.#at) rmSync(this.#at.path, { force: true }) // one that was killed leaves its socket
+    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+    this.#child = child
+    let words = ''
+    child.stderr.on('data', (chunk) => (words += String(chunk)))
+    const failed = once(child, 'exit').then(([code]) => Promise.reject(new Error(`${program} ended with ${String(code)}: ${words}`)))
+    failed.catch(() => {}) // later it is meant to end
+    while (!(await Promise.race([failed, this.#accepts()]))) await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+
+  /** Kills it without warning. */
+  async kill(): Promise<void> {
+    const child = this.#child
+    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    const exit = once(child, 'exit')
+    child.kill('SIGKILL')
+    await exit
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.kill()
+  }
+
+  /** Whether it can be connected to. A connection that ends before the handshake is no client to any of them. */
+  #accepts(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const socket = connect(this.#at)
+      socket.on('connect', () => resolve(true)).on('error', () => resolve(false))
+      socket.on('data', () => socket.destroy())
+    })
+  }
+}
+
+/** A directory as nbdkit's --tls-certificates wants it: a CA, a server of the name "localhost" and a client. */
+export function makeCertificates(directory: string): void {
+  mkdirSync(directory)
+  const make = (name: string, ...args: string[]): void => {
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', join(directory, `${name}-key.pem`)]
+    execFileSync('openssl', ['req', '-x509', ...key, '-out', join(directory, `${name}-cert.pem`), '-days', '2', ...args], { stdio: 'pipe' })
+  }
+  const byCa = ['-CA', join(directory, 'ca-cert.pem'), '-CAkey', join(directory, 'ca-key.pem'), '-addext', 'basicConstraints=critical,CA:FALSE']
+  make('ca', '-subj', '/CN=an authority')
+  make('server', '-subj', '/CN=a server', '-addext', 'subjectAltName=DNS:localhost', ...byCa)
+  make('client', '-subj', '/CN=a client', ...byCa)
+}
