@@ -42,6 +42,8 @@ export interface BlockStore {
   discard?(sector: number, count: number, o: DiscardOptions): void | Promise<void>
   /** What `discard` likes, default granules of one sector at 0 and no secure discard. */
   readonly discardLimits?: DiscardLimits
+  /** Changes `sectors`, because a toolstack asks for it. A store without it has a size of its own. */
+  resize?(sectors: number): void | Promise<void>
   /** Calls the listener after each change of `sectors`, until what it returns is disposed of. */
   onResize?(listener: () => void): Disposable
 }

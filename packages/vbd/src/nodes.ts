@@ -26,6 +26,7 @@ export const toolstackNodes = defineNodes({
   'device-type': { type: 'text', maxLength: 32, default: 'disk', writer: 'toolstack', meaning: 'with "cdrom" the disk is a read-only one of that kind' },
   removable: { type: 'flag', default: false, writer: 'toolstack', meaning: 'the guest is to take the medium for removable' },
   'discard-enable': { type: 'flag', default: true, writer: 'toolstack', meaning: 'may offer discard, where the store has it' },
+  'xenkit-sectors': { type: 'decimal', min: 1, max: MAX_SECTORS, default: undefined, writer: 'toolstack', meaning: 'the size that the disk is to have, in units of 512 bytes; the answer is in xenkit-result' },
 })
 
 /** In the backend's directory, before InitWait: what a frontend may choose from. */
@@ -37,7 +38,7 @@ export const offerNodes = defineNodes({
 
 /** In the backend's directory, before Connected. */
 export const diskNodes = defineNodes({
-  sectors: { type: 'decimal', min: 1, max: MAX_SECTORS, writer: 'backend', meaning: 'size, in units of 512 bytes' },
+  sectors: { type: 'decimal', max: MAX_SECTORS, writer: 'backend', meaning: 'size, in units of 512 bytes; 0 in a drive without a medium' },
   'sector-size': { type: 'decimal', min: 512, max: 4096, default: 512, writer: 'backend', meaning: 'smallest unit of a request, in bytes; all numbers of sectors are of 512 bytes nevertheless' },
   'physical-sector-size': { type: 'decimal', min: 512, max: 2 ** 31, default: undefined, writer: 'backend', meaning: 'unit below which a write makes the medium read first, in bytes; default sector-size' },
   info: { type: 'decimal', max: 7, default: 0, writer: 'backend', meaning: 'VDISK bits: 1 cdrom, 2 removable, 4 read-only' },

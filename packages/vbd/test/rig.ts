@@ -19,7 +19,7 @@ export interface Rig extends AsyncDisposable {
 }
 
 /** @param o.through what the server sees of its domain, to look at what it does */
-export async function rig(o: Pick<ServeVbdOptions, 'store' | 'dataPath'> & { through?: (dom0: Hypervisor) => Hypervisor }): Promise<Rig> {
+export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release' | 'dataPath'> & { through?: (dom0: Hypervisor) => Hypervisor }): Promise<Rig> {
   const machine = createMachine()
   const dom0 = machine.createDomain()
   const guest = machine.createDomain()

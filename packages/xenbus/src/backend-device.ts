@@ -4,8 +4,10 @@ import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { type BackendSnapshot, type BackendStep, backendStep } from './backend-state.ts'
 import { type DeviceAddress, backendPath, errorPath, frontendPath } from './device-path.ts'
+import { type HotplugScript, hotplugScript } from './hotplug.ts'
+import { Level } from './level.ts'
 import { lenient, ofOtherEnd, writeNodes } from './node-access.ts'
-import { backendDeviceNodes, frontendDeviceNodes, type NodeValues } from './nodes.ts'
+import { backendDeviceNodes, frontendDeviceNodes, type NodeValues, REASON_MAX, RESULT_OK, answersTo } from './nodes.ts'
 
 /** A device as its driver sees it. */
 export interface BackendDevice extends DeviceAddress {
@@ -14,8 +16,8 @@ export interface BackendDevice extends DeviceAddress {
   /** The frontend's directory. Whatever is read from it is the guest's word: check it. */
   readonly frontendPath: string
   /**
-   * Publishes changed nodes, together with the state once more, which has the frontend look again (as a
-   * disk's new size is told). Does nothing unless the device is connected.
+   * Publishes changed nodes of those that `connect` gave, its size for example. A connected frontend is
+   * told by its backend's state being written once more, in the same transaction.
    * @param nodes asked for within the transaction, so that of several calls the last word counts
    */
   publish(nodes: () => NodeValues): Promise<void>
@@ -25,7 +27,7 @@ export interface BackendDevice extends DeviceAddress {
 
 /** A driver's attachment to a frontend's rings. */
 export interface BackendConnection {
-  /** Published in one transaction before the state becomes Connected. */
+  /** Published in one transaction with the state Connected. Asked for then: what they say may change until it commits. */
   readonly nodes: NodeValues
   /** Settles what is in flight, then lets go of rings and ports. Called once. */
   close(): Promise<void>
@@ -41,13 +43,21 @@ export interface BackendDriver {
   offer(device: BackendDevice): Promise<NodeValues | undefined>
   /** Attaches to what the frontend published. What it throws closes the device, until the frontend begins anew. */
   connect(device: BackendDevice): Promise<BackendConnection>
+  /** Nodes of the own directory that a toolstack may change while the device lives. */
+  readonly changeable?: readonly string[]
+  /**
+   * One of them holds something else than before; several changes may be told as one. Called beside no
+   * other function of the device's. What it throws is answered to who asked, and does the device no harm.
+   */
+  changed?(device: BackendDevice): Promise<void>
   /** Called once after `offer`, unless that returned undefined: the device is gone for good, or another backend was faster to take it. */
   removed?(device: BackendDevice): void
 }
 
 export type BackendEvent =
   | { readonly kind: 'offered' | 'connected' | 'closed' | 'removed'; readonly device: BackendDevice }
-  | { readonly kind: 'failed'; readonly device: BackendDevice; readonly error: unknown }
+  /** The device is at fault and being closed; or a change that was asked for was refused. */
+  | { readonly kind: 'failed' | 'refused'; readonly device: BackendDevice; readonly error: unknown }
 
 /** How long a frontend may take to let go of a device that its server is closing. */
 const CLOSE_TIMEOUT_MS = 5_000
@@ -68,33 +78,35 @@ export class ServedDevice {
   /** What `xenkit-claim` holds while the device is this one. */
   readonly #claim = crypto.randomUUID()
   #connection: BackendConnection | undefined
+  #script: HotplugScript = 'none'
   /** Why the driver has nothing to offer, to this frontend or to its next life. */
   #refusal: { readonly error: unknown } | undefined
   #stopping = false
   #failed = false
   #peerGone = false
   #closeTimer: ReturnType<typeof setTimeout> | undefined
-  /** Aborted when something besides xenstore asks for another look. */
-  #look = new AbortController()
+  /** What the changeable nodes held when the driver last looked. */
+  #wishes = ''
+  /** Raised when there may be something to do. */
+  readonly #changed = new Level()
+  /** Why the frontend's state can't be watched any more. */
+  #watchError: unknown
 
   constructor(address: DeviceAddress, o: ServedDeviceOptions) {
     this.#xs = o.xs
     this.#driver = o.driver
     this.#reservation = o.reservation
     this.#report = o.report
-    this.device = {
-      ...address,
-      path: backendPath(address),
-      frontendPath: frontendPath(address),
-      publish: (nodes) => this.#publish(nodes),
-      fail: (error) => void this.#fail(error),
-    }
+    this.device = { ...address, path: backendPath(address), frontendPath: frontendPath(address), publish: (nodes) => this.#publish(nodes), fail: (error) => void this.#fail(error) }
   }
 
   /** Runs the device from its claim to its removal. Resolves at once if it isn't this driver's. */
   async run(): Promise<void> {
     try {
-      const nodes = (await this.#isNew(this.#xs)) ? await this.#offer() : undefined
+      const isNew = await this.#isNew(this.#xs)
+      // Before the driver reads them: what changes from then on is a change.
+      this.#wishes = await this.#readWishes()
+      const nodes = isNew ? await this.#offer() : undefined
       if (nodes !== undefined) await this.#serve(nodes)
     } finally {
       clearTimeout(this.#closeTimer)
@@ -105,13 +117,18 @@ export class ServedDevice {
   stop(): void {
     this.#stopping = true
     this.#closeTimer ??= setTimeout(() => this.peerGone(), CLOSE_TIMEOUT_MS)
-    this.#look.abort()
+    this.look()
+  }
+
+  /** Something in the device's own directory changed. */
+  look(): void {
+    this.#changed.raise()
   }
 
   /** The frontend's domain is no more, whatever its nodes still say. */
   peerGone(): void {
     this.#peerGone = true
-    this.#look.abort()
+    this.look()
   }
 
   async #offer(): Promise<NodeValues | undefined> {
@@ -127,11 +144,16 @@ export class ServedDevice {
     try {
       if (!(await this.#take(nodes))) return
       // Not before the device is taken: until then its failure is no business of this server.
-      if (this.#refusal) await this.#fail(this.#refusal.error)
+      if (this.#refusal) await this.#tell(this.#refusal.error)
       else this.#report({ kind: 'offered', device: this.device })
+      const end = new AbortController()
+      const watching = this.#watchPeer(end.signal)
       try {
         while (await this.#perform(await this.#next()));
+        await this.#removeDirectory()
       } finally {
+        end.abort()
+        await watching
         await this.#detach()
         this.#report({ kind: 'removed', device: this.device })
       }
@@ -145,10 +167,22 @@ export class ServedDevice {
     const { path } = this.device
     return this.#xs.transaction(async (view) => {
       if (this.#stopping || !(await this.#isNew(view))) return false
+      this.#script = hotplugScript(await lenient(backendDeviceNodes.readNode(view, path, 'script'), undefined))
       await writeNodes(view, path, nodes)
-      await backendDeviceNodes.write(view, path, { 'xenkit-claim': this.#claim, state: this.#refusal ? XenbusState.Closing : XenbusState.InitWait })
+      await backendDeviceNodes.write(view, path, { 'xenkit-claim': this.#claim, ...this.#hotplugNodes(), state: this.#isClosedAtOnce ? XenbusState.Closing : XenbusState.InitWait })
       return true
     })
+  }
+
+  /** Written before the toolstack sees InitWait and runs the script. */
+  #hotplugNodes(): { readonly 'hotplug-status'?: string; readonly 'hotplug-error'?: string } {
+    if (this.#refusal) return { 'hotplug-status': 'error', 'hotplug-error': reasonOf(this.#refusal.error) }
+    return this.#script === 'prepares' ? {} : { 'hotplug-status': 'connected' }
+  }
+
+  /** A device without anything to serve, unless its script tells the toolstack so, which then takes it away. */
+  get #isClosedAtOnce(): boolean {
+    return this.#refusal !== undefined && this.#script !== 'reports'
   }
 
   async #isNew(view: XenstoreReader): Promise<boolean> {
@@ -159,35 +193,70 @@ export class ServedDevice {
 
   async #next(): Promise<BackendStep> {
     for (;;) {
-      const { signal } = this.#look
-      try {
-        return await this.#xs.wait(
-          async (view) => {
-            const step = backendStep(await this.#snapshot(view))
-            return step === 'wait' ? undefined : step
-          },
-          { signal },
-        )
-      } catch (error) {
-        if (!signal.aborted) throw error
-        this.#look = new AbortController()
-      }
+      const step = backendStep(await this.#snapshot())
+      if (step !== 'wait') return step
+      if (await this.#followWishes()) continue
+      await this.#changed.wait()
+      if (this.#watchError !== undefined) throw this.#watchError
     }
   }
 
-  async #snapshot(view: XenstoreReader): Promise<BackendSnapshot> {
+  /** @returns whether there was a change */
+  async #followWishes(): Promise<boolean> {
+    const wishes = await this.#readWishes()
+    if (wishes === this.#wishes) return false
+    this.#wishes = wishes
+    const { path } = this.device
+    const [request, answered = ''] = await Promise.all([
+      lenient(backendDeviceNodes.readNode(this.#xs, path, 'xenkit-request'), undefined),
+      lenient(backendDeviceNodes.readNode(this.#xs, path, 'xenkit-result'), undefined),
+    ])
+    const result = await this.#change()
+    if (request !== undefined && !answersTo(answered, request)) await this.#update((view) => backendDeviceNodes.write(view, path, { 'xenkit-result': `${request} ${result}` }))
+    return true
+  }
+
+  async #change(): Promise<string> {
+    try {
+      if (this.#refusal) throw this.#refusal.error
+      await this.#driver.changed?.(this.device)
+      return RESULT_OK
+    } catch (error) {
+      this.#report({ kind: 'refused', device: this.device, error })
+      return reasonOf(error)
+    }
+  }
+
+  async #readWishes(): Promise<string> {
+    const names = [...(this.#driver.changeable ?? []), 'xenkit-request']
+    return JSON.stringify(await Promise.all(names.map((name) => this.#xs.readOptional(`${this.device.path}/${name}`))))
+  }
+
+  /** Of the own directory `look` is told. */
+  async #watchPeer(signal: AbortSignal): Promise<void> {
+    try {
+      for await (const _ of this.#xs.watch(`${this.device.frontendPath}/state`, { signal })) this.look()
+    } catch (error) {
+      this.#watchError = error
+      this.look()
+    }
+  }
+
+  async #snapshot(): Promise<BackendSnapshot> {
     const { path, frontendPath: peerPath } = this.device
-    const [own, online, peer] = await Promise.all([
-      this.#ownState(view),
-      lenient(backendDeviceNodes.readNode(view, path, 'online'), false),
-      this.#peerState(frontendDeviceNodes.readNode(view, peerPath, 'state')),
+    const [own, online, hotplug, peer] = await Promise.all([
+      this.#ownState(this.#xs),
+      lenient(backendDeviceNodes.readNode(this.#xs, path, 'online'), false),
+      lenient(backendDeviceNodes.readNode(this.#xs, path, 'hotplug-status'), undefined),
+      this.#peerState(frontendDeviceNodes.readNode(this.#xs, peerPath, 'state')),
     ])
     return {
       own,
       online,
+      prepared: hotplug === 'connected',
       peer: this.#peerGone ? undefined : peer,
       connected: this.#connection !== undefined,
-      intent: this.#stopping || this.#refusal ? 'stop' : this.#failed ? 'close' : 'serve',
+      intent: this.#stopping || this.#isClosedAtOnce ? 'stop' : this.#failed ? 'close' : 'serve',
     }
   }
 
@@ -237,16 +306,27 @@ export class ServedDevice {
   }
 
   async #connect(): Promise<void> {
+    const { path } = this.device
     try {
-      const connection = await this.#driver.connect(this.device)
-      this.#connection = connection
-      // The frontend reads these once it sees Connected: they have to be there before.
-      await this.#update((view) => writeNodes(view, this.device.path, connection.nodes))
+      const connection = (this.#connection = await this.#driver.connect(this.device))
+      const published = await this.#update(async (view) => {
+        await writeNodes(view, path, connection.nodes)
+        await backendDeviceNodes.write(view, path, { state: XenbusState.Connected })
+      })
+      if (published) this.#report({ kind: 'connected', device: this.device })
     } catch (error) {
       await this.#fail(error)
-      return
     }
-    if (await this.#switchState(XenbusState.Connected)) this.#report({ kind: 'connected', device: this.device })
+  }
+
+  /** Writes whatever the state, so that it and a `connect` under way don't miss each other: one transaction has to be made again. */
+  async #publish(nodes: () => NodeValues): Promise<void> {
+    await this.#update(async (view) => {
+      const { path } = this.device
+      await writeNodes(view, path, nodes())
+      const state = await lenient(backendDeviceNodes.readNode(view, path, 'state'), undefined)
+      if (state === XenbusState.Connected) await backendDeviceNodes.write(view, path, { state })
+    })
   }
 
   async #detach(): Promise<void> {
@@ -258,6 +338,18 @@ export class ServedDevice {
       // The frontend waits to be told that it is over, which it is.
       await this.#fail(error)
     }
+  }
+
+  /**
+   * The toolstack leaves the directories of a driver domain to `xl devd`, which runs the scripts there,
+   * and waits until they are gone. Where no script is needed that isn't there either.
+   */
+  async #removeDirectory(): Promise<void> {
+    const { path, backendDomid } = this.device
+    if (backendDomid === 0 || this.#script === 'prepares') return
+    await this.#update(async (view) => {
+      if (!(await lenient(backendDeviceNodes.readNode(view, path, 'online'), false))) await view.rm(path)
+    })
   }
 
   #switchState(state: XenbusState): Promise<boolean> {
@@ -277,22 +369,20 @@ export class ServedDevice {
     })
   }
 
-  async #publish(nodes: () => NodeValues): Promise<void> {
-    await this.#update(async (view) => {
-      if ((await this.#ownState(view)) !== XenbusState.Connected) return
-      await writeNodes(view, this.device.path, { ...nodes(), state: String(XenbusState.Connected) })
-    })
-  }
-
   async #fail(error: unknown): Promise<void> {
     if (this.#failed) return
     this.#failed = true
+    this.look()
+    await this.#tell(error)
+  }
+
+  async #tell(error: unknown): Promise<void> {
     this.#report({ kind: 'failed', device: this.device, error })
-    this.#look.abort()
-    const text = error instanceof XenError ? error.message : `unexpected: ${String(error)}`
     // Best effort: the device closes whether or not its reason could be written down.
     try {
-      await this.#xs.write(errorPath(this.device), text.slice(0, 1024))
+      await this.#xs.write(errorPath(this.device), reasonOf(error))
     } catch {}
   }
 }
+
+const reasonOf = (error: unknown): string => (error instanceof XenError ? error.message : `unexpected: ${String(error)}`).slice(0, REASON_MAX)

@@ -23,6 +23,8 @@ export interface BackendSnapshot {
   readonly peer: XenbusState | undefined
   /** Own `online`: the toolstack clears it when the device is to go for good. */
   readonly online: boolean
+  /** What is served is there: the hotplug script, if one has to prepare it, said so. */
+  readonly prepared: boolean
   /** Rings are mapped. */
   readonly connected: boolean
   /** What this side wants: `close` after a fault, so that the frontend may begin anew; `stop` for good. */
@@ -41,7 +43,7 @@ export type BackendStep = 'connect' | 'offer' | 'close' | 'disconnect' | 'remove
 
 const { Unknown, Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
 
-export function backendStep({ own, peer, online, connected, intent }: BackendSnapshot): BackendStep {
+export function backendStep({ own, peer, online, prepared, connected, intent }: BackendSnapshot): BackendStep {
   const gone = peer === undefined || peer === Unknown
   const beginsAnew = peer === Initialising || peer === InitWait
   if (own === undefined) return connected ? 'disconnect' : 'remove'
@@ -60,5 +62,5 @@ export function backendStep({ own, peer, online, connected, intent }: BackendSna
   // A state that this side didn't write: back to one that both sides know.
   if (own !== InitWait) return 'close'
   // Connected is taken like Initialised: the watch for the state between may have been missed.
-  return peer === Initialised || peer === Connected ? 'connect' : 'wait'
+  return prepared && (peer === Initialised || peer === Connected) ? 'connect' : 'wait'
 }

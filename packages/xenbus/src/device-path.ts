@@ -4,6 +4,8 @@
 export interface DeviceAddress {
   /** `vbd`, `vif` ... */
   readonly type: string
+  /** Its name among the backends, where that is another one: `vbd3` or `qdisk` for a `vbd`. */
+  readonly backendType?: string
   /** The domain that runs the backend. */
   readonly backendDomid: number
   /** The domain that runs the frontend. */
@@ -17,10 +19,20 @@ export const domainHome = (domid: number): string => `/local/domain/${domid}`
 /** Directory of all backends of one type in a domain; the frontends' domids lie in it. */
 export const backendRoot = (domid: number, type: string): string => `${domainHome(domid)}/backend/${type}`
 
-export const backendPath = (device: DeviceAddress): string => `${backendRoot(device.backendDomid, device.type)}/${device.frontendDomid}/${device.devid}`
+const backendTypeOf = ({ type, backendType = type }: DeviceAddress): string => backendType
 
-export const frontendPath = (device: Omit<DeviceAddress, 'backendDomid'>): string => `${domainHome(device.frontendDomid)}/device/${device.type}/${device.devid}`
+export const backendPath = (device: DeviceAddress): string => `${backendRoot(device.backendDomid, backendTypeOf(device))}/${device.frontendDomid}/${device.devid}`
+
+export const frontendPath = (device: Omit<DeviceAddress, 'backendDomid' | 'backendType'>): string => `${domainHome(device.frontendDomid)}/device/${device.type}/${device.devid}`
+
+/**
+ * Where libxl keeps its own account of a domain's devices: `xl block-list`, `xl block-detach` and the
+ * destruction of a domain know those alone. `/libxl/DOMID` is there for each domain that libxl made.
+ */
+export const libxlHome = (domid: number): string => `/libxl/${domid}`
+
+export const libxlPath = ({ frontendDomid, type, devid }: DeviceAddress): string => `${libxlHome(frontendDomid)}/device/${type}/${devid}`
 
 /** Where the reason of a device's failure is written, for the administrator to find. */
 export const errorPath = (device: DeviceAddress): string =>
-  `${domainHome(device.backendDomid)}/error/backend/${device.type}/${device.frontendDomid}/${device.devid}/error`
+  `${domainHome(device.backendDomid)}/error/backend/${backendTypeOf(device)}/${device.frontendDomid}/${device.devid}/error`

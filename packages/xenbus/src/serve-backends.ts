@@ -1,6 +1,6 @@
 /**
  * Serves every device of one type that a toolstack gives to this domain: watches
- * `/local/domain/<domid>/backend/<type>`, runs a `ServedDevice` for each directory that appears, and
+ * `/local/domain/<domid>/backend/<type>`, or several such directories, runs a `ServedDevice` for each directory that appears, and
  * keeps them apart, so that what ends one leaves the others alone.
  */
 import { DOMID_MAX, UINT32_MAX, XenstoreError } from '@xenkit/hypervisor'
@@ -12,6 +12,8 @@ export interface ServeBackendsOptions {
   /** The domain that this program runs in. */
   readonly domid: number
   readonly type: string
+  /** Names of the type among the backends: the directories to watch. Default: the type alone. */
+  readonly backendTypes?: readonly string[]
   readonly driver: BackendDriver
   /** Serve only devices that were plugged with this reservation. By default: only those without one. */
   readonly reservation?: string
@@ -25,11 +27,12 @@ export interface ServeBackendsOptions {
  * @throws XenstoreError, NotAvailableError when xenstored itself fails; never for a device's fault.
  */
 export async function serveBackends(xs: XenstoreClient, o: ServeBackendsOptions): Promise<void> {
-  // What ends one of the two watches ends the other.
+  // What ends one of the watches ends the others.
   const end = new AbortController()
   const served = new ServedDevices(xs, o, AbortSignal.any(o.signal ? [o.signal, end.signal] : [end.signal]))
   try {
-    await Promise.all([served.discover(), served.watchForLostDomains()])
+    const { type, backendTypes = [type] } = o
+    await Promise.all([...backendTypes.map((backendType) => served.discover(backendType)), served.watchForLostDomains()])
   } finally {
     end.abort()
     await served.stop()
@@ -48,13 +51,15 @@ class ServedDevices {
     this.#signal = signal
   }
 
-  async discover(): Promise<void> {
-    const root = backendRoot(this.#o.domid, this.#o.type)
+  async discover(backendType: string): Promise<void> {
+    const root = backendRoot(this.#o.domid, backendType)
     for await (const path of this.#xs.watch(root, { signal: this.#signal })) {
       const [frontend, devid] = path.slice(root.length + 1).split('/')
       // The first event, and one for a whole directory, name no device: look at all there are.
       const found = frontend && devid ? [[frontend, devid] as const] : await this.#scan(root)
-      for (const [domid, id] of found) this.#adopt(domid, id)
+      // A directory that was removed has taken devices with it that are not found any more.
+      if (!frontend || !devid) for (const { device } of this.#devices.values()) device.look()
+      for (const [domid, id] of found) this.#adopt(backendType, domid, id)
     }
   }
 
@@ -89,15 +94,16 @@ class ServedDevices {
     }
   }
 
-  #adopt(frontend: string, devid: string): void {
+  #adopt(backendType: string, frontend: string, devid: string): void {
     // Directories that aren't numbers are no devices (libxl leaves none, an administrator might).
     const numbers = { frontendDomid: parseDecimal(frontend, { max: DOMID_MAX }), devid: parseDecimal(devid, { max: UINT32_MAX }) }
     if (numbers.frontendDomid === undefined || numbers.devid === undefined) return
-    const address: DeviceAddress = { type: this.#o.type, backendDomid: this.#o.domid, frontendDomid: numbers.frontendDomid, devid: numbers.devid }
+    const address: DeviceAddress = { type: this.#o.type, backendType, backendDomid: this.#o.domid, frontendDomid: numbers.frontendDomid, devid: numbers.devid }
     const path = backendPath(address)
     const known = this.#devices.get(path)
     if (known) {
       known.changed = true
+      known.device.look()
       return
     }
     const device = new ServedDevice(address, { xs: this.#xs, driver: this.#o.driver, reservation: this.#o.reservation, report: this.#o.onEvent ?? (() => {}) })
@@ -107,7 +113,7 @@ class ServedDevices {
       .finally(() => {
         this.#devices.delete(path)
         // It may have changed after it was found not to be ours: look again, unless that is all over.
-        if (entry.changed && !this.#signal.aborted) this.#adopt(frontend, devid)
+        if (entry.changed && !this.#signal.aborted) this.#adopt(backendType, frontend, devid)
       })
     const entry = { device, address, ended, changed: false }
     this.#devices.set(path, entry)

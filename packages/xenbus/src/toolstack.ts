@@ -7,7 +7,7 @@ import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { lenient, writeNodes } from './node-access.ts'
 import { backendDeviceNodes, frontendDeviceNodes, type NodeValues } from './nodes.ts'
-import { backendPath, type DeviceAddress, domainHome, errorPath, frontendPath } from './device-path.ts'
+import { backendPath, type DeviceAddress, domainHome, errorPath, frontendPath, libxlHome, libxlPath } from './device-path.ts'
 
 /** A device can't be plugged or unplugged; the text names it and says why. */
 export class ToolstackError extends XenError {
@@ -48,9 +48,11 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
     await view.mkdir(back)
     await view.setPerms(back, { owner: o.backendDomid, access: 'none', acl: [{ domid: o.frontendDomid, access: 'read' }] })
     const state = XenbusState.Initialising
-    await writeNodes(view, front, { ...o.frontend, ...frontendDeviceNodes.format({ backend: back, 'backend-id': o.backendDomid, state }) })
+    const frontend = frontendDeviceNodes.format({ backend: back, 'backend-id': o.backendDomid, state })
     const backend = backendDeviceNodes.format({ frontend: front, 'frontend-id': o.frontendDomid, online: true, state, 'xenkit-reserved-for': o.reservation })
+    await writeNodes(view, front, { ...o.frontend, ...frontend })
     await writeNodes(view, back, { ...o.backend, ...backend })
+    if (await view.exists(libxlHome(o.frontendDomid))) await writeNodes(view, libxlPath(o), { ...o.backend, ...backend, backend: back })
   })
 }
 
@@ -86,7 +88,7 @@ export async function unplugDevice(xs: XenstoreClient, device: DeviceAddress, o:
 }
 
 async function removeNodes(view: XenstoreView, device: DeviceAddress): Promise<void> {
-  for (const path of [frontendPath(device), backendPath(device), errorPath(device)]) await view.rm(path)
+  for (const path of [frontendPath(device), backendPath(device), errorPath(device), libxlPath(device)]) await view.rm(path)
 }
 
 /** Removes the directories above a removed device that it leaves empty, as libxl does. */
@@ -94,7 +96,9 @@ async function prune(xs: XenstoreClient, device: DeviceAddress): Promise<void> {
   try {
     await xs.transaction(async (view) => {
       await pruneAbove(view, backendPath(device), 3) // backend/TYPE/DOMID
-      await pruneAbove(view, errorPath(device), 5) // error/backend/TYPE/DOMID/DEVID
+      // Not `error` itself: it came with the domain, which couldn't make it again.
+      await pruneAbove(view, errorPath(device), 4) // backend/TYPE/DOMID/DEVID
+      await pruneAbove(view, libxlPath(device), 2) // device/TYPE
     })
   } catch {
     // An empty directory does no harm; another device may be on its way into it.

@@ -9,7 +9,7 @@ const FLAGS = [false, true]
 const INTENTS = ['serve', 'close', 'stop'] as const
 
 const ALL: readonly BackendSnapshot[] = STATES.flatMap((own) =>
-  STATES.flatMap((peer) => FLAGS.flatMap((online) => FLAGS.flatMap((connected) => INTENTS.map((intent) => ({ own, peer, online, connected, intent }))))),
+  STATES.flatMap((peer) => FLAGS.flatMap((online) => FLAGS.flatMap((prepared) => FLAGS.flatMap((connected) => INTENTS.map((intent) => ({ own, peer, online, prepared, connected, intent })))))),
 )
 
 /** What a step leaves in the store and in this process, if nobody else does anything. */
@@ -57,14 +57,15 @@ function rule(name: string, fits: (s: BackendSnapshot) => boolean, holds: (s: Ba
 const steps = (step: BackendStep) => (s: BackendSnapshot) => backendStep(s) === step
 
 test('the whole domain', () => {
-  expect(ALL).toHaveLength(10 * 10 * 2 * 2 * 3)
+  expect(ALL).toHaveLength(10 * 10 * 2 * 2 * 2 * 3)
 })
 
 describe('connect', () => {
   rule('only what is advertised and has no connection', steps('connect'), ({ own, connected }) => own === InitWait && !connected)
   rule('only to rings that are published: Initialised, or Connected where that was missed', steps('connect'), ({ peer }) => peer === Initialised || peer === Connected)
+  rule('only to what the hotplug script has prepared', steps('connect'), ({ prepared }) => prepared)
   rule('only while the device is wanted', steps('connect'), ({ online, intent }) => online && intent === 'serve')
-  rule('whenever all of that holds', (s) => s.own === InitWait && !s.connected && s.online && s.intent === 'serve' && (s.peer === Initialised || s.peer === Connected), steps('connect'))
+  rule('whenever all of that holds', (s) => s.own === InitWait && !s.connected && s.prepared && s.online && s.intent === 'serve' && (s.peer === Initialised || s.peer === Connected), steps('connect'))
 })
 
 describe('disconnect', () => {

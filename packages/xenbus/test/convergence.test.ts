@@ -19,7 +19,7 @@ interface World extends BackendSnapshot {
   readonly dead: boolean
 }
 
-const START: World = { own: InitWait, peer: Initialising, online: true, connected: false, intent: 'serve', decided: undefined, ended: false, toolstack: 'idle', dead: false }
+const START: World = { own: InitWait, peer: Initialising, online: true, prepared: false, connected: false, intent: 'serve', decided: undefined, ended: false, toolstack: 'idle', dead: false }
 
 type Move = readonly [name: string, world: World]
 
@@ -55,6 +55,7 @@ function frontendMoves(w: World): Move[] {
 }
 
 function toolstackMoves(w: World): Move[] {
+  if (!w.prepared) return [['script done', { ...w, prepared: true }]]
   if (w.toolstack !== 'waiting' || (w.own !== undefined && w.own !== Closed)) return []
   return [['nodes removed', { ...w, toolstack: 'done', own: undefined, peer: undefined }]]
 }
@@ -86,7 +87,7 @@ const settle = (w: World): Move[] => {
   return moves.length > 0 ? moves : timeouts(w)
 }
 
-const key = (w: World): string => JSON.stringify([w.own, w.peer, w.online, w.connected, w.intent, w.decided, w.ended, w.toolstack, w.dead].map((field) => field ?? null))
+const key = (w: World): string => JSON.stringify([w.own, w.peer, w.online, w.prepared, w.connected, w.intent, w.decided, w.ended, w.toolstack, w.dead].map((field) => field ?? null))
 
 function reachable(): Map<string, { readonly world: World; readonly trail: readonly string[] }> {
   const seen = new Map([[key(START), { world: START, trail: [] as readonly string[] }]])

@@ -11,6 +11,8 @@ interface Hooks {
   offer?: (device: BackendDevice) => Promise<NodeValues | undefined>
   connect?: (device: BackendDevice) => Promise<void>
   close?: (device: BackendDevice) => Promise<void>
+  /** Asked for what a connection publishes, each time. */
+  nodes?: (device: BackendDevice) => NodeValues
 }
 
 export class RecordingDriver implements BackendDriver {
@@ -44,8 +46,11 @@ export class RecordingDriver implements BackendDriver {
     this.#expect(!this.#ledger.connected.has(device.path), 'connect while connected', device)
     this.#ledger.connected.set(device.path, this)
     let closed = false
+    const { hooks } = this
     return {
-      nodes: { sectors: '8' },
+      get nodes() {
+        return hooks.nodes?.(device) ?? { sectors: '8' }
+      },
       close: async () => {
         this.#record('close', device)
         this.#expect(!closed && this.#ledger.connected.get(device.path) === this, 'close without connection', device)

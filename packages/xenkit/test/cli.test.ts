@@ -83,12 +83,16 @@ describe('arguments', () => {
     [['disk', 'attach', '99999', 'xvda', 'x'], /domain id/],
     [['disk', 'attach', '1', 'nvme0', 'x'], /"vdev" expected a name like xvda/],
     [['disk', 'attach', '1'], /missing required argument/],
+    [['disk', 'resize', '1', 'xvda', '7'], /multiple of 512/],
+    [['disk', 'serve', '--backend-types', 'vbd,loop', 'x'], /expected some of vbd,vbd3,qdisk/],
     [['dsik'], /unknown command/],
   ])('%j', async (args, says) => {
     const { code, stderr } = await xenkit(...args)
     expect(stderr).toMatch(says)
-    expect(code).toBe(1)
+    expect(code).toBe(2)
   })
+
+  test('an image may be absent for a CD-ROM drive alone', async () => expectComplaint(await xenkit('disk', 'attach', '1', 'xvda'), /name an image/))
 })
 
 test('a demo without writes verifies what was read', async () => {

@@ -4,6 +4,7 @@ import { VDISK } from '@xenkit/wire'
 import type { NodeValues } from '@xenkit/xenbus'
 import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
 import { diskNodes } from '../nodes.ts'
+import { Drive } from './drive.ts'
 
 export interface Limits {
   /** Changes when the store's size does: also for requests that have been checked and not begun. */
@@ -49,7 +50,8 @@ export function limitsOf(store: BlockStore, policy: DiskPolicy): Limits {
 
 /** @throws TypeError, RangeError for a size that can't be */
 export function sectorsOf(store: BlockStore): number {
-  expectInteger('store.sectors', store.sectors, 1, MAX_SECTORS)
+  // A drive may be empty.
+  expectInteger('store.sectors', store.sectors, store instanceof Drive ? 0 : 1, MAX_SECTORS)
   if (store.sectors % (sectorSizeOf(store) / 512) !== 0) throw new RangeError(`"store.sectors" expected whole sectors of ${sectorSizeOf(store)} bytes, got ${store.sectors} of 512`)
   return store.sectors
 }

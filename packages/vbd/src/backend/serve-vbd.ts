@@ -4,23 +4,13 @@ import { type BackendConnection, type BackendDevice, type BackendDriver, type No
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import type { BlockStore } from '../block-store.ts'
 import { MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS, offerNodes, readFrontendRings, toolstackNodes } from '../nodes.ts'
+import { type RequestedDisk, type VbdBackendType, readRequestedDisk } from '../requested-disk.ts'
 import { vdevName } from '../vdev.ts'
 import { connectRings } from './connect.ts'
 import { DATA_PATHS, type DataPathKind } from './data-path.ts'
-import { type DiskPolicy, describeDisk, limitsOf, sectorsOf } from './limits.ts'
+import { Drive } from './drive.ts'
+import { describeDisk, limitsOf, sectorsOf } from './limits.ts'
 import { VbdCounters, type VbdStats } from './stats.ts'
-
-/** A disk that a toolstack asks to be served. */
-export interface RequestedDisk {
-  readonly frontendDomid: number
-  readonly devid: number
-  /** The toolstack's words for what to serve: `params` of the backend's directory. Empty if it has none. */
-  readonly params: string
-  /** The guest is to have it read-only, as every cdrom is. */
-  readonly readOnly: boolean
-  /** It is to be a cdrom drive. */
-  readonly cdrom: boolean
-}
 
 /** A disk that is being served. */
 export interface ServedDisk extends RequestedDisk {
@@ -28,21 +18,31 @@ export interface ServedDisk extends RequestedDisk {
 }
 
 export type VbdEvent =
-  | { readonly kind: 'offered' | 'connected' | 'closed' | 'removed'; readonly disk: ServedDisk; readonly error?: undefined }
+  /** `changed`: it has another medium, or size. */
+  | { readonly kind: 'offered' | 'connected' | 'changed' | 'closed' | 'removed'; readonly disk: ServedDisk; readonly error?: undefined }
   /**
    * The disk failed and is being closed; the store failed a request, after one that it did not; the disk
-   * is left to other backends, since the store is in use.
+   * is left to other backends, since the store is in use; another medium or size that a toolstack asked
+   * for can't be had, and the disk stays as it is.
    */
-  | { readonly kind: 'failed' | 'store-failed' | 'declined'; readonly disk: ServedDisk; readonly error: unknown }
+  | { readonly kind: 'failed' | 'store-failed' | 'declined' | 'refused'; readonly disk: ServedDisk; readonly error: unknown }
 
 export interface ServeVbdOptions {
   /**
    * What to serve. A store serves the first disk that comes and leaves others to other backends for as
    * long as one of the two could write: two guests that write to one image destroy it. A function is
    * asked for each disk, and answers undefined for those it leaves to other backends. If it throws, or
-   * gives a store that another disk has, the disk is closed for good.
+   * gives a store that another disk has, the disk is closed for good. For a CD-ROM drive it is asked
+   * again for each medium, and may answer null at first: there is none yet.
    */
-  readonly store: BlockStore | ((disk: RequestedDisk) => BlockStore | undefined | Promise<BlockStore | undefined>)
+  readonly store: BlockStore | ((disk: RequestedDisk) => MaybeStore | Promise<MaybeStore>)
+  /** Told of each store that the function gave and no disk of this server uses any more: the place to close it. */
+  readonly release?: (store: BlockStore) => void | Promise<void>
+  /**
+   * Where toolstacks put the disks that are for this server, default `vbd` alone. Name another one only
+   * where its usual server, tapback or QEMU, is absent: those would serve the same disks, too.
+   */
+  readonly backendTypes?: readonly VbdBackendType[]
   /** Serve only disks that were plugged with this reservation. By default: only those without one. */
   readonly reservation?: string
   /** Ends the service: each guest is asked to let go of its disk, then what is in flight is settled. */
@@ -62,6 +62,13 @@ export interface ServeVbdOptions {
 export class StoreInUseError extends XenError {
   constructor(message: string, details: { readonly user: RequestedDisk }) {
     super('ERR_XEN_STORE_IN_USE', message, details)
+  }
+}
+
+/** A disk can't have the medium or the size that a toolstack asks for, and stays as it is. */
+export class ChangeRefusedError extends XenError {
+  constructor(message: string, details: { readonly disk: RequestedDisk }) {
+    super('ERR_XEN_CHANGE_REFUSED', message, details)
   }
 }
 
@@ -85,12 +92,13 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
     await serveBackends(xs, {
       domid: hv.domid,
       type: 'vbd',
+      ...(o.backendTypes ? { backendTypes: o.backendTypes } : {}),
       driver,
       ...(o.signal ? { signal: o.signal } : {}),
       ...(o.reservation === undefined ? {} : { reservation: o.reservation }),
       onEvent: (event) => {
         const disk = driver.diskOf(event.device)
-        driver.tell(event.kind === 'failed' ? { kind: 'failed', disk, error: event.error } : { kind: event.kind, disk })
+        driver.tell('error' in event ? { kind: event.kind, disk, error: event.error } : { kind: event.kind, disk })
       },
     })
   } finally {
@@ -98,14 +106,21 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
   }
 }
 
+type MaybeStore = BlockStore | null | undefined
+
 interface Disk extends ServedDisk {
+  params: string
+  target: string
+  format: string
   readonly stats: VbdCounters
-  readonly policy: DiskPolicy
-  /** What it serves; undefined until it has it, and for a disk that was refused it. */
-  store?: BlockStore
+  /** What it serves; undefined until it has it, for a disk that was refused it and for a drive without a medium. */
+  store?: BlockStore | undefined
+  /** Stands between the guest and a medium that may change. */
+  drive?: Drive
 }
 
 class VbdDriver implements BackendDriver {
+  readonly changeable = ['params', 'xenkit-sectors']
   readonly #hv: Hypervisor
   readonly #xs: XenstoreClient
   readonly #o: ServeVbdOptions
@@ -120,11 +135,19 @@ class VbdDriver implements BackendDriver {
   diskOf(device: BackendDevice): ServedDisk {
     const { frontendDomid, devid } = device
     // Failures reach the listener even where the disk's own nodes could not be read.
-    return this.#disks.get(device) ?? { frontendDomid, devid, params: '', readOnly: true, cdrom: false, stats: new VbdCounters() }
+    const unread = { backendType: 'vbd', params: '', target: '', format: 'raw', readOnly: true, cdrom: false, removable: false, discard: false } as const
+    return this.#disks.get(device) ?? { ...unread, frontendDomid, devid, stats: new VbdCounters() }
   }
 
   removed(device: BackendDevice): void {
+    const store = this.#disks.get(device)?.store
     this.#disks.delete(device)
+    this.#release(store)
+  }
+
+  #release(store: BlockStore | undefined): void {
+    if (!store || typeof this.#o.store !== 'function' || [...this.#disks.values()].some((disk) => disk.store === store)) return
+    void this.#o.release?.(store)
   }
 
   tell(event: VbdEvent): void {
@@ -139,12 +162,7 @@ class VbdDriver implements BackendDriver {
   }
 
   async offer(device: BackendDevice): Promise<NodeValues | undefined> {
-    const { frontendDomid, devid } = device
-    const nodes = await toolstackNodes.read(this.#xs, device.path)
-    const cdrom = nodes['device-type'] === 'cdrom'
-    const readOnly = cdrom || !nodes.mode.includes('w')
-    const policy = { readOnly, cdrom, removable: nodes.removable, discard: nodes['discard-enable'] }
-    const disk: Disk = { frontendDomid, devid, params: nodes.params, readOnly, cdrom, policy, stats: new VbdCounters() }
+    const disk: Disk = { ...(await readRequestedDisk(this.#xs, device)), stats: new VbdCounters() }
     // Before the store is asked for: if there is none, the listener hears of it.
     this.#disks.set(device, disk)
     if (!(await this.#findStore(disk))) {
@@ -156,12 +174,11 @@ class VbdDriver implements BackendDriver {
 
   async connect(device: BackendDevice): Promise<BackendConnection> {
     const disk = this.#disks.get(device)
-    const store = disk?.store
+    const store: BlockStore | undefined = disk?.drive ?? disk?.store
     if (!disk || !store) throw new TypeError(`"${device.path}" was not offered`)
-    const { policy, stats } = disk
     const { dataPath = 'copy' } = this.#o
-    const limits = limitsOf(store, policy)
-    const resize = store.onResize?.(() => {
+    const limits = limitsOf(store, disk)
+    const resized = store.onResize?.(() => {
       try {
         limits.sectors = sectorsOf(store)
         device.publish(() => ({ sectors: String(limits.sectors) })).catch((error: unknown) => device.fail(error))
@@ -180,24 +197,65 @@ class VbdDriver implements BackendDriver {
         store,
         limits,
         dataPath: persistent && !frontend.persistent ? 'copy' : dataPath,
-        counters: stats,
+        counters: disk.stats,
         failed: (error) => device.fail(error),
         storeFailed: (error) => this.tell({ kind: 'store-failed', disk, error }),
       })
     } catch (error) {
-      resize?.[Symbol.dispose]()
+      resized?.[Symbol.dispose]()
       throw error
     }
     return {
       // Asked for when they are written: the size may have changed by then.
       get nodes() {
-        return describeDisk(store, { limits, policy, persistent })
+        return describeDisk(store, { limits, policy: disk, persistent })
       },
       async close() {
-        resize?.[Symbol.dispose]()
+        resized?.[Symbol.dispose]()
         await connection.close()
       },
     }
+  }
+
+  async changed(device: BackendDevice): Promise<void> {
+    const disk = this.#disks.get(device)
+    if (!disk) return
+    const [wanted, sectors] = await Promise.all([readRequestedDisk(this.#xs, device), toolstackNodes.readNode(this.#xs, device.path, 'xenkit-sectors')])
+    const isOther = wanted.params !== disk.params
+    const isResized = sectors !== undefined && sectors !== disk.store?.sectors
+    if (isOther) await this.#changeMedium(disk, wanted)
+    if (isResized) await resize(disk, sectors)
+    if (isOther || isResized) this.tell({ kind: 'changed', disk })
+  }
+
+  async #changeMedium(disk: Disk, wanted: RequestedDisk): Promise<void> {
+    if (!disk.drive) throw new ChangeRefusedError('it is no CD-ROM drive: what it serves can\'t be exchanged', { disk })
+    const medium = wanted.target === '' ? null : await this.#ask(wanted)
+    if (medium === undefined) throw new ChangeRefusedError(`there is no such medium as "${wanted.params}"`, { disk })
+    if (medium) this.#expectFree(medium, wanted)
+    const former = disk.store
+    disk.store = medium ?? undefined
+    disk.params = wanted.params
+    disk.target = wanted.target
+    disk.format = wanted.format
+    await disk.drive.change(disk.store)
+    this.#release(former)
+  }
+
+  /** @throws TypeError, RangeError for a store that can't be served */
+  async #ask(disk: RequestedDisk): Promise<MaybeStore> {
+    const store = typeof this.#o.store === 'function' ? await this.#o.store(disk) : this.#o.store
+    if (store) limitsOf(store, disk)
+    // The drive's geometry is said once, whatever is put into it.
+    if (store?.sectorSize === 4096 && disk.cdrom) throw new RangeError('"store.sectorSize" expected 512 in a CD-ROM drive, got 4096')
+    if (store === null && !disk.cdrom) throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')
+    return store
+  }
+
+  /** @throws StoreInUseError */
+  #expectFree(store: BlockStore, disk: RequestedDisk): void {
+    const user = [...this.#disks.values()].find((other) => other.store === store && (isWritable(other, store) || isWritable(disk, store)))
+    if (user) throw new StoreInUseError(`the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`, { user })
   }
 
   /**
@@ -205,19 +263,24 @@ class VbdDriver implements BackendDriver {
    * @throws StoreInUseError if a function gave a store that another disk has
    */
   async #findStore(disk: Disk): Promise<boolean> {
-    const store = typeof this.#o.store === 'function' ? await this.#o.store(disk) : this.#o.store
+    const store = await this.#ask(disk)
     if (store === undefined) return false
-    limitsOf(store, disk.policy)
-    const user = [...this.#disks.values()].find((other) => other.store === store && (isWritable(other, store) || isWritable(disk, store)))
-    if (user) {
-      const error = new StoreInUseError(`the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`, { user })
+    try {
+      if (store) this.#expectFree(store, disk)
+    } catch (error) {
       if (typeof this.#o.store === 'function') throw error
       this.tell({ kind: 'declined', disk, error })
       return false
     }
-    disk.store = store
+    disk.store = store ?? undefined
+    if (disk.cdrom) disk.drive = new Drive(disk.store)
     return true
   }
+}
+
+async function resize(disk: Disk, sectors: number): Promise<void> {
+  if (!disk.store?.resize || disk.drive) throw new ChangeRefusedError('what it serves has a size of its own', { disk })
+  await disk.store.resize(sectors)
 }
 
 /**

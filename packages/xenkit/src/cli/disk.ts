@@ -1,11 +1,13 @@
 /** `xenkit disk serve` and `xenkit disk attach`. */
 import { randomUUID } from 'node:crypto'
 import { access } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import type { Hypervisor } from '@xenkit/hypervisor'
-import { type BlockStore, type RequestedDisk, type VbdEvent, parseVdev, plugVbd, serveVbd, unplugVbd, vdevName } from '@xenkit/vbd'
+import { type BlockStore, type RequestedDisk, type VbdBackendType, type VbdEvent, parseVdev, plugVbd, serveVbd, unplugVbd, vdevName } from '@xenkit/vbd'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'
+import { Images } from './images.ts'
 import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -14,53 +16,65 @@ const UNPLUG_TIMEOUT_MS = 1_000
 
 export interface ServeOptions {
   readonly readOnly: boolean
-  /** Serve this domain's disk alone. */
+  readonly backendTypes: readonly VbdBackendType[]
+  /** Serve this domain's disks alone. */
   readonly domid?: number
-  /** Serve the disk of this name alone. */
+  /** Serve the disks of this name alone. */
   readonly vdev?: string
 }
 
-/** Serves an image to the disks that a toolstack gives to this domain, until interrupted. */
-export async function diskServe(image: string, o: ServeOptions): Promise<void> {
-  const devid = o.vdev === undefined ? undefined : vdevArgument(o.vdev)
-  await using store = await openFileStore(image, { readOnly: o.readOnly })
+/** Serves an image, or those that the disks name themselves, to the disks that a toolstack gives to this domain, until interrupted. */
+export async function diskServe(image: string | undefined, o: ServeOptions): Promise<void> {
+  const { domid, backendTypes } = o
+  const devid = o.vdev === undefined ? undefined : parseVdev(o.vdev)
+  await using store = image === undefined ? undefined : await openFileStore(image, { readOnly: o.readOnly })
   await using hv = await openHypervisor()
-  await expectNoKernelBackend(hv)
-  const wanted = (disk: RequestedDisk): BlockStore | undefined =>
-    (o.domid ?? disk.frontendDomid) === disk.frontendDomid && (devid ?? disk.devid) === disk.devid ? store : undefined
-  const anyDisk = o.domid === undefined && devid === undefined
-  console.log(`serving ${image}, ${store.sectors} sectors; waiting for a disk of this domain's`)
-  await serveVbd(hv, { store: anyDisk ? store : wanted, signal: interrupted(), onEvent: print })
+  await expectNoKernelBackend(hv, backendTypes)
+  const images = new Images(o)
+  const wanted = (disk: RequestedDisk): boolean => (domid ?? disk.frontendDomid) === disk.frontendDomid && (devid ?? disk.devid) === disk.devid
+  const chosen = (disk: RequestedDisk): ReturnType<typeof images.store> | BlockStore | undefined => (wanted(disk) ? (store ?? images.store(disk)) : undefined)
+  const anyDisk = domid === undefined && devid === undefined
+  console.log(`serving ${store ? `${store.path}, ${store.sectors} sectors` : 'what each disk names'}; waiting for a disk of this domain's`)
+  await serveVbd(hv, { store: anyDisk && store ? store : chosen, release: images.release, backendTypes, signal: interrupted(), onEvent: print })
+}
+
+export interface AttachOptions {
+  readonly readOnly: boolean
+  readonly cdrom: boolean
 }
 
 /**
  * Plugs a disk into a running domain and serves it until it is unplugged or this command interrupted,
  * then takes it away again.
  */
-export async function diskAttach(domid: number, vdev: string, image: string, o: { readonly readOnly: boolean }): Promise<void> {
-  vdevArgument(vdev)
-  await using store = await openFileStore(image, { readOnly: o.readOnly })
+export async function diskAttach(domid: number, vdev: string, image: string | undefined, o: AttachOptions): Promise<void> {
+  if (image === undefined && !o.cdrom) throw new UsageError('name an image: only a CD-ROM drive can be empty (--cdrom)')
+  const readOnly = o.readOnly || o.cdrom
+  // What is wrong with it is told before anything is plugged.
+  if (image !== undefined) await (await openFileStore(image, { readOnly })).close()
   await using hv = await openHypervisor()
-  await expectNoKernelBackend(hv)
+  await expectNoKernelBackend(hv, ['vbd'])
   using xs = await openXenstore(hv.xenstore)
   const address = { frontendDomid: domid, backendDomid: hv.domid, vdev }
   const reservation = randomUUID()
   const stop = new AbortController()
   let failure: unknown
   const serving = serveVbd(hv, {
-    store,
+    ...new Images({ readOnly }),
     reservation,
     signal: AbortSignal.any([interrupted(), stop.signal]),
     onEvent(event) {
       print(event)
       if (event.kind === 'failed') failure = event.error
       if (event.kind === 'removed') stop.abort()
+      // A domain that is no more doesn't begin anew, and leaves its disk to whoever plugged it.
+      if (event.kind === 'closed') void xs.isDomainIntroduced(domid).then((exists) => exists || stop.abort(), () => stop.abort())
     },
   })
   // It is awaited further down; until then its failure is not unheard of.
   serving.catch(() => {})
   try {
-    await plugVbd(xs, { ...address, readOnly: o.readOnly, params: image, reservation })
+    await plugVbd(xs, { ...address, readOnly, cdrom: o.cdrom, params: image === undefined ? '' : resolve(image), reservation })
   } catch (error) {
     stop.abort()
     await serving
@@ -79,25 +93,18 @@ export async function diskAttach(domid: number, vdev: string, image: string, o: 
 function print({ kind, disk, error }: VbdEvent): void {
   const name = `${vdevName(disk.devid)} of domain ${disk.frontendDomid}`
   if (error === undefined) return console.log(`${name}: ${kind}`)
-  const what = { failed: '', 'store-failed': 'the image failed a request: ', declined: 'left to other backends: ' }[kind]
+  const what = { failed: '', 'store-failed': 'the image failed a request: ', declined: 'left to other backends: ', refused: 'not changed: ' }[kind]
   console.error(`${name}: ${what}${error instanceof Error ? error.message : String(error)}`)
 }
 
 /** Where Linux lists its own block backend. It answers every disk of its domain at once. */
 const KERNEL_BACKEND = '/sys/bus/xen-backend/drivers/vbd'
 
-async function expectNoKernelBackend({ name }: Hypervisor): Promise<void> {
+async function expectNoKernelBackend({ name }: Hypervisor, backendTypes: readonly VbdBackendType[]): Promise<void> {
+  if (name !== 'xen' || !backendTypes.includes('vbd')) return
   const loaded = await access(KERNEL_BACKEND).then(
     () => true,
     () => false,
   )
-  if (name === 'xen' && loaded) throw new UsageError("the kernel's own block backend takes every disk first: unload it with modprobe -r xen-blkback")
-}
-
-function vdevArgument(vdev: string): number {
-  try {
-    return parseVdev(vdev)
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error))
-  }
+  if (loaded) throw new UsageError("the kernel's own block backend takes every disk first: unload it with modprobe -r xen-blkback")
 }

@@ -1,30 +1,56 @@
 #!/usr/bin/env node
-/** The `xenkit` command. An error that the user can mend is one line on stderr and exit code 1. */
-import { DOMID_MAX, XenError } from '@xenkit/hypervisor'
-import { Command, InvalidArgumentError } from 'commander'
+/**
+ * The `xenkit` command. Exit code 1, with one line on stderr, for what failed and its user can mend; 2
+ * for arguments that mean nothing.
+ */
+import { type Hypervisor, XenError } from '@xenkit/hypervisor'
+import { Command, CommanderError } from 'commander'
+import { openHypervisor } from '../open-hypervisor.ts'
+import { backendTypes, count, domid, size, vdev } from './arguments.ts'
 import { demo } from './demo.ts'
 import { diskAttach, diskServe } from './disk.ts'
+import { diskDetach, diskEject, diskInsert, diskResize } from './disk-change.ts'
+import { diskList } from './disk-list.ts'
 import { doctor } from './doctor.ts'
 import { sim } from './sim.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { UsageError } from './usage-error.ts'
 import { xenstored } from './xenstored.ts'
 
-const xenkit = new Command('xenkit').description(manifest.description).version(manifest.version).enablePositionalOptions()
+const WRONG_ARGUMENTS = 2
+
+const xenkit = new Command('xenkit').description(manifest.description).version(manifest.version).enablePositionalOptions().exitOverride()
 
 const disk = xenkit.command('disk').description('virtual block devices')
+const existing = (name: string, description: string): Command => disk.command(name).description(description).argument('<domid>', 'of the guest', domid).argument('<vdev>', 'such as xvda', vdev)
 disk
-  .command('serve <image>')
-  .description('serve an image as the next disk that a toolstack gives to this domain')
+  .command('serve [image]')
+  .description('serve an image as the next disk that a toolstack gives to this domain; without one, to each disk the image that its own line names')
   .option('--read-only', 'refuse writes', false)
-  .option('--domid <domid>', 'serve only the disk of this domain', domid)
-  .option('--vdev <vdev>', 'serve only the disk of this name, such as xvda')
+  .option('--domid <domid>', 'serve only the disks of this domain', domid)
+  .option('--vdev <vdev>', 'serve only disks of this name, such as xvda', vdev)
+  .option('--backend-types <types>', 'where toolstacks put the disks: vbd, vbd3 (backendtype=tap), qdisk', backendTypes, ['vbd'])
   .action(diskServe)
 disk
-  .command('attach <domid> <vdev> <image>')
+  .command('attach')
   .description('plug an image into a running domain and serve it until it is unplugged')
+  .argument('<domid>', 'of the guest', domid)
+  .argument('<vdev>', 'such as xvdb', vdev)
+  .argument('[image]', 'may be absent for a CD-ROM drive')
   .option('--read-only', 'refuse writes', false)
-  .action((frontend: string, vdev: string, image: string, o: { readOnly: boolean }) => diskAttach(domid(frontend), vdev, image, o))
+  .option('--cdrom', 'as a CD-ROM drive, whose medium may change', false)
+  .action(diskAttach)
+disk.command('list').description('the disks of this domain, whoever serves them').option('--json', 'machine-readable', false).action(diskList)
+existing('detach', 'take a disk away')
+  .option('--force', "though its guest doesn't let go", false)
+  .action((frontend: number, name: string, o: { force: boolean }) => withHypervisor((hv) => diskDetach(hv, frontend, name, o)))
+existing('resize', 'give a disk that xenkit serves another size')
+  .argument('<size>', 'in bytes, or with K, M, G or T', size)
+  .action((frontend: number, name: string, sectors: number) => withHypervisor((hv) => diskResize(hv, frontend, name, sectors)))
+existing('insert', 'put an image into a CD-ROM drive that xenkit serves')
+  .argument('<image>')
+  .action((frontend: number, name: string, image: string) => withHypervisor((hv) => diskInsert(hv, frontend, name, image)))
+existing('eject', 'take the medium out of a CD-ROM drive that xenkit serves').action((frontend: number, name: string) => withHypervisor((hv) => diskEject(hv, frontend, name)))
 
 xenkit.command('doctor').description('say what of Xen this machine has, and what is missing').option('--json', 'machine-readable', false).action(doctor)
 
@@ -49,20 +75,18 @@ xenkit
   .requiredOption('--socket <path>', 'unix socket to listen on')
   .action(xenstored)
 
-function count(value: string): number {
-  if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('expected a decimal number')
-  return Number(value)
-}
-
-function domid(value: string): number {
-  if (!/^\d{1,5}$/.test(value) || Number(value) > DOMID_MAX) throw new InvalidArgumentError(`expected a domain id, 0..${DOMID_MAX}: see "xl list"`)
-  return Number(value)
+async function withHypervisor(work: (hv: Hypervisor) => Promise<void>): Promise<void> {
+  await using hv = await openHypervisor()
+  await work(hv)
 }
 
 try {
   await xenkit.parseAsync()
 } catch (error) {
-  const mendable = error instanceof UsageError || error instanceof XenError || error instanceof InvalidArgumentError
-  console.error(mendable ? `xenkit: ${error.message}` : error)
-  process.exitCode = 1
+  // commander has told of its own.
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_ARGUMENTS
+  else {
+    console.error(error instanceof UsageError || error instanceof XenError ? `xenkit: ${error.message}` : error)
+    process.exitCode = 1
+  }
 }

@@ -1,0 +1,53 @@
+/**
+ * A CD-ROM drive as a store: its medium may be absent, which is a disk of no sectors, and change while a
+ * guest is connected. Guests learn of it as of a change of size: the protocol has no other word for it.
+ */
+import { XenError } from '@xenkit/hypervisor'
+import type { BlockStore, StoreResult } from '../block-store.ts'
+
+/** There is no medium, or a smaller one than the request was meant for. */
+export class NoMediumError extends XenError {
+  constructor(details: { readonly sector: number; readonly sectors: number }) {
+    super('ERR_XEN_NO_MEDIUM', details.sectors === 0 ? 'there is no medium in the drive' : `the medium that is in the drive now ends before sector ${details.sector}`, details)
+  }
+}
+
+export class Drive implements BlockStore {
+  #medium: BlockStore | undefined
+  /** Calls of the medium that have not settled. */
+  readonly #reads = new Set<Promise<unknown>>()
+  readonly #listeners = new Set<() => void>()
+
+  constructor(medium: BlockStore | undefined) {
+    this.#medium = medium
+  }
+
+  get sectors(): number {
+    return this.#medium?.sectors ?? 0
+  }
+
+  async read(sector: number, into: Uint8Array[]): Promise<StoreResult> {
+    const bytes = into.reduce((sum, { length }) => sum + length, 0)
+    // It was checked against the medium that was in the drive when the guest's request came.
+    if (!this.#medium || sector + bytes / 512 > this.sectors) throw new NoMediumError({ sector, sectors: this.sectors })
+    const reading = Promise.resolve(this.#medium.read(sector, into))
+    this.#reads.add(reading)
+    try {
+      return await reading
+    } finally {
+      this.#reads.delete(reading)
+    }
+  }
+
+  onResize(listener: () => void): Disposable {
+    this.#listeners.add(listener)
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
+  }
+
+  /** Resolves when the former medium is not used any more. */
+  async change(medium: BlockStore | undefined): Promise<void> {
+    this.#medium = medium
+    for (const listener of this.#listeners) listener()
+    await Promise.allSettled(this.#reads)
+  }
+}

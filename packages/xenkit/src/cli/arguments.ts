@@ -1,0 +1,42 @@
+/** What the commands' arguments mean. A wrong one is told by commander, with exit code 2. */
+import { DOMID_MAX } from '@xenkit/hypervisor'
+import { VBD_BACKEND_TYPES, type VbdBackendType, parseVdev } from '@xenkit/vbd'
+import { InvalidArgumentError } from 'commander'
+
+export function count(value: string): number {
+  if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('expected a decimal number')
+  return Number(value)
+}
+
+export function domid(value: string): number {
+  if (!/^\d{1,5}$/.test(value) || Number(value) > DOMID_MAX) throw new InvalidArgumentError(`expected a domain id, 0..${DOMID_MAX}: see "xl list"`)
+  return Number(value)
+}
+
+export function vdev(value: string): string {
+  try {
+    parseVdev(value)
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? error.message : String(error))
+  }
+  return value
+}
+
+const UNITS = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
+const isUnit = (text: string): text is keyof typeof UNITS => text in UNITS
+
+/** @returns sectors of 512 bytes */
+export function size(value: string): number {
+  const [, digits, unit = ''] = /^(\d{1,15})([KMGT]?)$/.exec(value) ?? []
+  const sectors = isUnit(unit) ? (Number(digits) * UNITS[unit]) / 512 : Number.NaN
+  if (!Number.isSafeInteger(sectors) || sectors < 1) throw new InvalidArgumentError('expected a size in bytes, a multiple of 512, or with K, M, G or T for powers of 1024: 10G')
+  return sectors
+}
+
+export function backendTypes(value: string): VbdBackendType[] {
+  return value.split(',').map((name) => {
+    const type = VBD_BACKEND_TYPES.find((known) => known === name)
+    if (!type) throw new InvalidArgumentError(`expected some of ${VBD_BACKEND_TYPES.join(',')}`)
+    return type
+  })
+}

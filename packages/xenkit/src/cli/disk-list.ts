@@ -1,0 +1,31 @@
+/** `xenkit disk list`. */
+import { type ListedDisk, listVbds, vdevName } from '@xenkit/vbd'
+import { openXenstore } from '@xenkit/xenstore-client'
+import { openHypervisor } from '../open-hypervisor.ts'
+
+/** Lists the disks of this domain's backends, whoever serves them. */
+export async function diskList(o: { readonly json: boolean }): Promise<void> {
+  await using hv = await openHypervisor()
+  using xs = await openXenstore(hv.xenstore)
+  const disks = await listVbds(xs, hv.domid)
+  console.log(o.json ? JSON.stringify(disks.map(asJson), undefined, 2) : asTable(disks))
+}
+
+export const asJson = (disk: ListedDisk): object => ({ ...disk, vdev: vdevName(disk.devid) })
+
+export function asTable(disks: readonly ListedDisk[]): string {
+  const rows = disks.map((disk) => [
+    String(disk.frontendDomid),
+    vdevName(disk.devid),
+    disk.backendType,
+    disk.backendState ?? 'none',
+    disk.frontendState ?? 'none',
+    disk.sectors === undefined ? '-' : String(disk.sectors),
+    `${disk.cdrom ? 'cdrom,' : ''}${disk.readOnly ? 'r' : 'w'}`,
+    disk.claim === undefined ? 'no' : 'yes',
+    disk.error === undefined ? disk.params || '-' : `${disk.params || '-'} (${disk.error})`,
+  ])
+  const table = [['domid', 'vdev', 'type', 'backend', 'frontend', 'sectors', 'mode', 'xenkit', 'params'], ...rows]
+  const widths = table.reduce((most, row) => row.map((cell, i) => Math.max(cell.length, most[i] ?? 0)), [] as number[])
+  return table.map((row) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ').trimEnd()).join('\n')
+}

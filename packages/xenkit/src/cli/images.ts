@@ -1,0 +1,40 @@
+/** The images that disks name, opened when they ask and closed when they are done with them. */
+import { stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import type { BlockStore, RequestedDisk } from '@xenkit/vbd'
+import { type FileStore, ImageError } from '@xenkit/vbd/stores'
+import { openFileStore } from '../open-file-store.ts'
+
+/** `store` and `release` are what `serveVbd` takes by these names. */
+export class Images {
+  readonly #open = new Map<BlockStore, FileStore>()
+  readonly #readOnly: boolean
+
+  constructor(o: { readonly readOnly: boolean }) {
+    this.#readOnly = o.readOnly
+  }
+
+  /** What the toolstack's words name; null for a CD-ROM drive that is empty. */
+  readonly store = async ({ target, format, cdrom, readOnly }: RequestedDisk): Promise<BlockStore | null> => {
+    if (cdrom && (await isEmpty(target))) return null
+    if (target === '') throw new ImageError('the disk names no image: put target=IMAGE into its line', { path: target })
+    if (format !== 'raw') throw new ImageError(`image "${target}" is of format ${format}: only raw ones can be served`, { path: target })
+    const image = await openFileStore(resolve(target), { readOnly: this.#readOnly || readOnly || cdrom })
+    this.#open.set(image, image)
+    return image
+  }
+
+  readonly release = async (store: BlockStore): Promise<void> => {
+    const image = this.#open.get(store)
+    this.#open.delete(store)
+    await image?.close()
+  }
+}
+
+/** No medium: libxl names none, or (since 4.19, for backendtype=phy) an empty file that it makes. */
+const isEmpty = async (target: string): Promise<boolean> =>
+  target === '' ||
+  stat(target).then(
+    (found) => found.isFile() && found.size === 0,
+    () => false,
+  )
