@@ -23,16 +23,11 @@ export async function listenXenstored(xenstored: Xenstored, path: string): Promi
     socket.once('close', () => sockets.delete(socket))
     serve(xenstored, socket)
   })
-  try {
-    await listen(server, path).catch(async (error: unknown) => {
-      if (codeOf(error) !== 'EADDRINUSE' || !(await isStale(path))) throw error
-      await rm(path)
-      await listen(server, path)
-    })
-    await chmod(path, 0o600)
-  } catch (error) {
+  await listenOrReplace(server, path).catch((error: unknown) => {
+    server.close()
     throw new NotAvailableError(`no xenstored can listen on "${path}": ${reasons[codeOf(error)] ?? String(error)}`, { path }, { cause: error })
-  }
+  })
+  server.on('error', (error) => xenstored.log(`a client could not be served: ${error.message}`))
   const close = (): Promise<void> =>
     new Promise((resolve) => {
       server.close(() => resolve())
@@ -59,13 +54,31 @@ function serve(xenstored: Xenstored, socket: Socket): void {
   socket.on('close', () => connection.close())
 }
 
+/** Of a path, in a sockaddr_un with its NUL. Node cuts off what is longer. */
+const PATH_MAX = 107
+
 const reasons: Readonly<Record<string, string>> = {
   EADDRINUSE: 'it is in use; stop the xenstored that listens there or choose another path',
   EACCES: 'its directory does not exist or may not be written to',
-  EINVAL: 'a socket\'s path has at most 107 bytes',
+  ENOTSOCK: 'what is there is no socket',
+  ENAMETOOLONG: `a socket's path has 1 to ${PATH_MAX} bytes`,
 }
 
+const systemError = (code: string): Error => Object.assign(new Error(code), { code })
 const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error ? String(error.code) : '')
+
+async function listenOrReplace(server: Server, path: string): Promise<void> {
+  const length = Buffer.byteLength(path)
+  if (length === 0 || length > PATH_MAX) throw systemError('ENAMETOOLONG')
+  try {
+    await listen(server, path)
+  } catch (error) {
+    if (codeOf(error) !== 'EADDRINUSE' || !(await isStale(path))) throw error
+    await rm(path)
+    await listen(server, path)
+  }
+  await chmod(path, 0o600)
+}
 
 const listen = (server: Server, path: string): Promise<void> =>
   new Promise((resolve, reject) => {
@@ -78,7 +91,7 @@ const listen = (server: Server, path: string): Promise<void> =>
 
 /** Whether it is a socket that nobody listens on. */
 async function isStale(path: string): Promise<boolean> {
-  if (!(await lstat(path)).isSocket()) return false
+  if (!(await lstat(path)).isSocket()) throw systemError('ENOTSOCK')
   return new Promise((resolve) => {
     const probe = connect(path)
     probe.once('connect', () => {

@@ -6,6 +6,7 @@ import { type BlockStore, type RequestedDisk, type VbdEvent, parseVdev, plugVbd,
 import { openFileStore } from '@xenkit/vbd/stores'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openHypervisor } from '../open-hypervisor.ts'
+import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
 
 /** The device is closed by then; this is for a xenstored that answers late. */
@@ -99,11 +100,4 @@ function vdevArgument(vdev: string): number {
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error))
   }
-}
-
-/** Aborted by the first SIGINT or SIGTERM; a second one ends the process at once, as without us. */
-function interrupted(): AbortSignal {
-  const controller = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort())
-  return controller.signal
 }

@@ -8,6 +8,7 @@ import { doctor } from './doctor.ts'
 import { sim } from './sim.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { UsageError } from './usage-error.ts'
+import { xenstored } from './xenstored.ts'
 
 const xenkit = new Command('xenkit').description(manifest.description).version(manifest.version).enablePositionalOptions()
 
@@ -41,6 +42,12 @@ xenkit
   .option('--writes <count>', 'random writes to make and verify', count, 500)
   .option('--seed <seed>', 'of the simulation and the writes', count, 1)
   .action(demo)
+
+xenkit
+  .command('xenstored')
+  .description('run a xenstored without Xen, for Xen\'s own tools (XENSTORED_PATH=PATH xenstore-ls) and any other client')
+  .requiredOption('--socket <path>', 'unix socket to listen on')
+  .action(xenstored)
 
 function count(value: string): number {
   if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('expected a decimal number')
