@@ -3,8 +3,14 @@ import type { ByteStream, ByteStreamReceiver, XenstorePort } from '@xenkit/hyper
 import type { Attachment, Opened } from './attachment.ts'
 import { KeepAlive } from './keep-alive.ts'
 
+/** A connection to xenstored whose receiver may hold back what comes. */
+export interface XenstoreStream extends ByteStream {
+  pause(): void
+  resume(): void
+}
+
 /** Opens a connection to xenstored with the rights of one domain. */
-export type XenstoreConnector = (receiver: ByteStreamReceiver) => ByteStream
+export type XenstoreConnector = (receiver: ByteStreamReceiver) => XenstoreStream
 
 export class SimXenstore implements XenstorePort {
   readonly #attachment: Attachment

@@ -4,9 +4,9 @@
  */
 
 /** Milliseconds of one turn of the event loop. */
-const TURN = 4
+const TURN = 1
 /** Milliseconds of one connection, of which the last request may take longer. */
-const SLICE = 1
+const SLICE = 0.25
 
 interface Worker {
   /** Works until that time at the latest. @returns whether there is more to do */
