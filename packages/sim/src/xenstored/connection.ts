@@ -150,6 +150,7 @@ export class Connection implements ByteStream {
   }
 
   endTransaction(txId: number): void {
+    this.#transactions.get(txId)?.close()
     this.#transactions.delete(txId)
     this.domain.use('transactions', -1)
   }

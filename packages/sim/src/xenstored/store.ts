@@ -2,6 +2,7 @@
  * The nodes, in one map by path. A node is never changed, only replaced: who holds one has a snapshot.
  * Its generation tells whether it has changed since a transaction looked at it.
  */
+import type { XsdError } from '@xenkit/wire'
 import type { Domains } from './domains.ts'
 import { marked, type NodePermissions } from './permissions.ts'
 import { Refusal } from './refusal.ts'
@@ -12,6 +13,9 @@ export interface NodeContent {
   /** See children.ts. */
   readonly children: string
 }
+
+/** Bytes as C xenstored counts them: header (24), 8 for each permission, value and names. */
+export const sizeOf = ({ perms, value, children }: NodeContent): number => 24 + 8 * (1 + perms.acl.length) + value.length + children.length
 
 export interface StoreNode extends NodeContent {
   readonly generation: number
@@ -30,8 +34,10 @@ export interface Tree {
   creating(): void
   /** Takes back that a node was made: that isn't a change. */
   erase(path: string): void
+  /** Whether whoever has to keep it has the memory for a node in place of the one that is there. */
+  hasMemory(path: string, content: NodeContent): boolean
   /** Instead of `put`, where there is no room. */
-  refuse(): never
+  refuse(errno: XsdError): never
 }
 
 export function asMeant(node: StoreNode, domains: Domains): StoreNode {
@@ -53,12 +59,12 @@ export class Store implements Tree {
   }
 
   put(path: string, { value, perms, children }: NodeContent): void {
-    this.#nodes.set(path, { value, perms, children, generation: ++this.domains.generation })
+    this.#replace(path, { value, perms, children, generation: ++this.domains.generation })
   }
 
   delete(path: string): void {
     this.domains.generation++
-    this.#nodes.delete(path)
+    this.#replace(path, undefined)
   }
 
   count(domid: number, more: number): void {
@@ -68,11 +74,30 @@ export class Store implements Tree {
   creating(): void {}
 
   erase(path: string): void {
-    this.#nodes.delete(path)
+    this.#replace(path, undefined)
   }
 
-  refuse(): never {
+  hasMemory(path: string, content: NodeContent): boolean {
+    const owner = this.domains.know(content.perms.owner)
+    const node = this.#nodes.get(path)
+    const freed = node && node.perms.owner === content.perms.owner ? path.length + sizeOf(node) : 0
+    return !owner || owner.hasMemory(path.length + sizeOf(content) - freed)
+  }
+
+  refuse(errno: XsdError): never {
     this.domains.generation++
-    throw new Refusal('ENOSPC')
+    throw new Refusal(errno)
+  }
+
+  /** A node is kept for its owner. */
+  #replace(path: string, node: StoreNode | undefined): void {
+    const old = this.#nodes.get(path)
+    if (old) this.domains.know(old.perms.owner)?.use('memory', -path.length - sizeOf(old))
+    if (node) {
+      this.domains.know(node.perms.owner)?.use('memory', path.length + sizeOf(node))
+      this.#nodes.set(path, node)
+    } else {
+      this.#nodes.delete(path)
+    }
   }
 }

@@ -3,9 +3,10 @@
  * changed it. It commits only if all of those are in the store as it found them; this includes the parents
  * of nodes that it created or removed, and nodes that weren't there.
  */
+import type { XsdError } from '@xenkit/wire'
 import type { Domain } from './domain.ts'
 import { Refusal } from './refusal.ts'
-import { asMeant, type NodeContent, type Store, type StoreNode, type Tree } from './store.ts'
+import { asMeant, type NodeContent, sizeOf, type Store, type StoreNode, type Tree } from './store.ts'
 import type { Change } from './watches.ts'
 
 interface Touched {
@@ -24,6 +25,10 @@ export class Transaction implements Tree {
   readonly #touched = new Map<string, Touched>()
   /** How many more nodes each domain owns. */
   readonly #owned = new Map<number, number>()
+  /** What is before a path in the key of a snapshot, as C xenstored counts it: the transaction's generation and a slash. */
+  readonly #prefix: number
+  /** Of its snapshots, which are kept for the domain that began it. */
+  #memory = 0
   #creates = false
   #isBroken = false
 
@@ -31,7 +36,7 @@ export class Transaction implements Tree {
   constructor(store: Store, domain: Domain) {
     this.#store = store
     this.#domain = domain
-    store.domains.generation++
+    this.#prefix = String(++store.domains.generation).length + 1
   }
 
   get(path: string): StoreNode | undefined {
@@ -60,9 +65,18 @@ export class Transaction implements Tree {
     this.#modify(path, undefined)
   }
 
-  refuse(): never {
+  hasMemory(path: string, content: NodeContent): boolean {
+    return this.#domain.hasMemory(this.#sizeOf(path, content) - this.#sizeOf(path, this.#touched.get(path)?.node))
+  }
+
+  refuse(errno: XsdError): never {
     this.#isBroken = true
-    return this.#store.refuse()
+    return this.#store.refuse(errno)
+  }
+
+  /** It is over: its snapshots are given back. */
+  close(): void {
+    this.#use(-this.#memory)
   }
 
   /** Remembers what watches have to be told once it is committed. A change of a subtree covers one of a node. */
@@ -110,12 +124,23 @@ export class Transaction implements Tree {
     const original = this.#store.get(path)
     touched = { original, node: original, isModified: false, reach: undefined }
     this.#touched.set(path, touched)
+    this.#use(this.#sizeOf(path, original))
     return touched
   }
 
   #modify(path: string, node: StoreNode | undefined): void {
     const touched = this.#touch(path)
+    this.#use(this.#sizeOf(path, node) - this.#sizeOf(path, touched.node))
     touched.node = node
     touched.isModified = true
+  }
+
+  #sizeOf(path: string, node: NodeContent | undefined): number {
+    return node ? this.#prefix + path.length + sizeOf(node) : 0
+  }
+
+  #use(memory: number): void {
+    this.#memory += memory
+    this.#domain.use('memory', memory)
   }
 }

@@ -4,7 +4,7 @@ import type { Domain } from './domain.ts'
 import { childOf, nameOf, parentOf } from './path.ts'
 import { allows, type Need, type NodePermissions, owns } from './permissions.ts'
 import { Refusal } from './refusal.ts'
-import type { NodeContent, StoreNode, Tree } from './store.ts'
+import { type NodeContent, sizeOf, type StoreNode, type Tree } from './store.ts'
 import type { Change } from './watches.ts'
 
 /** Who asks, what they work on, and where their changes are reported. */
@@ -19,11 +19,9 @@ type Itself = Pick<Requester, 'tree' | 'changed'>
 
 const NO_VALUE = new Uint8Array()
 
-/** Header (24) and 8 for each permission, as C xenstored counts. */
-const sizeOf = ({ perms, value, children }: NodeContent): number => 24 + 8 * (1 + perms.acl.length) + value.length + children.length
-
 function put({ domain, tree }: Requester, path: string, content: NodeContent): void {
-  if (sizeOf(content) >= domain.limit('node-size')) tree.refuse()
+  if (sizeOf(content) >= domain.limit('node-size')) tree.refuse('ENOSPC')
+  if (!tree.hasMemory(path, content)) tree.refuse('ENOMEM')
   tree.put(path, content)
 }
 
