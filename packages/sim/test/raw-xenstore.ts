@@ -1,7 +1,7 @@
 /** A client of xenstored that does nothing by itself: it sends what a test says and shows what came. */
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import type { Connection } from '../src/xenstored/connection.ts'
-import type { Xenstored } from '../src/xenstored/index.ts'
+import { Xenstored, type XenstoredOptions } from '../src/xenstored/index.ts'
 
 export class RawXenstore {
   readonly connection: Connection
@@ -55,4 +55,19 @@ export class RawXenstore {
     this.#events = []
     return events
   }
+}
+
+/** Domains 0 and 5, which owns its home. */
+export async function startXenstored(o: XenstoredOptions = {}): Promise<{ xenstored: Xenstored; dom0: RawXenstore; dom5: RawXenstore }> {
+  const xenstored = new Xenstored(o)
+  xenstored.introduceDomain(5)
+  const dom0 = new RawXenstore(xenstored, 0)
+  await dom0.mkdir('/local/domain/5')
+  await dom0.setPerms('/local/domain/5', 'n5')
+  return { xenstored, dom0, dom5: new RawXenstore(xenstored, 5) }
+}
+
+/** A turn of the event loop after the other, until it holds. */
+export async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setImmediate(resolve))
 }

@@ -16,7 +16,8 @@ export const absolutePath = (text: string, { domid }: Domain): string => (text.s
 export function resolvePath(text: string, domain: Domain): string {
   const absolute = absolutePath(text, domain)
   // Domain 0 has a quota in this alone.
-  if (xsPathFault(absolute) || absolute.replace(LOCAL, '').length > domain.quota['path-max']) throw new Refusal('EINVAL')
+  const max = domain.quota['path-max'] || Infinity
+  if (xsPathFault(absolute) || absolute.replace(LOCAL, '').length > max) throw new Refusal('EINVAL')
   return absolute
 }
 
