@@ -1,125 +1,142 @@
 /** What one client can do to the others and to the server's memory: nothing. */
-import { XS, XSD_ERRORS, XsPacker, xsdSockmsg } from '@xenkit/wire'
+import { XS, XSD_ERRORS, XsPacker, XsParser, xsdSockmsg } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { Xenstored } from '../src/xenstored/index.ts'
-import { RawXenstore } from './raw-xenstore.ts'
+import { RawXenstore, startXenstored, until } from './raw-xenstore.ts'
 
 let xenstored: Xenstored
+let log: string[]
 let dom0: RawXenstore
 let dom5: RawXenstore
 
 beforeEach(async () => {
-  xenstored = new Xenstored()
-  dom0 = new RawXenstore(xenstored, 0)
-  xenstored.introduceDomain(5)
-  dom5 = new RawXenstore(xenstored, 5)
-  await dom0.mkdir('/local/domain/5')
-  await dom0.setPerms('/local/domain/5', 'n5')
-})
-
-describe('quotas of a guest', () => {
-  test('nodes: 1000, its home included', async () => {
-    const answers = await Promise.all(Array.from({ length: 1200 }, (_, i) => dom5.mkdir(`d${i % 20}/${i}`)))
-    expect(answers.filter((answer) => answer === 'OK|').length).toBe(1000 - 1 - 20)
-    expect(new Set(answers)).toEqual(new Set(['OK|', 'ENOSPC']))
-    expect(await Promise.all([dom5.rm('d0'), dom5.mkdir('again'), dom0.mkdir('/other')])).toEqual(['OK|', 'OK|', 'OK|'])
-  })
-
-  test('nodes, within a transaction and at its end', async () => {
-    await Promise.all(Array.from({ length: 990 - 1 - 20 }, (_, i) => dom5.mkdir(`d${i % 20}/${i}`)))
-    const full = await dom5.begin()
-    const answers = await Promise.all(Array.from({ length: 30 }, (_, i) => dom5.mkdir(`t${i}`, full)))
-    expect(answers.filter((answer) => answer === 'ENOSPC').length).toBe(20)
-    const late = await dom5.begin()
-    await dom5.mkdir('d1/late1', late)
-    await Promise.all(Array.from({ length: 10 }, (_, i) => dom5.mkdir(`d0/u${i}`)))
-    expect(await dom5.end(late)).toBe('ENOSPC')
-    expect(await dom5.end(full, 'F')).toBe('OK|')
-  })
-
-  test('size of a node: below 2048 bytes with its header, permissions and names', async () => {
-    expect(await Promise.all([dom5.write('x', 'v'.repeat(2048 - 32 - 1)), dom5.write('x', 'v'.repeat(2048 - 32)), dom0.write('/x', 'v'.repeat(4000))])).toEqual(['OK|', 'ENOSPC', 'OK|'])
-    expect((await dom5.read('x')).length).toBe(2015)
-    const names = await Promise.all(Array.from({ length: 30 }, (_, i) => dom5.mkdir(`d/${'n'.repeat(97)}${i}`)))
-    expect(names.filter((answer) => answer === 'OK|').length).toBe(20)
-  })
-
-  test('watches: 128', async () => {
-    const answers = await Promise.all(Array.from({ length: 130 }, (_, i) => dom5.watch('x', String(i))))
-    expect(answers.slice(126)).toEqual(['OK|', 'OK|', 'E2BIG', 'E2BIG'])
-    expect(await Promise.all([dom5.unwatch('x', '0'), dom5.watch('x', 'more')])).toEqual(['OK|', 'OK|'])
-  })
-
-  test('transactions: 10 at a time', async () => {
-    const ids = await Promise.all(Array.from({ length: 10 }, () => dom5.begin()))
-    expect(await dom5.ask(XS.TRANSACTION_START, '|')).toBe('ENOSPC')
-    await dom5.end(ids[0] ?? 0, 'F')
-    expect(await dom5.begin()).toBeGreaterThan(0)
-  })
-
-  test('nodes of a transaction: 1024, and one that went beyond can not be committed', async () => {
-    const tx = await dom5.begin()
-    const answers = await Promise.all(Array.from({ length: 1100 }, (_, i) => dom5.read(`n${i}`, tx)))
-    expect(answers.filter((answer) => answer === 'ENOENT').length).toBe(1023) // and its home, which they were looked for in
-    expect(answers.at(-1)).toBe('ENOSPC')
-    expect(await dom5.end(tx)).toBe('ENOMEM')
-  })
+  log = [];
+  ({ xenstored, dom0, dom5 } = await startXenstored({ log: (line) => log.push(line) }))
 })
 
 describe('messages', () => {
   test.each([
     [XS.READ, ''], [XS.READ, '/a'], [XS.READ, '/a|x'], [XS.READ, '/a|x|'], [XS.WRITE, '/a'], [XS.WRITE, ''], [XS.SET_PERMS, '/tool|'], [XS.SET_PERMS, '/tool'], [XS.WATCH, '/a|'], [XS.WATCH, '/a|t|1|x|'],
-    [XS.UNWATCH, '/a|'], [XS.TRANSACTION_END, 'T'], [XS.GET_DOMAIN_PATH, '|'], [XS.INTRODUCE, '7|'],
+    [XS.UNWATCH, '/a|'], [XS.TRANSACTION_END, 'T'], [XS.TRANSACTION_END, 'X|'],
   ])('%d "%s" is EINVAL', async (type, payload) => {
     expect(await dom0.ask(type, payload)).toBe('EINVAL')
   })
 
-  test.each([XS.CONTROL, XS.WATCH_EVENT, XS.ERROR, 20, 27, 0xffff_ffff])('type %d is ENOSYS', async (type) => {
+  test.each([XS.WATCH_EVENT, XS.ERROR, XS.RESTRICT, 27, 0xffff, 0xffff_ffff])('type %d is ENOSYS', async (type) => {
     expect(await dom0.ask(type, '/|')).toBe('ENOSYS')
   })
 
-  test('a length that no message has ends that connection, after what it was owed', async () => {
-    const before = dom5.read('x')
-    const header = new Uint8Array(xsdSockmsg.size)
-    xsdSockmsg.encode({ type: XS.READ, req_id: 99, tx_id: 0, len: 5000 }, header)
-    dom5.connection.write(header)
-    expect(await before).toBe('ENOENT')
-    await dom0.events()
-    expect(dom5.ended?.message).toContain('"len" expected 0..4096, got 5000')
-    expect(await dom0.read('/tool')).toBe('')
-    expect(xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
+  test('tx_id counts in all but WATCH and UNWATCH', async () => {
+    const types = Object.values(XS).filter((type) => ![XS.WATCH_EVENT, XS.ERROR, XS.RESTRICT].some((other) => other === type))
+    const answers = await Promise.all(types.map(async (type) => [type, await dom0.ask(type, '/a|t|', 99)] as const))
+    expect(answers.filter(([, answer]) => answer !== 'ENOENT')).toEqual([[XS.WATCH, 'OK|'], [XS.UNWATCH, 'OK|']])
+  })
+
+  test('RESET_WATCHES forgets watches and transactions, that it came in among them', async () => {
+    await dom5.watch('x', 't')
+    const [one, two] = [await dom5.begin(), await dom5.begin()]
+    expect(await dom5.ask(XS.RESET_WATCHES, '|', one)).toBe('OK|')
+    expect(await Promise.all([dom5.end(one), dom5.end(two), dom5.unwatch('x', 't')])).toEqual(['ENOENT', 'ENOENT', 'ENOENT'])
+    expect(['watches', 'transactions'].map((what) => xenstored.domains.get(5)?.used(what === 'watches' ? 'watches' : 'transactions'))).toEqual([0, 0])
+  })
+
+  test('UNWATCH of what could not be watched is ENOENT', async () => {
+    expect(await Promise.all([dom0.unwatch('/a//', 't'), dom0.unwatch('', 't')])).toEqual(['ENOENT', 'ENOENT'])
   })
 
   test('any message gets one answer, whatever it says, and harms no other client', async () => {
     const payload = fc.oneof(
       fc.uint8Array({ maxLength: 60 }),
-      fc.array(fc.constantFrom('/', 'a', 'local/domain/5', '@releaseDomain', '\0', 'n5', 'r0', 'T', '0', '5', '99999999999'), { maxLength: 8 }).map((parts) => Buffer.from(parts.join(''))),
+      fc.array(fc.constantFrom('/', 'a', 'local/domain/5', '@releaseDomain', '\0', 'n5', 'r0', 'T', '0', '5', '99999999999', 'quota', 'set', 'nodes'), { maxLength: 8 }).map((parts) => Buffer.from(parts.join(''))),
     )
     await fc.assert(
       fc.asyncProperty(fc.array(fc.tuple(fc.nat(30), fc.nat(3), payload), { maxLength: 30 }), fc.constantFrom(0, 5), async (messages, domid) => {
-        const server = new Xenstored()
-        server.introduceDomain(5)
-        const witness = new RawXenstore(server, 0)
+        const { xenstored: server, dom0: witness } = await startXenstored()
+        const asked = messages.length
+        const answers: number[] = []
         const errnos = new Set<string>()
-        let answers = 0
-        const fuzzed = server.connect(domid, {
-          data(bytes) {
-            for (let at = 0; at < bytes.length; ) {
-              const { type, len } = xsdSockmsg.decode(bytes, at)
-              if (type !== XS.WATCH_EVENT) answers++
-              if (type === XS.ERROR) errnos.add(Buffer.from(bytes.subarray(at + 16, at + 15 + len)).toString())
-              at += 16 + len
-            }
-          },
-          closed: () => {},
+        const parser = new XsParser((type, reqId, _txId, bytes) => {
+          if (type !== XS.WATCH_EVENT) answers.push(reqId)
+          if (type === XS.ERROR) errnos.add(Buffer.from(bytes).toString())
         })
+        let isOver = false
+        const fuzzed = server.connect(domid, { data: (bytes) => parser.push(bytes), closed: () => { isOver = true } })
         const packer = new XsPacker()
         for (const [i, [type, tx, bytes]] of messages.entries()) packer.append(type, i, tx, '', bytes)
         fuzzed.write(packer.take())
-        expect(await witness.read('/tool/xenstored')).toBe('')
-        expect(answers).toBe(messages.length)
-        expect([...errnos].filter((errno) => !XSD_ERRORS.some((known) => known === errno))).toEqual([])
+        fuzzed.finish()
+        expect(await witness.list('/')).toContain('tool|')
+        await until(() => isOver)
+        const isReleased = server.domains.get(5) === undefined || messages.some(([type]) => type === XS.INTRODUCE || type === XS.RELEASE)
+        if (!isReleased || domid === 0) expect(answers).toEqual(Array.from({ length: asked }, (_, i) => i))
+        expect([...errnos].filter((errno) => !XSD_ERRORS.some((known) => `${known}\0` === errno))).toEqual([])
+      }),
+      { numRuns: 300 },
+    )
+  })
+})
+
+describe('garbage', () => {
+  const header = (len: number): Uint8Array => {
+    const bytes = new Uint8Array(xsdSockmsg.size)
+    xsdSockmsg.encode({ type: XS.READ, req_id: 99, tx_id: 0, len }, bytes)
+    return bytes
+  }
+
+  test('a length that no message has ends that connection, after what it was owed', async () => {
+    const before = dom5.read('x')
+    dom5.connection.write(header(4097))
+    expect(await before).toBe('ENOENT')
+    await until(() => dom5.ended !== undefined)
+    expect(dom5.ended?.message).toBe('xenstore header field "len" expected 0..4096, got 4097')
+    expect(log).toEqual(['connection of domain 5 ended: xenstore header field "len" expected 0..4096, got 4097'])
+    expect(await dom0.read('/tool')).toBe('')
+    expect(xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
+  })
+
+  test('what comes behind it is not looked at', async () => {
+    const packer = new XsPacker()
+    packer.append(XS.MKDIR, 1, 0, 'x\0')
+    dom5.connection.write(Buffer.concat([header(0xffff_ffff), packer.take()]))
+    void dom5.mkdir('y')
+    await until(() => dom5.ended !== undefined)
+    void dom5.mkdir('z')
+    expect(await dom0.list('/local/domain/5')).toBe('')
+  })
+
+  test('the domain itself may connect again', async () => {
+    dom5.connection.write(header(5000))
+    await until(() => dom5.ended !== undefined)
+    expect(await dom0.ask(XS.IS_DOMAIN_INTRODUCED, '5|')).toBe('T|')
+    expect(await new RawXenstore(xenstored, 5).write('x', '1')).toBe('OK|')
+  })
+
+  test('any bytes, however they are cut, after anything sensible: that connection ends by name or goes on, others notice nothing', async () => {
+    const chunks = fc.array(fc.oneof(fc.uint8Array({ maxLength: 100 }), fc.constantFrom(4096, 4097, 0, 0xffff_ffff).map(header)), { maxLength: 8 })
+    await fc.assert(
+      fc.asyncProperty(fc.nat(20), chunks, fc.nat(40), fc.constantFrom(0, 5), async (sensible, garbage, cut, domid) => {
+        const lines: string[] = []
+        const { xenstored: server, dom0: witness } = await startXenstored({ log: (line) => lines.push(line) })
+        await witness.watch('/witness', 't')
+        await witness.events()
+        const answers = new Set<number>()
+        const parser = new XsParser((type, reqId) => { if (type !== XS.WATCH_EVENT) answers.add(reqId) })
+        let reason: Error | undefined
+        const connection = server.connect(domid, { data: (bytes) => parser.push(bytes), closed: (error) => { reason = error } })
+        const packer = new XsPacker()
+        for (let id = 0; id < sensible; id++) packer.append(XS.WATCH, id, 0, `/w\0${id}\0`)
+        const bytes = Buffer.concat([packer.take(), ...garbage])
+        connection.write(bytes.subarray(0, cut))
+        connection.write(bytes.subarray(cut))
+        connection.finish()
+        expect(await witness.write('/witness', '1')).toBe('OK|')
+        await until(() => reason !== undefined)
+        expect(reason?.message).toMatch(/^(xenstore header field "len" expected 0\.\.4096, got \d+|the xenstore client of domain \d has finished)$/)
+        expect(lines.length).toBe(reason?.message.includes('"len"') ? 1 : 0)
+        for (let id = 0; id < sensible; id++) expect(answers.has(id)).toBe(true)
+        expect(await witness.events()).toEqual(['/witness t'])
+        expect(server.openResources()).toEqual(['xenstore connection of domain 0', 'xenstore connection of domain 0: watch "/witness" with token "t"', 'xenstore connection of domain 5'])
       }),
       { numRuns: 300 },
     )
@@ -161,23 +178,33 @@ describe('a client that does not take what it is sent', () => {
     for (; xenstored.openResources().length === 3 && sent < 1000; sent++) lazy.connection.write(message)
     expect((sent * message.length) / 2 ** 20).toBeCloseTo(16, 0)
     lazy.connection.resume()
-    await dom0.events()
+    await until(() => lazy.ended !== undefined)
     expect(lazy.ended?.message).toBe('the xenstore client of domain 0 sends more than it lets xenstored answer')
     expect(lazy.arrivals.length * 4016).toBeLessThan(2 * 2 ** 20)
+  })
+
+  test('is asked to wait from 64 KiB of requests on, and told when there is room', async () => {
+    let ready = 0
+    const eager = xenstored.connect(0, { data: () => {}, ready: () => { ready++ }, closed: () => {} })
+    const packer = new XsPacker()
+    for (let id = 0; id < 2000; id++) packer.append(XS.READ, id, 0, '/tool/xenstored\0')
+    const bytes = packer.take()
+    expect(bytes.length).toBeLessThan(65_536)
+    expect([eager.write(bytes), eager.write(bytes), ready]).toEqual([true, false, 0])
+    await until(() => ready === 1)
+    await dom0.events()
+    expect([eager.write(bytes.subarray(0, 32)), ready]).toEqual([true, 1])
   })
 
   test('loses its connection once 16 MiB of events wait', async () => {
     const lazy = new RawXenstore(xenstored, 0)
     await lazy.watch('/', 't')
     lazy.connection.pause()
-    const name = 'n'.repeat(3000)
+    const name = 'n'.repeat(2000)
     let written = 0
-    for (; xenstored.openResources().length > 2 && written < 10_000; written++) {
-      await dom0.write(`/${name}${written}`, '')
-      await dom0.rm(`/${name}${written}`)
-    }
-    expect((written * 3024) / 2 ** 20).toBeCloseTo(16, 0)
-    await dom0.events()
+    for (; xenstored.openResources().length > 2 && written < 20_000; written += 100) await Promise.all(Array.from({ length: 100 }, (_, i) => dom0.write(`/${name}${written + i}`, '')))
+    expect(Math.abs((written * 2024) / 2 ** 20 - 16)).toBeLessThan(1)
+    await until(() => lazy.ended !== undefined)
     expect(lazy.ended?.message).toMatch(/domain 0 left \d+ bytes of replies and events unread/)
   })
 
