@@ -2,4 +2,4 @@
 export { attachDomain, type DomainHandle, SimDomain } from './domain.ts'
 export type { MachineLimits } from './machine-state.ts'
 export { createMachine, type MachineOptions, SimMachine } from './machine.ts'
-export { Xenstored } from './xenstored/index.ts'
+export { Xenstored, type XenstoredOptions, type XenstoreReceiver } from './xenstored/index.ts'

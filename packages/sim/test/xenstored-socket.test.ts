@@ -119,7 +119,7 @@ test('a client that sends without reading is held off, and served when it reads'
   let answered = 0
   const parser = new XsParser((type, reqId, _txId, payload) => { if (type === XS.READ && reqId === answered + 1 && payload.length === 4000) answered++ })
   socket.pause().write(packer.take())
-  await new Promise((resolve) => setTimeout(resolve, 200))
+  await until(() => xenstored.dom0.used('memory') > 256 * 1024)
   expect(xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
   socket.on('data', (bytes) => parser.push(bytes))
   socket.resume()
