@@ -11,11 +11,6 @@ const FULL = 256 * 1024
 /** Bytes that are acknowledged together. */
 const TAKEN = 64 * 1024
 
-/** Bytes on their way at which xenstored stops sending. */
-const FULL = 256 * 1024
-/** Bytes that are acknowledged together. */
-const TAKEN = 64 * 1024
-
 export type Link = InstanceType<typeof MessagePort>
 
 /** The side with xenstored. Serving doesn't keep the process running. */
