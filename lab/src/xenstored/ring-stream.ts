@@ -10,6 +10,7 @@ export class RingStream implements ByteStream {
   readonly #page: number
   readonly #receiver: ByteStreamReceiver
   readonly #notify: () => void
+  readonly #words = new Uint32Array(4)
   readonly #waiting: Uint8Array[] = []
   #open = true
 
@@ -45,13 +46,13 @@ export class RingStream implements ByteStream {
   #send(): void {
     let sent = false
     for (let bytes = this.#waiting[0]; bytes; bytes = this.#waiting[0]) {
-      const prod = this.#read('req_prod')
+      const { req_cons: cons, req_prod: prod } = this.#indices()
       const start = prod % XENSTORE_RING_SIZE
-      const space = XENSTORE_RING_SIZE - ((prod - this.#read('req_cons')) >>> 0)
+      const space = XENSTORE_RING_SIZE - ((prod - cons) >>> 0)
       const count = Math.min(bytes.length, space, XENSTORE_RING_SIZE - start)
       if (count === 0) break
       writeSync(this.#page, bytes, 0, count, at.req + start)
-      this.#write('req_prod', prod + count) // xenstored sees the bytes /before/ the new index
+      this.#publish('req_prod', prod + count) // xenstored sees the bytes /before/ the new index
       sent = true
       if (count < bytes.length) this.#waiting[0] = bytes.subarray(count)
       else this.#waiting.shift()
@@ -62,28 +63,28 @@ export class RingStream implements ByteStream {
   #receive(): void {
     let received = false
     while (this.#open) {
-      const cons = this.#read('rsp_cons')
+      const { rsp_cons: cons, rsp_prod: prod } = this.#indices()
       const start = cons % XENSTORE_RING_SIZE
-      const count = Math.min((this.#read('rsp_prod') - cons) >>> 0, XENSTORE_RING_SIZE - start)
+      const count = Math.min((prod - cons) >>> 0, XENSTORE_RING_SIZE - start)
       if (count === 0) break
       const bytes = new Uint8Array(count)
       readSync(this.#page, bytes, 0, count, at.rsp + start)
-      this.#write('rsp_cons', cons + count)
+      this.#publish('rsp_cons', cons + count)
       received = true
       this.#receiver.data(bytes)
     }
     if (received) this.#notify()
   }
 
-  #read(index: Index): number {
-    const word = new DataView(new ArrayBuffer(4))
-    readSync(this.#page, word, 0, 4, at[index])
-    return word.getUint32(0, true)
+  /** They lie together, and are read anew each time: xenstored sets them back when it is introduced to the domain again. */
+  #indices(): Record<Index, number> {
+    readSync(this.#page, this.#words, 0, 16, at.req_cons)
+    const [req_cons = 0, req_prod = 0, rsp_cons = 0, rsp_prod = 0] = this.#words
+    return { req_cons, req_prod, rsp_cons, rsp_prod }
   }
 
-  #write(index: Index, value: number): void {
-    const word = new DataView(new ArrayBuffer(4))
-    word.setUint32(0, value, true)
-    writeSync(this.#page, word, 0, 4, at[index])
+  #publish(index: Index, value: number): void {
+    this.#words[0] = value
+    writeSync(this.#page, this.#words, 0, 4, at[index])
   }
 }

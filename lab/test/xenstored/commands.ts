@@ -40,6 +40,9 @@ export class Model {
 
 export type Command = fc.AsyncCommand<Model, Pair>
 
+/** Even within a transaction. */
+const hasEffectAtOnce = new Set<number>([XS.TRANSACTION_END, XS.INTRODUCE, XS.RELEASE, XS.SET_TARGET, XS.RESET_WATCHES])
+
 const domidsIn = (payload: string): number[] => payload.split('|').map((text) => Number.parseInt(text, 10) >>> 0)
 
 export class Ask implements Command {
@@ -77,7 +80,8 @@ export class Ask implements Command {
       model.targets.set(domid, (model.targets.get(domid) ?? new Set()).add(target))
     }
     if (type === XS.INTRODUCE || type === XS.RELEASE) await pair.followIntroductions()
-    await model.settle()
+    // Whatever else would be heard of, against all rules, is found when it is looked the next time.
+    if (answer === 'OK|' && (txId === 0 || hasEffectAtOnce.has(type))) await model.settle()
   }
 
   #index(model: Model): number {
@@ -117,6 +121,7 @@ export class Burst implements Command {
   check = ({ pair }: Model): boolean => pair.isConnected(this.client)
 
   async run(model: Model, pair: Pair): Promise<void> {
+    await pair.settle() // what the others were sent so far was for one request
     await Promise.all(this.requests.map(({ type, payload }) => pair.ask(this.client, type, payload)))
     model.requests += this.requests.length
     await model.settle('several')

@@ -61,8 +61,8 @@ describe('INTRODUCE', () => {
     const tx = await dom5.begin()
     dom5.connection.pause()
     void dom5.read('x') // is answered, but that isn't delivered
-    await dom0.events()
     dom5.connection.write(Uint8Array.of(XS.READ, 0, 0)) // the rest of which never comes
+    await dom0.events()
     void dom5.write('x', 'lost')
     xenstored.introduceDomain(5)
     await dom0.events()
