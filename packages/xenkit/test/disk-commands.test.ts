@@ -121,7 +121,7 @@ test('a CD-ROM drive: empty, filled, emptied, taken away by force', async () => 
   const id = String(m.guest.domid)
   const attached = m.start('attach', id, 'xvdc', '--cdrom')
   await attached.says(/xvdc of domain \d+: offered/)
-  await using disk = await attachDisk(m.guest, { vdev: 'xvdc' })
+  const disk = await attachDisk(m.guest, { vdev: 'xvdc' })
   expect(await m.run('insert', id, 'xvdc', iso)).toEqual({ code: 0, stdout: '', stderr: '' })
   expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([{ cdrom: true, sectors: 16, params: iso }])
   expectComplaint(await m.run('insert', id, 'xvdc', join(folder, 'nowhere.iso')), /nowhere\.iso" can't be opened/)
@@ -133,6 +133,8 @@ test('a CD-ROM drive: empty, filled, emptied, taken away by force', async () => 
   expect(await m.run('eject', id, 'xvdc')).toEqual({ code: 0, stdout: '', stderr: '' })
   expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([{ sectors: 0, params: '' }])
   await expect(disk.read(0, [new Uint8Array(512)])).rejects.toThrow()
+  // A frontend whose backend vanishes can't revoke what that still maps: the guest is done before.
+  await disk.close()
   expect(await m.run('detach', id, 'xvdc', '--force')).toEqual({ code: 0, stdout: '', stderr: '' })
   expect((await attached.ended).code).toBe(0)
 }, 120_000)
