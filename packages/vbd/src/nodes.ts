@@ -106,7 +106,7 @@ export interface RingNodesOptions {
   readonly persistent?: boolean
 }
 
-/** What a frontend publishes. */
+/** What a frontend publishes. The number of rings in any case: that of an earlier life may still be there. */
 export function ringNodes(o: RingNodesOptions): NodeValues {
   // One page, and one ring, is published the old way: every backend understands that.
   const order = o.ringPageOrder === 0 ? undefined : o.ringPageOrder
@@ -118,7 +118,7 @@ export function ringNodes(o: RingNodesOptions): NodeValues {
     return [[`${prefix}event-channel`, String(ring?.port)], ...names.map((name, page) => [prefix + name, String(ring?.grefs[page])])]
   })
   return {
-    ...frontendNodes.format({ 'ring-page-order': order, protocol: XEN_IO_PROTO_ABI[o.abi], 'multi-queue-num-queues': count === 1 ? undefined : count, 'feature-persistent': o.persistent }),
+    ...frontendNodes.format({ 'ring-page-order': order, protocol: XEN_IO_PROTO_ABI[o.abi], 'multi-queue-num-queues': count, 'feature-persistent': o.persistent }),
     ...Object.fromEntries(rings),
   }
 }

@@ -1,32 +1,15 @@
 /**
- * A disk as a guest uses it: a block frontend in TypeScript, for simulated guests and for tests of any
- * backend. It is itself a BlockStore, so that what it reaches can be served again.
+ * A disk as a guest uses it. It is itself a BlockStore, so that what it reaches can be served again: if
+ * the disk is read-only, as one that is plugged so.
  */
-import { EventChannel } from '@xenkit/evtchn'
-import { GrantTable } from '@xenkit/grant'
-import { type Hypervisor, RingProtocolError, XenError, expectInteger } from '@xenkit/hypervisor'
-import { FrontRing } from '@xenkit/ring'
-import { type Abi, BLKIF_OP, BLKIF_RSP, type BlkifLayout, VDISK, blkif } from '@xenkit/wire'
-import { FrontendDevice } from '@xenkit/xenbus'
-import { openXenstore } from '@xenkit/xenstore-client'
-import type { BlockStore } from '../block-store.ts'
-import { MAX_RING_PAGE_ORDER, diskNodes, offerNodes, ringNodes } from '../nodes.ts'
-import { parseVdev, vdevName } from '../vdev.ts'
-import { type DiskRequest, PAGES_PER_ROW, RequestSlots } from './slots.ts'
-import { split } from './split.ts'
-
-export interface AttachDiskOptions {
-  /** Which disk: `xvda`, or its devid. */
-  readonly vdev: string | number
-  /** Pages of the ring as a power of two, 0..4; at most what the backend offers. Default 0. */
-  readonly ringPageOrder?: number
-  /** Most requests in flight, each with 11 granted pages; at most the ring's slots. Default 32. */
-  readonly depth?: number
-  /** Whose layout to use on the ring; any backend has to understand all of them. Default x86_64. */
-  readonly abi?: Abi
-  /** Gives up the waiting for the backend. */
-  readonly signal?: AbortSignal
-}
+import { XenError } from '@xenkit/hypervisor'
+import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, VDISK } from '@xenkit/wire'
+import type { BlockStore, DiscardLimits, DiscardOptions } from '../block-store.ts'
+import type { diskNodes } from '../nodes.ts'
+import type { DiskRing } from './disk-ring.ts'
+import type { GrantedPages } from './granted-pages.ts'
+import { type DiskRequest, pagesOf } from './request-encoder.ts'
+import { expectWhole, split } from './split.ts'
 
 /** A request that the backend answered with an error, or that could not be made. `status` is a BLKIF_RSP code. */
 export class DiskError extends XenError {
@@ -35,112 +18,115 @@ export class DiskError extends XenError {
   }
 }
 
-/**
- * Waits for the disk's backend and connects to it.
- * @throws RangeError for a vdev, order or depth out of range
- * @throws NegotiationError when the backend publishes what can't be used, or closes instead
- * @throws the signal's reason when that aborts
- */
-export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<Disk> {
-  const devid = parseVdev(String(o.vdev))
-  const { ringPageOrder = 0, depth = 32, abi = 'x86_64' } = o
-  expectInteger('ringPageOrder', ringPageOrder, 0, MAX_RING_PAGE_ORDER)
-  expectInteger('depth', depth, 1, 512)
-  const waiting = o.signal ? { signal: o.signal } : {}
-  const layout = blkif[abi]
-
-  const xs = await openXenstore(hv.xenstore)
-  const grants = new GrantTable(hv.grants)
-  let channel: EventChannel | undefined
-  const release = (): void => {
-    channel?.close()
-    grants.close()
-    xs.close()
-  }
-  try {
-    const device = await FrontendDevice.open(xs, { domid: hv.domid, type: 'vbd', devid }, waiting)
-    const domid = device.backendDomid
-    const { 'max-ring-page-order': offered } = await offerNodes.read(xs, device.backendPath)
-    if (ringPageOrder > offered) throw new RangeError(`"ringPageOrder" expected 0..${offered}, which the backend offers, got ${ringPageOrder}`)
-    const { bytes, grefs } = grants.share({ domid, pages: 1 << ringPageOrder, writable: true })
-    const ring = FrontRing.init({ bytes, slotSize: layout.slotSize })
-    const rows = Math.min(depth, ring.size)
-    const share = grants.share({ domid, pages: rows * PAGES_PER_ROW, writable: true })
-    channel = EventChannel.bindUnbound(hv.evtchn, { domid })
-    await device.publish(ringNodes({ rings: [{ grefs, port: channel.port }], abi, ringPageOrder }))
-    await device.connected(waiting)
-    const disk = new Disk({
-      ring,
-      layout,
-      channel,
-      slots: new RequestSlots({ rows, share, layout, ring: bytes }),
-      vdev: vdevName(devid),
-      published: await diskNodes.read(xs, device.backendPath),
-      async close() {
-        try {
-          await device.close()
-        } finally {
-          release()
-        }
-      },
-    })
-    // A backend that wants to go waits for this side to let go. The connection ends with the disk.
-    device.backendClosing().then(
-      () => disk.close(),
-      () => disk.close(),
-    ).catch(() => {})
-    return disk
-  } catch (error) {
-    release()
-    throw error
-  }
-}
-
-interface DiskParts {
-  readonly ring: FrontRing
-  readonly slots: RequestSlots
-  readonly channel: EventChannel
-  readonly layout: BlkifLayout
+export interface DiskParts {
+  readonly rings: readonly DiskRing[]
+  readonly pages: GrantedPages
   /** What the backend says of the disk. */
   readonly published: Awaited<ReturnType<typeof diskNodes.read>>
+  readonly sectorSize: 512 | 4096
+  /** Bytes of the largest request. */
+  readonly maxRequest: number
   readonly vdev: string
   /** Closes the device with the backend's consent, then gives back what it used. */
   readonly close: () => Promise<void>
 }
 
+/** The largest request that names its segments itself. */
+export const MAX_PLAIN_REQUEST = BLKIF_MAX_SEGMENTS_PER_REQUEST * 4096
+
+const NAMES: ReadonlyMap<number, string> = new Map([
+  [BLKIF_OP.READ, 'read'],
+  [BLKIF_OP.WRITE, 'write'],
+  [BLKIF_OP.WRITE_BARRIER, 'barrier'],
+  [BLKIF_OP.FLUSH_DISKCACHE, 'flush'],
+  [BLKIF_OP.DISCARD, 'discard'],
+])
+
 export class Disk implements BlockStore, AsyncDisposable {
-  readonly sectors: number
+  readonly sectorSize: 512 | 4096
+  readonly physicalSectorSize: number
   readonly readOnly: boolean
+  readonly removable: boolean
+  readonly cdrom: boolean
+  readonly discardLimits: DiscardLimits
+  /**
+   * Gives up what `count` sectors hold. Undefined where the backend offers no discard.
+   * @throws DiskError when the backend answers with an error
+   */
+  readonly discard?: (sector: number, count: number, o?: DiscardOptions) => Promise<void>
   readonly #p: DiskParts
   readonly #waiting: DiskRequest[] = []
+  readonly #listeners = new Set<() => void>()
+  #sectors: number
   #pushPlanned = false
   #failure: Error | undefined
   #closed: Promise<void> | undefined
 
   /** Use `attachDisk`. */
   constructor(parts: DiskParts) {
+    const { published, sectorSize } = parts
     this.#p = parts
-    this.sectors = parts.published.sectors
-    this.readOnly = (parts.published.info & VDISK.READONLY) !== 0
-    parts.channel.handle(
-      () => this.#drain(),
-      (error) => this.#fail(error),
-    )
+    this.#sectors = published.sectors
+    this.sectorSize = sectorSize
+    this.physicalSectorSize = published['physical-sector-size'] ?? sectorSize
+    this.readOnly = (published.info & VDISK.READONLY) !== 0
+    this.removable = (published.info & VDISK.REMOVABLE) !== 0
+    this.cdrom = (published.info & VDISK.CDROM) !== 0
+    this.discardLimits = { granularity: published['discard-granularity'] ?? sectorSize, alignment: published['discard-alignment'], secure: published['discard-secure'] }
+    if (published['feature-discard']) this.discard = (sector, count, o) => this.#discard(sector, count, o)
+    for (const ring of parts.rings) {
+      ring.channel.handle(
+        () => this.#drain(ring),
+        (error) => this.#fail(error),
+      )
+    }
+  }
+
+  /** Size, as the backend said last; 0 in a drive without a medium. */
+  get sectors(): number {
+    return this.#sectors
+  }
+
+  /** Calls the listener after each change of `sectors`, until what it returns is disposed of. */
+  onResize(listener: () => void): Disposable {
+    this.#listeners.add(listener)
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
+  }
+
+  /** For `attachDisk`, which looks at what the backend says. */
+  resized(sectors: number): void {
+    this.#sectors = sectors
+    for (const listener of this.#listeners) listener()
   }
 
   /** @throws DiskError when the backend answers with an error */
-  async read(sector: number, into: Uint8Array[]): Promise<void> {
+  async read(sector: number, into: readonly Uint8Array[]): Promise<void> {
     await this.#transfer(BLKIF_OP.READ, sector, into)
   }
 
   /** @throws DiskError when the backend answers with an error, as it does for a read-only disk */
-  async write(sector: number, from: Uint8Array[]): Promise<void> {
+  async write(sector: number, from: readonly Uint8Array[]): Promise<void> {
     await this.#transfer(BLKIF_OP.WRITE, sector, from)
   }
 
   /** Does nothing where the backend offers no flush: its writes are then durable by themselves, or never. */
   async flush(): Promise<void> {
-    if (this.#p.published['feature-flush-cache']) await this.#submit({ operation: BLKIF_OP.FLUSH_DISKCACHE, sector: 0, data: [], bytes: 0 })
+    if (this.#p.published['feature-flush-cache']) await this.#submit({ operation: BLKIF_OP.FLUSH_DISKCACHE, sector: 0, data: [], bytes: 0, secure: false })
+  }
+
+  /**
+   * Writes at most 44 KiB that reach the disk after all that was asked for before, and before all that is
+   * asked for later.
+   * @throws TypeError with several rings: a barrier orders one
+   * @throws DiskError when the backend answers with an error or offers no barrier
+   */
+  async barrier(sector: number, from: readonly Uint8Array[]): Promise<void> {
+    if (this.#p.rings.length > 1) throw new TypeError('a barrier orders the requests of one ring: attach the disk with one')
+    const [piece = { sector, data: [], bytes: 0 }, ...more] = split(sector, from, { limit: MAX_PLAIN_REQUEST, unit: this.sectorSize })
+    if (more.length > 0) throw new RangeError(`"from" expected at most ${MAX_PLAIN_REQUEST} bytes, which a barrier can have`)
+    const request = { operation: BLKIF_OP.WRITE_BARRIER, secure: false, ...piece }
+    if (!this.#p.published['feature-barrier']) throw this.#refused(request, BLKIF_RSP.EOPNOTSUPP)
+    await this.#submit(request)
   }
 
   /**
@@ -158,9 +144,16 @@ export class Disk implements BlockStore, AsyncDisposable {
   }
 
   async #transfer(operation: number, sector: number, buffers: readonly Uint8Array[]): Promise<void> {
+    const cut = split(sector, buffers, { limit: this.#p.maxRequest, unit: this.sectorSize })
     // Not `Promise.all`: the caller's buffers are in use until the last piece is done.
-    const pieces = await Promise.allSettled(split(sector, buffers).map((piece) => this.#submit({ operation, ...piece })))
+    const pieces = await Promise.allSettled(cut.map((piece) => this.#submit({ operation, secure: false, ...piece })))
     for (const piece of pieces) if (piece.status === 'rejected') throw piece.reason
+  }
+
+  async #discard(sector: number, count: number, { secure }: DiscardOptions = { secure: false }): Promise<void> {
+    expectWhole(sector, count * 512, this.sectorSize)
+    if (secure && !this.discardLimits.secure) throw new TypeError('"secure" expected false: the backend offers no secure discard')
+    if (count > 0) await this.#submit({ operation: BLKIF_OP.DISCARD, sector, data: [], bytes: count * 512, secure })
   }
 
   #submit(request: Omit<DiskRequest, 'done'>): Promise<void> {
@@ -177,11 +170,11 @@ export class Disk implements BlockStore, AsyncDisposable {
   }
 
   #refused({ operation, sector, bytes }: Omit<DiskRequest, 'done'>, status: number): DiskError {
-    const what = operation === BLKIF_OP.READ ? 'read' : operation === BLKIF_OP.WRITE ? 'write' : `operation ${operation}`
+    const what = NAMES.get(operation) ?? operation
     return new DiskError(`disk "${this.#p.vdev}" answered ${status} to a ${what} of ${bytes / 512} sectors at ${sector}`, { vdev: this.#p.vdev, status })
   }
 
-  /** Requests of one tick are published together, with one notification. */
+  /** Requests of one tick are published together, with one notification a ring. */
   #planPush(): void {
     if (this.#pushPlanned) return
     this.#pushPlanned = true
@@ -191,35 +184,32 @@ export class Disk implements BlockStore, AsyncDisposable {
     })
   }
 
+  /** In the order in which they came: one that finds no pages holds up those behind it. */
   #push(): void {
-    const { ring, slots, channel } = this.#p
+    const { rings, pages } = this.#p
     if (this.#failure) return
-    while (slots.freeCount > 0 && ring.free > 0) {
-      const request = this.#waiting.shift()
-      if (!request) break
-      slots.put(request, ring.reserveRequest(), request.operation !== BLKIF_OP.READ)
+    for (let request = this.#waiting[0]; request; request = this.#waiting[0]) {
+      const ring = rings.reduce((best, other) => (other.room > best.room ? other : best))
+      if (ring.room === 0) break
+      try {
+        const own = pages.take(pagesOf(request))
+        if (!own) break
+        this.#waiting.shift()
+        ring.put(request, own)
+      } catch (error) {
+        this.#waiting.shift()
+        request.done(error instanceof Error ? error : new Error(String(error)))
+      }
     }
-    if (ring.publish()) channel.notify()
+    for (const ring of rings) ring.publish()
   }
 
-  #drain(): void {
-    const { ring, slots, layout } = this.#p
+  #drain(ring: DiskRing): void {
     if (this.#failure) return
-    const { at } = layout.response
-    const image = new DataView(ring.image)
-    do {
-      for (let count = ring.drain(ring.size); count > 0; count = ring.drain(ring.size)) {
-        for (let i = 0; i < count; i++) {
-          const base = i * ring.imageStride
-          const operation = image.getUint8(base + at.operation)
-          const status = image.getInt16(base + at.status, true)
-          const readBack = operation === BLKIF_OP.READ && status === BLKIF_RSP.OKAY
-          const request = slots.finish(image.getUint32(base + at.id, true), image.getUint32(base + at.id + 4, true), operation, readBack)
-          if (!request) throw new RingProtocolError(`the backend answered a request that disk "${this.#p.vdev}" did not send`, { indices: ring.indices() })
-          request.done(status)
-        }
-      }
-    } while (ring.finalCheck())
+    ring.drain(({ request, pages }, status) => {
+      this.#p.pages.give(pages)
+      request.done(status)
+    })
     this.#push()
   }
 
@@ -228,6 +218,6 @@ export class Disk implements BlockStore, AsyncDisposable {
     if (this.#failure) return
     const failure = error instanceof Error ? error : new Error(String(error))
     this.#failure = failure
-    for (const request of [...this.#p.slots.drop(), ...this.#waiting.splice(0)]) request.done(failure)
+    for (const request of [...this.#p.rings.flatMap((ring) => ring.drop()), ...this.#waiting.splice(0)]) request.done(failure)
   }
 }

@@ -1,5 +1,6 @@
 /** Cutting a transfer of any length into requests. */
-import { MAX_REQUEST_SECTORS } from './slots.ts'
+import { expectInteger } from '@xenkit/hypervisor'
+import { MAX_SECTORS } from '../block-store.ts'
 
 export interface Piece {
   readonly sector: number
@@ -8,13 +9,13 @@ export interface Piece {
 }
 
 /**
- * Splits buffers, taken as one run of bytes that begins at `sector`, into pieces of at most 88 sectors.
- * @throws RangeError if their length isn't a multiple of 512.
+ * Splits buffers, taken as one run of bytes that begins at `sector`, into pieces of at most `limit` bytes.
+ * @param limit a multiple of `unit`
+ * @throws RangeError if the run isn't one of whole units
  */
-export function split(sector: number, buffers: readonly Uint8Array[]): Piece[] {
+export function split(sector: number, buffers: readonly Uint8Array[], { limit, unit }: { readonly limit: number; readonly unit: number }): Piece[] {
   const total = buffers.reduce((sum, buffer) => sum + buffer.length, 0)
-  if (total % 512 !== 0) throw new RangeError(`"buffers" expected a multiple of 512 bytes in all, got ${total}`)
-  const limit = MAX_REQUEST_SECTORS * 512
+  expectWhole(sector, total, unit)
   const pieces: Piece[] = []
   let data: Uint8Array[] = []
   let bytes = 0
@@ -36,4 +37,10 @@ export function split(sector: number, buffers: readonly Uint8Array[]): Piece[] {
   }
   if (bytes > 0) cut()
   return pieces
+}
+
+/** @throws TypeError, RangeError for bytes that aren't whole sectors of the disk */
+export function expectWhole(sector: number, bytes: number, unit: number): void {
+  expectInteger('sector', sector, 0, MAX_SECTORS)
+  if ((sector * 512) % unit !== 0 || bytes % unit !== 0) throw new RangeError(`expected whole sectors of ${unit} bytes, got ${bytes} bytes at sector ${sector} of 512`)
 }

@@ -1,0 +1,121 @@
+/** Connects a block frontend: for simulated guests, for tests of any backend, and for disks of other domains' in this one. */
+import { EventChannel } from '@xenkit/evtchn'
+import { GrantTable } from '@xenkit/grant'
+import { type Hypervisor, NegotiationError, PAGE_SIZE, expectInteger } from '@xenkit/hypervisor'
+import { FrontRing } from '@xenkit/ring'
+import { type Abi, BLKIF_MAX_SEGMENTS_PER_REQUEST, blkif } from '@xenkit/wire'
+import { FrontendDevice } from '@xenkit/xenbus'
+import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
+import { MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS, diskNodes, offerNodes, ringNodes } from '../nodes.ts'
+import { parseVdev, vdevName } from '../vdev.ts'
+import { DiskRing } from './disk-ring.ts'
+import { Disk, MAX_PLAIN_REQUEST } from './disk.ts'
+import { GrantedPages } from './granted-pages.ts'
+
+export interface AttachDiskOptions {
+  /** Which disk: `xvda`, or its devid. */
+  readonly vdev: string | number
+  /** Rings, 1..4; at most as many as the backend offers. Default 1. */
+  readonly queues?: number
+  /** Pages of each ring as a power of two, 0..4; at most what the backend offers. Default 0. */
+  readonly ringPageOrder?: number
+  /** Most requests in flight on each ring, at most the ring's slots. Default 32. */
+  readonly depth?: number
+  /** Whose layout to use on the ring; any backend has to understand all of them. Default x86_64. */
+  readonly abi?: Abi
+  /** Gives up the waiting for the backend. */
+  readonly signal?: AbortSignal
+}
+
+/**
+ * Waits for the disk's backend and connects to it.
+ * @throws RangeError for a vdev, depth, or number or order of rings out of range
+ * @throws NegotiationError when the backend publishes what can't be used, or closes instead
+ * @throws the signal's reason when that aborts
+ */
+export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<Disk> {
+  const devid = parseVdev(String(o.vdev))
+  const { queues = 1, ringPageOrder = 0, depth = 32, abi = 'x86_64' } = o
+  expectInteger('queues', queues, 1, MAX_QUEUES)
+  expectInteger('ringPageOrder', ringPageOrder, 0, MAX_RING_PAGE_ORDER)
+  expectInteger('depth', depth, 1, 512)
+  const waiting = o.signal ? { signal: o.signal } : {}
+
+  const xs = await openXenstore(hv.xenstore)
+  const grants = new GrantTable(hv.grants)
+  const rings: DiskRing[] = []
+  const release = (): void => {
+    for (const { channel } of rings) channel.close()
+    grants.close()
+    xs.close()
+  }
+  try {
+    const device = await FrontendDevice.open(xs, { domid: hv.domid, type: 'vbd', devid }, waiting)
+    const domid = device.backendDomid
+    const share = (pages: number) => grants.share({ domid, pages, writable: true })
+    const offered = await offerNodes.read(xs, device.backendPath)
+    expectOffered('queues', queues, offered['multi-queue-max-queues'])
+    expectOffered('ringPageOrder', ringPageOrder, offered['max-ring-page-order'])
+    while (rings.length < queues) rings.push(openRing())
+    // That of an earlier life with larger rings would have the backend look for those.
+    if (ringPageOrder === 0) await xs.rm(`${device.path}/ring-page-order`)
+    await device.publish(ringNodes({ rings: rings.map(({ grefs, channel: { port } }) => ({ grefs, port })), abi, ringPageOrder, persistent: true }))
+    await device.connected(waiting)
+    const published = await diskNodes.read(xs, device.backendPath)
+    const disk = new Disk({
+      rings,
+      pages: new GrantedPages(share),
+      published,
+      sectorSize: sectorSizeOf(device, published['sector-size']),
+      maxRequest: maxRequestOf(offered['feature-max-indirect-segments']),
+      vdev: vdevName(devid),
+      async close() {
+        try {
+          await device.close()
+        } finally {
+          release()
+        }
+      },
+    })
+    // A backend that wants to go waits for this side to let go. The connection ends with the disk.
+    const end = (): void => void disk.close().catch(() => {})
+    device.backendClosing().then(end, end)
+    followSize(xs, device.backendPath, disk).catch(end)
+    return disk
+
+    function openRing(): DiskRing {
+      const layout = blkif[abi]
+      const { bytes, grefs } = share(1 << ringPageOrder)
+      const ring = FrontRing.init({ bytes, slotSize: layout.slotSize })
+      return new DiskRing({ ring, bytes, grefs, channel: EventChannel.bindUnbound(hv.evtchn, { domid }), layout, depth })
+    }
+  } catch (error) {
+    release()
+    throw error
+  }
+}
+
+function expectOffered(option: string, value: number, offered: number): void {
+  if (value > offered) throw new RangeError(`"${option}" expected at most ${offered}, which the backend offers, got ${value}`)
+}
+
+/** An indirect request that holds no more than a plain one isn't worth its page. */
+const maxRequestOf = (indirectSegments: number): number => (indirectSegments > BLKIF_MAX_SEGMENTS_PER_REQUEST ? Math.min(indirectSegments, MAX_SEGMENTS) * PAGE_SIZE : MAX_PLAIN_REQUEST)
+
+function sectorSizeOf(device: FrontendDevice, size: number): 512 | 4096 {
+  if (size === 512 || size === 4096) return size
+  const node = `${device.backendPath}/sector-size`
+  throw new NegotiationError(`node "${node}" holds "${size}", expected 512 or 4096`, { node, value: String(size), expected: '512 or 4096' })
+}
+
+/** Ends with the connection, or with a size that can't be. A backend that has another one writes the node, and its state once more. */
+async function followSize(xs: XenstoreClient, backendPath: string, disk: Disk): Promise<never> {
+  for (;;) {
+    const sectors = await xs.wait(async (view) => {
+      // It is not there any more where the device was removed.
+      const found = await view.readOptional(`${backendPath}/sectors`)
+      return found === undefined || found === String(disk.sectors) ? undefined : diskNodes.readNode(view, backendPath, 'sectors')
+    })
+    disk.resized(sectors)
+  }
+}

@@ -1,0 +1,106 @@
+/** One ring of a disk, and its requests in flight. */
+import type { EventChannel } from '@xenkit/evtchn'
+import { RingProtocolError } from '@xenkit/hypervisor'
+import type { FrontRing } from '@xenkit/ring'
+import { BLKIF_OP, BLKIF_RSP, type BlkifLayout } from '@xenkit/wire'
+import { type GrantedPage, drain, fill } from './granted-pages.ts'
+import { type DiskRequest, RequestEncoder } from './request-encoder.ts'
+
+export interface DiskRingParts {
+  readonly ring: FrontRing
+  /** The ring's pages. */
+  readonly bytes: Uint8Array
+  readonly grefs: Uint32Array
+  readonly channel: EventChannel
+  readonly layout: BlkifLayout
+  /** Most requests in flight. */
+  readonly depth: number
+}
+
+export interface InFlight {
+  readonly request: DiskRequest
+  readonly pages: readonly GrantedPage[]
+}
+
+export class DiskRing {
+  readonly grefs: Uint32Array
+  readonly channel: EventChannel
+  readonly #ring: FrontRing
+  readonly #layout: BlkifLayout
+  readonly #encoder: RequestEncoder
+  readonly #inFlight: (InFlight | undefined)[]
+  readonly #free: number[]
+  /** Part of each id, so that an answer to an earlier user of the row is not taken for this one's. */
+  readonly #generation: Uint32Array
+
+  constructor({ ring, bytes, grefs, channel, layout, depth }: DiskRingParts) {
+    const rows = Math.min(depth, ring.size)
+    this.grefs = grefs
+    this.channel = channel
+    this.#ring = ring
+    this.#layout = layout
+    this.#encoder = new RequestEncoder(layout, bytes)
+    this.#inFlight = Array.from({ length: rows })
+    this.#free = Array.from({ length: rows }, (_, i) => rows - 1 - i)
+    this.#generation = new Uint32Array(rows)
+  }
+
+  /** Requests that can be put. */
+  get room(): number {
+    return this.#free.length
+  }
+
+  /** Writes a request into the next slot. Pages hold its data until it is answered. */
+  put(request: DiskRequest, pages: readonly GrantedPage[]): void {
+    const row = this.#free.pop()
+    if (row === undefined) throw new RangeError('no room: look at it first')
+    if (request.operation !== BLKIF_OP.READ) fill(pages, request.data)
+    this.#encoder.encode(request, this.#ring.reserveRequest(), { low: row, high: this.#generation[row] ?? 0 }, pages)
+    this.#inFlight[row] = { request, pages }
+  }
+
+  /** Lets the backend see what was put. */
+  publish(): void {
+    if (this.#ring.publish()) this.channel.notify()
+  }
+
+  /**
+   * Takes all answers that are there. What was read is in the request's buffers when `answered` is called.
+   * @throws RingProtocolError for an answer to what was not asked
+   */
+  drain(answered: (which: InFlight, status: number) => void): void {
+    const { at } = this.#layout.response
+    const ring = this.#ring
+    const image = new DataView(ring.image)
+    do {
+      for (let count = ring.drain(ring.size); count > 0; count = ring.drain(ring.size)) {
+        for (let i = 0; i < count; i++) {
+          const base = i * ring.imageStride
+          const operation = image.getUint8(base + at.operation)
+          const status = image.getInt16(base + at.status, true)
+          const which = this.#finish(image.getUint32(base + at.id, true), image.getUint32(base + at.id + 4, true), operation)
+          if (operation === BLKIF_OP.READ && status === BLKIF_RSP.OKAY) drain(which.pages, which.request.data)
+          answered(which, status)
+        }
+      }
+    } while (ring.finalCheck())
+  }
+
+  /** Ends everything in flight without an answer. Its pages may still be written by the backend. */
+  drop(): DiskRequest[] {
+    const dropped = this.#inFlight.flatMap((which) => which?.request ?? [])
+    this.#inFlight.fill(undefined)
+    return dropped
+  }
+
+  #finish(row: number, generation: number, operation: number): InFlight {
+    const which = this.#inFlight[row]
+    if (which === undefined || this.#generation[row] !== generation || which.request.operation !== operation) {
+      throw new RingProtocolError('the backend answered a request that was not sent', { indices: this.#ring.indices() })
+    }
+    this.#inFlight[row] = undefined
+    this.#generation[row] = generation + 1
+    this.#free.push(row)
+    return which
+  }
+}
