@@ -51,7 +51,7 @@ async function againstBlkback(hv: Hypervisor, xs: XenstoreClient): Promise<void>
     },
     reads: () => statistic(devid, 'rd_req'),
   })
-  await check('blkback: its pages stay mapped from one request to the next', async () => {
+  await check('blkback: both sides say that they use persistent grants', async () => {
     await using disk = await attachDisk(hv, { vdev })
     await disk.read(0, [new Uint8Array(1 << 20)])
     strictEqual(await xs.read(`/local/domain/0/backend/vbd/0/${devid}/feature-persistent`), '1')
