@@ -1,9 +1,10 @@
 /** The scenarios, by the names they are called by. */
 import type { Scenario } from '../src/scenario.ts'
+import * as blkback from './blkback.ts'
 import * as loopback from './loopback.ts'
 import * as reboot from './reboot.ts'
 import * as smoke from './smoke.ts'
 import * as speed from './speed.ts'
 import * as xenstore from './xenstore.ts'
 
-export const scenarios: Readonly<Record<string, Scenario>> = { smoke, loopback, reboot, xenstore, speed }
+export const scenarios: Readonly<Record<string, Scenario>> = { smoke, loopback, blkback, reboot, xenstore, speed }
