@@ -10,7 +10,7 @@ import { XEN_VERSION } from './packages.ts'
 const IMAGE_BYTES = 1 << 30
 
 /** xen-blkback is left out: nothing but the lab's own programs can serve a vbd. */
-const modules = ['virtio_console', 'virtio_rng', '9p', '9pnet_virtio', 'xen-gntdev', 'xen-gntalloc', 'xen-evtchn', 'xen-privcmd', 'xenfs']
+const modules = ['virtio_console', 'virtio_rng', '9p', '9pnet_virtio', 'xen-gntdev', 'xen-gntalloc', 'xen-evtchn', 'xen-privcmd', 'xenfs', 'loop']
 
 export async function buildDom0Initrd(o: { readonly kernel: KernelTree; readonly busybox: string; readonly work: string; readonly target: string }): Promise<void> {
   await busyboxTree(o.work, { busybox: o.busybox, init: join(lab, 'dom0/initrd-init.sh') })
