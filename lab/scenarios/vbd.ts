@@ -32,7 +32,7 @@ interface Rig {
 export async function run(lab: Lab): Promise<void> {
   const dom0 = await lab.boot()
   await dom0.run(
-    'head -c 16M /dev/urandom > file.img; head -c 8M /dev/urandom > base.img; head -c 16M /dev/zero > 4096.img; cp 4096.img encrypted.img; qemu-img create -q -f qcow2 disk.qcow2 16M',
+    'head -c 16M /dev/urandom > file.img; head -c 8388608 /dev/urandom > base.img; head -c 16M /dev/zero > 4096.img; cp 4096.img encrypted.img; qemu-img create -q -f qcow2 disk.qcow2 16M',
   )
   const nbd = dom0.spawn('exec qemu-nbd --persistent --discard=unmap --socket=/tmp/nbd.sock --format=qcow2 disk.qcow2')
   await dom0.run('until [ -S nbd.sock ]; do usleep 10000; done')
@@ -97,7 +97,7 @@ async function requests(row: Row, { dom0, guest, stats }: Rig): Promise<void> {
     const said = await dmesg(guest, 'xvda')
     match(said, /flush diskcache: enabled/)
     strictEqual(await guest.run(digest('/dev/xvda')), await dom0.run(digest('file.img')), 'what the guest reads')
-    const written = await guest.run(`head -c 1M /dev/urandom > /tmp/data; dd if=/tmp/data of=/dev/xvda bs=64k seek=20 conv=fsync 2>/dev/null; ${digest('/tmp/data')}`)
+    const written = await guest.run(`head -c 1048576 /dev/urandom > /tmp/data; dd if=/tmp/data of=/dev/xvda bs=64k seek=20 conv=fsync 2>/dev/null; ${digest('/tmp/data')}`)
     strictEqual(await dom0.run('dd if=file.img bs=64k skip=20 count=16 2>/dev/null | sha256sum'), written, 'what the image holds')
     const { xvda } = await stats()
     ok(Number(xvda?.['flushes']) > 0, 'a flush was counted')
@@ -153,7 +153,7 @@ async function dataPaths(row: Row, { dom0, guest, stats }: Rig): Promise<void> {
     const [off, on] = [await dmesg(guest, 'xvda'), await dmesg(guest, 'xvdb')]
     match(off, /persistent grants: disabled/)
     match(on, /persistent grants: enabled/)
-    const written = await guest.run(`head -c 8M /dev/urandom > /tmp/data; dd if=/tmp/data of=/dev/xvdb bs=1M seek=8 conv=fsync 2>/dev/null; ${digest('/tmp/data')}; rm /tmp/data`)
+    const written = await guest.run(`head -c 8388608 /dev/urandom > /tmp/data; dd if=/tmp/data of=/dev/xvdb bs=1M seek=8 conv=fsync 2>/dev/null; ${digest('/tmp/data')}; rm /tmp/data`)
     strictEqual(await guest.run(`${forget}; dd if=/dev/xvdb bs=1M skip=8 count=8 2>/dev/null | sha256sum`), written)
     const { xvdb } = await stats()
     strictEqual(xvdb?.['dataPath'], 'persistent')
@@ -161,7 +161,7 @@ async function dataPaths(row: Row, { dom0, guest, stats }: Rig): Promise<void> {
     return `8 MiB written and read; ${xvdb['persistentGrants']} pages stay mapped; dmesg: ${on}`
   })
   await row('mapped grants', async () => {
-    const written = await guest.run(`head -c 8M /dev/urandom > /tmp/data; dd if=/tmp/data of=/dev/xvdc bs=1M conv=fsync 2>/dev/null; ${digest('/tmp/data')}; rm /tmp/data`)
+    const written = await guest.run(`head -c 8388608 /dev/urandom > /tmp/data; dd if=/tmp/data of=/dev/xvdc bs=1M conv=fsync 2>/dev/null; ${digest('/tmp/data')}; rm /tmp/data`)
     strictEqual(await guest.run(`${forget}; dd if=/dev/xvdc bs=1M count=8 2>/dev/null | sha256sum`), written)
     const { xvdc } = await stats()
     deepStrictEqual([xvdc?.['dataPath'], xvdc?.['persistentGrants']], ['map', 0])
@@ -205,7 +205,7 @@ async function geometry(row: Row, { dom0, guest, withDisk }: Rig): Promise<void>
     return `xenkit disk resize 24M, 8M: ${said.join(', ')}; dmesg: ${(await guest.run("dmesg | grep -i 'capacity' | tail -n 1")).replace(/^.*\] /, '')}`
   })
   await row('CD-ROM', async () => {
-    await dom0.run('head -c 1M /dev/urandom > first.iso; head -c 3M /dev/urandom > second.iso')
+    await dom0.run('head -c 1048576 /dev/urandom > first.iso; head -c 3M /dev/urandom > second.iso')
     const drive = dom0.spawn(`exec xenkit disk attach ${guest.domid} xvdk --cdrom`)
     await guest.disk('xvdk')
     const holds = async (iso?: string): Promise<void> => {
@@ -241,10 +241,10 @@ async function storesOf(row: Row, { dom0, guest, server, stats, withDisk }: Rig,
   )
   await row('store: encrypted', () =>
     withDisk('xvdg', 'copy:encrypted', async (device) => {
-      const written = await guest.run(`dd if=/bin/busybox of=${device} bs=64k count=4 conv=fsync 2>/dev/null; head -c 256K /bin/busybox | sha256sum`)
-      strictEqual(await guest.run(`${forget}; head -c 256K ${device} | sha256sum`), written)
+      const written = await guest.run(`dd if=/bin/busybox of=${device} bs=64k count=4 conv=fsync 2>/dev/null; head -c 262144 /bin/busybox | sha256sum`)
+      strictEqual(await guest.run(`${forget}; head -c 262144 ${device} | sha256sum`), written)
       // ELF in the clear would begin with its magic, and what isn't random can be compressed.
-      const packed = Number(await dom0.run('head -c 256K encrypted.img | gzip -c | wc -c'))
+      const packed = Number(await dom0.run('head -c 262144 encrypted.img | gzip -c | wc -c'))
       ok(packed > 256 * 1024, `the image can be compressed to ${packed} bytes`)
       return '256 KiB of a program read back; in the image they can\'t be compressed'
     }),
@@ -358,7 +358,7 @@ async function toolstack(row: Row, { dom0, guest, server }: Rig): Promise<void> 
 async function life(row: Row, { dom0, guest, server }: Rig, o: { readonly pid: string; readonly before: Awaited<ReturnType<typeof holdings>> }): Promise<void> {
   let alive = guest
   await row('xl save, xl restore', async () => {
-    await guest.run('rm -f /tmp/*; head -c 4M /dev/urandom > /tmp/data; dd if=/tmp/data of=/dev/xvdb bs=1M conv=fsync 2>/dev/null')
+    await guest.run('rm -f /tmp/*; head -c 4194304 /dev/urandom > /tmp/data; dd if=/tmp/data of=/dev/xvdb bs=1M conv=fsync 2>/dev/null')
     await guest.run('(while dd if=/dev/xvdb bs=1M count=4 iflag=direct 2>/dev/null | cmp -n 4194304 - /tmp/data; do echo >> /tmp/rounds; done > /tmp/failed 2>&1 &) ; until [ -s /tmp/rounds ]; do usleep 10000; done')
     await dom0.run('xl save guest guest.save', 120)
     alive = await dom0.restoreGuest('guest', 'guest.save')
