@@ -5,6 +5,7 @@ import * as loopback from './loopback.ts'
 import * as reboot from './reboot.ts'
 import * as smoke from './smoke.ts'
 import * as speed from './speed.ts'
+import * as vbd from './vbd.ts'
 import * as xenstore from './xenstore.ts'
 
-export const scenarios: Readonly<Record<string, Scenario>> = { smoke, loopback, blkback, reboot, xenstore, speed }
+export const scenarios: Readonly<Record<string, Scenario>> = { smoke, loopback, blkback, reboot, xenstore, vbd, speed }

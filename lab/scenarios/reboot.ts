@@ -1,6 +1,6 @@
 /** Guests come and go, the backend stays, and keeps nothing of them. */
 import { deepStrictEqual, strictEqual } from 'node:assert'
-import type { Dom0 } from '../src/dom0/dom0.ts'
+import { holdings } from '../src/dom0/holdings.ts'
 import type { Lab } from '../src/scenario.ts'
 
 export const title = 'a guest is destroyed and created again, and nothing is left behind'
@@ -42,16 +42,4 @@ export async function run({ boot, check }: Lab): Promise<void> {
     })
   }
   await check('the backend ends in good order', async () => strictEqual((await server.stop('SIGTERM')).status, 0))
-}
-
-/** What a careless backend would keep: in the hypervisor, in its process and in xenstore. */
-async function holdings(dom0: Dom0, pid: string): Promise<Record<string, string>> {
-  return {
-    // Without the port numbers, which are given out anew.
-    eventChannels: await dom0.run(`lsevtchn 0 | sed 's/[0-9]*: //; s/Port [0-9]*//' | sort | uniq -c`),
-    grantMappings: await dom0.run(`grep -c gntdev /proc/${pid}/maps || true`),
-    files: await dom0.run(`ls -l /proc/${pid}/fd | awk '{print $NF}' | sort`),
-    nodes: await dom0.run('xenstore-ls -f /local/domain/0/backend || true'),
-    domains: await dom0.run('xl list | wc -l'),
-  }
 }

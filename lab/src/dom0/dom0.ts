@@ -64,12 +64,15 @@ export class Dom0 {
   async createGuest(o: GuestOptions): Promise<Guest> {
     await writeFile(join(this.#out, `${o.name}.cfg`), xlConfig(o, this.#guestProcessor))
     await this.run(`xl create -q /lab/out/${o.name}.cfg`, GUEST_BOOT_SECONDS)
-    const domid = Number(await this.run(`xl domid ${o.name}`))
-    const console = new GuestConsole(this.#agent, await this.#terminal(domid))
+    const { guest, console } = await this.#meet(o.name)
     await console.ready(GUEST_BOOT_SECONDS)
-    const guest = new Guest(this, { name: o.name, domid, console })
-    this.#guests.push(guest)
     return guest
+  }
+
+  /** Lets a guest that `xl save` wrote to a file go on where it was, as another domain. */
+  async restoreGuest(name: string, file: string): Promise<Guest> {
+    await this.run(`xl restore ${file}`, GUEST_BOOT_SECONDS)
+    return (await this.#meet(name)).guest
   }
 
   /** Saves what the kernels have to say among the logs, as far as they still can. */
@@ -79,6 +82,14 @@ export class Dom0 {
       await writeFile(join(this.#out, `kernel-${guest.name}-${guest.domid}.log`), stdout)
     })
     await Promise.allSettled([...guests, this.attempt('dmesg > /lab/out/kernel-dom0.log', 10)])
+  }
+
+  async #meet(name: string): Promise<{ guest: Guest; console: GuestConsole }> {
+    const domid = Number(await this.run(`xl domid ${name}`))
+    const console = new GuestConsole(this.#agent, await this.#terminal(domid))
+    const guest = new Guest(this, { name, domid, console })
+    this.#guests.push(guest)
+    return { guest, console }
   }
 
   /** The pseudo terminal that xenconsoled opened for a guest. */

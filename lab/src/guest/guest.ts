@@ -7,6 +7,10 @@ export interface GuestOptions {
   readonly name: string
   /** Lines of xl.cfg's `disk`, such as `format=raw,vdev=xvda,access=w,backendtype=qdisk,target=/tmp/disk`. */
   readonly disks?: readonly string[]
+  /** Default 1. All of them run on the same processor. */
+  readonly vcpus?: number
+  /** More of the kernel's command line, where modules find their parameters, too: `xen_blkfront.max_ring_page_order=4`. */
+  readonly kernelArguments?: string
 }
 
 export class Guest {
@@ -58,11 +62,11 @@ export function xlConfig(o: GuestOptions, processor: number): string {
     kernel: '/guest/vmlinux',
     ramdisk: '/guest/initrd',
     memory: 192,
-    vcpus: 1,
+    vcpus: o.vcpus ?? 1,
     cpus: String(processor),
     // The default traps every RDTSC, which is slow where the processor itself is emulated.
     tsc_mode: 'native',
-    extra: 'console=hvc0 quiet loglevel=4 mitigations=off panic=1',
+    extra: `console=hvc0 quiet loglevel=4 mitigations=off panic=1 ${o.kernelArguments ?? ''}`.trimEnd(),
     on_crash: 'destroy',
     on_poweroff: 'destroy',
     on_reboot: 'destroy',

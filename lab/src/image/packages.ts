@@ -16,6 +16,7 @@ const wanted = [
   `xen-utils-${XEN_VERSION}`,
   'xenstore-utils',
   'qemu-system-xen', // qdisk, the backend that ours is compared with
+  'qemu-utils', // qemu-nbd
   'busybox-static',
   'bash',
   'coreutils',
