@@ -310,16 +310,6 @@ async function toolstack(row: Row, { dom0, guest, server }: Rig): Promise<void> 
     await guest.run('until [ ! -e /dev/xvdm ]; do usleep 10000; done', 20)
     return `"${listed.trim().replace(/ +/g, ' ')}", also in xl block-list; detached`
   })
-  await row('backendtype=qdisk', async () => {
-    const qdisk = dom0.spawn('exec xenkit disk serve --backend-types qdisk')
-    await qdisk.output(/waiting for a disk/)
-    await dom0.run(`xl block-attach ${guest.domid} 'vdev=xvdn,access=w,format=raw,backendtype=qdisk,target=/tmp/second.iso'`)
-    strictEqual(await guest.run(digest(await guest.disk('xvdn'))), await dom0.run(digest('second.iso')))
-    await dom0.run(`xl block-detach ${guest.domid} xvdn`)
-    await qdisk.output(/removed/)
-    await qdisk.stop('SIGINT')
-    return 'served from backend/qdisk, where no QEMU is; sha256 agrees'
-  })
   await row('a block device, libxl\'s script', async () => {
     await dom0.run('modprobe loop; [ -e /dev/loop0 ] || mknod /dev/loop0 b 7 0; losetup /dev/loop0 second.iso')
     const device = dom0.spawn('exec xenkit disk serve --vdev xvdo')
@@ -343,15 +333,21 @@ async function toolstack(row: Row, { dom0, guest, server }: Rig): Promise<void> 
     deepStrictEqual(await holdings(dom0, pid), before)
     return 'xl block-attach, read, block-detach: event channels, grant mappings, files and nodes as before'
   })
+  await row('detach of a disk in use', async () => {
+    await dom0.run(`xl block-attach ${guest.domid} '${line('xvdl', 'copy:spare')}'`)
+    await guest.run(`(io-bench ${await guest.disk('xvdl')} random-read 4096 32 60 > /dev/null 2>&1; echo > /tmp/ended) & until grep -q '[1-9]' /sys/block/xvdl/inflight; do usleep 1000; done`)
+    await dom0.run(`xenkit disk detach ${guest.domid} xvdl`)
+    await server.output(new RegExp(`xvdl of domain ${guest.domid}: removed`))
+    await guest.run('until [ -e /tmp/ended ]; do usleep 10000; done')
+    return 'Linux lets go of it all the same (since 5.15); its reader ends with an error'
+  })
   await row('forced detach', async () => {
     await dom0.run(`xl block-attach ${guest.domid} '${line('xvdl', 'copy:spare')}'`)
-    await guest.run(`(io-bench ${await guest.disk('xvdl')} random-read 4096 32 60 > /dev/null 2>&1 &) ; until grep -q '[1-9]' /sys/block/xvdl/inflight; do usleep 1000; done`)
-    const refused = await dom0.attempt(`xenkit disk detach ${guest.domid} xvdl`)
-    ok(refused.status !== 0, 'a disk in use is not let go of')
-    await dom0.run(`xenkit disk detach ${guest.domid} xvdl --force`)
-    await server.output(new RegExp(`xvdl of domain ${guest.domid}: removed`))
-    await guest.run('killall io-bench || true; dd if=/dev/xvda of=/dev/null bs=1M count=1 iflag=direct 2>/dev/null')
-    return `in use: "${refused.stderr.trim()}"; --force takes it away, other disks work on`
+    await guest.disk('xvdl')
+    // A guest that stands still answers nothing.
+    await dom0.run(`xl pause ${guest.domid}; xenkit disk detach ${guest.domid} xvdl --force; xl unpause ${guest.domid}`)
+    await guest.run('dd if=/dev/xvda of=/dev/null bs=1M count=1 iflag=direct 2>/dev/null')
+    return 'from a paused guest; its other disks work on'
   })
 }
 
