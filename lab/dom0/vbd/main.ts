@@ -30,6 +30,8 @@ const withBadSector = (base: BlockStore): BlockStore =>
 const of4096 = ({ sectors, read, write, flush }: BlockStore): BlockStore => ({ sectors, sectorSize: 4096, read, ...(write && { write }), ...(flush && { flush }) })
 
 const base = await openFileStore('base.img', { readOnly: true })
+// Its connection would keep the program running.
+await using nbd = await openNbdStore('nbd+unix:///?socket=nbd.sock', { onEvent: ({ kind }) => console.log(`nbd: ${kind}`) })
 const stores: Readonly<Record<string, BlockStore>> = {
   file: await openFileStore('file.img'),
   sparse: sparseStore(64 * MiB),
@@ -40,7 +42,7 @@ const stores: Readonly<Record<string, BlockStore>> = {
   encrypted: encryptedStore(await openFileStore('encrypted.img'), { key: Uint8Array.from({ length: 64 }, (_, i) => i) }),
   throttled: throttledStore(memoryStore(16 * MiB), { bytes: { perSecond: 4 << 20, burst: 1 << 20 } }),
   faulty: withBadSector(memoryStore(16 * MiB)),
-  nbd: await openNbdStore('nbd+unix:///?socket=nbd.sock', { onEvent: ({ kind }) => console.log(`nbd: ${kind}`) }),
+  nbd,
   spare: memoryStore(4 * MiB),
   medium: memoryStore(2 * MiB),
 }
