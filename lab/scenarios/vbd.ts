@@ -334,14 +334,6 @@ async function toolstack(row: Row, { dom0, guest, server }: Rig): Promise<void> 
     deepStrictEqual(await holdings(dom0, pid), before)
     return 'xl block-attach, read, block-detach: event channels, grant mappings, files and nodes as before'
   })
-  await row('detach of a disk in use', async () => {
-    await dom0.run(`xl block-attach ${guest.domid} '${line('xvdl', 'copy:spare')}'`)
-    await guest.run(`(io-bench ${await guest.disk('xvdl')} random-read 4096 32 60 > /dev/null 2>&1; echo > /tmp/ended) & until grep -q '[1-9]' /sys/block/xvdl/inflight; do usleep 1000; done`)
-    await dom0.run(`xenkit disk detach ${guest.domid} xvdl`)
-    await server.output(new RegExp(`xvdl of domain ${guest.domid}: removed`))
-    await guest.run('until [ -e /tmp/ended ]; do usleep 10000; done')
-    return 'Linux lets go of it all the same (since 5.15); its reader ends with an error'
-  })
   await row('forced detach', async () => {
     await dom0.run(`xl block-attach ${guest.domid} '${line('xvdl', 'copy:spare')}'`)
     await guest.disk('xvdl')
