@@ -4,9 +4,9 @@
  *
  * The ring is there before its user and after it (a boot loader, the kernel before kexec, a program
  * that died). So a connection begins with a reset, and ends by asking for one: xenstored forgets the
- * watches, transactions and replies of the one before. A xenstored that can't (the C one up to this
- * day; it doesn't advertise the feature) is met where its indices are, and replies that lie there are
- * thrown away; those which it sends later can't be told from this user's.
+ * watches, transactions and replies of the one before. A xenstored that doesn't offer that, as the C one,
+ * is met where its indices are, and replies that lie there are thrown away; those which it sends later
+ * can't be told from this user's.
  */
 import { type ByteStream, type ByteStreamReceiver, XenstoreError } from '@xenkit/hypervisor'
 import { XENSTORE_ERROR, XENSTORE_RECONNECT, XENSTORE_SERVER_FEATURE } from '@xenkit/wire'

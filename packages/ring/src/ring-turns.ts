@@ -51,15 +51,6 @@ export class RingTurns {
     else if (this.#masked) this.#unmask()
   }
 
-  #unmask(): void {
-    this.#masked = false
-    try {
-      this.#channel.unmask()
-    } catch (error) {
-      this.#onError(error)
-    }
-  }
-
   notify(): void {
     this.#channel.notify()
   }
@@ -68,5 +59,14 @@ export class RingTurns {
   close(): void {
     this.#closed = true
     this.#channel.close()
+  }
+
+  #unmask(): void {
+    this.#masked = false
+    try {
+      this.#channel.unmask()
+    } catch (error) {
+      this.#onError(error)
+    }
   }
 }

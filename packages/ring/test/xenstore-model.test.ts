@@ -51,7 +51,7 @@ test('both ends: every byte arrives, once and in order', async () => {
     expectStreamed(receiver.received, replied)
     assert.deepStrictEqual(receiver.reasons, [])
   })
-  await expect(fc.assert(property, { numRuns: 150 })).resolves.toBeUndefined()
+  await expect(fc.assert(property, { numRuns: 100 })).resolves.toBeUndefined()
 })
 
 /**
@@ -172,6 +172,6 @@ describe('a peer that notifies only an end that may sleep', () => {
       expectStreamed(side === 'domain' ? receiver.received : store.last.received, peer.sent)
       assert.deepStrictEqual(receiver.reasons, [])
     })
-    await expect(fc.assert(property, { numRuns: 300 })).resolves.toBeUndefined()
+    await expect(fc.assert(property, { numRuns: 100 })).resolves.toBeUndefined()
   })
 })

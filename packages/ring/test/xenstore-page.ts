@@ -178,5 +178,24 @@ export function served(o: { index?: number; features?: number } = {}) {
   }
 }
 
+/** A domain's end on a page whose xenstored is the test. */
+export function unserved(o: { index?: number; features?: number } = {}) {
+  const page = xenstorePage(o)
+  setWord(page, 'server_features', o.features ?? 0)
+  const [domainPort, storePort] = Port.pair()
+  const connect = () => {
+    const receiver = new FakeReceiver()
+    return { receiver, stream: connectXenstoreRing({ page, bind: domainPort.bind }, receiver) }
+  }
+  /** xenstored has changed something. */
+  const wake = async (): Promise<void> => {
+    domainPort.pending = true
+    await settle(domainPort)
+  }
+  return { page, domainPort, storePort, connect, wake }
+}
+
+/** Numbered bytes, more than a ring holds. */
+export const long = (length: number, first = 0): Uint8Array => Uint8Array.from({ length }, (_, i) => ((first + i) * 167 + ((first + i) >>> 8)) & 0xff)
 export const text = (bytes: readonly number[]): string => String.fromCharCode(...bytes)
 export const bytesOf = (string: string): Uint8Array => Uint8Array.from(string, (char) => char.charCodeAt(0))

@@ -5,13 +5,14 @@
  */
 import type { GrantMapping } from '@xenkit/hypervisor'
 import { connectXenstoreRing, serveXenstoreRing, type XenstoreRingServer } from '@xenkit/ring'
-import { GNTTAB_RESERVED_XENSTORE, XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
+import { GNTTAB_RESERVED_XENSTORE } from '@xenkit/wire'
 import { Attachment } from './attachment.ts'
 import { SimEvtchn } from './evtchn-port.ts'
 import { SimGrants } from './grant-port.ts'
 import type { Hypervisor } from './hypervisor.ts'
 import { pagesAt } from './own-pages.ts'
 import type { XenstoreConnector } from './xenstore-port.ts'
+import { FEATURES } from './xenstored/domain.ts'
 import type { Xenstored } from './xenstored/index.ts'
 
 /** @throws ArenaFullError when the machine has no page left */
@@ -60,7 +61,7 @@ export class RingXenstored {
       const server = serveXenstoreRing({
         page: mapping.bytes,
         bind: (onEvent) => this.#evtchn.bindInterdomain({ domid, port }, onEvent),
-        features: XENSTORE_SERVER_FEATURE.WATCHDEPTH,
+        features: FEATURES,
         connect: (receiver) => this.#xenstored.connect(domid, receiver),
       })
       this.#served.set(domid, { server, mapping })

@@ -70,8 +70,8 @@ test('has a page like a guest\'s, by the reserved reference', async () => {
   await using m = withRing()
   using page = mapPage(m.dom0)
   const { req, rsp, ...words } = xenstoreDomainInterface.decode(page.bytes)
-  const { RECONNECTION, ERROR, WATCHDEPTH } = XENSTORE_SERVER_FEATURE
-  expect(words).toEqual({ req_cons: 0, req_prod: 0, rsp_cons: 0, rsp_prod: 0, server_features: RECONNECTION | ERROR | WATCHDEPTH, connection: XENSTORE_CONNECTED, error: XENSTORE_ERROR.NONE, evtchn_port: 0 })
+  const { RECONNECTION, ERROR, WATCHDEPTH, DOMID_ANY } = XENSTORE_SERVER_FEATURE
+  expect(words).toEqual({ req_cons: 0, req_prod: 0, rsp_cons: 0, rsp_prod: 0, server_features: RECONNECTION | ERROR | WATCHDEPTH | DOMID_ANY, connection: XENSTORE_CONNECTED, error: XENSTORE_ERROR.NONE, evtchn_port: 0 })
   expect([...req, ...rsp].every((byte) => byte === 0)).toBe(true)
   const xs = await connect(m.guest)
   xs.send(XS.READ, 'name|')

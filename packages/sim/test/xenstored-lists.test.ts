@@ -42,6 +42,19 @@ test('the generation tells whether parts are of one list', async () => {
   expect(await dom0.end(tx)).toBe('OK|')
 })
 
+test.each([[0, 1], [1, 2]])('a list with %d bytes more than fit comes in %d parts', async (more, parts) => {
+  const names = Array.from({ length: 40 }, (_, i) => String(i).padStart(99, 'n'))
+  await Promise.all(names.map((name) => dom0.mkdir(`/d/${name}`)))
+  // The generation, the list and the empty name, each with its NUL.
+  const room = XENSTORE_PAYLOAD_MAX - ((await part('/d', 0)).generation.length + 1) - 1
+  const last = 'l'.repeat(room + more - 4000 - 1)
+  await dom0.mkdir(`/d/${last}`)
+  const first = await part('/d', 0)
+  expect(first.names.endsWith(`|${last}||`)).toBe(parts === 1)
+  expect(first.names.length).toBe(parts === 1 ? room + 1 : 4000)
+  expect((await part('/d', 4000)).names).toBe(`${last}||`)
+})
+
 test('any list comes whole, names uncut, in as few parts as there can be', async () => {
   const name = fc.string({ unit: fc.constantFrom(...'abcdefghij'), minLength: 1, maxLength: 200 })
   await fc.assert(

@@ -2,7 +2,7 @@
  * The toolstack's part in a device's life: making its two directories and taking them away again, as
  * libxl does for `xl block-attach` and `xl block-detach`.
  */
-import { XenError } from '@xenkit/hypervisor'
+import { XenError, XenstoreError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { lenient, writeNodes } from './node-access.ts'
@@ -31,7 +31,7 @@ export interface PlugOptions extends DeviceAddress {
 export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<void> {
   const [front, back] = [frontendPath(o), backendPath(o)]
   const nameOf = `${o.type} ${o.devid} of domain ${o.frontendDomid}`
-  await xs.transaction(async (view) => {
+  await transact(xs, async (view) => {
     for (const domid of [o.frontendDomid, o.backendDomid]) {
       if ((await view.readOptional(`${domainHome(domid)}/domid`)) === undefined && !(await xs.isDomainIntroduced(domid))) {
         throw new ToolstackError(`domain ${domid} doesn't exist: see "xl list"`, { device: o })
@@ -61,7 +61,7 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
 export async function unplugDevice(xs: XenstoreClient, device: DeviceAddress, o: { readonly signal?: AbortSignal } = {}): Promise<void> {
   const back = backendPath(device)
   const stateIn = (view: XenstoreReader): Promise<XenbusState | undefined> => lenient(backendDeviceNodes.readNode(view, back, 'state'), XenbusState.Unknown)
-  const asked = await xs.transaction(async (view) => {
+  const asked = await transact(xs, async (view) => {
     const state = await stateIn(view)
     // No backend has taken it yet, so there is none to wait for.
     if (state === undefined || state === XenbusState.Initialising) {
@@ -80,9 +80,19 @@ export async function unplugDevice(xs: XenstoreClient, device: DeviceAddress, o:
     } catch (error) {
       if (!o.signal?.aborted) throw error
     }
-    await xs.transaction((view) => removeNodes(view, device))
+    await transact(xs, (view) => removeNodes(view, device))
   }
   await prune(xs, device)
+}
+
+/** A domain that goes while a transaction changes its nodes spoils that transaction (ENOMEM), not the next one. */
+async function transact<T>(xs: XenstoreClient, body: (view: XenstoreView) => Promise<T>): Promise<T> {
+  try {
+    return await xs.transaction(body)
+  } catch (error) {
+    if (!(error instanceof XenstoreError) || error.errno !== 'ENOMEM') throw error
+    return xs.transaction(body)
+  }
 }
 
 async function removeNodes(view: XenstoreView, device: DeviceAddress): Promise<void> {
