@@ -29,7 +29,7 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     ask('5', XS.WRITE, 'x|'), ask('5', XS.WRITE, 'y|'), quota('nodes', 2), begin('5'), tx('5', XS.MKDIR, 'z|'), tx('5', XS.RM, 'x|'), end('5'), ask('5', XS.DIRECTORY, '|'),
   ],
   'a commit that sets permissions of a target, over quota': [
-    new BuildDomain(7), ask('0', XS.SET_TARGET, '7|5|'), quota('nodes', 2), ask('5', XS.MKDIR, 'x|'), begin('7'), tx('7', XS.MKDIR, 'y|'), tx('7', XS.SET_PERMS, '/local/domain/5|n5|r7|'), end('7'),
+    new BuildDomain(7), ask('0', XS.SET_TARGET, '7|5|'), ask('5', XS.MKDIR, 'x|'), ask('5', XS.MKDIR, 'y|'), quota('nodes', 3), begin('7'), tx('7', XS.MKDIR, 'y|'), tx('7', XS.SET_PERMS, '/local/domain/5|n5|r7|'), end('7'),
   ],
   'a transaction that misses the parent of a node': [
     ask('0', XS.WRITE, '/b/c|1'), begin('0'), ask('0', XS.RM, '/b|'), tx('0', XS.READ, '/b|'), ask('0', XS.WRITE, '/b/c|1'), tx('0', XS.RM, '/b/c|'), end('0'),
