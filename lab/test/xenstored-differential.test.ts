@@ -5,13 +5,14 @@ import { describe, expect, test } from 'vitest'
 import { whyNoXenstored } from '../src/xenstored/program.ts'
 import { BuildDomain, Model } from './xenstored/commands.ts'
 import { Pair } from './xenstored/pair.ts'
+import { rare } from './xenstored/rare.ts'
 import { initialQuotas, type Request } from './xenstored/requests.ts'
 import { run } from './xenstored/runs.ts'
 
 const why = await whyNoXenstored()
 if (why !== undefined) console.log(`skipped: ${why}`)
 
-const REQUESTS = 30_000
+const REQUESTS = 24_000
 /** Runs between two looks at how many requests that were: some hundred each. */
 const RUNS = 10
 
@@ -45,7 +46,19 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
     while (done.requests < REQUESTS)
     console.log(`${done.requests} requests`)
     expect(done.requests).toBeGreaterThanOrEqual(REQUESTS)
-  }, 300_000)
+  }, 900_000)
+
+  test.each(Object.entries(rare))('%s', async (_, commands) => {
+    await using pair = await Pair.start()
+    const model = new Model(pair)
+    await furnish(model, [])
+    for (const command of commands) {
+      expect(command.check(model)).toBe(true)
+      await command.run(model, pair)
+    }
+    await pair.settle()
+    await pair.compareStores()
+  })
 
   describe('what a guest may do by default', () => {
     const many = (count: number, ask: (i: number) => Promise<string>): Promise<string[]> => Promise.all(Array.from({ length: count }, (_, i) => ask(i)))
