@@ -63,8 +63,8 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<P
   // The frontend may have sent requests, and their event, before there was a port to receive it.
   for (const queue of queues) queue.turn()
   return {
-    async close() {
-      await Promise.all(queues.map((queue) => queue.settle()))
+    async close(how) {
+      await Promise.all(queues.map((queue) => queue.settle(how)))
       o.counters.disconnected()
       closeAll(owned)
     },

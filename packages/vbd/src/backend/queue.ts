@@ -25,6 +25,10 @@ import { StoreCalls } from './store-calls.ts'
 /** Most answers that wait for company; publishing every 4 instead measured a third slower at depth 32. */
 const PUBLISH_AT_MOST = 16
 
+/** How long a frontend that has closed may take to send more when it has its answers, and to go on so. */
+const LINGER_MS = 100
+const FINISH_MS = 2_000
+
 export interface VbdQueueParts {
   readonly ring: BackRing
   readonly channel: EventChannel
@@ -59,7 +63,11 @@ export class VbdQueue {
   #finishPlanned = false
   /** Rows ran out while the ring may hold more. */
   #starved = false
-  /** No more requests are taken or begun. */
+  /** Requests that were taken since the ring was connected. */
+  #taken = 0
+  /** No more requests are taken. */
+  #full = false
+  /** No more are begun either. */
   #stopped = false
   /** No more answers are given either: the ring can't be trusted. */
   #broken = false
@@ -86,11 +94,46 @@ export class VbdQueue {
     if (this.#waitingCount > 0) this.#work(() => this.#begin())
   }
 
-  /** Stops taking requests and waits until the store has let go of those in flight, which are answered. */
-  async settle(): Promise<void> {
+  /**
+   * Stops taking requests and waits until the store has let go of those in flight, which are answered.
+   * @param o.inGoodOrder serves on until the ring stays empty first
+   */
+  async settle({ inGoodOrder }: { readonly inGoodOrder: boolean }): Promise<void> {
+    if (inGoodOrder) await this.#finish()
     this.#stopped = true
     if (this.#doneCount > 0) this.#answer()
-    if (this.#atStore > 0) await new Promise<void>((resolve) => (this.#settled = resolve))
+    await this.#idle()
+  }
+
+  /**
+   * Answers what the guest has sent and what it sends for that. Linux's blkfront (5.15 to 6.12) closes
+   * with requests in flight, sends those that wait behind them as answers come, and its removal hangs until
+   * the last one is answered. Nothing says which one that is.
+   */
+  async #finish(): Promise<void> {
+    this.turn()
+    if (this.#isIdle) return
+    const timer = setTimeout(() => (this.#full = true), FINISH_MS)
+    for (let seen = -1; seen !== this.#taken && !this.#full; ) {
+      seen = this.#taken
+      await this.#idle()
+      await new Promise((resolve) => setTimeout(resolve, LINGER_MS))
+    }
+    clearTimeout(timer)
+    await this.#idle()
+  }
+
+  async #idle(): Promise<void> {
+    if (!this.#isIdle) await new Promise<void>((resolve) => (this.#settled = resolve))
+  }
+
+  /** Nothing is under way that will go on by itself. */
+  get #isIdle(): boolean {
+    return this.#atStore === 0 && (this.#stopped || (this.#waitingCount === 0 && this.#doneCount === 0 && !this.#turnPlanned && !this.#starved))
+  }
+
+  #tellIfIdle(): void {
+    if (this.#isIdle) this.#settled?.()
   }
 
   #work(work: () => void): void {
@@ -110,11 +153,13 @@ export class VbdQueue {
     const { ring, requests } = this.#p
     let budget = ring.size
     while (requests.freeCount > 0) {
+      if (this.#full) return
       if (budget === 0) return this.#planTurn()
       const count = ring.drain(Math.min(requests.freeCount, budget))
       if (count > 0) this.#accept(count)
       else if (!ring.finalCheck()) return
       budget -= count
+      this.#taken += count
     }
     this.#starved = true
   }
@@ -125,6 +170,7 @@ export class VbdQueue {
     setImmediate(() => {
       this.#turnPlanned = false
       this.turn()
+      this.#tellIfIdle()
     })
   }
 
@@ -234,11 +280,11 @@ export class VbdQueue {
     for (let i = 0; i < this.#doneCount; i++) data.release(this.#done[i] ?? 0)
     if (!this.#broken) this.#respond()
     this.#doneCount = 0
-    if (this.#atStore === 0) this.#settled?.()
     if (this.#starved) {
       this.#starved = false
       this.#planTurn()
     }
+    this.#tellIfIdle()
   }
 
   #respond(): void {
@@ -256,5 +302,6 @@ export class VbdQueue {
     this.#stopped = true
     this.#broken = true
     this.#p.failed(error)
+    this.#tellIfIdle()
   }
 }
