@@ -311,6 +311,18 @@ async function toolstack(row: Row, { dom0, guest, server }: Rig): Promise<void> 
     await guest.run('until [ ! -e /dev/xvdm ]; do usleep 10000; done', 20)
     return `"${listed.trim().replace(/ +/g, ' ')}", also in xl block-list; detached`
   })
+  await row('detach of a disk in use', async () => {
+    for (const depth of [16, 128]) {
+      const attached = dom0.spawn(`exec xenkit disk attach ${guest.domid} xvdm /tmp/base.img --read-only`)
+      await guest.disk('xvdm')
+      // With more than fit on the ring some are sent only as the last ones are answered.
+      await guest.run(`rm -f /tmp/bench; ( (io-bench /dev/xvdm random-read 4096 ${depth} 60; echo $? > /tmp/bench) > /dev/null 2>&1 &); until grep -q '[1-9]' /sys/block/xvdm/inflight; do usleep 1000; done`)
+      await dom0.run(`xenkit disk detach ${guest.domid} xvdm`)
+      strictEqual((await attached.ended).status, 0)
+      await guest.run('until [ -s /tmp/bench ] && [ ! -e /dev/xvdm ]; do usleep 10000; done', 20)
+    }
+    return 'with 16 and with 128 reads under way: they end, /dev/xvdm goes, and can come again'
+  })
   await row('a block device, libxl\'s script', async () => {
     await dom0.run('modprobe loop; [ -e /dev/loop0 ] || mknod /dev/loop0 b 7 0; losetup /dev/loop0 second.iso')
     const device = dom0.spawn('exec xenkit disk serve --vdev xvdo')
