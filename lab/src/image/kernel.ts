@@ -36,13 +36,13 @@ export function payloadOf(bzImage: Buffer): Buffer {
 
 /**
  * Debian 12 compresses with xz, Debian 13 with zstd. The kernel's build appends the size of the result, 4 bytes
- * that neither takes for its own.
+ * that both take for a broken stream.
  */
 function decompress(payload: Buffer): Buffer {
   const program = payload.subarray(0, 4).equals(ZSTD_MAGIC) ? 'zstd' : 'xz'
-  const { stdout, stderr, error } = spawnSync(program, ['--decompress', '--stdout'], { input: payload.subarray(0, -4), maxBuffer: 1 << 28 })
+  const { status, stdout, stderr, error } = spawnSync(program, ['--decompress', '--stdout'], { input: payload.subarray(0, -4), maxBuffer: 1 << 28 })
   if (error) throw error
-  if (!stdout.subarray(0, 4).equals(ELF_MAGIC)) throw new Error(`the kernel's payload isn't an ELF file compressed with ${program}: ${stderr.toString()}`)
+  if (status !== 0 || !stdout.subarray(0, 4).equals(ELF_MAGIC)) throw new Error(`the kernel's payload isn't an ELF file compressed with ${program}: ${stderr.toString()}`)
   return stdout
 }
 
