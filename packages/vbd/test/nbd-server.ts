@@ -85,9 +85,14 @@ export class TestNbdServer implements AsyncDisposable {
     return new Promise((resolve) => (this.#server ? this.#server.close(() => resolve()) : resolve()))
   }
 
-  /** Stops as if by SIGKILL, its cache lost but for those sectors of it that had been written back. */
-  kill(writtenBack: (sector: number) => boolean = () => false): Promise<void> {
+  /** Loses what wasn't flushed, but for those sectors that had been written back. */
+  forget(writtenBack: (sector: number) => boolean = () => false): void {
     for (let at = 0; at < this.bytes.length; at += 512) if (!writtenBack(at / 512)) this.bytes.set(this.durable.subarray(at, at + 512), at)
+  }
+
+  /** Stops as if by SIGKILL. */
+  kill(): Promise<void> {
+    this.forget()
     return this.stop()
   }
 
