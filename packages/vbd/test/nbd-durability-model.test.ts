@@ -23,8 +23,10 @@ interface Fault {
   /** The server forgets what isn't flushed, but for these sectors; else only connections are lost. */
   readonly kill: boolean
   readonly writtenBack: readonly boolean[]
-  /** Connections that are closed, by age. The others of a server that was killed are silent. */
+  /** Which connections are closed at once, by age. */
   readonly cut: readonly boolean[]
+  /** Turns until those that a killed server leaves behind, silent, are closed too. */
+  readonly lingering: number
 }
 
 const operation: fc.Arbitrary<Operation> = fc.record({ kind: fc.constantFrom('read', 'write', 'write', 'discard', 'flush'), at: fc.nat(SECTORS - 1), count: fc.integer({ min: 1, max: 6 }) })
@@ -34,6 +36,7 @@ const fault: fc.Arbitrary<Fault> = fc.record({
   kill: fc.boolean(),
   writtenBack: fc.array(fc.boolean(), { minLength: SECTORS, maxLength: SECTORS }),
   cut: fc.array(fc.boolean(), { minLength: 1, maxLength: 3 }),
+  lingering: fc.nat(60),
 })
 
 const turns = async (count: number): Promise<void> => {
@@ -63,13 +66,17 @@ function behave(delays: readonly number[]): void {
   }
 }
 
-function inflict({ kill, writtenBack, cut }: Fault): void {
+async function inflict({ after, kill, writtenBack, cut, lingering }: Fault): Promise<void> {
+  await turns(after)
+  const { connections } = server
   if (kill) {
     life++
     server.forget((sector) => writtenBack[sector] ?? false)
   }
-  const { openConnections, connections } = server
-  for (let age = 0; age < openConnections; age++) if (cut[age % cut.length]) server.cut(connections - 1 - age)
+  for (let connection = 0; connection < connections; connection++) if (cut[(connections - 1 - connection) % cut.length]) server.cut(connection)
+  if (!kill) return
+  await turns(lingering)
+  for (let connection = 0; connection < connections; connection++) server.cut(connection)
 }
 
 class Model {
@@ -125,7 +132,7 @@ function independent(round: readonly Operation[]): readonly Operation[] {
 async function expectDurable(store: NbdStore, rounds: readonly (readonly Operation[])[], faults: readonly Fault[]): Promise<void> {
   const model = new Model(store)
   for (const [round, operations] of rounds.entries()) {
-    const due = faults.filter((each) => each.round === round).map((each) => turns(each.after).then(() => inflict(each)))
+    const due = faults.filter((each) => each.round === round).map(inflict)
     await Promise.all([...independent(operations).map((each) => model.run(each)), ...due])
   }
   await model.flush()
@@ -140,7 +147,7 @@ test.each([1, 3])('%i connections', async (connections) => {
       server.bytes.fill(0)
       server.durable.fill(0)
       behave(delays)
-      await using store = await openNbdStore(server.uri, { connections, timeoutMs: 100 })
+      await using store = await openNbdStore(server.uri, { connections })
       await expectDurable(store, operations, faults)
     }),
     { numRuns: 60 },
