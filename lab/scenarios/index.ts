@@ -5,7 +5,7 @@ import * as loopback from './loopback.ts'
 import * as reboot from './reboot.ts'
 import * as smoke from './smoke.ts'
 import * as speed from './speed.ts'
-import * as vbd from './vbd.ts'
+import * as vbd from './vbd/index.ts'
 import * as vbd3 from './vbd3.ts'
 import * as xenstore from './xenstore.ts'
 
