@@ -1,6 +1,6 @@
 /** Rows about what a disk looks like to a guest, and how that changes. */
 import { deepStrictEqual, ok, strictEqual } from 'node:assert'
-import { digest, dmesg, forget, queue, type Rig, type Row } from './rig.ts'
+import { digest, forget, queue, type Rig, type Row } from './rig.ts'
 
 export async function geometry(row: Row, { dom0, guest, withDisk }: Rig): Promise<void> {
   await row('read-only', () =>

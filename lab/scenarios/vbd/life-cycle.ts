@@ -1,7 +1,7 @@
 /** Rows about a guest that moves, ends or has more processors. */
 import { deepStrictEqual, ok, strictEqual } from 'node:assert'
 import { holdings } from '../../src/dom0/holdings.ts'
-import { disks, dmesg, line, queue, queue, type Rig, type Row } from './rig.ts'
+import { disks, dmesg, line, queue, type Rig, type Row } from './rig.ts'
 
 export async function life(row: Row, { dom0, guest, server }: Rig, o: { readonly pid: string; readonly before: Awaited<ReturnType<typeof holdings>> }): Promise<void> {
   let alive = guest

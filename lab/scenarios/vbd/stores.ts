@@ -1,7 +1,7 @@
 /** Rows about what is served. */
 import { match, ok, strictEqual } from 'node:assert'
 import type { RemoteProcess } from '../../src/dom0/remote-process.ts'
-import { digest, dmesg, forget, type Rig, type Row } from './rig.ts'
+import { digest, forget, type Rig, type Row } from './rig.ts'
 
 export async function storesOf(row: Row, { dom0, guest, server, stats, withDisk }: Rig, nbd: RemoteProcess): Promise<void> {
   await row('store: overlay', () =>

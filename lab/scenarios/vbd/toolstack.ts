@@ -1,7 +1,7 @@
 /** Rows about the ways in which a disk is given to a guest and taken from it. */
 import { deepStrictEqual, match, ok, strictEqual } from 'node:assert'
 import { holdings } from '../../src/dom0/holdings.ts'
-import { digest, disks, line, type Rig, type Row } from './rig.ts'
+import { digest, line, type Rig, type Row } from './rig.ts'
 
 const CYCLES = 8
 
