@@ -177,6 +177,46 @@ test('of several connections one is lost: what the others have in flight is wait
   expect(server.bytes[0]).toBe(2)
 })
 
+describe('while a new connection waits for what is in flight on another', () => {
+  /** The second of two is busy, the first was lost. */
+  async function busy(o: NbdStoreOptions = {}): Promise<{ store: NbdStore; release: () => void; calls: unknown[] }> {
+    let holding = false
+    const held = hold(({ connection }) => holding && connection < 2)
+    const store = await open({ connections: 2, ...o })
+    while (!server.requests.some(({ connection }) => connection === 1)) await Promise.all([store.read(0, [sectors(1)]), store.read(1, [sectors(1)])])
+    await store.write?.(0, [sectors(1, 1)])
+    holding = true
+    const calls = [store.read(8, [sectors(1)]), store.read(9, [sectors(1)])]
+    await until(() => held.length === 2)
+    server.cut(0)
+    await until(() => server.connections === 3)
+    await rest()
+    const release = (): void => {
+      holding = false
+      for (const answer of held) answer()
+    }
+    return { store, release, calls }
+  }
+
+  test('it may be lost itself', async () => {
+    const { store, release, calls } = await busy()
+    server.cut(2)
+    await rest()
+    release()
+    await Promise.all([...calls, store.flush?.()])
+    await store.close()
+    expect(server.durable[0]).toBe(1)
+  })
+
+  test('if that is lost too, what waits has its time', async () => {
+    const { store, calls } = await busy({ reconnectMs: 100 })
+    calls.push(store.read(3, [sectors(1)]))
+    await Promise.all([server.stop(), ...calls.map((call) => expect(call).rejects.toMatchObject({ details: { errno: 'ETIMEDOUT' } }))])
+    await expect(store.read(4, [sectors(1)])).rejects.toMatchObject({ details: { errno: 'ETIMEDOUT' } }) // it never had a connection
+    await store.close()
+  })
+})
+
 describe('what is kept is bounded', () => {
   beforeEach(async () => {
     await server.stop()
@@ -217,16 +257,29 @@ describe('what is kept is bounded', () => {
     expect(server.durable[0]).toBe(1)
   })
 
-  test('close while the server is away: what waits for room fails too', async () => {
-    const held = hold(({ type }) => type === FLUSH)
+  test('if it is done again after that flush was refused, all is well', async () => {
+    let refuses = true
+    server.behaviour = () => ({ onRequest: ({ type, cookie }, answer, socket) => socket.write(type === FLUSH && refuses ? simpleReply(cookie, 5) : answer()) })
+    await using store = await open()
+    await writes(store, 20)
+    await until(() => sent(FLUSH) > 0)
+    await rest()
+    refuses = false
+    await restart()
+    await store.flush?.()
+    expect([server.durable[0], server.durable[20 * MIB - 1]]).toEqual([1, 20])
+  })
+
+  test.each([['a flush', FLUSH, 32], ['writes', WRITE, 0]])('close while the server is away with %s: what waits for room fails too', async (_, type, answered) => {
+    const held = hold((request) => request.type === type)
     const store = await open()
     const all = writes(store, 40)
-    await until(() => held.length === 1 && sent(WRITE) === 32)
+    await until(() => held.length > 0 && sent(WRITE) === 32)
     await rest()
     await server.stop()
     await until(() => events.length > 0)
     await store.close()
-    expect((await all).map(({ status }) => status === 'rejected').indexOf(true)).toBe(32)
+    expect((await all).map(({ status }) => status === 'rejected').indexOf(true)).toBe(answered)
   })
 })
 

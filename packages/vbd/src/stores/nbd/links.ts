@@ -196,7 +196,6 @@ export class Links {
   }
 
   #sendWaiting(): void {
-    if (this.#turns.wanted || !this.#idlest()) return
     for (const request of this.#waiting.take()) this.#dispatch(request)
   }
 
