@@ -15,7 +15,7 @@ import type { GuestType } from './stack.ts'
 
 /** Some ten times what it takes. */
 const BOOT_SECONDS = 180
-const LIFE_SECONDS = 600
+const LIFE_SECONDS = 1_200
 
 export interface SessionOptions {
   readonly image: Image

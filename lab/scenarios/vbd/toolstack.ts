@@ -32,7 +32,7 @@ export async function toolstack(row: Row, { dom0, guest, server }: Rig): Promise
       const attached = dom0.spawn(`exec xenkit disk attach ${guest.domid} xvdm /tmp/base.img --read-only`)
       await guest.disk('xvdm')
       // With more than fit on the ring some are sent only as the last ones are answered.
-      await guest.run(`rm -f /tmp/bench; ( (io-bench /dev/xvdm random-read 4096 ${depth} 60; echo $? > /tmp/bench) > /dev/null 2>&1 &); until grep -q '[1-9]' /sys/block/xvdm/inflight; do usleep 1000; done`)
+      await guest.run(`rm -f /tmp/bench; ( (io-bench /dev/xvdm random-read 4096 ${depth} 60 || echo $? > /tmp/bench) > /dev/null 2>&1 &); until grep -q '[1-9]' /sys/block/xvdm/inflight; do usleep 1000; done`)
       await dom0.run(`xenkit disk detach ${guest.domid} xvdm`)
       strictEqual((await attached.ended).status, 0)
       await guest.run('until [ -s /tmp/bench ] && [ ! -e /dev/xvdm ]; do usleep 10000; done', 20)

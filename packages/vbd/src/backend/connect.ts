@@ -90,7 +90,8 @@ async function openQueue(
   const channel = EventChannel.bindInterdomain(hv.evtchn, { domid, port: published.port })
   owned.unshift(channel)
   const answers = new Answers({ ring, requests, layout })
-  const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, limits, store, counters, failed, storeFailed })
+  const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, limits, store, memory: hv.arena.buffer, counters, failed, storeFailed })
+  owned.unshift(queue)
   channel.handle(() => queue.turn(), failed)
   return queue
 

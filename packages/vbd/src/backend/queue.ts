@@ -41,6 +41,8 @@ export interface VbdQueueParts {
   readonly counters: VbdCounters
   /** The guest broke the ring's rules, or the hypervisor refused a whole call: the queue has stopped. */
   readonly failed: (error: unknown) => void
+  /** Where data lies. */
+  readonly memory: ArrayBufferLike
   /** See `StoreCalls`. */
   readonly storeFailed: (error: unknown) => void
 }
@@ -55,6 +57,8 @@ export class VbdQueue {
   /** Rows that the store is done with, or that never got there. */
   readonly #done: Uint16Array
   #doneCount = 0
+  /** Those of the work in hand. */
+  readonly #rows: Uint16Array
   #atStore = 0
   #barrierAtStore = false
   /** Within a turn, which looks at all that its calls change. */
@@ -74,9 +78,10 @@ export class VbdQueue {
   #settled: (() => void) | undefined
 
   constructor(parts: VbdQueueParts) {
-    const { store, requests, data, storeFailed } = parts
+    const { store, requests, data, memory, storeFailed } = parts
     this.#p = parts
-    this.#calls = new StoreCalls({ store, requests, data, storeFailed, settled: (rows) => this.#settle(rows) })
+    this.#calls = new StoreCalls({ store, requests, data, memory, storeFailed, settled: (row) => this.#settle(row), turned: () => this.#turned() })
+    this.#rows = new Uint16Array(requests.rows)
     this.#waiting = new Uint16Array(requests.rows)
     this.#done = new Uint16Array(requests.rows)
   }
@@ -86,12 +91,12 @@ export class VbdQueue {
    * then the event loop goes round before the guest gets another. Call it on every event.
    */
   turn(): void {
-    this.#work(() => this.#drain())
+    this.#work(true)
   }
 
   /** Goes on with requests that waited, for buffers say. */
   resume(): void {
-    if (this.#waitingCount > 0) this.#work(() => this.#begin())
+    if (this.#waitingCount > 0) this.#work(false)
   }
 
   /**
@@ -136,11 +141,16 @@ export class VbdQueue {
     if (this.#isIdle) this.#settled?.()
   }
 
-  #work(work: () => void): void {
+  close(): void {
+    this.#calls.close()
+  }
+
+  #work(takes: boolean): void {
     if (this.#stopped || this.#busy) return
     this.#busy = true
     try {
-      work()
+      if (takes) this.#drain()
+      else this.#begin()
     } catch (error) {
       this.#stop(error)
     } finally {
@@ -177,14 +187,15 @@ export class VbdQueue {
   /** Checks the first `count` requests of the ring's image and begins what may begin. */
   #accept(count: number): void {
     const { ring, requests, decoder } = this.#p
-    const rows: number[] = []
+    const rows = this.#rows
     for (let i = 0; i < count; i++) {
       const row = requests.take()
       decoder.decode(row, i * ring.imageStride)
-      rows.push(row)
+      rows[i] = row
     }
     decoder.fetchIndirect()
-    for (const row of rows) {
+    for (let i = 0; i < count; i++) {
+      const row = rows[i] ?? 0
       if (requests.status[row] !== BLKIF_RSP.OKAY) this.#done[this.#doneCount++] = row
       else this.#waiting[(this.#waitingFirst + this.#waitingCount++) % this.#waiting.length] = row
     }
@@ -198,7 +209,8 @@ export class VbdQueue {
   /** @returns whether it is worth trying again */
   #beginSome(): boolean {
     const { requests, data } = this.#p
-    const rows: number[] = []
+    const rows = this.#rows
+    let count = 0
     let full = false
     for (let row = this.#mayBegin(); row !== undefined; row = this.#mayBegin()) {
       if (!data.reserve(row)) {
@@ -209,10 +221,10 @@ export class VbdQueue {
       this.#waitingCount--
       this.#atStore++
       this.#barrierAtStore = requests.operation[row] === BLKIF_OP.WRITE_BARRIER
-      rows.push(row)
+      rows[count++] = row
     }
-    if (rows.length > 0) {
-      this.#start(rows)
+    if (count > 0) {
+      this.#start(rows, count)
       return true
     }
     if (!full || this.#doneCount === 0) return false
@@ -229,26 +241,36 @@ export class VbdQueue {
   }
 
   /** Gives requests to the store, except those that it turns out can't be. */
-  #start(rows: number[]): void {
+  #start(rows: Uint16Array, count: number): void {
     const { requests, data, limits } = this.#p
-    // It may have shrunk since they were checked.
-    for (const row of rows) if (requests.bytes[row] !== 0 && requests.end(row) > limits.sectors) requests.status[row] = BLKIF_RSP.ERROR
+    const { status } = requests
+    for (let i = 0; i < count; i++) {
+      const row = rows[i] ?? 0
+      // It may have shrunk since they were checked.
+      if (requests.bytes[row] !== 0 && requests.end(row) > limits.sectors) status[row] = BLKIF_RSP.ERROR
+    }
     try {
-      data.fetch(rows)
+      data.fetch(rows, count)
     } catch (error) {
       // They never get to the store: nobody else would end them, and `settle` would wait for ever.
-      this.#settle(rows)
+      for (let i = 0; i < count; i++) this.#settle(rows[i] ?? 0)
       throw error
     }
-    const good = rows.filter((row) => requests.status[row] === BLKIF_RSP.OKAY)
-    if (good.length < rows.length) this.#settle(rows.filter((row) => requests.status[row] !== BLKIF_RSP.OKAY))
-    this.#calls.start(good)
+    let good = 0
+    for (let i = 0; i < count; i++) {
+      const row = rows[i] ?? 0
+      if (status[row] === BLKIF_RSP.OKAY) rows[good++] = row
+      else this.#settle(row)
+    }
+    this.#calls.start(rows, good)
   }
 
-  #settle(rows: readonly number[]): void {
-    for (const row of rows) this.#done[this.#doneCount++] = row
-    this.#atStore -= rows.length
-    if (this.#atStore === 0) this.#barrierAtStore = false
+  #settle(row: number): void {
+    this.#done[this.#doneCount++] = row
+    if (--this.#atStore === 0) this.#barrierAtStore = false
+  }
+
+  #turned(): void {
     if (this.#busy) return
     this.resume()
     this.#answerIfWorthwhile()
