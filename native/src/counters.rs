@@ -35,7 +35,7 @@ impl Token {
         Self(count)
     }
 
-    /// An open device, or an image of a block engine.
+    /// An open device, or a file of a block engine.
     pub fn fd() -> Self {
         Self::new(&FDS)
     }
@@ -65,7 +65,7 @@ impl Token {
         Self::new(&ARENAS)
     }
 
-    /// A job of a block engine that a disk is busy with.
+    /// A job of a block engine that waits for a disk.
     pub fn job() -> Self {
         Self::new(&JOBS)
     }
@@ -80,7 +80,7 @@ impl Drop for Token {
 /// Live things of the whole process.
 #[napi(object)]
 pub struct Counters {
-    /// Open devices, and images of block engines.
+    /// Open devices, and files of block engines.
     pub fds: i32,
     /// Grant mappings.
     pub mappings: i32,
@@ -92,7 +92,7 @@ pub struct Counters {
     pub polls: i32,
     /// Arenas whose memory is still reserved; it goes when their ArrayBuffer is collected.
     pub arenas: i32,
-    /// Jobs of block engines that a disk is busy with.
+    /// Jobs of block engines that wait for a disk.
     pub jobs: i32,
 }
 

@@ -14,7 +14,7 @@ use super::pool::Pool;
 use super::table::{Row, Table};
 use super::uring::Uring;
 use crate::counters::Token;
-use crate::errors::{CLOSED, Result, failure, out_of_range};
+use crate::errors::{CLOSED, Failure, Result, failure, out_of_range};
 
 /// Vectors of a job: the kernel's own limit, `IOV_MAX`.
 const VECTORS: u32 = 1024;
@@ -31,11 +31,10 @@ struct Slot {
     busy: bool,
 }
 
-/// See index.d.ts. It must be settled before it is dropped.
+/// See index.d.ts. It must be settled, not dropped.
 pub struct Engine {
     table: Arc<Table>,
-    /// `None` once settled.
-    memory: Option<Bytes>,
+    memory: Bytes,
     event: Arc<Event>,
     uring: Option<Uring>,
     pool: Pool,
@@ -53,7 +52,7 @@ impl Engine {
     pub fn new(memory: Bytes, table: Arc<Table>, jobs: u32, event: Arc<Event>, uring: Option<Uring>) -> Self {
         Self {
             table,
-            memory: Some(memory),
+            memory,
             uring,
             pool: Pool::new(Arc::clone(&event)),
             event,
@@ -66,29 +65,23 @@ impl Engine {
         }
     }
 
-    /// What serves transfers that have to wait.
-    pub fn kind(&self) -> &'static str {
-        if self.uring.is_some() { "io_uring" } else { "threads" }
-    }
-
     /// Jobs that aren't done.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// Refuses jobs and files from now on. True if nothing is in flight any more.
-    pub fn close(&mut self) -> bool {
+    /// Refuses jobs and files from now on.
+    pub fn close(&mut self) {
         self.closed = true;
-        self.in_flight == 0
     }
 
-    /// Whether `close` was called.
-    pub fn closed(&self) -> bool {
-        self.closed
+    /// Whether it was closed and nothing is in flight any more.
+    pub fn finished(&self) -> bool {
+        self.closed && self.in_flight == 0
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.closed { Err(failure(CLOSED, "the block engine is closed")) } else { Ok(()) }
+        if self.closed { Err(closed()) } else { Ok(()) }
     }
 
     /// Takes a file; returns its number.
@@ -116,7 +109,7 @@ impl Engine {
     /// once are listed in their stead; returns how many.
     pub fn submit(&mut self, count: u32) -> Result<u32> {
         self.check_open()?;
-        self.memory.as_ref().map_or(Ok(()), Bytes::check)?;
+        self.memory.check()?;
         if count as usize > self.slots.len() {
             return Err(out_of_range(format!("\"count\" expected an integer 0..{}, got {count}", self.slots.len())));
         }
@@ -179,9 +172,9 @@ impl Engine {
                 return wrong(format!("\"count\" expected 1..{VECTORS} vectors, got {count}"));
             }
             let mut total = 0;
-            for at in first..first.saturating_add(count) {
+            for at in (0..count).map(|at| first.saturating_add(at)) {
                 let Some((offset, bytes)) = self.table.vector(at) else { return wrong(format!("there is no vector {at}")) };
-                let address = self.memory.as_ref().and_then(|memory| memory.at(offset, bytes)).filter(|_| bytes > 0);
+                let address = self.memory.at(offset, bytes).filter(|_| bytes > 0);
                 let Some(iov_base) = address else {
                     return wrong(format!("vector {at} of {bytes} bytes at {offset} isn't in the memory, or is empty"));
                 };
@@ -247,17 +240,12 @@ impl Engine {
         done
     }
 
-    /// Waits for all that is in flight, on this thread, then lets go of everything.
-    pub fn settle(&mut self) {
-        self.closed = true;
+    /// Waits, on this thread, for all that is in flight, then lets go of everything.
+    pub fn settle(mut self) {
         while self.in_flight > 0 {
             self.event.wait();
             self.reap();
         }
-        self.files.clear();
-        self.uring = None;
-        self.pool = Pool::new(Arc::clone(&self.event));
-        self.memory = None;
     }
 }
 
@@ -271,6 +259,11 @@ fn dispatch(job: &mut Job, uring: Option<&mut Uring>, for_pool: &mut Vec<Job>) {
     if !pushed {
         for_pool.push(std::mem::take(job));
     }
+}
+
+/// The error of what comes too late.
+pub fn closed() -> Failure {
+    failure(CLOSED, "the block engine is closed")
 }
 
 /// A position or length, if it is one that JavaScript can count.

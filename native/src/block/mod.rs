@@ -28,7 +28,7 @@ use self::engine::Engine;
 use self::event::Event;
 use self::table::Table;
 use self::uring::Uring;
-use crate::errors::{Result, failure, os, out_of_range};
+use crate::errors::{RUNTIME, Result, failure, os, out_of_range};
 use crate::poll::{Callback, Poll};
 
 /// Jobs and vectors that a table may have: `IORING_MAX_ENTRIES`, and `VECTORS` for each.
@@ -37,18 +37,24 @@ const VECTORS: u32 = JOBS << 10;
 
 /// What polls owns it: when that ends, at the latest with the environment, nothing may be in flight any more, for
 /// JavaScript's memory goes next.
-struct Settled(Rc<RefCell<Engine>>);
+struct Settled(Rc<State>);
 
 impl Drop for Settled {
     fn drop(&mut self) {
-        self.0.borrow_mut().settle();
+        if let Some(engine) = self.0.take() {
+            engine.settle();
+        }
     }
 }
+
+/// `None` once all is done.
+type State = RefCell<Option<Engine>>;
 
 /// See index.d.ts.
 #[napi]
 pub struct BlockEngine {
-    engine: Rc<RefCell<Engine>>,
+    state: Rc<State>,
+    kind: &'static str,
     table: Arc<Table>,
     poll: Poll,
 }
@@ -71,16 +77,21 @@ impl BlockEngine {
         };
         let table = Arc::new(Table::new(jobs, vectors)?);
         let fd = event.as_raw_fd();
-        let engine = Rc::new(RefCell::new(Engine::new(memory, Arc::clone(&table), jobs, event, uring)));
-        let settled = Settled(Rc::clone(&engine));
+        let kind = if uring.is_some() { "io_uring" } else { "threads" };
+        let state = Rc::new(RefCell::new(Some(Engine::new(memory, Arc::clone(&table), jobs, event, uring))));
+        let settled = Settled(Rc::clone(&state));
         let poll = Poll::open(&env, fd, on_done, Box::new(move |poll, _| on_ready(&settled.0, poll)))?;
-        Ok(Self { engine, table, poll })
+        Ok(Self { state, kind, table, poll })
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Engine) -> Result<T>) -> Result<T> {
+        self.state.borrow_mut().as_mut().map_or_else(|| Err(engine::closed()), f)
     }
 
     /// `'io_uring'` or `'threads'`.
     #[napi(getter)]
     pub fn kind(&self) -> &'static str {
-        self.engine.borrow().kind()
+        self.kind
     }
 
     /// Makes the ArrayBuffer of the table. To be called once: V8 wants one buffer per address.
@@ -96,7 +107,7 @@ impl BlockEngine {
         if status != sys::Status::napi_ok {
             // SAFETY: without a buffer the finalizer never runs; this is the pointer made above.
             drop(unsafe { Arc::from_raw(owner) });
-            return Err(failure(crate::errors::RUNTIME, format!("this JavaScript runtime has no external ArrayBuffer (status {status})")));
+            return Err(failure(RUNTIME, format!("this JavaScript runtime has no external ArrayBuffer (status {status})")));
         }
         // SAFETY: `value` is a live value of this environment and of the current scope.
         Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), value) })
@@ -105,41 +116,42 @@ impl BlockEngine {
     /// Takes a file for jobs to name.
     #[napi(catch_unwind)]
     pub fn open(&self, fd: i32) -> Result<u32> {
-        self.engine.borrow_mut().open(fd)
+        self.with(|engine| engine.open(fd))
     }
 
-    /// Lets go of a file.
+    /// Lets go of a file. After `close` there is nothing left to do.
     #[napi(catch_unwind)]
     pub fn release(&self, file: u32) -> Result<()> {
-        self.engine.borrow_mut().release(file)
+        self.state.borrow_mut().as_mut().map_or(Ok(()), |engine| engine.release(file))
     }
 
     /// Starts the first `count` jobs of the list; returns how many are done already.
     #[napi(catch_unwind)]
     pub fn submit(&self, count: u32) -> Result<u32> {
-        let mut engine = self.engine.borrow_mut();
-        let idle = engine.in_flight() == 0;
-        let done = engine.submit(count)?;
-        if idle && engine.in_flight() > 0 {
-            self.poll.keep_alive(true);
-        }
-        Ok(done)
+        self.with(|engine| {
+            let idle = engine.in_flight() == 0;
+            let done = engine.submit(count)?;
+            if idle && engine.in_flight() > 0 {
+                self.poll.keep_alive(true);
+            }
+            Ok(done)
+        })
     }
 
     /// Refuses jobs from now on. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        let settled = self.engine.borrow_mut().close();
-        if settled {
-            self.poll.close();
+        if let Some(engine) = self.state.borrow_mut().as_mut() {
+            engine.close();
         }
+        close_if_finished(&self.state, &self.poll);
     }
 }
 
-fn on_ready(engine: &RefCell<Engine>, poll: &Poll) {
-    let (done, idle) = {
-        let mut engine = engine.borrow_mut();
-        (engine.reap(), engine.in_flight() == 0)
+fn on_ready(state: &State, poll: &Poll) {
+    let (done, idle) = match state.borrow_mut().as_mut() {
+        Some(engine) => (engine.reap(), engine.in_flight() == 0),
+        None => return,
     };
     if idle {
         poll.keep_alive(false);
@@ -147,10 +159,12 @@ fn on_ready(engine: &RefCell<Engine>, poll: &Poll) {
     if done > 0 {
         poll.call(done as i32);
     }
-    let engine = engine.borrow();
-    let settled = engine.closed() && engine.in_flight() == 0;
-    drop(engine);
-    if settled {
+    close_if_finished(state, poll);
+}
+
+fn close_if_finished(state: &State, poll: &Poll) {
+    let finished = state.borrow().as_ref().is_some_and(Engine::finished);
+    if finished {
         poll.close();
     }
 }
