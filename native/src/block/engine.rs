@@ -132,6 +132,7 @@ impl Engine {
                 self.table.set_listed(done, slot.job.number);
                 done += 1;
             } else {
+                slot.job.prefers_uring = file.prefers_uring(slot.job.operation);
                 slot.job.descriptor = Some(file.descriptor());
                 slot.job.token = Some(Token::job());
                 self.in_flight += 1;
@@ -253,7 +254,7 @@ impl Engine {
 fn dispatch(job: &mut Job, uring: Option<&mut Uring>, for_pool: &mut Vec<Job>) {
     let pushed = match (uring, &job.descriptor) {
         // SAFETY: the job stays in its slot, busy, until it was reaped, and the engine keeps the memory until then.
-        (Some(uring), Some(descriptor)) if job.operation.transfers() => unsafe { uring.push(job, &**descriptor) },
+        (Some(uring), Some(descriptor)) if job.prefers_uring => unsafe { uring.push(job, &**descriptor) },
         _ => false,
     };
     if !pushed {

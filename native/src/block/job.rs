@@ -64,6 +64,8 @@ pub struct Job {
     pub result: i32,
     /// Which of the engine's files.
     pub file: u32,
+    /// See `File::prefers_uring`.
+    pub prefers_uring: bool,
     /// In flight it keeps the file open, until a thread is done with it.
     pub descriptor: Option<Arc<Descriptor>>,
     /// Counts it while in flight.
