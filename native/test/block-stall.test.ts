@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { afterAll, describe, expect, test } from 'vitest'
-import { kinds, native, TestEngine, type Job } from './block-engine.ts'
+import { kinds, native, operations, TestEngine, type Job } from './block-engine.ts'
 import { until } from './fifo.ts'
 import { canStall, StallingDisk } from './stalling-disk.ts'
 
@@ -46,7 +46,7 @@ describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
 
   test('a worker that is ended waits for its jobs', async () => {
     await using disk = await StallingDisk.mount()
-    const worker = new Worker(new URL('block-worker.mjs', import.meta.url), { workerData: { kind, path: disk.path, end: 'terminate' } })
+    const worker = new Worker(new URL('block-worker.mjs', import.meta.url), { workerData: { kind, jobs: 1, operation: operations.read, path: disk.path, flags: 'r+', end: 'terminate' } })
     await until(() => disk.requests.includes('read'))
     let ended = false
     const end = worker.terminate().then(() => (ended = true))
