@@ -81,7 +81,7 @@ function toJobs(wished: readonly Wish[], file: number, scale: number, size: numb
         free += (part + gap) * scale
         return vector
       })
-      jobs.push({ file, operation, position: from, vectors: at % 2 === 0 ? vectors : [...vectors].reverse() })
+      jobs.push({ file, operation, position: from, vectors: at % 2 === 0 ? vectors : vectors.toReversed() })
     }
   }
   return jobs

@@ -50,12 +50,12 @@ describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
     await until(() => disk.requests.includes('read'))
     let ended = false
     const end = worker.terminate().then(() => (ended = true))
-    // The kernel may still write to the worker's memory.
+    // The kernel may still write to the worker's arena.
     for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setTimeout(resolve, 1))
     expect(ended).toBe(false)
-    expect(native.counters()).toMatchObject({ fds: 1, jobs: 1, polls: 1 })
+    expect(native.counters()).toMatchObject({ fds: 1, jobs: 1, polls: 1, arenas: 1 })
     disk.go()
     await end
-    expect(native.counters()).toMatchObject({ fds: 0, jobs: 0, polls: 0 })
+    expect(native.counters()).toMatchObject({ fds: 0, jobs: 0, polls: 0, arenas: 0 })
   })
 })

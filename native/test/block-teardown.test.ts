@@ -8,7 +8,7 @@ import { Worker } from 'node:worker_threads'
 import { afterAll, describe, expect, test } from 'vitest'
 import { kinds, native, operations } from './block-engine.ts'
 
-const ROUNDS = 8
+const ROUNDS = 3
 const JOBS = 32
 const directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
 const path = join(directory, 'image')

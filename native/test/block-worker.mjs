@@ -3,10 +3,10 @@ import { openSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNative } from '../index.js'
 
-const { BlockEngine } = loadNative()
+const { Arena, BlockEngine } = loadNative()
 const JOBS = workerData.jobs
 const BYTES = 65_536
-const memory = new Uint8Array(new SharedArrayBuffer(JOBS * BYTES, { maxByteLength: JOBS * BYTES }), 0, JOBS * BYTES)
+const memory = new Uint8Array(new Arena((JOBS * BYTES) / 4096).createBuffer())
 const done = () => {
   if (workerData.end === 'exit in a callback') process.exit(0)
   if (workerData.end === 'throw in a callback') throw new Error('wanted')

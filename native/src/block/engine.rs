@@ -269,5 +269,5 @@ pub fn closed() -> Failure {
 
 /// A position or length, if it is one that JavaScript can count.
 fn integer(value: f64) -> Option<u64> {
-    (value >= 0.0 && value < POSITIONS && value.fract() == 0.0).then_some(value as u64)
+    ((0.0..POSITIONS).contains(&value) && value.fract() == 0.0).then_some(value as u64)
 }
