@@ -1,5 +1,5 @@
 /**
- * `@xenkit/native`: Linux's Xen drivers for JavaScript. No protocol knowledge and little comfort:
+ * `@xenkit/native`: Linux's Xen drivers and a disk engine for JavaScript. No protocol knowledge and little comfort:
  * `@xenkit/xen` is the interface for people.
  *
  * Every method throws an `Error` whose `code` is the name of an errno (`'EINVAL'`), or one of
@@ -149,7 +149,7 @@ export interface XenbusDevice {
  * | file | u32 | what `open` returned |
  * | first | u32 | of read and write: its first vector |
  * | count | u32 | of read and write: its number of vectors, 1..1024; they hold at most 0x7ffff000 bytes |
- * | result | i32 | set when it is done: bytes moved, fewer than asked for only at the end of the file, or 0; or a negative errno |
+ * | result | i32 | set when it is done: bytes moved, fewer than asked for only at the end of the file (its vectors past that are undefined), or 0; or a negative errno |
  * | list | u32 | (of the call) numbers of jobs, see `submit` |
  * | done | u32 | (of the wake) numbers of jobs, see `onDone` |
  *
@@ -171,7 +171,7 @@ export interface BlockEngine {
   readonly kind: 'io_uring' | 'threads'
   /** The table, all 0. Call it once. */
   createTable(): ArrayBuffer
-  /** Takes a file or block device; returns its number. `fd` may be closed after that. */
+  /** Takes a file or block device, which it looks at as `fstat` does; returns its number. `fd` may be closed after that. */
   open(fd: number): number
   /** Lets go of a file, whose number may come again; it is closed after its last job in flight. After `close` there is nothing left to do. */
   release(file: number): void
