@@ -75,8 +75,9 @@ impl File {
         Arc::clone(&self.descriptor)
     }
 
-    /// Whether io_uring is the one to do what has to wait. It has no operation for some, and gives writes to the page
-    /// cache to a thread of its own for each file: more than half of them slower than ours, measured on ext4.
+    /// Whether io_uring is the one to do what has to wait. It has no operation for some. Writes to the page cache it
+    /// gives to one thread of its own for each file: 0.49 of a loop of pwrite in C, 0.87 by our threads (32 in flight,
+    /// 4 KiB, ext4).
     pub fn prefers_uring(&self, operation: Operation) -> bool {
         self.nowait && (operation == Operation::Read || operation == Operation::Write && self.direct)
     }
