@@ -169,6 +169,8 @@ export interface XenbusDevice {
 export interface BlockEngine {
   /** What serves transfers that have to wait; threads do the other operations. */
   readonly kind: 'io_uring' | 'threads'
+  /** Whether `memory` begins at a page: offsets are then aligned as a direct file demands if they are multiples of its sectors. */
+  readonly aligned: boolean
   /** The table, all 0. Call it once. */
   createTable(): ArrayBuffer
   /** Takes a file or block device, which it looks at as `fstat` does; returns its number. `fd` may be closed after that. */

@@ -7,6 +7,7 @@ use napi::bindgen_prelude::{Env, Unknown};
 use napi::{JsValue, sys};
 
 use crate::errors::{Result, failure, out_of_range};
+use crate::memory::PAGE_SHIFT;
 
 /// A range of memory that a `Uint8Array` shows, kept for as long as this value exists. To be dropped
 /// on the environment's thread.
@@ -44,6 +45,11 @@ impl Bytes {
             now
         };
         if now == Some((self.base, self.length)) { Ok(()) } else { Err(out_of_range("the memory of the block engine was detached or resized")) }
+    }
+
+    /// Whether it begins at a page, as O_DIRECT wants.
+    pub fn page_aligned(&self) -> bool {
+        self.base.addr().is_multiple_of(1 << PAGE_SHIFT)
     }
 
     /// The address of `length` bytes at `offset`, `None` if they aren't inside. Only for the kernel to

@@ -55,6 +55,7 @@ type State = RefCell<Option<Engine>>;
 pub struct BlockEngine {
     state: Rc<State>,
     kind: &'static str,
+    aligned: bool,
     table: Arc<Table>,
     poll: Poll,
 }
@@ -68,6 +69,7 @@ impl BlockEngine {
             return Err(out_of_range(format!("a block engine has 1..{JOBS} jobs and 0..{VECTORS} vectors, got {jobs} and {vectors}")));
         }
         let memory = Bytes::new(&env, memory)?;
+        let aligned = memory.page_aligned();
         let event = Arc::new(Event::new()?);
         let uring = match (kind.as_deref(), Uring::open(jobs, event.as_raw_fd())) {
             (None, uring) => uring.ok(),
@@ -81,7 +83,7 @@ impl BlockEngine {
         let state = Rc::new(RefCell::new(Some(Engine::new(memory, Arc::clone(&table), jobs, event, uring))));
         let settled = Settled(Rc::clone(&state));
         let poll = Poll::open(&env, fd, on_done, Box::new(move |poll, _| on_ready(&settled.0, poll)))?;
-        Ok(Self { state, kind, table, poll })
+        Ok(Self { state, kind, aligned, table, poll })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Engine) -> Result<T>) -> Result<T> {
@@ -92,6 +94,12 @@ impl BlockEngine {
     #[napi(getter)]
     pub fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// Whether `memory` begins at a page.
+    #[napi(getter)]
+    pub fn aligned(&self) -> bool {
+        self.aligned
     }
 
     /// Makes the ArrayBuffer of the table. To be called once: V8 wants one buffer per address.

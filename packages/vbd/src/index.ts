@@ -2,6 +2,7 @@ export { ChangeRefusedError, type ServeVbdOptions, type ServedDisk, StoreInUseEr
 export type { DataPathKind } from './backend/data-path.ts'
 export type { VbdStats } from './backend/stats.ts'
 export type { BlockStore, StoreResult } from './block-store.ts'
+export type { StoreBatch, StoreBatchOptions } from './store-batch.ts'
 export { type AttachDiskOptions, attachDisk } from './frontend/attach-disk.ts'
 export { type Disk, DiskError } from './frontend/disk.ts'
 export { type ListedDisk, listVbds } from './list.ts'

@@ -17,6 +17,8 @@ const WRITE = 1
 export interface FileBatchOptions {
   /** An open image, which may be closed once the batch is there. */
   readonly fd: number
+  /** Whether it was opened with O_DIRECT. */
+  readonly direct: boolean
   readonly memory: ArrayBufferLike
   readonly done: (tag: number, result: number) => void
   readonly turned: () => void
@@ -28,7 +30,7 @@ const engines = new WeakMap<ArrayBufferLike, BlockEngine>()
  * What opens a batch of reads and writes of an image for memory, as stores of @xenkit/vbd want it. Undefined
  * where the addon can't be loaded.
  */
-export function openFileBatch(): ((o: FileBatchOptions) => FileBatch) | undefined {
+export function openFileBatch(): ((o: FileBatchOptions) => FileBatch | undefined) | undefined {
   let native: Native
   try {
     native = loadNative()
@@ -89,7 +91,12 @@ class BlockEngine {
     this.#operation = column(Uint8Array, JOBS)
   }
 
-  openBatch(o: FileBatchOptions): FileBatch {
+  /** @returns undefined for memory of which a direct file can't take pieces */
+  openBatch(o: FileBatchOptions): FileBatch | undefined {
+    if (o.direct && !this.#native.aligned) {
+      if (this.#users === 0) this.#native.close()
+      return undefined
+    }
     const batch = new FileBatch(this, this.#native.open(o.fd), o)
     this.#users++
     engines.set(this.#memory, this)

@@ -1,3 +1,4 @@
+export { type FileBatch, type FileBatchOptions, openFileBatch } from './block-engine.ts'
 export { discardRange } from './discard.ts'
 export { openXen, type OpenXenOptions } from './open-xen.ts'
 export { probeXen, type XenCheck, type XenProbe } from './probe-xen.ts'
