@@ -131,7 +131,7 @@ describe.each(kinds)('with %s', (kind) => {
     engine.engine.close()
     engine.engine.close()
     engine.engine.release(file)
-    expect(() => engine.engine.submit(0)).toThrow(coded('ERR_CLOSED'))
+    expect(() => engine.submit(0)).toThrow(coded('ERR_CLOSED'))
     expect(() => engine.engine.open(fd)).toThrow(coded('ERR_CLOSED'))
     expect(await flushed).toEqual([{ result: 0, atOnce: false }])
     await engine[Symbol.asyncDispose]()
@@ -165,7 +165,7 @@ test('a write that a limit cuts short goes on, and fails with the limit', () => 
       new Uint32Array(table, 16, 3).set([engine.open(openSync(path, 'w+')), 0, 1])
       new Uint32Array(table, 40, 2).set([0, 65536])
       new Uint8Array(table, 48)[0] = 1
-      engine.submit(1)
+      engine.createSubmit()(1)
     }`
   const { stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -f 8; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script, join(directory, 'limited-')], { encoding: 'utf8', timeout: 20_000 })
   expect(stderr).toBe('')
@@ -223,7 +223,7 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     engine.describe(6, whole, 1)
     engine.list.set([5, 6])
     spoil(engine)
-    expect(() => engine.engine.submit(2)).toThrow(coded('ERR_OUT_OF_RANGE', message))
+    expect(() => engine.submit(2)).toThrow(coded('ERR_OUT_OF_RANGE', message))
     expect(native.counters().jobs).toBe(0)
     // None is taken for busy.
     expect(await engine.run([whole])).toEqual([{ result: 4096, atOnce: expect.any(Boolean) }])
@@ -235,7 +235,7 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     const { engine, file } = openEngine(fd, 'threads')
     await using _ = engine
     const flushed = engine.run([{ file, operation: 'flush' }])
-    expect(() => engine.engine.submit(1)).toThrow(coded('ERR_OUT_OF_RANGE', 'it is in flight'))
+    expect(() => engine.submit(1)).toThrow(coded('ERR_OUT_OF_RANGE', 'it is in flight'))
     await flushed
     closeSync(fd)
   })
@@ -253,7 +253,7 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     const memory = new Uint8Array(4096)
     const engine = new native.BlockEngine(memory, 1, 1, () => {})
     structuredClone(memory.buffer, { transfer: [memory.buffer] })
-    expect(() => engine.submit(0)).toThrow(coded('ERR_OUT_OF_RANGE', 'detached or resized'))
+    expect(() => engine.createSubmit()(0)).toThrow(coded('ERR_OUT_OF_RANGE', 'detached or resized'))
     engine.close()
   })
 
@@ -266,7 +266,8 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     expect(make(1, 1, 'magic')).toThrow(coded('ERR_OUT_OF_RANGE', "'magic'"))
     expect(() => new native.BlockEngine(new Float64Array(1) as unknown as Uint8Array, 1, 1, () => {})).toThrow(coded('InvalidArg', 'Uint8Array'))
     await using engine = new TestEngine({ kind: 'threads' })
-    expect(() => engine.engine.submit(65)).toThrow(coded('ERR_OUT_OF_RANGE', '"count" expected an integer 0..64, got 65'))
+    expect(() => engine.submit('1' as unknown as number)).toThrow(coded('InvalidArg', 'a number'))
+    expect(() => engine.submit(65)).toThrow(coded('ERR_OUT_OF_RANGE', '"count" expected an integer 0..64, got 65'))
     expect(() => engine.engine.open(-1)).toThrow(coded('ERR_OUT_OF_RANGE'))
     expect(() => engine.engine.open(1 << 20)).toThrow(coded('EBADF', 'dup of descriptor 1048576'))
     expect(() => engine.engine.release(0)).toThrow(coded('ERR_OUT_OF_RANGE'))

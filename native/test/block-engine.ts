@@ -1,5 +1,5 @@
 /** A block engine for tests: its columns, and a promise for every batch of jobs. */
-import { loadNative, type BlockEngine } from '../index.js'
+import { loadNative, type BlockEngine, type SubmitJobs } from '../index.js'
 import { until } from './fifo.ts'
 
 export const native = loadNative()
@@ -25,6 +25,7 @@ export interface Outcome {
 export class TestEngine implements AsyncDisposable {
   readonly memory: Uint8Array
   readonly engine: BlockEngine
+  readonly submit: SubmitJobs
   readonly position: Float64Array
   readonly length: Float64Array
   readonly file: Uint32Array
@@ -45,6 +46,7 @@ export class TestEngine implements AsyncDisposable {
     // A growable buffer begins at a page, as O_DIRECT wants it.
     this.memory = new Uint8Array(new SharedArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
     this.engine = new native.BlockEngine(this.memory, jobs, vectors, (count) => this.#onDone(count), kind)
+    this.submit = this.engine.createSubmit()
     const table = this.engine.createTable()
     let at = 0
     const column = <T>(Column: new (buffer: ArrayBuffer, at: number, length: number) => T, width: number, length: number): T => {
@@ -93,7 +95,7 @@ export class TestEngine implements AsyncDisposable {
       return number
     })
     const outcomes = numbers.map((number) => new Promise<Outcome>((resolve) => this.#waiting.set(number, resolve)))
-    const done = this.engine.submit(jobs.length)
+    const done = this.submit(jobs.length)
     for (const number of this.list.slice(0, done)) this.#settle(number, true)
     return Promise.all(outcomes)
   }

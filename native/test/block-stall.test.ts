@@ -14,7 +14,7 @@ writeFileSync(quick, Buffer.alloc(65_536, 7))
 
 afterAll(() => rmSync(directory, { recursive: true }))
 
-// A process that may not mount can't have such a disk: checked by doing so.
+// A process without /dev/fuse or the right to mount can't have such a disk: both are checked.
 describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
   test.each(['read', 'write', 'flush'] as const)('while a %s waits, the event loop goes round and other jobs are done', async (operation) => {
     await using disk = await StallingDisk.mount()

@@ -59,7 +59,7 @@ describe('a process', () => {
       const engine = new (loadNative().BlockEngine)(memory, 1, 1, () => { process.exitCode = 3 }, process.argv[2])
       const table = engine.createTable()
       new Uint32Array(table, 16, 1)[0] = engine.open(openSync(process.argv[1], 'r+'))
-      const flush = () => { new Uint8Array(table, 48, 1)[0] = ${operations.flush}; engine.submit(1) }`
+      const flush = () => { new Uint8Array(table, 48, 1)[0] = ${operations.flush}; engine.createSubmit()(1) }`
     const child = spawn(process.execPath, ['--input-type=module', '-e', `${prelude}\n${body}`, path], { stdio: 'inherit', timeout: 20_000 })
     const [code, signal]: unknown[] = await once(child, 'exit')
     expect(signal).toBeNull()
