@@ -54,7 +54,8 @@ export class Guest {
 
   /** Waits for a block device, which the guest's kernel makes after the backend has connected; returns its path. */
   async disk(vdev: string): Promise<string> {
-    await this.run(`until [ -b /dev/${vdev} ]; do usleep 20000; done`)
+    // It ends in the guest, too: the console takes the next command only after that.
+    await this.run(`timeout 40 sh -c 'until [ -b /dev/${vdev} ]; do usleep 20000; done' || { dmesg | tail -n 2; false; }`)
     return `/dev/${vdev}`
   }
 
