@@ -37,6 +37,7 @@ export async function run(lab: Lab): Promise<void> {
 
   let asked = 0
   const rig: Rig = {
+    stack: lab.stack,
     dom0,
     guest,
     server,

@@ -2,12 +2,14 @@
 import type { Dom0 } from '../../src/dom0/dom0.ts'
 import type { RemoteProcess } from '../../src/dom0/remote-process.ts'
 import type { Guest } from '../../src/guest/guest.ts'
+import type { Stack } from '../../src/stack.ts'
 import type { Feature } from './features.ts'
 
 /** Reports what a row's work found, which is its return value. */
 export type Row = (feature: Feature, work: () => Promise<string>) => Promise<void>
 
 export interface Rig {
+  readonly stack: Stack
   readonly dom0: Dom0
   readonly guest: Guest
   readonly server: RemoteProcess

@@ -45,6 +45,7 @@ export function openFileBatch(): ((o: FileBatchOptions) => FileBatch | undefined
 
 class BlockEngine {
   readonly #native: NativeEngine
+  readonly #start: (count: number) => number
   readonly #memory: ArrayBufferLike
   /** Batches that are open. */
   #users = 0
@@ -71,6 +72,7 @@ class BlockEngine {
   constructor(native: Native, memory: ArrayBufferLike) {
     this.#memory = memory
     this.#native = new native.BlockEngine(new Uint8Array(memory), JOBS, VECTORS, (count) => this.#onDone(count))
+    this.#start = this.#native.createSubmit()
     const table = this.#native.createTable()
     let at = 0
     const column = <T>(Column: { new (buffer: ArrayBuffer, at: number, length: number): T; readonly BYTES_PER_ELEMENT: number }, length: number): T => {
@@ -140,7 +142,7 @@ class BlockEngine {
     if (listed === 0) return
     let done
     try {
-      done = this.#native.submit(listed)
+      done = this.#start(listed)
     } catch (error) {
       for (let i = 0; i < listed; i++) this.#end(this.#list[i] ?? 0)
       throw error
