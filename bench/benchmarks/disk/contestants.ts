@@ -1,0 +1,83 @@
+/** A guest with a disk, and who serves it. They stay connected; whose turn it is has the processors. */
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Program } from '../../src/program.ts'
+import { connectDisk, dataGrefOf, grefOf, type Guest, portOf, type Rig, SLOTS } from '../../rig/rig.ts'
+
+/** Of the image, 64 MiB: it stays in the page cache, and doesn't fit the processor's. */
+const BLOCKS = 16_384
+const BLOCK = 4_096
+
+export interface Load {
+  readonly operation: 'read' | 'write' | 'mixed'
+  /** Requests under way, 1..32. */
+  readonly depth: number
+  /** Pages of a request, 1..256. */
+  readonly segments: number
+}
+
+/** What front.c counted. */
+export interface Turn {
+  readonly requests: number
+  readonly seconds: number
+  readonly kicks: number
+  readonly wakes: number
+}
+
+export class Contestant implements AsyncDisposable {
+  /** The backend. */
+  readonly program: Program
+  readonly #guest: Guest
+  readonly #backend: AsyncDisposable
+
+  private constructor(guest: Guest, program: Program, backend: AsyncDisposable = program) {
+    this.#guest = guest
+    this.program = program
+    this.#backend = backend
+  }
+
+  /** A backend of back.c, which does it `how`. */
+  static async inC(rig: Rig, directory: string, how: 'pread' | 'spin' | 'mmap'): Promise<Contestant> {
+    const guest = await rig.guest('front', 1, BLOCKS)
+    const program = await rig.backend(guest, 'back', 1, await makeImage(directory, how), how)
+    return new Contestant(guest, program)
+  }
+
+  /** `serveVbd`. */
+  static async ours(rig: Rig, directory: string, dataPath: 'copy' | 'persistent'): Promise<Contestant> {
+    const guest = await rig.guest('front', 1, BLOCKS)
+    const ours = await rig.ours(guest, 'serve', await makeImage(directory, `ours-${dataPath}`), dataPath)
+    await connectDisk(ours.xs, 0)
+    return new Contestant(guest, ours.program, ours)
+  }
+
+  /** A backend in JavaScript as one would write it without a library. */
+  static async idiomatic(rig: Rig, directory: string): Promise<Contestant> {
+    const guest = await rig.guest('front', 1, BLOCKS)
+    const pages = Array.from({ length: SLOTS }, (_, slot) => dataGrefOf(0, slot))
+    const ours = await rig.ours(guest, 'idiomatic', await makeImage(directory, 'idiomatic'), grefOf(0), portOf(0), ...pages)
+    return new Contestant(guest, ours.program, ours)
+  }
+
+  /** Has the guest do that until it has been so many seconds, or requests. */
+  turn({ operation, depth, segments }: Load, { seconds = 3_600, requests = Number.MAX_SAFE_INTEGER }: { readonly seconds?: number; readonly requests?: number }): Promise<Turn> {
+    return this.#guest.program.ask(`${operation} ${depth} ${segments} ${seconds} ${requests}`)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#backend[Symbol.asyncDispose]()
+    await this.#guest[Symbol.asyncDispose]()
+  }
+}
+
+/** Each block begins with its number, which the guest looks for. Of its own for each: some write to it. */
+async function makeImage(directory: string, name: string): Promise<string> {
+  const path = join(directory, `${name}.img`)
+  await using file = await open(path, 'w')
+  const bytes = Buffer.alloc(2 ** 20)
+  for (let block = 0; block < BLOCKS; ) {
+    for (let at = 0; at < bytes.length; at += BLOCK) bytes.writeBigUInt64LE(BigInt(block++), at)
+    await file.write(bytes)
+  }
+  return path
+}

@@ -1,0 +1,26 @@
+/**
+ * serve FILE DATAPATH: our backend as a user runs it, on the devices of devices.c. Asked to `begin`, it begins to count
+ * what is allocated on the heap; asked to `end`, it tells how many bytes that were.
+ */
+import { openFileStore, openHypervisor, serveVbd } from 'xenkit'
+import { answerLines } from '../../src/answer-lines.ts'
+import { HeapMeter } from '../../src/heap-meter.ts'
+
+const [file = '', dataPath] = process.argv.slice(2)
+if (dataPath !== 'copy' && dataPath !== 'persistent') throw new RangeError(`no data path "${dataPath}"`)
+
+await using hv = await openHypervisor({ adapter: 'xen' })
+await using store = await openFileStore(file)
+const stop = new AbortController()
+const served = serveVbd(hv, {
+  store,
+  dataPath,
+  signal: stop.signal,
+  onEvent: ({ kind, error }) => {
+    if (error !== undefined) console.error(kind, error)
+  },
+})
+const meter = new HeapMeter()
+await answerLines(async (request) => (request === 'begin' ? meter.begin() : meter.end()))
+stop.abort()
+await served
