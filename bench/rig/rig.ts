@@ -7,13 +7,12 @@ import { join } from 'node:path'
 import { command } from '@xenkit/lab'
 import { Xenstored } from '@xenkit/sim'
 import { listenXenstored } from '@xenkit/sim/socket'
-import { parseVdev, plugVbd } from '@xenkit/vbd'
+import { plugVbd } from '@xenkit/vbd'
 import { xenstoreSocket } from '@xenkit/xen'
 import { FrontendDevice } from '@xenkit/xenbus'
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
-import type { Bench } from '../src/benchmark.ts'
 import { buildPrograms } from '../src/build-programs.ts'
-import { Program } from '../src/program.ts'
+import { type Cpus, Program } from '../src/program.ts'
 
 type Argument = string | number
 
@@ -31,40 +30,47 @@ export const portOf = (ring: number): number => 1 + ring
 
 const GUEST = 1
 
+export interface RigOptions {
+  /** For what it builds, and its sockets. */
+  readonly directory: string
+  /** Those that guests, and those that backends may use: `0`, or `0,1`. */
+  readonly cpus: { readonly client: Cpus; readonly server: Cpus }
+}
+
 export class Rig {
-  readonly #bench: Bench
+  readonly #o: RigOptions
   readonly #commands: Map<string, readonly string[]>
   readonly #devices: string
   #guests = 0
 
-  private constructor(bench: Bench, commands: Map<string, readonly string[]>, devices: string) {
-    this.#bench = bench
+  private constructor(o: RigOptions, commands: Map<string, readonly string[]>, devices: string) {
+    this.#o = o
     this.#commands = commands
     this.#devices = devices
   }
 
   /** @param folders of programs besides those of the rig itself */
-  static async build(bench: Bench, ...folders: string[]): Promise<Rig> {
-    const { directory } = bench
+  static async build(o: RigOptions, ...folders: string[]): Promise<Rig> {
+    const { directory } = o
     const commands = new Map<string, readonly string[]>()
     for (const folder of [join(import.meta.dirname, 'programs'), ...folders]) {
       for (const [name, argv] of await buildPrograms(folder, { directory, libraries: [] })) commands.set(name, argv)
     }
     const devices = join(directory, 'devices.so')
     await command('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-o', devices, join(import.meta.dirname, 'devices.c')])
-    return new Rig(bench, commands, devices)
+    return new Rig(o, commands, devices)
   }
 
   /** Starts a guest: its program is given a path to listen on, then `args`. */
-  async guest(program: string, ...args: Argument[]): Promise<Guest> {
-    const socket = join(this.#bench.directory, `guest-${this.#guests++}`)
-    const started = await Program.start(this.#bench.cpus.client, this.command(program, socket, ...args))
+  async guest(program: string, ...args: readonly Argument[]): Promise<Guest> {
+    const socket = join(this.#o.directory, `guest-${this.#guests++}`)
+    const started = await Program.start(this.#o.cpus.client, this.command(program, socket, ...args))
     return { socket, program: started, [Symbol.asyncDispose]: () => started[Symbol.asyncDispose]() }
   }
 
   /** Starts a backend in C for a guest. */
   backend({ socket }: Guest, program: string, ...args: Argument[]): Promise<Program> {
-    return Program.start(this.#bench.cpus.server, this.command(program, socket, ...args))
+    return Program.start(this.#o.cpus.server, this.command(program, socket, ...args))
   }
 
   /** Starts a program of ours that finds the devices of /dev/xen, a guest behind them, and a xenstored. */
@@ -73,7 +79,7 @@ export class Rig {
     const xs = await openXenstore(xenstoreSocket(xenstored.path))
     for (const domid of [0, GUEST]) await xs.write(`/local/domain/${domid}/domid`, String(domid))
     const environment = [`LD_PRELOAD=${this.#devices}`, `XENKIT_BENCH_GUEST=${socket}`, `XENSTORED_PATH=${xenstored.path}`]
-    const started = await Program.start(this.#bench.cpus.server, ['env', ...environment, ...this.command(program, ...args)])
+    const started = await Program.start(this.#o.cpus.server, ['env', ...environment, ...this.command(program, ...args)])
     return {
       program: started,
       xs,
@@ -101,11 +107,24 @@ export interface Ours extends AsyncDisposable {
   readonly xs: XenstoreClient
 }
 
-/** Gives the guest a disk with one ring, by all that toolstack and frontend write to xenstore. */
-export async function connectDisk(xs: XenstoreClient, ring: number): Promise<void> {
-  const vdev = `xvd${String.fromCodePoint(97 + ring)}`
-  await plugVbd(xs, { frontendDomid: GUEST, backendDomid: 0, vdev, readOnly: false })
-  const device = await FrontendDevice.open(xs, { domid: GUEST, type: 'vbd', devid: parseVdev(vdev) })
-  await device.publish({ 'ring-ref': String(grefOf(ring)), 'event-channel': String(portOf(ring)), protocol: 'x86_64-abi', 'feature-persistent': '1' })
+export interface DiskOptions {
+  /** Counts the guest's disks, from 0. */
+  readonly number: number
+  /** Those of the guest's rings that are its queues. */
+  readonly rings: readonly number[]
+  readonly image: string
+}
+
+/** Gives the guest a disk, by all that toolstack and frontend write to xenstore. */
+export async function connectDisk(xs: XenstoreClient, { number, rings, image }: DiskOptions): Promise<void> {
+  // From xvdq on: there are enough of those.
+  const devid = (1 << 28) | ((16 + number) << 8)
+  await plugVbd(xs, { frontendDomid: GUEST, backendDomid: 0, vdev: String(devid), readOnly: false, params: image })
+  const device = await FrontendDevice.open(xs, { domid: GUEST, type: 'vbd', devid })
+  const queues = rings.map((ring, queue) => {
+    const prefix = rings.length === 1 ? '' : `queue-${queue}/`
+    return { [`${prefix}ring-ref`]: String(grefOf(ring)), [`${prefix}event-channel`]: String(portOf(ring)) }
+  })
+  await device.publish({ 'multi-queue-num-queues': String(rings.length), protocol: 'x86_64-abi', 'feature-persistent': '1', ...Object.assign({}, ...queues) })
   await device.connected()
 }

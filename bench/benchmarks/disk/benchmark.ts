@@ -12,12 +12,14 @@ const WARM_UP_SECONDS = 1
 
 /** Each by its name in figures. */
 const starts = {
-  ours: (rig: Rig, directory: string) => Contestant.ours(rig, directory, 'persistent'),
-  'ours, copied': (rig: Rig, directory: string) => Contestant.ours(rig, directory, 'copy'),
-  'fs.read': (rig: Rig, directory: string) => Contestant.idiomatic(rig, directory),
-  'C, pread': (rig: Rig, directory: string) => Contestant.inC(rig, directory, 'pread'),
-  'C, pread and spin': (rig: Rig, directory: string) => Contestant.inC(rig, directory, 'spin'),
-  'C, mmap': (rig: Rig, directory: string) => Contestant.inC(rig, directory, 'mmap'),
+  ours: (rig: Rig) => Contestant.ours(rig, 'persistent'),
+  'ours, copied': (rig: Rig) => Contestant.ours(rig, 'copy'),
+  'ours, 2 queues': (rig: Rig) => Contestant.ours(rig, 'persistent', 2),
+  'fs.read': (rig: Rig) => Contestant.idiomatic(rig),
+  'C, pread': (rig: Rig) => Contestant.inC(rig, 'pread'),
+  'C, pread and spin': (rig: Rig) => Contestant.inC(rig, 'spin'),
+  'C, mmap': (rig: Rig) => Contestant.inC(rig, 'mmap'),
+  'C, 2 threads': (rig: Rig) => Contestant.inC(rig, 'pread', 2),
 } as const
 
 export type Name = keyof typeof starts
@@ -37,17 +39,19 @@ export interface Count {
   readonly gate?: Gate
 }
 
-/** Everybody named in `comparisons` takes turns under the load. */
-export function diskBenchmark(o: { readonly title: string; readonly load: Load; readonly comparisons: readonly Comparison[]; readonly counts?: readonly Count[] }): Benchmark {
-  const { title, load, comparisons, counts = [] } = o
+/** Everybody named in `comparisons` takes turns under the load. With `spread`, guests and backends share both processors, as their threads are. */
+export function diskBenchmark(o: { readonly title: string; readonly load: Load; readonly comparisons: readonly Comparison[]; readonly counts?: readonly Count[]; readonly spread?: boolean }): Benchmark {
+  const { title, load, comparisons, counts = [], spread = false } = o
   const names = [...new Set(comparisons.flatMap((comparison) => [comparison.what, ...comparison.with]))]
   return { title, run }
 
   async function run(bench: Bench): Promise<void> {
-    const rig = await Rig.build(bench)
+    const { directory, cpus } = bench
+    const both = `${cpus.client},${cpus.server}`
+    const rig = await Rig.build({ directory, cpus: spread ? { client: both, server: both } : cpus })
     const contestants: [Name, Contestant][] = []
     try {
-      for (const name of names) contestants.push([name, await starts[name](rig, bench.directory)])
+      for (const name of names) contestants.push([name, await starts[name](rig)])
       for (const [, contestant] of contestants) await contestant.turn(load, { seconds: WARM_UP_SECONDS })
       await bench.measure('turns', () => measure(contestants))
     } finally {

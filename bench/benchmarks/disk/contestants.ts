@@ -1,6 +1,5 @@
 /** A guest with a disk, and who serves it. They stay connected; whose turn it is has the processors. */
 import { open } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Program } from '../../src/program.ts'
 import { connectDisk, dataGrefOf, grefOf, type Guest, portOf, type Rig, SLOTS } from '../../rig/rig.ts'
 
@@ -36,26 +35,26 @@ export class Contestant implements AsyncDisposable {
     this.#backend = backend
   }
 
-  /** A backend of back.c, which does it `how`. */
-  static async inC(rig: Rig, directory: string, how: 'pread' | 'spin' | 'mmap'): Promise<Contestant> {
-    const guest = await rig.guest('front', 1, BLOCKS)
-    const program = await rig.backend(guest, 'back', 1, await makeImage(directory, how), how)
+  /** A backend of back.c, which does it `how`, with a thread for each queue. */
+  static async inC(rig: Rig, how: 'pread' | 'spin' | 'mmap', queues = 1): Promise<Contestant> {
+    const guest = await rig.guest('front', queues, BLOCKS)
+    const program = await rig.backend(guest, 'back', queues, await makeImage(guest), how)
     return new Contestant(guest, program)
   }
 
   /** `serveVbd`. */
-  static async ours(rig: Rig, directory: string, dataPath: 'copy' | 'persistent'): Promise<Contestant> {
-    const guest = await rig.guest('front', 1, BLOCKS)
-    const ours = await rig.ours(guest, 'serve', await makeImage(directory, `ours-${dataPath}`), dataPath)
-    await connectDisk(ours.xs, 0)
+  static async ours(rig: Rig, dataPath: 'copy' | 'persistent', queues = 1): Promise<Contestant> {
+    const guest = await rig.guest('front', queues, BLOCKS)
+    const ours = await rig.ours(guest, 'serve', dataPath)
+    await connectDisk(ours.xs, { number: 0, rings: Array.from({ length: queues }, (_, ring) => ring), image: await makeImage(guest) })
     return new Contestant(guest, ours.program, ours)
   }
 
   /** A backend in JavaScript as one would write it without a library. */
-  static async idiomatic(rig: Rig, directory: string): Promise<Contestant> {
+  static async idiomatic(rig: Rig): Promise<Contestant> {
     const guest = await rig.guest('front', 1, BLOCKS)
     const pages = Array.from({ length: SLOTS }, (_, slot) => dataGrefOf(0, slot))
-    const ours = await rig.ours(guest, 'idiomatic', await makeImage(directory, 'idiomatic'), grefOf(0), portOf(0), ...pages)
+    const ours = await rig.ours(guest, 'idiomatic', await makeImage(guest), grefOf(0), portOf(0), ...pages)
     return new Contestant(guest, ours.program, ours)
   }
 
@@ -71,8 +70,8 @@ export class Contestant implements AsyncDisposable {
 }
 
 /** Each block begins with its number, which the guest looks for. Of its own for each: some write to it. */
-async function makeImage(directory: string, name: string): Promise<string> {
-  const path = join(directory, `${name}.img`)
+async function makeImage({ socket }: Guest): Promise<string> {
+  const path = `${socket}.img`
   await using file = await open(path, 'w')
   const bytes = Buffer.alloc(2 ** 20)
   for (let block = 0; block < BLOCKS; ) {

@@ -35,4 +35,10 @@ export const diskBenchmarks = {
     load: { operation: 'read', depth: 32, segments: 1 },
     comparisons: [{ what: 'ours', with: ['fs.read'], gate: { atLeast: 6 } }],
   }),
+  workers: diskBenchmark({
+    title: '4 KiB reads on two queues, 32 at a time on each',
+    load: { operation: 'read', depth: 32, segments: 1 },
+    spread: true,
+    comparisons: [{ what: 'ours, 2 queues', with: ['C, 2 threads'], gate: { atLeast: 0.75 } }],
+  }),
 } satisfies Record<string, Benchmark>

@@ -59,10 +59,6 @@ static void prepare(void) {
     FRONT_RING_INIT(&disk->ring, shared, PAGE);
     disk->number = number;
     disk->random = 88172645463325252 + number;
-    for (unsigned slot = 0; disk_count <= 2 && slot < SLOTS; slot++) {
-      struct blkif_request_segment *segments = (void *)page_of(gref_of(number, INDIRECT_PAGES + slot));
-      for (unsigned i = 0; i < SEGMENTS_MAX; i++) segments[i] = segment_of(disk, slot, i);
-    }
   }
 }
 
@@ -84,6 +80,8 @@ static void send_request(struct disk *disk, unsigned slot) {
     *request = (blkif_request_t){ .operation = operation, .nr_segments = (uint8_t)turn.segments, .handle = 51712, .id = slot, .sector_number = first * 8 };
     for (unsigned i = 0; i < turn.segments; i++) request->seg[i] = segment_of(disk, slot, i);
   } else {
+    struct blkif_request_segment *segments = (void *)page_of(gref_of(disk->number, INDIRECT_PAGES + slot));
+    for (unsigned i = 0; i < turn.segments; i++) segments[i] = segment_of(disk, slot, i);
     *(blkif_request_indirect_t *)request = (blkif_request_indirect_t){
       .operation = BLKIF_OP_INDIRECT, .indirect_op = operation, .nr_segments = (uint16_t)turn.segments, .handle = 51712, .id = slot,
       .sector_number = first * 8, .indirect_grefs = { gref_of(disk->number, INDIRECT_PAGES + slot) },

@@ -1,19 +1,18 @@
 /**
- * serve FILE DATAPATH: our backend as a user runs it, on the devices of devices.c. Asked to `begin`, it begins to count
- * what is allocated on the heap; asked to `end`, it tells how many bytes that were.
+ * serve DATAPATH: our backend as a user runs it, on the devices of devices.c; its disks are images. Asked to `begin`, it begins to
+ * count what is allocated on the heap; asked to `end`, it tells how many bytes that were.
  */
 import { openFileStore, openHypervisor, serveVbd } from 'xenkit'
 import { answerLines } from '../../src/answer-lines.ts'
 import { HeapMeter } from '../../src/heap-meter.ts'
 
-const [file = '', dataPath] = process.argv.slice(2)
+const [dataPath] = process.argv.slice(2)
 if (dataPath !== 'copy' && dataPath !== 'persistent') throw new RangeError(`no data path "${dataPath}"`)
 
 await using hv = await openHypervisor({ adapter: 'xen' })
-await using store = await openFileStore(file)
 const stop = new AbortController()
 const served = serveVbd(hv, {
-  store,
+  store: ({ params }) => openFileStore(params),
   dataPath,
   signal: stop.signal,
   onEvent: ({ kind, error }) => {
