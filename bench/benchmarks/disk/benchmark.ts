@@ -81,6 +81,7 @@ export function diskBenchmark(o: { readonly title: string; readonly load: Load; 
         const detail = `${Math.round(median(rateOf(what)))} / ${Math.round(median(best))} per second`
         return { name: `${what} / ${others.length > 1 ? `best of ${others.length} in C` : others.join()}`, values: ratios(rateOf(what), best), detail, ...(gate ? { gate } : {}) }
       }),
+      ...names.map((name): Figure => ({ name: `${name}: us of the backend's processor per request`, values: (turns.get(name) ?? []).map(({ busy, requests }) => (busy * 1e6) / requests) })),
       ...counts.map(({ of, name, value, gate }): Figure => ({ name: `${of}: ${name}`, values: (turns.get(of) ?? []).map(value), ...(gate ? { gate } : {}) })),
     ]
   }

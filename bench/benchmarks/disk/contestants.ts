@@ -1,5 +1,6 @@
 /** A guest with a disk, and who serves it. They stay connected; whose turn it is has the processors. */
 import { open } from 'node:fs/promises'
+import { processorSeconds } from '../../src/process-usage.ts'
 import type { Program } from '../../src/program.ts'
 import { connectDisk, dataGrefOf, grefOf, type Guest, portOf, type Rig, SLOTS } from '../../rig/rig.ts'
 
@@ -15,23 +16,27 @@ export interface Load {
   readonly segments: number
 }
 
-/** What front.c counted. */
+/** What front.c counted, and the kernel. */
 export interface Turn {
   readonly requests: number
   readonly seconds: number
   readonly kicks: number
   readonly wakes: number
+  /** That the backend was on a processor, in seconds. */
+  readonly busy: number
 }
 
 export class Contestant implements AsyncDisposable {
   /** The backend. */
   readonly program: Program
+  readonly image: string
   readonly #guest: Guest
   readonly #backend: AsyncDisposable
 
   private constructor(guest: Guest, program: Program, backend: AsyncDisposable = program) {
     this.#guest = guest
     this.program = program
+    this.image = imageOf(guest)
     this.#backend = backend
   }
 
@@ -59,8 +64,10 @@ export class Contestant implements AsyncDisposable {
   }
 
   /** Has the guest do that until it has been so many seconds, or requests. */
-  turn({ operation, depth, segments }: Load, { seconds = 3_600, requests = Number.MAX_SAFE_INTEGER }: { readonly seconds?: number; readonly requests?: number }): Promise<Turn> {
-    return this.#guest.program.ask(`${operation} ${depth} ${segments} ${seconds} ${requests}`)
+  async turn({ operation, depth, segments }: Load, { seconds = 3_600, requests = Number.MAX_SAFE_INTEGER }: { readonly seconds?: number; readonly requests?: number }): Promise<Turn> {
+    const before = processorSeconds(this.program.pid)
+    const counted = await this.#guest.program.ask<Omit<Turn, 'busy'>>(`${operation} ${depth} ${segments} ${seconds} ${requests}`)
+    return { ...counted, busy: processorSeconds(this.program.pid) - before }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -69,9 +76,11 @@ export class Contestant implements AsyncDisposable {
   }
 }
 
+const imageOf = ({ socket }: Guest): string => `${socket}.img`
+
 /** Each block begins with its number, which the guest looks for. Of its own for each: some write to it. */
-async function makeImage({ socket }: Guest): Promise<string> {
-  const path = `${socket}.img`
+async function makeImage(guest: Guest): Promise<string> {
+  const path = imageOf(guest)
   await using file = await open(path, 'w')
   const bytes = Buffer.alloc(2 ** 20)
   for (let block = 0; block < BLOCKS; ) {

@@ -13,9 +13,10 @@ enum { BATCH = 32, PAGE = 4096, WORDS = sizeof(union blkif_sring_entry) / 8, HEA
 static char template[PAGE];
 static uint64_t image[BATCH * WORDS];
 
+/* On the processor: what others take of it doesn't count. */
 static int64_t nanoseconds_now(void) {
   struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
   return now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
