@@ -93,8 +93,14 @@ ssize_t read(int fd, void *buffer, size_t size) {
   return kind_of(fd) == EVTCHN ? read_ports(fd, buffer, size / sizeof(uint32_t)) : real_read(fd, buffer, size);
 }
 
+static void count(uint64_t *calls) {
+  __atomic_fetch_add(calls, 1, __ATOMIC_RELAXED);
+}
+
 ssize_t write(int fd, const void *buffer, size_t size) {
-  return kind_of(fd) == EVTCHN ? (ssize_t)size : real_write(fd, buffer, size);
+  if (kind_of(fd) != EVTCHN) return real_write(fd, buffer, size);
+  count(&calls_of(guest.memory)->unmasks);
+  return (ssize_t)size;
 }
 
 static int bind_port(int fd, uint32_t port) {
@@ -134,6 +140,8 @@ static int copy(struct ioctl_gntdev_grant_copy *call) {
 }
 
 static int device_ioctl(int fd, unsigned long request, void *argument) {
+  struct calls *calls = calls_of(guest.memory);
+  count(kinds[fd] == GNTDEV ? &calls->grants : &calls->notifications);
   switch (request) {
   case IOCTL_GNTDEV_MAP_GRANT_REF:
     return announce(argument);

@@ -18,12 +18,17 @@ enum {
   PAGE = 4096,
   SLOTS = 32,
   SEGMENTS_MAX = 256,
-  /* Page 0 has a byte for each port: whether it is pending. */
-  PORTS = PAGE,
+  /* Page 0 has a byte for each port: whether it is pending. Behind those: struct calls. */
+  PORTS = 2048,
   /* What each ring has: the ring itself and, for each slot, a page of indirect segments and pages for data. */
   INDIRECT_PAGES = 1,
   DATA_PAGES = INDIRECT_PAGES + SLOTS,
   RING_PAGES = DATA_PAGES + SLOTS * SEGMENTS_MAX,
+};
+
+/* System calls on devices by the backend that has devices.c: on grants, and to notify and unmask ports. On Xen each is a hypercall, or several. */
+struct calls {
+  uint64_t grants, notifications, unmasks;
 };
 
 /* Rings are counted from 0. */
@@ -91,6 +96,10 @@ static inline int guest_bind(const struct guest *guest, uint32_t port, int notif
   uint64_t number = port;
   send_fd(guest->socket, number, notified);
   return receive_fd(guest->socket, &number);
+}
+
+static inline struct calls *calls_of(char *memory) {
+  return (struct calls *)(memory + PORTS);
 }
 
 static inline char *guest_page(const struct guest *guest, uint32_t gref) {

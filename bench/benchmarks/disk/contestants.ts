@@ -22,6 +22,9 @@ export interface Turn {
   readonly seconds: number
   readonly kicks: number
   readonly wakes: number
+  /** System calls of ours on gntdev, and on evtchn to notify and unmask. */
+  readonly grantCalls: number
+  readonly eventCalls: number
   /** That the backend was on a processor, in seconds. */
   readonly busy: number
 }

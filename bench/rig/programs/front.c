@@ -3,7 +3,7 @@
  *
  * A line "OPERATION DEPTH SEGMENTS SECONDS REQUESTS" makes it keep DEPTH requests of SEGMENTS pages under way, at random places, until
  * it has been so many seconds or requests. OPERATION is read, write, or mixed: 70 reads to 30 writes. The answer says how
- * many there were, in how many seconds, how often the backend was notified and the guest was woken.
+ * many there were, in how many seconds, how often the backend was notified and the guest was woken, and what the backend called devices for.
  *
  * Each block begins with its own number and that of the last write to it, which every read checks: anything else ends the program.
  */
@@ -147,13 +147,16 @@ static void answer(char *line) {
   if (sscanf(line, "%7s %u %u %lf %lu", operation, &turn.depth, &turn.segments, &turn.seconds, &turn.requests) != 5) errx(1, "no request: %s", line);
   turn.operation = *operation == 'r' ? READ : *operation == 'w' ? WRITE : MIXED;
   double begin = seconds_now();
+  struct calls before = *calls_of(memory);
   pthread_t threads[disk_count];
   uint64_t requests = 0, kicks = 0, wakes = 0;
   for (unsigned i = 1; i < disk_count; i++) pthread_create(&threads[i], NULL, run, &disks[i]);
   run(&disks[0]);
   for (unsigned i = 1; i < disk_count; i++) pthread_join(threads[i], NULL);
   for (unsigned i = 0; i < disk_count; i++) requests += disks[i].requests, kicks += disks[i].kicks, wakes += disks[i].wakes;
-  printf("{\"requests\":%lu,\"seconds\":%f,\"kicks\":%lu,\"wakes\":%lu}\n", requests, seconds_now() - begin, kicks, wakes);
+  struct calls after = *calls_of(memory);
+  printf("{\"requests\":%lu,\"seconds\":%f,\"kicks\":%lu,\"wakes\":%lu,", requests, seconds_now() - begin, kicks, wakes);
+  printf("\"grantCalls\":%lu,\"eventCalls\":%lu}\n", after.grants - before.grants, after.notifications - before.notifications + after.unmasks - before.unmasks);
 }
 
 int main(int argc, char **argv) {
