@@ -21,11 +21,12 @@ export async function run({ directory, cpus, measure }: Bench): Promise<void> {
     await using ours = await start('ours', segments)
     await using image = await start('image', segments)
     for (let i = 0; i < WARM_UP; i++) await ours.ask(String(BATCHES))
-    await measure(`requests of ${segments} segments`, async (): Promise<Figure[]> => {
+    const what = segments === 1 ? '1 segment' : `${segments} segments`
+    await measure(what, async (): Promise<Figure[]> => {
       const time = (program: Program) => () => program.ask<number>(String(BATCHES))
       const times = await takeTurns(ROUNDS, { ours: time(ours), image: time(image) })
       const detail = `${median(times.ours).toFixed(1)} / ${median(times.image).toFixed(1)} ns per request`
-      return [{ name: `time of a request, ${segments} segments: ours / C`, values: ratios(times.ours, times.image), gate: { atMost: 4.5 }, detail }]
+      return [{ name: `time of a request, ${what}: ours / C`, values: ratios(times.ours, times.image), gate: { atMost: 4.5 }, detail }]
     })
   }
 }
