@@ -1,5 +1,5 @@
 /**
- * `@xenkit/native`: Linux's Xen drivers for JavaScript. No protocol knowledge and little comfort:
+ * `@xenkit/native`: Linux's Xen drivers and a disk engine for JavaScript. No protocol knowledge and little comfort:
  * `@xenkit/xen` is the interface for people.
  *
  * Every method throws an `Error` whose `code` is the name of an errno (`'EINVAL'`), or one of
@@ -23,6 +23,7 @@ export interface Native {
   readonly Gntalloc: new (arena: Arena, path: string) => Gntalloc
   readonly Evtchn: new (arena: Arena, path: string, table: number, onPending: (count: number) => void) => Evtchn
   readonly XenbusDevice: new (arena: Arena, path: string, page: number, onData: (count: number) => void) => XenbusDevice
+  readonly BlockEngine: new (memory: Uint8Array, jobs: number, vectors: number, onDone: (count: number) => void, kind?: BlockEngine['kind']) => BlockEngine
   /** What the whole process holds open, over all threads. */
   counters(): Counters
   /**
@@ -131,8 +132,62 @@ export interface XenbusDevice {
   close(): void
 }
 
+/**
+ * Moves data between disk images and memory, many jobs with one call, and never waits for a disk: what is
+ * in the page cache is read within the call, as is all on a file system in memory (tmpfs); the rest is
+ * done beside the event loop, by io_uring or, where the system refuses it, by threads. One engine serves
+ * every image of an event loop.
+ *
+ * `memory` (over an ArrayBuffer or SharedArrayBuffer) is where data lies. It stays referenced, and must be
+ * neither detached nor resized while jobs are in flight. `jobs` (1..32768) and `vectors` (0..33554432) are
+ * the lengths of the columns of `createTable`, which lie one after the other:
+ *
+ * | column | type | of each job |
+ * |---|---|---|
+ * | position | f64 | byte in the file, 0..2^53-1 |
+ * | length | f64 | of discard and write-zeroes: bytes, 1..2^53-1 |
+ * | file | u32 | what `open` returned |
+ * | first | u32 | of read and write: its first vector |
+ * | count | u32 | of read and write: its number of vectors, 1..1024; they hold at most 0x7ffff000 bytes |
+ * | result | i32 | set when it is done: bytes moved, fewer than asked for only at the end of the file (its vectors past that are undefined), or 0; or a negative errno |
+ * | list | u32 | (of the call) numbers of jobs, see `submit` |
+ * | done | u32 | (of the wake) numbers of jobs, see `onDone` |
+ *
+ * then, of each vector, `offset` u32 and `bytes` u32 (1 or more) in `memory`, and last, of each job,
+ * `operation` u8: read 0, write 1, flush 2 (fdatasync), discard 3, write-zeroes 4.
+ *
+ * A row and its vectors are read by `submit` and free after it. Jobs in flight together run in any order:
+ * one that depends on another (a flush on writes, too) is submitted when that is done. One that fails
+ * doesn't hinder the others. A direct file (O_DIRECT) demands aligned positions, offsets and lengths.
+ *
+ * `onDone(count)` is called at most once per wake of the event loop, with `count` jobs in the column
+ * `done`, which stays as it is during the call. Jobs in flight keep the process alive. A thread's end waits
+ * for them.
+ *
+ * `kind` demands one or the other, for tests and to learn why io_uring is refused: an error says so then.
+ */
+export interface BlockEngine {
+  /** What serves transfers that have to wait; threads do the other operations. */
+  readonly kind: 'io_uring' | 'threads'
+  /** The table, all 0. Call it once. */
+  createTable(): ArrayBuffer
+  /** Takes a file or block device, which it looks at as `fstat` does; returns its number. `fd` may be closed after that. */
+  open(fd: number): number
+  /** Lets go of a file, whose number may come again; it is closed after its last job in flight. After `close` there is nothing left to do. */
+  release(file: number): void
+  /**
+   * Starts the first `count` jobs of the column `list`, or none, with an error, if something is wrong
+   * with one of them. Those that are done already are listed at its beginning then.
+   * @returns how many are
+   */
+  submit(count: number): number
+  /** Refuses jobs; `onDone` still tells of those in flight. Files and memory go with the last. Idempotent. */
+  close(): void
+}
+
 /** Live things. */
 export interface Counters {
+  /** Open devices, and files of block engines. */
   readonly fds: number
   readonly mappings: number
   readonly shares: number
@@ -141,4 +196,6 @@ export interface Counters {
   readonly polls: number
   /** Arenas; their memory goes when the ArrayBuffer is collected. */
   readonly arenas: number
+  /** Jobs of block engines that wait for a disk. */
+  readonly jobs: number
 }

@@ -5,7 +5,8 @@ import * as loopback from './loopback.ts'
 import * as reboot from './reboot.ts'
 import * as smoke from './smoke.ts'
 import * as speed from './speed.ts'
-import * as vbd from './vbd.ts'
+import * as vbd from './vbd/index.ts'
+import * as vbd3 from './vbd3.ts'
 import * as xenstore from './xenstore.ts'
 
-export const scenarios: Readonly<Record<string, Scenario>> = { smoke, loopback, blkback, reboot, xenstore, vbd, speed }
+export const scenarios: Readonly<Record<string, Scenario>> = { smoke, loopback, blkback, reboot, xenstore, vbd, vbd3, speed }

@@ -1,9 +1,12 @@
 /** First light: everything between an unmodified guest's file system and an image file is TypeScript. */
-import { strictEqual } from 'node:assert'
+import { ok, strictEqual } from 'node:assert'
+import { releases } from '../src/image/debian.ts'
 import type { Lab } from '../src/scenario.ts'
+import type { StackName } from '../src/stack.ts'
 
 export const title = 'an unmodified Linux guest uses disks served from TypeScript'
 export const programs = { 'file-disk': 'examples/file-disk.ts', xenkit: 'packages/xenkit/src/cli/main.ts' }
+export const stacks: readonly StackName[] = ['debian12-pv', 'debian13-pvh']
 
 /** A custom script makes libxl leave the disk to whoever answers in xenstore; there is nothing for it to do. */
 const ours = (vdev: string): string => `vdev=${vdev},access=w,script=/bin/true,target=ours`
@@ -12,7 +15,7 @@ const ours = (vdev: string): string => `vdev=${vdev},access=w,script=/bin/true,t
 const digest = (file: string): string => `sha256sum < ${file}`
 const digestOfTree = (root: string): string => `cd ${root} && find lib bin usr -type f -exec sha256sum {} + | sort | sha256sum`
 
-export async function run({ boot, check }: Lab): Promise<void> {
+export async function run({ boot, check, stack }: Lab): Promise<void> {
   const dom0 = await boot()
   await check('the kernel has no block backend of its own', async () => {
     strictEqual(await dom0.run('lsmod | grep -c blkback || true'), '0')
@@ -23,6 +26,12 @@ export async function run({ boot, check }: Lab): Promise<void> {
   await dom0.run('head -c $((32 * 1024 * 1024 + 512)) /dev/urandom > first.img; head -c $((4 * 1024 * 1024 + 1536)) /dev/urandom > second.img')
   const server = dom0.spawn('file-disk first.img')
   const guest = await check('a guest boots with the disk of examples/file-disk.ts', () => dom0.createGuest({ name: 'guest', disks: [ours('xvda')] }))
+  await check(`it is a ${stack.guests} guest, Xen and both kernels are those of Debian ${stack.debian}`, async () => {
+    strictEqual(await guest.run('cat /sys/hypervisor/type /sys/hypervisor/guest_type | tr A-Z a-z'), `xen\n${stack.guests}`)
+    const { xen, linux } = releases[stack.debian]
+    strictEqual(await dom0.run('echo $(cat /sys/hypervisor/version/major).$(cat /sys/hypervisor/version/minor)'), xen)
+    for (const version of [await dom0.run('uname -r'), await guest.run('uname -r')]) ok(version.startsWith(`${linux}.`), version)
+  })
   const xvda = await check('the guest has the disk', () => guest.disk('xvda'))
 
   await check('the guest reads all of it, sha256 agrees', async () => {

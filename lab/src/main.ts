@@ -1,25 +1,39 @@
-/** `npm run lab -- NAME...` runs scenarios on real Xen; without a name it lists them. */
+/** `npm run lab -- NAME... [--on STACK]...` runs scenarios on real Xen; without a name it lists them. */
 import { parseArgs } from 'node:util'
 import { scenarios } from '../scenarios/index.ts'
-import { openImage } from './image/image.ts'
+import type { Debian } from './image/debian.ts'
+import { type Image, openImage } from './image/image.ts'
 import { Report } from './report.ts'
 import { runScenario } from './run-scenario.ts'
+import type { Scenario } from './scenario.ts'
+import { isStackName, stacks, type StackName } from './stack.ts'
 
-const { positionals: names } = parseArgs({ allowPositionals: true })
+const { positionals: names, values } = parseArgs({ allowPositionals: true, options: { on: { type: 'string', multiple: true } } })
 const unknown = names.filter((name) => !Object.hasOwn(scenarios, name))
+const told = values.on?.filter(isStackName)
+const stacksOf = (scenario: Scenario): readonly StackName[] => told ?? scenario.stacks ?? ['debian12-pv']
 
 if (names.length === 0) {
-  for (const [name, { title }] of Object.entries(scenarios)) console.log(`${name.padEnd(10)} ${title}`)
+  for (const [name, scenario] of Object.entries(scenarios)) console.log(`${name.padEnd(10)} ${scenario.title}; ${stacksOf(scenario).join(', ')}`)
 } else if (unknown.length > 0) {
   console.error(`no scenario is named "${unknown.join('", "')}", there are: ${Object.keys(scenarios).join(', ')}`)
   process.exitCode = 2
+} else if (told?.length !== values.on?.length) {
+  console.error(`--on knows ${Object.keys(stacks).join(', ')}, not "${values.on?.join('", "')}"`)
+  process.exitCode = 2
 } else {
   const report = new Report()
+  const images = new Map<Debian, Image>()
   try {
-    const image = await openImage((text) => report.note(text))
     for (const name of names) {
       const scenario = scenarios[name]
-      if (scenario) await runScenario(name, scenario, image, report)
+      if (scenario === undefined) continue
+      for (const on of stacksOf(scenario)) {
+        const { debian } = stacks[on]
+        const image = images.get(debian) ?? (await openImage(debian, (text) => report.note(text)))
+        images.set(debian, image)
+        await runScenario(name, scenario, { on, image, report })
+      }
     }
   } catch (error) {
     report.fail('the image', error instanceof Error ? error.message : String(error))

@@ -6,15 +6,24 @@ import { output } from './paths.ts'
 import type { Report } from './report.ts'
 import type { Lab, Scenario } from './scenario.ts'
 import { Session } from './session.ts'
+import { type StackName, stacks } from './stack.ts'
 
 /** Thrown by a failed check, which has been reported. */
 class CheckFailed extends Error {}
 
-export async function runScenario(name: string, scenario: Scenario, image: Image, report: Report): Promise<void> {
-  const out = join(output, name)
+export interface RunOptions {
+  readonly on: StackName
+  /** That of the stack. */
+  readonly image: Image
+  readonly report: Report
+}
+
+export async function runScenario(name: string, scenario: Scenario, { on, image, report }: RunOptions): Promise<void> {
+  const out = join(output, name, on)
+  const stack = stacks[on]
   await rm(out, { recursive: true, force: true })
   await mkdir(out, { recursive: true })
-  await using session = await Session.open({ image, out, programs: scenario.programs })
+  await using session = await Session.open({ image, out, programs: scenario.programs, guests: stack.guests })
   const check: Lab['check'] = async (what, work) => {
     const begun = performance.now()
     try {
@@ -27,9 +36,10 @@ export async function runScenario(name: string, scenario: Scenario, image: Image
     }
   }
   const failedBefore = report.failed
-  report.note(`${name}: ${scenario.title}`)
+  report.note(`${name} on ${on}: ${scenario.title}`)
   try {
     await scenario.run({
+      stack,
       boot: ({ clock = 'wall' } = {}) => check('Xen boots, dom0 is ready', () => session.boot(clock)),
       check,
       report: (what, passed) => (passed ? report.pass(what) : report.fail(what)),

@@ -2,16 +2,20 @@
 import type { Programs } from './bundle.ts'
 import type { Dom0 } from './dom0/dom0.ts'
 import type { Clock } from './qemu.ts'
+import type { Stack, StackName } from './stack.ts'
 
 export interface Scenario {
   /** What it shows, in one line. */
   readonly title: string
   /** What it runs in dom0. */
   readonly programs: Programs
+  /** What it runs on unless told otherwise, each with a machine of its own: `debian12-pv` if this is left out. */
+  readonly stacks?: readonly StackName[]
   run(lab: Lab): Promise<void>
 }
 
 export interface Lab {
+  readonly stack: Stack
   /** Starts Xen and waits for dom0. The machine ends with the scenario. The clock is `wall` unless told. */
   boot(o?: { readonly clock?: Clock }): Promise<Dom0>
   /**

@@ -11,16 +11,19 @@ import { Dom0 } from './dom0/dom0.ts'
 import type { Image } from './image/image.ts'
 import { bundlePrograms } from './programs.ts'
 import { type Clock, Machine } from './qemu.ts'
+import type { GuestType } from './stack.ts'
 
 /** Some ten times what it takes. */
 const BOOT_SECONDS = 180
-const LIFE_SECONDS = 600
+const LIFE_SECONDS = 1_200
 
 export interface SessionOptions {
   readonly image: Image
   /** Where logs go. */
   readonly out: string
   readonly programs: Programs
+  /** What guests are unless told otherwise. */
+  readonly guests: GuestType
 }
 
 export class Session implements AsyncDisposable {
@@ -55,7 +58,7 @@ export class Session implements AsyncDisposable {
       throw new Error(why)
     })
     await within(BOOT_SECONDS, 'dom0 to be ready', Promise.race([agent.ready, failed]))
-    this.#dom0 = new Dom0(agent, out, clock === 'wall' ? 1 : 0)
+    this.#dom0 = new Dom0(agent, out, { type: this.#o.guests, processor: clock === 'wall' ? 1 : 0 })
     return this.#dom0
   }
 

@@ -11,6 +11,7 @@ static SHARES: Count = Count::new();
 static PORTS: Count = Count::new();
 static POLLS: Count = Count::new();
 static ARENAS: Count = Count::new();
+static JOBS: Count = Count::new();
 
 /// A number of live things.
 pub struct Count(AtomicI32);
@@ -34,7 +35,7 @@ impl Token {
         Self(count)
     }
 
-    /// An open device.
+    /// An open device, or a file of a block engine.
     pub fn fd() -> Self {
         Self::new(&FDS)
     }
@@ -63,6 +64,11 @@ impl Token {
     pub fn arena() -> Self {
         Self::new(&ARENAS)
     }
+
+    /// A job of a block engine that waits for a disk.
+    pub fn job() -> Self {
+        Self::new(&JOBS)
+    }
 }
 
 impl Drop for Token {
@@ -74,7 +80,7 @@ impl Drop for Token {
 /// Live things of the whole process.
 #[napi(object)]
 pub struct Counters {
-    /// Open devices.
+    /// Open devices, and files of block engines.
     pub fds: i32,
     /// Grant mappings.
     pub mappings: i32,
@@ -86,10 +92,20 @@ pub struct Counters {
     pub polls: i32,
     /// Arenas whose memory is still reserved; it goes when their ArrayBuffer is collected.
     pub arenas: i32,
+    /// Jobs of block engines that wait for a disk.
+    pub jobs: i32,
 }
 
 /// Counts what the process holds open.
 #[napi(catch_unwind)]
 pub fn counters() -> Counters {
-    Counters { fds: FDS.get(), mappings: MAPPINGS.get(), shares: SHARES.get(), ports: PORTS.get(), polls: POLLS.get(), arenas: ARENAS.get() }
+    Counters {
+        fds: FDS.get(),
+        mappings: MAPPINGS.get(),
+        shares: SHARES.get(),
+        ports: PORTS.get(),
+        polls: POLLS.get(),
+        arenas: ARENAS.get(),
+        jobs: JOBS.get(),
+    }
 }

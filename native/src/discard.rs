@@ -6,12 +6,15 @@ use napi::bindgen_prelude::AsyncTask;
 use napi::{Env, Task};
 use napi_derive::napi;
 use rustix::fs::{FallocateFlags, FileType, fallocate, fstat};
+use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 
 use crate::errors::{Result, out_of_range};
 
 /// `BLKDISCARD` of include/uapi/linux/fs.h. Argument: first byte and number of bytes, 64 bits each.
 const BLKDISCARD: Opcode = opcode::none(0x12, 119);
+/// `BLKZEROOUT`, with the same argument.
+const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
 
 /// Runs on libuv's thread pool: a file system may have to wait for its journal.
 pub struct Discard {
@@ -36,12 +39,29 @@ impl Task for Discard {
     }
 }
 
-fn discard_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io::Result<()> {
-    if FileType::from_raw_mode(fstat(fd)?.st_mode) != FileType::BlockDevice {
+/// Gives up a range; of a file it then reads as zeros.
+pub fn discard_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io::Result<()> {
+    if !is_block_device(fd)? {
         return fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length);
     }
     // SAFETY: the argument is what BLKDISCARD takes, and the kernel only reads it.
     unsafe { ioctl(fd, Setter::<BLKDISCARD, [u64; 2]>::new([offset, length])) }
+}
+
+/// Makes a range read as zeros; of a file it keeps its blocks, where the file system can do that.
+pub fn zero_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io::Result<()> {
+    if is_block_device(fd)? {
+        // SAFETY: the argument is what BLKZEROOUT takes, and the kernel only reads it.
+        return unsafe { ioctl(fd, Setter::<BLKZEROOUT, [u64; 2]>::new([offset, length])) };
+    }
+    match fallocate(fd, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE, offset, length) {
+        Err(Errno::OPNOTSUPP) => discard_range(fd, offset, length),
+        result => result,
+    }
+}
+
+fn is_block_device(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::BlockDevice)
 }
 
 /// Punches a hole into a file, or discards sectors of a block device. Resolves to 0 or a negative errno.
@@ -60,9 +80,9 @@ pub fn discard(fd: i32, offset: i64, length: i64) -> Result<AsyncTask<Discard>> 
 mod tests {
     use super::*;
 
-    /// The value that a C program prints which includes linux/fs.h.
+    /// The values that a C program prints which includes linux/fs.h.
     #[test]
-    fn number_is_that_of_the_header() {
-        assert_eq!(BLKDISCARD, 0x1277);
+    fn numbers_are_those_of_the_header() {
+        assert_eq!((BLKDISCARD, BLKZEROOUT), (0x1277, 0x127f));
     }
 }

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { within } from '../deadline.ts'
 import { GuestConsole } from '../guest/console.ts'
-import { Guest, type GuestOptions, xlConfig } from '../guest/guest.ts'
+import { Guest, type GuestDefaults, type GuestOptions, xlConfig } from '../guest/guest.ts'
 import type { Agent } from './agent.ts'
 import { type Outcome, RemoteProcess, demandSuccess } from './remote-process.ts'
 
@@ -13,17 +13,14 @@ const GUEST_BOOT_SECONDS = 90
 export class Dom0 {
   readonly #agent: Agent
   readonly #out: string
-  readonly #guestProcessor: number
+  readonly #defaults: GuestDefaults
   readonly #guests: Guest[] = []
 
-  /**
-   * @param out the host's name of the folder that dom0 has as /lab/out
-   * @param guestProcessor where guests run: not where dom0 does, if there are two
-   */
-  constructor(agent: Agent, out: string, guestProcessor: number) {
+  /** @param out the host's name of the folder that dom0 has as /lab/out */
+  constructor(agent: Agent, out: string, defaults: GuestDefaults) {
     this.#agent = agent
     this.#out = out
-    this.#guestProcessor = guestProcessor
+    this.#defaults = defaults
   }
 
   /** Starts a command in a shell of its own (`bash -e -o pipefail`); its working directory is /tmp, in memory. */
@@ -62,7 +59,7 @@ export class Dom0 {
 
   /** Creates a guest and waits until it takes commands. */
   async createGuest(o: GuestOptions): Promise<Guest> {
-    await writeFile(join(this.#out, `${o.name}.cfg`), xlConfig(o, this.#guestProcessor))
+    await writeFile(join(this.#out, `${o.name}.cfg`), xlConfig(o, this.#defaults))
     await this.run(`xl create -q /lab/out/${o.name}.cfg`, GUEST_BOOT_SECONDS)
     const { guest, console } = await this.#meet(o.name)
     await console.ready(GUEST_BOOT_SECONDS)

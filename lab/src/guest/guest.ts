@@ -1,16 +1,26 @@
-/** A guest of the lab: a paravirtualised Linux that runs what a scenario tells it. */
+/** A guest of the lab: a Linux that runs what a scenario tells it. */
 import type { Dom0 } from '../dom0/dom0.ts'
 import { type Outcome, demandSuccess } from '../dom0/remote-process.ts'
+import type { GuestType } from '../stack.ts'
 import type { GuestConsole } from './console.ts'
 
 export interface GuestOptions {
   readonly name: string
+  /** Default: that of the stack. */
+  readonly type?: GuestType
   /** Lines of xl.cfg's `disk`, such as `format=raw,vdev=xvda,access=w,backendtype=qdisk,target=/tmp/disk`. */
   readonly disks?: readonly string[]
   /** Default 1. All of them run on the same processor. */
   readonly vcpus?: number
   /** More of the kernel's command line, where modules find their parameters, too: `xen_blkfront.max_ring_page_order=4`. */
   readonly kernelArguments?: string
+}
+
+/** What holds for all guests of a machine. */
+export interface GuestDefaults {
+  readonly type: GuestType
+  /** Where they run: not where dom0 does, if there are two. */
+  readonly processor: number
 }
 
 export class Guest {
@@ -54,17 +64,17 @@ export class Guest {
   }
 }
 
-/** The configuration that `xl create` reads. `processor` is the one that the guest runs on. */
-export function xlConfig(o: GuestOptions, processor: number): string {
+/** The configuration that `xl create` reads. */
+export function xlConfig(o: GuestOptions, defaults: GuestDefaults): string {
   const settings: Record<string, string | number | readonly string[]> = {
     name: o.name,
-    type: 'pv',
+    type: o.type ?? defaults.type,
     kernel: '/guest/vmlinux',
     ramdisk: '/guest/initrd',
     memory: 192,
     vcpus: o.vcpus ?? 1,
-    cpus: String(processor),
-    // The default traps every RDTSC, which is slow where the processor itself is emulated.
+    cpus: String(defaults.processor),
+    // The default traps every RDTSC, which is slow where the processor itself is emulated; a PVH guest's RDTSCP then doesn't work at all.
     tsc_mode: 'native',
     extra: `console=hvc0 quiet loglevel=4 mitigations=off panic=1 ${o.kernelArguments ?? ''}`.trimEnd(),
     on_crash: 'destroy',

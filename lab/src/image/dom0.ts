@@ -5,7 +5,6 @@ import { lab } from '../paths.ts'
 import { command } from '../process.ts'
 import { busyboxTree, linkApplets, packInitrd } from './initrd.ts'
 import { type KernelTree, copyModules } from './modules.ts'
-import { XEN_VERSION } from './packages.ts'
 
 const IMAGE_BYTES = 1 << 30
 
@@ -19,7 +18,7 @@ export async function buildDom0Initrd(o: { readonly kernel: KernelTree; readonly
 }
 
 /** Completes `tree`, the unpacked packages, and makes the ext4 image of it: no mount, hence no root needed. */
-export async function buildDom0Disk(o: { readonly tree: string; readonly kernel: KernelTree; readonly target: string }): Promise<void> {
+export async function buildDom0Disk(o: { readonly tree: string; readonly kernel: KernelTree; readonly xenVersion: string; readonly target: string }): Promise<void> {
   const at = (path: string): string => join(o.tree, path)
   await copyModules(o.kernel, modules, o.tree)
   await linkApplets(o.tree)
@@ -31,7 +30,7 @@ export async function buildDom0Disk(o: { readonly tree: string; readonly kernel:
 
   await rm(at('var/run'), { recursive: true, force: true })
   await symlink('/run', at('var/run'))
-  await symlink(`xen-${XEN_VERSION}`, at('usr/lib/xen'))
+  await symlink(`xen-${o.xenVersion}`, at('usr/lib/xen'))
   await writeFile(at('etc/passwd'), 'root:x:0:0::/root:/bin/bash\n')
   await writeFile(at('etc/group'), 'root:x:0:\n')
   await writeFile(at('etc/ld.so.conf'), '/lib/x86_64-linux-gnu\n/usr/lib/x86_64-linux-gnu\n/usr/lib/xen/lib/x86_64-linux-gnu\n')

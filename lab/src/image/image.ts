@@ -8,6 +8,7 @@ import { link, mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from 'node:fs
 import { basename, join } from 'node:path'
 import { atExit } from '../at-exit.ts'
 import { cache, lab } from '../paths.ts'
+import { type Debian, releases } from './debian.ts'
 import { buildDom0Disk, buildDom0Initrd } from './dom0.ts'
 import { buildGuestInitrd } from './guest.ts'
 import { hashInputs } from './inputs.ts'
@@ -36,15 +37,15 @@ const partsIn = (directory: string): Image => ({
 /** Whether a package holds the hypervisor or a kernel. */
 const isBoot = (path: string): boolean => /^(linux-image|xen-hypervisor)-\d/.test(basename(path))
 
-/** The image for the sources as they are, built if need be. `say` hears about a build. */
-export async function openImage(say: (text: string) => void): Promise<Image> {
-  const packages = await resolvePackages()
+/** The image of a release for the sources as they are, built if need be. `say` hears about a build. */
+export async function openImage(debian: Debian, say: (text: string) => void): Promise<Image> {
+  const packages = await resolvePackages(debian)
   const files = [process.execPath, import.meta.dirname, join(lab, 'guest'), join(lab, 'dom0/init.sh'), join(lab, 'dom0/initrd-init.sh')]
-  const directory = join(cache, `image-${await hashInputs({ files, words: packages })}`)
+  const directory = join(cache, `image-${await hashInputs({ files, words: [`debian ${debian}`, ...packages] })}`)
   if (!existsSync(directory)) {
     const begun = performance.now()
-    say('building the image: Xen, dom0 and guest from Debian packages')
-    await build(packages, directory)
+    say(`building the image: Xen, dom0 and guest from packages of Debian ${debian}`)
+    await build(debian, packages, directory)
     say(`image built in ${((performance.now() - begun) / 1000).toFixed(1)} s: ${directory}`)
     await dropUnused()
   }
@@ -52,7 +53,7 @@ export async function openImage(say: (text: string) => void): Promise<Image> {
   return partsIn(directory)
 }
 
-async function build(packages: readonly string[], directory: string): Promise<void> {
+async function build(debian: Debian, packages: readonly string[], directory: string): Promise<void> {
   await mkdir(cache, { recursive: true })
   const work = await mkdtemp(join(cache, 'building-'))
   const discard = (): void => rmSync(work, { recursive: true, force: true })
@@ -61,7 +62,7 @@ async function build(packages: readonly string[], directory: string): Promise<vo
     const result = join(work, 'image')
     await mkdir(result)
     const parts = partsIn(result)
-    const downloaded = await downloadPackages(packages)
+    const downloaded = await downloadPackages(debian, packages)
 
     // The kernel's package is unpacked by itself: of its modules only a few go any further.
     const boot = join(work, 'boot')
@@ -77,7 +78,7 @@ async function build(packages: readonly string[], directory: string): Promise<vo
     await mkdir(join(dom0, 'guest'))
     await buildGuestInitrd({ packages: dom0, kernel, work: join(work, 'guest-initrd'), target: join(dom0, 'guest/initrd') })
     await link(parts.kernel, join(dom0, 'guest/vmlinux'))
-    await buildDom0Disk({ tree: dom0, kernel, target: parts.dom0Disk })
+    await buildDom0Disk({ tree: dom0, kernel, xenVersion: releases[debian].xen, target: parts.dom0Disk })
     await rename(result, directory).catch((error: unknown) => {
       // Another lab may have built the same image meanwhile.
       if (!existsSync(directory)) throw error

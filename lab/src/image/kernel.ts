@@ -8,6 +8,7 @@ import { gunzipSync } from 'node:zlib'
 import { spawnSync } from 'node:child_process'
 
 const ELF_MAGIC = Buffer.from('\x7fELF', 'latin1')
+const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd])
 
 /** Writes the ELF image of Xen in `tree/boot` to `target`. */
 export async function extractXen(tree: string, target: string): Promise<void> {
@@ -33,11 +34,15 @@ export function payloadOf(bzImage: Buffer): Buffer {
   return bzImage.subarray(start, start + bzImage.readUInt32LE(0x24c))
 }
 
-/** Debian compresses with xz. The kernel's build appends the size of the result, 4 bytes that xz would take for a broken stream. */
+/**
+ * Debian 12 compresses with xz, Debian 13 with zstd. The kernel's build appends the size of the result, 4 bytes
+ * that both take for a broken stream.
+ */
 function decompress(payload: Buffer): Buffer {
-  const { stdout, stderr, error } = spawnSync('xz', ['--decompress', '--stdout', '--single-stream'], { input: payload.subarray(0, -4), maxBuffer: 1 << 28 })
+  const program = payload.subarray(0, 4).equals(ZSTD_MAGIC) ? 'zstd' : 'xz'
+  const { status, stdout, stderr, error } = spawnSync(program, ['--decompress', '--stdout'], { input: payload.subarray(0, -4), maxBuffer: 1 << 28 })
   if (error) throw error
-  if (!stdout.subarray(0, 4).equals(ELF_MAGIC)) throw new Error(`the kernel's payload isn't an xz-compressed ELF file: ${stderr.toString()}`)
+  if (status !== 0 || !stdout.subarray(0, 4).equals(ELF_MAGIC)) throw new Error(`the kernel's payload isn't an ELF file compressed with ${program}: ${stderr.toString()}`)
   return stdout
 }
 

@@ -1,4 +1,4 @@
-/** Kernel modules of a tree: those a domain loads, with what they depend on. */
+/** Kernel modules of a tree: those a domain loads, with what they depend on, none of them compressed. */
 import { cp, mkdir } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { command } from '../process.ts'
@@ -23,6 +23,7 @@ export async function copyModules(kernel: KernelTree, names: readonly string[], 
     const target = join(tree, relative(directory, file))
     await mkdir(dirname(target), { recursive: true })
     await cp(file, target)
+    if (target.endsWith('.xz')) await command('xz', ['--decompress', target])
   }
   await indexModules({ directory: tree, version })
 }

@@ -2,18 +2,18 @@
  * The Debian packages an image is made of. apt resolves them as if for an empty machine: its dpkg
  * status file is empty, and nothing is installed on the host.
  */
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cache } from '../paths.ts'
 import { command } from '../process.ts'
-
-export const XEN_VERSION = '4.17'
+import { type Debian, releases } from './debian.ts'
+import { packageLists } from './package-lists.ts'
 
 /** Their dependencies come along. */
-const wanted = [
+const wanted = (xen: string): string[] => [
   'linux-image-amd64',
-  `xen-hypervisor-${XEN_VERSION}-amd64`,
-  `xen-utils-${XEN_VERSION}`,
+  `xen-hypervisor-${xen}-amd64`,
+  `xen-utils-${xen}`,
   'xenstore-utils',
   'qemu-system-xen', // qdisk, the backend that ours is compared with
   'qemu-utils', // qemu-nbd
@@ -26,26 +26,26 @@ const wanted = [
   'libstdc++6', // node
 ]
 
-const downloads = join(cache, 'packages')
+const downloadsOf = (debian: Debian): string => join(cache, `packages-${debian}`)
 /** An archive in which nothing lies yet: apt names only packages that it would have to fetch. */
 const nothing = join(cache, 'nothing')
 const emptyStatus = join(nothing, 'status')
 
-async function apt(archives: string, ...args: string[]): Promise<string> {
+async function apt(debian: Debian, archives: string, ...args: string[]): Promise<string> {
   await mkdir(join(archives, 'partial'), { recursive: true })
   await mkdir(nothing, { recursive: true })
   await writeFile(emptyStatus, '')
   // An empty sandbox user: root's apt would otherwise become _apt, who can't write to this cache.
   const settings = [`Dir::State::status=${emptyStatus}`, `Dir::Cache::archives=${archives}`, 'Debug::NoLocking=1', 'APT::Sandbox::User=']
-  return command('apt-get', ['-qq', '--yes', '--no-install-recommends', ...settings.flatMap((s) => ['-o', s]), ...args, 'install', ...wanted])
+  return command('apt-get', ['-qq', '--yes', '--no-install-recommends', ...(await packageLists(debian)), ...settings.flatMap((s) => ['-o', s]), ...args, 'install', ...wanted(releases[debian].xen)])
 }
 
 /**
  * The files that apt would install today, by their names `NAME_VERSION_ARCH.deb`. Uses the package lists
- * of the last `apt-get update`, no network.
+ * of the host's last `apt-get update`, and no network while those are no older.
  */
-export async function resolvePackages(): Promise<string[]> {
-  return parseUris(await apt(nothing, '--print-uris'))
+export async function resolvePackages(debian: Debian): Promise<string[]> {
+  return parseUris(await apt(debian, nothing, '--print-uris'))
 }
 
 /** Reads the lines `'URI' FILE SIZE CHECKSUM` of `apt-get --print-uris`. */
@@ -54,16 +54,21 @@ export function parseUris(text: string): string[] {
 }
 
 /** Downloads what isn't here yet, drops what is no longer wanted, and returns the path of each file. */
-export async function downloadPackages(files: readonly string[]): Promise<string[]> {
-  await apt(downloads, '--download-only')
+export async function downloadPackages(debian: Debian, files: readonly string[]): Promise<string[]> {
+  const downloads = downloadsOf(debian)
+  await apt(debian, downloads, '--download-only')
   const stale = (await readdir(downloads)).filter((name) => name.endsWith('.deb') && !files.includes(name))
   await Promise.all(stale.map((name) => rm(join(downloads, name))))
   return files.map((file) => join(downloads, file))
 }
 
-/** Unpacks packages over one another. Maintainer scripts don't run. */
+/** Unpacks packages over one another, with /bin and the like in /usr whatever their release. Maintainer scripts don't run. */
 export async function unpack(packages: readonly string[], tree: string): Promise<void> {
-  await mkdir(tree, { recursive: true })
-  for (const file of packages) await command('dpkg-deb', ['--extract', file, tree])
+  for (const name of ['bin', 'lib', 'lib64', 'sbin']) {
+    await mkdir(join(tree, 'usr', name), { recursive: true })
+    await symlink(join('usr', name), join(tree, name))
+  }
+  const extract = 'dpkg-deb --fsys-tarfile "$1" | tar --extract --keep-directory-symlink --directory="$2"'
+  for (const file of packages) await command('bash', ['-o', 'pipefail', '-c', extract, 'bash', file, tree])
   for (const unread of ['doc', 'info', 'iso-codes', 'locale', 'man', 'xml']) await rm(join(tree, 'usr/share', unread), { recursive: true, force: true })
 }

@@ -3,11 +3,11 @@ import { access, cp, mkdir, realpath, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { command } from '../process.ts'
 
-const libraryDirectories = ['lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu']
+const LIBRARIES = 'lib/x86_64-linux-gnu'
 
 /** Prepares a tree for programs that aren't static: they name their interpreter `/lib64/ld-linux-x86-64.so.2`. */
 export async function linkInterpreter(tree: string): Promise<void> {
-  await symlink('lib/x86_64-linux-gnu', join(tree, 'lib64'))
+  await symlink(LIBRARIES, join(tree, 'lib64'))
 }
 
 /** Copies `program`, a path within the tree, and all it links to. */
@@ -32,10 +32,9 @@ export function neededBy(readelf: string): string[] {
 }
 
 async function findLibrary(tree: string, name: string): Promise<string> {
-  for (const directory of libraryDirectories) {
-    const path = join(directory, name)
-    const found = await access(join(tree, path)).then(() => true, () => false)
-    if (found) return path
-  }
-  throw new Error(`"${name}" isn't in the packages of the image`)
+  const path = join(LIBRARIES, name)
+  await access(join(tree, path)).catch(() => {
+    throw new Error(`"${name}" isn't in the packages of the image`)
+  })
+  return path
 }

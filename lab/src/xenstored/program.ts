@@ -6,7 +6,8 @@ import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hashInputs } from '../image/inputs.ts'
-import { XEN_VERSION, unpack } from '../image/packages.ts'
+import { HOST, releases } from '../image/debian.ts'
+import { unpack } from '../image/packages.ts'
 import { cache } from '../paths.ts'
 import { command } from '../process.ts'
 
@@ -15,6 +16,7 @@ export interface XenstoredProgram {
   readonly stub: string
 }
 
+const XEN_VERSION = releases[HOST].xen
 const PACKAGE = `xen-utils-${XEN_VERSION}`
 const stubSource = join(import.meta.dirname, 'stub.c')
 

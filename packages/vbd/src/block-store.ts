@@ -13,6 +13,8 @@
  * that never does keeps it open.
  */
 
+import type { StoreBatch, StoreBatchOptions } from './store-batch.ts'
+
 /**
  * How much a call moved. Nothing means all of it; the objects are what `FileHandle.readv` and `writev`
  * resolve to, so their promise can be returned as it is.
@@ -44,6 +46,11 @@ export interface BlockStore {
   readonly discardLimits?: DiscardLimits
   /** Changes `sectors`, because a toolstack asks for it. A store without it has a size of its own. */
   resize?(sectors: number): void | Promise<void>
+  /**
+   * Reads and writes many at a time, instead of by `read` and `write`, which it must equal. Undefined where
+   * that can't be had for this memory.
+   */
+  openBatch?(o: StoreBatchOptions): StoreBatch | undefined
   /** Calls the listener after each change of `sectors`, until what it returns is disposed of. */
   onResize?(listener: () => void): Disposable
 }

@@ -1,9 +1,10 @@
 /** Disks that come and go: guests that reboot, vanish, share and unplug; servers that stop. */
-import { XenbusState } from '@xenkit/wire'
+import { BLKIF_OP, BLKIF_RSP, XenbusState } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { type BlockStore, StoreInUseError, attachDisk, plugVbd, serveVbd, unplugVbd } from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
 import { RawFrontend } from './raw-frontend.ts'
+import { recordingStore } from './recording-store.ts'
 import { rig } from './rig.ts'
 
 /** A store whose calls take until they are let go. */
@@ -96,6 +97,64 @@ test('a guest that closes with requests in flight waits for them to settle', asy
   expect(r.events.map(({ kind }) => kind)).not.toContain('closed')
   held.letGo()
   await closed
+})
+
+describe('what a guest has sent and the store has not begun', () => {
+  /** A ring full of requests: all but the first wait for a barrier, and need nothing more of the guest. */
+  async function filled() {
+    const store = recordingStore(1024)
+    const r = await rig({ store })
+    await r.plug()
+    const front = await RawFrontend.open(r.guest)
+    store.hold()
+    front.put({ id: 0n, operation: BLKIF_OP.WRITE })
+    for (let id = 1; id < front.ring.size; id++) front.put({ id: BigInt(id), operation: id === 1 ? BLKIF_OP.WRITE_BARRIER : BLKIF_OP.DISCARD, sector: BigInt(id * 8) })
+    front.send()
+    await store.held(1)
+    return { store, r, front }
+  }
+
+  test('is done and answered when it closes in good order, as Linux does with requests in flight', async () => {
+    const { store, r, front } = await filled()
+    await using _r = r
+    const closed = front.device.close()
+    await r.xs.wait(async (view) => (await view.read(`${front.device.path}/state`)) === String(XenbusState.Closed) || undefined)
+    store.letGo()
+    const answers = await front.responses(front.ring.size)
+    expect(new Set(answers.map(({ id }) => id)).size).toBe(front.ring.size)
+    expect(answers.every(({ status }) => status === BLKIF_RSP.OKAY)).toBe(true)
+    await closed
+    front.release()
+  })
+
+  test('has an end, however much it goes on to send', async () => {
+    const { store, r, front } = await filled()
+    await using _r = r
+    const closed = front.device.close().then(() => 'closed')
+    store.letGo()
+    let sent = front.ring.size
+    const flood = (): Promise<'open'> => {
+      front.ring.drain(front.ring.size)
+      while (front.ring.free > 0) front.put({ id: BigInt(sent++), operation: BLKIF_OP.READ })
+      front.send()
+      return new Promise((resolve) => setImmediate(() => resolve('open')))
+    }
+    while ((await Promise.race([closed, flood()])) === 'open');
+    expect(sent).toBeGreaterThan(10 * front.ring.size)
+    front.release()
+  })
+
+  test('is not begun when it is gone: from another host it may have sent that anew, and written since', async () => {
+    const { store, r, front } = await filled()
+    await using _r = r
+    r.machine.destroyDomain(r.guest.domid)
+    // Time enough, in round trips, for the backend to have heard of it.
+    for (let i = 0; i < 50; i++) await r.xs.exists('/local/domain/0')
+    store.letGo()
+    await r.event(({ kind }) => kind === 'closed')
+    expect(store.calls).toEqual(['write 0+8'])
+    front.release()
+  })
 })
 
 test('several disks of several guests, each with its own store', async () => {

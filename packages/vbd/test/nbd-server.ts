@@ -35,18 +35,21 @@ const ALL = NBD_TRANSMISSION.HAS_FLAGS | NBD_TRANSMISSION.SEND_FLUSH | NBD_TRANS
 
 export class TestNbdServer implements AsyncDisposable {
   bytes: Uint8Array
+  /** What of it was flushed: all that there is after `kill`. */
+  durable: Uint8Array
   flags: number = ALL
   sizes = { minimum: 1, preferred: 4096, maximum: 0xffff_ffff }
   /** How the connection with that number, from 0, is treated. */
   behaviour: (connection: number) => Behaviour = () => ({})
   readonly requests: ServerRequest[] = []
   connections = 0
-  readonly #sockets = new Set<Socket>()
+  readonly #sockets = new Map<number, Socket>()
   #server: Server | undefined
   #port = 0
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes
+    this.durable = bytes.slice()
   }
 
   static async listen(sectors = 64): Promise<TestNbdServer> {
@@ -78,17 +81,29 @@ export class TestNbdServer implements AsyncDisposable {
 
   /** Stops listening and cuts every connection. */
   stop(): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy()
+    this.cut()
     return new Promise((resolve) => (this.#server ? this.#server.close(() => resolve()) : resolve()))
   }
 
-  cut(): void {
-    for (const socket of this.#sockets) socket.destroy()
+  /** Loses what wasn't flushed, but for those sectors that had been written back. */
+  forget(writtenBack: (sector: number) => boolean = () => false): void {
+    for (let at = 0; at < this.bytes.length; at += 512) if (!writtenBack(at / 512)) this.bytes.set(this.durable.subarray(at, at + 512), at)
+  }
+
+  /** Stops as if by SIGKILL. */
+  kill(): Promise<void> {
+    this.forget()
+    return this.stop()
+  }
+
+  /** Cuts that connection, or every one. */
+  cut(connection?: number): void {
+    for (const [number, socket] of this.#sockets) if (connection === undefined || connection === number) socket.destroy()
   }
 
   /** Reads the data of the writes that `onWriteHeader` was called of. */
   resume(): void {
-    for (const socket of this.#sockets) socket.resume()
+    for (const socket of this.#sockets.values()) socket.resume()
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -96,10 +111,10 @@ export class TestNbdServer implements AsyncDisposable {
   }
 
   #accept(socket: Socket): void {
-    this.#sockets.add(socket)
-    socket.on('close', () => this.#sockets.delete(socket))
-    socket.on('error', () => socket.destroy())
     const connection = this.connections++
+    this.#sockets.set(connection, socket)
+    socket.on('close', () => this.#sockets.delete(connection))
+    socket.on('error', () => socket.destroy())
     new Session(this, socket, connection, this.behaviour(connection)).begin()
   }
 }
@@ -220,6 +235,7 @@ class Session {
     const data = bytes.subarray(offset, offset + length)
     if (type === NBD_CMD.WRITE) data.set(held.subarray(nbdRequest.size, nbdRequest.size + length))
     if (type === NBD_CMD.TRIM) data.fill(0)
+    if (type === NBD_CMD.FLUSH) this.#server.durable = bytes.slice()
     return type === NBD_CMD.READ ? Buffer.concat([simpleReply(cookie), data]) : simpleReply(cookie)
   }
 }

@@ -29,8 +29,15 @@ export interface BackendDevice extends DeviceAddress {
 export interface BackendConnection {
   /** Published in one transaction with the state Connected. Asked for then: what they say may change until it commits. */
   readonly nodes: NodeValues
-  /** Settles what is in flight, then lets go of rings and ports. Called once. */
-  close(): Promise<void>
+  /**
+   * Settles what is in flight, then lets go of rings and ports. Called once.
+   *
+   * The requests that the rings still hold are to be answered first where the frontend closed in good
+   * order: Linux's blkfront closes at once, and waits for the answers when its device goes. They must not
+   * be begun where it did not: a guest that has moved to another host has sent them anew there, and they
+   * would overwrite what it has written since.
+   */
+  close(o: { readonly inGoodOrder: boolean }): Promise<void>
 }
 
 /** What a device package has to add to the common life of a backend. */
@@ -154,7 +161,7 @@ export class ServedDevice {
       } finally {
         end.abort()
         await watching
-        await this.#detach()
+        await this.#detach({ inGoodOrder: false })
         this.#report({ kind: 'removed', device: this.device })
       }
     } finally {
@@ -293,8 +300,9 @@ export class ServedDevice {
       case 'close':
         await this.#switchState(XenbusState.Closing)
         return true
+      case 'settle':
       case 'disconnect':
-        await this.#detach()
+        await this.#detach({ inGoodOrder: step === 'settle' })
         // A device that failed may be tried again by the frontend's next life.
         this.#failed = false
         await this.#switchState(XenbusState.Closed)
@@ -329,11 +337,11 @@ export class ServedDevice {
     })
   }
 
-  async #detach(): Promise<void> {
+  async #detach(o: { readonly inGoodOrder: boolean }): Promise<void> {
     const connection = this.#connection
     this.#connection = undefined
     try {
-      await connection?.close()
+      await connection?.close(o)
     } catch (error) {
       // The frontend waits to be told that it is over, which it is.
       await this.#fail(error)

@@ -35,11 +35,12 @@ export interface BackendSnapshot {
  * - `connect`: attach to the published rings, then Connected
  * - `offer`: write Closed to InitWait again: the frontend begins anew
  * - `close`: write Closing, which asks the frontend to let go
- * - `disconnect`: settle, detach, then write Closed
+ * - `settle`: the frontend closed in good order: answer what it sent before that, then as `disconnect`
+ * - `disconnect`: detach, beginning nothing of what the rings still hold, then write Closed
  * - `remove`: nothing more will happen to this device; forget it
  * - `wait`: nothing to do until something changes
  */
-export type BackendStep = 'connect' | 'offer' | 'close' | 'disconnect' | 'remove' | 'wait'
+export type BackendStep = 'connect' | 'offer' | 'close' | 'settle' | 'disconnect' | 'remove' | 'wait'
 
 const { Unknown, Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
 
@@ -52,8 +53,8 @@ export function backendStep({ own, peer, online, prepared, connected, intent }: 
     if (!online || intent === 'stop') return 'remove'
     return beginsAnew ? 'offer' : 'wait'
   }
-  // A frontend that has closed, or is no more, holds nothing of the ring.
-  if (gone || peer === Closed) return 'disconnect'
+  if (peer === Closed) return connected ? 'settle' : 'disconnect'
+  if (gone) return 'disconnect'
   if (own === Closing) return beginsAnew ? 'disconnect' : 'wait'
   // The toolstack writes Closing when it clears `online`, which a step of this side may have overwritten.
   if (peer === Closing || !online || intent !== 'serve') return 'close'

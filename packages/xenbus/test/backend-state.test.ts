@@ -22,6 +22,7 @@ function apply(snapshot: BackendSnapshot, step: BackendStep): BackendSnapshot {
       return { ...snapshot, own: write(InitWait) }
     case 'close':
       return { ...snapshot, own: write(Closing) }
+    case 'settle':
     case 'disconnect':
       return { ...snapshot, own: write(Closed), connected: false, intent: snapshot.intent === 'close' ? 'serve' : snapshot.intent }
     default:
@@ -70,7 +71,9 @@ describe('connect', () => {
 
 describe('disconnect', () => {
   rule('a peer that is gone leads there, and to no other step before', (s) => isGone(s) && s.own !== undefined && s.own !== Closed, steps('disconnect'))
-  rule('so does one that closed', (s) => s.peer === Closed && s.own !== undefined && s.own !== Closed, steps('disconnect'))
+  rule('so does one that closed, without a connection', (s) => s.peer === Closed && !s.connected && s.own !== undefined && s.own !== Closed, steps('disconnect'))
+  rule('one that closed with a connection is answered first', (s) => s.peer === Closed && s.connected && s.own !== undefined && s.own !== Closed, steps('settle'))
+  rule('nobody else is', steps('settle'), (s) => s.peer === Closed && s.connected)
   rule('a peer that is gone or closed leaves nothing connected', (s) => isGone(s) || s.peer === Closed, (s) => !run(s).end.connected)
   rule('a peer that begins anew leaves nothing connected', (s) => beginsAnew(s), (s) => !run(s).end.connected)
   rule('a directory that vanished leaves nothing connected', ({ own }) => own === undefined, (s) => !run(s).end.connected)

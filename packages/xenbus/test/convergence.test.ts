@@ -31,7 +31,7 @@ function act(w: World, step: BackendStep): World {
   if (step === 'connect') return { ...writeOwn(done, Connected), connected: true }
   if (step === 'offer') return writeOwn(done, InitWait)
   if (step === 'close') return writeOwn(done, Closing)
-  if (step === 'disconnect') return { ...writeOwn(done, Closed), connected: false, intent: w.intent === 'close' ? 'serve' : w.intent }
+  if (step === 'settle' || step === 'disconnect') return { ...writeOwn(done, Closed), connected: false, intent: w.intent === 'close' ? 'serve' : w.intent }
   return { ...done, ended: true }
 }
 

@@ -63,8 +63,8 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<P
   // The frontend may have sent requests, and their event, before there was a port to receive it.
   for (const queue of queues) queue.turn()
   return {
-    async close() {
-      await Promise.all(queues.map((queue) => queue.settle()))
+    async close(how) {
+      await Promise.all(queues.map((queue) => queue.settle(how)))
       o.counters.disconnected()
       closeAll(owned)
     },
@@ -90,7 +90,8 @@ async function openQueue(
   const channel = EventChannel.bindInterdomain(hv.evtchn, { domid, port: published.port })
   owned.unshift(channel)
   const answers = new Answers({ ring, requests, layout })
-  const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, limits, store, counters, failed, storeFailed })
+  const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, limits, store, memory: hv.arena.buffer, counters, failed, storeFailed })
+  owned.unshift(queue)
   channel.handle(() => queue.turn(), failed)
   return queue
 

@@ -3,6 +3,7 @@ import type { GrantCopier } from '@xenkit/grant'
 import { ArenaFullError } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
+import type { StoreBatch } from '../store-batch.ts'
 import type { Buffer, BufferPool } from './buffer-pool.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
@@ -41,14 +42,22 @@ export class CopiedData implements DataPath {
     }
   }
 
-  fetch(rows: readonly number[]): void {
-    for (const row of rows) if (this.#requests.operation[row] !== BLKIF_OP.READ) this.#add(row, 'copyIn')
+  fetch(rows: Uint16Array, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const row = rows[i] ?? 0
+      if (this.#requests.operation[row] !== BLKIF_OP.READ) this.#add(row, 'copyIn')
+    }
     this.#copy('copyIn')
   }
 
   addViews(row: number, to: Uint8Array[]): void {
     const buffer = this.#buffers[row]
     if (buffer) to.push(buffer.extent.view(buffer.first, this.#requests.bytes[row] ?? 0))
+  }
+
+  addVectors(row: number, to: StoreBatch): void {
+    const buffer = this.#buffers[row]
+    if (buffer) to.addVector(buffer.extent.byteOffset(buffer.first), this.#requests.bytes[row] ?? 0)
   }
 
   deliver(rows: Uint16Array, count: number): void {

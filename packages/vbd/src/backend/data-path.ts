@@ -8,6 +8,8 @@
  * - `persistent`: as `map`, but a page stays mapped for the next request that names it: no hypercall
  *   moves data once all pages are there. Needs a frontend that uses the same pages again.
  */
+import type { StoreBatch } from '../store-batch.ts'
+
 export const DATA_PATHS = ['copy', 'map', 'persistent'] as const
 
 export type DataPathKind = (typeof DATA_PATHS)[number]
@@ -21,10 +23,12 @@ export interface DataPath {
    *   that shares the room
    */
   reserve(row: number): boolean
-  /** Gets the data of those rows that write. A row whose data can't be had gets its `status` set. */
-  fetch(rows: readonly number[]): void
+  /** Gets the data of those of the first `count` rows that write. A row whose data can't be had gets its `status` set. */
+  fetch(rows: Uint16Array, count: number): void
   /** Appends the row's data to what a store call is given. */
   addViews(row: number, to: Uint8Array[]): void
+  /** Adds the row's data to what was added to a batch last: a piece for each segment at most. */
+  addVectors(row: number, to: StoreBatch): void
   /** Hands the data of reads to the guest. A row for which that fails gets its `status` set. */
   deliver(rows: Uint16Array, count: number): void
   /** The row holds nothing any more: before its answer is published (XSA-396). */

@@ -6,6 +6,7 @@ import type { GrantTable, PersistentGrant, PersistentGrants } from '@xenkit/gran
 import { GrantError, type GrantMapping } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
+import type { StoreBatch } from '../store-batch.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
 
@@ -21,7 +22,8 @@ export class MappedData implements DataPath {
   readonly #kept: PersistentGrant[][]
   readonly #own: GrantMapping[][]
   #ownPages = 0
-  readonly #views: Uint8Array[][]
+  /** Of each row, by segment: its page. */
+  readonly #pages: Uint8Array[][]
 
   constructor(o: { readonly requests: Requests; readonly grants: GrantTable; readonly domid: number; readonly cache: PersistentGrants | undefined }) {
     this.#requests = o.requests
@@ -31,21 +33,16 @@ export class MappedData implements DataPath {
     const perRow = <T>(): T[][] => Array.from({ length: o.requests.rows }, () => [])
     this.#kept = perRow()
     this.#own = perRow()
-    this.#views = perRow()
+    this.#pages = perRow()
   }
 
   reserve(row: number): boolean {
-    const { segmentCount, gref, offset, length, operation, status } = this.#requests
-    const views = this.#views[row] ?? []
+    const { segmentCount, gref, operation, status } = this.#requests
+    const pages = this.#pages[row] ?? []
     // Some are in use then, and the queue asks again when it has answered.
     if (this.#ownPages > 0 && this.#ownPages + (segmentCount[row] ?? 0) > MAX_OWN_PAGES) return false
     try {
-      for (let i = row * MAX_SEGMENTS, end = i + (segmentCount[row] ?? 0); i < end; i++) {
-        const page = this.#page(row, gref[i] ?? 0, operation[row] === BLKIF_OP.READ)
-        const from = offset[i] ?? 0
-        const bytes = length[i] ?? 0
-        views.push(bytes === page.length ? page : page.subarray(from, from + bytes))
-      }
+      for (let i = row * MAX_SEGMENTS, end = i + (segmentCount[row] ?? 0); i < end; i++) pages.push(this.#page(row, gref[i] ?? 0, operation[row] === BLKIF_OP.READ))
     } catch (error) {
       // The reference is the guest's: its request fails, whatever the hypervisor said of it.
       if (!(error instanceof GrantError)) throw error
@@ -57,19 +54,32 @@ export class MappedData implements DataPath {
   fetch(): void {}
 
   addViews(row: number, to: Uint8Array[]): void {
-    for (const view of this.#views[row] ?? []) to.push(view)
+    const { offset, length } = this.#requests
+    const pages = this.#pages[row] ?? []
+    for (const [i, page] of pages.entries()) {
+      const from = offset[row * MAX_SEGMENTS + i] ?? 0
+      to.push(page.subarray(from, from + (length[row * MAX_SEGMENTS + i] ?? 0)))
+    }
+  }
+
+  addVectors(row: number, to: StoreBatch): void {
+    const { offset, length } = this.#requests
+    const pages = this.#pages[row] ?? []
+    for (let i = 0, segment = row * MAX_SEGMENTS; i < pages.length; i++, segment++) to.addVector((pages[i]?.byteOffset ?? 0) + (offset[segment] ?? 0), length[segment] ?? 0)
   }
 
   deliver(): void {}
 
   release(row: number): void {
-    const [views, kept, own] = [this.#views[row], this.#kept[row], this.#own[row]]
-    if (views) views.length = 0
+    const pages = this.#pages[row]
+    const kept = this.#kept[row]
+    const own = this.#own[row]
+    if (pages) pages.length = 0
     if (kept && this.#cache) {
       for (const grant of kept) this.#cache.release(grant)
       kept.length = 0
     }
-    if (own) {
+    if (own && own.length > 0) {
       for (const mapping of own) mapping.close()
       this.#ownPages -= own.length
       own.length = 0

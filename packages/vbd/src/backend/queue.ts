@@ -25,6 +25,10 @@ import { StoreCalls } from './store-calls.ts'
 /** Most answers that wait for company; publishing every 4 instead measured a third slower at depth 32. */
 const PUBLISH_AT_MOST = 16
 
+/** How long a frontend that has closed may take to send more when it has its answers, and to go on so. */
+const LINGER_MS = 100
+const FINISH_MS = 2_000
+
 export interface VbdQueueParts {
   readonly ring: BackRing
   readonly channel: EventChannel
@@ -37,6 +41,8 @@ export interface VbdQueueParts {
   readonly counters: VbdCounters
   /** The guest broke the ring's rules, or the hypervisor refused a whole call: the queue has stopped. */
   readonly failed: (error: unknown) => void
+  /** Where data lies. */
+  readonly memory: ArrayBufferLike
   /** See `StoreCalls`. */
   readonly storeFailed: (error: unknown) => void
 }
@@ -51,6 +57,8 @@ export class VbdQueue {
   /** Rows that the store is done with, or that never got there. */
   readonly #done: Uint16Array
   #doneCount = 0
+  /** Those of the work in hand. */
+  readonly #rows: Uint16Array
   #atStore = 0
   #barrierAtStore = false
   /** Within a turn, which looks at all that its calls change. */
@@ -59,16 +67,21 @@ export class VbdQueue {
   #finishPlanned = false
   /** Rows ran out while the ring may hold more. */
   #starved = false
-  /** No more requests are taken or begun. */
+  /** Requests that were taken since the ring was connected. */
+  #taken = 0
+  /** No more requests are taken. */
+  #full = false
+  /** No more are begun either. */
   #stopped = false
   /** No more answers are given either: the ring can't be trusted. */
   #broken = false
   #settled: (() => void) | undefined
 
   constructor(parts: VbdQueueParts) {
-    const { store, requests, data, storeFailed } = parts
+    const { store, requests, data, memory, storeFailed } = parts
     this.#p = parts
-    this.#calls = new StoreCalls({ store, requests, data, storeFailed, settled: (rows) => this.#settle(rows) })
+    this.#calls = new StoreCalls({ store, requests, data, memory, storeFailed, settled: (row) => this.#settle(row), turned: () => this.#turned() })
+    this.#rows = new Uint16Array(requests.rows)
     this.#waiting = new Uint16Array(requests.rows)
     this.#done = new Uint16Array(requests.rows)
   }
@@ -78,26 +91,66 @@ export class VbdQueue {
    * then the event loop goes round before the guest gets another. Call it on every event.
    */
   turn(): void {
-    this.#work(() => this.#drain())
+    this.#work(true)
   }
 
   /** Goes on with requests that waited, for buffers say. */
   resume(): void {
-    if (this.#waitingCount > 0) this.#work(() => this.#begin())
+    if (this.#waitingCount > 0) this.#work(false)
   }
 
-  /** Stops taking requests and waits until the store has let go of those in flight, which are answered. */
-  async settle(): Promise<void> {
+  /**
+   * Stops taking requests and waits until the store has let go of those in flight, which are answered.
+   * @param o.inGoodOrder serves on until the ring stays empty first
+   */
+  async settle({ inGoodOrder }: { readonly inGoodOrder: boolean }): Promise<void> {
+    if (inGoodOrder) await this.#finish()
     this.#stopped = true
     if (this.#doneCount > 0) this.#answer()
-    if (this.#atStore > 0) await new Promise<void>((resolve) => (this.#settled = resolve))
+    await this.#idle()
   }
 
-  #work(work: () => void): void {
+  /**
+   * Answers what the guest has sent and what it sends for that. Linux's blkfront (5.15 to 6.12) closes
+   * with requests in flight, sends those that wait behind them as answers come, and its removal hangs until
+   * the last one is answered. Nothing says which one that is.
+   */
+  async #finish(): Promise<void> {
+    this.turn()
+    if (this.#isIdle) return
+    const timer = setTimeout(() => (this.#full = true), FINISH_MS)
+    for (let seen = -1; seen !== this.#taken && !this.#full; ) {
+      seen = this.#taken
+      await this.#idle()
+      await new Promise((resolve) => setTimeout(resolve, LINGER_MS))
+    }
+    clearTimeout(timer)
+    await this.#idle()
+  }
+
+  async #idle(): Promise<void> {
+    if (!this.#isIdle) await new Promise<void>((resolve) => (this.#settled = resolve))
+  }
+
+  /** Nothing is under way that will go on by itself. */
+  get #isIdle(): boolean {
+    return this.#atStore === 0 && (this.#stopped || (this.#waitingCount === 0 && this.#doneCount === 0 && !this.#turnPlanned && !this.#starved))
+  }
+
+  #tellIfIdle(): void {
+    if (this.#isIdle) this.#settled?.()
+  }
+
+  close(): void {
+    this.#calls.close()
+  }
+
+  #work(takes: boolean): void {
     if (this.#stopped || this.#busy) return
     this.#busy = true
     try {
-      work()
+      if (takes) this.#drain()
+      else this.#begin()
     } catch (error) {
       this.#stop(error)
     } finally {
@@ -110,11 +163,13 @@ export class VbdQueue {
     const { ring, requests } = this.#p
     let budget = ring.size
     while (requests.freeCount > 0) {
+      if (this.#full) return
       if (budget === 0) return this.#planTurn()
       const count = ring.drain(Math.min(requests.freeCount, budget))
       if (count > 0) this.#accept(count)
       else if (!ring.finalCheck()) return
       budget -= count
+      this.#taken += count
     }
     this.#starved = true
   }
@@ -125,20 +180,22 @@ export class VbdQueue {
     setImmediate(() => {
       this.#turnPlanned = false
       this.turn()
+      this.#tellIfIdle()
     })
   }
 
   /** Checks the first `count` requests of the ring's image and begins what may begin. */
   #accept(count: number): void {
     const { ring, requests, decoder } = this.#p
-    const rows: number[] = []
+    const rows = this.#rows
     for (let i = 0; i < count; i++) {
       const row = requests.take()
       decoder.decode(row, i * ring.imageStride)
-      rows.push(row)
+      rows[i] = row
     }
     decoder.fetchIndirect()
-    for (const row of rows) {
+    for (let i = 0; i < count; i++) {
+      const row = rows[i] ?? 0
       if (requests.status[row] !== BLKIF_RSP.OKAY) this.#done[this.#doneCount++] = row
       else this.#waiting[(this.#waitingFirst + this.#waitingCount++) % this.#waiting.length] = row
     }
@@ -152,7 +209,8 @@ export class VbdQueue {
   /** @returns whether it is worth trying again */
   #beginSome(): boolean {
     const { requests, data } = this.#p
-    const rows: number[] = []
+    const rows = this.#rows
+    let count = 0
     let full = false
     for (let row = this.#mayBegin(); row !== undefined; row = this.#mayBegin()) {
       if (!data.reserve(row)) {
@@ -163,10 +221,10 @@ export class VbdQueue {
       this.#waitingCount--
       this.#atStore++
       this.#barrierAtStore = requests.operation[row] === BLKIF_OP.WRITE_BARRIER
-      rows.push(row)
+      rows[count++] = row
     }
-    if (rows.length > 0) {
-      this.#start(rows)
+    if (count > 0) {
+      this.#start(rows, count)
       return true
     }
     if (!full || this.#doneCount === 0) return false
@@ -183,26 +241,36 @@ export class VbdQueue {
   }
 
   /** Gives requests to the store, except those that it turns out can't be. */
-  #start(rows: number[]): void {
+  #start(rows: Uint16Array, count: number): void {
     const { requests, data, limits } = this.#p
-    // It may have shrunk since they were checked.
-    for (const row of rows) if (requests.bytes[row] !== 0 && requests.end(row) > limits.sectors) requests.status[row] = BLKIF_RSP.ERROR
+    const { status } = requests
+    for (let i = 0; i < count; i++) {
+      const row = rows[i] ?? 0
+      // It may have shrunk since they were checked.
+      if (requests.bytes[row] !== 0 && requests.end(row) > limits.sectors) status[row] = BLKIF_RSP.ERROR
+    }
     try {
-      data.fetch(rows)
+      data.fetch(rows, count)
     } catch (error) {
       // They never get to the store: nobody else would end them, and `settle` would wait for ever.
-      this.#settle(rows)
+      for (let i = 0; i < count; i++) this.#settle(rows[i] ?? 0)
       throw error
     }
-    const good = rows.filter((row) => requests.status[row] === BLKIF_RSP.OKAY)
-    if (good.length < rows.length) this.#settle(rows.filter((row) => requests.status[row] !== BLKIF_RSP.OKAY))
-    this.#calls.start(good)
+    let good = 0
+    for (let i = 0; i < count; i++) {
+      const row = rows[i] ?? 0
+      if (status[row] === BLKIF_RSP.OKAY) rows[good++] = row
+      else this.#settle(row)
+    }
+    this.#calls.start(rows, good)
   }
 
-  #settle(rows: readonly number[]): void {
-    for (const row of rows) this.#done[this.#doneCount++] = row
-    this.#atStore -= rows.length
-    if (this.#atStore === 0) this.#barrierAtStore = false
+  #settle(row: number): void {
+    this.#done[this.#doneCount++] = row
+    if (--this.#atStore === 0) this.#barrierAtStore = false
+  }
+
+  #turned(): void {
     if (this.#busy) return
     this.resume()
     this.#answerIfWorthwhile()
@@ -234,11 +302,11 @@ export class VbdQueue {
     for (let i = 0; i < this.#doneCount; i++) data.release(this.#done[i] ?? 0)
     if (!this.#broken) this.#respond()
     this.#doneCount = 0
-    if (this.#atStore === 0) this.#settled?.()
     if (this.#starved) {
       this.#starved = false
       this.#planTurn()
     }
+    this.#tellIfIdle()
   }
 
   #respond(): void {
@@ -256,5 +324,6 @@ export class VbdQueue {
     this.#stopped = true
     this.#broken = true
     this.#p.failed(error)
+    this.#tellIfIdle()
   }
 }

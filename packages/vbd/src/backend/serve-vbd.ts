@@ -210,9 +210,9 @@ class VbdDriver implements BackendDriver {
       get nodes() {
         return describeDisk(store, { limits, policy: disk, persistent })
       },
-      async close() {
+      async close(o) {
         resized?.[Symbol.dispose]()
-        await connection.close()
+        await connection.close(o)
       },
     }
   }

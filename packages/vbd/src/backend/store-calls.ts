@@ -1,6 +1,10 @@
-/** Runs requests on the store: as few calls as possible, and whatever a call does, one word about each request. */
+/**
+ * Runs requests on the store: as few calls as possible, and whatever a call does, one word about each request.
+ * Reads and writes of a store that takes them in batches go that way, without an object for any.
+ */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { type BlockStore, bytesMoved } from '../block-store.ts'
+import type { StoreBatch } from '../store-batch.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
 
@@ -14,8 +18,12 @@ export interface StoreCallsParts {
   readonly store: BlockStore
   readonly requests: Requests
   readonly data: DataPath
-  /** The store has let go of the rows, whose `status` says how it went. */
-  readonly settled: (rows: readonly number[]) => void
+  /** Where data lies. */
+  readonly memory: ArrayBufferLike
+  /** The store has let go of a row, whose `status` says how it went. */
+  readonly settled: (row: number) => void
+  /** Called when some have settled, of which more may come within the same call of the store's. */
+  readonly turned: () => void
   /**
    * A store call threw, rejected or fell short; its requests were answered with an error. Told once until
    * a call succeeds again, and once a second at most: a guest decides what it reads and how often, and
@@ -26,29 +34,61 @@ export interface StoreCallsParts {
 
 export class StoreCalls {
   readonly #p: StoreCallsParts
+  readonly #batch: StoreBatch | undefined
   #failing = false
   /** When that was last told of. */
   #toldAt = -TELL_INTERVAL_MS
 
   constructor(parts: StoreCallsParts) {
     this.#p = parts
+    this.#batch = parts.store.openBatch?.({ memory: parts.memory, done: (row, result) => this.#batchDone(row, result), turned: parts.turned })
   }
 
-  /** Starts requests in order; runs of reads or of writes on consecutive sectors are one call. */
-  start(rows: readonly number[]): void {
+  /** Starts the first `count` requests in order. */
+  start(rows: Uint16Array, count: number): void {
+    if (this.#batch) this.#startBatch(this.#batch, rows, count)
+    else this.#startRuns(rows, count)
+  }
+
+  close(): void {
+    this.#batch?.close()
+  }
+
+  #startBatch(batch: StoreBatch, rows: Uint16Array, count: number): void {
+    const { requests, data } = this.#p
+    for (let i = 0; i < count; i++) {
+      const row = rows[i] ?? 0
+      const operation = requests.operation[row]
+      const moves = operation === BLKIF_OP.READ || operation === BLKIF_OP.WRITE
+      if (moves && batch.add(row, operation === BLKIF_OP.WRITE, requests.sector[row] ?? 0, requests.segmentCount[row] ?? 0)) data.addVectors(row, batch)
+      else this.#run([row])
+    }
+    batch.submit()
+  }
+
+  #batchDone(row: number, result: number): void {
+    const bytes = this.#p.requests.bytes[row] ?? 0
+    if (result === bytes) this.#succeed(row)
+    else this.#fail(row, result < 0 ? this.#batch?.error(result) : new RangeError(`the store moved ${result} of ${bytes} bytes`))
+  }
+
+  /** Runs of reads or of writes on consecutive sectors are one call. */
+  #startRuns(rows: Uint16Array, count: number): void {
     const { requests } = this.#p
-    for (let i = 0; i < rows.length; ) {
+    for (let i = 0; i < count; ) {
       const first = rows[i] ?? 0
       const operation = requests.operation[first]
       let segments = requests.segmentCount[first] ?? 0
       let end = i + 1
       if (operation === BLKIF_OP.READ || operation === BLKIF_OP.WRITE) {
-        for (let row = rows[end], last = first; row !== undefined; last = row, row = rows[++end]) {
+        for (let last = first; end < count; end++) {
+          const row = rows[end] ?? 0
           segments += requests.segmentCount[row] ?? 0
           if (requests.operation[row] !== operation || requests.sector[row] !== requests.end(last) || segments > MAX_VIEWS) break
+          last = row
         }
       }
-      this.#run(rows.slice(i, end))
+      this.#run([...rows.subarray(i, end)])
       i = end
     }
   }
@@ -62,14 +102,14 @@ export class StoreCalls {
     try {
       result = this.#call(rows[0] ?? 0, views)
     } catch (error) {
-      return this.#fail(rows, error)
+      return this.#failAll(rows, error)
     }
     const discards = requests.operation[rows[0] ?? 0] === BLKIF_OP.DISCARD
     if (!isPromise(result)) return this.#complete(rows, discards ? undefined : expected, result)
     // `resolve` gives back a promise as it is; of what else has a `then`, it takes the first word only.
     Promise.resolve(result).then(
       (value) => this.#complete(rows, discards ? undefined : expected, value),
-      (error: unknown) => this.#fail(rows, error),
+      (error: unknown) => this.#failAll(rows, error),
     )
   }
 
@@ -120,27 +160,38 @@ export class StoreCalls {
   #complete(rows: readonly number[], expected: number | undefined, result: unknown): void {
     const moved = result === undefined ? expected : bytesMoved(result)
     if (expected !== undefined) {
-      if (moved === undefined) return this.#fail(rows, new TypeError(`the store gave ${inspected(result)}, expected nothing, { bytesRead } or { bytesWritten }`))
-      if (moved !== expected) return this.#fail(rows, new RangeError(`the store moved ${moved} of ${expected} bytes`))
+      if (moved === undefined) return this.#failAll(rows, new TypeError(`the store gave ${inspected(result)}, expected nothing, { bytesRead } or { bytesWritten }`))
+      if (moved !== expected) return this.#failAll(rows, new RangeError(`the store moved ${moved} of ${expected} bytes`))
     }
-    this.#failing = false
-    this.#p.settled(rows)
+    for (const row of rows) this.#succeed(row)
+    this.#p.turned()
   }
 
-  #fail(rows: readonly number[], error: unknown): void {
-    if (rows.length > 1) {
+  #failAll(rows: readonly number[], error: unknown): void {
+    const [first = 0, ...others] = rows
+    if (others.length > 0) {
       // One by one, so that one bad sector fails one request.
       for (const row of rows) this.#run([row])
       return
     }
-    for (const row of rows) this.#p.requests.status[row] = BLKIF_RSP.ERROR
+    this.#fail(first, error)
+    this.#p.turned()
+  }
+
+  #succeed(row: number): void {
+    this.#failing = false
+    this.#p.settled(row)
+  }
+
+  #fail(row: number, error: unknown): void {
+    this.#p.requests.status[row] = BLKIF_RSP.ERROR
     const now = performance.now()
     if (!this.#failing && now - this.#toldAt >= TELL_INTERVAL_MS) {
       this.#toldAt = now
       this.#p.storeFailed(error)
     }
     this.#failing = true
-    this.#p.settled(rows)
+    this.#p.settled(row)
   }
 }
 

@@ -7,6 +7,7 @@ import { open } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
+import type { StoreBatch, StoreBatchOptions } from '../store-batch.ts'
 import { DirectTransfers } from './direct-transfers.ts'
 import { ImageError } from './image-error.ts'
 import { type ImageGeometry, imageGeometry, unaligned } from './image-geometry.ts'
@@ -16,6 +17,9 @@ import { Size } from './size.ts'
 /** Gives up a range of an open file, which then reads as zeroes, or of a block device. */
 export type DiscardRange = (fd: number, offset: number, length: number) => Promise<void>
 
+/** Opens a batch of reads and writes of an open file, which it keeps for itself. Undefined where there is none for the memory. */
+export type OpenFileBatch = (o: StoreBatchOptions & { readonly fd: number; readonly direct: boolean }) => StoreBatch | undefined
+
 export interface FileStoreOptions {
   /** Serve the image read-only; a file that can't be written is otherwise refused. Default false. */
   readonly readOnly?: boolean
@@ -23,6 +27,8 @@ export interface FileStoreOptions {
   readonly direct?: boolean
   /** Node has no call for it: `xenkit`'s `openFileStore` brings the addon's. Without it the store offers no discard. */
   readonly discardRange?: DiscardRange
+  /** Moves data without Node's thread pool. `xenkit`'s `openFileStore` brings the addon's. */
+  readonly openFileBatch?: OpenFileBatch
 }
 
 export interface FileStore extends BlockStore, AsyncDisposable {
@@ -50,7 +56,7 @@ const advice: Partial<Record<string, string>> = {
  *   multiple of its sectors long: the text says what to do.
  */
 export async function openFileStore(path: string, o: FileStoreOptions = {}): Promise<FileStore> {
-  const { readOnly = false, direct = false, discardRange } = o
+  const { readOnly = false, direct = false, discardRange, openFileBatch } = o
   // O_NONBLOCK changes nothing for images. A fifo would otherwise hold a thread of the pool until somebody writes to it.
   const flags = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK | (direct ? constants.O_DIRECT : 0)
   const file = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
@@ -64,7 +70,7 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
     const sectorSize = (await transfers?.unit(geometry.sectors * 512)) ?? 512
     expectWholeSectors(path, geometry.sectors, sectorSize)
     const discard = readOnly || discardRange === undefined ? undefined : await discardOf(image, geometry, sectorSize, discardRange)
-    return fileStore({ image, geometry, readOnly, sectorSize, transfers: transfers ?? cachedTransfers(image), discard })
+    return fileStore({ image, geometry, readOnly, direct, sectorSize, transfers: transfers ?? cachedTransfers(image), discard, openFileBatch })
   } catch (error) {
     await file.close()
     throw error
@@ -110,15 +116,17 @@ interface FileStoreParts {
   readonly image: OpenImage
   readonly geometry: ImageGeometry
   readonly readOnly: boolean
+  readonly direct: boolean
   readonly sectorSize: 512 | 4096
   readonly transfers: Transfers
   readonly discard: Discard | undefined
+  readonly openFileBatch: OpenFileBatch | undefined
 }
 
-function fileStore({ image, geometry, readOnly, sectorSize, transfers, discard }: FileStoreParts): FileStore {
+function fileStore({ image, geometry, readOnly, direct, sectorSize, transfers, discard, openFileBatch }: FileStoreParts): FileStore {
   const { path } = image
   const size = new Size(geometry.sectors)
-  return {
+  const store: FileStore = {
     path,
     get sectors() {
       return size.sectors
@@ -129,6 +137,12 @@ function fileStore({ image, geometry, readOnly, sectorSize, transfers, discard }
     read: (sector, into) => transfers.read(into, sector * 512),
     ...(readOnly ? {} : { write: (sector: number, from: Uint8Array[]) => transfers.write(from, sector * 512), flush: () => image.use(promisify(fdatasync)) }),
     ...discard,
+    ...(openFileBatch && {
+      // Of an object that has this store's members and a `read` of its own, that is to be called.
+      openBatch(this: unknown, o: StoreBatchOptions) {
+        return this === store ? openFileBatch({ ...o, fd: image.file.fd, direct }) : undefined
+      },
+    }),
     async resize(sectors) {
       expectInteger('sectors', sectors, 1, MAX_SECTORS)
       if (sectors % (sectorSize / 512) !== 0) throw new RangeError(`"sectors" expected a multiple of ${sectorSize / 512}, got ${sectors}`)
@@ -146,4 +160,5 @@ function fileStore({ image, geometry, readOnly, sectorSize, transfers, discard }
     close: () => image.close(),
     [Symbol.asyncDispose]: () => image.close(),
   }
+  return store
 }

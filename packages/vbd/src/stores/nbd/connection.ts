@@ -20,9 +20,9 @@ export interface Request {
   readonly data: readonly Uint8Array[]
   readonly resolve: () => void
   readonly reject: (error: Error) => void
-  /** Writes that had been answered when it was made: those that a flush covers. */
-  readonly written: number
-  /** When it is given up, on `performance.now`'s clock: set when it first had to wait for a connection. */
+  /** How many writes and discards had been answered when it was made: those that a flush covers. */
+  readonly answered: number
+  /** When it is given up if it waits then, on `performance.now`'s clock: set when it first had no connection. */
   giveUpAt: number | undefined
 }
 
@@ -47,6 +47,8 @@ const commandNames = new Map<number, string>(Object.entries(NBD_CMD).map(([name,
 export class NbdConnection {
   readonly info: ExportInfo
   readonly openedAt = performance.now()
+  /** Why it is over. */
+  lost: Error | undefined
   /** The request was answered, or refused. */
   onSettled: (request: Request, refusal: NbdError | undefined) => void = () => {}
   /** Called once if the connection is lost, with what was in flight: none of it will be answered. */
@@ -174,6 +176,7 @@ export class NbdConnection {
   }
 
   #lost(reason: Error): void {
+    this.lost = reason
     const requests = [...this.#early, ...this.#inFlight.values()].map(({ request }) => request)
     this.#inFlight.clear()
     this.#early = []

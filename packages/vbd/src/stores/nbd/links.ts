@@ -2,6 +2,11 @@
  * The connections of a store. A request goes to the one with the least in flight. A connection that is
  * lost is made anew, and what it had in flight goes to another or waits: reads, writes and trims can
  * be done twice, and a flush goes behind the writes that it was in flight with.
+ *
+ * Nobody can tell a connection that broke from a server that was killed. So a new connection is taken
+ * for one to a new server, which has forgotten what wasn't flushed: the log of that is done again, with
+ * nothing else in flight on any connection, for an old write must not land on a newer one. What was
+ * lost comes after it. The others, if they reach any server at all, then reach that same one.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConnectionOptions } from 'node:tls'
@@ -9,13 +14,16 @@ import { NBD_CMD } from '@xenkit/wire'
 import { NbdConnection, type Request } from './connection.ts'
 import { type Geometry, expectNoLess, geometryOf } from './geometry.ts'
 import { NbdError } from './nbd-error.ts'
+import { Turns } from './turns.ts'
 import type { NbdTarget } from './uri.ts'
+import { Waiting } from './waiting.ts'
+import { WriteLog } from './write-log.ts'
 
 export type NbdEvent =
   /** A connection was lost; an attempt to make it anew failed. */
   | { readonly kind: 'disconnected' | 'unreachable'; readonly error: Error }
-  /** `unflushed`: something that was written and answered was not flushed by then. If the server itself came down, it may have forgotten it. */
-  | { readonly kind: 'reconnected'; readonly unflushed: boolean }
+  /** `replayed`: so many writes and discards that had been answered and not flushed were done again. */
+  | { readonly kind: 'reconnected'; readonly replayed: number }
 
 export interface LinksOptions {
   readonly tls: ConnectionOptions
@@ -45,17 +53,17 @@ export class Links {
   readonly #listeners = new Set<() => void>()
   readonly #abort = new AbortController()
   #geometry: Geometry
-  /** In order, for want of a connection. */
-  #waiting: Request[] = []
-  #giveUp: NodeJS.Timeout | undefined
+  readonly #waiting: Waiting
+  /** Those of connections that are new. */
+  readonly #turns = new Turns(() => this.#links.every(({ connection }) => !connection || connection.load === 0), () => this.#sendWaiting())
+  /** Has its turn. */
+  #newcomer: NbdConnection | undefined
+  readonly #log = new WriteLog({ send: (request) => this.#dispatch(request), refuse: (request, error) => this.#finish(request, error), flush: () => this.#request(NBD_CMD.FLUSH, 0, 0, []) })
   /** Why there is no connection. */
   #reason: Error | undefined
   #unsettled = 0
   #settled: (() => void) | undefined
   #closed: Promise<void> | undefined
-  /** Writes and trims that were answered, and how many of them a flush covered. */
-  #written = 0
-  #flushed = 0
 
   /**
    * @param connections how many, if the server allows for several
@@ -76,6 +84,7 @@ export class Links {
     this.#target = target
     this.#o = o
     this.#geometry = geometry
+    this.#waiting = new Waiting(o.reconnectMs, (request) => this.#settle(request, this.#error(`no answer within ${o.reconnectMs} ms`)))
     this.#adopt(this.#add(), first)
     if (!this.#geometry.multiConn) return
     for (let i = 1; i < connections; i++) void this.#connect(this.#add())
@@ -91,11 +100,15 @@ export class Links {
   }
 
   submit(type: number, offset: number, length: number, data: readonly Uint8Array[]): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.#closed) return reject(this.#error(CLOSED))
-      this.#unsettled++
-      this.#dispatch({ type, offset, length, data, resolve, reject, written: this.#written, giveUpAt: undefined })
-    })
+    if (this.#closing) return Promise.reject(this.#error(CLOSED))
+    return this.#request(type, offset, length, data)
+  }
+
+  /** @throws NbdError also if one of the log's own has failed since the last */
+  async flush(): Promise<void> {
+    await this.submit(NBD_CMD.FLUSH, 0, 0, [])
+    const refusal = this.#log.takeRefusal()
+    if (refusal) throw refusal
   }
 
   close(): Promise<void> {
@@ -105,9 +118,23 @@ export class Links {
 
   async #close(): Promise<void> {
     this.#abort.abort(this.#error(CLOSED))
-    this.#rejectWaiting(CLOSED)
+    this.#newcomer?.destroy(this.#error(CLOSED))
+    this.#rejectWaiting()
     if (this.#unsettled > 0) await new Promise<void>((resolve) => (this.#settled = resolve))
     await Promise.all(this.#links.map(({ connection }) => connection?.close()))
+  }
+
+  get #closing(): boolean {
+    return this.#abort.signal.aborted
+  }
+
+  #request(type: number, offset: number, length: number, data: readonly Uint8Array[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#unsettled++
+      const request: Request = { type, offset, length, data, resolve, reject, answered: this.#log.answered, giveUpAt: undefined }
+      if (this.#isLogged(request)) this.#log.admit(request)
+      else this.#dispatch(request)
+    })
   }
 
   #add(): Link {
@@ -123,18 +150,35 @@ export class Links {
   }
 
   readonly #settle = (request: Request, error: Error | undefined): void => {
+    if (this.#isLogged(request)) this.#log.settled(request, error)
+    else if (request.type === NBD_CMD.FLUSH && !error) this.#log.flushed(request.answered)
+    this.#finish(request, error)
+    this.#turns.look()
+  }
+
+  #finish(request: Request, error: Error | undefined): void {
     if (--this.#unsettled === 0) this.#settled?.()
-    if (error) return request.reject(error)
-    if (request.type === NBD_CMD.WRITE || request.type === NBD_CMD.TRIM) this.#written++
-    if (request.type === NBD_CMD.FLUSH) this.#flushed = Math.max(this.#flushed, request.written)
-    request.resolve()
+    if (error) request.reject(error)
+    else request.resolve()
+  }
+
+  /** Where there is no flush, a write that was answered is as good as it gets. */
+  #isLogged({ type }: Request): boolean {
+    return this.#geometry.canFlush && (type === NBD_CMD.WRITE || type === NBD_CMD.TRIM)
   }
 
   #dispatch(request: Request): void {
+    const best = this.#idlest()
+    if (best && !this.#turns.wanted) return best.send(request)
+    if (this.#closing) return this.#settle(request, this.#error(CLOSED))
+    this.#waiting.add([request])
+    if (!best) this.#waiting.limit([request])
+  }
+
+  #idlest(): NbdConnection | undefined {
     let best: NbdConnection | undefined
     for (const { connection } of this.#links) if (connection && (!best || connection.load < best.load)) best = connection
-    if (best) best.send(request)
-    else this.#wait([request])
+    return best
   }
 
   #lost(link: Link, connection: NbdConnection, reason: Error, requests: readonly Request[]): void {
@@ -142,45 +186,21 @@ export class Links {
     link.lost = true
     if (performance.now() - connection.openedAt > DELAY_MAX_MS) link.attempts = 0
     this.#reason = reason
-    this.#wait(requests)
-    if (this.#closed) return this.#rejectWaiting(CLOSED)
+    this.#waiting.add(requests)
+    this.#waiting.limit(this.#idlest() && requests)
+    this.#turns.look()
+    if (this.#closing) return this.#rejectWaiting()
     this.#sendWaiting()
     void this.#connect(link)
     this.#o.onEvent({ kind: 'disconnected', error: reason })
   }
 
-  #wait(requests: readonly Request[]): void {
-    const now = performance.now()
-    for (const request of requests) request.giveUpAt ??= now + this.#o.reconnectMs
-    this.#waiting.push(...requests)
-    this.#planGiveUp()
-  }
-
   #sendWaiting(): void {
-    if (this.#waiting.length === 0 || !this.#links.some(({ connection }) => connection)) return
-    const flushesLast = this.#waiting.toSorted((a, b) => Number(a.type === NBD_CMD.FLUSH) - Number(b.type === NBD_CMD.FLUSH))
-    this.#waiting = []
-    for (const request of flushesLast) this.#dispatch(request)
-    this.#planGiveUp()
+    for (const request of this.#waiting.take()) this.#dispatch(request)
   }
 
-  /** A timer exists only while something waits, and not for ever. */
-  #planGiveUp(): void {
-    clearTimeout(this.#giveUp)
-    const first = Math.min(...this.#waiting.map(({ giveUpAt = Infinity }) => giveUpAt))
-    if (first < Infinity) this.#giveUp = setTimeout(() => this.#rejectLate(), first - performance.now())
-  }
-
-  #rejectLate(): void {
-    const now = performance.now()
-    this.#rejectWaiting(`no answer within ${this.#o.reconnectMs} ms`, ({ giveUpAt = Infinity }) => giveUpAt <= now)
-  }
-
-  #rejectWaiting(why: string, which: (request: Request) => boolean = () => true): void {
-    const rejected = this.#waiting.filter(which)
-    this.#waiting = this.#waiting.filter((request) => !which(request))
-    this.#planGiveUp()
-    for (const request of rejected) this.#settle(request, this.#error(why))
+  #rejectWaiting(): void {
+    for (const request of this.#waiting.take()) this.#settle(request, this.#error(CLOSED))
   }
 
   #error(why: string): NbdError {
@@ -191,30 +211,36 @@ export class Links {
   /** Makes a connection for the link, however often that fails. */
   async #connect(link: Link): Promise<void> {
     const { signal } = this.#abort
-    let connection: NbdConnection | undefined
-    while (!connection) {
+    let replayed: number | undefined
+    while (replayed === undefined) {
       const delay = link.attempts === 0 ? 0 : Math.min(DELAY_MS * 2 ** (link.attempts - 1), DELAY_MAX_MS)
       link.attempts++
-      connection = await this.#attempt(delay, signal).catch((error: unknown) => {
+      replayed = await this.#attempt(link, delay, signal).catch((error: unknown) => {
         this.#reason = asError(error)
         if (!signal.aborted) this.#o.onEvent({ kind: 'unreachable', error: this.#reason })
         return undefined
       })
-      if (signal.aborted) return void connection?.close()
+      if (signal.aborted) return
     }
-    this.#adopt(link, connection)
-    this.#grow(geometryOf(connection.info).sectors)
-    this.#sendWaiting()
-    if (link.lost) this.#o.onEvent({ kind: 'reconnected', unflushed: this.#flushed < this.#written })
+    if (link.lost) this.#o.onEvent({ kind: 'reconnected', replayed })
   }
 
-  /** @throws Error if there is no server, or the export isn't any more what it was */
-  async #attempt(delay: number, signal: AbortSignal): Promise<NbdConnection> {
+  /** @throws Error if there is no server, the export isn't any more what it was, or what it forgot can't be done again */
+  async #attempt(link: Link, delay: number, signal: AbortSignal): Promise<number> {
     await sleep(delay, undefined, { signal })
     const connection = await NbdConnection.open(this.#target, { ...this.#o, signal })
     try {
-      expectNoLess(geometryOf(connection.info), this.#geometry)
-      return connection
+      const geometry = geometryOf(connection.info)
+      expectNoLess(geometry, this.#geometry)
+      return await this.#turns.take(async () => {
+        signal.throwIfAborted()
+        this.#newcomer = connection
+        const replayed = await this.#log.replay(connection)
+        this.#newcomer = undefined
+        this.#adopt(link, connection)
+        this.#grow(geometry.sectors)
+        return replayed
+      })
     } catch (error) {
       connection.destroy(asError(error))
       throw error

@@ -6,6 +6,8 @@ import type { ConnectionOptions } from 'node:tls'
 import { expectInteger } from '@xenkit/hypervisor'
 import { NBD_CMD } from '@xenkit/wire'
 import type { BlockStore } from '../../block-store.ts'
+import { byteLength, slice } from '../buffers.ts'
+import { all } from '../layer.ts'
 import { Links, type NbdEvent } from './links.ts'
 import { parseNbdUri } from './uri.ts'
 
@@ -75,7 +77,7 @@ function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
     physicalSectorSize: preferred,
     read: (sector, into) => transfer(links, NBD_CMD.READ, sector * 512, into, maximum),
     ...(writable && !readOnly && { write }),
-    ...(canFlush && !readOnly && { flush: () => links.submit(NBD_CMD.FLUSH, 0, 0, []) }),
+    ...(canFlush && !readOnly && { flush: () => links.flush() }),
     ...(canTrim && !readOnly && { discard, discardLimits: { granularity: preferred, alignment: 0, secure: false } }),
     onResize: (listener) => links.onGrown(listener),
     close: () => links.close(),
@@ -85,7 +87,7 @@ function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
 
 /** One request where the server takes it whole, as it does nearly always. */
 function transfer(links: Links, type: number, offset: number, buffers: readonly Uint8Array[], maximum: number): Promise<void> {
-  const length = buffers.reduce((sum, buffer) => sum + buffer.length, 0)
+  const length = byteLength(buffers)
   if (length <= maximum) return links.submit(type, offset, length, buffers)
   const pieces: Promise<void>[] = []
   for (let at = 0; at < length; at += maximum) {
@@ -93,21 +95,4 @@ function transfer(links: Links, type: number, offset: number, buffers: readonly 
     pieces.push(links.submit(type, offset + at, size, slice(buffers, at, size)))
   }
   return all(pieces)
-}
-
-/** `count` of the buffers' bytes, from `start` on. */
-function slice(buffers: readonly Uint8Array[], start: number, count: number): Uint8Array[] {
-  const pieces: Uint8Array[] = []
-  let before = 0
-  for (const buffer of buffers) {
-    const piece = buffer.subarray(Math.max(0, start - before), Math.max(0, start + count - before))
-    if (piece.length > 0) pieces.push(piece)
-    before += buffer.length
-  }
-  return pieces
-}
-
-/** Waits for all, though one fails: until then their buffers are in use. */
-async function all(calls: readonly Promise<void>[]): Promise<void> {
-  for (const result of await Promise.allSettled(calls)) if (result.status === 'rejected') throw result.reason
 }

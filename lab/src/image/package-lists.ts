@@ -1,0 +1,57 @@
+/**
+ * Where apt finds the packages of a release. Those of the host's own are in the lists that the host has. Any
+ * other has lists in the cache, fetched from the same mirrors and checked with Debian's keys; the host's
+ * apt knows nothing of them.
+ */
+import { mkdir, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { cache } from '../paths.ts'
+import { command } from '../process.ts'
+import { type Debian, HOST, releases } from './debian.ts'
+
+const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
+/** Here apt first puts what it fetches, so this directory is as old as the host's last `apt-get update`. */
+const HOST_UPDATED = '/var/lib/apt/lists/partial'
+
+/** What apt has to be told for it to install packages of `debian`. The lists are as fresh as the host's. */
+export async function packageLists(debian: Debian): Promise<string[]> {
+  if (debian === HOST) return []
+  const root = join(cache, `apt-${debian}`)
+  const settings = ['-c', join(root, 'apt.conf')]
+  const updated = join(root, 'updated')
+  const [ours, hosts] = await Promise.all([updated, HOST_UPDATED].map((path) => stat(path).then(({ mtimeMs }) => mtimeMs, () => undefined)))
+  if (ours === undefined || hosts === undefined || ours < hosts) {
+    await mkdir(join(root, 'lists/partial'), { recursive: true })
+    await writeFile(join(root, 'sources.list'), sourcesOf(await mirrors(), releases[debian].codename))
+    await writeFile(join(root, 'apt.conf'), configuration(root))
+    await command('apt-get', ['-qq', ...settings, 'update'])
+    await writeFile(updated, '')
+  }
+  return settings
+}
+
+/** A line `URI RELEASE` for each part of the host's release: itself, its updates, its security updates. */
+function mirrors(): Promise<string> {
+  return command('apt-get', ['indextargets', '--format', '$(SITE) $(CODENAME)', 'Created-By: Packages', 'Origin: Debian', 'Component: main'])
+}
+
+/** The sources.list of another release on the same mirrors. */
+export function sourcesOf(mirrors: string, codename: string): string {
+  const hosts = releases[HOST].codename
+  const lines = [...mirrors.matchAll(/^(\S+) (\S+)$/gm)].flatMap(([, uri, release]) => (release?.startsWith(hosts) ? `deb [target=Packages signed-by=${KEYRING}] ${uri} ${release.replace(hosts, codename)} main\n` : []))
+  if (lines.length === 0) throw new Error(`apt knows no mirror of Debian ${HOST}: the host is another system, or "apt-get update" never ran`)
+  return [...new Set(lines)].join('')
+}
+
+/** Clears the host's hooks: what its desktop does after an update is not for this one. */
+function configuration(root: string): string {
+  return `#clear APT::Update;
+APT::Update::Error-Mode "any";
+APT::Sandbox::User "";
+Dir::Etc::sourcelist "${join(root, 'sources.list')}";
+Dir::Etc::sourceparts "-";
+Dir::State::lists "${join(root, 'lists')}";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+`
+}

@@ -1,0 +1,71 @@
+//! Memory of JavaScript's that data is moved to and from.
+
+use std::ffi::c_void;
+use std::ptr::null_mut;
+
+use napi::bindgen_prelude::{Env, Unknown};
+use napi::{JsValue, sys};
+
+use crate::errors::{Result, failure, out_of_range};
+
+/// A range of memory that a `Uint8Array` shows, kept for as long as this value exists. To be dropped
+/// on the environment's thread.
+pub struct Bytes {
+    env: sys::napi_env,
+    reference: sys::napi_ref,
+    base: *mut c_void,
+    length: usize,
+}
+
+impl Bytes {
+    /// Over an ArrayBuffer or a SharedArrayBuffer.
+    pub fn new(env: &Env, array: Unknown) -> Result<Self> {
+        let env = env.raw();
+        let (base, length) = extent(env, array.raw()).ok_or_else(|| failure("InvalidArg", "\"memory\" expected a Uint8Array"))?;
+        let mut reference = null_mut();
+        // SAFETY: a live value of this environment, on its thread.
+        let status = unsafe { sys::napi_create_reference(env, array.raw(), 1, &mut reference) };
+        if status != sys::Status::napi_ok {
+            return Err(failure(crate::errors::RUNTIME, format!("napi_create_reference: status {status}")));
+        }
+        Ok(Self { env, reference, base, length })
+    }
+
+    /// Fails if JavaScript has detached or resized the buffer: its memory is somewhere else now, or gone.
+    pub fn check(&self) -> Result<()> {
+        let mut scope = null_mut();
+        // SAFETY: on the environment's thread; the reference lives as long as `self`, the value as long as the scope.
+        let now = unsafe {
+            let mut array = null_mut();
+            sys::napi_open_handle_scope(self.env, &mut scope);
+            sys::napi_get_reference_value(self.env, self.reference, &mut array);
+            let now = extent(self.env, array);
+            sys::napi_close_handle_scope(self.env, scope);
+            now
+        };
+        if now == Some((self.base, self.length)) { Ok(()) } else { Err(out_of_range("the memory of the block engine was detached or resized")) }
+    }
+
+    /// The address of `length` bytes at `offset`, `None` if they aren't inside. Only for the kernel to
+    /// read and write: a guest may change the bytes at any time.
+    pub fn at(&self, offset: u32, length: u32) -> Option<*mut c_void> {
+        let (offset, length) = (offset as usize, length as usize);
+        let inside = offset <= self.length && length <= self.length - offset;
+        inside.then(|| self.base.wrapping_byte_add(offset))
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        // SAFETY: deleted once, by the thread and during the life of its environment.
+        unsafe { sys::napi_delete_reference(self.env, self.reference) };
+    }
+}
+
+/// Address and length of a `Uint8Array`.
+fn extent(env: sys::napi_env, array: sys::napi_value) -> Option<(*mut c_void, usize)> {
+    let (mut kind, mut length, mut data, mut buffer, mut offset) = (0, 0, null_mut(), null_mut(), 0);
+    // SAFETY: a live value of this environment; what isn't a typed array is refused.
+    let status = unsafe { sys::napi_get_typedarray_info(env, array, &mut kind, &mut length, &mut data, &mut buffer, &mut offset) };
+    (status == sys::Status::napi_ok && kind == sys::TypedarrayType::uint8_array).then_some((data, length))
+}

@@ -1,0 +1,273 @@
+//! The engine apart from JavaScript's objects: which jobs there are, which are in flight and where.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use libc::iovec;
+use rustix::io::Errno;
+
+use super::bytes::Bytes;
+use super::event::Event;
+use super::file::File;
+use super::job::{Job, Operation};
+use super::pool::Pool;
+use super::table::{Row, Table};
+use super::uring::Uring;
+use crate::counters::Token;
+use crate::errors::{CLOSED, Failure, Result, failure, out_of_range};
+
+/// Vectors of a job: the kernel's own limit, `IOV_MAX`.
+const VECTORS: u32 = 1024;
+/// Bytes of a job: what one system call moves at most.
+const BYTES: u64 = 0x7fff_f000;
+/// The first number that JavaScript can't count on: 2^53.
+const POSITIONS: f64 = 9_007_199_254_740_992.0;
+
+/// One slot per job of the table.
+#[derive(Default)]
+struct Slot {
+    job: Job,
+    /// In flight or, while a batch is looked at, part of it.
+    busy: bool,
+}
+
+/// See index.d.ts. It must be settled, not dropped.
+pub struct Engine {
+    table: Arc<Table>,
+    memory: Bytes,
+    event: Arc<Event>,
+    uring: Option<Uring>,
+    pool: Pool,
+    files: Vec<Option<File>>,
+    slots: Vec<Slot>,
+    in_flight: u32,
+    closed: bool,
+    /// Jobs of the batch that is being submitted.
+    batch: Vec<u32>,
+    for_pool: Vec<Job>,
+}
+
+impl Engine {
+    /// Without files. `jobs` is that of the table.
+    pub fn new(memory: Bytes, table: Arc<Table>, jobs: u32, event: Arc<Event>, uring: Option<Uring>) -> Self {
+        Self {
+            table,
+            memory,
+            uring,
+            pool: Pool::new(Arc::clone(&event)),
+            event,
+            files: Vec::new(),
+            slots: (0..jobs).map(|_| Slot::default()).collect(),
+            in_flight: 0,
+            closed: false,
+            batch: Vec::with_capacity(jobs as usize),
+            for_pool: Vec::with_capacity(jobs as usize),
+        }
+    }
+
+    /// Jobs that aren't done.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Refuses jobs and files from now on.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Whether it was closed and nothing is in flight any more.
+    pub fn finished(&self) -> bool {
+        self.closed && self.in_flight == 0
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Takes a file; returns its number.
+    pub fn open(&mut self, fd: RawFd) -> Result<u32> {
+        self.check_open()?;
+        let file = File::new(fd)?;
+        let free = self.files.iter().position(Option::is_none).unwrap_or(self.files.len());
+        match self.files.get_mut(free) {
+            Some(place) => *place = Some(file),
+            None => self.files.push(Some(file)),
+        }
+        Ok(free as u32)
+    }
+
+    /// Lets go of a file; it is closed with its last job in flight.
+    pub fn release(&mut self, file: u32) -> Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let taken = self.files.get_mut(file as usize).and_then(Option::take);
+        taken.map(drop).ok_or_else(|| out_of_range(format!("no file {file} is open in the block engine")))
+    }
+
+    /// Starts the first `count` jobs of the list, or none if one of them is wrong. Those that are done at
+    /// once are listed in their stead; returns how many.
+    pub fn submit(&mut self, count: u32) -> Result<u32> {
+        self.check_open()?;
+        self.memory.check()?;
+        if count as usize > self.slots.len() {
+            return Err(out_of_range(format!("\"count\" expected an integer 0..{}, got {count}", self.slots.len())));
+        }
+        self.batch.clear();
+        if let Err(failure) = (0..count).try_for_each(|at| self.load(at)) {
+            for &number in &self.batch {
+                if let Some(slot) = self.slots.get_mut(number as usize) {
+                    slot.busy = false;
+                }
+            }
+            return Err(failure);
+        }
+        let mut done = 0;
+        for at in 0..self.batch.len() {
+            let Some(slot) = self.batch.get(at).and_then(|&number| self.slots.get_mut(number as usize)) else { continue };
+            let Some(Some(file)) = self.files.get(slot.job.file as usize) else { continue };
+            if file.attempt(&mut slot.job) {
+                slot.busy = false;
+                self.table.set_result(slot.job.number, slot.job.result);
+                self.table.set_listed(done, slot.job.number);
+                done += 1;
+            } else {
+                slot.job.prefers_uring = file.prefers_uring(slot.job.operation);
+                slot.job.descriptor = Some(file.descriptor());
+                slot.job.token = Some(Token::job());
+                self.in_flight += 1;
+                dispatch(&mut slot.job, self.uring.as_mut(), &mut self.for_pool);
+            }
+        }
+        if done < count {
+            self.go();
+        }
+        Ok(done)
+    }
+
+    /// Checks the job that is listed at `at`, and makes its slot busy.
+    fn load(&mut self, at: u32) -> Result<()> {
+        let number = self.table.listed(at).unwrap_or(u32::MAX);
+        let wrong = |what: String| Err(out_of_range(format!("job {number}: {what}")));
+        let (Some(row), Some(slot)) = (self.table.row(number), self.slots.get_mut(number as usize)) else {
+            return wrong(format!("expected one of 0..{}", self.slots.len() - 1));
+        };
+        let Row { position, length, file, first, count, operation } = row;
+        if slot.busy {
+            return wrong("it is in flight or listed twice".into());
+        }
+        let Some(operation) = Operation::new(operation) else { return wrong(format!("\"operation\" expected 0..4, got {operation}")) };
+        if !matches!(self.files.get(file as usize), Some(Some(_))) {
+            return wrong(format!("no file {file} is open in the block engine"));
+        }
+        slot.job.begin(number, operation);
+        slot.job.file = file;
+        if operation != Operation::Flush {
+            slot.job.position = match integer(position) {
+                Some(position) => position,
+                None => return wrong(format!("\"position\" expected an integer 0..2^53-1, got {position}")),
+            };
+        }
+        if operation.transfers() {
+            if count == 0 || count > VECTORS {
+                return wrong(format!("\"count\" expected 1..{VECTORS} vectors, got {count}"));
+            }
+            let mut total = 0;
+            for at in (0..count).map(|at| first.saturating_add(at)) {
+                let Some((offset, bytes)) = self.table.vector(at) else { return wrong(format!("there is no vector {at}")) };
+                let address = self.memory.at(offset, bytes).filter(|_| bytes > 0);
+                let Some(iov_base) = address else {
+                    return wrong(format!("vector {at} of {bytes} bytes at {offset} isn't in the memory, or is empty"));
+                };
+                slot.job.vectors.push(iovec { iov_base, iov_len: bytes as usize });
+                total += u64::from(bytes);
+            }
+            if total > BYTES {
+                return wrong(format!("{total} bytes are more than {BYTES}"));
+            }
+        } else if operation != Operation::Flush {
+            slot.job.length = match integer(length) {
+                Some(length) if length > 0 => length,
+                _ => return wrong(format!("\"length\" expected an integer 1..2^53-1, got {length}")),
+            };
+        }
+        slot.busy = true;
+        self.batch.push(number);
+        Ok(())
+    }
+
+    /// Starts what was dispatched.
+    fn go(&mut self) {
+        self.pool.start(&mut self.for_pool);
+        if let Some(uring) = &mut self.uring
+            && !uring.submit()
+        {
+            // Tried again when the event loop comes round.
+            self.event.signal();
+        }
+    }
+
+    /// Lists the jobs that are done since; returns how many.
+    pub fn reap(&mut self) -> u32 {
+        self.event.clear();
+        let mut done = 0;
+        let Self { table, uring, pool, slots, for_pool, in_flight, .. } = self;
+        let mut finish = |slot: &mut Slot| {
+            slot.busy = false;
+            (slot.job.descriptor, slot.job.token) = (None, None);
+            table.set_result(slot.job.number, slot.job.result);
+            table.set_done(done, slot.job.number);
+            done += 1;
+            *in_flight -= 1;
+        };
+        for job in pool.reap() {
+            if let Some(slot) = slots.get_mut(job.number as usize) {
+                slot.job = job;
+                finish(slot);
+            }
+        }
+        while let Some((number, outcome)) = uring.as_mut().and_then(Uring::reap) {
+            let Some(slot) = slots.get_mut(number as usize) else { continue };
+            if outcome == Err(Errno::AGAIN) {
+                // It would have had to wait, and was told not to: by O_NONBLOCK, say. A thread may.
+                for_pool.push(std::mem::take(&mut slot.job));
+            } else if slot.job.take(outcome) {
+                finish(slot);
+            } else {
+                dispatch(&mut slot.job, uring.as_mut(), for_pool);
+            }
+        }
+        self.go();
+        done
+    }
+
+    /// Waits, on this thread, for all that is in flight, then lets go of everything.
+    pub fn settle(mut self) {
+        while self.in_flight > 0 {
+            self.event.wait();
+            self.reap();
+        }
+    }
+}
+
+/// Hands a job on to what shall do it; `go` starts it.
+fn dispatch(job: &mut Job, uring: Option<&mut Uring>, for_pool: &mut Vec<Job>) {
+    let pushed = match (uring, &job.descriptor) {
+        // SAFETY: the job stays in its slot, busy, until it was reaped, and the engine keeps the memory until then.
+        (Some(uring), Some(descriptor)) if job.prefers_uring => unsafe { uring.push(job, &**descriptor) },
+        _ => false,
+    };
+    if !pushed {
+        for_pool.push(std::mem::take(job));
+    }
+}
+
+/// The error of what comes too late.
+pub fn closed() -> Failure {
+    failure(CLOSED, "the block engine is closed")
+}
+
+/// A position or length, if it is one that JavaScript can count.
+fn integer(value: f64) -> Option<u64> {
+    ((0.0..POSITIONS).contains(&value) && value.fract() == 0.0).then_some(value as u64)
+}

@@ -1,0 +1,176 @@
+//! Jobs between disk images and memory, many with one call: the object that JavaScript sees.
+//!
+//! A job is tried at once, as far as that needs no disk: what is in the page cache is read there and then. The rest is
+//! done beside the event loop, which an eventfd wakes: by io_uring, or by threads.
+
+mod bytes;
+mod engine;
+mod event;
+mod file;
+mod job;
+mod pool;
+mod table;
+mod uring;
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use napi::bindgen_prelude::{Env, Unknown};
+use napi::sys;
+use napi_derive::napi;
+use rustix::io::Errno;
+
+use self::bytes::Bytes;
+use self::engine::Engine;
+use self::event::Event;
+use self::table::Table;
+use self::uring::Uring;
+use crate::errors::{RUNTIME, Result, failure, os, out_of_range};
+use crate::poll::{Callback, Poll};
+
+/// Jobs and vectors that a table may have: `IORING_MAX_ENTRIES`, and `VECTORS` for each.
+const JOBS: u32 = 32 << 10;
+const VECTORS: u32 = JOBS << 10;
+
+/// What polls owns it: when that ends, at the latest with the environment, nothing may be in flight any more, for
+/// JavaScript's memory goes next.
+struct Settled(Rc<State>);
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        if let Some(engine) = self.0.take() {
+            engine.settle();
+        }
+    }
+}
+
+/// `None` once all is done.
+type State = RefCell<Option<Engine>>;
+
+/// See index.d.ts.
+#[napi]
+pub struct BlockEngine {
+    state: Rc<State>,
+    kind: &'static str,
+    table: Arc<Table>,
+    poll: Poll,
+}
+
+#[napi]
+impl BlockEngine {
+    /// Without `kind`, io_uring is used if the system lets it.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(env: Env, memory: Unknown, jobs: u32, vectors: u32, on_done: Callback, kind: Option<String>) -> Result<Self> {
+        if jobs == 0 || jobs > JOBS || vectors > VECTORS {
+            return Err(out_of_range(format!("a block engine has 1..{JOBS} jobs and 0..{VECTORS} vectors, got {jobs} and {vectors}")));
+        }
+        let memory = Bytes::new(&env, memory)?;
+        let event = Arc::new(Event::new()?);
+        let uring = match (kind.as_deref(), Uring::open(jobs, event.as_raw_fd())) {
+            (None, uring) => uring.ok(),
+            (Some("threads"), _) => None,
+            (Some("io_uring"), uring) => Some(uring.map_err(|error| os("io_uring_setup")(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?),
+            (Some(kind), _) => return Err(out_of_range(format!("\"kind\" expected 'io_uring' or 'threads', got '{kind}'"))),
+        };
+        let table = Arc::new(Table::new(jobs, vectors)?);
+        let fd = event.as_raw_fd();
+        let kind = if uring.is_some() { "io_uring" } else { "threads" };
+        let state = Rc::new(RefCell::new(Some(Engine::new(memory, Arc::clone(&table), jobs, event, uring))));
+        let settled = Settled(Rc::clone(&state));
+        let poll = Poll::open(&env, fd, on_done, Box::new(move |poll, _| on_ready(&settled.0, poll)))?;
+        Ok(Self { state, kind, table, poll })
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Engine) -> Result<T>) -> Result<T> {
+        self.state.borrow_mut().as_mut().map_or_else(|| Err(engine::closed()), f)
+    }
+
+    /// `'io_uring'` or `'threads'`.
+    #[napi(getter)]
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Makes the ArrayBuffer of the table. To be called once: V8 wants one buffer per address.
+    #[napi(catch_unwind)]
+    pub fn create_table<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
+        let (base, bytes) = self.table.extent();
+        let owner = Arc::into_raw(Arc::clone(&self.table));
+        let mut value = std::ptr::null_mut();
+        // SAFETY: the memory lives until `release_table` has dropped `owner`, however long JavaScript keeps the buffer.
+        let status = unsafe {
+            sys::napi_create_external_arraybuffer(env.raw(), base.as_ptr().cast(), bytes, Some(release_table), owner.cast_mut().cast(), &mut value)
+        };
+        if status != sys::Status::napi_ok {
+            // SAFETY: without a buffer the finalizer never runs; this is the pointer made above.
+            drop(unsafe { Arc::from_raw(owner) });
+            return Err(failure(RUNTIME, format!("this JavaScript runtime has no external ArrayBuffer (status {status})")));
+        }
+        // SAFETY: `value` is a live value of this environment and of the current scope.
+        Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), value) })
+    }
+
+    /// Takes a file for jobs to name.
+    #[napi(catch_unwind)]
+    pub fn open(&self, fd: i32) -> Result<u32> {
+        self.with(|engine| engine.open(fd))
+    }
+
+    /// Lets go of a file. After `close` there is nothing left to do.
+    #[napi(catch_unwind)]
+    pub fn release(&self, file: u32) -> Result<()> {
+        self.state.borrow_mut().as_mut().map_or(Ok(()), |engine| engine.release(file))
+    }
+
+    /// Starts the first `count` jobs of the list; returns how many are done already.
+    #[napi(catch_unwind)]
+    pub fn submit(&self, count: u32) -> Result<u32> {
+        self.with(|engine| {
+            let idle = engine.in_flight() == 0;
+            let done = engine.submit(count)?;
+            if idle && engine.in_flight() > 0 {
+                self.poll.keep_alive(true);
+            }
+            Ok(done)
+        })
+    }
+
+    /// Refuses jobs from now on. Idempotent.
+    #[napi(catch_unwind)]
+    pub fn close(&self) {
+        if let Some(engine) = self.state.borrow_mut().as_mut() {
+            engine.close();
+        }
+        close_if_finished(&self.state, &self.poll);
+    }
+}
+
+fn on_ready(state: &State, poll: &Poll) {
+    let (done, idle) = match state.borrow_mut().as_mut() {
+        Some(engine) => (engine.reap(), engine.in_flight() == 0),
+        None => return,
+    };
+    if idle {
+        poll.keep_alive(false);
+    }
+    if done > 0 {
+        poll.call(done as i32);
+    }
+    close_if_finished(state, poll);
+}
+
+fn close_if_finished(state: &State, poll: &Poll) {
+    let finished = state.borrow().as_ref().is_some_and(Engine::finished);
+    if finished {
+        poll.close();
+    }
+}
+
+/// Drops the buffer's share of the table.
+unsafe extern "C" fn release_table(_: sys::napi_env, _: *mut c_void, owner: *mut c_void) {
+    // SAFETY: the pointer that `create_table` made, passed exactly once.
+    drop(unsafe { Arc::from_raw(owner.cast::<Table>()) });
+}

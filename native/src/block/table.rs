@@ -1,0 +1,183 @@
+//! What JavaScript and the engine tell each other: columns in memory of the engine's own, which
+//! JavaScript sees as one ArrayBuffer. index.d.ts has their order.
+//!
+//! JavaScript may write anything to it at any time, from another thread too: each field is read once
+//! per job, as a plain number, and checked after that.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+use crate::errors::{Result, failure};
+
+/// Fields of one kind, one after the other.
+struct Column<T> {
+    first: *mut T,
+    length: u32,
+}
+
+impl<T: Copy> Column<T> {
+    fn get(&self, at: u32) -> Option<T> {
+        // SAFETY: within the column, whose memory lives as long as its table; every bit pattern is a number.
+        (at < self.length).then(|| unsafe { self.first.add(at as usize).read_volatile() })
+    }
+
+    fn set(&self, at: u32, value: T) {
+        if at < self.length {
+            // SAFETY: as in `get`.
+            unsafe { self.first.add(at as usize).write_volatile(value) }
+        }
+    }
+}
+
+/// A job as JavaScript describes it: nothing here has been checked.
+#[derive(Clone, Copy)]
+pub struct Row {
+    /// In bytes.
+    pub position: f64,
+    /// In bytes, of operations without data.
+    pub length: f64,
+    /// What `open` returned.
+    pub file: u32,
+    /// First vector.
+    pub first: u32,
+    /// Number of vectors.
+    pub count: u32,
+    /// See `Operation`.
+    pub operation: u8,
+}
+
+/// The columns.
+pub struct Table {
+    base: NonNull<u8>,
+    layout: Layout,
+    position: Column<f64>,
+    length: Column<f64>,
+    file: Column<u32>,
+    first: Column<u32>,
+    count: Column<u32>,
+    result: Column<i32>,
+    list: Column<u32>,
+    done: Column<u32>,
+    offset: Column<u32>,
+    bytes: Column<u32>,
+    operation: Column<u8>,
+}
+
+// SAFETY: the memory is freed once, by the last owner, on whichever thread JavaScript collects the buffer
+// that is one of them; all access to it is by volatile reads and writes of plain numbers.
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+impl Table {
+    /// All fields are 0.
+    pub fn new(jobs: u32, vectors: u32) -> Result<Self> {
+        let (wide, narrow) = (size_of::<f64>(), size_of::<u32>());
+        let size = jobs as usize * (2 * wide + 6 * narrow + 1) + vectors as usize * 2 * narrow;
+        let layout = Layout::from_size_align(size, wide).map_err(|_| failure("ENOMEM", "the table of a block engine"))?;
+        // SAFETY: the size isn't 0, for there is a job.
+        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(|| failure("ENOMEM", "the table of a block engine"))?;
+        let mut at = base.as_ptr();
+        Ok(Self {
+            base,
+            layout,
+            position: next(&mut at, jobs),
+            length: next(&mut at, jobs),
+            file: next(&mut at, jobs),
+            first: next(&mut at, jobs),
+            count: next(&mut at, jobs),
+            result: next(&mut at, jobs),
+            list: next(&mut at, jobs),
+            done: next(&mut at, jobs),
+            offset: next(&mut at, vectors),
+            bytes: next(&mut at, vectors),
+            operation: next(&mut at, jobs),
+        })
+    }
+
+    /// First byte and length, for the ArrayBuffer.
+    pub fn extent(&self) -> (NonNull<u8>, usize) {
+        (self.base, self.layout.size())
+    }
+
+    /// What JavaScript says of a job, `None` if there is no such job.
+    pub fn row(&self, job: u32) -> Option<Row> {
+        Some(Row {
+            position: self.position.get(job)?,
+            length: self.length.get(job)?,
+            file: self.file.get(job)?,
+            first: self.first.get(job)?,
+            count: self.count.get(job)?,
+            operation: self.operation.get(job)?,
+        })
+    }
+
+    /// Offset and length of a vector, `None` if there is no such vector.
+    pub fn vector(&self, at: u32) -> Option<(u32, u32)> {
+        Some((self.offset.get(at)?, self.bytes.get(at)?))
+    }
+
+    /// An entry of the list of jobs to start.
+    pub fn listed(&self, at: u32) -> Option<u32> {
+        self.list.get(at)
+    }
+
+    /// Says how a job ended.
+    pub fn set_result(&self, job: u32, result: i32) {
+        self.result.set(job, result);
+    }
+
+    /// Lists a job that was done at once.
+    pub fn set_listed(&self, at: u32, job: u32) {
+        self.list.set(at, job);
+    }
+
+    /// Lists a job that was done later.
+    pub fn set_done(&self, at: u32, job: u32) {
+        self.done.set(at, job);
+    }
+}
+
+/// The column that begins at `at`, which is moved behind it.
+fn next<T>(at: &mut *mut u8, length: u32) -> Column<T> {
+    let first = at.cast::<T>();
+    *at = first.wrapping_add(length as usize).cast();
+    Column { first, length }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and the last owner is gone.
+        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_apart_and_bounded() {
+        let table = Table::new(3, 5).unwrap();
+        let (base, size) = table.extent();
+        // The operations are last.
+        assert_eq!(table.operation.first.wrapping_add(3), base.as_ptr().wrapping_add(size));
+        for job in 0..3 {
+            table.position.set(job, f64::from(job));
+            table.done.set(job, 100 + job);
+            table.result.set(job, -1);
+            table.operation.set(job, 7);
+        }
+        for at in 0..5 {
+            table.offset.set(at, at);
+            table.bytes.set(at, 50 + at);
+        }
+        assert_eq!((0..3).map(|job| table.row(job).unwrap().position).collect::<Vec<_>>(), [0.0, 1.0, 2.0]);
+        assert_eq!(table.vector(4), Some((4, 54)));
+        assert_eq!((table.done.get(2), table.row(2).unwrap().operation, table.listed(2)), (Some(102), 7, Some(0)));
+        assert!(table.row(3).is_none() && table.vector(5).is_none() && table.listed(3).is_none());
+        table.set_done(3, 9);
+        assert_eq!(table.vector(0), Some((0, 50)), "out of bounds is nowhere");
+    }
+}

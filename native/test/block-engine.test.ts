@@ -1,0 +1,274 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { closeSync, fdatasyncSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { kinds, native, TestEngine, type Job } from './block-engine.ts'
+import { until } from './fifo.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
+const coded = (code: string, message = ''): unknown => expect.objectContaining({ code, message: expect.stringContaining(message) as string })
+const EIO = -5
+const EBADF = -9
+const EFBIG = -27
+const ENOSPC = -28
+
+afterAll(() => rmSync(directory, { recursive: true }))
+afterEach(() => until(() => Object.values(native.counters()).every((count) => count === 0)))
+
+/** A file with bytes that tell their position. */
+function image(bytes: number, path = join(directory, 'image')): { fd: number; path: string; content: Buffer } {
+  const content = Buffer.from(Uint32Array.from({ length: bytes / 4 }, (_, at) => at * 2654435761).buffer)
+  const fd = openSync(path, 'w+')
+  writeSync(fd, content)
+  fdatasyncSync(fd)
+  return { fd, path, content }
+}
+
+function openEngine(fd: number, kind: (typeof kinds)[number], bytes?: number) {
+  const engine = new TestEngine({ kind, ...(bytes === undefined ? {} : { bytes }) })
+  return { engine, file: engine.engine.open(fd) }
+}
+
+const read = (file: number, position: number, ...vectors: (readonly [number, number])[]): Job => ({ file, operation: 'read', position, vectors })
+const write = (file: number, position: number, ...vectors: (readonly [number, number])[]): Job => ({ file, operation: 'write', position, vectors })
+
+describe.each(kinds)('with %s', (kind) => {
+  test('what is in the page cache is read within the call', async () => {
+    const { fd, content } = image(1 << 16)
+    const { engine, file } = openEngine(fd, kind)
+    await using _ = engine
+    expect(engine.engine.kind).toBe(kind)
+    const outcomes = await engine.run([read(file, 8192, [0, 4096], [20_480, 8192]), read(file, 0, [4096, 512])])
+    expect(outcomes).toEqual([
+      { result: 12_288, atOnce: true },
+      { result: 512, atOnce: true },
+    ])
+    expect(Buffer.compare(engine.memory.subarray(0, 4096), content.subarray(8192, 12_288))).toBe(0)
+    expect(Buffer.compare(engine.memory.subarray(20_480, 28_672), content.subarray(12_288, 20_480))).toBe(0)
+    expect(Buffer.compare(engine.memory.subarray(4096, 4608), content.subarray(0, 512))).toBe(0)
+    closeSync(fd)
+  })
+
+  test('what is partly in the page cache goes on from where it stopped', async () => {
+    const { fd, path, content } = image(8 << 20)
+    const { engine, file } = openEngine(fd, kind, 8 << 20)
+    await using _ = engine
+    execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0', 'status=none'])
+    readSync(fd, Buffer.alloc(4096), 0, 4096, 0)
+    const [outcome] = await engine.run([read(file, 0, [0, 5 << 20], [5 << 20, 3 << 20])])
+    expect(outcome).toEqual({ result: 8 << 20, atOnce: false })
+    expect(Buffer.compare(engine.memory, content)).toBe(0)
+    closeSync(fd)
+  })
+
+  test('a read ends short at the end of the file', async () => {
+    const { fd, content } = image(8192)
+    const { engine, file } = openEngine(fd, kind)
+    await using _ = engine
+    engine.memory.fill(7)
+    const outcomes = await engine.run([read(file, 4096, [0, 2048], [8192, 8192]), read(file, 8192, [65_536, 512]), read(file, 1 << 30, [66_048, 512])])
+    expect(outcomes.map(({ result }) => result)).toEqual([4096, 0, 0])
+    expect(Buffer.compare(engine.memory.subarray(8192, 10_240), content.subarray(6144))).toBe(0)
+    expect(engine.memory.subarray(10_240).every((byte) => byte === 7)).toBe(true)
+    closeSync(fd)
+  })
+
+  test('a job that fails does not hinder the others', async () => {
+    const { fd, content } = image(8192)
+    const { engine, file } = openEngine(fd, kind)
+    await using _ = engine
+    const unreadable = openSync('/proc/self/mem', 'r')
+    const full = openSync('/dev/full', 'r+')
+    const readOnly = openSync(join(directory, 'image'), 'r')
+    const [noDisk, noSpace, noWriting] = [unreadable, full, readOnly].map((bad) => engine.engine.open(bad)) as [number, number, number]
+    const outcomes = await engine.run([
+      read(file, 0, [0, 512]),
+      read(noDisk, 0, [4096, 512]),
+      write(file, 4096, [0, 512]),
+      write(noSpace, 0, [0, 512]),
+      { file: noSpace, operation: 'discard', length: 512 },
+      write(noWriting, 0, [0, 512]),
+      read(file, 1024, [8192, 512]),
+    ])
+    expect(outcomes.map(({ result }) => result)).toEqual([512, EIO, 512, ENOSPC, expect.toSatisfy((result: number) => result < 0), EBADF, 512])
+    expect(Buffer.compare(engine.memory.subarray(8192, 8704), content.subarray(1024, 1536))).toBe(0)
+    for (const one of [fd, unreadable, full, readOnly]) closeSync(one)
+  })
+
+  test('a file stays open for its jobs, whatever becomes of the number it was opened with', async () => {
+    const { fd } = image(1 << 20)
+    const { engine, file } = openEngine(fd, kind)
+    await using _ = engine
+    closeSync(fd)
+    engine.memory.fill(9, 0, 1 << 20)
+    const written = engine.run([write(file, 0, [0, 1 << 20])])
+    engine.engine.release(file)
+    const other = image(4096, join(directory, 'other'))
+    expect(engine.engine.open(other.fd)).toBe(file)
+    expect((await written)[0]?.result).toBe(1 << 20)
+    expect(execFileSync('cat', [join(directory, 'image')], { maxBuffer: 1 << 21 }).every((byte) => byte === 9)).toBe(true)
+    expect(Buffer.compare(execFileSync('cat', [other.path]), other.content)).toBe(0)
+    engine.engine.release(file)
+    expect(() => engine.engine.release(file)).toThrow(coded('ERR_OUT_OF_RANGE', `no file ${file} is open`))
+    closeSync(other.fd)
+  })
+
+  test('more jobs than threads, with one call and few wakes', async () => {
+    const { fd } = image(1 << 20)
+    const { engine, file } = openEngine(fd, kind)
+    await using _ = engine
+    const outcomes = await engine.run(Array.from({ length: 64 }, (_, at) => write(file, at * 4096, [at * 4096, 4096])))
+    expect(outcomes.map(({ result }) => result)).toEqual(Array.from({ length: 64 }, () => 4096))
+    expect(engine.wakes.reduce((sum, count) => sum + count, 0)).toBe(outcomes.filter(({ atOnce }) => !atOnce).length)
+    closeSync(fd)
+  })
+
+  test('after close no job begins, those in flight are told of', async () => {
+    const { fd } = image(1 << 20)
+    const { engine, file } = openEngine(fd, kind)
+    const flushed = engine.run([{ file, operation: 'flush' }])
+    engine.engine.close()
+    engine.engine.close()
+    engine.engine.release(file)
+    expect(() => engine.engine.submit(0)).toThrow(coded('ERR_CLOSED'))
+    expect(() => engine.engine.open(fd)).toThrow(coded('ERR_CLOSED'))
+    expect(await flushed).toEqual([{ result: 0, atOnce: false }])
+    await engine[Symbol.asyncDispose]()
+    closeSync(fd)
+  })
+
+  test('a table outlives its engine', async () => {
+    const { fd } = image(4096)
+    const { engine, file } = openEngine(fd, kind)
+    await engine.run([read(file, 0, [0, 512])])
+    await engine[Symbol.asyncDispose]()
+    expect(engine.result.includes(512)).toBe(true)
+    closeSync(fd)
+  })
+})
+
+test('a write that a limit cuts short goes on, and fails with the limit', () => {
+  const script = `
+    import { openSync, statSync } from 'node:fs'
+    import { loadNative } from ${JSON.stringify(new URL('../index.js', import.meta.url).href)}
+    const memory = new Uint8Array(65536)
+    const results = []
+    for (const kind of ['io_uring', 'threads']) {
+      const path = process.argv[1] + kind
+      const engine = new (loadNative().BlockEngine)(memory, 1, 1, () => {
+        results.push(new Int32Array(table, 28, 1)[0], statSync(path).size)
+        engine.close()
+        if (results.length === 4) console.log(JSON.stringify(results))
+      }, kind)
+      const table = engine.createTable()
+      new Uint32Array(table, 16, 3).set([engine.open(openSync(path, 'w+')), 0, 1])
+      new Uint32Array(table, 40, 2).set([0, 65536])
+      new Uint8Array(table, 48)[0] = 1
+      engine.submit(1)
+    }`
+  const { stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -f 8; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script, join(directory, 'limited-')], { encoding: 'utf8', timeout: 20_000 })
+  expect(stderr).toBe('')
+  const [first, size, ...others] = JSON.parse(stdout) as number[]
+  expect([first, ...others]).toEqual([EFBIG, EFBIG, size])
+  expect(size).toBeGreaterThan(0)
+  expect(size).toBeLessThan(65_536)
+})
+
+test('where io_uring is refused, threads serve', () => {
+  // With no descriptor left but one, which the eventfd takes, the kernel has none for a ring.
+  const script = `
+    import { closeSync, openSync } from 'node:fs'
+    import { loadNative } from ${JSON.stringify(new URL('../index.js', import.meta.url).href)}
+    const { BlockEngine } = loadNative()
+    const open = []
+    try { for (;;) open.push(openSync('/dev/null')) } catch {}
+    closeSync(open.pop())
+    const engine = new BlockEngine(new Uint8Array(8), 1, 1, () => {})
+    console.log(engine.kind)
+    engine.close()
+    setTimeout(() => {
+      try { new BlockEngine(new Uint8Array(8), 1, 1, () => {}, 'io_uring') } catch (error) { console.log(error.code, error.message) }
+    })`
+  const { stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 })
+  expect(stderr).toBe('')
+  expect(stdout).toBe('threads\nEMFILE io_uring_setup: EMFILE\n')
+})
+
+describe('what is wrong with a job is refused, and no other job begins', () => {
+  const whole: Job = { file: 0, operation: 'write', vectors: [[0, 4096]] }
+  test.each<[string, string, (engine: TestEngine) => void]>([
+    ['a number past the end', 'job 64: expected one of 0..63', (engine) => (engine.list[1] = 64)],
+    ['the same job twice', 'job 5: it is in flight or listed twice', (engine) => (engine.list[1] = 5)],
+    ['an operation that there is none of', '"operation" expected 0..4, got 5', (engine) => (engine.operation[6] = 5)],
+    ['a file that is not open', 'no file 1 is open', (engine) => (engine.file[6] = 1)],
+    ['a negative position', '"position" expected an integer 0..2^53-1, got -1', (engine) => (engine.position[6] = -1)],
+    ['a position that is no number', 'got NaN', (engine) => (engine.position[6] = NaN)],
+    ['a position between bytes', 'got 0.5', (engine) => (engine.position[6] = 0.5)],
+    ['a position that JavaScript cannot count', 'got 9007199254740992', (engine) => (engine.position[6] = 2 ** 53)],
+    ['no vectors', '"count" expected 1..1024 vectors, got 0', (engine) => (engine.count[6] = 0)],
+    ['too many vectors', 'got 1025', (engine) => (engine.count[6] = 1025)],
+    ['a vector past the end', 'there is no vector 1024', (engine) => (engine.first[6] = 1024)],
+    ['vectors past the end of numbers', 'there is no vector 4294967295', (engine) => (engine.first[6] = 0xffff_ffff)],
+    ['an empty vector', 'vector 1 of 0 bytes at 0', (engine) => (engine.bytes[1] = 0)],
+    ['a vector that leaves the memory', 'vector 1 of 4096 bytes at 1044481', (engine) => (engine.offset[1] = (1 << 20) - 4095)],
+    ['a vector beside the memory', 'vector 1 of 4096 bytes at 4294967295', (engine) => (engine.offset[1] = 0xffff_ffff)],
+    ['a discard of nothing', '"length" expected an integer 1..2^53-1, got 0', (engine) => (engine.operation[6] = 3)],
+    ['zeros for half a byte', 'got 0.5', (engine) => ((engine.operation[6] = 4), (engine.length[6] = 0.5))],
+  ])('%s', async (_, message, spoil) => {
+    const fd = openSync(join(directory, 'untouched'), 'w+')
+    const { engine } = openEngine(fd, 'threads')
+    await using _engine = engine
+    engine.describe(5, whole, 0)
+    engine.describe(6, whole, 1)
+    engine.list.set([5, 6])
+    spoil(engine)
+    expect(() => engine.engine.submit(2)).toThrow(coded('ERR_OUT_OF_RANGE', message))
+    expect(native.counters().jobs).toBe(0)
+    // None is taken for busy.
+    expect(await engine.run([whole])).toEqual([{ result: 4096, atOnce: expect.any(Boolean) }])
+    closeSync(fd)
+  })
+
+  test('a job in flight', async () => {
+    const { fd } = image(1 << 20)
+    const { engine, file } = openEngine(fd, 'threads')
+    await using _ = engine
+    const flushed = engine.run([{ file, operation: 'flush' }])
+    expect(() => engine.engine.submit(1)).toThrow(coded('ERR_OUT_OF_RANGE', 'it is in flight'))
+    await flushed
+    closeSync(fd)
+  })
+
+  test('more than a system call moves', async () => {
+    const fd = openSync('/dev/null', 'r+')
+    const { engine, file } = openEngine(fd, 'threads', 1 << 30)
+    await using _ = engine
+    const gibibyte = [0, 1 << 30] as const
+    await expect(async () => engine.run([write(file, 0, gibibyte, gibibyte)])).rejects.toThrow(coded('ERR_OUT_OF_RANGE', '2147483648 bytes are more than 2147479552'))
+    closeSync(fd)
+  })
+
+  test('memory that was detached', () => {
+    const memory = new Uint8Array(4096)
+    const engine = new native.BlockEngine(memory, 1, 1, () => {})
+    structuredClone(memory.buffer, { transfer: [memory.buffer] })
+    expect(() => engine.submit(0)).toThrow(coded('ERR_OUT_OF_RANGE', 'detached or resized'))
+    engine.close()
+  })
+
+  test('arguments', async () => {
+    const memory = new Uint8Array(16)
+    const make = (jobs: number, vectors: number, kind?: string) => () => new native.BlockEngine(memory, jobs, vectors, () => {}, kind as 'threads')
+    expect(make(0, 1)).toThrow(coded('ERR_OUT_OF_RANGE', '1..32768 jobs'))
+    expect(make(32_769, 1)).toThrow(coded('ERR_OUT_OF_RANGE'))
+    expect(make(1, 2 ** 25 + 1)).toThrow(coded('ERR_OUT_OF_RANGE'))
+    expect(make(1, 1, 'magic')).toThrow(coded('ERR_OUT_OF_RANGE', "'magic'"))
+    expect(() => new native.BlockEngine(new Float64Array(1) as unknown as Uint8Array, 1, 1, () => {})).toThrow(coded('InvalidArg', 'Uint8Array'))
+    await using engine = new TestEngine({ kind: 'threads' })
+    expect(() => engine.engine.submit(65)).toThrow(coded('ERR_OUT_OF_RANGE', '"count" expected an integer 0..64, got 65'))
+    expect(() => engine.engine.open(-1)).toThrow(coded('ERR_OUT_OF_RANGE'))
+    expect(() => engine.engine.open(1 << 20)).toThrow(coded('EBADF', 'dup of descriptor 1048576'))
+    expect(() => engine.engine.release(0)).toThrow(coded('ERR_OUT_OF_RANGE'))
+  })
+})

@@ -1,0 +1,61 @@
+/** A disk that doesn't answer holds up its own jobs, and nothing else. */
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { afterAll, describe, expect, test } from 'vitest'
+import { kinds, native, operations, TestEngine, type Job } from './block-engine.ts'
+import { until } from './fifo.ts'
+import { canStall, StallingDisk } from './stalling-disk.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
+const quick = join(directory, 'image')
+writeFileSync(quick, Buffer.alloc(65_536, 7))
+
+afterAll(() => rmSync(directory, { recursive: true }))
+
+// A process that may not mount can't have such a disk: checked by doing so.
+describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
+  test.each(['read', 'write', 'flush'] as const)('while a %s waits, the event loop goes round and other jobs are done', async (operation) => {
+    await using disk = await StallingDisk.mount()
+    await using engine = new TestEngine({ kind })
+    const [slowFd, quickFd] = [openSync(disk.path, 'r+'), openSync(quick, 'r+')]
+    const [slow, fine] = [engine.engine.open(slowFd), engine.engine.open(quickFd)]
+    const vectors = [[0, 4096]] as const
+    let answered = false
+    const job: Job = operation === 'flush' ? { file: slow, operation } : { file: slow, operation, position: 8192, vectors }
+    const waits = engine.run([job]).then((outcomes) => {
+      answered = true
+      return outcomes
+    })
+    // The news arrives by the event loop.
+    await until(() => disk.requests.includes(operation))
+    const others = await engine.run([
+      { file: fine, operation: 'read', vectors: [[4096, 4096]] },
+      { file: fine, operation: 'write', vectors: [[4096, 4096]] },
+      { file: fine, operation: 'flush' },
+    ])
+    expect(others.map(({ result }) => result)).toEqual([4096, 4096, 0])
+    expect(answered).toBe(false)
+    expect(native.counters().jobs).toBe(1)
+    disk.go()
+    expect(await waits).toEqual([{ result: operation === 'flush' ? 0 : 4096, atOnce: false }])
+    if (operation === 'read') expect([...engine.memory.subarray(255, 257)]).toEqual([32, 33])
+    for (const fd of [slowFd, quickFd]) closeSync(fd)
+  })
+
+  test('a worker that is ended waits for its jobs', async () => {
+    await using disk = await StallingDisk.mount()
+    const worker = new Worker(new URL('block-worker.mjs', import.meta.url), { workerData: { kind, jobs: 1, operation: operations.read, path: disk.path, flags: 'r+', end: 'terminate' } })
+    await until(() => disk.requests.includes('read'))
+    let ended = false
+    const end = worker.terminate().then(() => (ended = true))
+    // The kernel may still write to the worker's arena.
+    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setTimeout(resolve, 1))
+    expect(ended).toBe(false)
+    expect(native.counters()).toMatchObject({ fds: 1, jobs: 1, polls: 1, arenas: 1 })
+    disk.go()
+    await end
+    expect(native.counters()).toMatchObject({ fds: 0, jobs: 0, polls: 0, arenas: 0 })
+  })
+})

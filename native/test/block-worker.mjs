@@ -1,0 +1,28 @@
+// Has jobs in flight when it ends; how it ends is its `end` message.
+import { openSync } from 'node:fs'
+import { parentPort, workerData } from 'node:worker_threads'
+import { loadNative } from '../index.js'
+
+const { Arena, BlockEngine } = loadNative()
+const JOBS = workerData.jobs
+const BYTES = 65_536
+const memory = new Uint8Array(new Arena((JOBS * BYTES) / 4096).createBuffer())
+const done = () => {
+  if (workerData.end === 'exit in a callback') process.exit(0)
+  if (workerData.end === 'throw in a callback') throw new Error('wanted')
+}
+const engine = new BlockEngine(memory, JOBS, JOBS, done, workerData.kind)
+const table = engine.createTable()
+const file = engine.open(openSync(workerData.path, workerData.flags))
+const numbers = Uint32Array.from({ length: JOBS }, (_, job) => job)
+new Float64Array(table, 0, JOBS).set(numbers.map((job) => job * BYTES))
+new Uint32Array(table, 16 * JOBS, JOBS).fill(file)
+new Uint32Array(table, 20 * JOBS, JOBS).set(numbers)
+new Uint32Array(table, 24 * JOBS, JOBS).fill(1)
+new Uint32Array(table, 32 * JOBS, JOBS).set(numbers)
+new Uint32Array(table, 40 * JOBS, JOBS).set(numbers.map((job) => job * BYTES))
+new Uint32Array(table, 44 * JOBS, JOBS).fill(BYTES)
+new Uint8Array(table, 48 * JOBS, JOBS).fill(workerData.operation)
+parentPort.postMessage(engine.submit(JOBS))
+if (workerData.end === 'exit') process.exit(0)
+if (workerData.end === 'close') engine.close()

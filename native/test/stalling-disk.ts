@@ -1,0 +1,53 @@
+/** A disk that answers when the test says so: see stalling-disk.mjs. */
+import { type ChildProcess, fork, spawnSync } from 'node:child_process'
+import { accessSync, constants, mkdtempSync, rmdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { until } from './fifo.ts'
+
+/** Whether this process may mount it: /dev/fuse is there, and it is root with the right to mount. */
+export function canStall(): boolean {
+  try {
+    accessSync('/dev/fuse', constants.R_OK | constants.W_OK)
+    // Root in a container may lack it.
+    return spawnSync('unshare', ['--mount', 'true']).status === 0
+  } catch {
+    return false
+  }
+}
+
+export class StallingDisk implements AsyncDisposable {
+  readonly #directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
+  readonly #server: ChildProcess
+  readonly path = join(this.#directory, 'image')
+  /** Requests that wait. */
+  readonly requests: string[] = []
+
+  private constructor() {
+    this.#server = fork(new URL('stalling-disk.mjs', import.meta.url), [this.#directory], { execArgv: [] })
+  }
+
+  static async mount(): Promise<StallingDisk> {
+    const disk = new StallingDisk()
+    let mounted = false
+    disk.#server.on('message', (message) => {
+      if (message === 'mounted') mounted = true
+      else disk.requests.push(String(message))
+    })
+    await until(() => mounted || disk.#server.exitCode !== null)
+    if (!mounted) throw new Error('the stalling disk was not mounted')
+    return disk
+  }
+
+  /** It answers, from now on. */
+  go(): void {
+    this.#server.send('go')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.kill()
+    await until(() => this.#server.exitCode !== null || this.#server.signalCode !== null)
+    spawnSync('umount', ['-l', this.#directory])
+    rmdirSync(this.#directory)
+  }
+}

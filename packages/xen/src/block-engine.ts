@@ -1,0 +1,203 @@
+/**
+ * The addon's block engine, shared by all disks whose data lies in one arena: one for an event loop, there
+ * while a disk uses it.
+ */
+import { getSystemErrorName } from 'node:util'
+import { type BlockEngine as NativeEngine, loadNative, type Native } from '@xenkit/native'
+
+/** Requests under way, of all disks. */
+const JOBS = 4_096
+/** Pieces of memory of one call: those of a ring of the largest requests. */
+const VECTORS = 64 * 256
+
+const SECTOR = 512
+const READ = 0
+const WRITE = 1
+
+export interface FileBatchOptions {
+  /** An open image, which may be closed once the batch is there. */
+  readonly fd: number
+  readonly memory: ArrayBufferLike
+  readonly done: (tag: number, result: number) => void
+  readonly turned: () => void
+}
+
+const engines = new WeakMap<ArrayBufferLike, BlockEngine>()
+
+/**
+ * What opens a batch of reads and writes of an image for memory, as stores of @xenkit/vbd want it. Undefined
+ * where the addon can't be loaded.
+ */
+export function openFileBatch(): ((o: FileBatchOptions) => FileBatch) | undefined {
+  let native: Native
+  try {
+    native = loadNative()
+  } catch {
+    return undefined
+  }
+  return (o) => {
+    const engine = engines.get(o.memory) ?? new BlockEngine(native, o.memory)
+    return engine.openBatch(o)
+  }
+}
+
+class BlockEngine {
+  readonly #native: NativeEngine
+  readonly #memory: ArrayBufferLike
+  /** Batches that are open. */
+  #users = 0
+  readonly #position: Float64Array
+  readonly #file: Uint32Array
+  readonly #first: Uint32Array
+  readonly #count: Uint32Array
+  readonly #result: Int32Array
+  readonly #list: Uint32Array
+  readonly #done: Uint32Array
+  readonly #offset: Uint32Array
+  readonly #bytes: Uint32Array
+  readonly #operation: Uint8Array
+  readonly #free = Uint32Array.from({ length: JOBS }, (_, job) => JOBS - 1 - job)
+  #freeCount = JOBS
+  readonly #tags = new Uint32Array(JOBS)
+  readonly #batches: (FileBatch | undefined)[] = Array.from({ length: JOBS })
+  /** Jobs that have been added and not submitted, and pieces of memory of theirs. */
+  #listed = 0
+  #vectors = 0
+  /** What was added last. */
+  #last = 0
+
+  constructor(native: Native, memory: ArrayBufferLike) {
+    this.#memory = memory
+    this.#native = new native.BlockEngine(new Uint8Array(memory), JOBS, VECTORS, (count) => this.#onDone(count))
+    const table = this.#native.createTable()
+    let at = 0
+    const column = <T>(Column: { new (buffer: ArrayBuffer, at: number, length: number): T; readonly BYTES_PER_ELEMENT: number }, length: number): T => {
+      const made = new Column(table, at, length)
+      at += length * Column.BYTES_PER_ELEMENT
+      return made
+    }
+    this.#position = column(Float64Array, JOBS)
+    column(Float64Array, JOBS)
+    this.#file = column(Uint32Array, JOBS)
+    this.#first = column(Uint32Array, JOBS)
+    this.#count = column(Uint32Array, JOBS)
+    this.#result = column(Int32Array, JOBS)
+    this.#list = column(Uint32Array, JOBS)
+    this.#done = column(Uint32Array, JOBS)
+    this.#offset = column(Uint32Array, VECTORS)
+    this.#bytes = column(Uint32Array, VECTORS)
+    this.#operation = column(Uint8Array, JOBS)
+  }
+
+  openBatch(o: FileBatchOptions): FileBatch {
+    const batch = new FileBatch(this, this.#native.open(o.fd), o)
+    this.#users++
+    engines.set(this.#memory, this)
+    return batch
+  }
+
+  release(file: number): void {
+    this.#native.release(file)
+    if (--this.#users > 0) return
+    engines.delete(this.#memory)
+    this.#native.close()
+  }
+
+  add(batch: FileBatch, file: number, tag: number, isWrite: boolean, sector: number, vectors: number): boolean {
+    if (this.#freeCount === 0) return false
+    if (this.#vectors + vectors > VECTORS) this.submit()
+    const job = this.#free[--this.#freeCount] ?? 0
+    this.#tags[job] = tag
+    this.#batches[job] = batch
+    this.#file[job] = file
+    this.#operation[job] = isWrite ? WRITE : READ
+    this.#position[job] = sector * SECTOR
+    this.#first[job] = this.#vectors
+    this.#count[job] = 0
+    this.#list[this.#listed++] = job
+    this.#last = job
+    return true
+  }
+
+  addVector(offset: number, bytes: number): void {
+    const at = this.#vectors++
+    this.#offset[at] = offset
+    this.#bytes[at] = bytes
+    this.#count[this.#last] = at + 1 - (this.#first[this.#last] ?? 0)
+  }
+
+  submit(): void {
+    const listed = this.#listed
+    this.#listed = 0
+    this.#vectors = 0
+    if (listed === 0) return
+    let done
+    try {
+      done = this.#native.submit(listed)
+    } catch (error) {
+      for (let i = 0; i < listed; i++) this.#end(this.#list[i] ?? 0)
+      throw error
+    }
+    for (let i = 0; i < done; i++) {
+      const job = this.#list[i] ?? 0
+      this.#end(job)?.done(this.#tags[job] ?? 0, this.#result[job] ?? 0)
+    }
+  }
+
+  #onDone(count: number): void {
+    let turned: FileBatch | undefined
+    for (let i = 0; i < count; i++) {
+      const job = this.#done[i] ?? 0
+      const batch = this.#end(job)
+      // Those of one disk come mostly together.
+      if (batch !== turned) turned?.turned()
+      turned = batch
+      batch?.done(this.#tags[job] ?? 0, this.#result[job] ?? 0)
+    }
+    turned?.turned()
+  }
+
+  #end(job: number): FileBatch | undefined {
+    const batch = this.#batches[job]
+    this.#batches[job] = undefined
+    this.#free[this.#freeCount++] = job
+    return batch
+  }
+}
+
+/** Reads and writes of one image. */
+export class FileBatch {
+  readonly done: (tag: number, result: number) => void
+  readonly turned: () => void
+  readonly #engine: BlockEngine
+  readonly #file: number
+
+  constructor(engine: BlockEngine, file: number, o: FileBatchOptions) {
+    this.#engine = engine
+    this.#file = file
+    this.done = o.done
+    this.turned = o.turned
+  }
+
+  /** See `StoreBatch` of @xenkit/vbd, also for the others. */
+  add(tag: number, isWrite: boolean, sector: number, vectors: number): boolean {
+    return this.#engine.add(this, this.#file, tag, isWrite, sector, vectors)
+  }
+
+  addVector(offset: number, bytes: number): void {
+    this.#engine.addVector(offset, bytes)
+  }
+
+  submit(): void {
+    this.#engine.submit()
+  }
+
+  error(result: number): Error {
+    const code = getSystemErrorName(result)
+    return Object.assign(new Error(`the image: ${code}`), { code })
+  }
+
+  close(): void {
+    this.#engine.release(this.#file)
+  }
+}
