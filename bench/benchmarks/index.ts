@@ -1,5 +1,11 @@
 import type { Benchmark } from '../src/benchmark.ts'
+import * as codec from './codec/benchmark.ts'
+import * as density from './density/benchmark.ts'
+import { diskBenchmarks } from './disk/index.ts'
+import * as garbage from './garbage/benchmark.ts'
+import * as litmus from './litmus/benchmark.ts'
+import * as wake from './wake/benchmark.ts'
 import * as xenstore from './xenstore/benchmark.ts'
 
 /** By the name that the command takes. */
-export const benchmarks: Readonly<Record<string, Benchmark>> = { xenstore }
+export const benchmarks: Readonly<Record<string, Benchmark>> = { codec, garbage, ...diskBenchmarks, wake, litmus, density, xenstore }

@@ -24,7 +24,7 @@ export async function buildPrograms(folder: string, { directory, libraries }: Bu
     if (ext === '.ts') {
       bundled[name] = source
       commands.set(name, [process.execPath, '--expose-gc', `${target}.mjs`])
-    } else {
+    } else if (ext === '.c') {
       await command('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', target, source, ...libraries])
       commands.set(name, [target])
     }

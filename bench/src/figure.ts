@@ -27,7 +27,8 @@ export function passes({ values, gate }: Figure): boolean {
   return value >= gate.atLeast || gate.unless?.holds === true
 }
 
-const short = (value: number): string => String(Number(value.toPrecision(3)))
+/** Three digits. */
+export const short = (value: number): string => String(Number(value.toPrecision(3)))
 
 const columns = (name: string, value: string, spread: string, gate: string, detail: string): string =>
   `${name.padEnd(58)}${value.padStart(8)}  ${spread.padEnd(18)}${gate.padEnd(10)}${detail}`.trimEnd()
@@ -42,4 +43,4 @@ export function format(figure: Figure): string {
   return columns(name, short(median(values)), spread, gate ? formatGate(gate) : '', excused + detail)
 }
 
-const formatGate = (gate: Gate): string => ('atMost' in gate ? `<= ${gate.atMost}` : `>= ${gate.atLeast}`)
+export const formatGate = (gate: Gate): string => ('atMost' in gate ? `<= ${gate.atMost}` : `>= ${gate.atLeast}`)

@@ -1,12 +1,18 @@
-/** `npm run bench -- NAME... [--json FILE]` measures; without a name it measures everything. */
+/** `npm run bench -- NAME... [--json FILE] [--svg FILE]` measures; without a name it measures everything. */
 import { writeFile } from 'node:fs/promises'
 import { Report } from '@xenkit/lab'
 import { benchmarks } from '../benchmarks/index.ts'
 import { readArguments } from './arguments.ts'
 import { describeEnvironment, environment } from './environment.ts'
+import type { Figure } from './figure.ts'
+import { plot } from './plot.ts'
 import { type Measurement, runBenchmark } from './run-benchmark.ts'
 
-const { names, json, mistake } = readArguments(process.argv.slice(2), Object.keys(benchmarks))
+/** Those that count, by names that say whose they are. */
+const lastFigures = (results: Readonly<Record<string, readonly Measurement[]>>): Figure[] =>
+  Object.entries(results).flatMap(([name, measurements]) => measurements.flatMap(({ attempts }) => attempts.at(-1)?.figures ?? []).map((figure) => ({ ...figure, name: `${name}: ${figure.name}` })))
+
+const { names, json, svg, mistake } = readArguments(process.argv.slice(2), Object.keys(benchmarks))
 
 if (mistake !== undefined) {
   console.error(mistake)
@@ -25,6 +31,7 @@ if (mistake !== undefined) {
     }
   }
   if (json !== undefined) await writeFile(json, `${JSON.stringify({ environment: begin, loadAtEnd: environment().load, results }, undefined, 2)}\n`)
+  if (svg !== undefined) await writeFile(svg, plot(describeEnvironment(begin), lastFigures(results)))
   console.log(report.total())
   process.exitCode = report.failed === 0 ? 0 : 1
 }

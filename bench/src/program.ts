@@ -11,16 +11,19 @@ import { within } from '@xenkit/lab'
 /** More than anything takes. */
 const PATIENCE_SECONDS = 120
 
+/** One, or several as taskset has them: `0,1`. */
+export type Cpus = number | string
+
 export class Program implements AsyncDisposable {
   readonly #name: string
   readonly #process: ChildProcessByStdio<Writable, Readable, null>
   readonly #lines: Interface
   readonly #ended: Promise<never>
 
-  private constructor(cpu: number, argv: readonly string[]) {
+  private constructor(cpus: Cpus, argv: readonly string[]) {
     this.#name = `"${argv.join(' ')}"`
     // setpriv becomes taskset, which becomes the program: the kernel ends it with this process, however that ends.
-    this.#process = spawn('setpriv', ['--pdeathsig', 'KILL', 'taskset', '--cpu-list', String(cpu), ...argv], { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#process = spawn('setpriv', ['--pdeathsig', 'KILL', 'taskset', '--cpu-list', String(cpus), ...argv], { stdio: ['pipe', 'pipe', 'inherit'] })
     this.#process.stdin.on('error', () => {}) // a program that ended is told of by #ended
     this.#lines = createInterface({ input: this.#process.stdout })
     this.#ended = once(this.#process, 'close').then(([status, signal]) => {
@@ -29,8 +32,8 @@ export class Program implements AsyncDisposable {
     this.#ended.catch(() => {}) // whoever waits for an answer is told
   }
 
-  static async start(cpu: number, argv: readonly string[]): Promise<Program> {
-    const program = new Program(cpu, argv)
+  static async start(cpus: Cpus, argv: readonly string[]): Promise<Program> {
+    const program = new Program(cpus, argv)
     await program.#line()
     return program
   }

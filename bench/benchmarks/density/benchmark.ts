@@ -1,0 +1,42 @@
+/** Memory that disks take which nobody uses. docs/bench/density.md explains it. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Bench } from '../../src/benchmark.ts'
+import type { Figure } from '../../src/figure.ts'
+import { residentBytes } from '../../src/process-usage.ts'
+import { connectDisk, Rig } from '../../rig/rig.ts'
+
+export const title = 'resident bytes of an idle disk, many in one process'
+
+const COUNTS = [1, 100, 1000]
+/** Disks that are connected at the same time. */
+const ABREAST = 25
+const MEGABYTE = 1e6
+
+export async function run(bench: Bench): Promise<void> {
+  const rig = await Rig.build(bench)
+  // A file that is opened for each: nobody writes.
+  const image = join(bench.directory, 'disk.img')
+  await writeFile(image, new Uint8Array(2 ** 20))
+  await bench.measure('idle disks', async () => {
+    await using guest = await rig.guest('front', Math.max(...COUNTS), 1)
+    await using ours = await rig.ours(guest, 'serve', 'persistent')
+    const resident = async (): Promise<number> => {
+      await ours.program.ask('begin') // collects garbage
+      return residentBytes(ours.program.pid)
+    }
+    const empty = await resident()
+    const figures: Figure[] = []
+    let connected = 0
+    for (const count of COUNTS) {
+      while (connected < count) {
+        const some = Array.from({ length: Math.min(ABREAST, count - connected) }, (_, i) => connected + i)
+        await Promise.all(some.map((number) => connectDisk(ours.xs, { number, rings: [number], image })))
+        connected += some.length
+      }
+      const megabytes = ((await resident()) - empty) / count / MEGABYTE
+      figures.push({ name: `megabytes of a disk, ${count} in a process`, values: [megabytes], detail: `${(empty / MEGABYTE).toFixed(0)} megabytes without any`, ...(count === 1 ? {} : { gate: { atMost: 1.5 } }) })
+    }
+    return figures
+  })
+}

@@ -1,0 +1,88 @@
+/** Whole paths of a disk's requests, ours and others, under one load. docs/bench/disk.md explains them. */
+import { median } from '@xenkit/lab'
+import type { Bench, Benchmark } from '../../src/benchmark.ts'
+import type { Figure, Gate } from '../../src/figure.ts'
+import { Rig } from '../../rig/rig.ts'
+import { ratios, takeTurns } from '../../src/rounds.ts'
+import { Contestant, type Load, type Turn } from './contestants.ts'
+
+const ROUNDS = 15
+const TURN_SECONDS = 0.3
+const WARM_UP_SECONDS = 1
+
+/** Each by its name in figures. */
+const starts = {
+  ours: (rig: Rig) => Contestant.ours(rig, 'persistent'),
+  'ours, copied': (rig: Rig) => Contestant.ours(rig, 'copy'),
+  'ours, 2 queues': (rig: Rig) => Contestant.ours(rig, 'persistent', 2),
+  'fs.read': (rig: Rig) => Contestant.idiomatic(rig),
+  'C, pread': (rig: Rig) => Contestant.inC(rig, 'pread'),
+  'C, pread and spin': (rig: Rig) => Contestant.inC(rig, 'spin'),
+  'C, mmap': (rig: Rig) => Contestant.inC(rig, 'mmap'),
+  'C, 2 threads': (rig: Rig) => Contestant.inC(rig, 'pread', 2),
+} as const
+
+export type Name = keyof typeof starts
+
+export interface Comparison {
+  readonly what: Name
+  /** The one, or the best of several in each round. */
+  readonly with: readonly Name[]
+  readonly gate?: Gate
+}
+
+/** Figures beyond ratios: of a contestant's turns. */
+export interface Count {
+  readonly of: Name
+  readonly name: string
+  readonly value: (turn: Turn) => number
+  readonly gate?: Gate
+}
+
+/** Everybody named in `comparisons` takes turns under the load. With `spread`, guests and backends share both processors, as their threads are. */
+export function diskBenchmark(o: { readonly title: string; readonly load: Load; readonly comparisons: readonly Comparison[]; readonly counts?: readonly Count[]; readonly spread?: boolean }): Benchmark {
+  const { title, load, comparisons, counts = [], spread = false } = o
+  const names = [...new Set(comparisons.flatMap((comparison) => [comparison.what, ...comparison.with]))]
+  return { title, run }
+
+  async function run(bench: Bench): Promise<void> {
+    const { directory, cpus } = bench
+    const both = `${cpus.client},${cpus.server}`
+    const rig = await Rig.build({ directory, cpus: spread ? { client: both, server: both } : cpus })
+    const contestants: [Name, Contestant][] = []
+    try {
+      for (const name of names) contestants.push([name, await starts[name](rig)])
+      for (const [, contestant] of contestants) await contestant.turn(load, { seconds: WARM_UP_SECONDS })
+      await bench.measure('turns', () => measure(contestants))
+    } finally {
+      for (const [, contestant] of contestants) await contestant[Symbol.asyncDispose]()
+    }
+  }
+
+  async function measure(contestants: readonly [Name, Contestant][]): Promise<Figure[]> {
+    const turns = new Map<Name, Turn[]>(names.map((name) => [name, []]))
+    const rates = await takeTurns<string>(
+      ROUNDS,
+      Object.fromEntries(
+        contestants.map(([name, contestant]) => [
+          name,
+          async () => {
+            const turn = await contestant.turn(load, { seconds: TURN_SECONDS })
+            turns.get(name)?.push(turn)
+            return turn.requests / turn.seconds
+          },
+        ]),
+      ),
+    )
+    const rateOf = (name: Name): readonly number[] => rates[name] ?? []
+    return [
+      ...comparisons.map(({ what, with: others, gate }): Figure => {
+        const best = rateOf(what).map((_, round) => Math.max(...others.map((name) => rateOf(name)[round] ?? Number.NaN)))
+        const detail = `${Math.round(median(rateOf(what)))} / ${Math.round(median(best))} per second`
+        return { name: `${what} / ${others.length > 1 ? `best of ${others.length} in C` : others.join()}`, values: ratios(rateOf(what), best), detail, ...(gate ? { gate } : {}) }
+      }),
+      ...names.map((name): Figure => ({ name: `${name}: us of the backend's processor per request`, values: (turns.get(name) ?? []).map(({ busy, requests }) => (busy * 1e6) / requests) })),
+      ...counts.map(({ of, name, value, gate }): Figure => ({ name: `${of}: ${name}`, values: (turns.get(of) ?? []).map(value), ...(gate ? { gate } : {}) })),
+    ]
+  }
+}

@@ -1,0 +1,34 @@
+/** Bytes of heap that a request takes. docs/bench/garbage.md explains it. */
+import { join } from 'node:path'
+import type { Bench } from '../../src/benchmark.ts'
+import type { Figure } from '../../src/figure.ts'
+import { Program } from '../../src/program.ts'
+import { Rig } from '../../rig/rig.ts'
+import { Contestant, type Load } from '../disk/contestants.ts'
+
+export const title = 'bytes of heap that a request takes'
+
+const REQUESTS = 1_000_000
+const BATCH = 32
+/** As many as a guest is asked for at once. */
+const TURN = 100_000
+/** Until all is compiled, and everything that is made once exists. */
+const WARM_UP = TURN
+const LOAD: Load = { operation: 'read', depth: 32, segments: 1 }
+
+export async function run(bench: Bench): Promise<void> {
+  const rig = await Rig.build(bench, join(import.meta.dirname, 'programs'))
+  const figure = (what: string, bytes: number): Figure => ({ name: `bytes of heap per request, ${what}`, values: [bytes / REQUESTS], gate: { atMost: 1 } })
+  await bench.measure('the ring', async () => {
+    await using ring = await Program.start(bench.cpus.server, rig.command('ring'))
+    await ring.ask(String(WARM_UP / BATCH))
+    return [figure('the ring alone', await ring.ask<number>(String(REQUESTS / BATCH)))]
+  })
+  await using ours = await Contestant.ours(rig, 'persistent')
+  await ours.turn(LOAD, { requests: WARM_UP })
+  await bench.measure('the whole path', async () => {
+    await ours.program.ask('begin')
+    for (let done = 0; done < REQUESTS; done += TURN) await ours.turn(LOAD, { requests: TURN })
+    return [figure('the whole path', await ours.program.ask<number>('end'))]
+  })
+}

@@ -1,0 +1,148 @@
+/*
+ * back SOCKET RINGS FILE HOW: a backend in C, after the macros of ring.h, on each of the guest's rings in a thread of its own.
+ * HOW it reads: pread, or mmap, which copies from a mapping of the file. How it waits: both block until there is an
+ * event; spin is pread that looks at the ring for up to 50 us before it does.
+ *
+ * As in ours a request is copied before it is looked at (XSA-155), and answers are published 16 at a time, or when there is nothing
+ * else to do.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
+#include "../guest.h"
+
+enum { PUBLISH = 16, SPIN_NS = 50000, LOOKS = 64 };
+
+static struct guest guest;
+static int file;
+static off_t file_bytes;
+/* NULL unless it reads from there. */
+static char *mapped;
+static bool spins;
+
+static int64_t nanoseconds_now(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int16_t transfer(uint8_t operation, uint64_t sector, const struct blkif_request_segment *segments, unsigned count) {
+  struct iovec parts[SEGMENTS_MAX];
+  size_t bytes = 0;
+  for (unsigned i = 0; i < count; i++) {
+    struct blkif_request_segment segment = segments[i];
+    if (segment.last_sect < segment.first_sect || segment.last_sect > 7) return BLKIF_RSP_ERROR;
+    size_t length = (segment.last_sect - segment.first_sect + 1u) * 512;
+    parts[i] = (struct iovec){ guest_page(&guest, segment.gref) + segment.first_sect * 512, length };
+    bytes += length;
+  }
+  off_t at = (off_t)sector * 512;
+  if (sector > (uint64_t)file_bytes / 512 || at + (off_t)bytes > file_bytes) return BLKIF_RSP_ERROR;
+  if (mapped && operation == BLKIF_OP_READ) {
+    for (unsigned i = 0; i < count; at += (off_t)parts[i++].iov_len) memcpy(parts[i].iov_base, mapped + at, parts[i].iov_len);
+    return BLKIF_RSP_OKAY;
+  }
+  ssize_t moved;
+  if (operation == BLKIF_OP_WRITE) moved = count == 1 ? pwrite(file, parts->iov_base, bytes, at) : pwritev(file, parts, (int)count, at);
+  else moved = count == 1 ? pread(file, parts->iov_base, bytes, at) : preadv(file, parts, (int)count, at);
+  return moved == (ssize_t)bytes ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR;
+}
+
+static int16_t run_request(const blkif_request_t *request, uint8_t *operation) {
+  *operation = request->operation;
+  if (request->operation == BLKIF_OP_INDIRECT) {
+    const blkif_request_indirect_t *indirect = (const void *)request;
+    struct blkif_request_segment segments[SEGMENTS_MAX];
+    if (indirect->nr_segments > SEGMENTS_MAX) return BLKIF_RSP_ERROR;
+    memcpy(segments, guest_page(&guest, indirect->indirect_grefs[0]), indirect->nr_segments * sizeof *segments);
+    *operation = indirect->indirect_op;
+    return transfer(indirect->indirect_op, indirect->sector_number, segments, indirect->nr_segments);
+  }
+  if (request->operation != BLKIF_OP_READ && request->operation != BLKIF_OP_WRITE) return BLKIF_RSP_EOPNOTSUPP;
+  if (request->nr_segments > BLKIF_MAX_SEGMENTS_PER_REQUEST) return BLKIF_RSP_ERROR;
+  return transfer(request->operation, request->sector_number, request->seg, request->nr_segments);
+}
+
+/* Whether a request came while it looked. */
+static bool spin(const blkif_back_ring_t *ring) {
+  for (int64_t end = nanoseconds_now() + SPIN_NS; nanoseconds_now() < end;) {
+    for (int i = 0; i < LOOKS; i++) {
+      if (__atomic_load_n(&ring->sring->req_prod, __ATOMIC_ACQUIRE) != ring->req_cons) return true;
+      __builtin_ia32_pause();
+    }
+  }
+  return false;
+}
+
+static void publish(blkif_back_ring_t *ring, int notified) {
+  int notify;
+  RING_PUSH_RESPONSES_AND_CHECK_NOTIFY(ring, notify);
+  if (notify && eventfd_write(notified, 1)) err(1, "notify the guest");
+}
+
+struct channel {
+  blkif_back_ring_t ring;
+  int notified, event;
+};
+
+static void *serve(void *argument) {
+  struct channel *channel = argument;
+  blkif_back_ring_t *ring = &channel->ring;
+  for (;;) {
+    RING_IDX produced = ring->sring->req_prod;
+    xen_rmb();
+    if (RING_REQUEST_PROD_OVERFLOW(ring, produced)) errx(1, "the guest sent more requests than the ring holds");
+    unsigned pending = 0;
+    while (ring->req_cons != produced) {
+      blkif_request_t request;
+      RING_COPY_REQUEST(ring, ring->req_cons++, &request);
+      uint8_t operation;
+      int16_t status = run_request(&request, &operation);
+      blkif_response_t *response = RING_GET_RESPONSE(ring, ring->rsp_prod_pvt++);
+      *response = (blkif_response_t){ .id = request.id, .operation = operation, .status = status };
+      if (++pending == PUBLISH) {
+        publish(ring, channel->notified);
+        pending = 0;
+      }
+    }
+    if (pending > 0) publish(ring, channel->notified);
+    if (ring->sring->req_prod != ring->req_cons || (spins && spin(ring))) continue;
+    int more;
+    eventfd_t count;
+    RING_FINAL_CHECK_FOR_REQUESTS(ring, more);
+    if (!more && eventfd_read(channel->event, &count)) err(1, "wait for the guest");
+  }
+}
+
+int main(int argc, char **argv) {
+  if (argc != 5) errx(2, "usage: back SOCKET RINGS FILE HOW");
+  unsigned rings = (unsigned)atoi(argv[2]);
+  guest = guest_connect(argv[1]);
+  file = open(argv[3], O_RDWR | O_CLOEXEC);
+  struct stat status;
+  if (file < 0 || fstat(file, &status)) err(1, "open \"%s\"", argv[3]);
+  file_bytes = status.st_size;
+  spins = !strcmp(argv[4], "spin");
+  if (!strcmp(argv[4], "mmap")) {
+    mapped = mmap(NULL, (size_t)file_bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, file, 0);
+    if (mapped == MAP_FAILED) err(1, "map \"%s\"", argv[3]);
+  }
+  struct channel *channels = calloc(rings, sizeof *channels);
+  for (unsigned i = 0; i < rings; i++) {
+    BACK_RING_INIT(&channels[i].ring, (blkif_sring_t *)guest_page(&guest, gref_of(i, 0)), PAGE);
+    channels[i].event = eventfd(0, EFD_CLOEXEC);
+    channels[i].notified = guest_bind(&guest, port_of(i), channels[i].event);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, serve, &channels[i])) err(1, "start a thread");
+  }
+  puts("ready");
+  fflush(stdout);
+  while (getchar() != EOF);
+  _exit(0);
+}

@@ -1,0 +1,130 @@
+/**
+ * A guest and a backend on one machine without Xen: two processes over shared memory, each on a processor of its
+ * own. The guest is front.c, or another program after served-guest.h. A backend of ours runs unchanged, on the real adapter
+ * and addon: its devices are those of devices.c, its xenstored is the embedded one. docs/bench/disk.md has the picture.
+ */
+import { join } from 'node:path'
+import { command } from '@xenkit/lab'
+import { Xenstored } from '@xenkit/sim'
+import { listenXenstored } from '@xenkit/sim/socket'
+import { plugVbd } from '@xenkit/vbd'
+import { xenstoreSocket } from '@xenkit/xen'
+import { FrontendDevice } from '@xenkit/xenbus'
+import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
+import { buildPrograms } from '../src/build-programs.ts'
+import { type Cpus, Program } from '../src/program.ts'
+
+type Argument = string | number
+
+// As guest.h has it.
+export const SLOTS = 32
+const SEGMENTS_MAX = 256
+const DATA_PAGES = 1 + SLOTS
+const RING_PAGES = DATA_PAGES + SLOTS * SEGMENTS_MAX
+
+/** Reference of the page with a ring, counted from 0. */
+export const grefOf = (ring: number): number => 1 + ring * RING_PAGES
+/** Reference of the first page that a slot's data goes to. */
+export const dataGrefOf = (ring: number, slot: number): number => grefOf(ring) + DATA_PAGES + slot * SEGMENTS_MAX
+export const portOf = (ring: number): number => 1 + ring
+
+const GUEST = 1
+
+export interface RigOptions {
+  /** For what it builds, and its sockets. */
+  readonly directory: string
+  /** Those that guests, and those that backends may use: `0`, or `0,1`. */
+  readonly cpus: { readonly client: Cpus; readonly server: Cpus }
+}
+
+export class Rig {
+  readonly #o: RigOptions
+  readonly #commands: Map<string, readonly string[]>
+  readonly #devices: string
+  #guests = 0
+
+  private constructor(o: RigOptions, commands: Map<string, readonly string[]>, devices: string) {
+    this.#o = o
+    this.#commands = commands
+    this.#devices = devices
+  }
+
+  /** @param folders of programs besides those of the rig itself */
+  static async build(o: RigOptions, ...folders: string[]): Promise<Rig> {
+    const { directory } = o
+    const commands = new Map<string, readonly string[]>()
+    for (const folder of [join(import.meta.dirname, 'programs'), ...folders]) {
+      for (const [name, argv] of await buildPrograms(folder, { directory, libraries: [] })) commands.set(name, argv)
+    }
+    const devices = join(directory, 'devices.so')
+    await command('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-o', devices, join(import.meta.dirname, 'devices.c')])
+    return new Rig(o, commands, devices)
+  }
+
+  /** Starts a guest: its program is given a path to listen on, then `args`. */
+  async guest(program: string, ...args: readonly Argument[]): Promise<Guest> {
+    const socket = join(this.#o.directory, `guest-${this.#guests++}`)
+    const started = await Program.start(this.#o.cpus.client, this.command(program, socket, ...args))
+    return { socket, program: started, [Symbol.asyncDispose]: () => started[Symbol.asyncDispose]() }
+  }
+
+  /** Starts a backend in C for a guest. */
+  backend({ socket }: Guest, program: string, ...args: Argument[]): Promise<Program> {
+    return Program.start(this.#o.cpus.server, this.command(program, socket, ...args))
+  }
+
+  /** Starts a program of ours that finds the devices of /dev/xen, a guest behind them, and a xenstored. */
+  async ours({ socket }: Guest, program: string, ...args: Argument[]): Promise<Ours> {
+    const xenstored = await listenXenstored(new Xenstored(), `${socket}-xenstored`)
+    const xs = await openXenstore(xenstoreSocket(xenstored.path))
+    for (const domid of [0, GUEST]) await xs.write(`/local/domain/${domid}/domid`, String(domid))
+    const environment = [`LD_PRELOAD=${this.#devices}`, `XENKIT_BENCH_GUEST=${socket}`, `XENSTORED_PATH=${xenstored.path}`]
+    const started = await Program.start(this.#o.cpus.server, ['env', ...environment, ...this.command(program, ...args)])
+    return {
+      program: started,
+      xs,
+      async [Symbol.asyncDispose]() {
+        await started[Symbol.asyncDispose]()
+        xs.close()
+        await xenstored.close()
+      },
+    }
+  }
+
+  /** The command line of a program. */
+  command(program: string, ...args: readonly Argument[]): string[] {
+    return [...(this.#commands.get(program) ?? []), ...args.map(String)]
+  }
+}
+
+export interface Guest extends AsyncDisposable {
+  readonly socket: string
+  readonly program: Program
+}
+
+export interface Ours extends AsyncDisposable {
+  readonly program: Program
+  readonly xs: XenstoreClient
+}
+
+export interface DiskOptions {
+  /** Counts the guest's disks, from 0. */
+  readonly number: number
+  /** Those of the guest's rings that are its queues. */
+  readonly rings: readonly number[]
+  readonly image: string
+}
+
+/** Gives the guest a disk, by all that toolstack and frontend write to xenstore. */
+export async function connectDisk(xs: XenstoreClient, { number, rings, image }: DiskOptions): Promise<void> {
+  // From xvdq on: there are enough of those.
+  const devid = (1 << 28) | ((16 + number) << 8)
+  await plugVbd(xs, { frontendDomid: GUEST, backendDomid: 0, vdev: String(devid), readOnly: false, params: image })
+  const device = await FrontendDevice.open(xs, { domid: GUEST, type: 'vbd', devid })
+  const queues = rings.map((ring, queue) => {
+    const prefix = rings.length === 1 ? '' : `queue-${queue}/`
+    return { [`${prefix}ring-ref`]: String(grefOf(ring)), [`${prefix}event-channel`]: String(portOf(ring)) }
+  })
+  await device.publish({ 'multi-queue-num-queues': String(rings.length), protocol: 'x86_64-abi', 'feature-persistent': '1', ...Object.assign({}, ...queues) })
+  await device.connected()
+}

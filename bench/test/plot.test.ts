@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest'
+import type { Figure } from '../src/figure.ts'
+import { plot } from '../src/plot.ts'
+
+/** Where the circle of each figure lies, in order. */
+const middles = (figures: readonly Figure[]): number[] => [...plot('', figures).matchAll(/<circle cx="(\d+)"/g)].map(([, x]) => Number(x))
+
+test('better is to the right of the gate, worse to its left, far away at the end', () => {
+  const [met = 0, ...others] = middles([
+    { name: 'met', values: [2], gate: { atLeast: 2 } },
+    { name: 'more of what should be much', values: [4], gate: { atLeast: 2 } },
+    { name: 'more of what should be little', values: [4], gate: { atMost: 2 } },
+    { name: 'nothing of what should be little', values: [0], gate: { atMost: 0 } },
+    { name: 'a lot of what should be nothing', values: [7], gate: { atMost: 0 } },
+    { name: 'nothing of what should be much', values: [0], gate: { atLeast: 2 } },
+  ])
+  const [more = 0, less = 0, best = 0, worst, least] = others.map((x) => x - met)
+  expect(more).toBeGreaterThan(0)
+  expect(less).toBe(-more)
+  expect(best).toBeGreaterThan(more)
+  expect([worst, least]).toEqual([-best, -best])
+})
+
+test('figures without a gate are left out, names are shown as they are', () => {
+  const svg = plot('a & b', [{ name: 'for information', values: [1] }, { name: 'ours < theirs', values: [1, 2, 3], gate: { atMost: 1 } }])
+  expect(svg).not.toContain('for information')
+  expect(svg).toContain('ours &lt; theirs')
+  expect(svg).toContain('a &amp; b')
+  expect(svg).toContain('2, gate &lt;= 1')
+})
