@@ -18,31 +18,32 @@ export class MappedData implements DataPath {
   readonly #grants: GrantTable
   readonly #domid: number
   readonly #cache: PersistentGrants | undefined
-  /** Of each row, by segment: pages from the cache, and pages for itself. */
-  readonly #kept: PersistentGrant[][]
-  readonly #own: GrantMapping[][]
+  /** Of each row, by segment: its page, from the cache or mapped for it alone. Never cut: an array that is would be made anew for the next request. */
+  readonly #pages: (PersistentGrant | GrantMapping | undefined)[][]
+  readonly #pageCount: Uint16Array
+  /** Pages that are mapped for rows alone. */
   #ownPages = 0
-  /** Of each row, by segment: its page. */
-  readonly #pages: Uint8Array[][]
 
   constructor(o: { readonly requests: Requests; readonly grants: GrantTable; readonly domid: number; readonly cache: PersistentGrants | undefined }) {
     this.#requests = o.requests
     this.#grants = o.grants
     this.#domid = o.domid
     this.#cache = o.cache
-    const perRow = <T>(): T[][] => Array.from({ length: o.requests.rows }, () => [])
-    this.#kept = perRow()
-    this.#own = perRow()
-    this.#pages = perRow()
+    this.#pages = Array.from({ length: o.requests.rows }, () => [])
+    this.#pageCount = new Uint16Array(o.requests.rows)
   }
 
   reserve(row: number): boolean {
     const { segmentCount, gref, operation, status } = this.#requests
     const pages = this.#pages[row] ?? []
+    const segments = segmentCount[row] ?? 0
     // Some are in use then, and the queue asks again when it has answered.
-    if (this.#ownPages > 0 && this.#ownPages + (segmentCount[row] ?? 0) > MAX_OWN_PAGES) return false
+    if (this.#ownPages > 0 && this.#ownPages + segments > MAX_OWN_PAGES) return false
     try {
-      for (let i = row * MAX_SEGMENTS, end = i + (segmentCount[row] ?? 0); i < end; i++) pages.push(this.#page(row, gref[i] ?? 0, operation[row] === BLKIF_OP.READ))
+      for (let i = 0; i < segments; i++) {
+        pages[i] = this.#page(gref[row * MAX_SEGMENTS + i] ?? 0, operation[row] === BLKIF_OP.READ)
+        this.#pageCount[row] = i + 1
+      }
     } catch (error) {
       // The reference is the guest's: its request fails, whatever the hypervisor said of it.
       if (!(error instanceof GrantError)) throw error
@@ -56,33 +57,38 @@ export class MappedData implements DataPath {
   addViews(row: number, to: Uint8Array[]): void {
     const { offset, length } = this.#requests
     const pages = this.#pages[row] ?? []
-    for (const [i, page] of pages.entries()) {
-      const from = offset[row * MAX_SEGMENTS + i] ?? 0
-      to.push(page.subarray(from, from + (length[row * MAX_SEGMENTS + i] ?? 0)))
+    for (let i = 0, segment = row * MAX_SEGMENTS; i < (this.#pageCount[row] ?? 0); i++, segment++) {
+      const from = offset[segment] ?? 0
+      const bytes = pages[i]?.bytes
+      if (bytes) to.push(bytes.subarray(from, from + (length[segment] ?? 0)))
     }
   }
 
   addVectors(row: number, to: StoreBatch): void {
     const { offset, length } = this.#requests
     const pages = this.#pages[row] ?? []
-    for (let i = 0, segment = row * MAX_SEGMENTS; i < pages.length; i++, segment++) to.addVector((pages[i]?.byteOffset ?? 0) + (offset[segment] ?? 0), length[segment] ?? 0)
+    for (let i = 0, segment = row * MAX_SEGMENTS; i < (this.#pageCount[row] ?? 0); i++, segment++) {
+      const bytes = pages[i]?.bytes
+      if (bytes) to.addVector(bytes.byteOffset + (offset[segment] ?? 0), length[segment] ?? 0)
+    }
   }
 
   deliver(): void {}
 
   release(row: number): void {
-    const pages = this.#pages[row]
-    const kept = this.#kept[row]
-    const own = this.#own[row]
-    if (pages) pages.length = 0
-    if (kept && this.#cache) {
-      for (const grant of kept) this.#cache.release(grant)
-      kept.length = 0
-    }
-    if (own && own.length > 0) {
-      for (const mapping of own) mapping.close()
-      this.#ownPages -= own.length
-      own.length = 0
+    const pages = this.#pages[row] ?? []
+    const count = this.#pageCount[row] ?? 0
+    this.#pageCount[row] = 0
+    for (let i = 0; i < count; i++) {
+      const page = pages[i]
+      pages[i] = undefined
+      if (page === undefined) continue
+      if ('close' in page) {
+        this.#ownPages--
+        page.close()
+      } else {
+        this.#cache?.release(page)
+      }
     }
   }
 
@@ -90,15 +96,11 @@ export class MappedData implements DataPath {
     this.#cache?.close()
   }
 
-  #page(row: number, gref: number, writable: boolean): Uint8Array {
+  #page(gref: number, writable: boolean): PersistentGrant | GrantMapping {
     const grant = this.#cache?.use(gref)
-    if (grant) {
-      this.#kept[row]?.push(grant)
-      return grant.bytes
-    }
+    if (grant) return grant
     const mapping = this.#grants.mapNow([{ domid: this.#domid, gref }], { writable })
-    this.#own[row]?.push(mapping)
     this.#ownPages++
-    return mapping.bytes
+    return mapping
   }
 }
