@@ -43,6 +43,21 @@ export function openFileBatch(): ((o: FileBatchOptions) => FileBatch | undefined
   }
 }
 
+/**
+ * What serves transfers that have to wait for a disk, and if that isn't io_uring, why.
+ * @throws Error where the addon can't be loaded
+ */
+export function blockEngineKind(): { readonly kind: NativeEngine['kind']; readonly refused?: string } {
+  const native = loadNative()
+  const kind = 'io_uring'
+  try {
+    new native.BlockEngine(new Uint8Array(1), 1, 1, () => {}, kind).close()
+    return { kind }
+  } catch (error) {
+    return { kind: 'threads', refused: error instanceof Error ? error.message : String(error) }
+  }
+}
+
 class BlockEngine {
   readonly #native: NativeEngine
   readonly #start: (count: number) => number

@@ -1,13 +1,14 @@
 /** What a machine has for xenkit, as data: the answer of `xenkit doctor`. */
 import { open, readFile } from 'node:fs/promises'
 import { loadNative } from '@xenkit/native'
+import { blockEngineKind } from './block-engine.ts'
 import { DEVICES, fixFor, USE_SIM, type XenDevice } from './devices.ts'
 import { codeOf } from './native-error.ts'
 import { isControlDomain } from './own-domid.ts'
 import { findSocket, socketPaths } from './xenstore.ts'
 
 export interface XenCheck {
-  /** `hypervisor`, `native`, `domain`, `xenstored`, or the path of a device. */
+  /** `hypervisor`, `native`, `disks`, `domain`, `xenstored`, or the path of a device. */
   readonly name: string
   readonly ok: boolean
   /** `openXen` fails without it; else only what `detail` names does. */
@@ -30,6 +31,7 @@ export async function probeXen(): Promise<XenProbe> {
   const checks = [
     await checkHypervisor(),
     checkNative(),
+    checkBlockEngine(),
     await checkDevice(DEVICES.gntdev, true),
     await checkDevice(DEVICES.evtchn, true),
     await checkDevice(DEVICES.gntalloc, false),
@@ -56,6 +58,17 @@ function checkNative(): XenCheck {
   } catch (error) {
     const detail = `${error instanceof Error ? error.message : String(error)} (${platform})`
     return { name: 'native', ok: false, required: true, detail, fix: 'x86_64 Linux with glibc has a build; in a clone, run: npm run build in native/' }
+  }
+}
+
+function checkBlockEngine(): XenCheck {
+  const check = { name: 'disks', required: false }
+  try {
+    const { kind, refused } = blockEngineKind()
+    if (refused === undefined) return { ...check, ok: true, detail: `images beyond the page cache are read by ${kind}` }
+    return { ...check, ok: false, detail: `images beyond the page cache are read by ${kind}: ${refused}`, fix: 'faster with io_uring: see the sysctl kernel.io_uring_disabled, or the container\'s seccomp rules' }
+  } catch {
+    return { ...check, ok: false, detail: 'images are read on Node\'s thread pool', fix: 'they need the addon: see native' }
   }
 }
 

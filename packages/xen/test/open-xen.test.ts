@@ -16,9 +16,10 @@ describe.skipIf(existsSync('/dev/xen/gntdev'))('without Xen', () => {
   test('the probe finds what is missing, each with what to do', async () => {
     const { usable, checks } = await probeXen()
     expect(usable).toBe(false)
-    expect(checks.map((check) => check.name)).toEqual(['hypervisor', 'native', '/dev/xen/gntdev', '/dev/xen/evtchn', '/dev/xen/gntalloc', '/dev/xen/xenbus', 'xenstored', 'domain'])
+    expect(checks.map((check) => check.name)).toEqual(['hypervisor', 'native', 'disks', '/dev/xen/gntdev', '/dev/xen/evtchn', '/dev/xen/gntalloc', '/dev/xen/xenbus', 'xenstored', 'domain'])
     expect(checks.filter((check) => !check.ok && check.fix === undefined)).toEqual([])
     expect(checks.find((check) => check.name === 'native')).toMatchObject({ ok: true, required: true })
+    expect(checks.find((check) => check.name === 'disks')).toMatchObject({ required: false, detail: expect.stringMatching(/by (io_uring|threads: )/) })
   })
 })
 
