@@ -53,10 +53,10 @@ export class RingBatches {
     const ring = this.#ring
     const words = this.#words
     const image = this.#image
-    const stride = ring.imageStride / 4
     const count = ring.drain(BATCH)
     if (count !== BATCH) throw new Error(`the ring gave ${count} requests`)
-    for (let i = 0, from = 0; i < count; i++, from = (from + stride) | 0) {
+    for (let i = 0; i < count; i++) {
+      const from = ring.messageAt(i) >> 2
       const to = ring.reserveResponse() >> 2
       words[to] = image[from + 2] ?? 0
       words[to + 1] = image[from + 3] ?? 0

@@ -17,7 +17,7 @@ const BACK: RingSide = {
  *
  *     do {
  *       for (let n; (n = ring.drain(ring.size)) > 0; ) {
- *         // run the n requests in ring.image; for each that is done:
+ *         // run the n requests, the i-th at ring.messageAt(i) of ring.image; for each that is done:
  *         const at = ring.reserveResponse()   // write the response there, padding included
  *         if (ring.publish()) channel.notify()
  *       }

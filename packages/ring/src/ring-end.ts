@@ -14,7 +14,7 @@
  */
 import { RingProtocolError, UINT32_MAX, expectInteger, type RingIndices } from '@xenkit/hypervisor'
 import { RING_OFFSET, XEN_PAGE_SIZE, ringSlots, sring } from '@xenkit/wire'
-import { copySlots32, copySlots64 } from './copy-slots.ts'
+import { RingImage } from './ring-image.ts'
 
 /** The memory of a ring. */
 export interface RingMemory {
@@ -56,10 +56,8 @@ export abstract class RingEnd {
   /** Slots. */
   readonly size: number
   readonly slotSize: number
-  /** Private copies of the messages of the last `drain`: message i lies at `i * imageStride`. */
+  /** Private copies of the messages of the last `drain`, at `messageAt`. */
   readonly image: ArrayBuffer
-  /** `slotSize` rounded up to 8. */
-  readonly imageStride: number
 
   /** Next slot to produce into; slots before it are taken but perhaps not published. */
   protected producer: number
@@ -67,6 +65,8 @@ export abstract class RingEnd {
   protected consumer: number
   /** What the shared producer index was last set to. */
   #published: number
+  /** Slot of the first message of the last `drain`. */
+  #first = 0
 
   readonly #side: RingSide
   /** How far messages of the other end may be ahead of those published by this end: `size` or 0. */
@@ -76,7 +76,7 @@ export abstract class RingEnd {
   readonly #consumes: number
   readonly #heeds: number
   readonly #arms: number
-  readonly #copy: (first: number, count: number) => void
+  readonly #image: RingImage
 
   /** @param index where both private indices begin */
   protected constructor(side: RingSide, { bytes, slotSize }: RingMemory, index: number) {
@@ -90,8 +90,8 @@ export abstract class RingEnd {
     this.bytes = bytes
     this.slotSize = slotSize
     this.size = size
-    this.imageStride = Math.ceil(slotSize / 8) * 8
-    this.image = new ArrayBuffer(size * this.imageStride)
+    this.#image = new RingImage(this)
+    this.image = this.#image.buffer
     this.producer = this.consumer = this.#published = index | 0
     this.#side = side
     this.#lead = side.name === 'back' ? size : 0
@@ -100,7 +100,6 @@ export abstract class RingEnd {
     this.#consumes = word[side.consumes]
     this.#heeds = word[side.heeds]
     this.#arms = word[side.arms]
-    this.#copy = slotCopier(this, size - 1)
     this.#consumable()
   }
 
@@ -115,9 +114,16 @@ export abstract class RingEnd {
   drain(max: number): number {
     expectInteger('max', max, 0, UINT32_MAX)
     const count = Math.min(this.#consumable(), max)
-    this.#copy(this.consumer, count)
+    if (count === 0) return 0
+    this.#first = this.consumer & (this.size - 1)
+    this.#image.copy(this.#first, count)
     this.consumer = (this.consumer + count) | 0
     return count
+  }
+
+  /** Where message `i`, 0 or more, of the last `drain` lies in `image`: at a multiple of 4. */
+  messageAt(i: number): number {
+    return this.#slotAt(this.#first + i)
   }
 
   /**
@@ -171,9 +177,14 @@ export abstract class RingEnd {
 
   /** Takes the next slot to produce into. @returns its offset in `bytes` */
   protected produce(): number {
-    const slot = this.producer & (this.size - 1)
+    const at = this.#slotAt(this.producer)
     this.producer = (this.producer + 1) | 0
-    return RING_OFFSET + slot * this.slotSize
+    return at
+  }
+
+  /** The offset of the slot of a free-running index. */
+  #slotAt(index: number): number {
+    return RING_OFFSET + (index & (this.size - 1)) * this.slotSize
   }
 
   /** Messages of the other end that haven't been consumed, checked. */
@@ -196,16 +207,4 @@ export abstract class RingEnd {
     const shared = `req_prod ${reqProd} req_event ${reqEvent} rsp_prod ${rspProd} rsp_event ${rspEvent}`
     return `${name} ring of ${this.size} slots, ${shared} ${producerName} ${producer} ${consumerName} ${consumer}`
   }
-}
-
-/** The copy function for the ring's slot size, over views made once. */
-function slotCopier({ bytes, slotSize, image }: RingEnd, mask: number): (first: number, count: number) => void {
-  if (slotSize % 8 === 0) {
-    const from = new BigUint64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8)
-    const to = new BigUint64Array(image)
-    return (first, count) => copySlots64(from, to, first, count, mask, slotSize / 8)
-  }
-  const from = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
-  const to = new Uint32Array(image)
-  return (first, count) => copySlots32(from, to, first, count, mask, slotSize / 4)
 }

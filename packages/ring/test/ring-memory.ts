@@ -1,7 +1,7 @@
 /** Rings to test on: formatted memory at any index, and messages that can be told apart. */
 import * as fc from 'fast-check'
 import { sring } from '@xenkit/wire'
-import type { RingMemory } from '../src/index.ts'
+import type { BackRing, FrontRing, RingMemory } from '../src/index.ts'
 
 /** Where signed and unsigned arithmetic part, where u32 wraps, and anywhere else. */
 export const anyIndex = fc.oneof(
@@ -34,9 +34,9 @@ export function writeMessage({ bytes, slotSize }: RingMemory, at: number, tag: n
 }
 
 /** The tag of a drained message. @throws if one byte of it is another message's */
-export function readMessage({ image, imageStride, slotSize }: { image: ArrayBuffer; imageStride: number; slotSize: number }, i: number): number {
-  const message = new Uint8Array(image, i * imageStride, slotSize)
-  const tag = new DataView(image, i * imageStride).getUint32(0, true)
+export function readMessage(ring: BackRing | FrontRing, i: number): number {
+  const message = new Uint8Array(ring.image, ring.messageAt(i), ring.slotSize)
+  const tag = new DataView(ring.image, ring.messageAt(i)).getUint32(0, true)
   const wrong = message.findIndex((byte, at) => byte !== byteOf(tag, at))
   if (wrong !== -1) throw new Error(`byte ${wrong} of message ${i}, tag ${tag}, is ${message[wrong]}`)
   return tag

@@ -142,7 +142,7 @@ export class RawFrontend implements AsyncDisposable {
       const drained = ring.drain(ring.size)
       const image = new Uint8Array(ring.image)
       for (let i = 0; i < drained; i++) {
-        const slot = image.slice(i * ring.imageStride, i * ring.imageStride + slotSize)
+        const slot = image.slice(ring.messageAt(i), ring.messageAt(i) + slotSize)
         const { id, operation, status } = response.decode(slot)
         responses.push({ id, operation, status, slot })
       }

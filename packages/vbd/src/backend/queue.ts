@@ -212,7 +212,7 @@ export class VbdQueue {
     const rows = this.#rows
     for (let i = 0; i < count; i++) {
       const row = requests.take()
-      decoder.decode(row, i * ring.imageStride)
+      decoder.decode(row, ring.messageAt(i))
       rows[i] = row
     }
     decoder.fetchIndirect()

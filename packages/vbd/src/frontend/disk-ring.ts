@@ -75,7 +75,7 @@ export class DiskRing {
     do {
       for (let count = ring.drain(ring.size); count > 0; count = ring.drain(ring.size)) {
         for (let i = 0; i < count; i++) {
-          const base = i * ring.imageStride
+          const base = ring.messageAt(i)
           const operation = image.getUint8(base + at.operation)
           const status = image.getInt16(base + at.status, true)
           const which = this.#finish(image.getUint32(base + at.id, true), image.getUint32(base + at.id + 4, true), operation)
