@@ -8,6 +8,9 @@
  * and whose text begins with the operation. A wrong type of argument gives a `TypeError` or an
  * `Error` with code `'InvalidArg'`.
  *
+ * What is called all the time is a function that a `create` method makes: such a call takes 0.4 us less than that of a
+ * method, which has to find its object first. Make it once. It throws as methods do, after the object's `close` too.
+ *
  * Objects belong to the thread that made them. All is closed when that thread's environment ends.
  */
 
@@ -74,13 +77,13 @@ export interface Gntdev {
   /** Tries one ref. Returns 0 if it can be mapped, else its GNTST_* code or a negative errno. */
   probe(domid: number, gref: number, writable: boolean): number
   /**
-   * Copies between granted pages of `domid` and the arena (`outward`: from the arena). `table` is the
-   * offset of allocated pages that hold `capacity` (at most 65536) operations as columns, one after
-   * the other: gref u32, local arena offset u32, offset in the page u16, length u16, status i16. The
-   * first `count` are done and their status is set. Nothing is copied if one of them is out of bounds.
-   * @returns how many failed
+   * Makes a function that copies between granted pages of `domid` and the arena (`outward`: from the arena).
+   * `table` is the offset of allocated pages that hold `capacity` (at most 65536) operations as columns, one
+   * after the other: gref u32, local arena offset u32, offset in the page u16, length u16, status i16. A call
+   * does the first `count`, sets their status and returns how many failed. Nothing is copied if one of them
+   * is out of bounds.
    */
-  copy(table: number, capacity: number, count: number, domid: number, outward: boolean): number
+  createCopy(table: number, capacity: number, domid: number, outward: boolean): (count: number) => number
   /** Mappings live on. Idempotent. */
   close(): void
 }
@@ -108,9 +111,10 @@ export interface Evtchn {
   bindUnbound(domid: number): number
   /** Returns the local port. */
   bindVirq(virq: number): number
-  notify(port: number): void
-  /** Unmasks the first `count` ports of the table's second page, 0..1024, with one system call. */
-  unmask(count: number): void
+  /** Makes the function that sends an event. */
+  createNotify(): (port: number) => void
+  /** Makes the function that unmasks the first `count` ports of the table's second page, 0..1024, with one system call. */
+  createUnmask(): (count: number) => void
   /** After `close` there is nothing left to do. */
   unbind(port: number): void
   /** Unbinds every port. Idempotent. */
@@ -177,10 +181,7 @@ export interface BlockEngine {
   open(fd: number): number
   /** Lets go of a file, whose number may come again; it is closed after its last job in flight. After `close` there is nothing left to do. */
   release(file: number): void
-  /**
-   * Makes the function that submits, in a tenth of the time that a method of this class takes to be called.
-   * Call it once.
-   */
+  /** Makes the function that submits. */
   createSubmit(): SubmitJobs
   /** Refuses jobs; `onDone` still tells of those in flight. Files and memory go with the last. Idempotent. */
   close(): void

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use napi::bindgen_prelude::Env;
+use napi::bindgen_prelude::{Env, Unknown};
 use napi_derive::napi;
 use rustix::io::Errno;
 use rustix::ioctl::Opcode;
@@ -20,6 +20,7 @@ use crate::arena::Arena;
 use crate::counters::Token;
 use crate::device::Device;
 use crate::errors::{CLOSED, Result, failure, os, out_of_range};
+use crate::function;
 use crate::memory::PAGE_SIZE;
 use crate::poll::{Callback, Poll};
 use crate::runs::Pinned;
@@ -46,6 +47,19 @@ impl State {
     fn ioctl<const WORDS: usize>(&self, (opcode, operation): (Opcode, &str), mut argument: [u32; WORDS]) -> Result<u32> {
         // SAFETY: every event-channel ioctl takes this many 32-bit words and no pointer.
         self.with(|device, _| unsafe { device.ioctl(opcode, &mut argument) })?.map_err(os(format!("{operation} {argument:?}")))
+    }
+
+    /// Unmasks the first `count` ports of the table's second page, in one write; returns the bytes written.
+    fn unmask(&self, count: u32) -> Result<u32> {
+        if count as usize > BATCH {
+            return Err(out_of_range(format!("\"count\" expected an integer 0..{BATCH}, got {count}")));
+        }
+        let written = self.with(|device, table| {
+            // SAFETY: `count` ports of the second page; JavaScript, on this thread, isn't running.
+            let ports = unsafe { std::slice::from_raw_parts(table.add(BATCH).as_ptr().cast::<u8>(), count as usize * size_of::<u32>()) };
+            rustix::io::write(device, ports)
+        })?;
+        Ok(written.map_err(os("write to unmask event channels"))? as u32)
     }
 
     /// One read, so that a storm can't hold the loop: what is left wakes it again.
@@ -138,25 +152,18 @@ impl Evtchn {
         self.bind((uapi::EVTCHN_BIND_VIRQ, "IOCTL_EVTCHN_BIND_VIRQ"), [virq])
     }
 
-    /// Sends an event.
+    /// Makes the function that sends an event to a port.
     #[napi(catch_unwind)]
-    pub fn notify(&self, port: u32) -> Result<()> {
-        self.state.ioctl((uapi::EVTCHN_NOTIFY, "IOCTL_EVTCHN_NOTIFY"), [port]).map(|_| ())
+    pub fn create_notify<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
+        let state = Rc::clone(&self.state);
+        function::create(env, c"notify", move |port| state.ioctl((uapi::EVTCHN_NOTIFY, "IOCTL_EVTCHN_NOTIFY"), [port]))
     }
 
-    /// Unmasks the first `count` ports of the table's second page, in one write.
+    /// Makes the function that unmasks the first ports of the table's second page.
     #[napi(catch_unwind)]
-    pub fn unmask(&self, count: u32) -> Result<()> {
-        if count as usize > BATCH {
-            return Err(out_of_range(format!("\"count\" expected an integer 0..{BATCH}, got {count}")));
-        }
-        let written = self.state.with(|device, table| {
-            // SAFETY: `count` ports of the second page; JavaScript, on this thread, isn't running.
-            let ports = unsafe { std::slice::from_raw_parts(table.add(BATCH).as_ptr().cast::<u8>(), count as usize * size_of::<u32>()) };
-            rustix::io::write(device, ports)
-        })?;
-        written.map_err(os("write to unmask event channels"))?;
-        Ok(())
+    pub fn create_unmask<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
+        let state = Rc::clone(&self.state);
+        function::create(env, c"unmask", move |count| state.unmask(count))
     }
 
     /// Unbinds a port. An event of it that was read already may still be delivered. After `close` there is

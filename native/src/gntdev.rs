@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use napi::bindgen_prelude::{Env, Unknown};
 use napi_derive::napi;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -13,6 +14,7 @@ use crate::arena::Arena;
 use crate::counters::Token;
 use crate::device::Device;
 use crate::errors::{CLOSED, Result, failure, os, out_of_range};
+use crate::function;
 use crate::memory::PAGE_SIZE;
 use crate::runs::{Backing, Runs};
 use crate::uapi::{self, CopyForeign, CopySegment, CopySide, HEADER_WORDS};
@@ -22,80 +24,22 @@ const MAX_OPERATIONS: u32 = 65_536;
 /// Bytes of one operation in a table: gref and local (u32), offset, length and status (16 bits).
 const OPERATION_BYTES: usize = 14;
 
-/// See index.d.ts.
-#[napi]
-pub struct Gntdev {
+struct State {
     runs: Rc<Runs>,
+    /// `None` once closed.
     device: RefCell<Option<Rc<Device>>>,
     /// Reused, so that a call allocates nothing.
     segments: RefCell<Vec<CopySegment>>,
 }
 
-#[napi]
-impl Gntdev {
-    /// Opens the device.
-    #[napi(constructor, catch_unwind)]
-    pub fn new(arena: &Arena, path: String) -> Result<Self> {
-        let device = Rc::new(Device::open(&path)?);
-        Ok(Self { runs: arena.runs(), device: RefCell::new(Some(device)), segments: RefCell::default() })
-    }
-
+impl State {
     fn device(&self) -> Result<Rc<Device>> {
         self.device.borrow().clone().ok_or_else(|| failure(CLOSED, "the grant device is closed"))
     }
 
-    /// Maps `refs`, pairs of domid and gref, contiguously; returns the arena offset.
-    #[napi(catch_unwind)]
-    pub fn map(&self, refs: &[u32], writable: bool) -> Result<u32> {
-        let device = self.device()?;
-        let (run, index) = loop {
-            let run = self.runs.take((refs.len() / 2) as u32)?;
-            let index = match insert(&device, refs) {
-                Ok(index) => index,
-                Err(errno) => {
-                    self.runs.give_back(run);
-                    return Err(os("IOCTL_GNTDEV_MAP_GRANT_REF")(errno));
-                }
-            };
-            let Err(errno) = self.runs.map_device(run, &device, index, writable) else { break (run, index) };
-            remove(&device, index, run.pages);
-            // In a PV domain the first mapping of a process registers an MMU notifier, which gives up when
-            // a signal is pending (mm_take_all_locks): a profiler's, say. The index is then of no more use.
-            if errno != Errno::INTR {
-                return Err(os("mmap of granted pages")(errno));
-            }
-        };
-        let backing = Backing {
-            device,
-            end: (uapi::GNTDEV_UNMAP_GRANT_REF, "IOCTL_GNTDEV_UNMAP_GRANT_REF"),
-            notify: (uapi::GNTDEV_SET_UNMAP_NOTIFY, "IOCTL_GNTDEV_SET_UNMAP_NOTIFY"),
-            index,
-            _token: Token::mapping(),
-        };
-        Ok(self.runs.commit(run, Some(backing)))
-    }
-
-    /// Why one ref can't be mapped: 0 if it can, else its GNTST_* code, or a negative errno where only
-    /// that is known. The driver says no more than EINVAL of a whole `map`, so this maps the ref alone,
-    /// elsewhere, and asks a grant copy of one byte for the code.
-    #[napi(catch_unwind)]
-    pub fn probe(&self, domid: u16, gref: u32, writable: bool) -> Result<i32> {
-        let device = self.device()?;
-        let Err(errno) = map_elsewhere(&device, domid, gref, writable) else { return Ok(0) };
-        let mut byte = 0u8;
-        let local = NonNull::from(&mut byte).cast();
-        let mut segment = [copy_segment(Operation { gref, offset: 0, length: 1, local }, domid, false)];
-        Ok(match copy(&device, &mut segment) {
-            Ok(()) if segment[0].status != 0 => i32::from(segment[0].status),
-            _ => -errno.raw_os_error(),
-        })
-    }
-
-    /// Copies the first `count` operations of the table at arena offset `table`, between pages of
-    /// `domid` and the arena. The table lies in pages got by `allocate` and holds `capacity` operations
-    /// as columns: gref u32, local u32, offset u16, length u16, status i16. Returns how many failed.
-    #[napi(catch_unwind)]
-    pub fn copy(&self, table: u32, capacity: u32, count: u32, domid: u16, outward: bool) -> Result<u32> {
+    /// Does the first `count` operations of a table that lies in pages got by `allocate` and holds `capacity`
+    /// operations as columns: gref u32, local u32, offset u16, length u16, status i16. Returns how many failed.
+    fn copy(&self, table: u32, capacity: u32, count: u32, domid: u16, outward: bool) -> Result<u32> {
         let device = self.device()?;
         if count > capacity || capacity > MAX_OPERATIONS {
             return Err(out_of_range(format!("\"count\" expected an integer 0..{capacity}, got {count}")));
@@ -115,11 +59,83 @@ impl Gntdev {
         }
         Ok(failed)
     }
+}
+
+/// See index.d.ts.
+#[napi]
+pub struct Gntdev {
+    state: Rc<State>,
+}
+
+#[napi]
+impl Gntdev {
+    /// Opens the device.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(arena: &Arena, path: String) -> Result<Self> {
+        let device = Rc::new(Device::open(&path)?);
+        Ok(Self { state: Rc::new(State { runs: arena.runs(), device: RefCell::new(Some(device)), segments: RefCell::default() }) })
+    }
+
+    /// Maps `refs`, pairs of domid and gref, contiguously; returns the arena offset.
+    #[napi(catch_unwind)]
+    pub fn map(&self, refs: &[u32], writable: bool) -> Result<u32> {
+        let device = self.state.device()?;
+        let runs = &self.state.runs;
+        let (run, index) = loop {
+            let run = runs.take((refs.len() / 2) as u32)?;
+            let index = match insert(&device, refs) {
+                Ok(index) => index,
+                Err(errno) => {
+                    runs.give_back(run);
+                    return Err(os("IOCTL_GNTDEV_MAP_GRANT_REF")(errno));
+                }
+            };
+            let Err(errno) = runs.map_device(run, &device, index, writable) else { break (run, index) };
+            remove(&device, index, run.pages);
+            // In a PV domain the first mapping of a process registers an MMU notifier, which gives up when
+            // a signal is pending (mm_take_all_locks): a profiler's, say. The index is then of no more use.
+            if errno != Errno::INTR {
+                return Err(os("mmap of granted pages")(errno));
+            }
+        };
+        let backing = Backing {
+            device,
+            end: (uapi::GNTDEV_UNMAP_GRANT_REF, "IOCTL_GNTDEV_UNMAP_GRANT_REF"),
+            notify: (uapi::GNTDEV_SET_UNMAP_NOTIFY, "IOCTL_GNTDEV_SET_UNMAP_NOTIFY"),
+            index,
+            _token: Token::mapping(),
+        };
+        Ok(runs.commit(run, Some(backing)))
+    }
+
+    /// Why one ref can't be mapped: 0 if it can, else its GNTST_* code, or a negative errno where only
+    /// that is known. The driver says no more than EINVAL of a whole `map`, so this maps the ref alone,
+    /// elsewhere, and asks a grant copy of one byte for the code.
+    #[napi(catch_unwind)]
+    pub fn probe(&self, domid: u16, gref: u32, writable: bool) -> Result<i32> {
+        let device = self.state.device()?;
+        let Err(errno) = map_elsewhere(&device, domid, gref, writable) else { return Ok(0) };
+        let mut byte = 0u8;
+        let local = NonNull::from(&mut byte).cast();
+        let mut segment = [copy_segment(Operation { gref, offset: 0, length: 1, local }, domid, false)];
+        Ok(match copy(&device, &mut segment) {
+            Ok(()) if segment[0].status != 0 => i32::from(segment[0].status),
+            _ => -errno.raw_os_error(),
+        })
+    }
+
+    /// Makes the function that copies the first operations of the table at arena offset `table`, between pages
+    /// of `domid` and the arena.
+    #[napi(catch_unwind)]
+    pub fn create_copy<'env>(&self, env: &'env Env, table: u32, capacity: u32, domid: u16, outward: bool) -> Result<Unknown<'env>> {
+        let state = Rc::clone(&self.state);
+        function::create(env, c"copy", move |count| state.copy(table, capacity, count, domid, outward))
+    }
 
     /// Closes the device once its last mapping has ended. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        self.device.borrow_mut().take();
+        self.state.device.borrow_mut().take();
     }
 }
 

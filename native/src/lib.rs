@@ -15,6 +15,7 @@ mod device;
 mod discard;
 mod errors;
 mod evtchn;
+mod function;
 mod gntalloc;
 mod gntdev;
 mod memory;

@@ -34,7 +34,7 @@ describe('copy', () => {
   test('in bounds goes to the driver, which a fifo is not', () => {
     for (const op of [{}, { offset: 4095, length: 1 }, { local: 8 * 4096 - 1, length: 1 }, { local: 4097 }]) {
       fill(op)
-      expect(() => gntdev.copy(table, CAPACITY, 1, 0, false)).toThrow(coded('ENOTTY', 'IOCTL_GNTDEV_GRANT_COPY'))
+      expect(() => gntdev.createCopy(table, CAPACITY, 0, false)(1)).toThrow(coded('ENOTTY', 'IOCTL_GNTDEV_GRANT_COPY'))
     }
   })
 
@@ -47,7 +47,7 @@ describe('copy', () => {
     ['begins beyond the arena', { local: 2 ** 32 - 1, length: 1 }],
   ])('is refused if it %s', (_, op) => {
     fill(op)
-    expect(() => gntdev.copy(table, CAPACITY, 1, 0, true)).toThrow(coded('ERR_OUT_OF_RANGE', 'operation 0'))
+    expect(() => gntdev.createCopy(table, CAPACITY, 0, true)(1)).toThrow(coded('ERR_OUT_OF_RANGE', 'operation 0'))
   })
 
   test.each([
@@ -59,8 +59,17 @@ describe('copy', () => {
     ['a table outside the arena', 2 ** 32 - 4096, CAPACITY, 1],
   ])('is refused with %s', (_, at, capacity, count) => {
     fill({})
-    expect(() => gntdev.copy(at, capacity, count, 0, false)).toThrow(coded('ERR_OUT_OF_RANGE'))
+    expect(() => gntdev.createCopy(at, capacity, 0, false)(count)).toThrow(coded('ERR_OUT_OF_RANGE'))
   })
+})
+
+test('a copy that is called after close is refused, and keeps nothing open', () => {
+  const closed = new native.Gntdev(arena, fifo.path)
+  const copy = closed.createCopy(table, CAPACITY, 0, false)
+  const { fds } = native.counters()
+  closed.close()
+  expect(native.counters().fds).toBe(fds - 1)
+  expect(() => copy(0)).toThrow(coded('ERR_CLOSED'))
 })
 
 describe('map', () => {

@@ -15,12 +15,11 @@ mod uring;
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use napi::bindgen_prelude::{Env, Unknown};
-use napi::{JsError, sys};
+use napi::sys;
 use napi_derive::napi;
 use rustix::io::Errno;
 
@@ -30,6 +29,7 @@ use self::event::Event;
 use self::table::Table;
 use self::uring::Uring;
 use crate::errors::{RUNTIME, Result, failure, os, out_of_range};
+use crate::function;
 use crate::poll::{Callback, Poll};
 
 /// Jobs and vectors that a table may have: `IORING_MAX_ENTRIES`, and `VECTORS` for each.
@@ -122,28 +122,11 @@ impl BlockEngine {
         Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), value) })
     }
 
-    /// Makes the function that submits, with what it needs at hand: to find that by `this` takes several times as long as
-    /// the rest of the call.
+    /// Makes the function that submits.
     #[napi(catch_unwind)]
     pub fn create_submit<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
-        let (env, mut value) = (env.raw(), std::ptr::null_mut());
-        let owner = Rc::into_raw(Rc::new(Submit { state: Rc::clone(&self.state), poll: self.poll.clone() })).cast_mut().cast::<c_void>();
-        // SAFETY: the function and then its finalizer, which takes the owner back, are given what was just made.
-        let status = unsafe {
-            let created = sys::napi_create_function(env, c"submit".as_ptr(), 6, Some(submit), owner, &mut value);
-            if created == sys::Status::napi_ok {
-                sys::napi_add_finalizer(env, value, owner, Some(release_submit), std::ptr::null_mut(), std::ptr::null_mut())
-            } else {
-                created
-            }
-        };
-        if status != sys::Status::napi_ok {
-            // SAFETY: nobody has called the function, or will: JavaScript doesn't see it.
-            drop(unsafe { Rc::from_raw(owner.cast::<Submit>()) });
-            return Err(failure(RUNTIME, format!("napi_create_function: status {status}")));
-        }
-        // SAFETY: `value` is a live value of this environment and of the current scope.
-        Ok(unsafe { Unknown::from_raw_unchecked(env, value) })
+        let (state, poll) = (Rc::clone(&self.state), self.poll.clone());
+        function::create(env, c"submit", move |count| submit(&state, &poll, count))
     }
 
     /// Takes a file for jobs to name.
@@ -168,57 +151,16 @@ impl BlockEngine {
     }
 }
 
-/// What the function of `create_submit` works on.
-struct Submit {
-    state: Rc<State>,
-    poll: Poll,
-}
-
-impl Submit {
-    /// Starts the first `count` jobs of the list; returns how many are done already.
-    fn call(&self, count: u32) -> Result<u32> {
-        let mut state = self.state.borrow_mut();
-        let engine = state.as_mut().ok_or_else(engine::closed)?;
-        let idle = engine.in_flight() == 0;
-        let done = engine.submit(count)?;
-        if idle && engine.in_flight() > 0 {
-            self.poll.keep_alive(true);
-        }
-        Ok(done)
+/// Starts the first `count` jobs of the list; returns how many are done already.
+fn submit(state: &State, poll: &Poll, count: u32) -> Result<u32> {
+    let mut state = state.borrow_mut();
+    let engine = state.as_mut().ok_or_else(engine::closed)?;
+    let idle = engine.in_flight() == 0;
+    let done = engine.submit(count)?;
+    if idle && engine.in_flight() > 0 {
+        poll.keep_alive(true);
     }
-}
-
-unsafe extern "C" fn submit(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
-    let (mut given, mut argument, mut data, mut count) = (1, std::ptr::null_mut(), std::ptr::null_mut(), 0);
-    // SAFETY: called by JavaScript, on the environment's thread; one argument is asked for, `undefined` if there is none.
-    let status = unsafe {
-        sys::napi_get_cb_info(env, info, &mut given, &mut argument, std::ptr::null_mut(), &mut data);
-        sys::napi_get_value_uint32(env, argument, &mut count)
-    };
-    let called = if status == sys::Status::napi_ok {
-        // SAFETY: the function's data, which lives as long as the function.
-        let submit = unsafe { &*data.cast::<Submit>() };
-        catch_unwind(AssertUnwindSafe(|| submit.call(count))).unwrap_or_else(|_| Err(failure("GenericFailure", "a panic in the block engine")))
-    } else {
-        Err(failure("InvalidArg", "\"count\" expected a number"))
-    };
-    let mut value = std::ptr::null_mut();
-    match called {
-        // SAFETY: as above.
-        Ok(done) => unsafe { sys::napi_create_uint32(env, done, &mut value) },
-        Err(failure) => {
-            // SAFETY: as above.
-            unsafe { JsError::from(failure).throw_into(env) };
-            sys::Status::napi_ok
-        }
-    };
-    value
-}
-
-/// Drops the function's share of the engine.
-unsafe extern "C" fn release_submit(_: sys::napi_env, owner: *mut c_void, _: *mut c_void) {
-    // SAFETY: the pointer that `create_submit` made, passed exactly once.
-    drop(unsafe { Rc::from_raw(owner.cast::<Submit>()) });
+    Ok(done)
 }
 
 fn on_ready(state: &State, poll: &Poll) {

@@ -17,16 +17,18 @@ export class XenCopyBatch implements GrantCopyBatch {
   readonly offset: Uint16Array
   readonly length: Uint16Array
   readonly status: Int16Array
-  readonly #gntdev: Gntdev
+  readonly #copyIn: (count: number) => number
+  readonly #copyOut: (count: number) => number
   readonly #table: XenPages
   readonly #domid: number
 
   constructor(arena: XenArena, gntdev: Gntdev, { domid, capacity }: { readonly domid: number; readonly capacity: number }) {
     this.capacity = capacity
     this.#domid = domid
-    this.#gntdev = gntdev
     this.#table = arena.allocate(Math.ceil((capacity * OPERATION_BYTES) / PAGE_SIZE))
     const at = this.#table.byteOffset
+    this.#copyIn = gntdev.createCopy(at, capacity, domid, false)
+    this.#copyOut = gntdev.createCopy(at, capacity, domid, true)
     this.gref = new Uint32Array(arena.buffer, at, capacity)
     this.local = new Uint32Array(arena.buffer, at + 4 * capacity, capacity)
     this.offset = new Uint16Array(arena.buffer, at + 8 * capacity, capacity)
@@ -54,7 +56,7 @@ export class XenCopyBatch implements GrantCopyBatch {
     if (this.#table.closed) throw new TypeError('the copy batch is closed')
     expectInteger('count', count, 0, this.capacity)
     try {
-      return this.#gntdev.copy(this.#table.byteOffset, this.capacity, count, this.#domid, outward)
+      return outward ? this.#copyOut(count) : this.#copyIn(count)
     } catch (error) {
       // An earlier operation may have been done: the kernel stops at what it can't even ask for.
       const { message, status } = asNativeError(error)

@@ -48,9 +48,9 @@ export class EventDispatch {
    */
   deliver(count: number): void {
     this.#dispatching = true
-    for (const port of this.#pending.subarray(0, count)) {
+    for (let i = 0; i < count; i++) {
       try {
-        this.#handlers.get(port)?.()
+        this.#handlers.get(this.#pending[i] ?? 0)?.()
       } catch (error) {
         queueMicrotask(() => {
           throw error

@@ -9,14 +9,16 @@ import { asNativeError, translated } from './native-error.ts'
 
 export class XenEvtchn implements EvtchnPort {
   readonly #native: NativeEvtchn
+  readonly #notify: (port: number) => void
   readonly #dispatch: EventDispatch
 
   /** @throws NotAvailableError without the device */
   constructor(native: Native, arena: XenArena) {
     const table = arena.allocate(2)
     const words = new Uint32Array(arena.buffer, table.byteOffset, 2 * BATCH)
-    this.#dispatch = new EventDispatch(words, (count) => this.#native.unmask(count))
     this.#native = openDevice(DEVICES.evtchn, (path) => new native.Evtchn(arena.native, path, table.byteOffset, (count) => this.#receive(count)))
+    this.#notify = this.#native.createNotify()
+    this.#dispatch = new EventDispatch(words, this.#native.createUnmask())
   }
 
   #receive(count: number): void {
@@ -43,7 +45,7 @@ export class XenEvtchn implements EvtchnPort {
   #bind(bind: () => number, onEvent: () => void, { text, ...details }: { readonly text: string; readonly domid: number; readonly port?: number }): EvtchnBinding {
     const port = translated(bind, ({ message, errno }) => new EvtchnError(`cannot ${text}: ${message}`, { errno, ...details }))
     this.#dispatch.add(port, onEvent)
-    return new Binding(this.#native, this.#dispatch, port)
+    return new Binding(port, { native: this.#native, notify: this.#notify, dispatch: this.#dispatch })
   }
 
   /** Unbinds every port. */
@@ -56,20 +58,22 @@ export class XenEvtchn implements EvtchnPort {
 class Binding implements EvtchnBinding {
   readonly port: number
   readonly #native: NativeEvtchn
+  readonly #notify: (port: number) => void
   readonly #dispatch: EventDispatch
   #closed = false
 
-  constructor(native: NativeEvtchn, dispatch: EventDispatch, port: number) {
-    this.#native = native
-    this.#dispatch = dispatch
+  constructor(port: number, o: { readonly native: NativeEvtchn; readonly notify: (port: number) => void; readonly dispatch: EventDispatch }) {
     this.port = port
+    this.#native = o.native
+    this.#notify = o.notify
+    this.#dispatch = o.dispatch
   }
 
   /** @throws EvtchnError if the binding is closed */
   notify(): void {
     if (this.#closed) throw new EvtchnError(`cannot notify port ${this.port}: ENOTCONN, it is closed`, { errno: 'ENOTCONN', port: this.port })
     try {
-      this.#native.notify(this.port)
+      this.#notify(this.port)
     } catch (error) {
       const { message, errno } = asNativeError(error)
       throw new EvtchnError(`cannot notify port ${this.port}: ${message}`, { errno, port: this.port }, { cause: error })

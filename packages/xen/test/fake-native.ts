@@ -45,10 +45,12 @@ export function fakeNative(script: Script): { readonly native: Native; readonly 
       return script.probes.get(gref) ?? 0
     }
 
-    copy(table: number, capacity: number, count: number, domid: number, outward: boolean): number {
-      asked.copies.push({ table, capacity, count, domid, outward })
-      if (script.copyFails !== undefined) throw failing('IOCTL_GNTDEV_GRANT_COPY', script.copyFails)
-      return 0
+    createCopy(table: number, capacity: number, domid: number, outward: boolean): (count: number) => number {
+      return (count) => {
+        asked.copies.push({ table, capacity, count, domid, outward })
+        if (script.copyFails !== undefined) throw failing('IOCTL_GNTDEV_GRANT_COPY', script.copyFails)
+        return 0
+      }
     }
 
     close(): void {}
