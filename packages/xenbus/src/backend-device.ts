@@ -25,6 +25,14 @@ export interface BackendDevice extends DeviceAddress {
   fail(error: unknown): void
 }
 
+export interface CloseOptions {
+  /**
+   * `closed`: after Closing, as a frontend does that is done with its rings. `closed-at-once`: from Connected, as
+   * Linux's do that are asked to close; requests may be under way. `gone`: the frontend, or its rings, are no more.
+   */
+  readonly frontend: 'closed' | 'closed-at-once' | 'gone'
+}
+
 /** A driver's attachment to a frontend's rings. */
 export interface BackendConnection {
   /** Published in one transaction with the state Connected. Asked for then: what they say may change until it commits. */
@@ -32,12 +40,11 @@ export interface BackendConnection {
   /**
    * Settles what is in flight, then lets go of rings and ports. Called once.
    *
-   * The requests that the rings still hold are to be answered first where the frontend closed in good
-   * order: Linux's blkfront closes at once, and waits for the answers when its device goes. They must not
-   * be begun where it did not: a guest that has moved to another host has sent them anew there, and they
+   * The requests that the rings still hold are to be answered first if the frontend has closed. They must not
+   * be begun where it is gone: a guest that has moved to another host has sent them anew there, and they
    * would overwrite what it has written since.
    */
-  close(o: { readonly inGoodOrder: boolean }): Promise<void>
+  close(o: CloseOptions): Promise<void>
 }
 
 /** What a device package has to add to the common life of a backend. */
@@ -91,6 +98,8 @@ export class ServedDevice {
   #stopping = false
   #failed = false
   #peerGone = false
+  /** What the frontend's state was before it was Closed. */
+  #peerBefore: XenbusState | undefined
   #closeTimer: ReturnType<typeof setTimeout> | undefined
   /** What the changeable nodes held when the driver last looked. */
   #wishes = ''
@@ -161,7 +170,7 @@ export class ServedDevice {
       } finally {
         end.abort()
         await watching
-        await this.#detach({ inGoodOrder: false })
+        await this.#detach({ frontend: 'gone' })
         this.#report({ kind: 'removed', device: this.device })
       }
     } finally {
@@ -257,6 +266,7 @@ export class ServedDevice {
       lenient(backendDeviceNodes.readNode(this.#xs, path, 'hotplug-status'), undefined),
       this.#peerState(frontendDeviceNodes.readNode(this.#xs, peerPath, 'state')),
     ])
+    if (peer !== XenbusState.Closed) this.#peerBefore = peer
     return {
       own,
       online,
@@ -302,7 +312,7 @@ export class ServedDevice {
         return true
       case 'settle':
       case 'disconnect':
-        await this.#detach({ inGoodOrder: step === 'settle' })
+        await this.#detach({ frontend: step === 'disconnect' ? 'gone' : this.#peerBefore === XenbusState.Closing ? 'closed' : 'closed-at-once' })
         // A device that failed may be tried again by the frontend's next life.
         this.#failed = false
         await this.#switchState(XenbusState.Closed)
@@ -337,7 +347,7 @@ export class ServedDevice {
     })
   }
 
-  async #detach(o: { readonly inGoodOrder: boolean }): Promise<void> {
+  async #detach(o: CloseOptions): Promise<void> {
     const connection = this.#connection
     this.#connection = undefined
     try {

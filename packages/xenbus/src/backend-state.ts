@@ -35,7 +35,7 @@ export interface BackendSnapshot {
  * - `connect`: attach to the published rings, then Connected
  * - `offer`: write Closed to InitWait again: the frontend begins anew
  * - `close`: write Closing, which asks the frontend to let go
- * - `settle`: the frontend closed in good order: answer what it sent before that, then as `disconnect`
+ * - `settle`: the frontend has closed: answer what it sent before that, then as `disconnect`
  * - `disconnect`: detach, beginning nothing of what the rings still hold, then write Closed
  * - `remove`: nothing more will happen to this device; forget it
  * - `wait`: nothing to do until something changes

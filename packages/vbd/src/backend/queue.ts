@@ -14,6 +14,7 @@
 import type { EventChannel } from '@xenkit/evtchn'
 import type { BackRing } from '@xenkit/ring'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
+import type { CloseOptions } from '@xenkit/xenbus'
 import type { BlockStore } from '../block-store.ts'
 import { AdaptivePoll } from './adaptive-poll.ts'
 import type { Answers } from './answers.ts'
@@ -27,11 +28,11 @@ import { StoreCalls } from './store-calls.ts'
 /** Most answers that wait for company; publishing every 4 instead measured a third slower at depth 32. */
 const PUBLISH_AT_MOST = 16
 
-/** Requests of a turn, a third of a millisecond's work: then others have theirs. */
-const TURN = 256
+/** Requests of a turn, a millisecond's work: then others have theirs. */
+const TURN = 1_024
 
-/** How long a frontend that has closed may take to send more when it has its answers, and to go on so. */
-const LINGER_MS = 100
+/** How long a frontend that has closed may take to send more after an event, and to go on so. */
+const LINGER_MS = 200
 const FINISH_MS = 2_000
 
 export interface VbdQueueParts {
@@ -120,31 +121,31 @@ export class VbdQueue {
 
   /**
    * Stops taking requests and waits until the store has let go of those in flight, which are answered.
-   * @param o.inGoodOrder serves on until the ring stays empty first
+   * What the ring holds is answered first unless the frontend is gone.
    */
-  async settle({ inGoodOrder }: { readonly inGoodOrder: boolean }): Promise<void> {
-    if (inGoodOrder) await this.#finish()
+  async settle({ frontend }: CloseOptions): Promise<void> {
+    if (frontend !== 'gone') await this.#finish(frontend === 'closed-at-once')
     this.#stopped = true
     if (this.#doneCount > 0) this.#answer()
     await this.#idle()
   }
 
   /**
-   * Answers what the guest has sent and what it sends for that. Linux's blkfront (5.15 to 6.12) closes
-   * with requests in flight, sends those that wait behind them as answers come, and its removal hangs until
-   * the last one is answered. Nothing says which one that is.
+   * Answers what the guest has sent and what it still sends. Linux's blkfront (5.15 to 6.12) that is asked
+   * to close stops its queues and closes at once. What is in them by then it sends when there is an event,
+   * answers or not, and its removal hangs until the last request is answered. Nothing says which one that is.
    */
-  async #finish(): Promise<void> {
-    this.turn()
-    if (this.#isIdle) return
+  async #finish(lingers: boolean): Promise<void> {
     const timer = setTimeout(() => (this.#full = true), FINISH_MS)
-    for (let seen = -1; seen !== this.#taken && !this.#full; ) {
+    this.turn()
+    await this.#idle()
+    for (let seen = 0; lingers && seen !== this.#taken && !this.#full; ) {
       seen = this.#taken
-      await this.#idle()
+      this.#p.channel.notify()
       await new Promise((resolve) => setTimeout(resolve, LINGER_MS))
+      await this.#idle()
     }
     clearTimeout(timer)
-    await this.#idle()
   }
 
   async #idle(): Promise<void> {
