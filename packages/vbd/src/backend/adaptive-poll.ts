@@ -14,17 +14,19 @@ const SOON_MS = 0.2
 /** Looks at the ring between two at the clock, of which each makes a number on the heap: some 10 us. */
 const LOOKS = 512
 
+let made = 0
 /** Which ring of this thread had the latest event. */
-let latest: AdaptivePoll | undefined
+let latest = 0
 
 export class AdaptivePoll {
+  readonly #number = ++made
   #emptySince = -Infinity
   #pays = false
 
   /** An event came. */
   woken(): void {
     if (!this.#pays) this.#pays = performance.now() - this.#emptySince < SOON_MS
-    latest = this
+    latest = this.#number
   }
 
   /**
@@ -33,7 +35,7 @@ export class AdaptivePoll {
    * @returns what that returned last
    */
   run(drain: () => number): number {
-    if (this.#pays && latest === this) {
+    if (this.#pays && latest === this.#number) {
       // Most is found by the first looks: the clock, which makes a number on the heap each time, isn't needed for those.
       for (let begun = 0, now = 0; now - begun < POLL_MS; now = performance.now()) {
         for (let looks = 0; looks < LOOKS; looks++) {

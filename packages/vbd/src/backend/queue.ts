@@ -139,13 +139,17 @@ export class VbdQueue {
     const timer = setTimeout(() => (this.#full = true), FINISH_MS)
     this.turn()
     await this.#idle()
-    for (let seen = 0; lingers && seen !== this.#taken && !this.#full; ) {
+    if (lingers) await this.#linger()
+    clearTimeout(timer)
+  }
+
+  async #linger(): Promise<void> {
+    for (let seen = 0; seen !== this.#taken && !this.#full; ) {
       seen = this.#taken
       this.#p.channel.notify()
       await new Promise((resolve) => setTimeout(resolve, LINGER_MS))
       await this.#idle()
     }
-    clearTimeout(timer)
   }
 
   async #idle(): Promise<void> {
