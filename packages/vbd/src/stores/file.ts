@@ -21,10 +21,10 @@ export interface FileStoreOptions extends FileCalls {
   /** Past the page cache (O_DIRECT): for images larger than memory, or on a device with a cache of its own. Default false. */
   readonly direct?: boolean
   /**
-   * URL of a module by which other threads open the store: its default export calls `sharedFileStore` with what it is given.
-   * `xenkit`'s `openFileStore` brings its own. Without it the store is served in the thread that opened it.
+   * Gives the URL of a module by which other threads open the store: its default export calls `sharedFileStore` with what it is
+   * given. `xenkit`'s `openFileStore` brings its own. Without it the store is served in the thread that opened it.
    */
-  readonly shareBy?: string
+  readonly shareBy?: () => string
 }
 
 export interface FileStore extends BlockStore, AsyncDisposable {
@@ -122,7 +122,7 @@ function fileStore({ file, image, geometry, facts, o }: FileStoreParts): FileSto
       size.change(sectors)
     },
     share(this: unknown) {
-      return this === store && shareBy !== undefined ? shareImage(image, facts, shareBy) : undefined
+      return this === store && shareBy ? shareImage(image, facts, shareBy()) : undefined
     },
     close: () => image.close(),
     [Symbol.asyncDispose]: () => image.close(),
