@@ -13,29 +13,28 @@ const HELD = 1
 export default function open({ bytes, words }: Memory, size: { readonly sectors: number }): BlockStore {
   const state = new Int32Array(words)
   const disk = new Uint8Array(bytes)
-  const letGo = async (): Promise<void> => {
+  /** Does it at once, in the call, unless calls are held. */
+  const run = (does: () => void): void | Promise<void> => (Atomics.load(state, HOLDING) === 1 ? held().then(does) : does())
+  const held = async (): Promise<void> => {
     while (Atomics.load(state, HOLDING) === 1) {
       Atomics.add(state, HELD, 1)
       Atomics.notify(state, HELD)
       await Atomics.waitAsync(state, HOLDING, 1).value
     }
   }
-  const move = async (sector: number, pieces: readonly Uint8Array[], each: (piece: Uint8Array, part: Uint8Array) => void): Promise<void> => {
-    await letGo()
-    let at = sector * 512
-    for (const piece of pieces) each(piece, disk.subarray(at, (at += piece.length)))
-  }
+  const move = (sector: number, pieces: readonly Uint8Array[], each: (piece: Uint8Array, part: Uint8Array) => void): void | Promise<void> =>
+    run(() => {
+      let at = sector * 512
+      for (const piece of pieces) each(piece, disk.subarray(at, (at += piece.length)))
+    })
   return {
     get sectors() {
       return size.sectors
     },
     read: (sector, into) => move(sector, into, (piece, part) => piece.set(part)),
     write: (sector, from) => move(sector, from, (piece, part) => part.set(piece)),
-    flush: letGo,
-    async discard(sector, count) {
-      await letGo()
-      disk.fill(0, sector * 512, (sector + count) * 512)
-    },
+    flush: () => run(() => {}),
+    discard: (sector, count) => run(() => void disk.fill(0, sector * 512, (sector + count) * 512)),
   }
 }
 
