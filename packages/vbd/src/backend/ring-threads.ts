@@ -51,6 +51,8 @@ export class RingThreads {
 
   /** @throws what connecting threw in a thread, RingThreadError if one ends meanwhile; nothing stays connected */
   async connect(o: SpreadOptions): Promise<Pick<BackendConnection, 'close'>> {
+    // The last one may have ended since somebody looked.
+    if (!this.exist) throw new RingThreadError('none is left')
     const disks = [...this.#spread(o.frontend.rings)].map(([thread, rings]) => new RemoteDisk(thread, { ...o, frontend: { ...o.frontend, rings } }))
     const close = async (how: CloseOrders): Promise<void> => {
       await Promise.all(disks.map((disk) => disk.close(how)))

@@ -187,9 +187,10 @@ class VbdDriver implements BackendDriver {
     if (!disk || !store) throw new TypeError(`"${device.path}" was not offered`)
     const { dataPath = 'copy' } = this.#o
     const { counters } = disk
+    const own = { store, limits: limitsOf(store, disk), counters: counters.own }
     const shared = this.#threads.exist ? store.share?.() : undefined
-    const shares = shared && { store: shared, limits: shareLimits(limitsOf(store, disk)), counters }
-    const { limits } = shares ?? { limits: limitsOf(store, disk) }
+    const elsewhere = shared && { store: shared, limits: shareLimits(own.limits), counters }
+    const { limits } = elsewhere ?? own
     const resized = store.onResize?.(() => {
       try {
         limits.sectors = sectorsOf(store)
@@ -198,10 +199,6 @@ class VbdDriver implements BackendDriver {
         device.fail(error)
       }
     })
-    const release = (): void => {
-      resized?.[Symbol.dispose]()
-      shared?.[Symbol.dispose]()
-    }
     const persistent = dataPath === 'persistent'
     let connection: Pick<BackendConnection, 'close'>
     try {
@@ -214,10 +211,11 @@ class VbdDriver implements BackendDriver {
         failed: (error: unknown) => device.fail(error),
         storeFailed: (error: unknown) => this.tell({ kind: 'store-failed', disk, error }),
       }
-      connection = await (shares ? this.#threads.connect({ ...common, ...shares }) : connectRings(this.#hv, { ...common, store, limits, counters: counters.own }))
+      connection = await (elsewhere ? this.#threads.connect({ ...common, ...elsewhere }) : connectRings(this.#hv, { ...common, ...own }))
       counters.connected({ dataPath: common.dataPath, queues: frontend.rings.length })
     } catch (error) {
-      release()
+      resized?.[Symbol.dispose]()
+      shared?.[Symbol.dispose]()
       throw error
     }
     return {
