@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // What a user of npm gets: every package is built and packed, the tarballs are installed into an empty
-// project, and the README's example is type-checked there and run against a simulated guest.
+// project, and examples, the README's among them, are type-checked there and run against a simulated guest.
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path'
 
 const folder = mkdtempSync(join(tmpdir(), 'xenkit-pack-'))
 const project = join(folder, 'project')
+const examples = ['file-disk.ts', 'workers-disk.ts']
 let passed = 0
 const pnpm = ['-y', 'pnpm@12', '--config.verify-deps-before-run=false']
 try {
@@ -22,14 +23,15 @@ try {
   writeJson('package.json', { private: true, type: 'module', dependencies: { ...dependencies, tsx }, devDependencies: { typescript, '@types/node': types }, overrides: dependencies })
   writeJson('tsconfig.json', {
     compilerOptions: { target: 'es2023', lib: ['esnext'], module: 'nodenext', strict: true, noEmit: true, types: ['node'] },
-    include: ['file-disk.ts'],
+    include: examples,
   })
-  cpSync('examples/file-disk.ts', join(project, 'file-disk.ts'))
+  for (const example of examples) cpSync(join('examples', example), join(project, example))
   writeFileSync(join(project, 'disk.img'), Buffer.alloc(2 ** 20, 'xenkit'))
 
   step(`install ${tarballs.length} tarballs with npm into an empty project`, 'npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'], project)
-  step('type-check the example', 'npx', ['tsc'], project)
+  step('type-check the examples', 'npx', ['tsc'], project)
   step('run the example against a simulated guest', 'npx', ['xenkit', 'sim', '--writes', '200', 'file-disk.ts', 'disk.img'], project)
+  step('run an example that starts threads', 'npx', ['xenkit', 'sim', '--writes', '200', 'workers-disk.ts', 'disk.img'], project)
   step('run the command', 'npx', ['xenkit', '--version'], project)
   console.log(`${passed} passed, 0 failed`)
 } finally {

@@ -11,7 +11,7 @@ import { plugVbd } from '@xenkit/vbd'
 import { xenstoreSocket } from '@xenkit/xen'
 import { FrontendDevice } from '@xenkit/xenbus'
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
-import { buildPrograms } from '../src/build-programs.ts'
+import { buildPrograms, buildThreads } from '../src/build-programs.ts'
 import { type Cpus, Program } from '../src/program.ts'
 
 type Argument = string | number
@@ -56,6 +56,7 @@ export class Rig {
     for (const folder of [join(import.meta.dirname, 'programs'), ...folders]) {
       for (const [name, argv] of await buildPrograms(folder, { directory, libraries: [] })) commands.set(name, argv)
     }
+    await buildThreads(directory)
     const devices = join(directory, 'devices.so')
     await command('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-o', devices, join(import.meta.dirname, 'devices.c')])
     return new Rig(o, commands, devices)

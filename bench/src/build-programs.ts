@@ -1,6 +1,7 @@
 /** Programs of a benchmark: all that lie in a folder, in C and in TypeScript. */
-import { readdir } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { join, parse } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { bundle, command } from '@xenkit/lab'
 
 export interface BuildOptions {
@@ -31,4 +32,12 @@ export async function buildPrograms(folder: string, { directory, libraries }: Bu
   }
   await bundle(bundled, directory)
   return commands
+}
+
+/** The modules that xenkit starts threads with, for programs in the directory to find as those of an installed package. */
+export async function buildThreads(directory: string): Promise<void> {
+  const installed = join(directory, 'node_modules', 'xenkit')
+  const names = ['thread', 'ring-thread', 'shared-file-store']
+  await bundle(Object.fromEntries(names.map((name) => [name, fileURLToPath(import.meta.resolve(`xenkit/${name}`))])), installed)
+  await writeFile(join(installed, 'package.json'), JSON.stringify({ exports: Object.fromEntries(names.map((name) => [`./${name}`, `./${name}.mjs`])) }))
 }

@@ -25,7 +25,7 @@ const REQUESTS = 2_000
 describe.skipIf(reason !== undefined).each([
   ['ours, on persistent grants', 1, () => Contestant.ours(rig, 'persistent')],
   ['ours, copied', 1, () => Contestant.ours(rig, 'copy')],
-  ['ours', 2, () => Contestant.ours(rig, 'persistent', 2)],
+  ['ours', 2, () => Contestant.ours(rig, 'persistent', { queues: 2 })],
   ['without a library', 1, () => Contestant.idiomatic(rig)],
   ['in C', 1, () => Contestant.inC(rig, 'pread')],
   ['in C', 2, () => Contestant.inC(rig, 'pread', 2)],

@@ -29,17 +29,22 @@ export class PersistentGrants implements Disposable {
   readonly #grants: GrantTable
   readonly #domid: number
   readonly #capacity: number
+  readonly #counted: (change: number) => void
   readonly #entries = new Map<number, Entry>()
   #uses = 0
   #usesAtLastSweep = 0
   #timer: ReturnType<typeof setTimeout> | undefined
   #closed = false
 
-  /** @param o.capacity most pages that stay mapped */
-  constructor(grants: GrantTable, o: { readonly domid: number; readonly capacity: number }) {
+  /**
+   * @param o.capacity most pages that stay mapped
+   * @param o.counted told by how much `size` changed
+   */
+  constructor(grants: GrantTable, o: { readonly domid: number; readonly capacity: number; readonly counted?: (change: number) => void }) {
     this.#grants = grants
     this.#domid = o.domid
     this.#capacity = o.capacity
+    this.#counted = o.counted ?? (() => {})
   }
 
   /** Pages mapped now. */
@@ -69,8 +74,7 @@ export class PersistentGrants implements Disposable {
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
-    for (const entry of this.#entries.values()) entry.mapping.close()
-    this.#entries.clear()
+    for (const entry of this.#entries.values()) this.#drop(entry)
   }
 
   [Symbol.dispose](): void {
@@ -84,6 +88,7 @@ export class PersistentGrants implements Disposable {
     const mapping = this.#grants.mapNow([{ domid: this.#domid, gref }], { writable: true })
     const entry: Entry = { gref, bytes: mapping.bytes, mapping, users: 0, lastUse: 0 }
     this.#entries.set(gref, entry)
+    this.#counted(1)
     this.#watch()
     return entry
   }
@@ -108,6 +113,7 @@ export class PersistentGrants implements Disposable {
 
   #drop(entry: Entry): void {
     this.#entries.delete(entry.gref)
+    this.#counted(-1)
     entry.mapping.close()
   }
 }

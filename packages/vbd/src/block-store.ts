@@ -13,6 +13,7 @@
  * that never does keeps it open.
  */
 
+import type { SharedStore } from './shared-store.ts'
 import type { StoreBatch, StoreBatchOptions } from './store-batch.ts'
 
 /**
@@ -51,6 +52,11 @@ export interface BlockStore {
    * that can't be had for this memory.
    */
   openBatch?(o: StoreBatchOptions): StoreBatch | undefined
+  /**
+   * Lets other threads make the same store, for `threads` of `serveVbd`. Undefined where they can't, as for an
+   * object that has a store's members and others of its own.
+   */
+  share?(): SharedStore | undefined
   /** Calls the listener after each change of `sectors`, until what it returns is disposed of. */
   onResize?(listener: () => void): Disposable
 }

@@ -13,7 +13,7 @@ import { MAX_SECTORS } from './block-store.ts'
 /** Rings of up to 16 pages, as blkback offers. */
 export const MAX_RING_PAGE_ORDER = 4
 
-/** Rings of a disk, as many as Linux's blkfront asks for. All of them run in the thread of the server. */
+/** Rings of a disk, as many as Linux's blkfront asks for. */
 export const MAX_QUEUES = 4
 
 /** Segments of an indirect request, as blkback offers: 1 MiB. */

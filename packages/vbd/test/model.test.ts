@@ -5,9 +5,10 @@
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { recordingStore } from './recording-store.ts'
+import { unplugVbd } from '../src/index.ts'
 import { RawFrontend, type RawRequest } from './raw-frontend.ts'
 import { rig } from './rig.ts'
+import { sharedMemoryStore } from './threads/shared-memory-store.ts'
 
 const { READ, WRITE, WRITE_BARRIER, FLUSH_DISKCACHE, DISCARD } = BLKIF_OP
 const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP
@@ -36,7 +37,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   sector: fc.oneof({ weight: 8, arbitrary: fc.nat(SECTORS) }, { weight: 1, arbitrary: fc.constantFrom(2 ** 32, 2 ** 53) }),
   segments: fc.array(fc.oneof({ weight: 40, arbitrary: segment }, { weight: 1, arbitrary: badSegment }), { maxLength: 14 }),
   discarded: fc.nat(SECTORS),
-  queue: fc.nat(2),
+  queue: fc.nat(3),
 })
 
 /** The answer that a step must have, from what the header says of it. */
@@ -50,13 +51,17 @@ function answerOf({ operation, indirect, sector, segments, discarded }: Step): n
   return sector + segments.reduce((sum, { first, last }) => sum + last - first + 1, 0) <= SECTORS ? OKAY : ERROR
 }
 
-test.each([['x86_64', 'copy'], ['x86_32', 'persistent'], ['arm', 'map'], ['x86_32', 'copy']] as const)('%s, %s', async (abi, dataPath) => {
+/** Four rings over two threads, or one to three in the server's own. */
+test.each([['x86_64', 'copy', 0], ['x86_32', 'persistent', 0], ['arm', 'map', 0], ['x86_32', 'copy', 0], ['x86_64', 'copy', 2], ['x86_64', 'persistent', 2]] as const)('%s, %s, by %i threads besides', async (abi, dataPath, threads) => {
+  let store = sharedMemoryStore(SECTORS)
+  // Threads take long to start: one server for all runs, each with a disk of its own.
+  await using r = await rig({ store: () => store, dataPath, threads })
   await fc.assert(
-    fc.asyncProperty(fc.array(fc.array(step, { minLength: 1, maxLength: 9 }), { minLength: 1, maxLength: 6 }), fc.integer({ min: 1, max: 3 }), fc.nat(255), async (batches, queues, seed) => {
-      const store = recordingStore(SECTORS)
+    fc.asyncProperty(fc.array(fc.array(step, { minLength: 1, maxLength: 9 }), { minLength: 1, maxLength: 6 }), threads > 0 ? fc.constant(4) : fc.integer({ min: 1, max: 3 }), fc.nat(255), async (batches, queues, seed) => {
+      store = sharedMemoryStore(SECTORS)
       const model = new Uint8Array(SECTORS * 512)
-      await using r = await rig({ store, dataPath })
       await r.plug()
+      await using _disk = { [Symbol.asyncDispose]: () => unplugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda' }) }
       await using front = await RawFrontend.open(r.guest, { abi, queues, dataPages: PAGES, persistent: true })
       // What a guest's pages must hold: nothing but what its reads asked for is ever written there.
       const memory = front.data.bytes.slice()

@@ -5,13 +5,14 @@ import { describe, expect, test } from 'vitest'
 import { recordingStore } from './recording-store.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { rig } from './rig.ts'
+import { sharedMemoryStore } from './threads/shared-memory-store.ts'
 
 const { OKAY } = BLKIF_RSP
 
 describe.each([[1, 0], [2, 0], [4, 0], [4, 1], [3, 4]])('%i queues with rings of order %i', (queues, ringPageOrder) => {
-  test.each(['copy', 'persistent'] as const)('each is served, and answers its own requests: %s', async (dataPath) => {
-    const store = recordingStore(4096)
-    await using r = await rig({ store, dataPath })
+  test.each([['copy', 0], ['persistent', 0], ['copy', 2], ['persistent', 2]] as const)('each is served, and answers its own requests: %s, by %i threads besides', async (dataPath, threads) => {
+    const store = sharedMemoryStore(4096)
+    await using r = await rig({ store, dataPath, threads })
     await r.plug()
     await using front = await RawFrontend.open(r.guest, { queues, ringPageOrder, dataPages: queues, persistent: true })
     const { disk } = await r.event(({ kind }) => kind === 'connected')

@@ -3,6 +3,7 @@ import type { Hypervisor } from '@xenkit/hypervisor'
 import { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { type ServeVbdOptions, type VbdEvent, plugVbd, serveVbd } from '../src/index.ts'
+import { type StartedThread, startRingThread } from './threads/start-ring-thread.ts'
 
 export interface Rig extends AsyncDisposable {
   readonly machine: SimMachine
@@ -11,6 +12,7 @@ export interface Rig extends AsyncDisposable {
   /** A connection with domain 0's rights. */
   readonly xs: XenstoreClient
   readonly events: VbdEvent[]
+  readonly threads: readonly StartedThread[]
   plug(o?: { guest?: SimDomain; vdev?: string; readOnly?: boolean; params?: string }): Promise<void>
   /** Resolves with the first event, past or to come, that fits. */
   event(fits: (event: VbdEvent) => boolean): Promise<VbdEvent>
@@ -18,8 +20,11 @@ export interface Rig extends AsyncDisposable {
   stop(): Promise<void>
 }
 
-/** @param o.through what the server sees of its domain, to look at what it does */
-export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release' | 'dataPath'> & { through?: (dom0: Hypervisor) => Hypervisor }): Promise<Rig> {
+/**
+ * @param o.through what the server sees of its domain, to look at what it does
+ * @param o.threads how many serve rings
+ */
+export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release' | 'dataPath'> & { through?: (dom0: Hypervisor) => Hypervisor; threads?: number }): Promise<Rig> {
   const machine = createMachine()
   const dom0 = machine.createDomain()
   const guest = machine.createDomain()
@@ -27,9 +32,11 @@ export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release' | 'dataPa
   const events: VbdEvent[] = []
   const listeners = new Set<(event: VbdEvent) => void>()
   const abort = new AbortController()
-  const { through = (hv) => hv, ...served } = o
+  const { through = (hv) => hv, threads: count = 0, ...served } = o
+  const threads = Array.from({ length: count }, () => startRingThread(dom0))
   const serving = serveVbd(through(dom0), {
     ...served,
+    threads,
     signal: abort.signal,
     onEvent(event) {
       events.push(event)
@@ -46,6 +53,7 @@ export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release' | 'dataPa
     guest,
     xs,
     events,
+    threads,
     stop,
     plug: ({ guest: front = guest, vdev = 'xvda', readOnly = false, params = '' } = {}) =>
       plugVbd(xs, { frontendDomid: front.domid, backendDomid: dom0.domid, vdev, readOnly, params }),
@@ -62,6 +70,7 @@ export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release' | 'dataPa
       }),
     async [Symbol.asyncDispose]() {
       await stop()
+      await Promise.all(threads.map((thread) => thread[Symbol.asyncDispose]()))
       xs.close()
       await machine[Symbol.asyncDispose]()
     },

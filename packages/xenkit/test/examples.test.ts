@@ -47,6 +47,11 @@ test('file-disk: the image has what the guest wrote', async () => {
   expect(readFileSync(image).equals(content)).toBe(false)
 })
 
+test('workers-disk: the image has what the guest wrote', async () => {
+  expectWritten(await sim({ writes: 30 }, 'workers-disk.ts', image), { sha256Before: sha256(content) })
+  expect(readFileSync(image).equals(content)).toBe(false)
+})
+
 test('overlay-disk: the guest wrote, the image is as it was', async () => {
   expectWritten(await sim({ writes: 30 }, 'overlay-disk.ts', image), { sha256Before: sha256(content) })
   expect(readFileSync(image).equals(content)).toBe(true)

@@ -51,21 +51,18 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<P
   const grants = new GrantTable(hv.grants)
   const pool = new BufferPool(hv.arena)
   const owned: Closable[] = [grants, pool]
-  const caches: PersistentGrants[] = []
   const queues: VbdQueue[] = []
   try {
-    for (const ring of o.frontend.rings) queues.push(await openQueue(hv, o, { ring, grants, pool, owned, caches }))
+    for (const ring of o.frontend.rings) queues.push(await openQueue(hv, o, { ring, grants, pool, owned }))
   } catch (error) {
     closeAll(owned)
     throw error
   }
-  o.counters.connected({ dataPath: o.dataPath, queues: queues.length, caches })
   // The frontend may have sent requests, and their event, before there was a port to receive it.
   for (const queue of queues) queue.turn()
   return {
     async close(how) {
       await Promise.all(queues.map((queue) => queue.settle(how)))
-      o.counters.disconnected()
       closeAll(owned)
     },
   }
@@ -75,7 +72,7 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<P
 async function openQueue(
   hv: Hypervisor,
   o: ConnectOptions,
-  { ring: published, grants, pool, owned, caches }: { readonly ring: FrontendRing; readonly grants: GrantTable; readonly pool: BufferPool; readonly owned: Closable[]; readonly caches: PersistentGrants[] },
+  { ring: published, grants, pool, owned }: { readonly ring: FrontendRing; readonly grants: GrantTable; readonly pool: BufferPool; readonly owned: Closable[] },
 ): Promise<VbdQueue> {
   const { domid, limits, store, counters, failed, storeFailed } = o
   const mapping = await grants.map(published.grefs.map((gref) => ({ domid, gref })), { writable: true })
@@ -97,8 +94,7 @@ async function openQueue(
 
   function openDataPath(): DataPath {
     if (o.dataPath === 'copy') return new CopiedData({ requests, copier, pool, wake: () => queue.resume() })
-    const cache = o.dataPath === 'persistent' ? new PersistentGrants(grants, { domid, capacity: MAX_PERSISTENT_GRANTS }) : undefined
-    if (cache) caches.push(cache)
+    const cache = o.dataPath === 'persistent' ? new PersistentGrants(grants, { domid, capacity: MAX_PERSISTENT_GRANTS, counted: (change) => counters.countPersistent(change) }) : undefined
     return new MappedData({ requests, grants, domid, cache })
   }
 }

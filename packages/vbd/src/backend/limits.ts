@@ -48,6 +48,31 @@ export function limitsOf(store: BlockStore, policy: DiskPolicy): Limits {
   }
 }
 
+/** Limits that go to other threads, which see it when `sectors` changes: it lies in memory that they share. */
+export interface SharedLimits extends Limits {
+  readonly size: Float64Array
+}
+
+export function shareLimits(limits: Limits): SharedLimits {
+  const size = new Float64Array(new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT))
+  size[0] = limits.sectors
+  return sharedLimits({ ...limits, size })
+}
+
+/** @param limits as they came from another thread, too: with a number for what is memory */
+export function sharedLimits(limits: SharedLimits): SharedLimits {
+  const { size } = limits
+  return {
+    ...limits,
+    get sectors() {
+      return size[0] ?? 0
+    },
+    set sectors(sectors) {
+      size[0] = sectors
+    },
+  }
+}
+
 /** @throws TypeError, RangeError for a size that can't be */
 export function sectorsOf(store: BlockStore): number {
   // A drive may be empty.

@@ -9,8 +9,9 @@ import { vdevName } from '../vdev.ts'
 import { connectRings } from './connect.ts'
 import { DATA_PATHS, type DataPathKind } from './data-path.ts'
 import { Drive } from './drive.ts'
-import { describeDisk, limitsOf, sectorsOf } from './limits.ts'
-import { VbdCounters, type VbdStats } from './stats.ts'
+import { describeDisk, limitsOf, sectorsOf, shareLimits } from './limits.ts'
+import { type RingThread, RingThreads } from './ring-threads.ts'
+import { DiskCounters, type VbdStats } from './stats.ts'
 
 /** A disk that is being served. */
 export interface ServedDisk extends RequestedDisk {
@@ -54,6 +55,11 @@ export interface ServeVbdOptions {
    * it, `copy` with others.
    */
   readonly dataPath?: DataPathKind
+  /**
+   * Threads for the rings of disks whose store can be shared: each ring goes to the thread that has fewest. Those of
+   * other disks are served in this thread, by default all.
+   */
+  readonly threads?: readonly RingThread[]
   /** What it throws is uncaught, and no concern of the disk's. */
   readonly onEvent?: (event: VbdEvent) => void
 }
@@ -112,7 +118,7 @@ interface Disk extends ServedDisk {
   params: string
   target: string
   format: string
-  readonly stats: VbdCounters
+  readonly counters: DiskCounters
   /** What it serves; undefined until it has it, for a disk that was refused it and for a drive without a medium. */
   store?: BlockStore | undefined
   /** Stands between the guest and a medium that may change. */
@@ -124,19 +130,21 @@ class VbdDriver implements BackendDriver {
   readonly #hv: Hypervisor
   readonly #xs: XenstoreClient
   readonly #o: ServeVbdOptions
+  readonly #threads: RingThreads
   readonly #disks = new Map<BackendDevice, Disk>()
 
   constructor(hv: Hypervisor, xs: XenstoreClient, o: ServeVbdOptions) {
     this.#hv = hv
     this.#xs = xs
     this.#o = o
+    this.#threads = new RingThreads(o.threads ?? [])
   }
 
   diskOf(device: BackendDevice): ServedDisk {
     const { frontendDomid, devid } = device
     // Failures reach the listener even where the disk's own nodes could not be read.
     const unread = { backendType: 'vbd', params: '', target: '', format: 'raw', readOnly: true, cdrom: false, removable: false, discard: false } as const
-    return this.#disks.get(device) ?? { ...unread, frontendDomid, devid, stats: new VbdCounters() }
+    return this.#disks.get(device) ?? { ...unread, frontendDomid, devid, stats: new DiskCounters().stats }
   }
 
   removed(device: BackendDevice): void {
@@ -162,7 +170,8 @@ class VbdDriver implements BackendDriver {
   }
 
   async offer(device: BackendDevice): Promise<NodeValues | undefined> {
-    const disk: Disk = { ...(await readRequestedDisk(this.#xs, device)), stats: new VbdCounters() }
+    const counters = new DiskCounters()
+    const disk: Disk = { ...(await readRequestedDisk(this.#xs, device)), counters, stats: counters.stats }
     // Before the store is asked for: if there is none, the listener hears of it.
     this.#disks.set(device, disk)
     if (!(await this.#findStore(disk))) {
@@ -177,7 +186,11 @@ class VbdDriver implements BackendDriver {
     const store: BlockStore | undefined = disk?.drive ?? disk?.store
     if (!disk || !store) throw new TypeError(`"${device.path}" was not offered`)
     const { dataPath = 'copy' } = this.#o
-    const limits = limitsOf(store, disk)
+    const { counters } = disk
+    const own = { store, limits: limitsOf(store, disk), counters: counters.own }
+    const shared = this.#threads.exist ? store.share?.() : undefined
+    const elsewhere = shared && { store: shared, limits: shareLimits(own.limits), counters }
+    const { limits } = elsewhere ?? own
     const resized = store.onResize?.(() => {
       try {
         limits.sectors = sectorsOf(store)
@@ -191,18 +204,18 @@ class VbdDriver implements BackendDriver {
     try {
       const frontend = await readFrontendRings(this.#xs, device.frontendPath)
       if (limits.sectorMask > 0 && frontend.largeSectors) throw refusedUnits(device)
-      connection = await connectRings(this.#hv, {
+      const common = {
         domid: device.frontendDomid,
         frontend,
-        store,
-        limits,
         dataPath: persistent && !frontend.persistent ? 'copy' : dataPath,
-        counters: disk.stats,
-        failed: (error) => device.fail(error),
-        storeFailed: (error) => this.tell({ kind: 'store-failed', disk, error }),
-      })
+        failed: (error: unknown) => device.fail(error),
+        storeFailed: (error: unknown) => this.tell({ kind: 'store-failed', disk, error }),
+      }
+      connection = await (elsewhere ? this.#threads.connect({ ...common, ...elsewhere }) : connectRings(this.#hv, { ...common, ...own }))
+      counters.connected({ dataPath: common.dataPath, queues: frontend.rings.length })
     } catch (error) {
       resized?.[Symbol.dispose]()
+      shared?.[Symbol.dispose]()
       throw error
     }
     return {
@@ -212,7 +225,12 @@ class VbdDriver implements BackendDriver {
       },
       async close(o) {
         resized?.[Symbol.dispose]()
-        await connection.close(o)
+        try {
+          await connection.close(o)
+        } finally {
+          counters.disconnected()
+          shared?.[Symbol.dispose]()
+        }
       },
     }
   }

@@ -2,33 +2,29 @@
  * A disk image in a file, or a whole block device. Requests become `preadv` and `pwritev` on Node's
  * thread pool; a short transfer is continued, so that a request is done whole or fails.
  */
-import { constants, fdatasync, ftruncate, readv, writev } from 'node:fs'
-import { open } from 'node:fs/promises'
+import { constants, ftruncate } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { expectInteger } from '@xenkit/hypervisor'
-import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
-import type { StoreBatch, StoreBatchOptions } from '../store-batch.ts'
+import { type BlockStore, type DiscardLimits, MAX_SECTORS } from '../block-store.ts'
+import type { SharedStore } from '../shared-store.ts'
 import { DirectTransfers } from './direct-transfers.ts'
 import { ImageError } from './image-error.ts'
 import { type ImageGeometry, imageGeometry, unaligned } from './image-geometry.ts'
-import { OpenImage, type Vectored, transfer } from './open-image.ts'
+import { type DiscardRange, type FileCalls, type ImageFacts, type SharedImage, imageStore } from './image-store.ts'
+import { OpenImage } from './open-image.ts'
 import { Size } from './size.ts'
 
-/** Gives up a range of an open file, which then reads as zeroes, or of a block device. */
-export type DiscardRange = (fd: number, offset: number, length: number) => Promise<void>
-
-/** Opens a batch of reads and writes of an open file, which it keeps for itself. Undefined where there is none for the memory. */
-export type OpenFileBatch = (o: StoreBatchOptions & { readonly fd: number; readonly direct: boolean }) => StoreBatch | undefined
-
-export interface FileStoreOptions {
+export interface FileStoreOptions extends FileCalls {
   /** Serve the image read-only; a file that can't be written is otherwise refused. Default false. */
   readonly readOnly?: boolean
   /** Past the page cache (O_DIRECT): for images larger than memory, or on a device with a cache of its own. Default false. */
   readonly direct?: boolean
-  /** Node has no call for it: `xenkit`'s `openFileStore` brings the addon's. Without it the store offers no discard. */
-  readonly discardRange?: DiscardRange
-  /** Moves data without Node's thread pool. `xenkit`'s `openFileStore` brings the addon's. */
-  readonly openFileBatch?: OpenFileBatch
+  /**
+   * Gives the URL of a module by which other threads open the store: its default export calls `sharedFileStore` with what it is
+   * given. `xenkit`'s `openFileStore` brings its own. Without it the store is served in the thread that opened it.
+   */
+  readonly shareBy?: () => string
 }
 
 export interface FileStore extends BlockStore, AsyncDisposable {
@@ -37,7 +33,7 @@ export interface FileStore extends BlockStore, AsyncDisposable {
   resize(sectors: number): Promise<void>
   /** Looks up the size, which somebody else may have changed: nothing does so by itself. */
   refresh(): Promise<void>
-  /** Closes the file once what is in flight is done. Idempotent; later calls of the store reject. */
+  /** Closes the file once what is in flight is done, and no other thread serves it. Idempotent; later calls of the store reject. */
   close(): Promise<void>
 }
 
@@ -56,7 +52,7 @@ const advice: Partial<Record<string, string>> = {
  *   multiple of its sectors long: the text says what to do.
  */
 export async function openFileStore(path: string, o: FileStoreOptions = {}): Promise<FileStore> {
-  const { readOnly = false, direct = false, discardRange, openFileBatch } = o
+  const { readOnly = false, direct = false, discardRange } = o
   // O_NONBLOCK changes nothing for images. A fifo would otherwise hold a thread of the pool until somebody writes to it.
   const flags = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK | (direct ? constants.O_DIRECT : 0)
   const file = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
@@ -66,11 +62,11 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
   try {
     const image = new OpenImage(file, path)
     const geometry = await imageGeometry(file, path)
-    const transfers = direct ? new DirectTransfers(image) : undefined
-    const sectorSize = (await transfers?.unit(geometry.sectors * 512)) ?? 512
+    const sectorSize = direct ? await new DirectTransfers(image).unit(geometry.sectors * 512) : 512
     expectWholeSectors(path, geometry.sectors, sectorSize)
-    const discard = readOnly || discardRange === undefined ? undefined : await discardOf(image, geometry, sectorSize, discardRange)
-    return fileStore({ image, geometry, readOnly, direct, sectorSize, transfers: transfers ?? cachedTransfers(image), discard, openFileBatch })
+    const discardLimits = readOnly || discardRange === undefined ? undefined : await discardLimitsOf(image, geometry, sectorSize, discardRange)
+    const facts: ImageFacts = { readOnly, direct, sectorSize, physicalSectorSize: Math.max(geometry.physicalSectorSize, sectorSize), discardLimits }
+    return fileStore({ file, image, geometry, facts, o })
   } catch (error) {
     await file.close()
     throw error
@@ -81,69 +77,37 @@ function expectWholeSectors(path: string, sectors: number, sectorSize: number): 
   if (sectors % (sectorSize / 512) !== 0) throw unaligned(path, sectors * 512, sectorSize)
 }
 
-type Discard = Required<Pick<BlockStore, 'discard' | 'discardLimits'>>
-
-/** Undefined where it isn't known to work: what is offered to a guest should. */
-async function discardOf(image: OpenImage, { blockDevice, sectors, discardLimits }: ImageGeometry, sectorSize: number, discardRange: DiscardRange): Promise<Discard | undefined> {
+async function discardLimitsOf(image: OpenImage, { blockDevice, sectors, discardLimits }: ImageGeometry, sectorSize: number, discardRange: DiscardRange): Promise<DiscardLimits | undefined> {
   if (discardLimits === undefined) return undefined
   const { granularity, alignment, secure } = discardLimits
   // Linux says -1 of a device that begins within a granule of the one beneath.
   const whole = { granularity: Math.max(granularity, sectorSize), alignment: alignment > 0 && alignment % sectorSize === 0 ? alignment : 0, secure }
-  const discard = (sector: number, count: number): Promise<void> => image.use((fd) => discardRange(fd, sector * 512, count * 512))
-  const discards: Discard = { discard, discardLimits: whole }
-  if (blockDevice) return discards
+  if (blockDevice) return whole
   // Past the end there is nothing to lose. A file system without holes refuses all the same.
-  return discard(sectors, 8).then(
-    () => discards,
+  return image.use((fd) => discardRange(fd, sectors * 512, 4096)).then(
+    () => whole,
     () => undefined,
   )
 }
 
-interface Transfers {
-  read(into: Uint8Array[], position: number): Promise<void>
-  write(from: Uint8Array[], position: number): Promise<void>
-}
-
-function cachedTransfers(image: OpenImage): Transfers {
-  const move =
-    (call: Vectored) =>
-    (buffers: Uint8Array[], position: number): Promise<void> =>
-      image.use((fd) => transfer(call, { fd, path: image.path }, buffers, position))
-  return { read: move(readv), write: move(writev) }
-}
-
 interface FileStoreParts {
+  readonly file: FileHandle
   readonly image: OpenImage
   readonly geometry: ImageGeometry
-  readonly readOnly: boolean
-  readonly direct: boolean
-  readonly sectorSize: 512 | 4096
-  readonly transfers: Transfers
-  readonly discard: Discard | undefined
-  readonly openFileBatch: OpenFileBatch | undefined
+  readonly facts: ImageFacts
+  readonly o: FileStoreOptions
 }
 
-function fileStore({ image, geometry, readOnly, direct, sectorSize, transfers, discard, openFileBatch }: FileStoreParts): FileStore {
+function fileStore({ file, image, geometry, facts, o }: FileStoreParts): FileStore {
   const { path } = image
+  const { readOnly, sectorSize } = facts
+  const { shareBy } = o
   const size = new Size(geometry.sectors)
-  const store: FileStore = {
+  const calls = imageStore(image, size, facts, o)
+  const store: FileStore = Object.assign(calls, {
     path,
-    get sectors() {
-      return size.sectors
-    },
-    sectorSize,
-    physicalSectorSize: Math.max(geometry.physicalSectorSize, sectorSize),
     onResize: size.onResize,
-    read: (sector, into) => transfers.read(into, sector * 512),
-    ...(readOnly ? {} : { write: (sector: number, from: Uint8Array[]) => transfers.write(from, sector * 512), flush: () => image.use(promisify(fdatasync)) }),
-    ...discard,
-    ...(openFileBatch && {
-      // Of an object that has this store's members and a `read` of its own, that is to be called.
-      openBatch(this: unknown, o: StoreBatchOptions) {
-        return this === store ? openFileBatch({ ...o, fd: image.file.fd, direct }) : undefined
-      },
-    }),
-    async resize(sectors) {
+    async resize(sectors: number) {
       expectInteger('sectors', sectors, 1, MAX_SECTORS)
       if (sectors % (sectorSize / 512) !== 0) throw new RangeError(`"sectors" expected a multiple of ${sectorSize / 512}, got ${sectors}`)
       if (readOnly || geometry.blockDevice) throw new ImageError(`image "${path}" can't be resized: it is ${readOnly ? 'served read-only' : 'a block device'}`, { path })
@@ -153,12 +117,24 @@ function fileStore({ image, geometry, readOnly, direct, sectorSize, transfers, d
       size.change(sectors)
     },
     async refresh() {
-      const { sectors } = await imageGeometry(image.file, path)
+      const { sectors } = await imageGeometry(file, path)
       expectWholeSectors(path, sectors, sectorSize)
       size.change(sectors)
     },
+    share(this: unknown) {
+      return this === store && shareBy ? shareImage(image, facts, shareBy()) : undefined
+    },
     close: () => image.close(),
     [Symbol.asyncDispose]: () => image.close(),
-  }
+  })
   return store
+}
+
+function shareImage(image: OpenImage, facts: ImageFacts, module: string): SharedStore {
+  let release = (): void => {}
+  const released = new Promise<void>((resolve) => (release = resolve))
+  // Of a closed image the other threads hear from the descriptor.
+  image.use(() => released).catch(() => {})
+  const data: SharedImage = { ...facts, path: image.path, fd: image.file.fd }
+  return { module, data, [Symbol.dispose]: release }
 }

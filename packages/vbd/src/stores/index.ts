@@ -1,4 +1,5 @@
-export { type DiscardRange, type FileStore, type FileStoreOptions, openFileStore } from './file.ts'
+export { type FileStore, type FileStoreOptions, openFileStore } from './file.ts'
+export { type DiscardRange, type FileCalls, type OpenFileBatch, type SharedImage, sharedFileStore } from './image-store.ts'
 export { ImageError } from './image-error.ts'
 export { type MemoryStore, memoryStore } from './memory.ts'
 export { type OverlayOptions, type OverlayStore, overlayStore } from './overlay.ts'

@@ -4,7 +4,7 @@ import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
 import { gather, scatter } from './buffers.ts'
 import { Size } from './size.ts'
 
-export interface MemoryStore extends Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'openBatch'>> {
+export interface MemoryStore extends Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'openBatch' | 'share'>> {
   /** What the disk holds; after `resize` another array. */
   readonly bytes: Uint8Array
   /** Cuts the disk, or lengthens it by zeroes. */

@@ -6,15 +6,17 @@ import { ImageError } from './image-error.ts'
 /** `readv` and `writev` of node:fs. */
 export type Vectored = (fd: number, buffers: Uint8Array[], position: number, done: (error: NodeJS.ErrnoException | null, bytes: number) => void) => void
 
+type OpenFile = Pick<FileHandle, 'fd' | 'close'>
+
 /** A file that stays open while it is used, so that its descriptor's number isn't another file's by then. */
 export class OpenImage {
   readonly path: string
-  readonly file: FileHandle
+  readonly file: OpenFile
   #users = 0
   #unused: (() => void) | undefined
   #closed: Promise<void> | undefined
 
-  constructor(file: FileHandle, path: string) {
+  constructor(file: OpenFile, path: string) {
     this.file = file
     this.path = path
   }

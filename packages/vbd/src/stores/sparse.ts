@@ -4,7 +4,7 @@ import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
 
 const CHUNK = 4096
 
-export type SparseStore = Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'resize' | 'onResize' | 'openBatch'>>
+export type SparseStore = Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'resize' | 'onResize' | 'openBatch' | 'share'>>
 
 /** @param sectors size of the zeroed disk, however large */
 export function sparseStore(sectors: number): SparseStore {

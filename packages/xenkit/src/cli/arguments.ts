@@ -22,6 +22,12 @@ export function vdev(value: string): string {
   return value
 }
 
+/** As many as `serveVbd` takes. */
+export function workers(value: string): number {
+  if (!/^\d{1,2}$/.test(value) || Number(value) > 64) throw new InvalidArgumentError('expected a number of threads, 0..64')
+  return Number(value)
+}
+
 const UNITS = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
 const isUnit = (text: string): text is keyof typeof UNITS => text in UNITS
 

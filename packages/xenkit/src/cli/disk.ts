@@ -3,10 +3,11 @@ import { randomUUID } from 'node:crypto'
 import { access } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Hypervisor } from '@xenkit/hypervisor'
-import { type BlockStore, type RequestedDisk, type VbdBackendType, type VbdEvent, parseVdev, plugVbd, serveVbd, unplugVbd, vdevName } from '@xenkit/vbd'
+import { type BlockStore, type RequestedDisk, type VbdBackendType, type VbdEvent, parseVdev, plugVbd, unplugVbd, vdevName } from '@xenkit/vbd'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'
+import { serveVbd } from '../serve-vbd.ts'
 import { Images } from './images.ts'
 import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
@@ -21,11 +22,12 @@ export interface ServeOptions {
   readonly domid?: number
   /** Serve the disks of this name alone. */
   readonly vdev?: string
+  readonly workers: number
 }
 
 /** Serves an image, or those that the disks name themselves, to the disks that a toolstack gives to this domain, until interrupted. */
 export async function diskServe(image: string | undefined, o: ServeOptions): Promise<void> {
-  const { domid, backendTypes } = o
+  const { domid, backendTypes, workers } = o
   const devid = o.vdev === undefined ? undefined : parseVdev(o.vdev)
   await using store = image === undefined ? undefined : await openFileStore(image, { readOnly: o.readOnly })
   await using hv = await openHypervisor()
@@ -35,12 +37,13 @@ export async function diskServe(image: string | undefined, o: ServeOptions): Pro
   const chosen = (disk: RequestedDisk): ReturnType<typeof images.store> | BlockStore | undefined => (wanted(disk) ? (store ?? images.store(disk)) : undefined)
   const anyDisk = domid === undefined && devid === undefined
   console.log(`serving ${store ? `${store.path}, ${store.sectors} sectors` : 'what each disk names'}; waiting for a disk of this domain's`)
-  await serveVbd(hv, { store: anyDisk && store ? store : chosen, release: images.release, backendTypes, signal: interrupted(), onEvent: print })
+  await serveVbd(hv, { store: anyDisk && store ? store : chosen, release: images.release, backendTypes, workers, signal: interrupted(), onEvent: print })
 }
 
 export interface AttachOptions {
   readonly readOnly: boolean
   readonly cdrom: boolean
+  readonly workers: number
 }
 
 /**
@@ -62,6 +65,7 @@ export async function diskAttach(domid: number, vdev: string, image: string | un
   const serving = serveVbd(hv, {
     ...new Images({ readOnly }),
     reservation,
+    workers: o.workers,
     signal: AbortSignal.any([interrupted(), stop.signal]),
     onEvent(event) {
       print(event)

@@ -6,7 +6,7 @@
 import { type Hypervisor, XenError } from '@xenkit/hypervisor'
 import { Command, CommanderError } from 'commander'
 import { openHypervisor } from '../open-hypervisor.ts'
-import { backendTypes, count, domid, size, vdev } from './arguments.ts'
+import { backendTypes, count, domid, size, vdev, workers } from './arguments.ts'
 import { demo } from './demo.ts'
 import { diskAttach, diskServe } from './disk.ts'
 import { diskDetach, diskEject, diskInsert, diskResize } from './disk-change.ts'
@@ -30,6 +30,7 @@ disk
   .option('--domid <domid>', 'serve only the disks of this domain', domid)
   .option('--vdev <vdev>', 'serve only disks of this name, such as xvda', vdev)
   .option('--backend-types <types>', 'where toolstacks put the disks: vbd, vbd3 (backendtype=tap), qdisk', backendTypes, ['vbd'])
+  .option('--workers <count>', 'threads that serve the queues of disks, besides that of the command', workers, 0)
   .action(diskServe)
 disk
   .command('attach')
@@ -39,6 +40,7 @@ disk
   .argument('[image]', 'may be absent for a CD-ROM drive')
   .option('--read-only', 'refuse writes', false)
   .option('--cdrom', 'as a CD-ROM drive, whose medium may change', false)
+  .option('--workers <count>', 'threads that serve the queues of disks, besides that of the command', workers, 0)
   .action(diskAttach)
 disk.command('list').description('the disks of this domain, whoever serves them').option('--json', 'machine-readable', false).action(diskList)
 existing('detach', 'take a disk away')

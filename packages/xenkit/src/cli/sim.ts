@@ -6,7 +6,7 @@ import type { Worker } from 'node:worker_threads'
 import { DOMAIN_KEY } from '../open-hypervisor.ts'
 import { plugMachine } from '../sim/machine.ts'
 import { runGuest } from '../sim/run-guest.ts'
-import { startThread } from '../sim/start-thread.ts'
+import { startThread } from '../threads/start-thread.ts'
 import { UsageError } from './usage-error.ts'
 
 /** How long a program may take from its start to a connected disk; the example takes a tenth of a second. */

@@ -1,7 +1,7 @@
 /** Runs the simulated guest of guest.ts on a thread, beside a backend that serves it. */
 import type { SimDomain } from '@xenkit/sim'
 import type { GuestOrders, GuestReport } from './guest.ts'
-import { startThread } from './start-thread.ts'
+import { startThread } from '../threads/start-thread.ts'
 
 export interface GuestResult {
   readonly sectors: number

@@ -13,7 +13,7 @@ export interface ThreadOptions {
 }
 
 export const startThread = ({ module, data, transferList, argv = [] }: ThreadOptions): Worker =>
-  new Worker(new URL(import.meta.resolve('xenkit/sim-thread')), {
+  new Worker(new URL(import.meta.resolve('xenkit/thread')), {
     argv,
     workerData: { ...data, module, loader: typescriptLoader(module) },
     transferList,

@@ -1,0 +1,158 @@
+/** The threads that serve rings for a server: who has which, and what becomes of them. */
+import { XenError } from '@xenkit/hypervisor'
+import type { BackendConnection, CloseOptions } from '@xenkit/xenbus'
+import type { FrontendRing } from '../nodes.ts'
+import type { SharedStore } from '../shared-store.ts'
+import type { ConnectOptions } from './connect.ts'
+import { unpackError } from './crossing-error.ts'
+import type { SharedLimits } from './limits.ts'
+import type { Port, RingNews, RingOrders } from './ring-messages.ts'
+import type { DiskCounters } from './stats.ts'
+
+/** A thread that runs `serveRings`. */
+export interface RingThread {
+  /** The other end is what it was called with. */
+  readonly port: Port
+  /** Resolves when the thread is no more, with the reason. */
+  readonly ended: Promise<unknown>
+}
+
+/** A thread that served rings of the disk ended before the disk did. */
+export class RingThreadError extends XenError {
+  constructor(cause: unknown) {
+    super('ERR_XEN_RING_THREAD', `a thread that served rings of the disk ended: ${cause instanceof Error ? cause.message : String(cause)}`, {}, { cause })
+  }
+}
+
+export interface SpreadOptions extends Omit<ConnectOptions, 'store' | 'counters' | 'limits'> {
+  readonly store: SharedStore
+  readonly counters: DiskCounters
+  readonly limits: SharedLimits
+}
+
+export class RingThreads {
+  readonly #threads = new Set<Thread>()
+
+  constructor(threads: readonly RingThread[]) {
+    for (const { port, ended } of threads) {
+      const thread = new Thread(port)
+      this.#threads.add(thread)
+      void ended.then((reason) => {
+        this.#threads.delete(thread)
+        thread.end(reason)
+      })
+    }
+  }
+
+  /** Whether one is left. */
+  get exist(): boolean {
+    return this.#threads.size > 0
+  }
+
+  /** @throws what connecting threw in a thread, RingThreadError if one ends meanwhile; nothing stays connected */
+  async connect(o: SpreadOptions): Promise<Pick<BackendConnection, 'close'>> {
+    // The last one may have ended since somebody looked.
+    if (!this.exist) throw new RingThreadError('none is left')
+    const disks = [...this.#spread(o.frontend.rings)].map(([thread, rings]) => new RemoteDisk(thread, { ...o, frontend: { ...o.frontend, rings } }))
+    const close = async (how: CloseOptions): Promise<void> => {
+      await Promise.all(disks.map((disk) => disk.close(how)))
+    }
+    const failure = (await Promise.allSettled(disks.map(({ connected }) => connected))).find((result) => result.status === 'rejected')
+    if (failure) {
+      await close({ frontend: 'gone' })
+      throw failure.reason
+    }
+    return { close }
+  }
+
+  /** Each ring goes to the thread that has fewest. */
+  #spread(rings: readonly FrontendRing[]): Map<Thread, FrontendRing[]> {
+    const spread = new Map<Thread, FrontendRing[]>()
+    const load = (thread: Thread): number => thread.rings + (spread.get(thread)?.length ?? 0)
+    for (const ring of rings) {
+      const thread = [...this.#threads].reduce((least, each) => (load(each) < load(least) ? each : least))
+      spread.set(thread, [...(spread.get(thread) ?? []), ring])
+    }
+    return spread
+  }
+}
+
+class Thread {
+  readonly port: Port
+  readonly disks = new Set<RemoteDisk>()
+
+  constructor(port: Port) {
+    this.port = port
+  }
+
+  get rings(): number {
+    return [...this.disks].reduce((sum, { rings }) => sum + rings, 0)
+  }
+
+  end(reason: unknown): void {
+    for (const disk of this.disks) disk.lost(new RingThreadError(reason))
+  }
+}
+
+/** Rings of a disk that another thread serves. */
+class RemoteDisk {
+  readonly rings: number
+  /** Rejects with what connecting threw. */
+  readonly connected: Promise<void>
+  readonly #closed: Promise<void>
+  readonly #o: SpreadOptions
+  readonly #thread: Thread
+  readonly #port: Port
+  #isConnected = false
+  #tellConnected: (outcome?: Promise<never>) => void = () => {}
+  #tellClosed: (outcome?: Promise<never>) => void = () => {}
+
+  constructor(thread: Thread, o: SpreadOptions) {
+    const { domid, frontend, limits, dataPath, store, counters } = o
+    const { port1, port2: port } = new MessageChannel()
+    this.rings = frontend.rings.length
+    this.connected = new Promise((resolve) => (this.#tellConnected = resolve))
+    this.#closed = new Promise((resolve) => (this.#tellClosed = resolve))
+    this.#o = o
+    this.#thread = thread
+    this.#port = port1
+    thread.disks.add(this)
+    port1.on('message', (news: RingNews) => this.#hear(news))
+    const orders: RingOrders = { port, domid, frontend, limits, dataPath, store: { module: store.module, data: store.data }, numbers: counters.of(thread).numbers }
+    thread.port.postMessage(orders, [port])
+  }
+
+  close(how: CloseOptions): Promise<void> {
+    this.#port.postMessage(how)
+    return this.#closed
+  }
+
+  /** The thread is no more. */
+  lost(error: RingThreadError): void {
+    if (this.#isConnected) this.#o.failed(error)
+    this.#end(this.#isConnected ? undefined : error)
+  }
+
+  #hear(news: RingNews): void {
+    switch (news.kind) {
+      case 'connected':
+        this.#isConnected = true
+        return this.#tellConnected()
+      case 'failed':
+        return this.#o.failed(unpackError(news.error))
+      case 'store-failed':
+        return this.#o.storeFailed(unpackError(news.error))
+      case 'closed':
+        this.#end(news.error && unpackError(news.error))
+    }
+  }
+
+  #end(error: Error | undefined): void {
+    this.#thread.disks.delete(this)
+    this.#port.close()
+    const outcome = error && Promise.reject(error)
+    if (this.#isConnected) return this.#tellClosed(outcome)
+    this.#tellConnected(outcome)
+    this.#tellClosed()
+  }
+}

@@ -1,0 +1,40 @@
+/** Starts the threads of `serveVbd`. */
+import type { Hypervisor } from '@xenkit/hypervisor'
+import { SimDomain } from '@xenkit/sim'
+import type { RingThread } from '@xenkit/vbd'
+import { DOMAIN_KEY } from '../open-hypervisor.ts'
+import type { RingThreadOrders } from './ring-thread.ts'
+import { startThread } from './start-thread.ts'
+
+/**
+ * @param hv what the thread opens as well
+ * @throws what opening it threw there
+ */
+export async function startRingThread(hv: Hypervisor): Promise<RingThread & AsyncDisposable> {
+  if (hv.name === 'sim' && !(hv instanceof SimDomain)) throw new TypeError('"workers" expected a hypervisor that openHypervisor or createDomain made: others can\'t be opened in another thread')
+  const { port1: port, port2: rings } = new MessageChannel()
+  const domain = hv instanceof SimDomain ? hv.handle() : undefined
+  const orders: RingThreadOrders = { adapter: hv.name, rings }
+  const worker = startThread({
+    module: import.meta.resolve('xenkit/ring-thread'),
+    data: { ...orders, [DOMAIN_KEY]: domain },
+    transferList: [rings, ...(domain?.transferList ?? [])],
+  })
+  const ended = new Promise<unknown>((resolve) => {
+    worker.once('error', resolve)
+    worker.once('exit', (code) => resolve(new Error(`it exited with code ${code}`)))
+  })
+  await new Promise<void>((resolve, reject) => {
+    worker.once('message', () => resolve())
+    void ended.then(reject)
+  })
+  const exited = new Promise((resolve) => worker.once('exit', resolve))
+  return {
+    port,
+    ended,
+    async [Symbol.asyncDispose]() {
+      port.close()
+      await exited
+    },
+  }
+}
