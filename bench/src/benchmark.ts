@@ -1,5 +1,5 @@
 /** What a benchmark is and what it is given. */
-import type { Figure } from './figure.ts'
+import type { Figure } from '@xenkit/lab'
 
 export interface Benchmark {
   /** What it compares, in one line. */

@@ -1,11 +1,9 @@
 /** `npm run bench -- NAME... [--json FILE] [--svg FILE]` measures; without a name it measures everything. */
 import { writeFile } from 'node:fs/promises'
-import { Report } from '@xenkit/lab'
+import { type Figure, plot, Report } from '@xenkit/lab'
 import { benchmarks } from '../benchmarks/index.ts'
 import { readArguments } from './arguments.ts'
 import { describeEnvironment, environment } from './environment.ts'
-import type { Figure } from './figure.ts'
-import { plot } from './plot.ts'
 import { type Measurement, runBenchmark } from './run-benchmark.ts'
 
 /** Those that count, by names that say whose they are. */

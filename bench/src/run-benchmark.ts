@@ -2,9 +2,8 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { median, type Report } from '@xenkit/lab'
+import { type Figure, format, header, median, passes, type Report, reportFigure } from '@xenkit/lab'
 import type { Benchmark } from './benchmark.ts'
-import { type Figure, format, header, passes } from './figure.ts'
 import { usableCpus } from './cpus.ts'
 
 /** What was measured together, once or twice: the last attempt counts. */
@@ -61,11 +60,4 @@ async function measureOnce(work: () => Promise<readonly Figure[]>): Promise<Atte
   const begin = performance.now()
   const figures = (await work()).map((figure) => ({ ...figure, median: median(figure.values), passed: passes(figure) }))
   return { seconds: (performance.now() - begin) / 1000, figures }
-}
-
-function reportFigure(figure: Figure & { readonly passed: boolean }, report: Report): void {
-  const line = format(figure)
-  if (!figure.gate) report.note(`      ${line}`)
-  else if (figure.passed) report.pass(line)
-  else report.fail(line)
 }

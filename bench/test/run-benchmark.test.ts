@@ -1,6 +1,5 @@
-import { Report } from '@xenkit/lab'
+import { type Figure, Report } from '@xenkit/lab'
 import { beforeEach, expect, test, vi } from 'vitest'
-import type { Figure } from '../src/figure.ts'
 import { type Measurement, measure } from '../src/run-benchmark.ts'
 
 let report: Report

@@ -1,12 +1,12 @@
 /** The scenarios, by the names they are called by. */
 import type { Scenario } from '../src/scenario.ts'
+import * as bench from './bench.ts'
 import * as blkback from './blkback.ts'
 import * as loopback from './loopback.ts'
 import * as reboot from './reboot.ts'
 import * as smoke from './smoke.ts'
-import * as speed from './speed.ts'
 import * as vbd from './vbd/index.ts'
 import * as vbd3 from './vbd3.ts'
 import * as xenstore from './xenstore.ts'
 
-export const scenarios: Readonly<Record<string, Scenario>> = { smoke, loopback, blkback, reboot, xenstore, vbd, vbd3, speed }
+export const scenarios: Readonly<Record<string, Scenario>> = { smoke, loopback, blkback, reboot, xenstore, vbd, vbd3, bench }

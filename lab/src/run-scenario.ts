@@ -1,6 +1,7 @@
 /** Runs one scenario, on a machine and with logs of its own. */
 import { mkdir, readFile, readdir, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
+import { type Figure, header, reportFigure } from './figure.ts'
 import type { Image } from './image/image.ts'
 import { output } from './paths.ts'
 import type { Report } from './report.ts'
@@ -18,7 +19,8 @@ export interface RunOptions {
   readonly report: Report
 }
 
-export async function runScenario(name: string, scenario: Scenario, { on, image, report }: RunOptions): Promise<void> {
+/** @returns what it measured */
+export async function runScenario(name: string, scenario: Scenario, { on, image, report }: RunOptions): Promise<readonly Figure[]> {
   const out = join(output, name, on)
   const stack = stacks[on]
   await rm(out, { recursive: true, force: true })
@@ -36,6 +38,7 @@ export async function runScenario(name: string, scenario: Scenario, { on, image,
     }
   }
   const failedBefore = report.failed
+  const measured: Figure[] = []
   report.note(`${name} on ${on}: ${scenario.title}`)
   try {
     await scenario.run({
@@ -43,6 +46,11 @@ export async function runScenario(name: string, scenario: Scenario, { on, image,
       boot: ({ clock = 'wall' } = {}) => check('Xen boots, dom0 is ready', () => session.boot(clock)),
       check,
       report: (what, passed) => (passed ? report.pass(what) : report.fail(what)),
+      figures(figures) {
+        if (measured.length === 0) report.note(`      ${header}`)
+        measured.push(...figures)
+        for (const figure of figures) reportFigure(figure, report)
+      },
       note: (text) => report.note(text),
     })
   } catch (error) {
@@ -52,6 +60,7 @@ export async function runScenario(name: string, scenario: Scenario, { on, image,
     await session.saveKernelLogs()
     await showLogs(out, report)
   }
+  return measured
 }
 
 /** How each log ends, and where they lie. */

@@ -1,6 +1,7 @@
 /** What a scenario is and what it is given. */
 import type { Programs } from './bundle.ts'
 import type { Dom0 } from './dom0/dom0.ts'
+import type { Figure } from './figure.ts'
 import type { Clock } from './qemu.ts'
 import type { Stack, StackName } from './stack.ts'
 
@@ -25,6 +26,8 @@ export interface Lab {
   check<T>(what: string, work: () => Promise<T>): Promise<T>
   /** Reports a check that was made elsewhere. */
   report(what: string, passed: boolean): void
+  /** Reports what was measured: a figure with a gate is a check. */
+  figures(figures: readonly Figure[]): void
   /** Prints a line that is no check. */
   note(text: string): void
 }

@@ -1,11 +1,9 @@
 /** Our ring against ring.h. docs/bench/codec.md explains it. */
 import { join } from 'node:path'
-import { median } from '@xenkit/lab'
+import { type Figure, median, ratios, takeTurns } from '@xenkit/lab'
 import type { Bench } from '../../src/benchmark.ts'
 import { buildPrograms } from '../../src/build-programs.ts'
-import type { Figure } from '../../src/figure.ts'
 import { Program } from '../../src/program.ts'
-import { ratios, takeTurns } from '../../src/rounds.ts'
 
 export const title = 'our ring, a batch of 32 drained and answered, against C after ring.h'
 

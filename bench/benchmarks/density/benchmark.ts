@@ -1,8 +1,8 @@
 /** Memory that disks take which nobody uses. docs/bench/density.md explains it. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Figure } from '@xenkit/lab'
 import type { Bench } from '../../src/benchmark.ts'
-import type { Figure } from '../../src/figure.ts'
 import { residentBytes } from '../../src/process-usage.ts'
 import { connectDisk, Rig } from '../../rig/rig.ts'
 

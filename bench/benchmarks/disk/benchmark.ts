@@ -1,9 +1,7 @@
 /** Whole paths of a disk's requests, ours and others, under one load. docs/bench/disk.md explains them. */
-import { median } from '@xenkit/lab'
+import { type Figure, type Gate, median, ratios, takeTurns } from '@xenkit/lab'
 import type { Bench, Benchmark } from '../../src/benchmark.ts'
-import type { Figure, Gate } from '../../src/figure.ts'
 import { Rig } from '../../rig/rig.ts'
-import { ratios, takeTurns } from '../../src/rounds.ts'
 import { Contestant, type Load, type Turn } from './contestants.ts'
 
 const ROUNDS = 15

@@ -1,7 +1,7 @@
 /** Bytes of heap that a request takes. docs/bench/garbage.md explains it. */
 import { join } from 'node:path'
+import type { Figure } from '@xenkit/lab'
 import type { Bench } from '../../src/benchmark.ts'
-import type { Figure } from '../../src/figure.ts'
 import { Program } from '../../src/program.ts'
 import { Rig } from '../../rig/rig.ts'
 import { Contestant, type Load } from '../disk/contestants.ts'

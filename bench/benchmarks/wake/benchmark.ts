@@ -1,9 +1,8 @@
 /** From an event to the answer to it, through the addon and in C. docs/bench/wake.md explains it. */
 import { join } from 'node:path'
-import { median } from '@xenkit/lab'
+import { median, ratios, takeTurns } from '@xenkit/lab'
 import type { Bench } from '../../src/benchmark.ts'
 import { portOf, Rig } from '../../rig/rig.ts'
-import { ratios, takeTurns } from '../../src/rounds.ts'
 
 export const title = 'from an event to the answer to it: our event channel against a C program'
 

@@ -1,15 +1,13 @@
 /** Our client against libxenstore, our store against the C xenstored. docs/bench/xenstore.md explains it. */
 import { join } from 'node:path'
-import { median, XenstoredProcess } from '@xenkit/lab'
+import { type Figure, median, ratios, takeTurns, XenstoredProcess } from '@xenkit/lab'
 import { xenstoreSocket } from '@xenkit/xen'
 import { openXenstore } from '@xenkit/xenstore-client'
 import type { Bench } from '../../src/benchmark.ts'
 import { buildPrograms } from '../../src/build-programs.ts'
 import { moveTo } from '../../src/cpus.ts'
-import type { Figure } from '../../src/figure.ts'
 import { residentBytes } from '../../src/process-usage.ts'
 import { Program } from '../../src/program.ts'
-import { ratios, takeTurns } from '../../src/rounds.ts'
 
 export const title = 'our client against libxenstore, our store against the C xenstored'
 

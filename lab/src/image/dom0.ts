@@ -8,8 +8,8 @@ import { type KernelTree, copyModules } from './modules.ts'
 
 const IMAGE_BYTES = 1 << 30
 
-/** xen-blkback and loop are there for scenarios that load them: else nothing but the lab's own programs serves a vbd. */
-const modules = ['xen-blkback', 'loop', 'virtio_console', 'virtio_rng', '9p', '9pnet_virtio', 'xen-gntdev', 'xen-gntalloc', 'xen-evtchn', 'xen-privcmd', 'xenfs']
+/** xen-blkback, loop and brd are there for scenarios that load them: else nothing but the lab's own programs serves a vbd. */
+const modules = ['xen-blkback', 'loop', 'brd', 'virtio_console', 'virtio_rng', '9p', '9pnet_virtio', 'xen-gntdev', 'xen-gntalloc', 'xen-evtchn', 'xen-privcmd', 'xenfs']
 
 export async function buildDom0Initrd(o: { readonly kernel: KernelTree; readonly busybox: string; readonly work: string; readonly target: string }): Promise<void> {
   await busyboxTree(o.work, { busybox: o.busybox, init: join(lab, 'dom0/initrd-init.sh') })
@@ -27,6 +27,7 @@ export async function buildDom0Disk(o: { readonly tree: string; readonly kernel:
   await cp(process.execPath, at('usr/bin/node'), { dereference: true })
   await cp(join(lab, 'dom0/init.sh'), at('sbin/lab-init'))
   await chmod(at('sbin/lab-init'), 0o755)
+  await command('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-static', '-o', at('usr/bin/cpu-time'), join(lab, 'dom0/cpu-time.c')])
 
   await rm(at('var/run'), { recursive: true, force: true })
   await symlink('/run', at('var/run'))

@@ -40,7 +40,7 @@ const isBoot = (path: string): boolean => /^(linux-image|xen-hypervisor)-\d/.tes
 /** The image of a release for the sources as they are, built if need be. `say` hears about a build. */
 export async function openImage(debian: Debian, say: (text: string) => void): Promise<Image> {
   const packages = await resolvePackages(debian)
-  const files = [process.execPath, import.meta.dirname, join(lab, 'guest'), join(lab, 'dom0/init.sh'), join(lab, 'dom0/initrd-init.sh')]
+  const files = [process.execPath, import.meta.dirname, join(lab, 'guest'), join(lab, 'dom0/init.sh'), join(lab, 'dom0/initrd-init.sh'), join(lab, 'dom0/cpu-time.c')]
   const directory = join(cache, `image-${await hashInputs({ files, words: [`debian ${debian}`, ...packages] })}`)
   if (!existsSync(directory)) {
     const begun = performance.now()

@@ -1,5 +1,6 @@
 /** What a benchmark finds out: a number per round, of which the median counts, and the gate that it has to pass. */
-import { median } from '@xenkit/lab'
+import { median } from './median.ts'
+import type { Report } from './report.ts'
 
 export type Gate = { readonly atLeast: number; readonly unless?: Exception } | { readonly atMost: number }
 
@@ -15,13 +16,16 @@ export interface Figure {
   readonly values: readonly number[]
   /** Absent: for information. */
   readonly gate?: Gate
+  /** Where it is to get: shown, never failed. Only without a gate. */
+  readonly goal?: Gate
   /** What the values are made of, for a reader. */
   readonly detail?: string
 }
 
 /** Without a gate there is nothing to fail. */
-export function passes({ values, gate }: Figure): boolean {
-  if (!gate) return true
+export const passes = ({ values, gate }: Figure): boolean => !gate || meets(values, gate)
+
+export function meets(values: readonly number[], gate: Gate): boolean {
   const value = median(values)
   if ('atMost' in gate) return value <= gate.atMost
   return value >= gate.atLeast || gate.unless?.holds === true
@@ -37,10 +41,18 @@ export const header = columns('', 'median', 'min .. max', 'gate', '')
 
 /** One line of the table. */
 export function format(figure: Figure): string {
-  const { name, values, gate, detail = '' } = figure
+  const { name, values, gate, goal, detail = '' } = figure
   const spread = values.length > 1 ? `${short(Math.min(...values))} .. ${short(Math.max(...values))}` : ''
   const excused = gate && 'atLeast' in gate && gate.unless?.holds && median(values) < gate.atLeast ? `${gate.unless.reason}. ` : ''
-  return columns(name, short(median(values)), spread, gate ? formatGate(gate) : '', excused + detail)
+  return columns(name, short(median(values)), spread, gate ? formatGate(gate) : goal ? `(${formatGate(goal)})` : '', excused + detail)
 }
 
 export const formatGate = (gate: Gate): string => ('atMost' in gate ? `<= ${gate.atMost}` : `>= ${gate.atLeast}`)
+
+/** One line of a report. */
+export function reportFigure(figure: Figure, report: Report): void {
+  const line = format(figure)
+  if (!figure.gate) report.note(`      ${line}`)
+  else if (passes(figure)) report.pass(line)
+  else report.fail(line)
+}

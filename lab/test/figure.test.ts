@@ -22,6 +22,12 @@ describe('a gate', () => {
     expect(format({ ...figure(true), values: [11] })).not.toContain('the store is the limit')
   })
 
+  test('as a goal is shown and fails nothing', () => {
+    const figure = { name: 'reads', values: [0.5], goal: { atLeast: 0.9 } }
+    expect(passes(figure)).toBe(true)
+    expect(format(figure)).toMatch(/^reads +0\.5 +\(>= 0\.9\)$/)
+  })
+
   test("isn't needed", () => {
     expect(passes({ name: '', values: [Number.NaN] })).toBe(true)
   })

@@ -21,6 +21,14 @@ test('better is to the right of the gate, worse to its left, far away at the end
   expect([worst, least]).toEqual([-best, -best])
 })
 
+test('a goal is shown as a gate is, in another colour where it is missed', () => {
+  const svg = plot('', [{ name: 'slow', values: [1], goal: { atLeast: 2 } }, { name: 'fast', values: [3], goal: { atLeast: 2 } }])
+  const [slow, fast] = [...svg.matchAll(/<circle [^>]*fill="(#\w+)"/g)].map(([, color]) => color)
+  expect(svg).toContain('1, goal &gt;= 2')
+  expect(slow).not.toBe(fast)
+  expect(plot('', [{ name: 'slow', values: [1], gate: { atLeast: 2 } }])).not.toContain(slow)
+})
+
 test('figures without a gate are left out, names are shown as they are', () => {
   const svg = plot('a & b', [{ name: 'for information', values: [1] }, { name: 'ours < theirs', values: [1, 2, 3], gate: { atMost: 1 } }])
   expect(svg).not.toContain('for information')

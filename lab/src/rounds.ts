@@ -4,9 +4,9 @@
  * Every other round goes backwards: what drifts from turn to turn cancels out.
  * @returns what each contestant measured, per round
  */
-export async function takeTurns<Name extends string>(rounds: number, contestants: Readonly<Record<Name, () => Promise<number>>>): Promise<Record<Name, number[]>> {
+export async function takeTurns<Name extends string, Value = number>(rounds: number, contestants: Readonly<Record<Name, () => Promise<Value>>>): Promise<Record<Name, Value[]>> {
   const names = Object.keys(contestants) as Name[] // no others are given
-  const results = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<Name, number[]>
+  const results = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<Name, Value[]>
   for (let round = 0; round < rounds; round++) {
     for (const name of round % 2 === 0 ? names : names.toReversed()) results[name].push(await contestants[name]())
   }

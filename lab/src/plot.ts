@@ -1,9 +1,9 @@
 /**
- * A picture of what was measured: for each figure with a gate how far it is from that, its median and its spread. To the right
+ * A picture of what was measured: for each figure with a gate or a goal how far it is from that, its median and its spread. To the right
  * of the line is better, whichever way the figure goes; the scale is logarithmic.
  */
-import { median } from '@xenkit/lab'
-import { type Figure, formatGate, type Gate, passes, short } from './figure.ts'
+import { type Figure, formatGate, type Gate, meets, short } from './figure.ts'
+import { median } from './median.ts'
 
 const [NAMES, SCALE, VALUES, ROW, MARGIN] = [440, 320, 150, 22, 16]
 /** Of its gate, at either end of the scale. */
@@ -11,11 +11,14 @@ const FURTHEST = 8
 
 /** @param heading one line */
 export function plot(heading: string, figures: readonly Figure[]): string {
-  const gated = figures.flatMap((figure) => (figure.gate ? [{ figure, gate: figure.gate }] : []))
-  const [width, height] = [NAMES + SCALE + VALUES + 2 * MARGIN, (gated.length + 2) * ROW + 2 * MARGIN]
+  const judged = figures.flatMap((figure) => {
+    const gate = figure.gate ?? figure.goal
+    return gate ? [{ figure, gate }] : []
+  })
+  const [width, height] = [NAMES + SCALE + VALUES + 2 * MARGIN, (judged.length + 2) * ROW + 2 * MARGIN]
   const bottom = height - MARGIN - ROW
-  const marks = [1 / FURTHEST, 1 / 2, 1, 2, FURTHEST].map((at) => `<path d="M${x(at)} ${MARGIN + ROW}V${bottom}" stroke="${at === 1 ? '#333' : '#ddd'}"/><text x="${x(at)}" y="${bottom + 16}" text-anchor="middle">${at === 1 ? 'gate' : `× ${at}`}</text>`)
-  const rows = gated.map(({ figure, gate }, index) => row(figure, gate, MARGIN + (index + 1.5) * ROW))
+  const marks = [1 / FURTHEST, 1 / 2, 1, 2, FURTHEST].map((at) => `<path d="M${x(at)} ${MARGIN + ROW}V${bottom}" stroke="${at === 1 ? '#333' : '#ddd'}"/><text x="${x(at)}" y="${bottom + 16}" text-anchor="middle">${at === 1 ? 'as asked' : `× ${at}`}</text>`)
+  const rows = judged.map(({ figure, gate }, index) => row(figure, gate, MARGIN + (index + 1.5) * ROW))
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>
 <text x="${MARGIN}" y="${MARGIN + 10}">${escape(heading)}</text>
 ${[...marks, ...rows].join('\n')}
@@ -25,10 +28,10 @@ ${[...marks, ...rows].join('\n')}
 
 function row(figure: Figure, gate: Gate, y: number): string {
   const scores = figure.values.map((value) => score(value, gate))
-  const color = passes(figure) ? '#2a7' : '#c33'
+  const color = meets(figure.values, gate) ? '#2a7' : figure.gate ? '#c33' : '#e90'
   const spread = `<path d="M${x(Math.min(...scores))} ${y}H${x(Math.max(...scores))}" stroke="${color}" stroke-width="3" opacity=".4"/>`
   const middle = `<circle cx="${x(score(median(figure.values), gate))}" cy="${y}" r="5" fill="${color}"/>`
-  const value = `${short(median(figure.values))}, gate ${formatGate(gate)}`
+  const value = `${short(median(figure.values))}, ${figure.gate ? 'gate' : 'goal'} ${formatGate(gate)}`
   return `<text x="${MARGIN}" y="${y + 4}">${escape(figure.name)}</text>${spread}${middle}<text x="${MARGIN + NAMES + SCALE + 12}" y="${y + 4}">${escape(value)}</text>`
 }
 
