@@ -26,6 +26,7 @@ describe.skipIf(reason !== undefined).each([
   ['ours, on persistent grants', 1, () => Contestant.ours(rig, 'persistent')],
   ['ours, copied', 1, () => Contestant.ours(rig, 'copy')],
   ['ours', 2, () => Contestant.ours(rig, 'persistent', { queues: 2 })],
+  ['ours, by workers', 2, () => Contestant.ours(rig, 'persistent', { queues: 2, workers: 2 })],
   ['without a library', 1, () => Contestant.idiomatic(rig)],
   ['in C', 1, () => Contestant.inC(rig, 'pread')],
   ['in C', 2, () => Contestant.inC(rig, 'pread', 2)],
