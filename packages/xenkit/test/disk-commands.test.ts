@@ -10,7 +10,7 @@ import { attachDisk } from '@xenkit/vbd'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { DOMAIN_KEY } from '../src/open-hypervisor.ts'
 
-const thread = new URL('../src/sim/thread.mjs', import.meta.url)
+const thread = new URL('../src/threads/thread.mjs', import.meta.url)
 const main = pathToFileURL(join(import.meta.dirname, '../src/cli/main.ts')).href
 const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx/esm/api').replace(/\.cjs$/, '.mjs')).href
 let folder: string
