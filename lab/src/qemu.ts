@@ -67,7 +67,7 @@ function qemuArguments(o: MachineOptions): string[] {
   }
   const linux = 'console=hvc0 quiet loglevel=4 panic=1 mitigations=off'
   return [
-    ['-machine', 'q35', '-cpu', 'max,-smap,-avx,-avx2,-f16c,-fma,-xsave', '-m', '3072', ...processors[o.clock]],
+    ['-machine', 'q35', '-cpu', 'max,-smap,-avx,-avx2,-f16c,-fma,-xsave,-erms', '-m', '3072', ...processors[o.clock]],
     ['-nodefaults', '-nographic', '-no-reboot', '-serial', `file:${join(o.out, 'serial.log')}`],
     ['-kernel', o.image.xen, '-append', xen, '-initrd', `${o.image.kernel} ${linux},${o.image.dom0Initrd}`],
     ['-drive', `file=${o.image.dom0Disk},if=none,id=disk,format=raw,snapshot=on`, '-device', 'virtio-blk-pci,drive=disk'],
