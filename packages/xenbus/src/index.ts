@@ -1,4 +1,5 @@
 export * from './backend-device.ts'
+export * from './backend-driver.ts'
 export * from './backend-state.ts'
 export * from './device-path.ts'
 export * from './frontend-device.ts'

@@ -5,7 +5,8 @@
  */
 import { DOMID_MAX, UINT32_MAX, XenstoreError } from '@xenkit/hypervisor'
 import { parseDecimal, type XenstoreClient } from '@xenkit/xenstore-client'
-import { type BackendDriver, type BackendEvent, ServedDevice } from './backend-device.ts'
+import { ServedDevice } from './backend-device.ts'
+import type { BackendDriver, BackendEvent } from './backend-driver.ts'
 import { backendPath, backendRoot, type DeviceAddress } from './device-path.ts'
 
 export interface ServeBackendsOptions {
