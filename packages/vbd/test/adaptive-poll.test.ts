@@ -37,20 +37,48 @@ test('then what comes within 50 us is found without an event', () => {
   for (let i = 0; i < 5; i++) expect(poll.run(ring(now + 0.04).drain)).toBe(3)
 })
 
-test('a look that finds nothing ends, and is the last one until requests come soon again', () => {
+test('a look that finds nothing ends', () => {
   const poll = quick()
-  const first = ring()
   const begun = now
-  expect(poll.run(first.drain)).toBe(0)
+  expect(poll.run(ring().drain)).toBe(0)
+  expect(now - begun).toBeGreaterThan(0.05)
   expect(now - begun).toBeLessThan(0.1)
-  expect(first.count).toBeGreaterThan(2_000)
-  now += 1
-  poll.woken()
-  const second = ring()
-  expect([poll.run(second.drain), second.count]).toEqual([0, 0])
-  now += 0.05
-  poll.woken()
+})
+
+/** After how many events, which come soon after one another, each look is that finds nothing. */
+function uselessLooks(poll: AdaptivePoll, events: number): number[] {
+  const looks: number[] = []
+  for (let event = 0; event < events; event++) {
+    const fruitless = ring()
+    expect(poll.run(fruitless.drain)).toBe(0)
+    if (fruitless.count > 0) looks.push(event)
+    now += 0.05
+    poll.woken()
+  }
+  return looks
+}
+
+test('where looks find nothing they become rare', () => {
+  expect(uselessLooks(quick(), 5_000)).toEqual([0, 2, 6, 14, 30, 62, 126, 254, 510, 1_022, 2_046, 3_070, 4_094])
+})
+
+test('one that finds something makes them as frequent as they were', () => {
+  const poll = quick()
+  // The next one is that at event 14.
+  expect(uselessLooks(poll, 14)).toEqual([0, 2, 6])
   expect(poll.run(ring(now).drain)).toBe(3)
+  expect(uselessLooks(poll, 7)).toEqual([0, 2, 6])
+})
+
+test('requests that come late are no reason to look', () => {
+  const poll = quick()
+  poll.run(ring().drain)
+  for (let event = 0; event < 5; event++) {
+    now += 1
+    poll.woken()
+    const looks = ring()
+    expect([poll.run(looks.drain), looks.count]).toEqual([0, 0])
+  }
 })
 
 test('nobody looks while another ring of the thread has events', () => {
