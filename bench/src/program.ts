@@ -10,6 +10,8 @@ import { within } from '@xenkit/lab'
 
 /** More than anything takes. */
 const PATIENCE_SECONDS = 120
+/** For ending, where the input has. */
+const GRACE_MS = 5_000
 
 /** One, or several as taskset has them: `0,1`. */
 export type Cpus = number | string
@@ -52,7 +54,10 @@ export class Program implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.stdin.end()
+    // One that waits for another that failed doesn't look at its input.
+    const timer = setTimeout(() => this.#process.kill('SIGKILL'), GRACE_MS)
     await this.#ended.catch(() => {})
+    clearTimeout(timer)
   }
 
   async #line(): Promise<string> {

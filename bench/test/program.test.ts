@@ -31,6 +31,12 @@ test('ends when it is asked no more', async () => {
   await expect(program.ask('late')).rejects.toThrow('ended with 0')
 })
 
+test('is ended if it doesn\'t', async () => {
+  await start("console.log('ready'); setInterval(() => {}, 1000)")
+  await program[Symbol.asyncDispose]()
+  await expect(program.ask('late')).rejects.toThrow('ended with SIGKILL')
+})
+
 test('that ends leaves no question open', async () => {
   await start(ECHO)
   await expect(program.ask('end')).rejects.toThrow('ended with 3')
