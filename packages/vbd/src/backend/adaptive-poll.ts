@@ -58,7 +58,8 @@ export class AdaptivePoll {
       this.#pays = false
       this.#skips = this.#lastSkips = Math.min(2 * this.#lastSkips + 1, SKIPS_MAX)
     }
-    this.#emptySince = performance.now()
+    // Else nobody asks for it.
+    if (this.#skips === 0) this.#emptySince = performance.now()
     return 0
   }
 }
