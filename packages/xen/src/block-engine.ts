@@ -4,6 +4,7 @@
  */
 import { getSystemErrorName } from 'node:util'
 import { type BlockEngine as NativeEngine, loadNative, type Native } from '@xenkit/native'
+import { optionalNative } from './optional-native.ts'
 
 /** Requests under way, of all disks. */
 const JOBS = 4_096
@@ -31,12 +32,8 @@ const engines = new WeakMap<ArrayBufferLike, BlockEngine>()
  * where the addon can't be loaded.
  */
 export function openFileBatch(): ((o: FileBatchOptions) => FileBatch | undefined) | undefined {
-  let native: Native
-  try {
-    native = loadNative()
-  } catch {
-    return undefined
-  }
+  const native = optionalNative()
+  if (!native) return undefined
   return (o) => {
     const engine = engines.get(o.memory) ?? new BlockEngine(native, o.memory)
     return engine.openBatch(o)
