@@ -1,6 +1,6 @@
 /** Errors of a xenstore connection. */
 import { XenError, XenstoreError } from '@xenkit/hypervisor'
-import { xsTypeName } from '@xenkit/wire'
+import { XS, xsTypeName } from '@xenkit/wire'
 import type { Request } from './connection.ts'
 
 /**
@@ -45,3 +45,11 @@ export const lostOnTheWay = (request: Asked): XenstoreClosedError =>
   new XenstoreClosedError(`${operationOf(request)}: the connection was lost before the answer came; it may or may not have been done`, { lost: true })
 
 export const isRefusal = (error: unknown, errno: string): error is XenstoreError => error instanceof XenstoreError && error.errno === errno
+
+/**
+ * C xenstored takes a transaction's snapshot node by node, as they are come by: a node can be there without its
+ * parent, or without its name in the parent's list. RM alone stumbles over that (do_rm in xenstored_core.c);
+ * such a transaction could not be committed any more.
+ */
+export const isTorn = (error: unknown): boolean =>
+  (isRefusal(error, 'EINVAL') || isRefusal(error, 'EIO')) && error.details['operation'] === xsTypeName(XS.RM) && error.details['subject'] !== '/'

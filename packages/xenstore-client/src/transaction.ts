@@ -2,7 +2,7 @@
 import { XenstoreError } from '@xenkit/hypervisor'
 import { XS } from '@xenkit/wire'
 import type { Connection, TransactionScope } from './connection.ts'
-import { isRefusal } from './errors.ts'
+import { isRefusal, isTorn } from './errors.ts'
 import { RequestView } from './requests.ts'
 import { sleep } from './sleep.ts'
 import { strings } from './text.ts'
@@ -43,6 +43,7 @@ async function attemptOnce<T>(connection: Connection, body: (view: XenstoreView)
   } catch (error) {
     if (connection.hasLost(scope)) return { committed: false } // which may well be why
     await end('F').catch(() => {}) // the body's error is the one to hear of
+    if (isTorn(error)) return { committed: false }
     throw error
   } finally {
     scope.over = true
