@@ -44,6 +44,24 @@ describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
     for (const fd of [slowFd, quickFd]) closeSync(fd)
   })
 
+  test('one thread does the writes of a file, in their order, and others do what else there is', async () => {
+    await using disk = await StallingDisk.mount(8192)
+    await using engine = new TestEngine({ kind })
+    const fd = openSync(disk.path, 'r+')
+    const file = engine.engine.open(fd)
+    const write = (position: number): Job => ({ file, operation: 'write', position, vectors: [[0, 4096]] })
+    const [before, stalls, behind] = [engine.run([write(0), write(4096)]), engine.run([write(8192)]), engine.run([write(0)])]
+    await until(() => disk.requests.includes('write'))
+    expect((await engine.run([{ file, operation: 'read', vectors: [[4096, 4096]] }]))[0]).toMatchObject({ result: 4096 })
+    // Not announced with those that stall, but there for who looks.
+    engine.look()
+    expect(await before).toEqual([{ result: 4096, atOnce: false }, { result: 4096, atOnce: false }])
+    expect(native.counters().jobs).toBe(2)
+    disk.go()
+    expect(await Promise.all([stalls, behind])).toEqual([[{ result: 4096, atOnce: false }], [{ result: 4096, atOnce: false }]])
+    closeSync(fd)
+  })
+
   test('a worker that is ended waits for its jobs', async () => {
     await using disk = await StallingDisk.mount()
     const worker = new Worker(new URL('block-worker.mjs', import.meta.url), { workerData: { kind, jobs: 1, operation: operations.read, path: disk.path, flags: 'r+', end: 'terminate' } })

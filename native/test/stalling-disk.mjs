@@ -1,5 +1,5 @@
-// A file system (FUSE) with one file, `image`, whose disk stalls: what reads or writes it waits until
-// the parent says 'go'. Tells the parent 'mounted', and the name of each request that waits. Ends by
+// A file system (FUSE) with one file, `image`, whose disk stalls: what reads or writes it from a position on, and
+// what flushes it, waits until the parent says 'go'. Tells the parent 'mounted', and the name of each request that waits. Ends by
 // itself after a while, with errors for those who wait: a test that blocks then fails instead of hanging.
 import { spawnSync } from 'node:child_process'
 import { openSync, read, writeSync } from 'node:fs'
@@ -10,7 +10,7 @@ const LOOKUP = 1, FORGET = 2, GETATTR = 3, OPEN = 14, READ = 15, WRITE = 16, STA
 const names = { [READ]: 'read', [WRITE]: 'write', [FSYNC]: 'flush' }
 const ENOSYS = 38
 
-const directory = process.argv[2]
+const [, , directory, from] = process.argv
 const device = openSync('/dev/fuse', 'r+')
 const options = 'fd=3,rootmode=40000,user_id=0,group_id=0'
 const mounted = spawnSync('mount', ['-i', '-t', 'fuse', '-o', options, 'stalling', directory], { stdio: ['ignore', 'inherit', 'inherit', device] })
@@ -45,13 +45,13 @@ function handle(operation, unique, node) {
     head.writeBigUInt64LE(unique, 8)
     writeSync(device, Buffer.concat([head, body]))
   }
+  const position = Number(request.readBigUInt64LE(48))
+  const length = request.readUInt32LE(56)
   const later = (answer) => {
-    if (!stalled) return answer()
+    if (!stalled || (operation !== FSYNC && position < Number(from))) return answer()
     waiting.push(answer)
     process.send(names[operation])
   }
-  const position = Number(request.readBigUInt64LE(48))
-  const length = request.readUInt32LE(56)
   switch (operation) {
     case INIT: {
       const body = Buffer.alloc(64)

@@ -23,12 +23,13 @@ export class StallingDisk implements AsyncDisposable {
   /** Requests that wait. */
   readonly requests: string[] = []
 
-  private constructor() {
-    this.#server = fork(new URL('stalling-disk.mjs', import.meta.url), [this.#directory], { execArgv: [] })
+  private constructor(from: number) {
+    this.#server = fork(new URL('stalling-disk.mjs', import.meta.url), [this.#directory, String(from)], { execArgv: [] })
   }
 
-  static async mount(): Promise<StallingDisk> {
-    const disk = new StallingDisk()
+  /** @param from the position at which it begins to stall */
+  static async mount(from = 0): Promise<StallingDisk> {
+    const disk = new StallingDisk(from)
     let mounted = false
     disk.#server.on('message', (message) => {
       if (message === 'mounted') mounted = true

@@ -133,6 +133,7 @@ impl Engine {
                 done += 1;
             } else {
                 slot.job.prefers_uring = file.prefers_uring(slot.job.operation);
+                slot.job.in_lane = file.takes_one_at_a_time(slot.job.operation);
                 slot.job.descriptor = Some(file.descriptor());
                 slot.job.token = Some(Token::job());
                 self.in_flight += 1;

@@ -40,6 +40,8 @@ pub struct File {
     in_memory: bool,
     /// `O_DIRECT`
     direct: bool,
+    /// Writes end in the page cache of a file, whose lock only one has at a time.
+    locks_to_write: bool,
     /// The file system can fail a call rather than wait. For one that can't, io_uring isn't trustworthy either: it takes
     /// a file that can be polled, as those of FUSE can, for one that doesn't wait, and makes the event loop wait.
     nowait: bool,
@@ -62,12 +64,23 @@ impl File {
             let regular = FileType::from_raw_mode(fstat(&descriptor)?.st_mode) == FileType::RegularFile;
             // The type's name and size depend on the platform, the number doesn't.
             let in_memory = regular && IN_MEMORY.contains(&(fstatfs(&descriptor)?.f_type as u32));
-            Ok((in_memory, fcntl_getfl(&descriptor)?.contains(OFlags::DIRECT), can_fail_rather_than_wait(&descriptor)))
+            let flags = fcntl_getfl(&descriptor)?;
+            // What has to be on the disk waits for it without the lock, several together.
+            let locks_to_write = regular && !flags.intersects(OFlags::DIRECT | OFlags::DSYNC | OFlags::SYNC);
+            Ok((in_memory, flags.contains(OFlags::DIRECT), locks_to_write, can_fail_rather_than_wait(&descriptor)))
         };
-        let (in_memory, direct, nowait) = inspect().map_err(os(format!("look at descriptor {fd}")))?;
+        let (in_memory, direct, locks_to_write, nowait) = inspect().map_err(os(format!("look at descriptor {fd}")))?;
         // A direct transfer that is told not to wait would still wait for its end.
         let worthwhile = nowait && !direct;
-        Ok(Self { descriptor: Arc::new(descriptor), in_memory, direct, nowait, try_read: Cell::new(worthwhile), try_write: Cell::new(worthwhile) })
+        Ok(Self {
+            descriptor: Arc::new(descriptor),
+            in_memory,
+            direct,
+            locks_to_write,
+            nowait,
+            try_read: Cell::new(worthwhile),
+            try_write: Cell::new(worthwhile),
+        })
     }
 
     /// For a job that goes on beside the event loop.
@@ -80,6 +93,11 @@ impl File {
     /// 4 KiB, ext4).
     pub fn prefers_uring(&self, operation: Operation) -> bool {
         self.nowait && (operation == Operation::Read || operation == Operation::Write && self.direct)
+    }
+
+    /// Whether such jobs wait for one another anyway.
+    pub fn takes_one_at_a_time(&self, operation: Operation) -> bool {
+        operation == Operation::Write && self.locks_to_write
     }
 
     /// Does as much of a job as needs no disk. True if that is all of it.

@@ -66,6 +66,8 @@ pub struct Job {
     pub file: u32,
     /// See `File::prefers_uring`.
     pub prefers_uring: bool,
+    /// See `File::takes_one_at_a_time`.
+    pub in_lane: bool,
     /// In flight it keeps the file open, until a thread is done with it.
     pub descriptor: Option<Arc<Descriptor>>,
     /// Counts it while in flight.

@@ -141,6 +141,14 @@ impl BlockEngine {
         self.state.borrow_mut().as_mut().map_or(Ok(()), |engine| engine.release(file))
     }
 
+    /// Lists what is done now, announced or not; returns how many.
+    #[napi(catch_unwind)]
+    pub fn look(&self) -> u32 {
+        let done = reap(&self.state, &self.poll);
+        close_if_finished(&self.state, &self.poll);
+        done
+    }
+
     /// Refuses jobs from now on. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&self) {
@@ -164,17 +172,20 @@ fn submit(state: &State, poll: &Poll, count: u32) -> Result<u32> {
 }
 
 fn on_ready(state: &State, poll: &Poll) {
-    let (done, idle) = match state.borrow_mut().as_mut() {
-        Some(engine) => (engine.reap(), engine.in_flight() == 0),
-        None => return,
-    };
-    if idle {
-        poll.keep_alive(false);
-    }
+    let done = reap(state, poll);
     if done > 0 {
         poll.call(done as i32);
     }
     close_if_finished(state, poll);
+}
+
+/// Lists what is done; returns how many.
+fn reap(state: &State, poll: &Poll) -> u32 {
+    let (done, idle) = state.borrow_mut().as_mut().map_or((0, false), |engine| (engine.reap(), engine.in_flight() == 0));
+    if idle {
+        poll.keep_alive(false);
+    }
+    done
 }
 
 fn close_if_finished(state: &State, poll: &Poll) {

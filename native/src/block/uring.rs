@@ -40,10 +40,12 @@ impl Uring {
         unsafe { self.0.submission().push(&entry.user_data(u64::from(job.number))) }.is_ok()
     }
 
-    /// Starts what was pushed, with one system call. False if the kernel took not all, for want of memory say: to be
+    /// Starts what was pushed, with one system call if there is any. False if the kernel took not all, for want of memory say: to be
     /// called again.
     pub fn submit(&mut self) -> bool {
-        let _ = self.0.submit();
+        if !self.0.submission().is_empty() {
+            let _ = self.0.submit();
+        }
         self.0.submission().is_empty()
     }
 

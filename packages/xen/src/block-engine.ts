@@ -11,6 +11,9 @@ const JOBS = 4_096
 /** Pieces of memory of one call: those of a ring of the largest requests. */
 const VECTORS = 64 * 256
 
+/** How long what is done may wait to be announced together with what stalls. */
+const LOOK_MS = 2
+
 const SECTOR = 512
 const READ = 0
 const WRITE = 1
@@ -80,6 +83,8 @@ class BlockEngine {
   #vectors = 0
   /** What was added last. */
   #last = 0
+  #looksLater = false
+  #timer: NodeJS.Timeout | undefined
 
   constructor(native: Native, memory: ArrayBufferLike) {
     this.#memory = memory
@@ -107,20 +112,22 @@ class BlockEngine {
 
   /** @returns undefined for memory of which a direct file can't take pieces */
   openBatch(o: FileBatchOptions): FileBatch | undefined {
-    if (o.direct && !this.#native.aligned) {
+    try {
+      if (o.direct && !this.#native.aligned) return undefined
+      const batch = new FileBatch(this, this.#native.open(o.fd), o)
+      this.#users++
+      engines.set(this.#memory, this)
+      return batch
+    } finally {
       if (this.#users === 0) this.#native.close()
-      return undefined
     }
-    const batch = new FileBatch(this, this.#native.open(o.fd), o)
-    this.#users++
-    engines.set(this.#memory, this)
-    return batch
   }
 
   release(file: number): void {
     this.#native.release(file)
     if (--this.#users > 0) return
     engines.delete(this.#memory)
+    clearTimeout(this.#timer)
     this.#native.close()
   }
 
@@ -159,10 +166,23 @@ class BlockEngine {
       for (let i = 0; i < listed; i++) this.#end(this.#list[i] ?? 0)
       throw error
     }
+    if (done < listed) this.#lookLater()
     for (let i = 0; i < done; i++) {
       const job = this.#list[i] ?? 0
       this.#end(job)?.done(this.#tags[job] ?? 0, this.#result[job] ?? 0)
     }
+  }
+
+  #lookLater(): void {
+    if (this.#looksLater) return
+    this.#looksLater = true
+    this.#timer = this.#timer?.refresh() ?? setTimeout(() => this.#look(), LOOK_MS).unref()
+  }
+
+  #look(): void {
+    this.#looksLater = false
+    this.#onDone(this.#native.look())
+    if (this.#freeCount < JOBS) this.#lookLater()
   }
 
   #onDone(count: number): void {
