@@ -125,7 +125,8 @@ test.each(cases)('in the end the $end go, by force: $forced: nothing is left, in
         for (let id = 0; id < DEVICES; id++) expect(follows(server, `${r.guest.domid}/${id}`)).toBe(true)
       }
     }),
-    { numRuns: RUNS },
+    // In time to say what failed, however long that takes to shrink.
+    { numRuns: RUNS, interruptAfterTimeLimit: RUNS * 1_000, markInterruptAsFailure: true },
   )
 })
 
