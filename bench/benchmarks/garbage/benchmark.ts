@@ -13,7 +13,7 @@ const BATCH = 32
 /** As many as a guest is asked for at once. */
 const TURN = 100_000
 /** Until all is compiled, and everything that is made once exists. */
-const WARM_UP = TURN
+const WARM_UP = 600_000
 const LOAD: Load = { operation: 'read', depth: 32, segments: 1 }
 
 export async function run(bench: Bench): Promise<void> {
