@@ -23,6 +23,8 @@ let made = 0
 let latest = 0
 
 export class AdaptivePoll {
+  /** Looks of the last run. */
+  looks = 0
   readonly #number = ++made
   #emptySince = -Infinity
   #pays = false
@@ -43,16 +45,19 @@ export class AdaptivePoll {
    * @returns what that returned last
    */
   run(drain: () => number): number {
+    this.looks = 0
     if (this.#pays && latest === this.#number) {
       // Most is found by the first looks: the clock, which makes a number on the heap each time, isn't needed for those.
       for (let begun = 0, now = 0; now - begun < POLL_MS; now = performance.now()) {
         for (let looks = 0; looks < LOOKS; looks++) {
           const count = drain()
           if (count > 0) {
+            this.looks += looks
             this.#lastSkips = 0
             return count
           }
         }
+        this.looks += LOOKS
         begun ||= performance.now()
       }
       this.#pays = false

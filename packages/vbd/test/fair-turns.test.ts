@@ -1,0 +1,179 @@
+/** What a guest with one request at a time waits for while others never stop asking: counted in pages that were moved for those. */
+import { BLKIF_OP } from '@xenkit/wire'
+import { afterEach, expect, test, vi } from 'vitest'
+import { TURN } from '../src/backend/guest-turn.ts'
+import type { BlockStore } from '../src/index.ts'
+import { memoryStore } from '../src/stores/index.ts'
+import { Crowd, Flooder, type FlooderOptions } from './flood.ts'
+import { RawFrontend, type RawRequest } from './raw-frontend.ts'
+import { rig } from './rig.ts'
+
+const { READ } = BLKIF_OP
+
+const LARGEST: RawRequest = { indirect_op: READ, segments: Array.from({ length: 256 }, () => ({})) }
+
+/** Ways to ask for more than others. */
+const floods = {
+  'a page a request': { disks: ['xvda'], request: {}, pages: 1 },
+  '11 pages a request, 4 of the largest rings': { disks: ['xvda'], queues: 4, ringPageOrder: 4, request: { segments: Array.from({ length: 11 }, () => ({})) }, pages: 11 },
+  '1 MiB a request, 2 disks of 4 rings': { disks: ['xvda', 'xvdb'], queues: 4, ringPageOrder: 2, request: LARGEST, pages: 256 },
+  'a sector of each of 256 pages': { disks: ['xvda'], request: { indirect_op: READ, segments: Array.from({ length: 256 }, () => ({ last: 0 })) }, pages: 256 },
+  'what is refused, 4 rings': { disks: ['xvda'], queues: 4, request: { operation: 77 }, pages: 1 },
+} satisfies Record<string, FlooderOptions>
+
+interface Outcome {
+  /** Of each request of the quiet guest, pages that were moved for each flooder between its event and its answer. */
+  readonly waits: readonly (readonly number[])[]
+  /** Pages that were moved for each flooder. */
+  readonly moved: readonly number[]
+}
+
+const REQUESTS = 80
+/** Where turns have no end, the test does. */
+const FAR_TOO_MANY = 16 * TURN
+
+interface Flooded {
+  readonly floods: readonly FlooderOptions[]
+  /** What the quiet guest asks for. */
+  readonly request?: RawRequest
+  /** What flooders have. */
+  readonly store?: () => BlockStore
+  readonly dataPath?: 'copy' | 'persistent'
+}
+
+async function flooded(o: Flooded): Promise<Outcome> {
+  const { request = {}, store = () => memoryStore(2048), dataPath = 'copy' } = o
+  const crowd = new Crowd()
+  await using r = await rig({ store: ({ params }) => (params === 'quiet' ? memoryStore(2048) : store()), dataPath, through: crowd.through })
+  const flooders: Flooder[] = []
+  await r.plug({ params: 'quiet' })
+  const quiet = await RawFrontend.open(r.guest)
+  for (const flood of o.floods) {
+    const guest = r.machine.createDomain()
+    for (const vdev of flood.disks) await r.plug({ guest, vdev })
+    const flooder = await Flooder.open(guest, flood)
+    crowd.onAnswer(guest.domid, () => more(flooder))
+    flooders.push(flooder)
+  }
+  const waits: number[][] = []
+  const begins = flooders.map(() => 0)
+  const movedSince = (): number[] => flooders.map(({ moved }, i) => moved - (begins[i] ?? 0))
+  let pause = 0
+  let asked = false
+  let over = (): void => {}
+  const allAnswered = new Promise<void>((resolve) => (over = resolve))
+
+  /** A flooder was answered: it asks for more, and now and then the quiet guest asks for something. */
+  function more(flooder: Flooder): void {
+    if (waits.length === REQUESTS) return flooder.rest()
+    flooder.fill()
+    const moved = movedSince()
+    if (asked && Math.max(...moved) > FAR_TOO_MANY) return end()
+    if (asked || pause-- > 0) return
+    for (const [i, each] of flooders.entries()) begins[i] = each.moved
+    asked = true
+    quiet.put(request)
+    quiet.send()
+  }
+  function end(): void {
+    waits.push(movedSince())
+    asked = false
+    // At every moment of a turn, and after some idle ones: 37 and 101 have no divisor in common.
+    pause = (waits.length * 37) % 101
+    if (waits.length === REQUESTS) over()
+  }
+  crowd.onAnswer(r.guest.domid, () => {
+    quiet.ring.drain(1)
+    quiet.ring.finalCheck()
+    if (asked) end()
+  })
+  for (const flooder of flooders) flooder.fill()
+  await allAnswered
+  const moved = flooders.map((flooder) => flooder.moved)
+  for (const front of [quiet, ...flooders]) await front[Symbol.asyncDispose]()
+  return { waits, moved }
+}
+
+const most = ({ waits }: Outcome): number => Math.max(...waits.flat()) / TURN
+
+test.each(Object.entries(floods))('beside a guest that floods with %s, nobody waits for more than two turns of it', async (_, flood) => {
+  expect(most(await flooded({ floods: [flood] }))).toBeLessThanOrEqual(2)
+})
+
+test('beside several, for two of each, and those have the same, whatever they ask for and on however many rings', async () => {
+  const outcome = await flooded({ floods: Object.values(floods), dataPath: 'persistent' })
+  expect(most(outcome)).toBeLessThanOrEqual(2)
+  // 23 requests of 11 pages are 3 pages less than a turn.
+  expect(Math.min(...outcome.moved) / Math.max(...outcome.moved)).toBeGreaterThan(0.95)
+})
+
+test('a guest whose every request is a turn of its own waits no longer', async () => {
+  expect(most(await flooded({ floods: Object.values(floods), request: LARGEST }))).toBeLessThanOrEqual(2)
+})
+
+test('what stores finish late counts when it is begun: no more than that comes on top', async () => {
+  const late = (): BlockStore => ({ ...memoryStore(2048), read: () => new Promise((resolve) => setImmediate(resolve)) })
+  const outcome = await flooded({ floods: Object.values(floods), store: late })
+  expect(most(outcome)).toBeLessThanOrEqual(3)
+})
+
+afterEach(() => void vi.restoreAllMocks())
+
+test('looking at an empty ring is work, too', async () => {
+  const crowd = new Crowd()
+  await using r = await rig({ store: () => memoryStore(64), dataPath: 'persistent', through: crowd.through })
+  const other = r.machine.createDomain()
+  for (const guest of [r.guest, other]) await r.plug({ guest })
+  await using quiet = await RawFrontend.open(r.guest, { persistent: true })
+  await using looked = await RawFrontend.open(other, { persistent: true })
+  for (const front of [quiet, looked]) await front.device.connected()
+
+  const found: number[] = []
+  let [now, clocks, answers, asked] = [0, 0, 0, false]
+  let over = (): void => {}
+  const allAnswered = new Promise<void>((resolve) => (over = resolve))
+  const ask = (front: RawFrontend): void => {
+    front.put()
+    if (front.ring.publish()) front.channel.notify()
+  }
+  // The clock is read when there have been 512 looks. On the second time something is there: after 10 us.
+  vi.spyOn(performance, 'now').mockImplementation(() => {
+    if (++clocks === 2) ask(looked)
+    return (now += 0.01)
+  })
+  const next = (): void => {
+    clocks = 0
+    answers++
+    const answer = answers
+    // Nobody looks: then it is there all the same.
+    setImmediate(() => {
+      if (answers === answer && clocks < 2 && found.length < 20) {
+        clocks = 2
+        ask(looked)
+      }
+    })
+    if (asked || answers % 151 > 0) return
+    asked = true
+    answers = 0
+    ask(quiet)
+  }
+  const takes = (front: RawFrontend, then: () => void) => (): void => {
+    const count = front.ring.drain(1)
+    front.ring.finalCheck()
+    if (count > 0) then()
+  }
+  crowd.onAnswer(other.domid, takes(looked, next))
+  crowd.onAnswer(
+    r.guest.domid,
+    takes(quiet, () => {
+      asked = false
+      found.push(answers)
+      if (found.length === 20) over()
+    }),
+  )
+  ask(looked)
+  await allAnswered
+  // 512 looks are 8 pages' work, the request is one.
+  expect(Math.max(...found)).toBeLessThanOrEqual((2 * TURN) / 9 + 2)
+  expect(Math.max(...found)).toBeGreaterThan(TURN / 9 / 2)
+})
