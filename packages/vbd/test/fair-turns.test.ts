@@ -60,27 +60,30 @@ async function flooded(o: Flooded): Promise<Outcome> {
   const movedSince = (): number[] => flooders.map(({ moved }, i) => moved - (begins[i] ?? 0))
   let pause = 0
   let asked = false
+  let ended = false
   let over = (): void => {}
   const allAnswered = new Promise<void>((resolve) => (over = resolve))
 
   /** A flooder was answered: it asks for more, and now and then the quiet guest asks for something. */
   function more(flooder: Flooder): void {
-    if (waits.length === REQUESTS) return flooder.rest()
+    if (ended) return flooder.rest()
     flooder.fill()
     const moved = movedSince()
-    if (asked && Math.max(...moved) > FAR_TOO_MANY) return end()
+    if (asked && Math.max(...moved) > FAR_TOO_MANY) return end(true)
     if (asked || pause-- > 0) return
     for (const [i, each] of flooders.entries()) begins[i] = each.moved
     asked = true
     quiet.put(request)
     quiet.send()
   }
-  function end(): void {
+  /** The quiet guest was answered, or there is no point in going on. */
+  function end(never = false): void {
     waits.push(movedSince())
     asked = false
     // At every moment of a turn, and after some idle ones: 37 and 101 have no divisor in common.
     pause = (waits.length * 37) % 101
-    if (waits.length === REQUESTS) over()
+    ended = never || waits.length === REQUESTS
+    if (ended) over()
   }
   crowd.onAnswer(r.guest.domid, () => {
     quiet.ring.drain(1)

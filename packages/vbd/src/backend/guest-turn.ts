@@ -17,64 +17,92 @@ export const TURN = MAX_SEGMENTS
 /** Of a guest with nobody else to wait for it: going round takes 2 us and 430 bytes of heap, too much for every 256 requests. */
 const TURN_ALONE = 4 * TURN
 
-/** By domid, those with rings on the same loop. */
-const guests = new WeakMap<Hypervisor, Map<number, GuestTurn>>()
+/** An event loop, of which a process or thread has one: its hypervisor stands for it. */
+const loops = new WeakMap<Hypervisor, Loop>()
 
-export class GuestTurn {
-  readonly #others: Map<number, GuestTurn>
-  readonly #domid: number
-  #users = 0
-  #left = TURN
+class Loop {
+  /** By domid. */
+  readonly guests = new Map<number, GuestTurn>()
+  /** Goes up each time that the loop has gone round, where somebody waits for that. */
+  round = 0
   #planned = false
-  /** Turns of rings, of which each has one while there are pages left; who has waited longest is first. */
-  readonly #waiting: (() => void)[] = []
+  readonly #waiting: GuestTurn[] = []
   readonly #next = (): void => {
     this.#planned = false
-    this.#left = this.#others.size > 1 ? TURN : TURN_ALONE
-    for (let rings = this.#waiting.length; rings > 0 && this.#left > 0; rings--) this.#waiting.shift()?.()
-    if (this.#waiting.length > 0) this.#plan()
+    this.round = (this.round + 1) | 0
+    // Who has to wait again after its turn does so for the next round.
+    for (let guests = this.#waiting.length; guests > 0; guests--) this.#waiting.shift()?.run()
   }
+
+  wait(guest: GuestTurn): void {
+    this.#waiting.push(guest)
+    if (this.#planned) return
+    this.#planned = true
+    setImmediate(this.#next)
+  }
+}
+
+export class GuestTurn {
+  readonly #loop: Loop
+  readonly #domid: number
+  #users = 0
+  #round: number
+  #left = 0
+  #waits = false
+  /** Rings that have more to do; who has waited longest is first. */
+  readonly #rings: (() => void)[] = []
 
   /** That of a guest, for one more user, who closes it. */
   static open(hv: Hypervisor, domid: number): GuestTurn {
-    const others = guests.get(hv) ?? new Map<number, GuestTurn>()
-    guests.set(hv, others)
-    const turn = others.get(domid) ?? new GuestTurn(others, domid)
-    others.set(domid, turn)
+    const loop = loops.get(hv) ?? new Loop()
+    loops.set(hv, loop)
+    const turn = loop.guests.get(domid) ?? new GuestTurn(loop, domid)
+    loop.guests.set(domid, turn)
     turn.#users++
     return turn
   }
 
-  private constructor(others: Map<number, GuestTurn>, domid: number) {
-    this.#others = others
+  private constructor(loop: Loop, domid: number) {
+    this.#loop = loop
     this.#domid = domid
+    this.#round = loop.round - 1
   }
 
-  /** Pages that may be moved before the loop goes round. */
+  /** Pages that may be moved before the loop goes round: all of a turn if it has since the last one. */
   get left(): number {
+    const { round, guests } = this.#loop
+    if (this.#round !== round) {
+      this.#round = round
+      this.#left = guests.size > 1 ? TURN : TURN_ALONE
+    }
     return this.#left
   }
 
   /** @param pages what was done, 0 or more; a request without data, or a refused one, is a page's work */
   spend(pages: number): void {
-    this.#left = Math.max(0, this.#left - pages)
-    // In good time: a guest with few requests must find its turn unused, not wait a round for itself.
-    if (this.#left < TURN / 2) this.#plan()
+    this.#left = Math.max(0, this.left - pages)
   }
 
-  /** Calls `turn` once, when the loop has gone round. */
-  wait(turn: () => void): void {
-    this.#waiting.push(turn)
-    this.#plan()
+  /** Calls `ring` once when the loop has gone round, or some time later where other rings of the guest use up its turns. */
+  wait(ring: () => void): void {
+    this.#rings.push(ring)
+    this.#wait()
+  }
+
+  /** For the loop: the guest has its turn. */
+  run(): void {
+    this.#waits = false
+    for (let rings = this.#rings.length; rings > 0 && this.left > 0; rings--) this.#rings.shift()?.()
+    if (this.#rings.length > 0) this.#wait()
   }
 
   close(): void {
-    if (--this.#users === 0) this.#others.delete(this.#domid)
+    if (--this.#users === 0) this.#loop.guests.delete(this.#domid)
   }
 
-  #plan(): void {
-    if (this.#planned) return
-    this.#planned = true
-    setImmediate(this.#next)
+  #wait(): void {
+    if (this.#waits) return
+    this.#waits = true
+    this.#loop.wait(this)
   }
 }
