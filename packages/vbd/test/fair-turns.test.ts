@@ -28,7 +28,7 @@ interface Outcome {
   readonly moved: readonly number[]
 }
 
-const REQUESTS = 80
+const REQUESTS = 50
 /** Where turns have no end, the test does. */
 const FAR_TOO_MANY = 16 * TURN
 
@@ -141,7 +141,7 @@ test('looking at an empty ring is work, too', async () => {
   }
   // The clock is read when there have been 512 looks. On the second time something is there: after 10 us.
   vi.spyOn(performance, 'now').mockImplementation(() => {
-    if (++clocks === 2) ask(looked)
+    if (++clocks === 2 && answers < FAR_TOO_MANY) ask(looked)
     return (now += 0.01)
   })
   const next = (): void => {
@@ -176,7 +176,7 @@ test('looking at an empty ring is work, too', async () => {
   )
   ask(looked)
   await allAnswered
-  // 512 looks are 8 pages' work, the request is one.
+  // 512 looks are work for 8 pages, the request is one.
   expect(Math.max(...found)).toBeLessThanOrEqual((2 * TURN) / 9 + 2)
   expect(Math.max(...found)).toBeGreaterThan(TURN / 9 / 2)
 })
