@@ -43,20 +43,20 @@ export class Crowd {
 export interface FlooderOptions extends RawFrontendOptions {
   readonly disks: readonly string[]
   readonly request: RawRequest
-  /** Pages of the request. */
-  readonly pages: number
+  /** What the request is of a turn: 1, and 1 for each page. */
+  readonly work: number
 }
 
 /** A guest whose rings are full of one request, over and over. */
 export class Flooder implements AsyncDisposable {
   #answered = 0
-  readonly #pages: number
+  readonly #work: number
   readonly #fronts: readonly RawFrontend[]
   readonly #slot: Uint8Array
 
-  private constructor(fronts: readonly RawFrontend[], { request, pages }: FlooderOptions) {
+  private constructor(fronts: readonly RawFrontend[], { request, work }: FlooderOptions) {
     this.#fronts = fronts
-    this.#pages = pages
+    this.#work = work
     const [front] = fronts
     if (!front) throw new RangeError('no disk')
     front.put(request)
@@ -86,9 +86,9 @@ export class Flooder implements AsyncDisposable {
     this.#take()
   }
 
-  /** Pages that the backend has moved for it. */
-  get moved(): number {
-    return this.#answered * this.#pages
+  /** What the backend has done for it. */
+  get done(): number {
+    return this.#answered * this.#work
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,8 +1,8 @@
 /**
  * Fair turns between the guests of an event loop. What is shared out is the loop's time, and who shares it are
- * guests: one with four disks of four rings has no more of it than one with a single ring. A turn is counted in
- * pages of data, for which the loop takes about as long as for a request, so that nobody gets more by asking for
- * more at once; a clock isn't looked at.
+ * guests: one with four disks of four rings has no more of it than one with a single ring. A turn is counted, not
+ * timed: a request is 1, and each page of its data 1 more. Both take the loop about a microsecond, so that nobody
+ * gets more by asking for more at once.
  *
  * Whoever has used up a turn waits until the loop has gone round, in which every other guest's events are
  * delivered and every other one that waits has its turn. So between a guest's event and its answer each other one
@@ -11,11 +11,11 @@
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { MAX_SEGMENTS } from '../nodes.ts'
 
-/** Pages of a turn: the largest request, or 256 of a page, which take a quarter of a millisecond. */
-export const TURN = MAX_SEGMENTS
+/** The largest request, or 128 of a page: a quarter of a millisecond. */
+export const TURN = 1 + MAX_SEGMENTS
 
-/** Of a guest with nobody else to wait for it: going round takes 2 us and 430 bytes of heap, too much for every 256 requests. */
-const TURN_ALONE = 4 * TURN
+/** Of a guest with nobody else to wait for it: going round takes 2 us and 430 bytes of heap, too much for every 128 requests. */
+const TURN_ALONE = 8 * TURN
 
 /** An event loop, of which a process or thread has one: its hypervisor stands for it. */
 const loops = new WeakMap<Hypervisor, Loop>()
@@ -68,7 +68,7 @@ export class GuestTurn {
     this.#round = loop.round - 1
   }
 
-  /** Pages that may be moved before the loop goes round: all of a turn if it has since the last one. */
+  /** What may be done before the loop goes round: all of a turn if it has since the last one. */
   get left(): number {
     const { round, guests } = this.#loop
     if (this.#round !== round) {
@@ -78,9 +78,9 @@ export class GuestTurn {
     return this.#left
   }
 
-  /** @param pages what was done, 0 or more; a request without data, or a refused one, is a page's work */
-  spend(pages: number): void {
-    this.#left = Math.max(0, this.left - pages)
+  /** @param work what was done, 0 or more */
+  spend(work: number): void {
+    this.#left = Math.max(0, this.left - work)
   }
 
   /** Calls `ring` once when the loop has gone round, or some time later where other rings of the guest use up its turns. */

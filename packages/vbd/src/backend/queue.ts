@@ -30,8 +30,8 @@ import { StoreCalls } from './store-calls.ts'
 /** Most answers that wait for company; publishing every 4 instead measured a third slower at depth 32. */
 const PUBLISH_AT_MOST = 16
 
-/** Looks at an empty ring that take as long as a page, as a power of two. */
-const LOOKS_OF_A_PAGE = 6
+/** So many looks at an empty ring take as long as a page of data, as a power of two: see `GuestTurn`. */
+const LOOKS_AS_WORK = 6
 
 /** How long a frontend that has closed may take to send more after an event, and to go on so. */
 const LINGER_MS = 200
@@ -200,7 +200,7 @@ export class VbdQueue {
       // Not while something is at the store, whose answers would wait.
       if (count === 0 && this.#atStore === 0 && this.#doneCount === 0) {
         count = this.#poll.run(this.#drainSome)
-        guestTurn.spend(this.#poll.looks >> LOOKS_OF_A_PAGE)
+        guestTurn.spend(this.#poll.looks >> LOOKS_AS_WORK)
       }
       if (count === 0) {
         if (!ring.finalCheck()) return
@@ -249,8 +249,8 @@ export class VbdQueue {
     let count = 0
     let full = false
     for (let row = this.#mayBegin(); row !== undefined; row = this.#mayBegin()) {
-      const pages = Math.max(1, requests.segmentCount[row] ?? 0)
-      if (pages > guestTurn.left) {
+      const work = 1 + (requests.segmentCount[row] ?? 0)
+      if (work > guestTurn.left) {
         this.#planTurn()
         break
       }
@@ -258,7 +258,7 @@ export class VbdQueue {
         full = true
         break
       }
-      guestTurn.spend(pages)
+      guestTurn.spend(work)
       this.#waitingFirst = (this.#waitingFirst + 1) % this.#waiting.length
       this.#waitingCount--
       this.#atStore++
