@@ -6,18 +6,16 @@ export interface Arguments {
   readonly names: readonly string[]
   /** Where the results go. */
   readonly json?: string | undefined
-  /** Where a picture of them goes. */
-  readonly svg?: string | undefined
   /** Why nothing can be run. */
   readonly mistake?: string
 }
 
 export function readArguments(args: readonly string[], known: readonly string[]): Arguments {
   try {
-    const { positionals, values } = parseArgs({ args: [...args], allowPositionals: true, options: { json: { type: 'string' }, svg: { type: 'string' } } })
+    const { positionals, values } = parseArgs({ args: [...args], allowPositionals: true, options: { json: { type: 'string' } } })
     const unknown = positionals.filter((name) => !known.includes(name))
     if (unknown.length > 0) return { names: [], mistake: `no benchmark is named "${unknown.join('", "')}", there are: ${known.join(', ')}` }
-    return { names: positionals.length > 0 ? positionals : known, json: values.json, svg: values.svg }
+    return { names: positionals.length > 0 ? positionals : known, json: values.json }
   } catch (error) {
     return { names: [], mistake: error instanceof Error ? error.message : String(error) }
   }

@@ -1,16 +1,13 @@
-/** `npm run bench -- NAME... [--json FILE] [--svg FILE]` measures; without a name it measures everything. */
+/** `npm run bench -- NAME... [--json FILE]` measures; without a name it measures everything, and draws docs/bench/bench.svg. */
 import { writeFile } from 'node:fs/promises'
-import { type Figure, plot, Report } from '@xenkit/lab'
+import { Report, savePicture } from '@xenkit/lab'
 import { benchmarks } from '../benchmarks/index.ts'
 import { readArguments } from './arguments.ts'
 import { describeEnvironment, environment } from './environment.ts'
+import { pictured } from './pictured.ts'
 import { type Measurement, runBenchmark } from './run-benchmark.ts'
 
-/** Those that count, by names that say whose they are. */
-const lastFigures = (results: Readonly<Record<string, readonly Measurement[]>>): Figure[] =>
-  Object.entries(results).flatMap(([name, measurements]) => measurements.flatMap(({ attempts }) => attempts.at(-1)?.figures ?? []).map((figure) => ({ ...figure, name: `${name}: ${figure.name}` })))
-
-const { names, json, svg, mistake } = readArguments(process.argv.slice(2), Object.keys(benchmarks))
+const { names, json, mistake } = readArguments(process.argv.slice(2), Object.keys(benchmarks))
 
 if (mistake !== undefined) {
   console.error(mistake)
@@ -29,7 +26,8 @@ if (mistake !== undefined) {
     }
   }
   if (json !== undefined) await writeFile(json, `${JSON.stringify({ environment: begin, loadAtEnd: environment().load, results }, undefined, 2)}\n`)
-  if (svg !== undefined) await writeFile(svg, plot(describeEnvironment(begin), lastFigures(results)))
+  const figures = pictured(Object.keys(benchmarks), results)
+  if (figures) await savePicture('bench', { heading: describeEnvironment(begin), figures })
   console.log(report.total())
   process.exitCode = report.failed === 0 ? 0 : 1
 }

@@ -11,6 +11,7 @@ export const title = "our disk against QEMU's qdisk and the kernel's blkback, in
 export const programs = { ours: 'lab/dom0/bench/main.ts' }
 /** Where libxl knows backendtype=tap: blkback would take a disk of type vbd from us. */
 export const stacks: readonly StackName[] = ['debian13-pv']
+export const picture = 'lab'
 
 const ROUNDS = 3
 /** Of the machine's own time: ten and more of a host's that has other things to do. */

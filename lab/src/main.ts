@@ -1,17 +1,17 @@
-/** `npm run lab -- NAME... [--on STACK]... [--json FILE] [--svg FILE]` runs scenarios on real Xen; without a name it lists them. */
+/** `npm run lab -- NAME... [--on STACK]... [--json FILE]` runs scenarios on real Xen; without a name it lists them. */
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { scenarios } from '../scenarios/index.ts'
 import type { Figure } from './figure.ts'
 import type { Debian } from './image/debian.ts'
 import { type Image, openImage } from './image/image.ts'
-import { plot } from './plot.ts'
+import { savePicture } from './picture.ts'
 import { Report } from './report.ts'
 import { runScenario } from './run-scenario.ts'
 import type { Scenario } from './scenario.ts'
 import { isStackName, stacks, type StackName } from './stack.ts'
 
-const { positionals: names, values } = parseArgs({ allowPositionals: true, options: { on: { type: 'string', multiple: true }, json: { type: 'string' }, svg: { type: 'string' } } })
+const { positionals: names, values } = parseArgs({ allowPositionals: true, options: { on: { type: 'string', multiple: true }, json: { type: 'string' } } })
 const unknown = names.filter((name) => !Object.hasOwn(scenarios, name))
 const told = values.on?.filter(isStackName)
 const stacksOf = (scenario: Scenario): readonly StackName[] => told ?? scenario.stacks ?? ['debian12-pv']
@@ -27,11 +27,13 @@ if (names.length === 0) {
 } else {
   const report = new Report()
   const images = new Map<Debian, Image>()
+  const date = new Date().toISOString()
   const figures: Figure[] = []
   try {
     for (const name of names) {
       const scenario = scenarios[name]
       if (scenario === undefined) continue
+      const first = figures.length
       for (const on of stacksOf(scenario)) {
         const { debian } = stacks[on]
         const image = images.get(debian) ?? (await openImage(debian, (text) => report.note(text)))
@@ -39,13 +41,13 @@ if (names.length === 0) {
         const measured = await runScenario(name, scenario, { on, image, report })
         figures.push(...measured.map((figure) => ({ ...figure, name: `${name} on ${on}: ${figure.name}` })))
       }
+      const own = figures.slice(first)
+      if (scenario.picture !== undefined && told === undefined && own.length > 0) await savePicture(scenario.picture, { heading: `npm run lab -- ${name}, ${date}`, figures: own })
     }
   } catch (error) {
     report.fail('the image', error instanceof Error ? error.message : String(error))
   }
-  const date = new Date().toISOString()
   if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify({ date, figures }, undefined, 2)}\n`)
-  if (values.svg !== undefined) await writeFile(values.svg, plot(`npm run lab -- ${names.join(' ')}, ${date}`, figures))
   console.log(report.total())
   process.exitCode = report.failed === 0 ? 0 : 1
 }

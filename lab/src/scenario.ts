@@ -12,6 +12,8 @@ export interface Scenario {
   readonly programs: Programs
   /** What it runs on unless told otherwise, each with a machine of its own: `debian12-pv` if this is left out. */
   readonly stacks?: readonly StackName[]
+  /** The picture of docs/bench that shows its figures, without `.svg`: drawn by each run on its own stacks. */
+  readonly picture?: string
   run(lab: Lab): Promise<void>
 }
 

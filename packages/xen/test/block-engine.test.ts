@@ -1,12 +1,43 @@
-/** What the engine's JavaScript adds to native/test: batches. */
-import { closeSync, openSync } from 'node:fs'
+/** What the engine's JavaScript adds to native/test: batches. The addon is the real one. */
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { loadNative } from '@xenkit/native'
-import { expect, test } from 'vitest'
+import { afterAll, expect, test, vi } from 'vitest'
 import { until } from '../../../native/test/fifo.ts'
 import { canStall, StallingDisk } from '../../../native/test/stalling-disk.ts'
 import { openFileBatch } from '../src/block-engine.ts'
 
-const SECTORS = 8
+const folder = mkdtempSync(join(tmpdir(), 'xenkit-batch-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+test('32 reads and writes of an image are one call, and none of nothing', async () => {
+  const path = join(folder, 'disk.img')
+  writeFileSync(path, Buffer.alloc(32 * 4096, 'xenkit'))
+  const submitted: number[] = []
+  const engine = loadNative().BlockEngine.prototype
+  const { createSubmit } = engine
+  vi.spyOn(engine, 'createSubmit').mockImplementation(function (this: InstanceType<ReturnType<typeof loadNative>['BlockEngine']>) {
+    const submit = createSubmit.call(this)
+    return (count: number) => (submitted.push(count), submit(count))
+  })
+  const results = new Map<number, number>()
+  const fd = openSync(path, 'r+')
+  const batch = openFileBatch()?.({ fd, direct: false, memory: new ArrayBuffer(32 * 4096), done: (tag, result) => void results.set(tag, result), turned() {} })
+  closeSync(fd)
+  if (!batch) throw new Error('the addon is not built')
+  for (let row = 0; row < 32; row++) {
+    batch.add(row, row % 2 === 1, row * 8, 2)
+    for (const half of [0, 1]) batch.addVector(row * 4096 + half * 2048, 2048)
+  }
+  batch.submit()
+  batch.submit()
+  expect(submitted).toEqual([32])
+  // What has to wait for a disk is told of later.
+  await until(() => results.size === 32)
+  expect([...results.values()]).toEqual(Array.from({ length: 32 }, () => 4096))
+  batch.close()
+})
 
 // A process without /dev/fuse or the right to mount can't have such a disk: both are checked.
 test.skipIf(!canStall())('what is done is told of while what came with it stalls', async () => {
@@ -17,7 +48,7 @@ test.skipIf(!canStall())('what is done is told of while what came with it stalls
   const batch = openFileBatch()?.({ fd, direct: false, memory: new SharedArrayBuffer(8192, { maxByteLength: 8192 }), done: (tag, result) => done.push([tag, result]), turned: () => turns++ })
   if (batch === undefined) throw new Error('the addon is not built')
   for (const tag of [0, 1]) {
-    expect(batch.add(tag, true, tag * SECTORS, 1)).toBe(true)
+    expect(batch.add(tag, true, tag * 8, 1)).toBe(true)
     batch.addVector(tag * 4096, 4096)
   }
   batch.submit()

@@ -21,6 +21,8 @@ let made = 0
 let latest = 0
 
 export class AdaptivePoll {
+  /** Looks of the last run. */
+  looks = 0
   readonly #number = ++made
   #emptySince = -Infinity
   #pays = false
@@ -41,14 +43,17 @@ export class AdaptivePoll {
    * @returns what that returned last
    */
   run(drain: () => number): number {
+    this.looks = 0
     if (this.#pays && latest === this.#number) {
       for (let looks = 0; looks < LOOKS; looks++) {
         const count = drain()
         if (count > 0) {
+          this.looks = looks
           this.#lastSkips = 0
           return count
         }
       }
+      this.looks = LOOKS
       this.#pays = false
       this.#skips = this.#lastSkips = Math.min(2 * this.#lastSkips + 1, SKIPS_MAX)
     }

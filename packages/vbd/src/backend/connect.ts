@@ -12,6 +12,7 @@ import { BufferPool } from './buffer-pool.ts'
 import { CopiedData } from './copied-data.ts'
 import type { DataPath, DataPathKind } from './data-path.ts'
 import { Decoder } from './decoder.ts'
+import { GuestTurn } from './guest-turn.ts'
 import type { Limits } from './limits.ts'
 import { MappedData } from './mapped-data.ts'
 import { VbdQueue } from './queue.ts'
@@ -50,10 +51,11 @@ interface Closable {
 export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<Pick<BackendConnection, 'close'>> {
   const grants = new GrantTable(hv.grants)
   const pool = new BufferPool(hv.arena)
-  const owned: Closable[] = [grants, pool]
+  const guestTurn = GuestTurn.open(hv, o.domid)
+  const owned: Closable[] = [grants, pool, guestTurn]
   const queues: VbdQueue[] = []
   try {
-    for (const ring of o.frontend.rings) queues.push(await openQueue(hv, o, { ring, grants, pool, owned }))
+    for (const ring of o.frontend.rings) queues.push(await openQueue(hv, o, { ring, grants, pool, guestTurn, owned }))
   } catch (error) {
     closeAll(owned)
     throw error
@@ -72,7 +74,7 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<P
 async function openQueue(
   hv: Hypervisor,
   o: ConnectOptions,
-  { ring: published, grants, pool, owned }: { readonly ring: FrontendRing; readonly grants: GrantTable; readonly pool: BufferPool; readonly owned: Closable[] },
+  { ring: published, grants, pool, guestTurn, owned }: { readonly ring: FrontendRing; readonly grants: GrantTable; readonly pool: BufferPool; readonly guestTurn: GuestTurn; readonly owned: Closable[] },
 ): Promise<VbdQueue> {
   const { domid, limits, store, counters, failed, storeFailed } = o
   const mapping = await grants.map(published.grefs.map((gref) => ({ domid, gref })), { writable: true })
@@ -87,7 +89,7 @@ async function openQueue(
   const channel = EventChannel.bindInterdomain(hv.evtchn, { domid, port: published.port })
   owned.unshift(channel)
   const answers = new Answers({ ring, requests, layout })
-  const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, limits, store, memory: hv.arena.buffer, counters, failed, storeFailed })
+  const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, guestTurn, limits, store, memory: hv.arena.buffer, counters, failed, storeFailed })
   owned.unshift(queue)
   channel.handle(() => queue.turn(), failed)
   return queue

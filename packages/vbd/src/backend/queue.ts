@@ -8,8 +8,9 @@
  * what is in flight is done (16 at most), then one grant-copy call delivers the data of all reads and
  * one store of rsp_prod publishes every answer: the guest has work while the next 16 are done.
  *
- * Requests start in the order of the ring. One that finds no buffer holds up those behind it, and so
- * does a barrier: it starts when the store is done with all before it, and none starts beside it.
+ * Requests start in the order of the ring. One that finds no buffer, or is too large for what is left of the
+ * guest's turn, holds up those behind it, and so does a barrier: it starts when the store is done with all
+ * before it, and none starts beside it.
  */
 import type { EventChannel } from '@xenkit/evtchn'
 import type { BackRing } from '@xenkit/ring'
@@ -20,6 +21,7 @@ import { AdaptivePoll } from './adaptive-poll.ts'
 import type { Answers } from './answers.ts'
 import type { DataPath } from './data-path.ts'
 import type { Decoder } from './decoder.ts'
+import type { GuestTurn } from './guest-turn.ts'
 import type { Limits } from './limits.ts'
 import type { Requests } from './requests.ts'
 import type { VbdCounters } from './stats.ts'
@@ -28,8 +30,8 @@ import { StoreCalls } from './store-calls.ts'
 /** Most answers that wait for company; publishing every 4 instead measured a third slower at depth 32. */
 const PUBLISH_AT_MOST = 16
 
-/** Requests of a turn, a millisecond's work: then others have theirs. */
-const TURN = 1_024
+/** So many looks at an empty ring take as long as a page of data, as a power of two: see `GuestTurn`. */
+const LOOKS_AS_WORK = 6
 
 /** How long a frontend that has closed may take to send more after an event, and to go on so. */
 const LINGER_MS = 200
@@ -42,6 +44,8 @@ export interface VbdQueueParts {
   readonly decoder: Decoder
   readonly data: DataPath
   readonly answers: Answers
+  /** Of the guest's, which all its rings on this thread share. */
+  readonly guestTurn: GuestTurn
   readonly limits: Limits
   readonly store: BlockStore
   readonly counters: VbdCounters
@@ -87,7 +91,8 @@ export class VbdQueue {
   readonly #drainSome = (): number => this.#p.ring.drain(Math.min(this.#p.requests.freeCount, PUBLISH_AT_MOST))
   readonly #plannedTurn = (): void => {
     this.#turnPlanned = false
-    this.turn()
+    this.resume()
+    this.#work(true)
     this.#tellIfIdle()
   }
   readonly #plannedFinish = (): void => {
@@ -107,11 +112,11 @@ export class VbdQueue {
 
   /**
    * Takes requests until the ring is empty, rows run out or the guest has had its turn: then the event loop
-   * goes round before it gets another. Call it on every event.
+   * goes round before it gets another, whatever events come. Call it on every event.
    */
   turn(): void {
     this.#poll.woken()
-    this.#work(true)
+    if (!this.#turnPlanned) this.#work(true)
   }
 
   /** Goes on with requests that waited, for buffers say. */
@@ -184,21 +189,23 @@ export class VbdQueue {
   }
 
   #drain(): void {
-    const { ring, requests } = this.#p
-    for (let budget = TURN; !this.#full && !this.#stopped; ) {
-      if (budget === 0) return this.#planTurn()
+    const { ring, requests, guestTurn } = this.#p
+    while (!this.#full && !this.#stopped && !this.#turnPlanned) {
+      if (guestTurn.left === 0) return this.#planTurn()
       if (requests.freeCount === 0) {
         this.#starved = true
         return
       }
       let count = this.#drainSome()
       // Not while something is at the store, whose answers would wait.
-      if (count === 0 && this.#atStore === 0 && this.#doneCount === 0) count = this.#poll.run(this.#drainSome)
+      if (count === 0 && this.#atStore === 0 && this.#doneCount === 0) {
+        count = this.#poll.run(this.#drainSome)
+        guestTurn.spend(this.#poll.looks >> LOOKS_AS_WORK)
+      }
       if (count === 0) {
         if (!ring.finalCheck()) return
         continue
       }
-      budget = Math.max(0, budget - count)
       this.#taken += count
       this.#accept(count)
       if (this.#isWorthwhile) this.#answer()
@@ -208,12 +215,12 @@ export class VbdQueue {
   #planTurn(): void {
     if (this.#turnPlanned) return
     this.#turnPlanned = true
-    setImmediate(this.#plannedTurn)
+    this.#p.guestTurn.wait(this.#plannedTurn)
   }
 
   /** Checks the first `count` requests of the ring's image and begins what may begin. */
   #accept(count: number): void {
-    const { ring, requests, decoder } = this.#p
+    const { ring, requests, decoder, guestTurn } = this.#p
     const rows = this.#rows
     for (let i = 0; i < count; i++) {
       const row = requests.take()
@@ -223,8 +230,10 @@ export class VbdQueue {
     decoder.fetchIndirect()
     for (let i = 0; i < count; i++) {
       const row = rows[i] ?? 0
-      if (requests.status[row] !== BLKIF_RSP.OKAY) this.#done[this.#doneCount++] = row
-      else this.#waiting[(this.#waitingFirst + this.#waitingCount++) % this.#waiting.length] = row
+      if (requests.status[row] !== BLKIF_RSP.OKAY) {
+        this.#done[this.#doneCount++] = row
+        guestTurn.spend(1)
+      } else this.#waiting[(this.#waitingFirst + this.#waitingCount++) % this.#waiting.length] = row
     }
     this.#begin()
   }
@@ -235,15 +244,21 @@ export class VbdQueue {
 
   /** @returns whether it is worth trying again */
   #beginSome(): boolean {
-    const { requests, data } = this.#p
+    const { requests, data, guestTurn } = this.#p
     const rows = this.#rows
     let count = 0
     let full = false
     for (let row = this.#mayBegin(); row !== undefined; row = this.#mayBegin()) {
+      const work = 1 + (requests.segmentCount[row] ?? 0)
+      if (work > guestTurn.left) {
+        this.#planTurn()
+        break
+      }
       if (!data.reserve(row)) {
         full = true
         break
       }
+      guestTurn.spend(work)
       this.#waitingFirst = (this.#waitingFirst + 1) % this.#waiting.length
       this.#waitingCount--
       this.#atStore++

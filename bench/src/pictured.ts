@@ -1,0 +1,13 @@
+/** What the picture of a run shows. */
+import type { Figure } from '@xenkit/lab'
+import type { Measurement } from './run-benchmark.ts'
+
+/**
+ * The figures that count, by names that say whose they are.
+ * @param known every benchmark there is
+ * @returns undefined unless each of them was measured: a picture shows all
+ */
+export function pictured(known: readonly string[], results: Readonly<Record<string, readonly Measurement[]>>): Figure[] | undefined {
+  if (known.some((name) => results[name] === undefined)) return undefined
+  return known.flatMap((name) => (results[name] ?? []).flatMap(({ attempts }) => attempts.at(-1)?.figures ?? []).map((figure) => ({ ...figure, name: `${name}: ${figure.name}` })))
+}
