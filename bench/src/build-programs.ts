@@ -37,7 +37,7 @@ export async function buildPrograms(folder: string, { directory, libraries }: Bu
 /** The modules that xenkit starts threads with, for programs in the directory to find as those of an installed package. */
 export async function buildThreads(directory: string): Promise<void> {
   const installed = join(directory, 'node_modules', 'xenkit')
-  const names = ['thread', 'ring-thread', 'shared-file-store']
+  const names = ['thread', 'ring-thread', 'shared-file-store', 'shared-memory-store']
   await bundle(Object.fromEntries(names.map((name) => [name, fileURLToPath(import.meta.resolve(`xenkit/${name}`))])), installed)
   await writeFile(join(installed, 'package.json'), JSON.stringify({ exports: Object.fromEntries(names.map((name) => [`./${name}`, `./${name}.mjs`])) }))
 }
