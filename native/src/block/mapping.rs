@@ -79,9 +79,6 @@ impl Mapping {
             // SAFETY: `bytes` bytes at `at` are mapped for as long as `extent` is held, and the caller vouches for the others.
             unsafe { copy(into, from, bytes) };
             moved += bytes;
-            if bytes < vector.iov_len {
-                break;
-            }
         }
         moved
     }

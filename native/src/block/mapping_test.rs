@@ -1,6 +1,6 @@
 //! A mapping, on its own: bounds, what it gives back, and threads.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
@@ -89,26 +89,28 @@ fn takes_memory_for_what_is_written_and_gives_back_what_is_cut() {
 /// Its mapping is cut and moves while others copy: nobody touches what is no longer there.
 #[test]
 fn is_resized_while_others_copy() {
-    let mapping = Mapping::new(256 * PAGE as u64).unwrap();
-    let done = AtomicBool::new(false);
+    const PART: usize = 64 * PAGE;
+    let mapping = Mapping::new(4 * PART as u64).unwrap();
+    let copied = AtomicU32::new(0);
     std::thread::scope(|scope| {
         for fill in 1..3u8 {
-            let (mapping, done) = (&mapping, &done);
+            let (mapping, copied) = (&mapping, &copied);
             scope.spawn(move || {
                 let mut at = 0;
-                while !done.load(Ordering::Relaxed) {
-                    at = (at + 4096 * 7) % (256 * PAGE as u64);
-                    write(mapping, at, fill, 4096);
-                    assert!(read(mapping, at, 4096).iter().all(|&byte| byte < 3));
+                while copied.fetch_add(1, Ordering::Relaxed) < 2000 {
+                    at = (at + 7 * PAGE as u64) % (4 * PART as u64);
+                    write(mapping, at, fill, PART);
+                    assert!(read(mapping, at, PART).iter().all(|&byte| byte < 3));
                     mapping.zero(at, 3 * PAGE as u64);
                 }
             });
         }
-        for round in 0..2000 {
+        let mut round = 0;
+        while copied.load(Ordering::Relaxed) < 2000 {
+            round += 1;
             // In its way, now and then.
             let _neighbour = Mapping::new(1 + round % 7 * 9000).unwrap();
-            mapping.resize(1 + round * 4321 % (512 * PAGE as u64)).unwrap();
+            mapping.resize(1 + round * 4321 * 97 % (8 * PART as u64)).unwrap();
         }
-        done.store(true, Ordering::Relaxed);
     });
 }
