@@ -1,7 +1,7 @@
 /**
- * serve DATAPATH [WORKERS [STORE]]: our backend as a user runs it, on the devices of devices.c; its disks are images or, for the store `memory`, in memory with what
- * those hold. Asked to `begin`, it begins to
- * count what is allocated on the heap; asked to `end`, it tells how many bytes that were.
+ * serve DATAPATH [WORKERS [STORE]]: our backend as a user runs it, on the devices of devices.c; its disks are images or, for the store `memory`,
+ * in memory with what those hold. Asked to `begin`, it begins to count what is allocated on the heap; asked to `end`, it tells how many bytes
+ * that were.
  */
 import { openFileStore, openHypervisor, openMemoryStore, serveVbd } from 'xenkit'
 import { answerLines } from '../../src/answer-lines.ts'

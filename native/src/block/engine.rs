@@ -146,7 +146,7 @@ impl Engine {
             let waits_for = match self.files.get(slot.job.file as usize) {
                 Some(Some(Image::Memory(mapping))) => {
                     // SAFETY: the vectors lie in `memory`, which was checked when this call began and is JavaScript's to change
-                    // after it alone. A guest's page that is mapped read-only isn't named by a read, see README.md.
+                    // after it alone. Pages mapped read-only aren't named by a read, see README.md.
                     unsafe { mapping.perform(&mut slot.job) };
                     None
                 }

@@ -97,7 +97,7 @@ fn is_resized_while_others_copy() {
             let (mapping, copied) = (&mapping, &copied);
             scope.spawn(move || {
                 let mut at = 0;
-                while copied.fetch_add(1, Ordering::Relaxed) < 2000 {
+                while copied.fetch_add(1, Ordering::Relaxed) < 300 {
                     at = (at + 7 * PAGE as u64) % (4 * PART as u64);
                     write(mapping, at, fill, PART);
                     assert!(read(mapping, at, PART).iter().all(|&byte| byte < 3));
@@ -106,7 +106,7 @@ fn is_resized_while_others_copy() {
             });
         }
         let mut round = 0;
-        while copied.load(Ordering::Relaxed) < 2000 {
+        while copied.load(Ordering::Relaxed) < 300 {
             round += 1;
             // In its way, now and then.
             let _neighbour = Mapping::new(1 + round % 7 * 9000).unwrap();
