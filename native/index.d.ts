@@ -217,9 +217,12 @@ export interface MemoryImage {
   write(position: number, from: readonly Uint8Array[]): number
   /** Makes a range read as zeros, and gives its memory back, on Node's thread pool. */
   discard(position: number, length: number): Promise<void>
-  /** Cuts it, or lengthens it by zeros, for all threads. Jobs of theirs end before or find the new size. */
+  /**
+   * Cuts it, or lengthens it by zeros, for all threads. Jobs of theirs end before or find the new size, and wait for the memory of what is
+   * cut to be freed: some 40 ms for a GiB.
+   */
   resize(bytes: number): void
-  /** Idempotent. */
+  /** The last one frees the memory within the call. Idempotent. */
   close(): void
 }
 

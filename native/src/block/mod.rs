@@ -1,7 +1,6 @@
 //! Jobs between disk images and memory, many with one call: the object that JavaScript sees.
 //!
-//! A job is tried at once, as far as that needs no disk: what is in the page cache is read there and then, and what is in
-//! memory of this process copied. The rest is
+//! A job is tried at once, as far as that needs no disk: what is in the page cache is read there and then, what is in a memory image copied. The rest is
 //! done beside the event loop, which an eventfd wakes: by io_uring, or by threads.
 
 mod bytes;
