@@ -29,7 +29,7 @@ export interface Native {
   readonly BlockEngine: new (memory: Uint8Array, jobs: number, vectors: number, onDone: (count: number) => void, kind?: BlockEngine['kind']) => BlockEngine
   readonly MemoryImage: {
     new (bytes: number): MemoryImage
-    /** The image of another thread, which has to have it open at this moment. */
+    /** The image of another thread, which has to have it open at this moment, by the same file of the addon. */
     open(id: number): MemoryImage
   }
   /** What the whole process holds open, over all threads. */

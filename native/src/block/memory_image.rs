@@ -50,7 +50,7 @@ impl MemoryImage {
     pub fn open(id: i64) -> Result<Self> {
         let mapping = SHARED.lock().unwrap_or_else(PoisonError::into_inner).mappings.get(&id).and_then(Weak::upgrade);
         if mapping.is_none() {
-            return Err(out_of_range(format!("no memory image {id} is open")));
+            return Err(out_of_range(format!("no memory image {id} is open, by this copy of the addon")));
         }
         Ok(Self { id, mapping: RefCell::new(mapping) })
     }
