@@ -27,6 +27,11 @@ export interface Native {
   readonly Evtchn: new (arena: Arena, path: string, table: number, onPending: (count: number) => void) => Evtchn
   readonly XenbusDevice: new (arena: Arena, path: string, page: number, onData: (count: number) => void) => XenbusDevice
   readonly BlockEngine: new (memory: Uint8Array, jobs: number, vectors: number, onDone: (count: number) => void, kind?: BlockEngine['kind']) => BlockEngine
+  readonly MemoryImage: {
+    new (bytes: number): MemoryImage
+    /** The image of another thread, which has to have it open at this moment, by the same file of the addon. */
+    open(id: number): MemoryImage
+  }
   /** What the whole process holds open, over all threads. */
   counters(): Counters
   /**
@@ -138,7 +143,7 @@ export interface XenbusDevice {
 
 /**
  * Moves data between disk images and memory, many jobs with one call, and never waits for a disk: what is
- * in the page cache is read within the call, as is all on a file system in memory (tmpfs); the rest is
+ * in the page cache is read within the call, as is all on a file system in memory (tmpfs) and of a memory image; the rest is
  * done beside the event loop, by io_uring or, where the system refuses it, by threads. One engine serves
  * every image of an event loop.
  *
@@ -162,7 +167,9 @@ export interface XenbusDevice {
  *
  * A row and its vectors are read when they are submitted and free after that. Jobs in flight together run in any order:
  * one that depends on another (a flush on writes, too) is submitted when that is done. One that fails
- * doesn't hinder the others. A direct file (O_DIRECT) demands aligned positions, offsets and lengths.
+ * doesn't hinder the others. A direct file (O_DIRECT) demands aligned positions, offsets and lengths. A write ends short at
+ * the end of a memory image, and lengthens a file. What a read of a memory image names must not be pages mapped read-only: that
+ * ends the process, where a file's fails with EFAULT.
  *
  * `onDone(count)` is called at most once per wake of the event loop, with `count` jobs in the column
  * `done`, which stays as it is during the call. Jobs in flight keep the process alive. A thread's end waits
@@ -179,6 +186,8 @@ export interface BlockEngine {
   createTable(): ArrayBuffer
   /** Takes a file or block device, which it looks at as `fstat` does; returns its number. `fd` may be closed after that. */
   open(fd: number): number
+  /** Takes a memory image, which may be closed after that; returns its number, a file's to `release` and to jobs. */
+  openMemory(image: MemoryImage): number
   /** Lets go of a file, whose number may come again; it is closed after its last job in flight. After `close` there is nothing left to do. */
   release(file: number): void
   /** Makes the function that submits. */
@@ -199,6 +208,29 @@ export interface BlockEngine {
  */
 export type SubmitJobs = (count: number) => number
 
+/**
+ * The bytes of a disk in memory, 1..2^53-1, zeroed: an anonymous mapping of its own, which takes memory for what was written. Jobs of a block engine
+ * copy from and to it without a system call. The memory goes when no thread has it open and no engine uses it.
+ *
+ * Threads use it side by side. What they read and write in the same place at once is any mix of both.
+ */
+export interface MemoryImage {
+  /** What another thread gives to `open`. */
+  readonly id: number
+  /** Copies from `position` on; returns how many bytes, fewer than there is room for only at the end. */
+  read(position: number, into: readonly Uint8Array[]): number
+  write(position: number, from: readonly Uint8Array[]): number
+  /** Makes a range read as zeros, and gives its memory back, on Node's thread pool. */
+  discard(position: number, length: number): Promise<void>
+  /**
+   * Cuts it, or lengthens it by zeros, for all threads. Jobs of theirs end before or find the new size, and wait for the memory of what is
+   * cut to be freed: some 40 ms for a GiB.
+   */
+  resize(bytes: number): void
+  /** The last one frees the memory within the call. Idempotent. */
+  close(): void
+}
+
 /** Live things. */
 export interface Counters {
   /** Open devices, and files of block engines. */
@@ -212,4 +244,6 @@ export interface Counters {
   readonly arenas: number
   /** Jobs of block engines that wait for a disk. */
   readonly jobs: number
+  /** Memory images whose memory is still there. */
+  readonly images: number
 }

@@ -27,6 +27,8 @@ describe.skipIf(reason !== undefined).each([
   ['ours, copied', 1, () => Contestant.ours(rig, 'copy')],
   ['ours', 2, () => Contestant.ours(rig, 'persistent', { queues: 2 })],
   ['ours, by workers', 2, () => Contestant.ours(rig, 'persistent', { queues: 2, workers: 2 })],
+  ['ours, in memory', 1, () => Contestant.ours(rig, 'persistent', { store: 'memory' })],
+  ['ours, in memory, by workers', 2, () => Contestant.ours(rig, 'copy', { queues: 2, workers: 2, store: 'memory' })],
   ['without a library', 1, () => Contestant.idiomatic(rig)],
   ['in C', 1, () => Contestant.inC(rig, 'pread')],
   ['in C', 2, () => Contestant.inC(rig, 'pread', 2)],
@@ -52,4 +54,10 @@ test.skipIf(reason !== undefined)(`the guest notices a block that is not what wa
   await truncate(disk.image, 0)
   await truncate(disk.image, 64 * 2 ** 20)
   await expect(disk.turn({ operation: 'read', depth: 32, segments: 1 }, { requests: REQUESTS })).rejects.toThrow(/ended with 1/)
+})
+
+test.skipIf(reason !== undefined)(`a disk in memory goes on when its image is cut${skipped}`, { timeout: 60_000 }, async () => {
+  await using disk = await Contestant.ours(rig, 'persistent', { store: 'memory' })
+  await truncate(disk.image, 0)
+  expect((await disk.turn({ operation: 'mixed', depth: 32, segments: 1 }, { requests: REQUESTS })).requests).toBe(REQUESTS)
 })

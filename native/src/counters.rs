@@ -12,6 +12,7 @@ static PORTS: Count = Count::new();
 static POLLS: Count = Count::new();
 static ARENAS: Count = Count::new();
 static JOBS: Count = Count::new();
+static IMAGES: Count = Count::new();
 
 /// A number of live things.
 pub struct Count(AtomicI32);
@@ -69,6 +70,11 @@ impl Token {
     pub fn job() -> Self {
         Self::new(&JOBS)
     }
+
+    /// The memory of a disk.
+    pub fn image() -> Self {
+        Self::new(&IMAGES)
+    }
 }
 
 impl Drop for Token {
@@ -94,6 +100,8 @@ pub struct Counters {
     pub arenas: i32,
     /// Jobs of block engines that wait for a disk.
     pub jobs: i32,
+    /// Memory images; one goes when nobody has it open and no block engine uses it.
+    pub images: i32,
 }
 
 /// Counts what the process holds open.
@@ -107,5 +115,6 @@ pub fn counters() -> Counters {
         polls: POLLS.get(),
         arenas: ARENAS.get(),
         jobs: JOBS.get(),
+        images: IMAGES.get(),
     }
 }

@@ -12,7 +12,7 @@ const ROUNDS = 3
 const JOBS = 32
 const directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
 const path = join(directory, 'image')
-const nothing = { fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0, arenas: 0, jobs: 0 }
+const nothing = { fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0, arenas: 0, jobs: 0, images: 0 }
 {
   const fd = openSync(path, 'w')
   writeSync(fd, Buffer.alloc(JOBS * 65_536, 1))

@@ -8,7 +8,7 @@ import { Fifo } from './fifo.ts'
 
 const native = loadNative()
 const ROUNDS = 12
-const nothing = { fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0, arenas: 0, jobs: 0 }
+const nothing = { fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0, arenas: 0, jobs: 0, images: 0 }
 
 async function runWorker(end: string, quiet: Fifo, busy: Fifo): Promise<void> {
   const worker = new Worker(new URL('teardown-worker.mjs', import.meta.url), { workerData: { end, quiet: quiet.path, busy: busy.path } })

@@ -12,6 +12,7 @@ const WARM_UP_SECONDS = 1
 const starts = {
   ours: (rig: Rig) => Contestant.ours(rig, 'persistent'),
   'ours, copied': (rig: Rig) => Contestant.ours(rig, 'copy'),
+  'ours, in memory': (rig: Rig) => Contestant.ours(rig, 'persistent', { store: 'memory' }),
   'ours, 2 workers': (rig: Rig) => Contestant.ours(rig, 'persistent', { queues: 2, workers: 2 }),
   'ours, 2 queues': (rig: Rig) => Contestant.ours(rig, 'persistent', { queues: 2 }),
   'fs.read': (rig: Rig) => Contestant.idiomatic(rig),

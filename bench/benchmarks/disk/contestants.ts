@@ -50,10 +50,10 @@ export class Contestant implements AsyncDisposable {
     return new Contestant(guest, program)
   }
 
-  /** `serveVbd`, which has so many threads for its queues besides its own. */
-  static async ours(rig: Rig, dataPath: 'copy' | 'persistent', { queues = 1, workers = 0 } = {}): Promise<Contestant> {
+  /** `serveVbd`, which has so many threads for its queues besides its own; the image is a file, or loaded into memory. */
+  static async ours(rig: Rig, dataPath: 'copy' | 'persistent', { queues = 1, workers = 0, store = 'file' }: { readonly queues?: number; readonly workers?: number; readonly store?: 'file' | 'memory' } = {}): Promise<Contestant> {
     const guest = await rig.guest('front', queues, BLOCKS)
-    const ours = await rig.ours(guest, 'serve', dataPath, workers)
+    const ours = await rig.ours(guest, 'serve', dataPath, workers, store)
     await connectDisk(ours.xs, { number: 0, rings: Array.from({ length: queues }, (_, ring) => ring), image: await makeImage(guest) })
     return new Contestant(guest, ours.program, ours)
   }

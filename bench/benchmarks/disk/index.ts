@@ -37,6 +37,15 @@ export const diskBenchmarks = {
     load: { operation: 'read', depth: 32, segments: 1 },
     comparisons: [{ what: 'ours', with: ['fs.read'], gate: { atLeast: 6 } }],
   }),
+  mmap: diskBenchmark({
+    title: '4 KiB reads of a disk in memory, 32 at a time, against pread of a file',
+    load: { operation: 'read', depth: 32, segments: 1 },
+    comparisons: [
+      { what: 'ours, in memory', with: ['C, pread'], gate: { atLeast: 1.1 } },
+      { what: 'ours, in memory', with: ['C, mmap'] },
+    ],
+    counts: events('ours, in memory'),
+  }),
   workers: diskBenchmark({
     title: '4 KiB reads on two queues, 32 at a time on each',
     load: { operation: 'read', depth: 32, segments: 1 },

@@ -68,8 +68,8 @@ impl Drop for Bytes {
     }
 }
 
-/// Address and length of a `Uint8Array`.
-fn extent(env: sys::napi_env, array: sys::napi_value) -> Option<(*mut c_void, usize)> {
+/// Address and length of a `Uint8Array`, valid until JavaScript runs again.
+pub fn extent(env: sys::napi_env, array: sys::napi_value) -> Option<(*mut c_void, usize)> {
     let (mut kind, mut length, mut data, mut buffer, mut offset) = (0, 0, null_mut(), null_mut(), 0);
     // SAFETY: a live value of this environment; what isn't a typed array is refused.
     let status = unsafe { sys::napi_get_typedarray_info(env, array, &mut kind, &mut length, &mut data, &mut buffer, &mut offset) };

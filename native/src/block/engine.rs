@@ -10,6 +10,7 @@ use super::bytes::Bytes;
 use super::event::Event;
 use super::file::File;
 use super::job::{Job, Operation};
+use super::mapping::Mapping;
 use super::pool::Pool;
 use super::table::{Row, Table};
 use super::uring::Uring;
@@ -31,6 +32,14 @@ struct Slot {
     busy: bool,
 }
 
+/// What jobs may name.
+pub enum Image {
+    /// On a disk, or a file system in memory.
+    File(File),
+    /// In memory of this process.
+    Memory(Arc<Mapping>),
+}
+
 /// See index.d.ts. It must be settled, not dropped.
 pub struct Engine {
     table: Arc<Table>,
@@ -38,7 +47,7 @@ pub struct Engine {
     event: Arc<Event>,
     uring: Option<Uring>,
     pool: Pool,
-    files: Vec<Option<File>>,
+    files: Vec<Option<Image>>,
     slots: Vec<Slot>,
     in_flight: u32,
     closed: bool,
@@ -87,13 +96,22 @@ impl Engine {
     /// Takes a file; returns its number.
     pub fn open(&mut self, fd: RawFd) -> Result<u32> {
         self.check_open()?;
-        let file = File::new(fd)?;
+        Ok(self.add(Image::File(File::new(fd)?)))
+    }
+
+    /// Takes memory as if it were a file; returns its number.
+    pub fn open_memory(&mut self, mapping: Arc<Mapping>) -> Result<u32> {
+        self.check_open()?;
+        Ok(self.add(Image::Memory(mapping)))
+    }
+
+    fn add(&mut self, image: Image) -> u32 {
         let free = self.files.iter().position(Option::is_none).unwrap_or(self.files.len());
         match self.files.get_mut(free) {
-            Some(place) => *place = Some(file),
-            None => self.files.push(Some(file)),
+            Some(place) => *place = Some(image),
+            None => self.files.push(Some(image)),
         }
-        Ok(free as u32)
+        free as u32
     }
 
     /// Lets go of a file; it is closed with its last job in flight.
@@ -125,19 +143,28 @@ impl Engine {
         let mut done = 0;
         for at in 0..self.batch.len() {
             let Some(slot) = self.batch.get(at).and_then(|&number| self.slots.get_mut(number as usize)) else { continue };
-            let Some(Some(file)) = self.files.get(slot.job.file as usize) else { continue };
-            if file.attempt(&mut slot.job) {
-                slot.busy = false;
-                self.table.set_result(slot.job.number, slot.job.result);
-                self.table.set_listed(done, slot.job.number);
-                done += 1;
-            } else {
+            let waits_for = match self.files.get(slot.job.file as usize) {
+                Some(Some(Image::Memory(mapping))) => {
+                    // SAFETY: the vectors lie in `memory`, which was checked when this call began and is JavaScript's to change
+                    // after it alone. Pages mapped read-only aren't named by a read, see README.md.
+                    unsafe { mapping.perform(&mut slot.job) };
+                    None
+                }
+                Some(Some(Image::File(file))) => (!file.attempt(&mut slot.job)).then_some(file),
+                _ => continue,
+            };
+            if let Some(file) = waits_for {
                 slot.job.prefers_uring = file.prefers_uring(slot.job.operation);
                 slot.job.in_lane = file.takes_one_at_a_time(slot.job.operation);
                 slot.job.descriptor = Some(file.descriptor());
                 slot.job.token = Some(Token::job());
                 self.in_flight += 1;
                 dispatch(&mut slot.job, self.uring.as_mut(), &mut self.for_pool);
+            } else {
+                slot.busy = false;
+                self.table.set_result(slot.job.number, slot.job.result);
+                self.table.set_listed(done, slot.job.number);
+                done += 1;
             }
         }
         if done < count {
@@ -269,6 +296,6 @@ pub fn closed() -> Failure {
 }
 
 /// A position or length, if it is one that JavaScript can count.
-fn integer(value: f64) -> Option<u64> {
+pub fn integer(value: f64) -> Option<u64> {
     ((0.0..POSITIONS).contains(&value) && value.fract() == 0.0).then_some(value as u64)
 }

@@ -1,6 +1,6 @@
 //! Jobs between disk images and memory, many with one call: the object that JavaScript sees.
 //!
-//! A job is tried at once, as far as that needs no disk: what is in the page cache is read there and then. The rest is
+//! A job is tried at once, as far as that needs no disk: what is in the page cache is read there and then, what is in a memory image copied. The rest is
 //! done beside the event loop, which an eventfd wakes: by io_uring, or by threads.
 
 mod bytes;
@@ -8,6 +8,8 @@ mod engine;
 mod event;
 mod file;
 mod job;
+mod mapping;
+mod memory_image;
 mod pool;
 mod table;
 mod uring;
@@ -26,6 +28,7 @@ use rustix::io::Errno;
 use self::bytes::Bytes;
 use self::engine::Engine;
 use self::event::Event;
+use self::memory_image::MemoryImage;
 use self::table::Table;
 use self::uring::Uring;
 use crate::errors::{RUNTIME, Result, failure, os, out_of_range};
@@ -133,6 +136,13 @@ impl BlockEngine {
     #[napi(catch_unwind)]
     pub fn open(&self, fd: i32) -> Result<u32> {
         self.with(|engine| engine.open(fd))
+    }
+
+    /// Takes a memory image for jobs to name.
+    #[napi(catch_unwind)]
+    pub fn open_memory(&self, image: &MemoryImage) -> Result<u32> {
+        let mapping = image.mapping()?;
+        self.with(|engine| engine.open_memory(mapping))
     }
 
     /// Lets go of a file. After `close` there is nothing left to do.

@@ -3,7 +3,7 @@
  * while a disk uses it.
  */
 import { getSystemErrorName } from 'node:util'
-import { type BlockEngine as NativeEngine, loadNative, type Native } from '@xenkit/native'
+import { type BlockEngine as NativeEngine, loadNative, type MemoryImage, type Native } from '@xenkit/native'
 import { optionalNative } from './optional-native.ts'
 
 /** Requests under way, of all disks. */
@@ -18,14 +18,17 @@ const SECTOR = 512
 const READ = 0
 const WRITE = 1
 
-export interface FileBatchOptions {
+export interface BatchOptions {
+  readonly memory: ArrayBufferLike
+  readonly done: (tag: number, result: number) => void
+  readonly turned: () => void
+}
+
+export interface FileBatchOptions extends BatchOptions {
   /** An open image, which may be closed once the batch is there. */
   readonly fd: number
   /** Whether it was opened with O_DIRECT. */
   readonly direct: boolean
-  readonly memory: ArrayBufferLike
-  readonly done: (tag: number, result: number) => void
-  readonly turned: () => void
 }
 
 const engines = new WeakMap<ArrayBufferLike, BlockEngine>()
@@ -34,14 +37,15 @@ const engines = new WeakMap<ArrayBufferLike, BlockEngine>()
  * What opens a batch of reads and writes of an image for memory, as stores of @xenkit/vbd want it. Undefined
  * where the addon can't be loaded.
  */
-export function openFileBatch(): ((o: FileBatchOptions) => FileBatch | undefined) | undefined {
+export function openFileBatch(): ((o: FileBatchOptions) => ImageBatch | undefined) | undefined {
   const native = optionalNative()
-  if (!native) return undefined
-  return (o) => {
-    const engine = engines.get(o.memory) ?? new BlockEngine(native, o.memory)
-    return engine.openBatch(o)
-  }
+  return native && ((o) => engineFor(native, o.memory).openFile(o))
 }
+
+/** Opens a batch of reads and writes of a memory image, which may be closed once the batch is there. */
+export const openMemoryBatch = (native: Native, image: MemoryImage, o: BatchOptions): ImageBatch => engineFor(native, o.memory).openMemory(image, o)
+
+const engineFor = (native: Native, memory: ArrayBufferLike): BlockEngine => engines.get(memory) ?? new BlockEngine(native, memory)
 
 /**
  * What serves transfers that have to wait for a disk, and if that isn't io_uring, why.
@@ -77,7 +81,7 @@ class BlockEngine {
   readonly #free = Uint32Array.from({ length: JOBS }, (_, job) => JOBS - 1 - job)
   #freeCount = JOBS
   readonly #tags = new Uint32Array(JOBS)
-  readonly #batches: (FileBatch | undefined)[] = Array.from({ length: JOBS })
+  readonly #batches: (ImageBatch | undefined)[] = Array.from({ length: JOBS })
   /** Jobs that have been added and not submitted, and pieces of memory of theirs. */
   #listed = 0
   #vectors = 0
@@ -111,27 +115,42 @@ class BlockEngine {
   }
 
   /** @returns undefined for memory of which a direct file can't take pieces */
-  openBatch(o: FileBatchOptions): FileBatch | undefined {
+  openFile(o: FileBatchOptions): ImageBatch | undefined {
+    if (!o.direct || this.#native.aligned) return this.#open(o, () => this.#native.open(o.fd))
+    this.#closeUnused()
+    return undefined
+  }
+
+  openMemory(image: MemoryImage, o: BatchOptions): ImageBatch {
+    return this.#open(o, () => this.#native.openMemory(image))
+  }
+
+  #open(o: BatchOptions, take: () => number): ImageBatch {
     try {
-      if (o.direct && !this.#native.aligned) return undefined
-      const batch = new FileBatch(this, this.#native.open(o.fd), o)
+      const batch = new ImageBatch(this, take(), o)
       this.#users++
       engines.set(this.#memory, this)
       return batch
-    } finally {
-      if (this.#users === 0) this.#native.close()
+    } catch (error) {
+      this.#closeUnused()
+      throw error
     }
   }
 
   release(file: number): void {
     this.#native.release(file)
-    if (--this.#users > 0) return
+    this.#users--
+    this.#closeUnused()
+  }
+
+  #closeUnused(): void {
+    if (this.#users > 0) return
     engines.delete(this.#memory)
     clearTimeout(this.#timer)
     this.#native.close()
   }
 
-  add(batch: FileBatch, file: number, tag: number, isWrite: boolean, sector: number, vectors: number): boolean {
+  add(batch: ImageBatch, file: number, tag: number, isWrite: boolean, sector: number, vectors: number): boolean {
     if (this.#freeCount === 0) return false
     if (this.#vectors + vectors > VECTORS) this.submit()
     const job = this.#free[--this.#freeCount] ?? 0
@@ -186,7 +205,7 @@ class BlockEngine {
   }
 
   #onDone(count: number): void {
-    let turned: FileBatch | undefined
+    let turned: ImageBatch | undefined
     for (let i = 0; i < count; i++) {
       const job = this.#done[i] ?? 0
       const batch = this.#end(job)
@@ -198,7 +217,7 @@ class BlockEngine {
     turned?.turned()
   }
 
-  #end(job: number): FileBatch | undefined {
+  #end(job: number): ImageBatch | undefined {
     const batch = this.#batches[job]
     this.#batches[job] = undefined
     this.#free[this.#freeCount++] = job
@@ -207,13 +226,13 @@ class BlockEngine {
 }
 
 /** Reads and writes of one image. */
-export class FileBatch {
+export class ImageBatch {
   readonly done: (tag: number, result: number) => void
   readonly turned: () => void
   readonly #engine: BlockEngine
   readonly #file: number
 
-  constructor(engine: BlockEngine, file: number, o: FileBatchOptions) {
+  constructor(engine: BlockEngine, file: number, o: BatchOptions) {
     this.#engine = engine
     this.#file = file
     this.done = o.done

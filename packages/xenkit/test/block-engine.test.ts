@@ -1,10 +1,11 @@
 /** Images whose data the addon moves: what a guest reads and writes, and what is left of it. */
-import { ftruncateSync, mkdtempSync, openSync, closeSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { ftruncateSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type BlockStore, type FileStore, type ServeVbdOptions, type VbdEvent, attachDisk, createMachine, openFileStore, openXenstore, plugVbd, serveVbd } from '../src/index.ts'
+import { type BlockStore, openFileStore } from '../src/index.ts'
+import { counted, withDisk } from './with-disk.ts'
 
 const SECTORS = 2_048
 
@@ -16,40 +17,7 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-const openFiles = (): number => readdirSync('/proc/self/fd').length
 const content = (): Uint8Array => Uint8Array.from({ length: SECTORS * 512 }, (_, i) => (i * 7 + (i >> 9)) & 0xff)
-
-/** Serves the store to a guest, gives the disk to `work`, and looks whether anything is left. */
-async function withDisk(o: Pick<ServeVbdOptions, 'dataPath'> & { readonly store: BlockStore }, work: (disk: Awaited<ReturnType<typeof attachDisk>>, events: VbdEvent[]) => Promise<void>): Promise<void> {
-  const before = openFiles()
-  {
-    await using machine = createMachine()
-    const [dom0, guest] = [machine.createDomain(), machine.createDomain()]
-    const stop = new AbortController()
-    const events: VbdEvent[] = []
-    const served = serveVbd(dom0, { ...o, signal: stop.signal, onEvent: (event) => events.push(event) })
-    const xs = await openXenstore(dom0.xenstore)
-    await plugVbd(xs, { frontendDomid: guest.domid, backendDomid: 0, vdev: 'xvda', readOnly: false, params: '' })
-    xs.close()
-    {
-      await using disk = await attachDisk(guest, { vdev: 'xvda' })
-      await work(disk, events)
-    }
-    stop.abort()
-    await served
-  }
-  // The engine's own go when the event loop has let go of them.
-  while (openFiles() > before) await new Promise(setImmediate)
-}
-
-/** A store that tells how often its own `read` and `write` are called. */
-function counted(file: FileStore): { readonly store: FileStore; calls(): number } {
-  let calls = 0
-  const { read, write } = file
-  file.read = (...args) => (calls++, read(...args))
-  if (write) file.write = (...args) => (calls++, write(...args))
-  return { store: file, calls: () => calls }
-}
 
 const range = fc.tuple(fc.nat(SECTORS - 1), fc.integer({ min: 1, max: 600 })).map(([sector, count]) => ({ sector, count: Math.min(count, SECTORS - sector) }))
 const act = fc.record({ range, write: fc.boolean(), fill: fc.nat(255) })

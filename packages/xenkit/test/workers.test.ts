@@ -1,4 +1,4 @@
-/** Images that workers serve: over the same descriptor, with the addon's calls where it is built. */
+/** Images that workers serve: over the same descriptor or memory, with the addon's calls where it is built. */
 import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,15 +11,16 @@ const folder = mkdtempSync(join(tmpdir(), 'xenkit-workers-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 const program = join(import.meta.dirname, 'programs/served-by-workers.ts')
 
-test.each(['cached', 'direct', 'wrapped'])('%s: everything is where it was written, counted, and given back', { timeout: 60_000 }, async (mode) => {
+test.each(['cached', 'direct', 'memory', 'wrapped'])('%s: everything is where it was written, counted, and given back', { timeout: 60_000 }, async (mode) => {
   const image = join(folder, `${mode}.img`)
   writeFileSync(image, Buffer.alloc(4 * 2 ** 20, 'xenkit'), { flush: true })
   const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', '--conditions=xenkit-source', program, image, mode], { timeout: 50_000 })
-  const { stats, own, descriptors } = JSON.parse(stdout) as { stats: object; own: number; descriptors: number }
+  const { stats, own, descriptors, released } = JSON.parse(stdout) as { stats: object; own: number; descriptors: number; released?: boolean }
   expect(stats).toMatchObject({ writes: mode === 'wrapped' ? 1024 : 1025, flushes: 1, discards: 1, errors: 0, queues: 0, persistentGrants: 0 })
   // A store with a call of the user's own doesn't cross.
   expect(own > 0).toBe(mode === 'wrapped')
   expect(descriptors).toBe(0)
+  expect(released).toBe(mode === 'memory' ? true : undefined)
   const written = readFileSync(image)
   expect(written.length).toBe(mode === 'wrapped' ? 4 * 2 ** 20 : 2 * 2 ** 20)
   expect(written.subarray(4096, 511 * 4096).every((byte, i) => byte === ((i + 4096) >> 12) % 256)).toBe(true)

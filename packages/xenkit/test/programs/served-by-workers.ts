@@ -1,12 +1,16 @@
-/** served-by-workers IMAGE MODE: a guest writes all of an image that two workers serve, discards and resizes; tells what was served, and how many descriptors the image has after. */
-import { readdirSync, readlinkSync } from 'node:fs'
-import { attachDisk, createMachine, openFileStore, openXenstore, plugVbd, serveVbd, type VbdStats } from 'xenkit'
+/**
+ * served-by-workers IMAGE MODE: a guest writes all of an image that two workers serve, discards and resizes; tells what was served, and how many
+ * descriptors the image has after. In the mode `memory` the image is loaded, served from there, and written back; it tells whether the memory went.
+ */
+import { readdirSync, readlinkSync, writeFileSync } from 'node:fs'
+import { openMemory } from '@xenkit/xen'
+import { attachDisk, createMachine, openFileStore, openMemoryStore, openXenstore, plugVbd, serveVbd, type BlockStore, type VbdStats } from 'xenkit'
 
 const [image = '', mode = ''] = process.argv.slice(2)
 const MIB = 2 ** 20
 const machine = createMachine()
 const [dom0, guest] = [machine.createDomain(), machine.createDomain()]
-const store = await openFileStore(image, { direct: mode === 'direct' })
+const store = mode === 'memory' ? await openMemoryStore(image) : await openFileStore(image, { direct: mode === 'direct' })
 {
   using xs = await openXenstore(dom0.xenstore)
   await plugVbd(xs, { frontendDomid: guest.domid, backendDomid: dom0.domid, vdev: 'xvda', readOnly: false })
@@ -34,17 +38,40 @@ const serving = serveVbd(dom0, { store: mode === 'wrapped' ? seen : store, worke
 }
 stop.abort()
 await serving
+if (mode === 'memory') {
+  const bytes = new Uint8Array(store.sectors * 512)
+  await store.read(0, [bytes])
+  writeFileSync(image, bytes)
+}
+const id = idOf(store)
 // Waits for nobody: no worker uses it any more.
 await store.close()
 machine.assertQuiescent()
 await machine.close()
 const descriptors = readdirSync('/proc/self/fd').filter((fd) => leadsTo(fd) === image)
-console.log(JSON.stringify({ stats, own, descriptors: descriptors.length }))
+console.log(JSON.stringify({ stats, own, descriptors: descriptors.length, released: isReleased(id) }))
 
 function leadsTo(fd: string): string | undefined {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`)
   } catch {
     return undefined // that of the directory itself
+  }
+}
+
+/** Of its memory, if it has one. */
+function idOf(store: BlockStore): number | undefined {
+  using shared = store.share?.()
+  const data = shared?.data
+  return typeof data === 'object' && data !== null && 'id' in data && typeof data.id === 'number' ? data.id : undefined
+}
+
+function isReleased(id: number | undefined): boolean | undefined {
+  if (id === undefined) return undefined
+  try {
+    openMemory()?.({ id }).close()
+    return false
+  } catch {
+    return true // nobody has it open
   }
 }

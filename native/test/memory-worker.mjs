@@ -1,0 +1,48 @@
+// Uses a memory image of another thread, by an engine of its own; how it ends is its `end` message.
+import { parentPort, workerData } from 'node:worker_threads'
+import { loadNative } from '../index.js'
+
+const { BlockEngine, MemoryImage } = loadNative()
+const image = MemoryImage.open(workerData.id)
+// A private one, too, that only the thread's end lets go of.
+globalThis.own = new MemoryImage(4096)
+const memory = new Uint8Array(4096)
+const engine = new BlockEngine(memory, 1, 1, () => {})
+const table = engine.createTable()
+const submit = engine.createSubmit()
+new Uint32Array(table, 16, 3).set([engine.openMemory(image), 0, 1])
+const run = (operation, position, bytes) => {
+  new Float64Array(table, 0, 1)[0] = position
+  new Uint32Array(table, 40, 2).set([0, bytes])
+  new Float64Array(table, 8, 1)[0] = bytes
+  new Uint8Array(table, 48, 1)[0] = operation
+  if (submit(1) !== 1) throw new Error('a job was not done at once')
+  return new Int32Array(table, 28, 1)[0]
+}
+
+if (workerData.end === 'storm') {
+  const { fill } = workerData
+  const moved = { whole: 0, short: 0, strange: 0 }
+  for (let i = 0; i < 20_000 || moved.short === 0 || moved.whole === 0; i++) {
+    memory.fill(fill)
+    const position = (i * 4096 * 13) % (1 << 21)
+    const written = run(1, position, 4096)
+    run(0, position, 4096)
+    moved[written === 4096 ? 'whole' : 'short']++
+    if (memory.some((byte) => byte > 2)) moved.strange++
+    if (i % 64 === 0) run(3, position, 8192)
+  }
+  parentPort.postMessage(moved)
+} else {
+  run(0, 9, 9)
+  const seen = Buffer.from(memory.subarray(0, 9)).toString()
+  memory.set(Buffer.from('from there'))
+  run(1, 4096, 10)
+  parentPort.postMessage(seen)
+  if (workerData.end === 'exit') process.exit(0)
+  if (workerData.end === 'terminate') setInterval(() => {}, 1000)
+}
+if (workerData.end === 'close' || workerData.end === 'storm') {
+  engine.close()
+  image.close()
+}

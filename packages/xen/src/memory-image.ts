@@ -1,0 +1,18 @@
+/** Memory of disks, for stores: the addon keeps it, and its block engine copies from and to it. */
+import type { MemoryImage } from '@xenkit/native'
+import { type BatchOptions, type ImageBatch, openMemoryBatch } from './block-engine.ts'
+import { optionalNative } from './optional-native.ts'
+
+export interface OpenedMemory extends MemoryImage {
+  openBatch(o: BatchOptions): ImageBatch
+}
+
+/** What makes memory, or opens what another thread has open, as stores of @xenkit/vbd want it. Undefined where the addon can't be loaded. */
+export function openMemory(): ((what: { readonly bytes: number } | { readonly id: number }) => OpenedMemory) | undefined {
+  const native = optionalNative()
+  if (!native) return undefined
+  return (what) => {
+    const image = 'id' in what ? native.MemoryImage.open(what.id) : new native.MemoryImage(what.bytes)
+    return Object.assign(image, { openBatch: (o: BatchOptions) => openMemoryBatch(native, image, o) })
+  }
+}

@@ -1,0 +1,10 @@
+/** A disk in memory that another thread opened: what `openMemoryStore` of xenkit is shared by. */
+import { NotAvailableError } from '@xenkit/hypervisor'
+import { type SharedMemory, sharedMemoryStore } from '@xenkit/vbd/stores'
+import { openMemory } from '@xenkit/xen'
+
+export default function open(memory: SharedMemory, size: { readonly sectors: number }): ReturnType<typeof sharedMemoryStore> {
+  const opens = openMemory()
+  if (!opens) throw new NotAvailableError("the addon can't be loaded in this thread, which the disk's own thread has")
+  return sharedMemoryStore(memory, size, opens)
+}
