@@ -15,7 +15,7 @@ import { MAX_SEGMENTS } from '../nodes.ts'
 export const TURN = 1 + MAX_SEGMENTS
 
 /** Of a guest with nobody else to wait for it: going round takes 2 us and 430 bytes of heap, too much for every 128 requests. */
-const TURN_ALONE = 8 * TURN
+const TURN_ALONE = 16 * TURN
 
 /** An event loop, of which a process or thread has one: its hypervisor stands for it. */
 const loops = new WeakMap<Hypervisor, Loop>()
@@ -76,6 +76,11 @@ export class GuestTurn {
       this.#left = guests.size > 1 ? TURN : TURN_ALONE
     }
     return this.#left
+  }
+
+  /** An event came, so the loop has gone round. Another may have come since: only who is alone begins anew. */
+  woken(): void {
+    if (this.#loop.guests.size === 1) this.#left = TURN_ALONE
   }
 
   /** @param work what was done, 0 or more */

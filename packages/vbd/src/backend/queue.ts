@@ -116,6 +116,7 @@ export class VbdQueue {
    */
   turn(): void {
     this.#poll.woken()
+    this.#p.guestTurn.woken()
     if (!this.#turnPlanned) this.#work(true)
   }
 
