@@ -1,15 +1,18 @@
 /** How many bytes are allocated on the JavaScript heap, freed since or not. */
-import { GCProfiler } from 'node:v8'
+import { GCProfiler, setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+
+setFlagsFromString('--expose-gc')
+/** A context made after that has the function, whatever flags the program was started with. */
+const collectGarbage: () => void = runInNewContext('gc')
 
 export class HeapMeter {
   #profiler = new GCProfiler()
   #used = 0
 
-  /** Needs --expose-gc. @returns 0 */
+  /** @returns 0 */
   begin(): number {
-    const { gc } = globalThis
-    if (!gc) throw new Error('this needs --expose-gc')
-    gc()
+    collectGarbage()
     this.#profiler = new GCProfiler()
     this.#profiler.start()
     this.#used = process.memoryUsage().heapUsed

@@ -3,7 +3,7 @@
  * HOW it reads: pread, or mmap, which copies from a mapping of the file. How it waits: both block until there is an
  * event; spin is pread that looks at the ring for up to 50 us before it does.
  *
- * As in ours a request is copied before it is looked at (XSA-155), and answers are published 16 at a time, or when there is nothing
+ * As in ours a request is copied before it is looked at (XSA-155), and answers are published 8 at a time, or when there is nothing
  * else to do.
  */
 #define _GNU_SOURCE
@@ -17,7 +17,7 @@
 #include <time.h>
 #include "../guest.h"
 
-enum { PUBLISH = 16, SPIN_NS = 50000, LOOKS = 64 };
+enum { PUBLISH = 8, SPIN_NS = 50000, LOOKS = 64 };
 
 static struct guest guest;
 static int file;

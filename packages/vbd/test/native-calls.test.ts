@@ -143,34 +143,34 @@ async function served(dataPath: 'copy' | 'persistent' | 'map') {
 }
 
 describe('grant copies', () => {
-  test('16 requests: one call moves, one copies, one notifies', async () => {
+  test('8 requests: one call moves, one copies, one notifies', async () => {
     await using s = await served('copy')
-    expect(await s.calls(16, { operation: READ })).toEqual(['event', 'submit 16', 'copyOut 16', 'notify', 'unmask'])
-    expect(await s.calls(16, { operation: WRITE })).toEqual(['event', 'copyIn 16', 'submit 16', 'notify', 'unmask'])
+    expect(await s.calls(8, { operation: READ })).toEqual(['event', 'submit 8', 'copyOut 8', 'notify', 'unmask'])
+    expect(await s.calls(8, { operation: WRITE })).toEqual(['event', 'copyIn 8', 'submit 8', 'notify', 'unmask'])
   })
 
-  test('32 requests: twice that, and one notification', async () => {
+  test('16 requests: twice that, and one notification', async () => {
     await using s = await served('copy')
-    expect(await s.calls(32, { operation: READ })).toEqual(['event', 'submit 16', 'copyOut 16', 'notify', 'submit 16', 'copyOut 16', 'unmask'])
-    expect(await s.calls(32, { operation: WRITE })).toEqual(['event', 'copyIn 16', 'submit 16', 'notify', 'copyIn 16', 'submit 16', 'unmask'])
+    expect(await s.calls(16, { operation: READ })).toEqual(['event', 'submit 8', 'copyOut 8', 'notify', 'submit 8', 'copyOut 8', 'unmask'])
+    expect(await s.calls(16, { operation: WRITE })).toEqual(['event', 'copyIn 8', 'submit 8', 'notify', 'copyIn 8', 'submit 8', 'unmask'])
   })
 
   test('indirect requests: their segments are fetched with one call, too', async () => {
     await using s = await served('copy')
     const segments = Array.from({ length: 16 }, (_, i) => ({ gref: s.front.data.grefs[i] ?? 0 }))
-    expect(await s.calls(16, { indirect_op: READ, segments })).toEqual(['event', 'copyIn 16', 'submit 16', 'copyOut 256', 'notify', 'unmask'])
-    expect(await s.calls(16, { indirect_op: WRITE, segments })).toEqual(['event', 'copyIn 16', 'copyIn 256', 'submit 16', 'notify', 'unmask'])
+    expect(await s.calls(8, { indirect_op: READ, segments })).toEqual(['event', 'copyIn 8', 'submit 8', 'copyOut 128', 'notify', 'unmask'])
+    expect(await s.calls(8, { indirect_op: WRITE, segments })).toEqual(['event', 'copyIn 8', 'copyIn 128', 'submit 8', 'notify', 'unmask'])
   })
 })
 
 describe('persistent grants', () => {
   test.each([READ, WRITE])('operation %i: pages are mapped once; then one call moves, one notifies', async (operation) => {
     await using s = await served('persistent')
-    const first = await s.calls(32, { operation })
-    expect(first.filter((call) => call === 'map')).toHaveLength(32)
+    const first = await s.calls(16, { operation })
+    expect(first.filter((call) => call === 'map')).toHaveLength(16)
     expect(first).not.toContain('unmap')
-    expect(await s.calls(16, { operation })).toEqual(['event', 'submit 16', 'notify', 'unmask'])
-    expect(await s.calls(32, { operation })).toEqual(['event', 'submit 16', 'notify', 'submit 16', 'unmask'])
+    expect(await s.calls(8, { operation })).toEqual(['event', 'submit 8', 'notify', 'unmask'])
+    expect(await s.calls(16, { operation })).toEqual(['event', 'submit 8', 'notify', 'submit 8', 'unmask'])
   })
 })
 
@@ -178,7 +178,7 @@ test('mapping for each request takes two calls for each, which is why nobody get
   await using s = await served('map')
   const calls = await s.calls(32, { operation: READ })
   const of = (name: string): number => calls.filter((call) => call.startsWith(name)).length
-  expect({ map: of('map'), unmap: of('unmap'), submit: of('submit'), copy: of('copy'), notify: of('notify') }).toEqual({ map: 32, unmap: 32, submit: 2, copy: 0, notify: 1 })
+  expect({ map: of('map'), unmap: of('unmap'), submit: of('submit'), copy: of('copy'), notify: of('notify') }).toEqual({ map: 32, unmap: 32, submit: 4, copy: 0, notify: 1 })
 })
 
 describe('notifications and wakes', () => {
@@ -197,20 +197,20 @@ describe('notifications and wakes', () => {
     expect(s.log.take().filter((call) => call === 'notify')).toEqual([])
   })
 
-  test('a backend that is awake gets no event: 512 requests in 32 batches, one wake', async () => {
+  test('a backend that is awake gets no event: 512 requests in 64 batches, one wake', async () => {
     await using s = await served('copy')
     const { ring } = s.front
     s.log.take()
-    let [sent, asked, answered] = [16, 0, 0]
-    // Whenever the backend has taken 16 there are 16 more before it looks again. All are less than a turn.
+    let [sent, asked, answered] = [8, 0, 0]
+    // Whenever the backend has taken 8 there are 8 more before it looks again. All are less than a turn.
     s.log.onCall = (call) => {
-      if (call !== 'submit 16' || sent === 512) return
+      if (call !== 'submit 8' || sent === 512) return
       answered += ring.drain(ring.size)
-      sent += 16
-      s.put(16, { operation: READ })
+      sent += 8
+      s.put(8, { operation: READ })
       if (ring.publish()) asked++
     }
-    s.put(16, { operation: READ })
+    s.put(8, { operation: READ })
     s.front.send()
     for (; answered < 512; answered += ring.drain(ring.size)) await new Promise(setImmediate)
     // Until its turn is over.
@@ -218,7 +218,7 @@ describe('notifications and wakes', () => {
     const calls = s.log.take()
     expect(asked).toBe(0)
     expect(calls.filter((call) => call === 'event')).toHaveLength(1)
-    expect(calls.filter((call) => call === 'submit 16')).toHaveLength(32)
+    expect(calls.filter((call) => call === 'submit 8')).toHaveLength(64)
     expect(calls.filter((call) => call === 'notify')).toHaveLength(1)
     expect(calls.filter((call) => call === 'unmask')).toHaveLength(1)
   })

@@ -3,13 +3,15 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { loadNative } from '@xenkit/native'
-import { afterAll, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, expect, test, vi } from 'vitest'
+import { HeapMeter } from '../../../bench/src/heap-meter.ts'
 import { until } from '../../../native/test/fifo.ts'
 import { canStall, StallingDisk } from '../../../native/test/stalling-disk.ts'
 import { openFileBatch } from '../src/block-engine.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'xenkit-batch-'))
 afterAll(() => rmSync(folder, { recursive: true }))
+afterEach(() => vi.restoreAllMocks())
 
 test('32 reads and writes of an image are one call, and none of nothing', async () => {
   const path = join(folder, 'disk.img')
@@ -60,4 +62,31 @@ test.skipIf(!canStall())('what is done is told of while what came with it stalls
   batch.close()
   closeSync(fd)
   await until(() => loadNative().counters().polls === 0)
+})
+
+test('a read of what is in the page cache takes less than a byte of heap', async () => {
+  const [requests, depth, warmUp] = [1_000_000, 32, 200_000]
+  const path = join(folder, 'cached.img')
+  writeFileSync(path, Buffer.alloc(depth * 512, 'xenkit'))
+  const fd = openSync(path, 'r')
+  let [moved, submitted] = [0, 0]
+  const batch = openFileBatch()?.({ fd, direct: false, memory: new ArrayBuffer(depth * 512), done: (_, result) => void (moved += result), turned() {} })
+  closeSync(fd)
+  if (!batch) throw new Error('the addon is not built')
+  const read = async (count: number): Promise<void> => {
+    for (; submitted < count; submitted += depth) {
+      for (let tag = 0; tag < depth; tag++) {
+        batch.add(tag, false, tag, 1)
+        batch.addVector(tag * 512, 512)
+      }
+      batch.submit()
+    }
+    await until(() => moved === submitted * 512)
+  }
+  await read(warmUp)
+  const meter = new HeapMeter()
+  meter.begin()
+  await read(warmUp + requests)
+  expect(meter.end() / requests).toBeLessThan(1)
+  batch.close()
 })

@@ -17,11 +17,12 @@ const LARGE_PAGES = MAX_SEGMENTS
 const MAX_LARGE = 4
 const KEEP_IDLE_MS = 1_000
 
+/** Whose it is again once it was given back: each is made once. */
 export interface Buffer {
   readonly extent: Extent
   /** First page of the run within its extent. */
   readonly first: number
-  readonly pages: number
+  pages: number
 }
 
 export class BufferPool {
@@ -58,7 +59,7 @@ export class BufferPool {
   }
 
   give(buffer: Buffer): void {
-    buffer.extent.free(buffer.first, buffer.pages)
+    buffer.extent.give(buffer)
     this.#planWake()
   }
 
@@ -77,12 +78,11 @@ export class BufferPool {
 
   #find(pages: number, wake: () => void): Buffer | undefined {
     for (const extent of this.#extents) {
-      const first = extent.take(pages)
-      if (first !== undefined) return { extent, first, pages }
+      const buffer = extent.take(pages)
+      if (buffer) return buffer
     }
     try {
-      const extent = this.#grow(pages)
-      return extent && { extent, first: extent.take(pages) ?? 0, pages }
+      return this.#grow(pages)?.take(pages)
     } catch (error) {
       if (this.#extents.some(({ size }) => size >= pages)) return undefined
       this.forget(wake)
@@ -131,28 +131,33 @@ class Extent {
   used = 0
   readonly #pages: Pages
   readonly #taken: Uint8Array
+  /** By first page, those that have ever been lent. */
+  readonly #buffers: (Buffer | undefined)[]
 
   constructor(arena: Arena, size: number) {
     this.size = size
     this.#pages = arena.allocate(size)
     this.#taken = new Uint8Array(size)
+    this.#buffers = Array.from({ length: size })
   }
 
-  /** @returns the first page of the first run that is long enough */
-  take(pages: number): number | undefined {
+  /** @returns the first run that is long enough */
+  take(pages: number): Buffer | undefined {
     if (this.used + pages > this.size) return undefined
     for (let first = 0, page = 0; first + pages <= this.size; ) {
       if (this.#taken[page] === 1) first = ++page
       else if (++page - first === pages) {
         this.#taken.fill(1, first, page)
         this.used += pages
-        return first
+        const buffer = (this.#buffers[first] ??= { extent: this, first, pages })
+        buffer.pages = pages
+        return buffer
       }
     }
     return undefined
   }
 
-  free(first: number, pages: number): void {
+  give({ first, pages }: Buffer): void {
     this.#taken.fill(0, first, first + pages)
     this.used -= pages
   }
