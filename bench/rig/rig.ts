@@ -4,14 +4,14 @@
  * and addon: its devices are those of devices.c, its xenstored is the embedded one. docs/bench/disk.md has the picture.
  */
 import { join } from 'node:path'
-import { command } from '@xenkit/lab'
+import { bundleThreads, command } from '@xenkit/lab'
 import { Xenstored } from '@xenkit/sim'
 import { listenXenstored } from '@xenkit/sim/socket'
 import { plugVbd } from '@xenkit/vbd'
 import { xenstoreSocket } from '@xenkit/xen'
 import { FrontendDevice } from '@xenkit/xenbus'
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
-import { buildPrograms, buildThreads } from '../src/build-programs.ts'
+import { buildPrograms } from '../src/build-programs.ts'
 import { type Cpus, Program } from '../src/program.ts'
 
 type Argument = string | number
@@ -56,7 +56,7 @@ export class Rig {
     for (const folder of [join(import.meta.dirname, 'programs'), ...folders]) {
       for (const [name, argv] of await buildPrograms(folder, { directory, libraries: [] })) commands.set(name, argv)
     }
-    await buildThreads(directory)
+    await bundleThreads(directory)
     const devices = join(directory, 'devices.so')
     await command('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-o', devices, join(import.meta.dirname, 'devices.c')])
     return new Rig(o, commands, devices)

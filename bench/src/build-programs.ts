@@ -1,7 +1,6 @@
 /** Programs of a benchmark: all that lie in a folder, in C and in TypeScript. */
-import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join, parse } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { bundle, command } from '@xenkit/lab'
 
 export interface BuildOptions {
@@ -32,16 +31,4 @@ export async function buildPrograms(folder: string, { directory, libraries }: Bu
   }
   await bundle(bundled, directory)
   return commands
-}
-
-/**
- * The modules that xenkit starts threads with, for programs in the directory to find as those of an installed package. They lie beside the
- * programs, whose addon is theirs: what threads share by its memory, another copy of it wouldn't find.
- */
-export async function buildThreads(directory: string): Promise<void> {
-  const names = ['thread', 'ring-thread', 'shared-file-store', 'shared-memory-store']
-  await bundle(Object.fromEntries(names.map((name) => [name, fileURLToPath(import.meta.resolve(`xenkit/${name}`))])), directory)
-  await writeFile(join(directory, 'package.json'), JSON.stringify({ exports: Object.fromEntries(names.map((name) => [`./${name}`, `./${name}.mjs`])) }))
-  await mkdir(join(directory, 'node_modules'), { recursive: true })
-  await symlink(directory, join(directory, 'node_modules', 'xenkit'))
 }

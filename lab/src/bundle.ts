@@ -1,7 +1,8 @@
 /** Programs bundled from their TypeScript sources, as published packages are. */
 import { existsSync } from 'node:fs'
-import { copyFile, mkdir } from 'node:fs/promises'
+import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { build } from 'tsup'
 import { repository } from './paths.ts'
 
@@ -33,4 +34,17 @@ export async function bundle(programs: Programs, directory: string): Promise<voi
   })
   // The loader of @xenkit/native looks beside itself, and bundled it is in the same folder.
   if (existsSync(addon)) await copyFile(addon, join(directory, basename(addon)))
+}
+
+/** Modules of xenkit by which it starts threads. */
+const threadModules = ['thread', 'ring-thread', 'shared-file-store', 'shared-memory-store'] as const
+
+/**
+ * Bundles those modules for the programs of a directory, which becomes the package that they look for them in. They lie beside the
+ * programs, whose addon is theirs: what threads share by its memory, another copy of it wouldn't find.
+ */
+export async function bundleThreads(directory: string): Promise<void> {
+  await bundle(Object.fromEntries(threadModules.map((name) => [name, fileURLToPath(import.meta.resolve(`xenkit/${name}`))])), directory)
+  const exports = Object.fromEntries(threadModules.map((name) => [`./${name}`, `./${name}.mjs`]))
+  await writeFile(join(directory, 'package.json'), JSON.stringify({ name: 'xenkit', exports }))
 }

@@ -1,6 +1,6 @@
 /** What other tools of this repository use of the lab. */
 export { atExit } from './at-exit.ts'
-export { bundle } from './bundle.ts'
+export { bundle, bundleThreads } from './bundle.ts'
 export { within } from './deadline.ts'
 export { type Figure, format, type Gate, header, passes, reportFigure } from './figure.ts'
 export { savePicture } from './picture.ts'

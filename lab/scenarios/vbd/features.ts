@@ -29,6 +29,7 @@ export const features = [
   'xl save, xl restore',
   'crash with requests in flight',
   'several queues',
+  'queues in threads',
   'largest rings and requests',
 ] as const
 

@@ -12,13 +12,13 @@ import { storesOf } from './stores.ts'
 import { toolstack } from './toolstack.ts'
 
 export const title = 'a row for each feature of the block backend, witnessed by the blkfront of a guest'
-export const programs = { stores: 'lab/dom0/vbd/main.ts', xenkit: 'packages/xenkit/src/cli/main.ts' }
+export const programs = { stores: 'lab/dom0/vbd/main.ts', threads: 'lab/dom0/vbd/threads.ts', xenkit: 'packages/xenkit/src/cli/main.ts' }
 export const stacks: readonly StackName[] = ['debian12-pv', 'debian12-pvh', 'debian13-pv', 'debian13-pvh']
 
 export async function run(lab: Lab): Promise<void> {
   const dom0 = await lab.boot()
   await dom0.run(
-    'head -c 16M /dev/urandom > file.img; head -c 8388608 /dev/urandom > base.img; head -c 16M /dev/zero > 4096.img; cp 4096.img encrypted.img; qemu-img create -q -f qcow2 disk.qcow2 16M',
+    'head -c 16M /dev/urandom > file.img; head -c 8388608 /dev/urandom > base.img; head -c 16M /dev/zero > 4096.img; cp 4096.img encrypted.img; cp 4096.img threads.img; qemu-img create -q -f qcow2 disk.qcow2 16M',
   )
   const nbd = dom0.spawn('exec qemu-nbd --persistent --discard=unmap --socket=/tmp/nbd.sock --format=qcow2 disk.qcow2')
   await dom0.run('until [ -S nbd.sock ]; do usleep 10000; done')

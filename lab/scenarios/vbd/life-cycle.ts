@@ -40,6 +40,21 @@ export async function queues(row: Row, { dom0, stats }: Rig): Promise<void> {
     await guest.destroy()
     return '/sys/block/xvda/mq has 2, multi-queue-num-queues 2, each ring of 2 pages; each vcpu reads through its own'
   })
+  await row('queues in threads', async () => {
+    const server = dom0.spawn('exec threads')
+    const [, pid = ''] = await server.output(/^pid (\d+)$/m)
+    const guest = await dom0.createGuest({ name: 'threads', disks: [line('xvda', 'threads')], vcpus: 2, kernelArguments: 'xen_blkfront.max_queues=2' })
+    await guest.disk('xvda')
+    // Each thread has a hypervisor of its own.
+    strictEqual((await dom0.run(`ls -l /proc/${pid}/fd | grep -c /dev/xen/gntdev`)).trim(), '3')
+    await guest.run('head -c 4194304 /dev/urandom > /tmp/data; taskset 1 dd if=/tmp/data of=/dev/xvda bs=64k oflag=direct conv=fsync 2>/dev/null')
+    await guest.run('taskset 2 dd if=/dev/xvda bs=64k count=64 iflag=direct 2>/dev/null | cmp - /tmp/data')
+    strictEqual(await dom0.run('head -c 4194304 threads.img | sha256sum'), await guest.run('sha256sum < /tmp/data'))
+    await guest.destroy()
+    await server.output(/^removed$/m)
+    strictEqual((await server.stop('SIGTERM')).status, 0)
+    return 'two rings, each in a thread with /dev/xen/gntdev and evtchn of its own: 4 MiB written through one and read through the other'
+  })
   await row('largest rings and requests', async () => {
     const guest = await dom0.createGuest({ name: 'largest', disks: [line('xvda', disks.xvda)], kernelArguments: 'xen_blkfront.max_ring_page_order=4 xen_blkfront.max_indirect_segments=256' })
     await guest.disk('xvda')
