@@ -5,6 +5,7 @@
 import type { EvtchnBinding, Hypervisor } from '@xenkit/hypervisor'
 import type { SimDomain } from '@xenkit/sim'
 import { RING_OFFSET } from '@xenkit/wire'
+import { hooked } from './hooked-hypervisor.ts'
 import { RawFrontend, type RawFrontendOptions, type RawRequest } from './raw-frontend.ts'
 
 /** Backends see the guests' side of each answer as it comes: by the event that every one of these guests asks for. */
@@ -16,19 +17,7 @@ export class Crowd {
     this.#guests.set(domid, run)
   }
 
-  readonly through = (hv: Hypervisor): Hypervisor => ({
-    name: hv.name,
-    domid: hv.domid,
-    arena: hv.arena,
-    xenstore: hv.xenstore,
-    grants: hv.grants,
-    evtchn: {
-      bindUnbound: (o, onEvent) => hv.evtchn.bindUnbound(o, onEvent),
-      bindInterdomain: (o, onEvent) => this.#watch(o.domid, hv.evtchn.bindInterdomain(o, onEvent)),
-    },
-    close: () => hv.close(),
-    [Symbol.asyncDispose]: () => hv.close(),
-  })
+  readonly through = (dom0: Hypervisor): Hypervisor => hooked(dom0, { bind: (bind, o, onEvent) => this.#watch(o.domid, bind(o, onEvent)) })
 
   #watch(domid: number, binding: EvtchnBinding): EvtchnBinding {
     const notify = binding.notify.bind(binding)

@@ -7,6 +7,7 @@ import { RING_OFFSET } from '@xenkit/wire'
 import { expect, test } from 'vitest'
 import { HeapMeter } from '../../../bench/src/heap-meter.ts'
 import type { BlockStore } from '../src/index.ts'
+import { hooked } from './hooked-hypervisor.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { rig } from './rig.ts'
 
@@ -46,33 +47,20 @@ function store(): BlockStore {
 test.each(['copy', 'persistent'] as const)('a request by %s grants takes less than a byte of heap', async (dataPath) => {
   let wake = (): void => {}
   // Events come from this file, and they and copies go nowhere: that part is the event loop's, and the simulation's.
-  const through = (hv: Hypervisor): Hypervisor => ({
-    name: hv.name,
-    domid: hv.domid,
-    arena: hv.arena,
-    xenstore: hv.xenstore,
-    grants: {
-      map: (refs, o) => hv.grants.map(refs, o),
-      share: (o) => hv.grants.share(o),
-      openCopyBatch(o) {
-        const batch = hv.grants.openCopyBatch(o)
-        batch.copyOut = () => 0
-        return batch
-      },
-    },
-    evtchn: {
-      bindUnbound: (o, onEvent) => hv.evtchn.bindUnbound(o, onEvent),
-      bindInterdomain(o, onEvent) {
-        const binding = hv.evtchn.bindInterdomain(o, () => {})
+  const through = (dom0: Hypervisor): Hypervisor =>
+    hooked(dom0, {
+      bind(bind, o, onEvent) {
+        const binding = bind(o, () => {})
         wake = onEvent
         binding.notify = () => {}
         binding.unmask = () => {}
         return binding
       },
-    },
-    close: () => hv.close(),
-    [Symbol.asyncDispose]: () => hv.close(),
-  })
+      opened(batch) {
+        batch.copyOut = () => 0
+        return batch
+      },
+    })
   await using r = await rig({ store: store(), dataPath, through })
   await r.plug()
   await using front = await RawFrontend.open(r.guest, { dataPages: DEPTH, persistent: dataPath === 'persistent' })

@@ -6,6 +6,7 @@ import type { EvtchnBinding, GrantMapping, Hypervisor } from '@xenkit/hypervisor
 import { BLKIF_OP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import type { BlockStore, StoreBatchOptions } from '../src/index.ts'
+import { hooked } from './hooked-hypervisor.ts'
 import { RawFrontend, type RawRequest } from './raw-frontend.ts'
 import { rig } from './rig.ts'
 
@@ -28,26 +29,17 @@ class Log {
     return calls.replaceAll(/(^|,)event,unmask(?=,|$)/g, '').split(',').filter(Boolean)
   }
 
-  readonly through = (hv: Hypervisor): Hypervisor => ({
-    name: hv.name,
-    domid: hv.domid,
-    arena: hv.arena,
-    xenstore: hv.xenstore,
-    evtchn: {
-      bindUnbound: (o, onEvent) => hv.evtchn.bindUnbound(o, onEvent),
-      bindInterdomain: (o, onEvent) =>
+  readonly through = (dom0: Hypervisor): Hypervisor =>
+    hooked(dom0, {
+      bind: (bind, o, onEvent) =>
         this.#binding(
-          hv.evtchn.bindInterdomain(o, () => {
+          bind(o, () => {
             this.note('event')
             onEvent()
           }),
         ),
-    },
-    grants: {
-      map: (refs, o) => this.#mapping(hv.grants.map(refs, o)),
-      share: (o) => hv.grants.share(o),
-      openCopyBatch: (o) => {
-        const batch = hv.grants.openCopyBatch(o)
+      mapped: (mapping) => this.#mapping(mapping),
+      opened: (batch) => {
         for (const direction of ['copyIn', 'copyOut'] as const) {
           const copy = batch[direction].bind(batch)
           batch[direction] = (count) => {
@@ -57,10 +49,7 @@ class Log {
         }
         return batch
       },
-    },
-    close: () => hv.close(),
-    [Symbol.asyncDispose]: () => hv.close(),
-  })
+    })
 
   /** Moves nothing, and tells so at once, as the addon does of what is in the page cache. */
   readonly store: BlockStore = {

@@ -1,11 +1,12 @@
 /** One answer to each request, whatever a store, a listener or the hypervisor does meanwhile; and no wait without end. */
-import { GrantError, type GrantCopyBatch, type Hypervisor } from '@xenkit/hypervisor'
+import { GrantError } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { createMachine } from '@xenkit/sim'
 import { describe, expect, test } from 'vitest'
 import { type BlockStore, plugVbd, serveVbd } from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
+import { hooked } from './hooked-hypervisor.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { rig } from './rig.ts'
 
@@ -113,26 +114,14 @@ describe.each(['copyIn', 'copyOut'] as const)('the hypervisor refuses a whole %s
     const machine = createMachine()
     await using _ = machine
     const [dom0, guest] = [machine.createDomain(), machine.createDomain()]
-    const refusing: Hypervisor = {
-      name: dom0.name,
-      domid: dom0.domid,
-      arena: dom0.arena,
-      evtchn: dom0.evtchn,
-      xenstore: dom0.xenstore,
-      grants: {
-        map: (refs, o) => dom0.grants.map(refs, o),
-        share: (o) => dom0.grants.share(o),
-        openCopyBatch(o): GrantCopyBatch {
-          const batch = dom0.grants.openCopyBatch(o)
-          batch[direction] = () => {
-            throw new GrantError('refused', { status: -14 })
-          }
-          return batch
-        },
+    const refusing = hooked(dom0, {
+      opened(batch) {
+        batch[direction] = () => {
+          throw new GrantError('refused', { status: -14 })
+        }
+        return batch
       },
-      close: () => dom0.close(),
-      [Symbol.asyncDispose]: () => dom0.close(),
-    }
+    })
     using xs = await openXenstore(dom0.xenstore)
     const abort = new AbortController()
     const failures: unknown[] = []

@@ -1,5 +1,6 @@
 /** A domain whose hypercalls are counted. */
 import type { GrantMapping, Hypervisor } from '@xenkit/hypervisor'
+import { hooked } from './hooked-hypervisor.ts'
 
 export class WatchedHypervisor {
   /** Pages that are mapped now. */
@@ -10,15 +11,10 @@ export class WatchedHypervisor {
   /** Pages that were mapped at each notification. */
   readonly pagesAtNotify: number[] = []
 
-  readonly through = (hv: Hypervisor): Hypervisor => ({
-    name: hv.name,
-    domid: hv.domid,
-    arena: hv.arena,
-    xenstore: hv.xenstore,
-    evtchn: {
-      bindUnbound: (o, onEvent) => hv.evtchn.bindUnbound(o, onEvent),
-      bindInterdomain: (o, onEvent) => {
-        const binding = hv.evtchn.bindInterdomain(o, onEvent)
+  readonly through = (dom0: Hypervisor): Hypervisor =>
+    hooked(dom0, {
+      bind: (bind, ...args) => {
+        const binding = bind(...args)
         const notify = binding.notify.bind(binding)
         binding.notify = () => {
           this.pagesAtNotify.push(this.pages)
@@ -26,12 +22,8 @@ export class WatchedHypervisor {
         }
         return binding
       },
-    },
-    grants: {
-      map: (refs, o) => this.#count(hv.grants.map(refs, o)),
-      share: (o) => hv.grants.share(o),
-      openCopyBatch: (o) => {
-        const batch = hv.grants.openCopyBatch(o)
+      mapped: (mapping) => this.#count(mapping),
+      opened: (batch) => {
         for (const direction of ['copyIn', 'copyOut'] as const) {
           const copy = batch[direction].bind(batch)
           batch[direction] = (count) => {
@@ -41,10 +33,7 @@ export class WatchedHypervisor {
         }
         return batch
       },
-    },
-    close: () => hv.close(),
-    [Symbol.asyncDispose]: () => hv.close(),
-  })
+    })
 
   #count(mapping: GrantMapping): GrantMapping {
     const pages = mapping.bytes.length / 4096

@@ -1,0 +1,33 @@
+/** A domain as the backend has it, some parts of which a test looks into or changes. */
+import type { EvtchnBinding, EvtchnPort, GrantCopyBatch, GrantMapping, Hypervisor } from '@xenkit/hypervisor'
+
+type Bind = EvtchnPort['bindInterdomain']
+
+export interface Hooks {
+  /** Binds instead of `bind`, which it may call. */
+  readonly bind?: (bind: Bind, ...args: Parameters<Bind>) => EvtchnBinding
+  /** Given what was mapped. */
+  readonly mapped?: (mapping: GrantMapping) => GrantMapping
+  /** Given what was opened. */
+  readonly opened?: (batch: GrantCopyBatch) => GrantCopyBatch
+}
+
+export function hooked(hv: Hypervisor, { bind = (own, ...args) => own(...args), mapped = (mapping) => mapping, opened = (batch) => batch }: Hooks): Hypervisor {
+  return {
+    name: hv.name,
+    domid: hv.domid,
+    arena: hv.arena,
+    xenstore: hv.xenstore,
+    evtchn: {
+      bindUnbound: (o, onEvent) => hv.evtchn.bindUnbound(o, onEvent),
+      bindInterdomain: (o, onEvent) => bind((...args) => hv.evtchn.bindInterdomain(...args), o, onEvent),
+    },
+    grants: {
+      map: (refs, o) => mapped(hv.grants.map(refs, o)),
+      share: (o) => hv.grants.share(o),
+      openCopyBatch: (o) => opened(hv.grants.openCopyBatch(o)),
+    },
+    close: () => hv.close(),
+    [Symbol.asyncDispose]: () => hv.close(),
+  }
+}
