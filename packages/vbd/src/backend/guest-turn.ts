@@ -97,7 +97,12 @@ export class GuestTurn {
   /** For the loop: the guest has its turn. */
   run(): void {
     this.#waits = false
-    for (let rings = this.#rings.length; rings > 0 && this.left > 0; rings--) this.#rings.shift()?.()
+    for (let rings = this.#rings.length; rings > 0 && this.left > 0; rings--) {
+      const ring = this.#rings.shift()
+      ring?.()
+      // It wants more than was left. So might the next, which would go behind it without having had anything.
+      if (this.#rings.at(-1) === ring) break
+    }
     if (this.#rings.length > 0) this.#wait()
   }
 
