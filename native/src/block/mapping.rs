@@ -12,12 +12,13 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use libc::{iovec, size_t};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mremap, munmap};
+use rustix::param::page_size;
 
 use super::job::{Job, Operation};
 use crate::counters::Token;
-use crate::memory::PAGE_SIZE;
 
-const PAGE: usize = PAGE_SIZE as usize;
+/// Of what is made zero while the lock is held, at multiples of it: some milliseconds, for which a `resize` may have to wait.
+const ZEROED_AT_ONCE: u64 = 64 << 20;
 
 /// Bytes that several threads read and write at once, as those of a disk: who races gets any mix of both.
 pub struct Mapping {
@@ -85,10 +86,20 @@ impl Mapping {
 
     /// Makes a range read as zeros, as far as it exists, and gives back the memory of its whole pages.
     pub fn zero(&self, position: u64, length: u64) {
+        let end = position.saturating_add(length).min(self.extent().length);
+        let mut at = position;
+        while at < end {
+            let next = end.min((at / ZEROED_AT_ONCE + 1) * ZEROED_AT_ONCE);
+            self.zero_piece(at, next - at);
+            at = next;
+        }
+    }
+
+    fn zero_piece(&self, position: u64, length: u64) {
         let extent = self.extent();
         let (at, bytes) = extent.clip(position, length);
-        let head = at.addr().wrapping_neg() % PAGE;
-        let whole = bytes.saturating_sub(head) / PAGE * PAGE;
+        let head = at.addr().wrapping_neg() % page_size();
+        let whole = bytes.saturating_sub(head) / page_size() * page_size();
         if whole == 0 {
             // SAFETY: mapped for as long as `extent` is held.
             return unsafe { fill(at, bytes) };
@@ -145,7 +156,7 @@ impl Drop for Extent {
 }
 
 fn whole_pages(length: u64) -> Result<usize, Errno> {
-    usize::try_from(length).ok().and_then(|length| length.checked_next_multiple_of(PAGE)).ok_or(Errno::NOMEM)
+    usize::try_from(length).ok().and_then(|length| length.checked_next_multiple_of(page_size())).ok_or(Errno::NOMEM)
 }
 
 // Another thread may change the bytes meanwhile, and those of a guest's page the guest. That is no business of the compiler's as

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
+const PAGE: usize = 4096;
+
 fn transfer(mapping: &Mapping, operation: Operation, position: u64, buffers: &mut [&mut [u8]]) -> usize {
     let vectors: Vec<iovec> = buffers.iter_mut().map(|buffer| iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }).collect();
     // SAFETY: the buffers are borrowed for the call.
@@ -113,4 +115,17 @@ fn is_resized_while_others_copy() {
             mapping.resize(1 + round * 4321 * 97 % (8 * PART as u64)).unwrap();
         }
     });
+}
+
+#[test]
+fn zeros_what_is_made_zero_piece_by_piece() {
+    let mapping = Mapping::new(2 * ZEROED_AT_ONCE + 9000).unwrap();
+    let (first, second) = (ZEROED_AT_ONCE - 5000, 2 * ZEROED_AT_ONCE - 5000);
+    for at in [first, second] {
+        write(&mapping, at, 7, 10_000);
+    }
+    mapping.zero(first + 1, second + 9998 - first);
+    assert_eq!(resident(&mapping), 2, "the pages at both ends");
+    assert_eq!(read(&mapping, first, 10_000), [vec![7], vec![0; 9999]].concat());
+    assert_eq!(read(&mapping, second, 10_000), [vec![0; 9999], vec![7]].concat());
 }

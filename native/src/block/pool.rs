@@ -5,7 +5,8 @@
 //! make a lane, in which one thread does several: eight that wait for the same lock cost a third of a processor.
 //! What a thread has done it announces at once, by an eventfd, that of a lane when it has done its share.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
+use std::collections::vec_deque::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -34,17 +35,11 @@ enum Task {
 #[derive(Default)]
 struct Work {
     queue: VecDeque<Task>,
-    /// By file. One that holds jobs is in the queue, or in a thread's hands.
-    lanes: Vec<Lane>,
+    /// By the address of the file's descriptor. Each is in the queue, or in a thread's hands.
+    lanes: HashMap<usize, VecDeque<Job>>,
     /// Threads that wait for work.
     idle: usize,
     closed: bool,
-}
-
-#[derive(Default)]
-struct Lane {
-    jobs: VecDeque<Job>,
-    taken: bool,
 }
 
 #[derive(Default)]
@@ -125,17 +120,14 @@ impl Drop for Pool {
 
 impl Work {
     fn add(&mut self, job: Job) {
-        if !job.in_lane {
-            return self.queue.push_back(Task::Job(job));
-        }
-        let number = job.file as usize;
-        if self.lanes.len() <= number {
-            self.lanes.resize_with(number + 1, Lane::default);
-        }
-        let Some(lane) = self.lanes.get_mut(number) else { return };
-        lane.jobs.push_back(job);
-        if !std::mem::replace(&mut lane.taken, true) {
-            self.queue.push_back(Task::Lane(number));
+        let lane = job.descriptor.as_ref().filter(|_| job.in_lane).map(|descriptor| Arc::as_ptr(descriptor).addr());
+        match lane.map(|number| (number, self.lanes.entry(number))) {
+            None => self.queue.push_back(Task::Job(job)),
+            Some((_, Entry::Occupied(mut jobs))) => jobs.get_mut().push_back(job),
+            Some((number, Entry::Vacant(place))) => {
+                place.insert(VecDeque::from([job]));
+                self.queue.push_back(Task::Lane(number));
+            }
         }
     }
 
@@ -147,7 +139,7 @@ impl Work {
                 None
             }
             Task::Lane(number) => {
-                if let Some(Lane { jobs: waiting, .. }) = self.lanes.get_mut(number) {
+                if let Some(waiting) = self.lanes.get_mut(&number) {
                     jobs.extend(waiting.drain(..waiting.len().min(SHARE)));
                 }
                 Some(number)
@@ -157,10 +149,10 @@ impl Work {
 
     /// What is left in a lane comes after what else there is to do.
     fn put_back(&mut self, number: usize) {
-        let Some(lane) = self.lanes.get_mut(number) else { return };
-        lane.taken = !lane.jobs.is_empty();
-        if lane.taken {
+        if self.lanes.get(&number).is_some_and(|jobs| !jobs.is_empty()) {
             self.queue.push_back(Task::Lane(number));
+        } else {
+            self.lanes.remove(&number);
         }
     }
 

@@ -149,7 +149,7 @@ test.each([
     let answers = 0
     crowd.onAnswer(guest.domid, () => {
       const ends = ++answers > 1_000
-      for (const flooder of flooders) ends ? flooder.rest() : flooder.fill()
+      for (const flooder of flooders) flooder[ends ? 'rest' : 'fill']()
       if (ends) over()
     })
     for (const flooder of flooders) flooder.fill()

@@ -51,5 +51,5 @@ export const isRefusal = (error: unknown, errno: string): error is XenstoreError
  * parent, or without its name in the parent's list. RM alone stumbles over that (do_rm in xenstored_core.c);
  * such a transaction could not be committed any more.
  */
-export const isTorn = (error: unknown): boolean =>
+export const isTorn = (error: unknown): error is XenstoreError =>
   (isRefusal(error, 'EINVAL') || isRefusal(error, 'EIO')) && error.details['operation'] === xsTypeName(XS.RM) && error.details['subject'] !== '/'

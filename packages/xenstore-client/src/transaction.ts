@@ -24,14 +24,14 @@ export async function transact<T>(connection: Connection, body: (view: XenstoreV
     const outcome = await attemptOnce(connection, body, o.signal)
     if (outcome.committed) return outcome.result
     if (attempt === ATTEMPTS_MAX) {
-      throw new XenstoreError(`xenstore transaction: EAGAIN (it conflicted with others ${ATTEMPTS_MAX} times: who keeps writing what it reads?)`, { errno: 'EAGAIN', attempts: ATTEMPTS_MAX })
+      throw outcome.torn ?? new XenstoreError(`xenstore transaction: EAGAIN (it conflicted with others ${ATTEMPTS_MAX} times: who keeps writing what it reads?)`, { errno: 'EAGAIN', attempts: ATTEMPTS_MAX })
     }
     // Random, so that two that got in each other's way don't do so again.
     await sleep(Math.random() * Math.min(2 ** attempt, DELAY_MAX_MS), o.signal)
   }
 }
 
-type Outcome<T> = { readonly committed: true; readonly result: T } | { readonly committed: false }
+type Outcome<T> = { readonly committed: true; readonly result: T } | { readonly committed: false; readonly torn?: Error }
 
 async function attemptOnce<T>(connection: Connection, body: (view: XenstoreView) => Promise<T>, signal: AbortSignal | undefined): Promise<Outcome<T>> {
   const scope = await connection.request<TransactionScope>({ type: XS.TRANSACTION_START, subject: '', head: '\0' }, (payload, epoch) => ({ id: Number(strings(payload)[0]), epoch, over: false }))
@@ -43,7 +43,7 @@ async function attemptOnce<T>(connection: Connection, body: (view: XenstoreView)
   } catch (error) {
     if (connection.hasLost(scope)) return { committed: false } // which may well be why
     await end('F').catch(() => {}) // the body's error is the one to hear of
-    if (isTorn(error)) return { committed: false }
+    if (isTorn(error)) return { committed: false, torn: error }
     throw error
   } finally {
     scope.over = true

@@ -74,6 +74,18 @@ test.each([
   expect(store.leftOpen).toEqual([])
 })
 
+test('gives up with that refusal when there is nothing else', async () => {
+  await dom0.mkdir('/p')
+  let attempts = 0
+  const hopeless = dom0.transaction(async (view) => {
+    await view.exists('/p')
+    await other.write(`/p/${++attempts}`, '')
+    await view.rm(`/p/${attempts}`)
+  })
+  await expect(hopeless).rejects.toMatchObject({ errno: 'EIO', details: { subject: '/p/40' } })
+  expect(store.leftOpen).toEqual([])
+})
+
 test('a refusal of the same name that has another reason is no conflict', async () => {
   let attempts = 0
   await expect(dom0.transaction((view) => { attempts++; return view.rm('/') })).rejects.toMatchObject({ errno: 'EINVAL' })

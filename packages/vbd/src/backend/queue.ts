@@ -91,8 +91,13 @@ export class VbdQueue {
   readonly #drainSome = (): number => this.#p.ring.drain(Math.min(this.#p.requests.freeCount, PUBLISH_AT_MOST))
   readonly #plannedTurn = (): void => {
     this.#turnPlanned = false
-    this.resume()
-    this.#work(true)
+    try {
+      this.resume()
+      this.#work(true)
+    } catch (error) {
+      // Of answering, say. Others wait for their turn behind this one.
+      this.#stop(error)
+    }
     this.#tellIfIdle()
   }
   readonly #plannedFinish = (): void => {
