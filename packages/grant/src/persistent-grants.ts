@@ -13,13 +13,15 @@ const UNUSED_MS = 60_000
 
 export interface PersistentGrant {
   readonly gref: number
-  /** The page. */
+  /** The page, and where it begins in the arena's buffer. */
   readonly bytes: Uint8Array
+  readonly byteOffset: number
 }
 
 class Entry implements PersistentGrant {
   readonly gref: number
   readonly bytes: Uint8Array
+  readonly byteOffset: number
   readonly mapping: GrantMapping
   /** Uses that have not been released. */
   users = 0
@@ -29,6 +31,7 @@ class Entry implements PersistentGrant {
   constructor(gref: number, mapping: GrantMapping) {
     this.gref = gref
     this.bytes = mapping.bytes
+    this.byteOffset = mapping.byteOffset
     this.mapping = mapping
   }
 }

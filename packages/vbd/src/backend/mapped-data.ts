@@ -68,8 +68,8 @@ export class MappedData implements DataPath {
     const { offset, length } = this.#requests
     const pages = this.#pages[row] ?? []
     for (let i = 0, segment = row * MAX_SEGMENTS; i < (this.#pageCount[row] ?? 0); i++, segment++) {
-      const bytes = pages[i]?.bytes
-      if (bytes) to.addVector(bytes.byteOffset + (offset[segment] ?? 0), length[segment] ?? 0)
+      const page = pages[i]
+      if (page) to.addVector(page.byteOffset + (offset[segment] ?? 0), length[segment] ?? 0)
     }
   }
 

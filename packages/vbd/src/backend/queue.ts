@@ -250,7 +250,7 @@ export class VbdQueue {
 
   /** @returns whether it is worth trying again */
   #beginSome(): boolean {
-    const { requests, data, guestTurn } = this.#p
+    const { requests, data, guestTurn, limits } = this.#p
     const rows = this.#rows
     let count = 0
     let full = false
@@ -266,6 +266,8 @@ export class VbdQueue {
         full = true
         break
       }
+      // It may have shrunk since that was checked.
+      if (requests.bytes[row] !== 0 && requests.end(row) > limits.sectors) requests.status[row] = BLKIF_RSP.ERROR
       spent += work
       this.#waitingFirst = (this.#waitingFirst + 1) % this.#waiting.length
       this.#waitingCount--
@@ -293,13 +295,8 @@ export class VbdQueue {
 
   /** Gives requests to the store, except those that it turns out can't be. */
   #start(rows: Uint16Array, count: number): void {
-    const { requests, data, limits } = this.#p
+    const { requests, data } = this.#p
     const { status } = requests
-    for (let i = 0; i < count; i++) {
-      const row = rows[i] ?? 0
-      // It may have shrunk since they were checked.
-      if (requests.bytes[row] !== 0 && requests.end(row) > limits.sectors) status[row] = BLKIF_RSP.ERROR
-    }
     try {
       data.fetch(rows, count)
     } catch (error) {
