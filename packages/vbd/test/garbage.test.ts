@@ -13,8 +13,8 @@ import { rig } from './rig.ts'
 
 const REQUESTS = 1_000_000
 const DEPTH = 32
-/** Until all is compiled. */
-const WARM_UP = 200_000
+/** Until all is compiled, which takes as long as the compiler's thread has to wait for a processor. */
+const WARM_UPS_MAX = 6
 
 /** Moves nothing, without an object for any. */
 function store(): BlockStore {
@@ -78,12 +78,16 @@ test.each(['copy', 'persistent'] as const)('a request by %s grants takes less th
     if (ring.drain(DEPTH) !== DEPTH) throw new Error('an answer is missing')
     for (const slot of slots) bytes.set(slot, ring.reserveRequest())
   }
-  for (let done = 0; done < WARM_UP; done += DEPTH) round()
   const meter = new HeapMeter()
-  meter.begin()
-  for (let done = 0; done < REQUESTS; done += DEPTH) round()
-  expect(meter.end() / REQUESTS).toBeLessThan(1)
+  const million = (): number => {
+    meter.begin()
+    for (let done = 0; done < REQUESTS; done += DEPTH) round()
+    return meter.end()
+  }
+  let millions = 1
+  while (million() >= REQUESTS && millions < WARM_UPS_MAX) millions++
+  expect(millions).toBeLessThan(WARM_UPS_MAX)
   // All of them were done, and well.
   const stats = r.events.find(({ kind }) => kind === 'connected')?.disk.stats
-  expect([stats?.reads, stats?.errors]).toEqual([WARM_UP + REQUESTS, 0])
+  expect([stats?.reads, stats?.errors]).toEqual([millions * REQUESTS, 0])
 })
