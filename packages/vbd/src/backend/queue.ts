@@ -27,7 +27,7 @@ import type { Requests } from './requests.ts'
 import type { VbdCounters } from './stats.ts'
 import { StoreCalls } from './store-calls.ts'
 
-/** Most answers that wait for company. At depth 32 it is 0.88 of the best C backend's rate with 8, 0.70 with 16, 0.78 with 4. */
+/** Most answers that wait for company. With 8 the rate at depth 32 is 0.88 of that of a C backend which publishes 16, with 16 it is 0.70, with 4 0.78. */
 const PUBLISH_AT_MOST = 8
 
 /** So many looks at an empty ring take as long as a page of data, as a power of two: see `GuestTurn`. */
