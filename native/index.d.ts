@@ -26,7 +26,7 @@ export interface Native {
   readonly Gntalloc: new (arena: Arena, path: string) => Gntalloc
   readonly Evtchn: new (arena: Arena, path: string, table: number, onPending: (count: number) => void) => Evtchn
   readonly XenbusDevice: new (arena: Arena, path: string, page: number, onData: (count: number) => void) => XenbusDevice
-  readonly BlockEngine: new (memory: Uint8Array, jobs: number, vectors: number, onDone: (count: number) => void, kind?: BlockEngine['kind']) => BlockEngine
+  readonly BlockEngine: new (memory: Uint8Array, onDone: (count: number) => void, kind?: BlockEngine['kind']) => BlockEngine
   readonly MemoryImage: {
     new (bytes: number): MemoryImage
     /** The image of another thread, which has to have it open at this moment, by the same file of the addon. */
@@ -148,8 +148,9 @@ export interface XenbusDevice {
  * every image of an event loop.
  *
  * `memory` (over an ArrayBuffer or SharedArrayBuffer) is where data lies. It stays referenced, and must be
- * neither detached nor resized while jobs are in flight. `jobs` (1..32768) and `vectors` (0..33554432) are
- * the lengths of the columns of `createTable`, which lie one after the other:
+ * neither detached nor resized while jobs are in flight.
+ *
+ * Jobs are described in tables, of which each user has one, made of columns that lie one after the other:
  *
  * | column | type | of each job |
  * |---|---|---|
@@ -160,7 +161,6 @@ export interface XenbusDevice {
  * | count | u32 | of read and write: its number of vectors, 1..1024; they hold at most 0x7ffff000 bytes |
  * | result | i32 | set when it is done: bytes moved, fewer than asked for only at the end of the file (its vectors past that are undefined), or 0; or a negative errno |
  * | list | u32 | (of the call) numbers of jobs, see `SubmitJobs` |
- * | done | u32 | (of the wake) numbers of jobs, see `onDone` |
  *
  * then, of each vector, `offset` u32 and `bytes` u32 (1 or more) in `memory`, and last, of each job,
  * `operation` u8: read 0, write 1, flush 2 (fdatasync), discard 3, write-zeroes 4.
@@ -171,8 +171,8 @@ export interface XenbusDevice {
  * the end of a memory image, and lengthens a file. What a read of a memory image names must not be pages mapped read-only: that
  * ends the process, where a file's fails with EFAULT.
  *
- * `onDone(count)` is called at most once per wake of the event loop, with `count` jobs in the column
- * `done`, which stays as it is during the call. Jobs in flight keep the process alive. A thread's end waits
+ * `onDone(count)` is called at most once per wake of the event loop, with `count` jobs in the list of
+ * `createDone`, which stays as it is during the call: u32 each, a job's number in the lower 16 bits, its table's in the upper. Jobs in flight keep the process alive. A thread's end waits
  * for them.
  *
  * `kind` demands one or the other, for tests and to learn why io_uring is refused: an error says so then.
@@ -182,8 +182,14 @@ export interface BlockEngine {
   readonly kind: 'io_uring' | 'threads'
   /** Whether `memory` begins at a page: offsets are then aligned as a direct file demands if they are multiples of its sectors. */
   readonly aligned: boolean
-  /** The table, all 0. Call it once. */
-  createTable(): ArrayBuffer
+  /** The list of what is done. Call it once. */
+  createDone(): ArrayBuffer
+  /** Adds a table of so many jobs (1..32768) and vectors (0..33554432); returns its number, 0..65535. */
+  addTable(jobs: number, vectors: number): number
+  /** A table, all 0. Call it once for each. */
+  createTable(table: number): ArrayBuffer
+  /** Lets go of a table, whose number may come again after its last job in flight is done. After `close` there is nothing left to do. */
+  removeTable(table: number): void
   /** Takes a file or block device, which it looks at as `fstat` does; returns its number. `fd` may be closed after that. */
   open(fd: number): number
   /** Takes a memory image, which may be closed after that; returns its number, a file's to `release` and to jobs. */
@@ -202,11 +208,11 @@ export interface BlockEngine {
 }
 
 /**
- * Starts the first `count` jobs of the column `list`, or none, with an error, if something is wrong with
+ * Starts the first `count` jobs of a table's column `list`, or none, with an error, if something is wrong with
  * one of them. Those that are done already are listed at its beginning then.
  * @returns how many are
  */
-export type SubmitJobs = (count: number) => number
+export type SubmitJobs = (table: number, count: number) => number
 
 /**
  * The bytes of a disk in memory, 1..2^53-1, zeroed: an anonymous mapping of its own, which takes memory for what was written. Jobs of a block engine

@@ -156,14 +156,14 @@ impl Evtchn {
     #[napi(catch_unwind)]
     pub fn create_notify<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let state = Rc::clone(&self.state);
-        function::create(env, c"notify", move |port| state.ioctl((uapi::EVTCHN_NOTIFY, "IOCTL_EVTCHN_NOTIFY"), [port]))
+        function::create(env, c"notify", move |port: [u32; 1]| state.ioctl((uapi::EVTCHN_NOTIFY, "IOCTL_EVTCHN_NOTIFY"), port))
     }
 
     /// Makes the function that unmasks the first ports of the table's second page.
     #[napi(catch_unwind)]
     pub fn create_unmask<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let state = Rc::clone(&self.state);
-        function::create(env, c"unmask", move |count| state.unmask(count))
+        function::create(env, c"unmask", move |[count]| state.unmask(count))
     }
 
     /// Unbinds a port. An event of it that was read already may still be delivered. After `close` there is

@@ -129,7 +129,7 @@ impl Gntdev {
     #[napi(catch_unwind)]
     pub fn create_copy<'env>(&self, env: &'env Env, table: u32, capacity: u32, domid: u16, outward: bool) -> Result<Unknown<'env>> {
         let state = Rc::clone(&self.state);
-        function::create(env, c"copy", move |count| state.copy(table, capacity, count, domid, outward))
+        function::create(env, c"copy", move |[count]| state.copy(table, capacity, count, domid, outward))
     }
 
     /// Closes the device once its last mapping has ended. Idempotent.

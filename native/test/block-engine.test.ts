@@ -156,16 +156,17 @@ test('a write that a limit cuts short goes on, and fails with the limit', () => 
     const results = []
     for (const kind of ['io_uring', 'threads']) {
       const path = process.argv[1] + kind
-      const engine = new (loadNative().BlockEngine)(memory, 1, 1, () => {
+      const engine = new (loadNative().BlockEngine)(memory, () => {
         results.push(new Int32Array(table, 28, 1)[0], statSync(path).size)
         engine.close()
         if (results.length === 4) console.log(JSON.stringify(results))
       }, kind)
-      const table = engine.createTable()
+      const number = engine.addTable(1, 1)
+      const table = engine.createTable(number)
       new Uint32Array(table, 16, 3).set([engine.open(openSync(path, 'w+')), 0, 1])
-      new Uint32Array(table, 40, 2).set([0, 65536])
-      new Uint8Array(table, 48)[0] = 1
-      engine.createSubmit()(1)
+      new Uint32Array(table, 36, 2).set([0, 65536])
+      new Uint8Array(table, 44)[0] = 1
+      engine.createSubmit()(number, 1)
     }`
   const { stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -f 8; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script, join(directory, 'limited-')], { encoding: 'utf8', timeout: 20_000 })
   expect(stderr).toBe('')
@@ -184,11 +185,11 @@ test('where io_uring is refused, threads serve', () => {
     const open = []
     try { for (;;) open.push(openSync('/dev/null')) } catch {}
     closeSync(open.pop())
-    const engine = new BlockEngine(new Uint8Array(8), 1, 1, () => {})
+    const engine = new BlockEngine(new Uint8Array(8), () => {})
     console.log(engine.kind)
     engine.close()
     setTimeout(() => {
-      try { new BlockEngine(new Uint8Array(8), 1, 1, () => {}, 'io_uring') } catch (error) { console.log(error.code, error.message) }
+      try { new BlockEngine(new Uint8Array(8), () => {}, 'io_uring') } catch (error) { console.log(error.code, error.message) }
     })`
   const { stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 })
   expect(stderr).toBe('')
@@ -251,21 +252,21 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
 
   test('memory that was detached', () => {
     const memory = new Uint8Array(4096)
-    const engine = new native.BlockEngine(memory, 1, 1, () => {})
+    const engine = new native.BlockEngine(memory, () => {})
     structuredClone(memory.buffer, { transfer: [memory.buffer] })
-    expect(() => engine.createSubmit()(0)).toThrow(coded('ERR_OUT_OF_RANGE', 'detached or resized'))
+    expect(() => engine.createSubmit()(0, 0)).toThrow(coded('ERR_OUT_OF_RANGE', 'detached or resized'))
     engine.close()
   })
 
   test('arguments', async () => {
     const memory = new Uint8Array(16)
-    const make = (jobs: number, vectors: number, kind?: string) => () => new native.BlockEngine(memory, jobs, vectors, () => {}, kind as 'threads')
-    expect(make(0, 1)).toThrow(coded('ERR_OUT_OF_RANGE', '1..32768 jobs'))
-    expect(make(32_769, 1)).toThrow(coded('ERR_OUT_OF_RANGE'))
-    expect(make(1, 2 ** 25 + 1)).toThrow(coded('ERR_OUT_OF_RANGE'))
-    expect(make(1, 1, 'magic')).toThrow(coded('ERR_OUT_OF_RANGE', "'magic'"))
-    expect(() => new native.BlockEngine(new Float64Array(1) as unknown as Uint8Array, 1, 1, () => {})).toThrow(coded('InvalidArg', 'Uint8Array'))
+    expect(() => new native.BlockEngine(memory, () => {}, 'magic' as 'threads')).toThrow(coded('ERR_OUT_OF_RANGE', "'magic'"))
+    expect(() => new native.BlockEngine(new Float64Array(1) as unknown as Uint8Array, () => {})).toThrow(coded('InvalidArg', 'Uint8Array'))
     await using engine = new TestEngine({ kind: 'threads' })
+    const table = (jobs: number, vectors: number) => () => engine.engine.addTable(jobs, vectors)
+    expect(table(0, 1)).toThrow(coded('ERR_OUT_OF_RANGE', '1..32768 jobs'))
+    expect(table(32_769, 1)).toThrow(coded('ERR_OUT_OF_RANGE'))
+    expect(table(1, 2 ** 25 + 1)).toThrow(coded('ERR_OUT_OF_RANGE'))
     expect(() => engine.submit('1' as unknown as number)).toThrow(coded('InvalidArg', 'a number'))
     expect(() => engine.submit(65)).toThrow(coded('ERR_OUT_OF_RANGE', '"count" expected an integer 0..64, got 65'))
     expect(() => engine.engine.open(-1)).toThrow(coded('ERR_OUT_OF_RANGE'))

@@ -1,5 +1,5 @@
 /** A block engine for tests: its columns, and a promise for every batch of jobs. */
-import { loadNative, type BlockEngine, type SubmitJobs } from '../index.js'
+import { loadNative, type BlockEngine } from '../index.js'
 import { until } from './fifo.ts'
 
 export const native = loadNative()
@@ -25,7 +25,7 @@ export interface Outcome {
 export class TestEngine implements AsyncDisposable {
   readonly memory: Uint8Array
   readonly engine: BlockEngine
-  readonly submit: SubmitJobs
+  readonly submit: (count: number) => number
   readonly position: Float64Array
   readonly length: Float64Array
   readonly file: Uint32Array
@@ -45,9 +45,12 @@ export class TestEngine implements AsyncDisposable {
   constructor({ bytes = 1 << 20, jobs = 64, vectors = 1024, kind }: { bytes?: number; jobs?: number; vectors?: number; kind?: BlockEngine['kind'] }) {
     // A growable buffer begins at a page, as O_DIRECT wants it.
     this.memory = new Uint8Array(new SharedArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
-    this.engine = new native.BlockEngine(this.memory, jobs, vectors, (count) => this.#onDone(count), kind)
-    this.submit = this.engine.createSubmit()
-    const table = this.engine.createTable()
+    this.engine = new native.BlockEngine(this.memory, (count) => this.#onDone(count), kind)
+    this.done = new Uint32Array(this.engine.createDone())
+    const number = this.engine.addTable(jobs, vectors)
+    const submit = this.engine.createSubmit()
+    this.submit = (count) => submit(number, count)
+    const table = this.engine.createTable(number)
     let at = 0
     const column = <T>(Column: new (buffer: ArrayBuffer, at: number, length: number) => T, width: number, length: number): T => {
       const made = new Column(table, at, length)
@@ -61,7 +64,6 @@ export class TestEngine implements AsyncDisposable {
     this.count = column(Uint32Array, 4, jobs)
     this.result = column(Int32Array, 4, jobs)
     this.list = column(Uint32Array, 4, jobs)
-    this.done = column(Uint32Array, 4, jobs)
     this.offset = column(Uint32Array, 4, vectors)
     this.bytes = column(Uint32Array, 4, vectors)
     this.operation = column(Uint8Array, 1, jobs)

@@ -56,10 +56,11 @@ describe('a process', () => {
       import { openSync } from 'node:fs'
       import { loadNative } from ${JSON.stringify(new URL('../index.js', import.meta.url).href)}
       const memory = new Uint8Array(65536)
-      const engine = new (loadNative().BlockEngine)(memory, 1, 1, () => { process.exitCode = 3 }, process.argv[2])
-      const table = engine.createTable()
+      const engine = new (loadNative().BlockEngine)(memory, () => { process.exitCode = 3 }, process.argv[2])
+      const number = engine.addTable(1, 1)
+      const table = engine.createTable(number)
       new Uint32Array(table, 16, 1)[0] = engine.open(openSync(process.argv[1], 'r+'))
-      const flush = () => { new Uint8Array(table, 48, 1)[0] = ${operations.flush}; engine.createSubmit()(1) }`
+      const flush = () => { new Uint8Array(table, 44, 1)[0] = ${operations.flush}; engine.createSubmit()(number, 1) }`
     const child = spawn(process.execPath, ['--input-type=module', '-e', `${prelude}\n${body}`, path], { stdio: 'inherit', timeout: 20_000 })
     const [code, signal]: unknown[] = await once(child, 'exit')
     expect(signal).toBeNull()

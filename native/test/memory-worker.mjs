@@ -7,16 +7,17 @@ const image = MemoryImage.open(workerData.id)
 // A private one, too, that only the thread's end lets go of.
 globalThis.own = new MemoryImage(4096)
 const memory = new Uint8Array(4096)
-const engine = new BlockEngine(memory, 1, 1, () => {})
-const table = engine.createTable()
+const engine = new BlockEngine(memory, () => {})
+const number = engine.addTable(1, 1)
+const table = engine.createTable(number)
 const submit = engine.createSubmit()
 new Uint32Array(table, 16, 3).set([engine.openMemory(image), 0, 1])
 const run = (operation, position, bytes) => {
   new Float64Array(table, 0, 1)[0] = position
-  new Uint32Array(table, 40, 2).set([0, bytes])
+  new Uint32Array(table, 36, 2).set([0, bytes])
   new Float64Array(table, 8, 1)[0] = bytes
-  new Uint8Array(table, 48, 1)[0] = operation
-  if (submit(1) !== 1) throw new Error('a job was not done at once')
+  new Uint8Array(table, 44, 1)[0] = operation
+  if (submit(number, 1) !== 1) throw new Error('a job was not done at once')
   return new Int32Array(table, 28, 1)[0]
 }
 

@@ -1,5 +1,6 @@
 //! The engine apart from JavaScript's objects: which jobs there are, which are in flight and where.
 
+use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::file::File;
 use super::job::{Job, Operation};
 use super::mapping::Mapping;
 use super::pool::Pool;
-use super::table::{Row, Table};
+use super::table::{DoneList, Row, Table};
 use super::uring::Uring;
 use crate::counters::Token;
 use crate::errors::{CLOSED, Failure, Result, failure, out_of_range};
@@ -24,7 +25,19 @@ const BYTES: u64 = 0x7fff_f000;
 /// The first number that JavaScript can't count on: 2^53.
 const POSITIONS: f64 = 9_007_199_254_740_992.0;
 
-/// One slot per job of the table.
+/// Tables are counted by 16 bits, as their jobs are: a number of both has 32.
+const TABLES: usize = 1 << 16;
+
+/// A table and its jobs.
+struct Queue {
+    table: Arc<Table>,
+    slots: Vec<Slot>,
+    in_flight: u32,
+    /// Goes with the last job in flight.
+    removed: bool,
+}
+
+/// One for each job of a table.
 #[derive(Default)]
 struct Slot {
     job: Job,
@@ -42,35 +55,39 @@ pub enum Image {
 
 /// See index.d.ts. It must be settled, not dropped.
 pub struct Engine {
-    table: Arc<Table>,
     memory: Bytes,
     event: Arc<Event>,
     uring: Option<Uring>,
     pool: Pool,
     files: Vec<Option<Image>>,
-    slots: Vec<Slot>,
+    queues: Vec<Option<Queue>>,
     in_flight: u32,
     closed: bool,
     /// Jobs of the batch that is being submitted.
     batch: Vec<u32>,
     for_pool: Vec<Job>,
+    /// Jobs that are done and haven't been listed.
+    finished: VecDeque<u32>,
+    /// And how many it has room for.
+    done: (Arc<DoneList>, u32),
 }
 
 impl Engine {
-    /// Without files. `jobs` is that of the table.
-    pub fn new(memory: Bytes, table: Arc<Table>, jobs: u32, event: Arc<Event>, uring: Option<Uring>) -> Self {
+    /// Without files and tables.
+    pub fn new(memory: Bytes, done: (Arc<DoneList>, u32), event: Arc<Event>, uring: Option<Uring>) -> Self {
         Self {
-            table,
             memory,
             uring,
             pool: Pool::new(Arc::clone(&event)),
             event,
             files: Vec::new(),
-            slots: (0..jobs).map(|_| Slot::default()).collect(),
+            queues: Vec::new(),
             in_flight: 0,
             closed: false,
-            batch: Vec::with_capacity(jobs as usize),
-            for_pool: Vec::with_capacity(jobs as usize),
+            batch: Vec::new(),
+            for_pool: Vec::new(),
+            finished: VecDeque::new(),
+            done,
         }
     }
 
@@ -96,22 +113,13 @@ impl Engine {
     /// Takes a file; returns its number.
     pub fn open(&mut self, fd: RawFd) -> Result<u32> {
         self.check_open()?;
-        Ok(self.add(Image::File(File::new(fd)?)))
+        Ok(add(&mut self.files, Image::File(File::new(fd)?)))
     }
 
     /// Takes memory as if it were a file; returns its number.
     pub fn open_memory(&mut self, mapping: Arc<Mapping>) -> Result<u32> {
         self.check_open()?;
-        Ok(self.add(Image::Memory(mapping)))
-    }
-
-    fn add(&mut self, image: Image) -> u32 {
-        let free = self.files.iter().position(Option::is_none).unwrap_or(self.files.len());
-        match self.files.get_mut(free) {
-            Some(place) => *place = Some(image),
-            None => self.files.push(Some(image)),
-        }
-        free as u32
+        Ok(add(&mut self.files, Image::Memory(mapping)))
     }
 
     /// Lets go of a file; it is closed with its last job in flight.
@@ -123,27 +131,55 @@ impl Engine {
         taken.map(drop).ok_or_else(|| out_of_range(format!("no file {file} is open in the block engine")))
     }
 
-    /// Starts the first `count` jobs of the list, or none if one of them is wrong. Those that are done at
+    /// Adds a table; returns its number.
+    pub fn add_table(&mut self, jobs: u32, vectors: u32) -> Result<u32> {
+        self.check_open()?;
+        if self.queues.iter().flatten().count() == TABLES {
+            return Err(out_of_range(format!("a block engine has at most {TABLES} tables")));
+        }
+        let slots = (0..jobs).map(|_| Slot::default()).collect();
+        Ok(add(&mut self.queues, Queue { table: Arc::new(Table::new(jobs, vectors)?), slots, in_flight: 0, removed: false }))
+    }
+
+    /// A table that was added.
+    pub fn table(&self, number: u32) -> Result<Arc<Table>> {
+        self.queues.get(number as usize).and_then(Option::as_ref).map(|queue| Arc::clone(&queue.table)).ok_or_else(|| no_table(number))
+    }
+
+    /// Lets go of a table, with its last job in flight.
+    pub fn remove_table(&mut self, number: u32) -> Result<()> {
+        let place = self.queues.get_mut(number as usize).ok_or_else(|| no_table(number))?;
+        match place {
+            Some(queue) if queue.in_flight > 0 => queue.removed = true,
+            Some(_) => *place = None,
+            None => return Err(no_table(number)),
+        }
+        Ok(())
+    }
+
+    /// Starts the first `count` jobs of a table's list, or none if one of them is wrong. Those that are done at
     /// once are listed in their stead; returns how many.
-    pub fn submit(&mut self, count: u32) -> Result<u32> {
+    pub fn submit(&mut self, number: u32, count: u32) -> Result<u32> {
         self.check_open()?;
         self.memory.check()?;
-        if count as usize > self.slots.len() {
-            return Err(out_of_range(format!("\"count\" expected an integer 0..{}, got {count}", self.slots.len())));
+        let Self { memory, files, batch, .. } = self;
+        let queue = self.queues.get_mut(number as usize).and_then(Option::as_mut).filter(|queue| !queue.removed).ok_or_else(|| no_table(number))?;
+        if count as usize > queue.slots.len() {
+            return Err(out_of_range(format!("\"count\" expected an integer 0..{}, got {count}", queue.slots.len())));
         }
-        self.batch.clear();
-        if let Err(failure) = (0..count).try_for_each(|at| self.load(at)) {
-            for &number in &self.batch {
-                if let Some(slot) = self.slots.get_mut(number as usize) {
+        batch.clear();
+        if let Err(failure) = (0..count).try_for_each(|at| queue.load(at, number, memory, files).map(|job| batch.push(job))) {
+            for &job in &*batch {
+                if let Some(slot) = queue.slots.get_mut(job as usize) {
                     slot.busy = false;
                 }
             }
             return Err(failure);
         }
         let mut done = 0;
-        for at in 0..self.batch.len() {
-            let Some(slot) = self.batch.get(at).and_then(|&number| self.slots.get_mut(number as usize)) else { continue };
-            let waits_for = match self.files.get(slot.job.file as usize) {
+        for &mut job in batch {
+            let Some(slot) = queue.slots.get_mut(job as usize) else { continue };
+            let waits_for = match files.get(slot.job.file as usize) {
                 Some(Some(Image::Memory(mapping))) => {
                     // SAFETY: the vectors lie in `memory`, which was checked when this call began and is JavaScript's to change
                     // after it alone. Pages mapped read-only aren't named by a read, see README.md.
@@ -158,12 +194,13 @@ impl Engine {
                 slot.job.in_lane = file.takes_one_at_a_time(slot.job.operation);
                 slot.job.descriptor = Some(file.descriptor());
                 slot.job.token = Some(Token::job());
+                queue.in_flight += 1;
                 self.in_flight += 1;
                 dispatch(&mut slot.job, self.uring.as_mut(), &mut self.for_pool);
             } else {
                 slot.busy = false;
-                self.table.set_result(slot.job.number, slot.job.result);
-                self.table.set_listed(done, slot.job.number);
+                queue.table.set_result(job, slot.job.result);
+                queue.table.set_listed(done, job);
                 done += 1;
             }
         }
@@ -173,8 +210,68 @@ impl Engine {
         Ok(done)
     }
 
+    /// Starts what was dispatched.
+    fn go(&mut self) {
+        self.pool.start(&mut self.for_pool);
+        if let Some(uring) = &mut self.uring
+            && !uring.submit()
+        {
+            // Tried again when the event loop comes round.
+            self.event.signal();
+        }
+    }
+
+    /// Lists jobs that are done since; returns how many.
+    pub fn reap(&mut self) -> u32 {
+        self.event.clear();
+        let Self { uring, pool, queues, for_pool, in_flight, finished, done, .. } = self;
+        let mut finish = |slot: &mut Slot| {
+            (slot.job.descriptor, slot.job.token) = (None, None);
+            finished.push_back(slot.job.number);
+        };
+        for job in pool.reap() {
+            if let Some(slot) = slot(queues, job.number) {
+                slot.job = job;
+                finish(slot);
+            }
+        }
+        while let Some((number, outcome)) = uring.as_mut().and_then(Uring::reap) {
+            let Some(slot) = slot(queues, number) else { continue };
+            if outcome == Err(Errno::AGAIN) {
+                // It would have had to wait, and was told not to: by O_NONBLOCK, say. A thread may.
+                for_pool.push(std::mem::take(&mut slot.job));
+            } else if slot.job.take(outcome) {
+                finish(slot);
+            } else {
+                dispatch(&mut slot.job, uring.as_mut(), for_pool);
+            }
+        }
+        let count = finished.len().min(done.1 as usize) as u32;
+        for (at, number) in (0..count).zip(finished.drain(..count as usize)) {
+            done.0.set(at, number);
+            *in_flight -= 1;
+            end(queues, number);
+        }
+        if !finished.is_empty() {
+            self.event.signal();
+        }
+        self.go();
+        count
+    }
+
+    /// Waits, on this thread, for all that is in flight, then lets go of everything.
+    pub fn settle(mut self) {
+        while self.in_flight > 0 {
+            self.event.wait();
+            self.reap();
+        }
+    }
+}
+
+impl Queue {
     /// Checks the job that is listed at `at`, and makes its slot busy.
-    fn load(&mut self, at: u32) -> Result<()> {
+    /// Returns its number within the table, whose number is `table`.
+    fn load(&mut self, at: u32, table: u32, memory: &Bytes, files: &[Option<Image>]) -> Result<u32> {
         let number = self.table.listed(at).unwrap_or(u32::MAX);
         let wrong = |what: String| Err(out_of_range(format!("job {number}: {what}")));
         let (Some(row), Some(slot)) = (self.table.row(number), self.slots.get_mut(number as usize)) else {
@@ -185,10 +282,10 @@ impl Engine {
             return wrong("it is in flight or listed twice".into());
         }
         let Some(operation) = Operation::new(operation) else { return wrong(format!("\"operation\" expected 0..4, got {operation}")) };
-        if !matches!(self.files.get(file as usize), Some(Some(_))) {
+        if !matches!(files.get(file as usize), Some(Some(_))) {
             return wrong(format!("no file {file} is open in the block engine"));
         }
-        slot.job.begin(number, operation);
+        slot.job.begin(table << 16 | number, operation);
         slot.job.file = file;
         if operation != Operation::Flush {
             slot.job.position = match integer(position) {
@@ -203,7 +300,7 @@ impl Engine {
             let mut total = 0;
             for at in (0..count).map(|at| first.saturating_add(at)) {
                 let Some((offset, bytes)) = self.table.vector(at) else { return wrong(format!("there is no vector {at}")) };
-                let address = self.memory.at(offset, bytes).filter(|_| bytes > 0);
+                let address = memory.at(offset, bytes).filter(|_| bytes > 0);
                 let Some(iov_base) = address else {
                     return wrong(format!("vector {at} of {bytes} bytes at {offset} isn't in the memory, or is empty"));
                 };
@@ -220,62 +317,38 @@ impl Engine {
             };
         }
         slot.busy = true;
-        self.batch.push(number);
-        Ok(())
+        Ok(number)
     }
+}
 
-    /// Starts what was dispatched.
-    fn go(&mut self) {
-        self.pool.start(&mut self.for_pool);
-        if let Some(uring) = &mut self.uring
-            && !uring.submit()
-        {
-            // Tried again when the event loop comes round.
-            self.event.signal();
-        }
-    }
+/// The slot of a job.
+fn slot(queues: &mut [Option<Queue>], number: u32) -> Option<&mut Slot> {
+    queues.get_mut((number >> 16) as usize)?.as_mut()?.slots.get_mut((number & 0xffff) as usize)
+}
 
-    /// Lists the jobs that are done since; returns how many.
-    pub fn reap(&mut self) -> u32 {
-        self.event.clear();
-        let mut done = 0;
-        let Self { table, uring, pool, slots, for_pool, in_flight, .. } = self;
-        let mut finish = |slot: &mut Slot| {
-            slot.busy = false;
-            (slot.job.descriptor, slot.job.token) = (None, None);
-            table.set_result(slot.job.number, slot.job.result);
-            table.set_done(done, slot.job.number);
-            done += 1;
-            *in_flight -= 1;
-        };
-        for job in pool.reap() {
-            if let Some(slot) = slots.get_mut(job.number as usize) {
-                slot.job = job;
-                finish(slot);
-            }
-        }
-        while let Some((number, outcome)) = uring.as_mut().and_then(Uring::reap) {
-            let Some(slot) = slots.get_mut(number as usize) else { continue };
-            if outcome == Err(Errno::AGAIN) {
-                // It would have had to wait, and was told not to: by O_NONBLOCK, say. A thread may.
-                for_pool.push(std::mem::take(&mut slot.job));
-            } else if slot.job.take(outcome) {
-                finish(slot);
-            } else {
-                dispatch(&mut slot.job, uring.as_mut(), for_pool);
-            }
-        }
-        self.go();
-        done
+/// Says how a job ended, which isn't in flight any more.
+fn end(queues: &mut [Option<Queue>], number: u32) {
+    let Some(place) = queues.get_mut((number >> 16) as usize) else { return };
+    let Some(queue) = place else { return };
+    let job = number & 0xffff;
+    if let Some(slot) = queue.slots.get_mut(job as usize) {
+        slot.busy = false;
+        queue.table.set_result(job, slot.job.result);
     }
+    queue.in_flight -= 1;
+    if queue.removed && queue.in_flight == 0 {
+        *place = None;
+    }
+}
 
-    /// Waits, on this thread, for all that is in flight, then lets go of everything.
-    pub fn settle(mut self) {
-        while self.in_flight > 0 {
-            self.event.wait();
-            self.reap();
-        }
+/// Takes the first free place; returns its number.
+fn add<T>(places: &mut Vec<Option<T>>, value: T) -> u32 {
+    let free = places.iter().position(Option::is_none).unwrap_or(places.len());
+    match places.get_mut(free) {
+        Some(place) => *place = Some(value),
+        None => places.push(Some(value)),
     }
+    free as u32
 }
 
 /// Hands a job on to what shall do it; `go` starts it.
@@ -293,6 +366,10 @@ fn dispatch(job: &mut Job, uring: Option<&mut Uring>, for_pool: &mut Vec<Job>) {
 /// The error of what comes too late.
 pub fn closed() -> Failure {
     failure(CLOSED, "the block engine is closed")
+}
+
+fn no_table(number: u32) -> Failure {
+    out_of_range(format!("the block engine has no table {number}"))
 }
 
 /// A position or length, if it is one that JavaScript can count.

@@ -29,15 +29,17 @@ use self::bytes::Bytes;
 use self::engine::Engine;
 use self::event::Event;
 use self::memory_image::MemoryImage;
-use self::table::Table;
+use self::table::{DoneList, Shown};
 use self::uring::Uring;
 use crate::errors::{RUNTIME, Result, failure, os, out_of_range};
 use crate::function;
 use crate::poll::{Callback, Poll};
 
-/// Jobs and vectors that a table may have: `IORING_MAX_ENTRIES`, and `VECTORS` for each.
+/// Jobs and vectors that a table may have: half of the numbers that 16 bits have, and `VECTORS` for each.
 const JOBS: u32 = 32 << 10;
 const VECTORS: u32 = JOBS << 10;
+/// Jobs that a wake tells of at most, and that are given to io_uring at once.
+const DONE: u32 = 4096;
 
 /// What polls owns it: when that ends, at the latest with the environment, nothing may be in flight any more, for
 /// JavaScript's memory goes next.
@@ -60,7 +62,7 @@ pub struct BlockEngine {
     state: Rc<State>,
     kind: &'static str,
     aligned: bool,
-    table: Arc<Table>,
+    done: Arc<DoneList>,
     poll: Poll,
 }
 
@@ -68,26 +70,23 @@ pub struct BlockEngine {
 impl BlockEngine {
     /// Without `kind`, io_uring is used if the system lets it.
     #[napi(constructor, catch_unwind)]
-    pub fn new(env: Env, memory: Unknown, jobs: u32, vectors: u32, on_done: Callback, kind: Option<String>) -> Result<Self> {
-        if jobs == 0 || jobs > JOBS || vectors > VECTORS {
-            return Err(out_of_range(format!("a block engine has 1..{JOBS} jobs and 0..{VECTORS} vectors, got {jobs} and {vectors}")));
-        }
+    pub fn new(env: Env, memory: Unknown, on_done: Callback, kind: Option<String>) -> Result<Self> {
         let memory = Bytes::new(&env, memory)?;
         let aligned = memory.page_aligned();
         let event = Arc::new(Event::new()?);
-        let uring = match (kind.as_deref(), Uring::open(jobs, event.as_raw_fd())) {
+        let uring = match (kind.as_deref(), Uring::open(DONE, event.as_raw_fd())) {
             (None, uring) => uring.ok(),
             (Some("threads"), _) => None,
             (Some("io_uring"), uring) => Some(uring.map_err(|error| os("io_uring_setup")(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?),
             (Some(kind), _) => return Err(out_of_range(format!("\"kind\" expected 'io_uring' or 'threads', got '{kind}'"))),
         };
-        let table = Arc::new(Table::new(jobs, vectors)?);
+        let done = Arc::new(DoneList::new(DONE)?);
         let fd = event.as_raw_fd();
         let kind = if uring.is_some() { "io_uring" } else { "threads" };
-        let state = Rc::new(RefCell::new(Some(Engine::new(memory, Arc::clone(&table), jobs, event, uring))));
+        let state = Rc::new(RefCell::new(Some(Engine::new(memory, (Arc::clone(&done), DONE), event, uring))));
         let settled = Settled(Rc::clone(&state));
         let poll = Poll::open(&env, fd, on_done, Box::new(move |poll, _| on_ready(&settled.0, poll)))?;
-        Ok(Self { state, kind, aligned, table, poll })
+        Ok(Self { state, kind, aligned, done, poll })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Engine) -> Result<T>) -> Result<T> {
@@ -106,30 +105,38 @@ impl BlockEngine {
         self.aligned
     }
 
-    /// Makes the ArrayBuffer of the table. To be called once: V8 wants one buffer per address.
+    /// Makes the ArrayBuffer of the list of what is done. To be called once: V8 wants one buffer per address.
     #[napi(catch_unwind)]
-    pub fn create_table<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
-        let (base, bytes) = self.table.extent();
-        let owner = Arc::into_raw(Arc::clone(&self.table));
-        let mut value = std::ptr::null_mut();
-        // SAFETY: the memory lives until `release_table` has dropped `owner`, however long JavaScript keeps the buffer.
-        let status = unsafe {
-            sys::napi_create_external_arraybuffer(env.raw(), base.as_ptr().cast(), bytes, Some(release_table), owner.cast_mut().cast(), &mut value)
-        };
-        if status != sys::Status::napi_ok {
-            // SAFETY: without a buffer the finalizer never runs; this is the pointer made above.
-            drop(unsafe { Arc::from_raw(owner) });
-            return Err(failure(RUNTIME, format!("this JavaScript runtime has no external ArrayBuffer (status {status})")));
+    pub fn create_done<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
+        show(env, &self.done)
+    }
+
+    /// Adds a table; returns its number.
+    #[napi(catch_unwind)]
+    pub fn add_table(&self, jobs: u32, vectors: u32) -> Result<u32> {
+        if jobs == 0 || jobs > JOBS || vectors > VECTORS {
+            return Err(out_of_range(format!("a table has 1..{JOBS} jobs and 0..{VECTORS} vectors, got {jobs} and {vectors}")));
         }
-        // SAFETY: `value` is a live value of this environment and of the current scope.
-        Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), value) })
+        self.with(|engine| engine.add_table(jobs, vectors))
+    }
+
+    /// Makes the ArrayBuffer of a table. To be called once for each.
+    #[napi(catch_unwind)]
+    pub fn create_table<'env>(&self, env: &'env Env, table: u32) -> Result<Unknown<'env>> {
+        show(env, &self.with(|engine| engine.table(table))?)
+    }
+
+    /// Lets go of a table. After `close` there is nothing left to do.
+    #[napi(catch_unwind)]
+    pub fn remove_table(&self, table: u32) -> Result<()> {
+        self.state.borrow_mut().as_mut().map_or(Ok(()), |engine| engine.remove_table(table))
     }
 
     /// Makes the function that submits.
     #[napi(catch_unwind)]
     pub fn create_submit<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let (state, poll) = (Rc::clone(&self.state), self.poll.clone());
-        function::create(env, c"submit", move |count| submit(&state, &poll, count))
+        function::create(env, c"submit", move |[table, count]| submit(&state, &poll, table, count))
     }
 
     /// Takes a file for jobs to name.
@@ -169,12 +176,12 @@ impl BlockEngine {
     }
 }
 
-/// Starts the first `count` jobs of the list; returns how many are done already.
-fn submit(state: &State, poll: &Poll, count: u32) -> Result<u32> {
+/// Starts the first `count` jobs of a table's list; returns how many are done already.
+fn submit(state: &State, poll: &Poll, table: u32, count: u32) -> Result<u32> {
     let mut state = state.borrow_mut();
     let engine = state.as_mut().ok_or_else(engine::closed)?;
     let idle = engine.in_flight() == 0;
-    let done = engine.submit(count)?;
+    let done = engine.submit(table, count)?;
     if idle && engine.in_flight() > 0 {
         poll.keep_alive(true);
     }
@@ -205,8 +212,26 @@ fn close_if_finished(state: &State, poll: &Poll) {
     }
 }
 
-/// Drops the buffer's share of the table.
-unsafe extern "C" fn release_table(_: sys::napi_env, _: *mut c_void, owner: *mut c_void) {
-    // SAFETY: the pointer that `create_table` made, passed exactly once.
-    drop(unsafe { Arc::from_raw(owner.cast::<Table>()) });
+/// Makes the ArrayBuffer of some memory.
+fn show<'env, Owner: Shown>(env: &'env Env, owner: &Arc<Owner>) -> Result<Unknown<'env>> {
+    let (base, bytes) = owner.extent();
+    let owner = Arc::into_raw(Arc::clone(owner));
+    let mut value = std::ptr::null_mut();
+    // SAFETY: the memory lives until `release` has dropped `owner`, however long JavaScript keeps the buffer.
+    let status = unsafe {
+        sys::napi_create_external_arraybuffer(env.raw(), base.as_ptr().cast(), bytes, Some(release::<Owner>), owner.cast_mut().cast(), &mut value)
+    };
+    if status != sys::Status::napi_ok {
+        // SAFETY: without a buffer the finalizer never runs; this is the pointer made above.
+        drop(unsafe { Arc::from_raw(owner) });
+        return Err(failure(RUNTIME, format!("this JavaScript runtime has no external ArrayBuffer (status {status})")));
+    }
+    // SAFETY: `value` is a live value of this environment and of the current scope.
+    Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), value) })
+}
+
+/// Drops the buffer's share of its memory.
+unsafe extern "C" fn release<Owner>(_: sys::napi_env, _: *mut c_void, owner: *mut c_void) {
+    // SAFETY: the pointer that `show` made, passed exactly once.
+    drop(unsafe { Arc::from_raw(owner.cast::<Owner>()) });
 }

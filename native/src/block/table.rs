@@ -1,5 +1,5 @@
-//! What JavaScript and the engine tell each other: columns in memory of the engine's own, which
-//! JavaScript sees as one ArrayBuffer. index.d.ts has their order.
+//! What JavaScript and the engine tell each other: columns in memory of the engine's own, of which
+//! JavaScript sees those of a table as one ArrayBuffer. index.d.ts has their order.
 //!
 //! JavaScript may write anything to it at any time, from another thread too: each field is read once
 //! per job, as a plain number, and checked after that.
@@ -46,10 +46,9 @@ pub struct Row {
     pub operation: u8,
 }
 
-/// The columns.
+/// The columns of some jobs.
 pub struct Table {
-    base: NonNull<u8>,
-    layout: Layout,
+    memory: Memory,
     position: Column<f64>,
     length: Column<f64>,
     file: Column<u32>,
@@ -57,30 +56,87 @@ pub struct Table {
     count: Column<u32>,
     result: Column<i32>,
     list: Column<u32>,
-    done: Column<u32>,
     offset: Column<u32>,
     bytes: Column<u32>,
     operation: Column<u8>,
 }
 
-// SAFETY: the memory is freed once, by the last owner, on whichever thread JavaScript collects the buffer
-// that is one of them; all access to it is by volatile reads and writes of plain numbers.
+/// Numbers of the jobs that a wake is about.
+pub struct DoneList {
+    memory: Memory,
+    numbers: Column<u32>,
+}
+
+/// Zeroed memory, freed by the last owner, on whichever thread JavaScript collects the buffer that is one of them.
+struct Memory {
+    base: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: all access to the memory is by volatile reads and writes of plain numbers.
 unsafe impl Send for Table {}
 // SAFETY: as above.
 unsafe impl Sync for Table {}
+// SAFETY: as above.
+unsafe impl Send for DoneList {}
+// SAFETY: as above.
+unsafe impl Sync for DoneList {}
+
+/// What can be shown to JavaScript.
+pub trait Shown {
+    /// First byte and length, accessible for as long as `self` exists.
+    fn extent(&self) -> (NonNull<u8>, usize);
+}
+
+impl Shown for Table {
+    fn extent(&self) -> (NonNull<u8>, usize) {
+        self.memory.extent()
+    }
+}
+
+impl Shown for DoneList {
+    fn extent(&self) -> (NonNull<u8>, usize) {
+        self.memory.extent()
+    }
+}
+
+impl Memory {
+    /// `size` isn't 0.
+    fn new(size: usize) -> Result<Self> {
+        let lacking = || failure("ENOMEM", "the table of a block engine");
+        let layout = Layout::from_size_align(size, align_of::<f64>()).map_err(|_| lacking())?;
+        // SAFETY: the caller vouches for the size.
+        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(lacking)?;
+        Ok(Self { base, layout })
+    }
+
+    fn extent(&self) -> (NonNull<u8>, usize) {
+        (self.base, self.layout.size())
+    }
+}
+
+impl DoneList {
+    /// With room for so many, 1 or more.
+    pub fn new(length: u32) -> Result<Self> {
+        let memory = Memory::new(length as usize * size_of::<u32>())?;
+        let numbers = next(&mut memory.base.as_ptr(), length);
+        Ok(Self { memory, numbers })
+    }
+
+    /// Puts a number in place `at`.
+    pub fn set(&self, at: u32, number: u32) {
+        self.numbers.set(at, number);
+    }
+}
 
 impl Table {
-    /// All fields are 0.
+    /// All fields are 0. There is a job.
     pub fn new(jobs: u32, vectors: u32) -> Result<Self> {
         let (wide, narrow) = (size_of::<f64>(), size_of::<u32>());
-        let size = jobs as usize * (2 * wide + 6 * narrow + 1) + vectors as usize * 2 * narrow;
-        let layout = Layout::from_size_align(size, wide).map_err(|_| failure("ENOMEM", "the table of a block engine"))?;
-        // SAFETY: the size isn't 0, for there is a job.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(|| failure("ENOMEM", "the table of a block engine"))?;
-        let mut at = base.as_ptr();
+        let memory = Memory::new(jobs as usize * (2 * wide + 5 * narrow + 1) + vectors as usize * 2 * narrow)?;
+        let mut at = memory.base.as_ptr();
         Ok(Self {
-            base,
-            layout,
+            memory,
             position: next(&mut at, jobs),
             length: next(&mut at, jobs),
             file: next(&mut at, jobs),
@@ -88,16 +144,10 @@ impl Table {
             count: next(&mut at, jobs),
             result: next(&mut at, jobs),
             list: next(&mut at, jobs),
-            done: next(&mut at, jobs),
             offset: next(&mut at, vectors),
             bytes: next(&mut at, vectors),
             operation: next(&mut at, jobs),
         })
-    }
-
-    /// First byte and length, for the ArrayBuffer.
-    pub fn extent(&self) -> (NonNull<u8>, usize) {
-        (self.base, self.layout.size())
     }
 
     /// What JavaScript says of a job, `None` if there is no such job.
@@ -131,11 +181,6 @@ impl Table {
     pub fn set_listed(&self, at: u32, job: u32) {
         self.list.set(at, job);
     }
-
-    /// Lists a job that was done later.
-    pub fn set_done(&self, at: u32, job: u32) {
-        self.done.set(at, job);
-    }
 }
 
 /// The column that begins at `at`, which is moved behind it.
@@ -145,9 +190,9 @@ fn next<T>(at: &mut *mut u8, length: u32) -> Column<T> {
     Column { first, length }
 }
 
-impl Drop for Table {
+impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and the last owner is gone.
+        // SAFETY: allocated with this layout, and what shows it is gone.
         unsafe { dealloc(self.base.as_ptr(), self.layout) };
     }
 }
@@ -165,7 +210,7 @@ mod tests {
         assert_eq!(table.operation.first.wrapping_add(3), base.as_ptr().wrapping_add(size));
         for job in 0..3 {
             table.position.set(job, f64::from(job));
-            table.done.set(job, 100 + job);
+            table.list.set(job, 100 + job);
             table.result.set(job, -1);
             table.operation.set(job, 7);
         }
@@ -175,9 +220,9 @@ mod tests {
         }
         assert_eq!((0..3).map(|job| table.row(job).unwrap().position).collect::<Vec<_>>(), [0.0, 1.0, 2.0]);
         assert_eq!(table.vector(4), Some((4, 54)));
-        assert_eq!((table.done.get(2), table.row(2).unwrap().operation, table.listed(2)), (Some(102), 7, Some(0)));
+        assert_eq!((table.row(2).unwrap().operation, table.listed(2)), (7, Some(102)));
         assert!(table.row(3).is_none() && table.vector(5).is_none() && table.listed(3).is_none());
-        table.set_done(3, 9);
+        table.set_listed(3, 9);
         assert_eq!(table.vector(0), Some((0, 50)), "out of bounds is nowhere");
     }
 }

@@ -3,17 +3,34 @@
  * something faster than JavaScript can move, straight between where they are kept and the memory that
  * holds requests' data.
  */
+
+/**
+ * Describes reads and writes, each a job with a number, in columns: of all that is said here, the entry of a job is at its number.
+ * It is read when the job is started and free after that.
+ */
+export interface StoreJobs {
+  /** Numbers of the jobs of a call: those to start, then those that were done at once. */
+  readonly list: Uint32Array
+  /** 0 to read, 1 to write. */
+  readonly operation: Uint8Array
+  /** First byte in the store. */
+  readonly position: Float64Array
+  /** Pieces of memory, 1..`pieces`. */
+  readonly count: Uint32Array
+  /** Of piece `i` of a job, at `number * pieces + i`: where in memory it begins, and how many bytes it has, 1 or more. */
+  readonly offset: Uint32Array
+  readonly bytes: Uint32Array
+  /** Of a job that is done: bytes moved, fewer than asked for at the end of what is stored only; or a negative errno. */
+  readonly result: Int32Array
+}
+
 export interface StoreBatch {
+  readonly jobs: StoreJobs
   /**
-   * Adds a read or write, which begins at `sector`. Its memory follows: `vectors` times at most, 1..256, `addVector`.
-   * @param tag given back with the result
-   * @returns false if too many are under way: call the store's `read` or `write` for this one
+   * Starts the first `count` jobs of the list, none of which is under way. Those that are done at once are at its beginning then.
+   * @returns how many are
    */
-  add(tag: number, isWrite: boolean, sector: number, vectors: number): boolean
-  /** Adds `bytes` bytes at an offset of the memory to what was added last. */
-  addVector(offset: number, bytes: number): void
-  /** Starts what was added. Of what is done at once the result is told within the call. */
-  submit(): void
+  start(count: number): number
   /** What a negative result says. */
   error(result: number): Error
   /** Once nothing is under way. */
@@ -22,8 +39,10 @@ export interface StoreBatch {
 
 export interface StoreBatchOptions {
   readonly memory: ArrayBufferLike
-  /** @param result bytes moved, fewer than asked for at the end of what is stored only; or a negative errno */
-  readonly done: (tag: number, result: number) => void
-  /** Told after one or several results that came outside of `submit`. */
+  /** How many jobs there may be, 1..32768, and of how many pieces of memory each, 1..1024. */
+  readonly capacity: { readonly jobs: number; readonly pieces: number }
+  /** A job is done that was not at once. */
+  readonly done: (job: number) => void
+  /** Told after one or several of those. */
   readonly turned: () => void
 }

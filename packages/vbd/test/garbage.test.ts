@@ -8,6 +8,7 @@ import { expect, test } from 'vitest'
 import { HeapMeter } from '../../../bench/src/heap-meter.ts'
 import type { BlockStore } from '../src/index.ts'
 import { hooked } from './hooked-hypervisor.ts'
+import { instantBatch } from './instant-batch.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { rig } from './rig.ts'
 
@@ -16,33 +17,7 @@ const DEPTH = 32
 /** Until all is compiled, which takes as long as the compiler's thread has to wait for a processor. */
 const WARM_UPS_MAX = 6
 
-/** Moves nothing, without an object for any. */
-function store(): BlockStore {
-  const [tags, sizes] = [new Uint32Array(DEPTH), new Uint32Array(DEPTH)]
-  let [added, last] = [0, 0]
-  return {
-    sectors: 2 ** 20,
-    read() {},
-    openBatch: ({ done }) => ({
-      add(tag) {
-        last = added++
-        tags[last] = tag
-        sizes[last] = 0
-        return true
-      },
-      addVector(_, bytes) {
-        sizes[last] = (sizes[last] ?? 0) + bytes
-      },
-      submit() {
-        const count = added
-        added = 0
-        for (let i = 0; i < count; i++) done(tags[i] ?? 0, sizes[i] ?? 0)
-      },
-      error: () => new Error('none fails'),
-      close() {},
-    }),
-  }
-}
+const store: BlockStore = { sectors: 2 ** 20, read() {}, openBatch: (o) => instantBatch(o) }
 
 test.each(['copy', 'persistent'] as const)('a request by %s grants takes less than a byte of heap', async (dataPath) => {
   let wake = (): void => {}
@@ -61,7 +36,7 @@ test.each(['copy', 'persistent'] as const)('a request by %s grants takes less th
         return batch
       },
     })
-  await using r = await rig({ store: store(), dataPath, through })
+  await using r = await rig({ store, dataPath, through })
   await r.plug()
   await using front = await RawFrontend.open(r.guest, { dataPages: DEPTH, persistent: dataPath === 'persistent' })
   await front.device.connected()

@@ -5,8 +5,9 @@
 import type { EvtchnBinding, GrantMapping, Hypervisor } from '@xenkit/hypervisor'
 import { BLKIF_OP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
-import type { BlockStore, StoreBatchOptions } from '../src/index.ts'
+import type { BlockStore } from '../src/index.ts'
 import { hooked } from './hooked-hypervisor.ts'
+import { instantBatch } from './instant-batch.ts'
 import { RawFrontend, type RawRequest } from './raw-frontend.ts'
 import { rig } from './rig.ts'
 
@@ -56,26 +57,7 @@ class Log {
     sectors: 2 ** 20,
     read: () => this.note('read'),
     write: () => this.note('write'),
-    openBatch: (o) => this.#batch(o),
-  }
-
-  #batch({ done }: StoreBatchOptions): ReturnType<NonNullable<BlockStore['openBatch']>> {
-    const added: { tag: number; bytes: number }[] = []
-    return {
-      add: (tag) => added.push({ tag, bytes: 0 }) > 0,
-      addVector(_, bytes) {
-        const last = added.at(-1)
-        if (last) last.bytes += bytes
-      },
-      submit: () => {
-        const rows = added.splice(0)
-        // As the addon's batch: nothing isn't submitted.
-        if (rows.length > 0) this.note(`submit ${rows.length}`)
-        for (const { tag, bytes } of rows) done(tag, bytes)
-      },
-      error: () => new Error('none fails'),
-      close() {},
-    }
+    openBatch: (o) => instantBatch(o, (count) => this.note(`submit ${count}`)),
   }
 
   #binding(binding: EvtchnBinding): EvtchnBinding {

@@ -3,24 +3,16 @@
  * while a disk uses it.
  */
 import { getSystemErrorName } from 'node:util'
-import { type BlockEngine as NativeEngine, loadNative, type MemoryImage, type Native } from '@xenkit/native'
+import { type BlockEngine as NativeEngine, loadNative, type MemoryImage, type Native, type SubmitJobs } from '@xenkit/native'
 import { optionalNative } from './optional-native.ts'
-
-/** Requests under way, of all disks. */
-const JOBS = 4_096
-/** Pieces of memory of one call: those of a ring of the largest requests. */
-const VECTORS = 64 * 256
 
 /** How long what is done may wait to be announced together with what stalls. */
 const LOOK_MS = 2
 
-const SECTOR = 512
-const READ = 0
-const WRITE = 1
-
 export interface BatchOptions {
   readonly memory: ArrayBufferLike
-  readonly done: (tag: number, result: number) => void
+  readonly capacity: { readonly jobs: number; readonly pieces: number }
+  readonly done: (job: number) => void
   readonly turned: () => void
 }
 
@@ -55,7 +47,7 @@ export function blockEngineKind(): { readonly kind: NativeEngine['kind']; readon
   const native = loadNative()
   const kind = 'io_uring'
   try {
-    new native.BlockEngine(new Uint8Array(1), 1, 1, () => {}, kind).close()
+    new native.BlockEngine(new Uint8Array(1), () => {}, kind).close()
     return { kind }
   } catch (error) {
     return { kind: 'threads', refused: error instanceof Error ? error.message : String(error) }
@@ -64,54 +56,21 @@ export function blockEngineKind(): { readonly kind: NativeEngine['kind']; readon
 
 class BlockEngine {
   readonly #native: NativeEngine
-  readonly #start: (count: number) => number
+  readonly #submit: SubmitJobs
   readonly #memory: ArrayBufferLike
-  /** Batches that are open. */
-  #users = 0
-  readonly #position: Float64Array
-  readonly #file: Uint32Array
-  readonly #first: Uint32Array
-  readonly #count: Uint32Array
-  readonly #result: Int32Array
-  readonly #list: Uint32Array
   readonly #done: Uint32Array
-  readonly #offset: Uint32Array
-  readonly #bytes: Uint32Array
-  readonly #operation: Uint8Array
-  readonly #free = Uint32Array.from({ length: JOBS }, (_, job) => JOBS - 1 - job)
-  #freeCount = JOBS
-  readonly #tags = new Uint32Array(JOBS)
-  readonly #batches: (ImageBatch | undefined)[] = Array.from({ length: JOBS })
-  /** Jobs that have been added and not submitted, and pieces of memory of theirs. */
-  #listed = 0
-  #vectors = 0
-  /** What was added last. */
-  #last = 0
+  /** By the number of its table. */
+  readonly #batches: (ImageBatch | undefined)[] = []
+  #users = 0
+  #inFlight = 0
   #looksLater = false
   #timer: NodeJS.Timeout | undefined
 
   constructor(native: Native, memory: ArrayBufferLike) {
     this.#memory = memory
-    this.#native = new native.BlockEngine(new Uint8Array(memory), JOBS, VECTORS, (count) => this.#onDone(count))
-    this.#start = this.#native.createSubmit()
-    const table = this.#native.createTable()
-    let at = 0
-    const column = <T>(Column: { new (buffer: ArrayBuffer, at: number, length: number): T; readonly BYTES_PER_ELEMENT: number }, length: number): T => {
-      const made = new Column(table, at, length)
-      at += length * Column.BYTES_PER_ELEMENT
-      return made
-    }
-    this.#position = column(Float64Array, JOBS)
-    column(Float64Array, JOBS)
-    this.#file = column(Uint32Array, JOBS)
-    this.#first = column(Uint32Array, JOBS)
-    this.#count = column(Uint32Array, JOBS)
-    this.#result = column(Int32Array, JOBS)
-    this.#list = column(Uint32Array, JOBS)
-    this.#done = column(Uint32Array, JOBS)
-    this.#offset = column(Uint32Array, VECTORS)
-    this.#bytes = column(Uint32Array, VECTORS)
-    this.#operation = column(Uint8Array, JOBS)
+    this.#native = new native.BlockEngine(new Uint8Array(memory), (count) => this.#onDone(count))
+    this.#submit = this.#native.createSubmit()
+    this.#done = new Uint32Array(this.#native.createDone())
   }
 
   /** @returns undefined for memory of which a direct file can't take pieces */
@@ -126,18 +85,26 @@ class BlockEngine {
   }
 
   #open(o: BatchOptions, take: () => number): ImageBatch {
+    const { jobs, pieces } = o.capacity
+    let file
     try {
-      const batch = new ImageBatch(this, take(), o)
+      file = take()
+      const table = this.#native.addTable(jobs, jobs * pieces)
+      const batch = new ImageBatch(this, { table, file, jobs: jobsOf(this.#native.createTable(table), file, o.capacity) }, o)
+      this.#batches[table] = batch
       this.#users++
       engines.set(this.#memory, this)
       return batch
     } catch (error) {
+      if (file !== undefined) this.#native.release(file)
       this.#closeUnused()
       throw error
     }
   }
 
-  release(file: number): void {
+  release(table: number, file: number): void {
+    this.#batches[table] = undefined
+    this.#native.removeTable(table)
     this.#native.release(file)
     this.#users--
     this.#closeUnused()
@@ -150,46 +117,13 @@ class BlockEngine {
     this.#native.close()
   }
 
-  add(batch: ImageBatch, file: number, tag: number, isWrite: boolean, sector: number, vectors: number): boolean {
-    if (this.#freeCount === 0) return false
-    if (this.#vectors + vectors > VECTORS) this.submit()
-    const job = this.#free[--this.#freeCount] ?? 0
-    this.#tags[job] = tag
-    this.#batches[job] = batch
-    this.#file[job] = file
-    this.#operation[job] = isWrite ? WRITE : READ
-    this.#position[job] = sector * SECTOR
-    this.#first[job] = this.#vectors
-    this.#count[job] = 0
-    this.#list[this.#listed++] = job
-    this.#last = job
-    return true
-  }
-
-  addVector(offset: number, bytes: number): void {
-    const at = this.#vectors++
-    this.#offset[at] = offset
-    this.#bytes[at] = bytes
-    this.#count[this.#last] = at + 1 - (this.#first[this.#last] ?? 0)
-  }
-
-  submit(): void {
-    const listed = this.#listed
-    this.#listed = 0
-    this.#vectors = 0
-    if (listed === 0) return
-    let done
-    try {
-      done = this.#start(listed)
-    } catch (error) {
-      for (let i = 0; i < listed; i++) this.#end(this.#list[i] ?? 0)
-      throw error
+  start(table: number, count: number): number {
+    const done = this.#submit(table, count)
+    if (done < count) {
+      this.#inFlight += count - done
+      this.#lookLater()
     }
-    if (done < listed) this.#lookLater()
-    for (let i = 0; i < done; i++) {
-      const job = this.#list[i] ?? 0
-      this.#end(job)?.done(this.#tags[job] ?? 0, this.#result[job] ?? 0)
-    }
+    return done
   }
 
   #lookLater(): void {
@@ -201,55 +135,78 @@ class BlockEngine {
   #look(): void {
     this.#looksLater = false
     this.#onDone(this.#native.look())
-    if (this.#freeCount < JOBS) this.#lookLater()
+    if (this.#inFlight > 0) this.#lookLater()
   }
 
   #onDone(count: number): void {
+    this.#inFlight -= count
     let turned: ImageBatch | undefined
     for (let i = 0; i < count; i++) {
-      const job = this.#done[i] ?? 0
-      const batch = this.#end(job)
+      const number = this.#done[i] ?? 0
+      const batch = this.#batches[number >>> 16]
       // Those of one disk come mostly together.
       if (batch !== turned) turned?.turned()
       turned = batch
-      batch?.done(this.#tags[job] ?? 0, this.#result[job] ?? 0)
+      batch?.done(number & 0xffff)
     }
     turned?.turned()
   }
+}
 
-  #end(job: number): ImageBatch | undefined {
-    const batch = this.#batches[job]
-    this.#batches[job] = undefined
-    this.#free[this.#freeCount++] = job
-    return batch
+/** The columns of a table of `Native.BlockEngine`. */
+function jobsOf(table: ArrayBuffer, file: number, { jobs, pieces }: BatchOptions['capacity']): ImageJobs {
+  let at = 0
+  const column = <T>(Column: { new (buffer: ArrayBuffer, at: number, length: number): T; readonly BYTES_PER_ELEMENT: number }, length = jobs): T => {
+    const made = new Column(table, at, length)
+    at += length * Column.BYTES_PER_ELEMENT
+    return made
+  }
+  const position = column(Float64Array)
+  column(Float64Array)
+  column(Uint32Array).fill(file)
+  column(Uint32Array).forEach((_, job, first) => (first[job] = job * pieces))
+  return {
+    position,
+    count: column(Uint32Array),
+    result: column(Int32Array),
+    list: column(Uint32Array),
+    offset: column(Uint32Array, jobs * pieces),
+    bytes: column(Uint32Array, jobs * pieces),
+    operation: column(Uint8Array),
   }
 }
 
-/** Reads and writes of one image. */
+/** See `StoreJobs` of @xenkit/vbd. */
+interface ImageJobs {
+  readonly list: Uint32Array
+  readonly operation: Uint8Array
+  readonly position: Float64Array
+  readonly count: Uint32Array
+  readonly offset: Uint32Array
+  readonly bytes: Uint32Array
+  readonly result: Int32Array
+}
+
+/** Reads and writes of one image: a `StoreBatch` of @xenkit/vbd. */
 export class ImageBatch {
-  readonly done: (tag: number, result: number) => void
+  readonly jobs: ImageJobs
+  readonly done: (job: number) => void
   readonly turned: () => void
   readonly #engine: BlockEngine
+  readonly #table: number
   readonly #file: number
 
-  constructor(engine: BlockEngine, file: number, o: BatchOptions) {
+  constructor(engine: BlockEngine, { table, file, jobs }: { readonly table: number; readonly file: number; readonly jobs: ImageJobs }, o: BatchOptions) {
     this.#engine = engine
+    this.#table = table
     this.#file = file
+    this.jobs = jobs
     this.done = o.done
     this.turned = o.turned
   }
 
-  /** See `StoreBatch` of @xenkit/vbd, also for the others. */
-  add(tag: number, isWrite: boolean, sector: number, vectors: number): boolean {
-    return this.#engine.add(this, this.#file, tag, isWrite, sector, vectors)
-  }
-
-  addVector(offset: number, bytes: number): void {
-    this.#engine.addVector(offset, bytes)
-  }
-
-  submit(): void {
-    this.#engine.submit()
+  start(count: number): number {
+    return this.#engine.start(this.#table, count)
   }
 
   error(result: number): Error {
@@ -258,6 +215,6 @@ export class ImageBatch {
   }
 
   close(): void {
-    this.#engine.release(this.#file)
+    this.#engine.release(this.#table, this.#file)
   }
 }

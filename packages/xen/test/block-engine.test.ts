@@ -7,13 +7,32 @@ import { afterAll, afterEach, expect, test, vi } from 'vitest'
 import { HeapMeter } from '../../../bench/src/heap-meter.ts'
 import { until } from '../../../native/test/fifo.ts'
 import { canStall, StallingDisk } from '../../../native/test/stalling-disk.ts'
-import { openFileBatch } from '../src/block-engine.ts'
+import { type FileBatchOptions, type ImageBatch, openFileBatch } from '../src/block-engine.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'xenkit-batch-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 afterEach(() => vi.restoreAllMocks())
 
-test('32 reads and writes of an image are one call, and none of nothing', async () => {
+function open(o: Omit<FileBatchOptions, 'direct'>): ImageBatch {
+  const batch = openFileBatch()?.({ ...o, direct: false })
+  if (batch === undefined) throw new Error('the addon is not built')
+  return batch
+}
+
+/** Lists a job at the place of its number, and says what it is. */
+function describe({ jobs }: ImageBatch, job: number, o: { readonly operation: number; readonly position: number; readonly count: number }): void {
+  jobs.list[job] = job
+  jobs.operation[job] = o.operation
+  jobs.position[job] = o.position
+  jobs.count[job] = o.count
+}
+
+function addPiece({ jobs }: ImageBatch, at: number, o: { readonly offset: number; readonly bytes: number }): void {
+  jobs.offset[at] = o.offset
+  jobs.bytes[at] = o.bytes
+}
+
+test('32 reads and writes of an image are one call', async () => {
   const path = join(folder, 'disk.img')
   writeFileSync(path, Buffer.alloc(32 * 4096, 'xenkit'))
   const submitted: number[] = []
@@ -21,19 +40,19 @@ test('32 reads and writes of an image are one call, and none of nothing', async 
   const { createSubmit } = engine
   vi.spyOn(engine, 'createSubmit').mockImplementation(function (this: InstanceType<ReturnType<typeof loadNative>['BlockEngine']>) {
     const submit = createSubmit.call(this)
-    return (count: number) => (submitted.push(count), submit(count))
+    return (table: number, count: number) => (submitted.push(count), submit(table, count))
   })
   const results = new Map<number, number>()
   const fd = openSync(path, 'r+')
-  const batch = openFileBatch()?.({ fd, direct: false, memory: new ArrayBuffer(32 * 4096), done: (tag, result) => void results.set(tag, result), turned() {} })
+  const done = (job: number): void => void results.set(job, batch.jobs.result[job] ?? 0)
+  const batch = open({ fd, memory: new ArrayBuffer(32 * 4096), capacity: { jobs: 32, pieces: 2 }, done, turned() {} })
   closeSync(fd)
-  if (!batch) throw new Error('the addon is not built')
-  for (let row = 0; row < 32; row++) {
-    batch.add(row, row % 2 === 1, row * 8, 2)
-    for (const half of [0, 1]) batch.addVector(row * 4096 + half * 2048, 2048)
+  for (let job = 0; job < 32; job++) {
+    describe(batch, job, { operation: job % 2, position: job * 4096, count: 2 })
+    for (const half of [0, 1]) addPiece(batch, job * 2 + half, { offset: job * 4096 + half * 2048, bytes: 2048 })
   }
-  batch.submit()
-  batch.submit()
+  const atOnce = batch.start(32)
+  for (const job of batch.jobs.list.subarray(0, atOnce)) done(job)
   expect(submitted).toEqual([32])
   // What has to wait for a disk is told of later.
   await until(() => results.size === 32)
@@ -47,13 +66,18 @@ test.skipIf(!canStall())('what is done is told of while what came with it stalls
   const fd = openSync(disk.path, 'r+')
   const done: (readonly [number, number])[] = []
   let turns = 0
-  const batch = openFileBatch()?.({ fd, direct: false, memory: new SharedArrayBuffer(8192, { maxByteLength: 8192 }), done: (tag, result) => done.push([tag, result]), turned: () => turns++ })
-  if (batch === undefined) throw new Error('the addon is not built')
-  for (const tag of [0, 1]) {
-    expect(batch.add(tag, true, tag * 8, 1)).toBe(true)
-    batch.addVector(tag * 4096, 4096)
+  const batch = open({
+    fd,
+    memory: new SharedArrayBuffer(8192, { maxByteLength: 8192 }),
+    capacity: { jobs: 2, pieces: 1 },
+    done: (job) => done.push([job, batch.jobs.result[job] ?? 0]),
+    turned: () => turns++,
+  })
+  for (const job of [0, 1]) {
+    describe(batch, job, { operation: 1, position: job * 4096, count: 1 })
+    addPiece(batch, job, { offset: job * 4096, bytes: 4096 })
   }
-  batch.submit()
+  expect(batch.start(2)).toBe(0)
   await until(() => done.length > 0 && disk.requests.includes('write'))
   expect([done, turns]).toEqual([[[0, 4096]], 1])
   disk.go()
@@ -70,19 +94,21 @@ test('a read of what is in the page cache takes less than a byte of heap', async
   writeFileSync(path, Buffer.alloc(depth * 512, 'xenkit'))
   const fd = openSync(path, 'r')
   let moved = 0
-  const batch = openFileBatch()?.({ fd, direct: false, memory: new ArrayBuffer(depth * 512), done: (_, result) => void (moved += result), turned() {} })
+  const done = (job: number): void => void (moved += batch.jobs.result[job] ?? 0)
+  const batch = open({ fd, memory: new ArrayBuffer(depth * 512), capacity: { jobs: depth, pieces: 1 }, done, turned() {} })
   closeSync(fd)
-  if (!batch) throw new Error('the addon is not built')
+  const { list } = batch.jobs
   const meter = new HeapMeter()
   const million = async (): Promise<number> => {
     moved = 0
     meter.begin()
-    for (let submitted = 0; submitted < requests; submitted += depth) {
-      for (let tag = 0; tag < depth; tag++) {
-        batch.add(tag, false, tag, 1)
-        batch.addVector(tag * 512, 512)
+    for (let started = 0; started < requests; started += depth) {
+      for (let job = 0; job < depth; job++) {
+        describe(batch, job, { operation: 0, position: job * 512, count: 1 })
+        addPiece(batch, job, { offset: job * 512, bytes: 512 })
       }
-      batch.submit()
+      const atOnce = batch.start(depth)
+      for (let i = 0; i < atOnce; i++) done(list[i] ?? 0)
     }
     await until(() => moved === requests * 512)
     return meter.end()

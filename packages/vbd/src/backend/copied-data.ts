@@ -3,7 +3,7 @@ import type { GrantCopier } from '@xenkit/grant'
 import { ArenaFullError } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
-import type { StoreBatch } from '../store-batch.ts'
+import type { StoreJobs } from '../store-batch.ts'
 import type { Buffer, BufferPool } from './buffer-pool.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
@@ -55,9 +55,11 @@ export class CopiedData implements DataPath {
     if (buffer) to.push(buffer.extent.view(buffer.first, this.#requests.bytes[row] ?? 0))
   }
 
-  addVectors(row: number, to: StoreBatch): void {
+  describe(row: number, { count, offset, bytes }: StoreJobs): void {
     const buffer = this.#buffers[row]
-    if (buffer) to.addVector(buffer.extent.byteOffset(buffer.first), this.#requests.bytes[row] ?? 0)
+    count[row] = 1
+    offset[row * MAX_SEGMENTS] = buffer?.extent.byteOffset(buffer.first) ?? 0
+    bytes[row * MAX_SEGMENTS] = this.#requests.bytes[row] ?? 0
   }
 
   deliver(rows: Uint16Array, count: number): void {

@@ -8,7 +8,7 @@
  * - `persistent`: as `map`, but a page stays mapped for the next request that names it: no hypercall
  *   moves data once all pages are there. Needs a frontend that uses the same pages again.
  */
-import type { StoreBatch } from '../store-batch.ts'
+import type { StoreJobs } from '../store-batch.ts'
 
 export const DATA_PATHS = ['copy', 'map', 'persistent'] as const
 
@@ -27,8 +27,8 @@ export interface DataPath {
   fetch(rows: Uint16Array, count: number): void
   /** Appends the row's data to what a store call is given. */
   addViews(row: number, to: Uint8Array[]): void
-  /** Adds the row's data to what was added to a batch last: a piece for each segment at most. */
-  addVectors(row: number, to: StoreBatch): void
+  /** Says where the row's data is, in pieces of memory of the job with its number: one for each segment at most. */
+  describe(row: number, to: StoreJobs): void
   /** Hands the data of reads to the guest. A row for which that fails gets its `status` set. */
   deliver(rows: Uint16Array, count: number): void
   /** The row holds nothing any more: before its answer is published (XSA-396). */

@@ -6,7 +6,7 @@ import type { GrantTable, PersistentGrant, PersistentGrants } from '@xenkit/gran
 import { GrantError, type GrantMapping } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
-import type { StoreBatch } from '../store-batch.ts'
+import type { StoreJobs } from '../store-batch.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
 
@@ -64,12 +64,14 @@ export class MappedData implements DataPath {
     }
   }
 
-  addVectors(row: number, to: StoreBatch): void {
+  describe(row: number, to: StoreJobs): void {
     const { offset, length } = this.#requests
     const pages = this.#pages[row] ?? []
-    for (let i = 0, segment = row * MAX_SEGMENTS; i < (this.#pageCount[row] ?? 0); i++, segment++) {
-      const page = pages[i]
-      if (page) to.addVector(page.byteOffset + (offset[segment] ?? 0), length[segment] ?? 0)
+    const count = this.#pageCount[row] ?? 0
+    to.count[row] = count
+    for (let i = 0, segment = row * MAX_SEGMENTS; i < count; i++, segment++) {
+      to.offset[segment] = (pages[i]?.byteOffset ?? 0) + (offset[segment] ?? 0)
+      to.bytes[segment] = length[segment] ?? 0
     }
   }
 

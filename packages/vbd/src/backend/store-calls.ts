@@ -4,6 +4,7 @@
  */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { type BlockStore, bytesMoved } from '../block-store.ts'
+import { MAX_SEGMENTS } from '../nodes.ts'
 import type { StoreBatch } from '../store-batch.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
@@ -41,7 +42,12 @@ export class StoreCalls {
 
   constructor(parts: StoreCallsParts) {
     this.#p = parts
-    this.#batch = parts.store.openBatch?.({ memory: parts.memory, done: (row, result) => this.#batchDone(row, result), turned: parts.turned })
+    this.#batch = parts.store.openBatch?.({
+      memory: parts.memory,
+      capacity: { jobs: parts.requests.rows, pieces: MAX_SEGMENTS },
+      done: (row) => this.#batchDone(row),
+      turned: parts.turned,
+    })
   }
 
   /** Starts the first `count` requests in order. */
@@ -54,20 +60,29 @@ export class StoreCalls {
     this.#batch?.close()
   }
 
+  /** The job of a row has its number. */
   #startBatch(batch: StoreBatch, rows: Uint16Array, count: number): void {
     const { requests, data } = this.#p
+    const { list, operation, position } = batch.jobs
+    let listed = 0
     for (let i = 0; i < count; i++) {
       const row = rows[i] ?? 0
-      const operation = requests.operation[row]
-      const moves = operation === BLKIF_OP.READ || operation === BLKIF_OP.WRITE
-      if (moves && batch.add(row, operation === BLKIF_OP.WRITE, requests.sector[row] ?? 0, requests.segmentCount[row] ?? 0)) data.addVectors(row, batch)
-      else this.#run([row])
+      const kind = requests.operation[row] ?? 0
+      if (kind === BLKIF_OP.READ || kind === BLKIF_OP.WRITE) {
+        list[listed++] = row
+        operation[row] = kind === BLKIF_OP.WRITE ? 1 : 0
+        position[row] = (requests.sector[row] ?? 0) * 512
+        data.describe(row, batch.jobs)
+      } else this.#run([row])
     }
-    batch.submit()
+    if (listed === 0) return
+    const done = batch.start(listed)
+    for (let i = 0; i < done; i++) this.#batchDone(list[i] ?? 0)
   }
 
-  #batchDone(row: number, result: number): void {
+  #batchDone(row: number): void {
     const bytes = this.#p.requests.bytes[row] ?? 0
+    const result = this.#batch?.jobs.result[row] ?? 0
     if (result === bytes) this.#succeed(row)
     else this.#fail(row, result < 0 ? this.#batch?.error(result) : new RangeError(`the store moved ${result} of ${bytes} bytes`))
   }
