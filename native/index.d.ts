@@ -198,11 +198,6 @@ export interface BlockEngine {
   release(file: number): void
   /** Makes the function that submits. */
   createSubmit(): SubmitJobs
-  /**
-   * Lists jobs that are done, as for `onDone`; returns how many. A job may be announced only with up to 15 that are done
-   * after it, however long those take: look every now and then.
-   */
-  look(): number
   /** Refuses jobs; `onDone` still tells of those in flight. Files and memory go with the last. Idempotent. */
   close(): void
 }

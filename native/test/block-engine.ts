@@ -102,17 +102,8 @@ export class TestEngine implements AsyncDisposable {
     return Promise.all(outcomes)
   }
 
-  /** As after news of what is done. */
-  look(): void {
-    this.#settleAll(this.engine.look())
-  }
-
   #onDone(count: number): void {
     this.wakes.push(count)
-    this.#settleAll(count)
-  }
-
-  #settleAll(count: number): void {
     for (const number of this.done.slice(0, count)) this.#settle(number, false)
   }
 

@@ -32,17 +32,14 @@ impl Bytes {
         Ok(Self { env, reference, base, length })
     }
 
-    /// Fails if JavaScript has detached or resized the buffer: its memory is somewhere else now, or gone.
+    /// Fails if JavaScript has detached or resized the buffer: its memory is somewhere else now, or gone. To be called
+    /// within a call of JavaScript's, whose scope the handle is of.
     pub fn check(&self) -> Result<()> {
-        let mut scope = null_mut();
-        // SAFETY: on the environment's thread; the reference lives as long as `self`, the value as long as the scope.
+        let mut array = null_mut();
+        // SAFETY: on the environment's thread; the reference lives as long as `self`, the value as long as the caller's scope.
         let now = unsafe {
-            let mut array = null_mut();
-            sys::napi_open_handle_scope(self.env, &mut scope);
             sys::napi_get_reference_value(self.env, self.reference, &mut array);
-            let now = extent(self.env, array);
-            sys::napi_close_handle_scope(self.env, scope);
-            now
+            extent(self.env, array)
         };
         if now == Some((self.base, self.length)) { Ok(()) } else { Err(out_of_range("the memory of the block engine was detached or resized")) }
     }

@@ -304,7 +304,7 @@ impl Queue {
                 let Some(iov_base) = address else {
                     return wrong(format!("vector {at} of {bytes} bytes at {offset} isn't in the memory, or is empty"));
                 };
-                slot.job.vectors.push(iovec { iov_base, iov_len: bytes as usize });
+                slot.job.add_vector(iovec { iov_base, iov_len: bytes as usize });
                 total += u64::from(bytes);
             }
             if total > BYTES {

@@ -85,6 +85,14 @@ impl Job {
         self.vectors.clear();
     }
 
+    /// Adds memory. What is behind the last becomes one with it: the kernel takes longer for each.
+    pub fn add_vector(&mut self, vector: iovec) {
+        match self.vectors.last_mut() {
+            Some(last) if last.iov_base.wrapping_byte_add(last.iov_len) == vector.iov_base => last.iov_len += vector.iov_len,
+            _ => self.vectors.push(vector),
+        }
+    }
+
     /// The vectors that are left.
     pub fn left(&self) -> &[iovec] {
         self.vectors.get(self.next..).unwrap_or_default()
@@ -182,6 +190,15 @@ mod tests {
         assert!(!job.take(Ok(29)));
         assert!(job.take(Ok(1)));
         assert_eq!((left(&job), job.result), (vec![], 60));
+    }
+
+    #[test]
+    fn neighbours_are_one_vector() {
+        let mut job = Job::default();
+        for (at, iov_len) in [(0x1000usize, 4), (0x1004, 8), (0x1010, 1), (0x1000, 2)] {
+            job.add_vector(iovec { iov_base: std::ptr::without_provenance_mut(at), iov_len });
+        }
+        assert_eq!(left(&job), [(0x1000, 12), (0x1010, 1), (0x1000, 2)]);
     }
 
     #[test]

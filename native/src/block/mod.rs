@@ -158,14 +158,6 @@ impl BlockEngine {
         self.state.borrow_mut().as_mut().map_or(Ok(()), |engine| engine.release(file))
     }
 
-    /// Lists what is done now, announced or not; returns how many.
-    #[napi(catch_unwind)]
-    pub fn look(&self) -> u32 {
-        let done = reap(&self.state, &self.poll);
-        close_if_finished(&self.state, &self.poll);
-        done
-    }
-
     /// Refuses jobs from now on. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&self) {

@@ -3,13 +3,15 @@
 //! They start when there is work for them. A batch is handed over under one lock, with one wake: each
 //! thread that takes work wakes the next while there is more. Jobs of a file that takes one at a time
 //! make a lane, in which one thread does several: eight that wait for the same lock cost a third of a processor.
-//! What a thread has done it announces at once, by an eventfd, that of a lane when it has done its share.
+//! What a thread has done it announces at once, by an eventfd, that of a lane when it has done its share. One more thread,
+//! which is there when a lane is, announces what is done behind a job that stalls.
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::vec_deque::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -25,6 +27,10 @@ const STACK: usize = 128 << 10;
 /// the guest has work while the other half is done.
 const SHARE: usize = 16;
 
+/// How long what is done may wait to be announced together with what stalls. A timer of the event loop, which it sets
+/// each time that it sleeps, would take a tenth of a write.
+const WATCH: Duration = Duration::from_millis(5);
+
 /// What a thread takes.
 enum Task {
     Job(Job),
@@ -39,6 +45,8 @@ struct Work {
     lanes: HashMap<usize, VecDeque<Job>>,
     /// Threads that wait for work.
     idle: usize,
+    /// Somebody looks every now and then for what is done in lanes.
+    watched: bool,
     closed: bool,
 }
 
@@ -52,6 +60,7 @@ struct Done {
 struct Shared {
     work: Mutex<Work>,
     wake: Condvar,
+    watch: Condvar,
     done: Mutex<Done>,
     event: Arc<Event>,
 }
@@ -60,6 +69,7 @@ struct Shared {
 pub struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    watcher: Option<JoinHandle<()>>,
     /// Empty, for the next batch of completions.
     spare: Vec<Job>,
 }
@@ -67,8 +77,8 @@ pub struct Pool {
 impl Pool {
     /// Without threads yet.
     pub fn new(event: Arc<Event>) -> Self {
-        let shared = Shared { work: Mutex::default(), wake: Condvar::new(), done: Mutex::default(), event };
-        Self { shared: Arc::new(shared), threads: Vec::new(), spare: Vec::new() }
+        let shared = Shared { work: Mutex::default(), wake: Condvar::new(), watch: Condvar::new(), done: Mutex::default(), event };
+        Self { shared: Arc::new(shared), threads: Vec::new(), watcher: None, spare: Vec::new() }
     }
 
     /// Starts jobs, which are taken out of `jobs`.
@@ -81,20 +91,28 @@ impl Pool {
             work.add(job);
         }
         let (waiting, idle) = (work.queue.len(), work.idle);
+        let watch = !work.lanes.is_empty() && (!std::mem::replace(&mut work.watched, true) || self.watcher.is_none());
         drop(work);
+        if watch {
+            self.shared.watch.notify_one();
+            self.watcher = self.watcher.take().or_else(|| self.spawn("xenkit-watch", watch_lanes));
+        }
         if idle > 0 && waiting > 0 {
             self.shared.wake.notify_one();
         }
         let wanted = waiting.saturating_sub(idle).min(THREADS - self.threads.len());
         for _ in 0..wanted {
-            let shared = Arc::clone(&self.shared);
-            let started = Builder::new().name("xenkit-disk".into()).stack_size(STACK).spawn(move || serve(&shared));
-            self.threads.extend(started);
+            self.threads.extend(self.spawn("xenkit-disk", serve));
         }
         if self.threads.is_empty() {
             // The system has no thread for anybody; with one the jobs would be done, if late.
             self.shared.fail_all(Errno::AGAIN);
         }
+    }
+
+    fn spawn(&self, name: &str, run: fn(&Shared)) -> Option<JoinHandle<()>> {
+        let shared = Arc::clone(&self.shared);
+        Builder::new().name(name.into()).stack_size(STACK).spawn(move || run(&shared)).ok()
     }
 
     /// Jobs that are done since the last call.
@@ -111,7 +129,8 @@ impl Drop for Pool {
     fn drop(&mut self) {
         lock(&self.shared.work).closed = true;
         self.shared.wake.notify_all();
-        for thread in self.threads.drain(..) {
+        self.shared.watch.notify_all();
+        for thread in self.threads.drain(..).chain(self.watcher.take()) {
             // It can't have panicked outside of a job.
             let _ = thread.join();
         }
@@ -226,6 +245,22 @@ fn serve(shared: &Shared) {
             work.idle += 1;
             work = shared.wake.wait(work).unwrap_or_else(PoisonError::into_inner);
             work.idle -= 1;
+        }
+    }
+}
+
+/// It goes on for as long as there are lanes whenever it looks, so that nobody has to wake it for each.
+fn watch_lanes(shared: &Shared) {
+    let mut work = lock(&shared.work);
+    while !work.closed {
+        if work.watched {
+            work = shared.watch.wait_timeout(work, WATCH).unwrap_or_else(PoisonError::into_inner).0;
+            work.watched = !work.lanes.is_empty();
+            drop(work);
+            shared.announce();
+            work = lock(&shared.work);
+        } else {
+            work = shared.watch.wait(work).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

@@ -65,6 +65,8 @@ export abstract class RingEnd {
   protected consumer: number
   /** What the shared producer index was last set to. */
   #published: number
+  /** Where the shared consumer index was when it was looked at last, and checked. */
+  #seen: number
   /** Slot of the first message of the last `drain`. */
   #first = 0
 
@@ -92,7 +94,7 @@ export abstract class RingEnd {
     this.size = size
     this.#image = new RingImage(this)
     this.image = this.#image.buffer
-    this.producer = this.consumer = this.#published = index | 0
+    this.producer = this.consumer = this.#published = this.#seen = index | 0
     this.#side = side
     this.#lead = side.name === 'back' ? size : 0
     this.#words = new Int32Array(bytes.buffer, bytes.byteOffset, RING_OFFSET / 4)
@@ -105,7 +107,7 @@ export abstract class RingEnd {
 
   /**
    * Copies the messages that the other end has published, oldest first, into `image`. One load of a
-   * shared index, and every slot read once.
+   * shared index at most, none where `max` are known of, and every slot read once.
    * @param max most messages to take, 0 or more
    * @returns how many were taken; 0 if there are none
    * @throws RingProtocolError if the other end's index is where no correct peer can have moved it;
@@ -113,7 +115,9 @@ export abstract class RingEnd {
    */
   drain(max: number): number {
     expectInteger('max', max, 0, UINT32_MAX)
-    const count = Math.min(this.#consumable(), max)
+    // The index shares a cache line with those that the other end waits for: each look at it may take both of them some 100 ns.
+    const known = (this.#seen - this.consumer) >>> 0
+    const count = known >= max ? max : Math.min(this.#consumable(), max)
     if (count === 0) return 0
     this.#first = this.consumer & (this.size - 1)
     this.#image.copy(this.#first, count)
@@ -189,10 +193,12 @@ export abstract class RingEnd {
 
   /** Messages of the other end that haven't been consumed, checked. */
   #consumable(): number {
-    const available = (Atomics.load(this.#words, this.#consumes) - this.consumer) >>> 0
+    const index = Atomics.load(this.#words, this.#consumes)
+    const available = (index - this.consumer) >>> 0
     // An index that went backwards is far ahead modulo 2^32: one comparison finds both.
     const most = (this.#published + this.#lead - this.consumer) >>> 0
     if (available > most) this.#refuse(available, most)
+    this.#seen = index
     return available
   }
 

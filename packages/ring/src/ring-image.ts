@@ -10,7 +10,7 @@
 import { RING_OFFSET, XEN_PAGE_SIZE } from '@xenkit/wire'
 
 /** Bytes up to which it takes less time to copy words than a page. */
-const FEW = 256
+const FEW = 1024
 
 export interface RingSlots {
   /** All pages of the ring. */

@@ -6,9 +6,6 @@ import { getSystemErrorName } from 'node:util'
 import { type BlockEngine as NativeEngine, loadNative, type MemoryImage, type Native, type SubmitJobs } from '@xenkit/native'
 import { optionalNative } from './optional-native.ts'
 
-/** How long what is done may wait to be announced together with what stalls. */
-const LOOK_MS = 2
-
 export interface BatchOptions {
   readonly memory: ArrayBufferLike
   readonly capacity: { readonly jobs: number; readonly pieces: number }
@@ -62,9 +59,6 @@ class BlockEngine {
   /** By the number of its table. */
   readonly #batches: (ImageBatch | undefined)[] = []
   #users = 0
-  #inFlight = 0
-  #looksLater = false
-  #timer: NodeJS.Timeout | undefined
 
   constructor(native: Native, memory: ArrayBufferLike) {
     this.#memory = memory
@@ -90,7 +84,7 @@ class BlockEngine {
     try {
       file = take()
       const table = this.#native.addTable(jobs, jobs * pieces)
-      const batch = new ImageBatch(this, { table, file, jobs: jobsOf(this.#native.createTable(table), file, o.capacity) }, o)
+      const batch = new ImageBatch(this, { submit: this.#submit, table, file, jobs: jobsOf(this.#native.createTable(table), file, o.capacity) }, o)
       this.#batches[table] = batch
       this.#users++
       engines.set(this.#memory, this)
@@ -113,33 +107,10 @@ class BlockEngine {
   #closeUnused(): void {
     if (this.#users > 0) return
     engines.delete(this.#memory)
-    clearTimeout(this.#timer)
     this.#native.close()
   }
 
-  start(table: number, count: number): number {
-    const done = this.#submit(table, count)
-    if (done < count) {
-      this.#inFlight += count - done
-      this.#lookLater()
-    }
-    return done
-  }
-
-  #lookLater(): void {
-    if (this.#looksLater) return
-    this.#looksLater = true
-    this.#timer = this.#timer?.refresh() ?? setTimeout(() => this.#look(), LOOK_MS).unref()
-  }
-
-  #look(): void {
-    this.#looksLater = false
-    this.#onDone(this.#native.look())
-    if (this.#inFlight > 0) this.#lookLater()
-  }
-
   #onDone(count: number): void {
-    this.#inFlight -= count
     let turned: ImageBatch | undefined
     for (let i = 0; i < count; i++) {
       const number = this.#done[i] ?? 0
@@ -193,11 +164,13 @@ export class ImageBatch {
   readonly done: (job: number) => void
   readonly turned: () => void
   readonly #engine: BlockEngine
+  readonly #submit: SubmitJobs
   readonly #table: number
   readonly #file: number
 
-  constructor(engine: BlockEngine, { table, file, jobs }: { readonly table: number; readonly file: number; readonly jobs: ImageJobs }, o: BatchOptions) {
+  constructor(engine: BlockEngine, { submit, table, file, jobs }: { readonly submit: SubmitJobs; readonly table: number; readonly file: number; readonly jobs: ImageJobs }, o: BatchOptions) {
     this.#engine = engine
+    this.#submit = submit
     this.#table = table
     this.#file = file
     this.jobs = jobs
@@ -206,7 +179,7 @@ export class ImageBatch {
   }
 
   start(count: number): number {
-    return this.#engine.start(this.#table, count)
+    return this.#submit(this.#table, count)
   }
 
   error(result: number): Error {

@@ -80,7 +80,10 @@ async function openQueue(
   const mapping = await grants.map(published.grefs.map((gref) => ({ domid, gref })), { writable: true })
   const layout = blkif[o.frontend.abi]
   const ring = BackRing.attach({ bytes: mapping.bytes, slotSize: layout.slotSize })
-  const requests = new Requests(Math.min(ring.size, MAX_ROWS))
+  const rows = Math.min(ring.size, MAX_ROWS)
+  const batch = store.openBatch?.({ memory: hv.arena.buffer, capacity: { jobs: rows, pieces: MAX_SEGMENTS }, done: (row) => queue.batchDone(row), turned: () => queue.batchTurned() })
+  if (batch) owned.unshift(batch)
+  const requests = new Requests(rows, batch?.jobs)
   const copier = grants.openCopier({ domid, capacity: COPIES })
   const decoder = new Decoder({ requests, image: ring.image, layout, limits, copier, arena: hv.arena })
   owned.unshift(decoder)
@@ -89,8 +92,7 @@ async function openQueue(
   const channel = EventChannel.bindInterdomain(hv.evtchn, { domid, port: published.port })
   owned.unshift(channel)
   const answers = new Answers({ ring, requests, layout })
-  const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, guestTurn, limits, store, memory: hv.arena.buffer, counters, failed, storeFailed })
-  owned.unshift(queue)
+  const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, guestTurn, limits, store, batch, counters, failed, storeFailed })
   channel.handle(() => queue.turn(), failed)
   return queue
 

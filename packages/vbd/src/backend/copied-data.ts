@@ -3,7 +3,6 @@ import type { GrantCopier } from '@xenkit/grant'
 import { ArenaFullError } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
-import type { StoreJobs } from '../store-batch.ts'
 import type { Buffer, BufferPool } from './buffer-pool.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
@@ -29,11 +28,19 @@ export class CopiedData implements DataPath {
   }
 
   reserve(row: number): boolean {
-    if (this.#requests.segmentCount[row] === 0) return true
+    const { bytes, length, offset, segmentCount } = this.#requests
+    const count = segmentCount[row] ?? 0
+    if (count === 0) return true
     try {
-      const buffer = this.#pool.take(this.#requests.bytes[row] ?? 0, this.#wake)
+      const buffer = this.#pool.take(bytes[row] ?? 0, this.#wake)
+      if (buffer === undefined) return false
       this.#buffers[row] = buffer
-      return buffer !== undefined
+      let at = buffer.extent.byteOffset(buffer.first)
+      for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) {
+        offset[i] = at
+        at += length[i] ?? 0
+      }
+      return true
     } catch (error) {
       // Of this domain's making, and may pass: the request fails, as one does for which blkback has no memory.
       if (!(error instanceof ArenaFullError)) throw error
@@ -53,13 +60,6 @@ export class CopiedData implements DataPath {
   addViews(row: number, to: Uint8Array[]): void {
     const buffer = this.#buffers[row]
     if (buffer) to.push(buffer.extent.view(buffer.first, this.#requests.bytes[row] ?? 0))
-  }
-
-  describe(row: number, { count, offset, bytes }: StoreJobs): void {
-    const buffer = this.#buffers[row]
-    count[row] = 1
-    offset[row * MAX_SEGMENTS] = buffer?.extent.byteOffset(buffer.first) ?? 0
-    bytes[row * MAX_SEGMENTS] = this.#requests.bytes[row] ?? 0
   }
 
   deliver(rows: Uint16Array, count: number): void {
@@ -84,17 +84,11 @@ export class CopiedData implements DataPath {
   }
 
   #add(row: number, direction: 'copyIn' | 'copyOut'): void {
-    const { segmentCount, gref, offset, length } = this.#requests
-    const buffer = this.#buffers[row]
+    const { segmentCount, gref, pageOffset, length, offset } = this.#requests
     const count = segmentCount[row] ?? 0
-    if (!buffer || count === 0) return
+    if (count === 0) return
     if (this.#copier.count + count > this.#copier.capacity) this.#copy(direction)
-    let local = buffer.extent.byteOffset(buffer.first)
-    for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) {
-      const bytes = length[i] ?? 0
-      this.#copier.add(gref[i] ?? 0, offset[i] ?? 0, bytes, local)
-      local += bytes
-    }
+    for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) this.#copier.add(gref[i] ?? 0, pageOffset[i] ?? 0, length[i] ?? 0, offset[i] ?? 0)
     this.#batch[this.#batchCount++] = row
   }
 

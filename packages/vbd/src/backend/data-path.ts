@@ -8,7 +8,6 @@
  * - `persistent`: as `map`, but a page stays mapped for the next request that names it: no hypercall
  *   moves data once all pages are there. Needs a frontend that uses the same pages again.
  */
-import type { StoreJobs } from '../store-batch.ts'
 
 export const DATA_PATHS = ['copy', 'map', 'persistent'] as const
 
@@ -17,8 +16,8 @@ export type DataPathKind = (typeof DATA_PATHS)[number]
 /** Rows go through these in order: reserve, fetch, views, deliver, release. */
 export interface DataPath {
   /**
-   * Finds room for a request's data, or its pages. What can't be had because of the guest sets the
-   * row's `status`.
+   * Finds room for a request's data, or its pages, and says where that is: the row's `offset`. What can't be had
+   * because of the guest sets its `status`.
    * @returns false if other requests have to be released first: some are in use, of this ring or of one
    *   that shares the room
    */
@@ -27,8 +26,6 @@ export interface DataPath {
   fetch(rows: Uint16Array, count: number): void
   /** Appends the row's data to what a store call is given. */
   addViews(row: number, to: Uint8Array[]): void
-  /** Says where the row's data is, in pieces of memory of the job with its number: one for each segment at most. */
-  describe(row: number, to: StoreJobs): void
   /** Hands the data of reads to the guest. A row for which that fails gets its `status` set. */
   deliver(rows: Uint16Array, count: number): void
   /** The row holds nothing any more: before its answer is published (XSA-396). */

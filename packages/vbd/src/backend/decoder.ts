@@ -172,7 +172,7 @@ export class Decoder {
       if (first > last || last > LAST_SECTOR_OF_PAGE || !this.#isAligned(sector, sectors)) return ERROR
       const gref = at + segment.at.gref
       requests.gref[i] = (from[gref] ?? 0) | ((from[gref + 1] ?? 0) << 8) | ((from[gref + 2] ?? 0) << 16) | ((from[gref + 3] ?? 0) << 24)
-      requests.offset[i] = first * 512
+      requests.pageOffset[i] = first * 512
       requests.length[i] = sectors * 512
       bytes += sectors * 512
     }

@@ -6,7 +6,6 @@ import type { GrantTable, PersistentGrant, PersistentGrants } from '@xenkit/gran
 import { GrantError, type GrantMapping } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
-import type { StoreJobs } from '../store-batch.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
 
@@ -34,15 +33,17 @@ export class MappedData implements DataPath {
   }
 
   reserve(row: number): boolean {
-    const { segmentCount, gref, operation, status } = this.#requests
+    const { segmentCount, gref, pageOffset, offset, operation, status } = this.#requests
     const pages = this.#pages[row] ?? []
     const segments = segmentCount[row] ?? 0
     // Some are in use then, and the queue asks again when it has answered.
     if (this.#ownPages > 0 && this.#ownPages + segments > MAX_OWN_PAGES) return false
     try {
-      for (let i = 0; i < segments; i++) {
-        pages[i] = this.#page(gref[row * MAX_SEGMENTS + i] ?? 0, operation[row] === BLKIF_OP.READ)
+      for (let i = 0, segment = row * MAX_SEGMENTS; i < segments; i++, segment++) {
+        const page = this.#page(gref[segment] ?? 0, operation[row] === BLKIF_OP.READ)
+        pages[i] = page
         this.#pageCount[row] = i + 1
+        offset[segment] = page.byteOffset + (pageOffset[segment] ?? 0)
       }
     } catch (error) {
       // The reference is the guest's: its request fails, whatever the hypervisor said of it.
@@ -55,23 +56,12 @@ export class MappedData implements DataPath {
   fetch(): void {}
 
   addViews(row: number, to: Uint8Array[]): void {
-    const { offset, length } = this.#requests
+    const { pageOffset, length } = this.#requests
     const pages = this.#pages[row] ?? []
     for (let i = 0, segment = row * MAX_SEGMENTS; i < (this.#pageCount[row] ?? 0); i++, segment++) {
-      const from = offset[segment] ?? 0
+      const from = pageOffset[segment] ?? 0
       const bytes = pages[i]?.bytes
       if (bytes) to.push(bytes.subarray(from, from + (length[segment] ?? 0)))
-    }
-  }
-
-  describe(row: number, to: StoreJobs): void {
-    const { offset, length } = this.#requests
-    const pages = this.#pages[row] ?? []
-    const count = this.#pageCount[row] ?? 0
-    to.count[row] = count
-    for (let i = 0, segment = row * MAX_SEGMENTS; i < count; i++, segment++) {
-      to.offset[segment] = (pages[i]?.byteOffset ?? 0) + (offset[segment] ?? 0)
-      to.bytes[segment] = length[segment] ?? 0
     }
   }
 

@@ -17,6 +17,7 @@ import type { BackRing } from '@xenkit/ring'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import type { CloseOptions } from '@xenkit/xenbus'
 import type { BlockStore } from '../block-store.ts'
+import type { StoreBatch } from '../store-batch.ts'
 import { AdaptivePoll } from './adaptive-poll.ts'
 import type { Answers } from './answers.ts'
 import type { DataPath } from './data-path.ts'
@@ -51,8 +52,8 @@ export interface VbdQueueParts {
   readonly counters: VbdCounters
   /** The guest broke the ring's rules, or the hypervisor refused a whole call: the queue has stopped. */
   readonly failed: (error: unknown) => void
-  /** Where data lies. */
-  readonly memory: ArrayBufferLike
+  /** Of the store's, to which the queue is what `done` and `turned` tell. */
+  readonly batch: StoreBatch | undefined
   /** See `StoreCalls`. */
   readonly storeFailed: (error: unknown) => void
 }
@@ -60,10 +61,10 @@ export interface VbdQueueParts {
 export class VbdQueue {
   readonly #p: VbdQueueParts
   readonly #calls: StoreCalls
-  /** Rows that have been checked and not begun, oldest first: a ring of its own. */
+  /** Rows that have been checked and not begun, oldest first, from one place to before another. */
   readonly #waiting: Uint16Array
   #waitingFirst = 0
-  #waitingCount = 0
+  #waitingEnd = 0
   /** Rows that the store is done with, or that never got there. */
   readonly #done: Uint16Array
   #doneCount = 0
@@ -107,9 +108,9 @@ export class VbdQueue {
   }
 
   constructor(parts: VbdQueueParts) {
-    const { store, requests, data, memory, storeFailed } = parts
+    const { store, batch, requests, data, storeFailed } = parts
     this.#p = parts
-    this.#calls = new StoreCalls({ store, requests, data, memory, storeFailed, settled: (row) => this.#settle(row), turned: () => this.#turned() })
+    this.#calls = new StoreCalls({ store, batch, requests, data, storeFailed, settled: (row) => this.#settle(row), turned: () => this.#turned() })
     this.#rows = new Uint16Array(requests.rows)
     this.#waiting = new Uint16Array(requests.rows)
     this.#done = new Uint16Array(requests.rows)
@@ -127,7 +128,7 @@ export class VbdQueue {
 
   /** Goes on with requests that waited, for buffers say. */
   resume(): void {
-    if (this.#waitingCount > 0) this.#work(false)
+    if (this.#waits) this.#work(false)
   }
 
   /**
@@ -169,15 +170,25 @@ export class VbdQueue {
 
   /** Nothing is under way that will go on by itself. */
   get #isIdle(): boolean {
-    return this.#atStore === 0 && (this.#stopped || (this.#waitingCount === 0 && this.#doneCount === 0 && !this.#turnPlanned && !this.#starved))
+    return this.#atStore === 0 && (this.#stopped || (!this.#waits && this.#doneCount === 0 && !this.#turnPlanned && !this.#starved))
+  }
+
+  get #waits(): boolean {
+    return this.#waitingFirst < this.#waitingEnd
   }
 
   #tellIfIdle(): void {
     if (this.#isIdle) this.#settled?.()
   }
 
-  close(): void {
-    this.#calls.close()
+  /** Told by the batch: a row's job is done, that was not at once. */
+  batchDone(row: number): void {
+    this.#calls.batchDone(row)
+  }
+
+  /** Told by the batch after one or several of those. */
+  batchTurned(): void {
+    this.#turned()
   }
 
   #work(takes: boolean): void {
@@ -227,6 +238,7 @@ export class VbdQueue {
   /** Checks the first `count` requests of the ring's image and begins what may begin. */
   #accept(count: number): void {
     const { ring, requests, decoder, guestTurn } = this.#p
+    const { status } = requests
     const rows = this.#rows
     for (let i = 0; i < count; i++) {
       const row = requests.take()
@@ -234,14 +246,23 @@ export class VbdQueue {
       rows[i] = row
     }
     decoder.fetchIndirect()
+    this.#makeRoom(count)
     for (let i = 0; i < count; i++) {
       const row = rows[i] ?? 0
-      if (requests.status[row] !== BLKIF_RSP.OKAY) {
+      if (status[row] !== BLKIF_RSP.OKAY) {
         this.#done[this.#doneCount++] = row
         guestTurn.spend(1)
-      } else this.#waiting[(this.#waitingFirst + this.#waitingCount++) % this.#waiting.length] = row
+      } else this.#waiting[this.#waitingEnd++] = row
     }
     this.#begin()
+  }
+
+  /** For so many more that wait: there is some, since no row waits twice. */
+  #makeRoom(count: number): void {
+    if (this.#waitingEnd + count <= this.#waiting.length) return
+    this.#waiting.copyWithin(0, this.#waitingFirst, this.#waitingEnd)
+    this.#waitingEnd -= this.#waitingFirst
+    this.#waitingFirst = 0
   }
 
   #begin(): void {
@@ -251,13 +272,14 @@ export class VbdQueue {
   /** @returns whether it is worth trying again */
   #beginSome(): boolean {
     const { requests, data, guestTurn, limits } = this.#p
+    const { bytes, operation, segmentCount, status } = requests
     const rows = this.#rows
     let count = 0
     let full = false
     let spent = 0
     const budget = guestTurn.left
     for (let row = this.#mayBegin(); row !== undefined; row = this.#mayBegin()) {
-      const work = 1 + (requests.segmentCount[row] ?? 0)
+      const work = 1 + (segmentCount[row] ?? 0)
       if (spent + work > budget) {
         this.#planTurn()
         break
@@ -267,12 +289,11 @@ export class VbdQueue {
         break
       }
       // It may have shrunk since that was checked.
-      if (requests.bytes[row] !== 0 && requests.end(row) > limits.sectors) requests.status[row] = BLKIF_RSP.ERROR
+      if (bytes[row] !== 0 && requests.end(row) > limits.sectors) status[row] = BLKIF_RSP.ERROR
       spent += work
-      this.#waitingFirst = (this.#waitingFirst + 1) % this.#waiting.length
-      this.#waitingCount--
+      this.#waitingFirst++
       this.#atStore++
-      this.#barrierAtStore = requests.operation[row] === BLKIF_OP.WRITE_BARRIER
+      this.#barrierAtStore = operation[row] === BLKIF_OP.WRITE_BARRIER
       rows[count++] = row
     }
     guestTurn.spend(spent)
@@ -288,7 +309,7 @@ export class VbdQueue {
 
   /** @returns the oldest request that waits, if nothing says that it has to wait on */
   #mayBegin(): number | undefined {
-    const row = this.#waitingCount > 0 ? this.#waiting[this.#waitingFirst] : undefined
+    const row = this.#waits ? this.#waiting[this.#waitingFirst] : undefined
     if (row === undefined || this.#barrierAtStore || this.#stopped) return undefined
     return this.#p.requests.operation[row] === BLKIF_OP.WRITE_BARRIER && this.#atStore > 0 ? undefined : row
   }

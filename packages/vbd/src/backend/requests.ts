@@ -1,8 +1,11 @@
 /**
  * Requests that a guest has sent and not been answered, as columns of typed arrays: no object per
  * request. Rows are reused last in, first out, so that a shallow queue stays in few cache lines.
+ *
+ * Where the store takes batches, a row is the job with its number, and what they have in common is said once.
  */
 import { MAX_SEGMENTS } from '../nodes.ts'
+import type { StoreJobs } from '../store-batch.ts'
 
 export class Requests {
   readonly rows: number
@@ -21,30 +24,35 @@ export class Requests {
   readonly sector: Float64Array
   /** Bytes of data, or that a discard gives up: 0 for a flush without any. */
   readonly bytes: Float64Array
-  readonly segmentCount: Uint16Array
-  /** Columns of `row * MAX_SEGMENTS + segment`. */
+  readonly segmentCount: Uint32Array
+  /** Columns of `row * MAX_SEGMENTS + segment`: page of the guest's, and where in it. */
   readonly gref: Uint32Array
-  readonly offset: Uint16Array
-  readonly length: Uint16Array
+  readonly pageOffset: Uint16Array
+  readonly length: Uint32Array
+  /** Where in memory the data of a segment is, while a data path says so. */
+  readonly offset: Uint32Array
 
   readonly #free: Uint16Array
   #freeCount: number
 
-  constructor(rows: number) {
+  /** @param jobs of the store's batch, as many as rows, of MAX_SEGMENTS pieces */
+  constructor(rows: number, jobs?: StoreJobs) {
     const segments = rows * MAX_SEGMENTS
     this.rows = rows
     this.idLow = new Uint32Array(rows)
     this.idHigh = new Uint32Array(rows)
-    this.operation = new Uint8Array(rows)
+    // BLKIF_OP.READ and WRITE are 0 and 1, as a job has it; others are no jobs.
+    this.operation = jobs?.operation ?? new Uint8Array(rows)
     this.status = new Int8Array(rows)
     this.indirect = new Uint8Array(rows)
     this.secure = new Uint8Array(rows)
     this.sector = new Float64Array(rows)
     this.bytes = new Float64Array(rows)
-    this.segmentCount = new Uint16Array(rows)
+    this.segmentCount = jobs?.count ?? new Uint32Array(rows)
     this.gref = new Uint32Array(segments)
-    this.offset = new Uint16Array(segments)
-    this.length = new Uint16Array(segments)
+    this.pageOffset = new Uint16Array(segments)
+    this.length = jobs?.bytes ?? new Uint32Array(segments)
+    this.offset = jobs?.offset ?? new Uint32Array(segments)
     this.#free = Uint16Array.from({ length: rows }, (_, i) => rows - 1 - i)
     this.#freeCount = rows
   }

@@ -4,7 +4,6 @@
  */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { type BlockStore, bytesMoved } from '../block-store.ts'
-import { MAX_SEGMENTS } from '../nodes.ts'
 import type { StoreBatch } from '../store-batch.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
@@ -17,10 +16,10 @@ const MAX_VIEWS = 1_024
 
 export interface StoreCallsParts {
   readonly store: BlockStore
+  /** Of the store, where it takes any: its jobs are the requests. */
+  readonly batch: StoreBatch | undefined
   readonly requests: Requests
   readonly data: DataPath
-  /** Where data lies. */
-  readonly memory: ArrayBufferLike
   /** The store has let go of a row, whose `status` says how it went. */
   readonly settled: (row: number) => void
   /** Called when some have settled, of which more may come within the same call of the store's. */
@@ -35,56 +34,52 @@ export interface StoreCallsParts {
 
 export class StoreCalls {
   readonly #p: StoreCallsParts
-  readonly #batch: StoreBatch | undefined
   #failing = false
   /** When that was last told of. */
   #toldAt = -TELL_INTERVAL_MS
 
   constructor(parts: StoreCallsParts) {
     this.#p = parts
-    this.#batch = parts.store.openBatch?.({
-      memory: parts.memory,
-      capacity: { jobs: parts.requests.rows, pieces: MAX_SEGMENTS },
-      done: (row) => this.#batchDone(row),
-      turned: parts.turned,
-    })
   }
 
   /** Starts the first `count` requests in order. */
   start(rows: Uint16Array, count: number): void {
-    if (this.#batch) this.#startBatch(this.#batch, rows, count)
+    const { batch } = this.#p
+    if (batch) this.#startBatch(batch, rows, count)
     else this.#startRuns(rows, count)
   }
 
-  close(): void {
-    this.#batch?.close()
-  }
-
-  /** The job of a row has its number. */
+  /** All that a job is but its position is in the row already. */
   #startBatch(batch: StoreBatch, rows: Uint16Array, count: number): void {
-    const { requests, data } = this.#p
-    const { list, operation, position } = batch.jobs
+    const { operation, sector } = this.#p.requests
+    const { list, position } = batch.jobs
     let listed = 0
     for (let i = 0; i < count; i++) {
       const row = rows[i] ?? 0
-      const kind = requests.operation[row] ?? 0
+      const kind = operation[row]
       if (kind === BLKIF_OP.READ || kind === BLKIF_OP.WRITE) {
         list[listed++] = row
-        operation[row] = kind === BLKIF_OP.WRITE ? 1 : 0
-        position[row] = (requests.sector[row] ?? 0) * 512
-        data.describe(row, batch.jobs)
+        position[row] = (sector[row] ?? 0) * 512
       } else this.#run([row])
     }
     if (listed === 0) return
-    const done = batch.start(listed)
-    for (let i = 0; i < done; i++) this.#batchDone(list[i] ?? 0)
+    let done
+    try {
+      done = batch.start(listed)
+    } catch (error) {
+      // None has begun.
+      for (let i = 0; i < listed; i++) this.#fail(list[i] ?? 0, error)
+      return
+    }
+    for (let i = 0; i < done; i++) this.batchDone(list[i] ?? 0)
   }
 
-  #batchDone(row: number): void {
+  /** The job of a row is done. */
+  batchDone(row: number): void {
     const bytes = this.#p.requests.bytes[row] ?? 0
-    const result = this.#batch?.jobs.result[row] ?? 0
+    const result = this.#p.batch?.jobs.result[row] ?? 0
     if (result === bytes) this.#succeed(row)
-    else this.#fail(row, result < 0 ? this.#batch?.error(result) : new RangeError(`the store moved ${result} of ${bytes} bytes`))
+    else this.#fail(row, result < 0 ? this.#p.batch?.error(result) : new RangeError(`the store moved ${result} of ${bytes} bytes`))
   }
 
   /** Runs of reads or of writes on consecutive sectors are one call. */
