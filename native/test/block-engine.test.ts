@@ -1,9 +1,9 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { closeSync, fdatasyncSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, constants, fdatasyncSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
-import { kinds, native, TestEngine, type Job } from './block-engine.ts'
+import { kinds, native, operations, TestEngine, type Job } from './block-engine.ts'
 import { until } from './fifo.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
@@ -194,6 +194,81 @@ test('where io_uring is refused, threads serve', () => {
   const { stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 })
   expect(stderr).toBe('')
   expect(stdout).toBe('threads\nEMFILE io_uring_setup: EMFILE\n')
+})
+
+describe('tables', () => {
+  /** An engine, and what its wakes were about: table and job. */
+  function open() {
+    const done: (readonly [number, number])[] = []
+    const engine = new native.BlockEngine(new Uint8Array(4096), (count) => done.push(...Array.from(list.subarray(0, count), (number) => [number >>> 16, number & 0xffff] as const)), 'threads')
+    const list = new Uint32Array(engine.createDone())
+    const submit = engine.createSubmit()
+    /** A table of one job that flushes a file. */
+    const add = (file: number): number => {
+      const table = engine.addTable(1, 1)
+      const bytes = engine.createTable(table)
+      new Uint32Array(bytes, 16, 1)[0] = file
+      new Uint8Array(bytes, 44, 1)[0] = operations.flush
+      return table
+    }
+    return { engine, done, submit, add }
+  }
+
+  test('jobs of the same number are two in two tables', async () => {
+    const { fd } = image(4096)
+    const { engine, done, submit, add } = open()
+    const file = engine.open(fd)
+    const tables = [add(file), add(file), add(file)]
+    for (const table of [2, 0]) expect(submit(tables[table] ?? -1, 1)).toBe(0)
+    await until(() => done.length === 2)
+    expect(done.toSorted()).toEqual([[0, 0], [2, 0]])
+    engine.close()
+    closeSync(fd)
+  })
+
+  test('more direct reads than io_uring has room for are all done', async () => {
+    const { fd, path } = image(1 << 20)
+    closeSync(fd)
+    const direct = openSync(path, constants.O_RDONLY | constants.O_DIRECT)
+    const memory = new Uint8Array(new SharedArrayBuffer(1 << 20, { maxByteLength: 1 << 20 }), 0, 1 << 20)
+    let done = 0
+    const engine = new native.BlockEngine(memory, (count) => (done += count))
+    const [file, submit] = [engine.open(direct), engine.createSubmit()]
+    const jobs = 32_768
+    const table = engine.addTable(jobs, jobs)
+    const bytes = engine.createTable(table)
+    new Uint32Array(bytes, 16 * jobs, jobs).fill(file)
+    for (const at of [20, 32]) new Uint32Array(bytes, at * jobs, jobs).forEach((_, job, column) => (column[job] = job))
+    new Uint32Array(bytes, 24 * jobs, jobs).fill(1)
+    new Uint32Array(bytes, 40 * jobs, jobs).fill(4096)
+    const atOnce = submit(table, jobs)
+    // Nobody takes completions meanwhile.
+    execFileSync('dd', ['if=' + path, 'of=/dev/null', 'bs=4096', 'iflag=direct'], { stdio: 'ignore' })
+    await until(() => atOnce + done === jobs)
+    engine.close()
+    closeSync(direct)
+  })
+
+  test('a table that is removed goes with its last job, and its number comes again', async () => {
+    const { fd } = image(4096)
+    const { engine, done, submit, add } = open()
+    const file = engine.open(fd)
+    expect(add(file)).toBe(0)
+    submit(0, 1)
+    engine.removeTable(0)
+    expect(() => submit(0, 0)).toThrow(coded('ERR_OUT_OF_RANGE', 'no table 0'))
+    expect(add(file)).toBe(1)
+    await until(() => done.length === 1)
+    expect(done).toEqual([[0, 0]])
+    expect(() => engine.removeTable(0)).toThrow(coded('ERR_OUT_OF_RANGE', 'no table 0'))
+    expect(() => engine.createTable(0)).toThrow(coded('ERR_OUT_OF_RANGE', 'no table 0'))
+    engine.removeTable(1)
+    expect([add(file), add(file), add(file)]).toEqual([0, 1, 2])
+    engine.close()
+    expect(() => engine.addTable(1, 1)).toThrow(coded('ERR_CLOSED'))
+    engine.removeTable(0)
+    closeSync(fd)
+  })
 })
 
 describe('what is wrong with a job is refused, and no other job begins', () => {

@@ -110,8 +110,8 @@ export abstract class RingEnd {
    * shared index at most, none where `max` are known of, and every slot read once.
    * @param max most messages to take, 0 or more
    * @returns how many were taken; 0 if there are none
-   * @throws RingProtocolError if the other end's index is where no correct peer can have moved it;
-   *   nothing is taken.
+   * @throws RingProtocolError if the other end's index, where it was looked at, is where no correct peer can have
+   *   moved it; nothing is taken.
    */
   drain(max: number): number {
     expectInteger('max', max, 0, UINT32_MAX)

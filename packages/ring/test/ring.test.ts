@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import { RingProtocolError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
 import { BackRing, FrontRing } from '../src/index.ts'
+import { intercepted } from './intercept.ts'
 import { anyGeometry, anyIndex, readMessage, ringMemory, setIndices, writeMessage } from './ring-memory.ts'
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
@@ -25,6 +26,20 @@ function bothEnds(o: { pages?: number; slotSize?: number; index?: number } = {})
     },
   }
 }
+
+test('an index is looked at once for all messages that it tells of', () => {
+  const { back, request } = bothEnds()
+  const looks = (max: number): [count: number, looks: number] => {
+    let count = 0
+    const taken = intercepted({ load: (words, index, real) => (count++, real(words, index)), store: (words, index, value, real) => real(words, index, value) }, () => back.drain(max))
+    return [taken, count]
+  }
+  request(...range(8))
+  expect([looks(3), looks(3)]).toEqual([[3, 1], [3, 0]])
+  request(8)
+  // Two are known of: there may be more.
+  expect([looks(3), looks(3), looks(0)]).toEqual([[3, 1], [0, 1], [0, 0]])
+})
 
 describe('a ring, from any index and of any geometry', () => {
   test('carries every message once, in order and unharmed, when it is full each time', () => {

@@ -1,22 +1,24 @@
 /** A domain as the backend has it, some parts of which a test looks into or changes. */
-import type { EvtchnBinding, EvtchnPort, GrantCopyBatch, GrantMapping, Hypervisor } from '@xenkit/hypervisor'
+import type { Arena, EvtchnBinding, EvtchnPort, GrantCopyBatch, GrantMapping, Hypervisor, Pages } from '@xenkit/hypervisor'
 
 type Bind = EvtchnPort['bindInterdomain']
 
 export interface Hooks {
   /** Binds instead of `bind`, which it may call. */
   readonly bind?: (bind: Bind, ...args: Parameters<Bind>) => EvtchnBinding
+  /** Takes pages instead of `allocate`, which it may call. */
+  readonly allocated?: (allocate: Arena['allocate'], pages: number) => Pages
   /** Given what was mapped. */
   readonly mapped?: (mapping: GrantMapping) => GrantMapping
   /** Given what was opened. */
   readonly opened?: (batch: GrantCopyBatch) => GrantCopyBatch
 }
 
-export function hooked(hv: Hypervisor, { bind = (own, ...args) => own(...args), mapped = (mapping) => mapping, opened = (batch) => batch }: Hooks): Hypervisor {
+export function hooked(hv: Hypervisor, { bind = (own, ...args) => own(...args), allocated = (own, pages) => own(pages), mapped = (mapping) => mapping, opened = (batch) => batch }: Hooks): Hypervisor {
   return {
     name: hv.name,
     domid: hv.domid,
-    arena: hv.arena,
+    arena: { buffer: hv.arena.buffer, allocate: (pages) => allocated((count) => hv.arena.allocate(count), pages) },
     xenstore: hv.xenstore,
     evtchn: {
       bindUnbound: (o, onEvent) => hv.evtchn.bindUnbound(o, onEvent),

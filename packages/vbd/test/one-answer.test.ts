@@ -1,5 +1,5 @@
 /** One answer to each request, whatever a store, a listener or the hypervisor does meanwhile; and no wait without end. */
-import { GrantError } from '@xenkit/hypervisor'
+import { ArenaFullError, GrantError, type Hypervisor } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { createMachine } from '@xenkit/sim'
@@ -139,4 +139,72 @@ describe.each(['copyIn', 'copyOut'] as const)('the hypervisor refuses a whole %s
     await serving
     expect(failures).toMatchObject([{ code: 'ERR_XEN_GRANT' }])
   })
+})
+
+describe('the arena is full', () => {
+  const full = (): never => {
+    throw new ArenaFullError('full', { domid: 0, pages: 1 })
+  }
+
+  test('a write without a buffer fails, and copies nothing to where another had one', async () => {
+    let isFull = false
+    const copied: number[] = []
+    const through = (dom0: Hypervisor): Hypervisor =>
+      hooked(dom0, {
+        allocated: (allocate, pages) => (isFull ? full() : allocate(pages)),
+        opened(batch) {
+          const copyIn = batch.copyIn.bind(batch)
+          batch.copyIn = (count) => (copied.push(count), copyIn(count))
+          return batch
+        },
+      })
+    await using r = await rig({ store: memoryStore(64), dataPath: 'copy', through })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest)
+    await front.device.connected()
+    isFull = true
+    expect(await front.exchange({ operation: BLKIF_OP.WRITE })).toMatchObject([{ status: ERROR }])
+    expect(copied).toEqual([])
+    isFull = false
+    expect(await front.exchange({ operation: BLKIF_OP.WRITE })).toMatchObject([{ status: OKAY }])
+    expect(copied).toEqual([1])
+  })
+
+  test.each(['map', 'persistent'] as const)('by %s grants, a request for whose page there is no place fails, and no other', async (dataPath) => {
+    let isFull = false
+    const through = (dom0: Hypervisor): Hypervisor => hooked(dom0, { mapped: (mapping) => (isFull ? (mapping.close(), full()) : mapping) })
+    await using r = await rig({ store: memoryStore(64), dataPath, through })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest, { dataPages: 2, persistent: true })
+    await front.device.connected()
+    isFull = true
+    expect(await front.exchange({ id: 1n }, { id: 2n })).toMatchObject([{ status: ERROR }, { status: ERROR }])
+    isFull = false
+    expect(await front.exchange({ id: 3n })).toMatchObject([{ id: 3n, status: OKAY }])
+  })
+})
+
+test('mapping fails for a reason of this domain: the disk is closed, and nothing is waited for', async () => {
+  let mappings = 0
+  const broken = new Error('broken')
+  const through = (dom0: Hypervisor): Hypervisor =>
+    hooked(dom0, {
+      mapped(mapping) {
+        // The ring, the page of the first request, that of the second.
+        if (++mappings <= 2) return mapping
+        mapping.close()
+        throw broken
+      },
+    })
+  await using r = await rig({ store: memoryStore(64), dataPath: 'map', through })
+  await r.plug()
+  const front = await RawFrontend.open(r.guest, { dataPages: 2 })
+  await front.device.connected()
+  for (const id of [1n, 2n]) front.put({ id })
+  front.send()
+  await r.event(({ kind }) => kind === 'failed')
+  await front.device.backendClosing()
+  await front[Symbol.asyncDispose]()
+  await r.stop()
+  expect(r.events.find(({ kind }) => kind === 'failed')?.error).toBe(broken)
 })

@@ -81,15 +81,17 @@ class BlockEngine {
   #open(o: BatchOptions, take: () => number): ImageBatch {
     const { jobs, pieces } = o.capacity
     let file
+    let table
     try {
       file = take()
-      const table = this.#native.addTable(jobs, jobs * pieces)
+      table = this.#native.addTable(jobs, jobs * pieces)
       const batch = new ImageBatch(this, { submit: this.#submit, table, file, jobs: jobsOf(this.#native.createTable(table), file, o.capacity) }, o)
       this.#batches[table] = batch
       this.#users++
       engines.set(this.#memory, this)
       return batch
     } catch (error) {
+      if (table !== undefined) this.#native.removeTable(table)
       if (file !== undefined) this.#native.release(file)
       this.#closeUnused()
       throw error

@@ -57,6 +57,8 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<P
   try {
     for (const ring of o.frontend.rings) queues.push(await openQueue(hv, o, { ring, grants, pool, guestTurn, owned }))
   } catch (error) {
+    // Events of the others have come while pages of this one were waited for.
+    await Promise.all(queues.map((queue) => queue.settle({ frontend: 'gone' })))
     closeAll(owned)
     throw error
   }

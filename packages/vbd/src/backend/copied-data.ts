@@ -50,9 +50,11 @@ export class CopiedData implements DataPath {
   }
 
   fetch(rows: Uint16Array, count: number): void {
+    const { status, operation } = this.#requests
     for (let i = 0; i < count; i++) {
       const row = rows[i] ?? 0
-      if (this.#requests.operation[row] !== BLKIF_OP.READ) this.#add(row, 'copyIn')
+      // One for which there was no room has the place of an earlier request, which is somebody else's by now.
+      if (status[row] === BLKIF_RSP.OKAY && operation[row] !== BLKIF_OP.READ) this.#add(row, 'copyIn')
     }
     this.#copy('copyIn')
   }

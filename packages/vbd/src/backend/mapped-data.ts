@@ -3,7 +3,7 @@
  * works. Without a cache every page is mapped for its request and unmapped before the answer.
  */
 import type { GrantTable, PersistentGrant, PersistentGrants } from '@xenkit/grant'
-import { GrantError, type GrantMapping } from '@xenkit/hypervisor'
+import { ArenaFullError, GrantError, type GrantMapping } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import type { DataPath } from './data-path.ts'
@@ -46,8 +46,9 @@ export class MappedData implements DataPath {
         offset[segment] = page.byteOffset + (pageOffset[segment] ?? 0)
       }
     } catch (error) {
-      // The reference is the guest's: its request fails, whatever the hypervisor said of it.
-      if (!(error instanceof GrantError)) throw error
+      // The reference is the guest's: its request fails, whatever the hypervisor said of it. So it does where there is no place
+      // for the page, as one does for which blkback has no memory.
+      if (!(error instanceof GrantError) && !(error instanceof ArenaFullError)) throw error
       status[row] = BLKIF_RSP.ERROR
     }
     return true

@@ -271,7 +271,7 @@ export class VbdQueue {
 
   /** @returns whether it is worth trying again */
   #beginSome(): boolean {
-    const { requests, data, guestTurn, limits } = this.#p
+    const { requests, guestTurn, limits } = this.#p
     const { bytes, operation, segmentCount, status } = requests
     const rows = this.#rows
     let count = 0
@@ -284,7 +284,7 @@ export class VbdQueue {
         this.#planTurn()
         break
       }
-      if (!data.reserve(row)) {
+      if (!this.#reserve(row, count)) {
         full = true
         break
       }
@@ -305,6 +305,17 @@ export class VbdQueue {
     // Those that are done have buffers.
     this.#answer()
     return true
+  }
+
+  /** Finds room for a row's data. Before it in `#rows` are `count` rows, that have begun if it can't be. */
+  #reserve(row: number, count: number): boolean {
+    try {
+      return this.#p.data.reserve(row)
+    } catch (error) {
+      // They never get to the store: see `#start`.
+      for (let i = 0; i < count; i++) this.#settle(this.#rows[i] ?? 0)
+      throw error
+    }
   }
 
   /** @returns the oldest request that waits, if nothing says that it has to wait on */
