@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { closeSync, constants, fdatasyncSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, fdatasyncSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
@@ -224,29 +224,6 @@ describe('tables', () => {
     expect(done.toSorted()).toEqual([[0, 0], [2, 0]])
     engine.close()
     closeSync(fd)
-  })
-
-  test('more direct reads than io_uring has room for are all done', async () => {
-    const { fd, path } = image(1 << 20)
-    closeSync(fd)
-    const direct = openSync(path, constants.O_RDONLY | constants.O_DIRECT)
-    const memory = new Uint8Array(new SharedArrayBuffer(1 << 20, { maxByteLength: 1 << 20 }), 0, 1 << 20)
-    let done = 0
-    const engine = new native.BlockEngine(memory, (count) => (done += count))
-    const [file, submit] = [engine.open(direct), engine.createSubmit()]
-    const jobs = 32_768
-    const table = engine.addTable(jobs, jobs)
-    const bytes = engine.createTable(table)
-    new Uint32Array(bytes, 16 * jobs, jobs).fill(file)
-    for (const at of [20, 32]) new Uint32Array(bytes, at * jobs, jobs).forEach((_, job, column) => (column[job] = job))
-    new Uint32Array(bytes, 24 * jobs, jobs).fill(1)
-    new Uint32Array(bytes, 40 * jobs, jobs).fill(4096)
-    const atOnce = submit(table, jobs)
-    // Nobody takes completions meanwhile.
-    execFileSync('dd', ['if=' + path, 'of=/dev/null', 'bs=4096', 'iflag=direct'], { stdio: 'ignore' })
-    await until(() => atOnce + done === jobs)
-    engine.close()
-    closeSync(direct)
   })
 
   test('a table that is removed goes with its last job, and its number comes again', async () => {

@@ -67,3 +67,44 @@ impl Uring {
         Some((completion.user_data() as u32, outcome))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::block::event::Event;
+    use libc::iovec;
+
+    #[test]
+    fn takes_no_more_than_it_has_room_for_completions_of() {
+        let event = Event::new().unwrap();
+        // Without io_uring there is nothing to see.
+        let Ok(mut uring) = Uring::open(2, event.as_raw_fd()) else { return };
+        let zeros = std::fs::File::open("/dev/zero").unwrap();
+        let mut bytes = [1u8; 3];
+        let jobs = [0usize, 1, 2].map(|at| {
+            let mut job = Job::default();
+            job.begin(at as u32, Operation::Read);
+            job.add_vector(iovec { iov_base: bytes.as_mut_ptr().wrapping_add(at).cast(), iov_len: 1 });
+            job
+        });
+        let [first, second, third] = &jobs;
+        // SAFETY: jobs and bytes stay where they are until all were reaped, below.
+        let push = |uring: &mut Uring, job: &Job| unsafe { uring.push(job, &zeros) };
+        let next = |uring: &mut Uring| {
+            loop {
+                match uring.reap() {
+                    Some(done) => return done,
+                    None => event.wait(),
+                }
+            }
+        };
+        assert!(push(&mut uring, first) && push(&mut uring, second));
+        assert!(uring.submit());
+        assert!(!push(&mut uring, third), "the queue of submissions is empty, that of completions may not be");
+        assert_eq!(next(&mut uring).1, Ok(1));
+        assert!(push(&mut uring, third) && uring.submit());
+        assert_eq!((next(&mut uring).1, next(&mut uring).1), (Ok(1), Ok(1)));
+        assert!(uring.reap().is_none());
+    }
+}
