@@ -19,6 +19,7 @@ const starts = {
   'C, pread': (rig: Rig) => Contestant.inC(rig, 'pread'),
   'C, pread and spin': (rig: Rig) => Contestant.inC(rig, 'spin'),
   'C, mmap': (rig: Rig) => Contestant.inC(rig, 'mmap'),
+  'C, writes in a thread': (rig: Rig) => Contestant.inC(rig, 'thread'),
   'C, 2 threads': (rig: Rig) => Contestant.inC(rig, 'pread', 2),
 } as const
 

@@ -44,7 +44,7 @@ export class Contestant implements AsyncDisposable {
   }
 
   /** A backend of back.c, which does it `how`, with a thread for each queue. */
-  static async inC(rig: Rig, how: 'pread' | 'spin' | 'mmap', queues = 1): Promise<Contestant> {
+  static async inC(rig: Rig, how: 'pread' | 'spin' | 'mmap' | 'thread', queues = 1): Promise<Contestant> {
     const guest = await rig.guest('front', queues, BLOCKS)
     const program = await rig.backend(guest, 'back', queues, await makeImage(guest), how)
     return new Contestant(guest, program)

@@ -1,13 +1,15 @@
 /*
  * back SOCKET RINGS FILE HOW: a backend in C, after the macros of ring.h, on each of the guest's rings in a thread of its own.
  * HOW it reads: pread, or mmap, which copies from a mapping of the file. How it waits: both block until there is an
- * event; spin is pread that looks at the ring for up to 50 us before it does.
+ * event; spin is pread that looks at the ring for up to 50 us before it does. In these a write that waits for the disk makes all wait;
+ * in thread, which is pread besides, nothing does: another thread writes, 16 requests at a time, as in ours.
  *
  * As in ours a request is copied before it is looked at (XSA-155), and answers are published 8 at a time, or when there is nothing
  * else to do.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -17,14 +19,14 @@
 #include <time.h>
 #include "../guest.h"
 
-enum { PUBLISH = 8, SPIN_NS = 50000, LOOKS = 64 };
+enum { PUBLISH = 8, SHARE = 16, SPIN_NS = 50000, LOOKS = 64 };
 
 static struct guest guest;
 static int file;
 static off_t file_bytes;
 /* NULL unless it reads from there. */
 static char *mapped;
-static bool spins;
+static bool spins, writes_in_thread;
 
 static int64_t nanoseconds_now(void) {
   struct timespec now;
@@ -91,9 +93,111 @@ struct channel {
   int notified, event;
 };
 
+static void respond(blkif_back_ring_t *ring, uint64_t id, uint8_t operation, int16_t status) {
+  *RING_GET_RESPONSE(ring, ring->rsp_prod_pvt++) = (blkif_response_t){ .id = id, .operation = operation, .status = status };
+}
+
+struct write {
+  blkif_request_t request;
+  uint8_t operation;
+  int16_t status;
+};
+
+/* For and from the thread that writes: at most as many as a ring of one page has requests. */
+struct writer {
+  pthread_mutex_t mutex;
+  pthread_cond_t wake;
+  struct write queued[SLOTS], done[SLOTS];
+  unsigned queued_count, done_count;
+  int event;
+};
+
+static void *write_all(void *argument) {
+  struct writer *writer = argument;
+  struct write share[SHARE];
+  pthread_mutex_lock(&writer->mutex);
+  for (;;) {
+    while (writer->queued_count == 0) pthread_cond_wait(&writer->wake, &writer->mutex);
+    unsigned count = writer->queued_count < SHARE ? writer->queued_count : SHARE;
+    memcpy(share, writer->queued, count * sizeof *share);
+    writer->queued_count -= count;
+    memmove(writer->queued, writer->queued + count, writer->queued_count * sizeof *share);
+    pthread_mutex_unlock(&writer->mutex);
+    for (unsigned i = 0; i < count; i++) share[i].status = run_request(&share[i].request, &share[i].operation);
+    pthread_mutex_lock(&writer->mutex);
+    memcpy(writer->done + writer->done_count, share, count * sizeof *share);
+    bool told = writer->done_count > 0;
+    writer->done_count += count;
+    if (!told && eventfd_write(writer->event, 1)) err(1, "tell of writes");
+  }
+}
+
+static void queue_writes(struct writer *writer, const struct write *writes, unsigned count) {
+  pthread_mutex_lock(&writer->mutex);
+  memcpy(writer->queued + writer->queued_count, writes, count * sizeof *writes);
+  writer->queued_count += count;
+  pthread_mutex_unlock(&writer->mutex);
+  pthread_cond_signal(&writer->wake);
+}
+
+static unsigned take_written(struct writer *writer, struct write *writes) {
+  pthread_mutex_lock(&writer->mutex);
+  unsigned count = writer->done_count;
+  memcpy(writes, writer->done, count * sizeof *writes);
+  writer->done_count = 0;
+  pthread_mutex_unlock(&writer->mutex);
+  return count;
+}
+
+static bool is_write(const blkif_request_t *request) {
+  if (request->operation == BLKIF_OP_INDIRECT) return ((const blkif_request_indirect_t *)request)->indirect_op == BLKIF_OP_WRITE;
+  return request->operation == BLKIF_OP_WRITE;
+}
+
+/* Answers reads at once, and writes when they are done. */
+static void serve_beside_writer(struct channel *channel) {
+  blkif_back_ring_t *ring = &channel->ring;
+  struct writer writer = { .mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, write_all, &writer)) err(1, "start a thread");
+  struct pollfd ready[] = { { .fd = channel->event, .events = POLLIN }, { .fd = writer.event, .events = POLLIN } };
+  for (;;) {
+    struct write writes[SLOTS];
+    unsigned pending = 0, written = take_written(&writer, writes);
+    for (unsigned i = 0; i < written; i++) {
+      respond(ring, writes[i].request.id, writes[i].operation, writes[i].status);
+      if (++pending % PUBLISH == 0) publish(ring, channel->notified);
+    }
+    RING_IDX produced = ring->sring->req_prod;
+    xen_rmb();
+    if (RING_REQUEST_PROD_OVERFLOW(ring, produced)) errx(1, "the guest sent more requests than the ring holds");
+    unsigned count = 0;
+    while (ring->req_cons != produced) {
+      struct write *next = &writes[count];
+      RING_COPY_REQUEST(ring, ring->req_cons++, &next->request);
+      if (is_write(&next->request)) count++;
+      else {
+        next->status = run_request(&next->request, &next->operation);
+        respond(ring, next->request.id, next->operation, next->status);
+        if (++pending % PUBLISH == 0) publish(ring, channel->notified);
+      }
+    }
+    if (count > 0) queue_writes(&writer, writes, count);
+    if (pending > 0) publish(ring, channel->notified);
+    int more;
+    eventfd_t ignored;
+    RING_FINAL_CHECK_FOR_REQUESTS(ring, more);
+    if (more) continue;
+    if (poll(ready, 2, -1) < 0) err(1, "wait for the guest");
+    if (ready[0].revents && eventfd_read(channel->event, &ignored)) err(1, "wait for the guest");
+    if (ready[1].revents && eventfd_read(writer.event, &ignored)) err(1, "wait for writes");
+  }
+}
+
 static void *serve(void *argument) {
   struct channel *channel = argument;
   blkif_back_ring_t *ring = &channel->ring;
+  if (writes_in_thread) serve_beside_writer(channel);
   for (;;) {
     RING_IDX produced = ring->sring->req_prod;
     xen_rmb();
@@ -104,8 +208,7 @@ static void *serve(void *argument) {
       RING_COPY_REQUEST(ring, ring->req_cons++, &request);
       uint8_t operation;
       int16_t status = run_request(&request, &operation);
-      blkif_response_t *response = RING_GET_RESPONSE(ring, ring->rsp_prod_pvt++);
-      *response = (blkif_response_t){ .id = request.id, .operation = operation, .status = status };
+      respond(ring, request.id, operation, status);
       if (++pending == PUBLISH) {
         publish(ring, channel->notified);
         pending = 0;
@@ -129,6 +232,7 @@ int main(int argc, char **argv) {
   if (file < 0 || fstat(file, &status)) err(1, "open \"%s\"", argv[3]);
   file_bytes = status.st_size;
   spins = !strcmp(argv[4], "spin");
+  writes_in_thread = !strcmp(argv[4], "thread");
   if (!strcmp(argv[4], "mmap")) {
     mapped = mmap(NULL, (size_t)file_bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, file, 0);
     if (mapped == MAP_FAILED) err(1, "map \"%s\"", argv[3]);
