@@ -74,7 +74,7 @@ describe.each(['x86_64', 'x86_32', 'arm'] as const)('%s', (abi) => {
         for (const [i, fields] of sent.entries()) {
           const row = rows[i] ?? -1
           const at = row * MAX_SEGMENTS
-          const columns = fields.segments.map((_, s) => ({ gref: requests.gref[at + s], offset: requests.offset[at + s], length: requests.length[at + s] }))
+          const columns = fields.segments.map((_, s) => ({ gref: requests.gref[at + s], offset: requests.pageOffset[at + s], length: requests.length[at + s] }))
           const lengths = fields.segments.map(({ first_sect, last_sect }) => (last_sect - first_sect + 1) * 512)
           const total = lengths.reduce((sum, length) => sum + length, 0)
           expect({

@@ -83,7 +83,7 @@ async function openQueue(
   const layout = blkif[o.frontend.abi]
   const ring = BackRing.attach({ bytes: mapping.bytes, slotSize: layout.slotSize })
   const rows = Math.min(ring.size, MAX_ROWS)
-  const batch = store.openBatch?.({ memory: hv.arena.buffer, capacity: { jobs: rows, pieces: MAX_SEGMENTS }, done: (row) => queue.batchDone(row), turned: () => queue.batchTurned() })
+  const batch = store.openBatch?.({ memory: hv.arena.buffer, capacity: { jobs: rows, pieces: MAX_SEGMENTS }, done: (row) => queue.batchDone(row), turned: () => queue.turned() })
   if (batch) owned.unshift(batch)
   const requests = new Requests(rows, batch?.jobs)
   const copier = grants.openCopier({ domid, capacity: COPIES })

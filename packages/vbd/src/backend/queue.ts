@@ -110,7 +110,7 @@ export class VbdQueue {
   constructor(parts: VbdQueueParts) {
     const { store, batch, requests, data, storeFailed } = parts
     this.#p = parts
-    this.#calls = new StoreCalls({ store, batch, requests, data, storeFailed, settled: (row) => this.#settle(row), turned: () => this.#turned() })
+    this.#calls = new StoreCalls({ store, batch, requests, data, storeFailed, settled: (row) => this.#settle(row), turned: () => this.turned() })
     this.#rows = new Uint16Array(requests.rows)
     this.#waiting = new Uint16Array(requests.rows)
     this.#done = new Uint16Array(requests.rows)
@@ -186,9 +186,11 @@ export class VbdQueue {
     this.#calls.batchDone(row)
   }
 
-  /** Told by the batch after one or several of those. */
-  batchTurned(): void {
-    this.#turned()
+  /** Told by whatever is done with some at a time of its own. */
+  turned(): void {
+    if (this.#busy) return
+    this.resume()
+    this.#answerIfWorthwhile()
   }
 
   #work(takes: boolean): void {
@@ -348,12 +350,6 @@ export class VbdQueue {
   #settle(row: number): void {
     this.#done[this.#doneCount++] = row
     if (--this.#atStore === 0) this.#barrierAtStore = false
-  }
-
-  #turned(): void {
-    if (this.#busy) return
-    this.resume()
-    this.#answerIfWorthwhile()
   }
 
   /** Answers now if half of what is outstanding is done, else when the event loop has gone round. */
