@@ -64,9 +64,9 @@ static void prepare(void) {
 
 static void send_request(struct disk *disk, unsigned slot) {
   uint64_t first;
+  /* Another ring's thread may be after the same. */
   do first = random_of(&disk->random) % (blocks / turn.segments) * turn.segments;
-  while (busy[first]);
-  busy[first] = true;
+  while (__atomic_exchange_n(&busy[first], true, __ATOMIC_ACQUIRE));
   bool writes = turn.operation == WRITE || (turn.operation == MIXED && random_of(&disk->random) % 10 >= 7);
   disk->first[slot] = first;
   disk->writes[slot] = writes;
@@ -92,12 +92,12 @@ static void send_request(struct disk *disk, unsigned slot) {
 static void check_response(struct disk *disk, const blkif_response_t *response) {
   unsigned slot = (unsigned)response->id;
   uint64_t first = disk->first[slot];
-  busy[first] = false;
   if (response->status != BLKIF_RSP_OKAY) errx(1, "request of block %lu failed: %d", first, response->status);
   for (unsigned i = 0; i < turn.segments; i++) {
     uint64_t found = *word_of(disk, slot, i);
     if (found != content_of(first + i)) errx(1, "block %lu holds %lx, not %lx", first + i, found, content_of(first + i));
   }
+  __atomic_store_n(&busy[first], false, __ATOMIC_RELEASE);
 }
 
 static void *run(void *argument) {
