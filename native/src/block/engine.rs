@@ -68,13 +68,12 @@ pub struct Engine {
     for_pool: Vec<Job>,
     /// Jobs that are done and haven't been listed.
     finished: VecDeque<u32>,
-    /// And how many it has room for.
-    done: (Arc<DoneList>, u32),
+    done: Arc<DoneList>,
 }
 
 impl Engine {
     /// Without files and tables.
-    pub fn new(memory: Bytes, done: (Arc<DoneList>, u32), event: Arc<Event>, uring: Option<Uring>) -> Self {
+    pub fn new(memory: Bytes, done: Arc<DoneList>, event: Arc<Event>, uring: Option<Uring>) -> Self {
         Self {
             memory,
             uring,
@@ -246,9 +245,9 @@ impl Engine {
                 dispatch(&mut slot.job, uring.as_mut(), for_pool);
             }
         }
-        let count = finished.len().min(done.1 as usize) as u32;
+        let count = finished.len().min(done.room() as usize) as u32;
         for (at, number) in (0..count).zip(finished.drain(..count as usize)) {
-            done.0.set(at, number);
+            done.set(at, number);
             *in_flight -= 1;
             end(queues, number);
         }

@@ -83,7 +83,7 @@ impl BlockEngine {
         let done = Arc::new(DoneList::new(DONE)?);
         let fd = event.as_raw_fd();
         let kind = if uring.is_some() { "io_uring" } else { "threads" };
-        let state = Rc::new(RefCell::new(Some(Engine::new(memory, (Arc::clone(&done), DONE), event, uring))));
+        let state = Rc::new(RefCell::new(Some(Engine::new(memory, Arc::clone(&done), event, uring))));
         let settled = Settled(Rc::clone(&state));
         let poll = Poll::open(&env, fd, on_done, Box::new(move |poll, _| on_ready(&settled.0, poll)))?;
         Ok(Self { state, kind, aligned, done, poll })

@@ -123,6 +123,11 @@ impl DoneList {
         Ok(Self { memory, numbers })
     }
 
+    /// How many it has room for.
+    pub fn room(&self) -> u32 {
+        self.numbers.length
+    }
+
     /// Puts a number in place `at`.
     pub fn set(&self, at: u32, number: u32) {
         self.numbers.set(at, number);

@@ -58,6 +58,7 @@ class BlockEngine {
   readonly #done: Uint32Array
   /** By the number of its table. */
   readonly #batches: (ImageBatch | undefined)[] = []
+  /** Batches that are open. */
   #users = 0
 
   constructor(native: Native, memory: ArrayBufferLike) {
@@ -127,7 +128,7 @@ class BlockEngine {
 }
 
 /** The columns of a table of `Native.BlockEngine`. */
-function jobsOf(table: ArrayBuffer, file: number, { jobs, pieces }: BatchOptions['capacity']): ImageJobs {
+function jobsOf(table: ArrayBuffer, file: number, { jobs, pieces }: BatchOptions['capacity']) {
   let at = 0
   const column = <T>(Column: { new (buffer: ArrayBuffer, at: number, length: number): T; readonly BYTES_PER_ELEMENT: number }, length = jobs): T => {
     const made = new Column(table, at, length)
@@ -149,16 +150,8 @@ function jobsOf(table: ArrayBuffer, file: number, { jobs, pieces }: BatchOptions
   }
 }
 
-/** See `StoreJobs` of @xenkit/vbd. */
-interface ImageJobs {
-  readonly list: Uint32Array
-  readonly operation: Uint8Array
-  readonly position: Float64Array
-  readonly count: Uint32Array
-  readonly offset: Uint32Array
-  readonly bytes: Uint32Array
-  readonly result: Int32Array
-}
+/** A `StoreJobs` of @xenkit/vbd. */
+type ImageJobs = ReturnType<typeof jobsOf>
 
 /** Reads and writes of one image: a `StoreBatch` of @xenkit/vbd. */
 export class ImageBatch {

@@ -300,7 +300,7 @@ export class VbdQueue {
     }
     guestTurn.spend(spent)
     if (count > 0) {
-      this.#start(rows, count)
+      this.#start(count)
       return true
     }
     if (!full || this.#doneCount === 0) return false
@@ -314,8 +314,7 @@ export class VbdQueue {
     try {
       return this.#p.data.reserve(row)
     } catch (error) {
-      // They never get to the store: see `#start`.
-      for (let i = 0; i < count; i++) this.#settle(this.#rows[i] ?? 0)
+      this.#abandon(count)
       throw error
     }
   }
@@ -327,15 +326,14 @@ export class VbdQueue {
     return this.#p.requests.operation[row] === BLKIF_OP.WRITE_BARRIER && this.#atStore > 0 ? undefined : row
   }
 
-  /** Gives requests to the store, except those that it turns out can't be. */
-  #start(rows: Uint16Array, count: number): void {
-    const { requests, data } = this.#p
-    const { status } = requests
+  /** Gives the first `count` of `#rows` to the store, except those that it turns out can't be. */
+  #start(count: number): void {
+    const { data, requests: { status } } = this.#p
+    const rows = this.#rows
     try {
       data.fetch(rows, count)
     } catch (error) {
-      // They never get to the store: nobody else would end them, and `settle` would wait for ever.
-      for (let i = 0; i < count; i++) this.#settle(rows[i] ?? 0)
+      this.#abandon(count)
       throw error
     }
     let good = 0
@@ -345,6 +343,11 @@ export class VbdQueue {
       else this.#settle(row)
     }
     this.#calls.start(rows, good)
+  }
+
+  /** The first `count` of `#rows` never get to the store: nobody else would end them, and `settle` would wait for ever. */
+  #abandon(count: number): void {
+    for (let i = 0; i < count; i++) this.#settle(this.#rows[i] ?? 0)
   }
 
   #settle(row: number): void {
