@@ -373,5 +373,7 @@ fn no_table(number: u32) -> Failure {
 
 /// A position or length, if it is one that JavaScript can count.
 pub fn integer(value: f64) -> Option<u64> {
-    ((0.0..POSITIONS).contains(&value) && value.fract() == 0.0).then_some(value as u64)
+    // Not by `fract`, which is a call.
+    let integer = value as u64;
+    ((0.0..POSITIONS).contains(&value) && integer as f64 == value).then_some(integer)
 }

@@ -1,3 +1,3 @@
 export { GrantCopier } from './grant-copier.ts'
 export { GrantTable, type GrantStats, type MapOptions } from './grant-table.ts'
-export { type PersistentGrant, PersistentGrants } from './persistent-grants.ts'
+export { PersistentGrants } from './persistent-grants.ts'

@@ -11,35 +11,18 @@ import type { GrantTable } from './grant-table.ts'
 
 const UNUSED_MS = 60_000
 
-export interface PersistentGrant {
-  readonly gref: number
-  /** The page, and where it begins in the arena's buffer. */
-  readonly bytes: Uint8Array
-  readonly byteOffset: number
-}
-
-class Entry implements PersistentGrant {
-  readonly gref: number
-  readonly bytes: Uint8Array
-  readonly byteOffset: number
+interface Entry {
   readonly mapping: GrantMapping
-  /** Uses that have not been released. */
-  users = 0
-  /** When it was last used, counted in uses of the cache. */
-  lastUse = 0
-
-  constructor(gref: number, mapping: GrantMapping) {
-    this.gref = gref
-    this.bytes = mapping.bytes
-    this.byteOffset = mapping.byteOffset
-    this.mapping = mapping
-  }
+  readonly byteOffset: number
+  /** Which of all uses was its latest. */
+  lastUse: number
 }
 
 export class PersistentGrants implements Disposable {
   readonly #grants: GrantTable
   readonly #domid: number
   readonly #capacity: number
+  readonly #allEnded: () => number
   readonly #counted: (change: number) => void
   readonly #entries = new Map<number, Entry>()
   #uses = 0
@@ -49,12 +32,14 @@ export class PersistentGrants implements Disposable {
 
   /**
    * @param o.capacity most pages that stay mapped
+   * @param o.allEnded up to which of all uses each one has ended: a page that was used later stays where it is
    * @param o.counted told by how much `size` changed
    */
-  constructor(grants: GrantTable, o: { readonly domid: number; readonly capacity: number; readonly counted?: (change: number) => void }) {
+  constructor(grants: GrantTable, o: { readonly domid: number; readonly capacity: number; readonly allEnded: () => number; readonly counted?: (change: number) => void }) {
     this.#grants = grants
     this.#domid = o.domid
     this.#capacity = o.capacity
+    this.#allEnded = o.allEnded
     this.#counted = o.counted ?? (() => {})
   }
 
@@ -63,29 +48,29 @@ export class PersistentGrants implements Disposable {
     return this.#entries.size
   }
 
-  /**
-   * The page of a reference, mapped already or from now on, until `release`.
-   * @returns undefined if every page is in use and there is room for no other: map it for this use
-   * @throws GrantError if it can't be mapped writable
-   */
-  use(gref: number): PersistentGrant | undefined {
-    const entry = this.#entries.get(gref) ?? this.#add(gref)
-    if (!entry) return undefined
-    entry.users++
-    entry.lastUse = ++this.#uses
-    return entry
+  /** How often a page was used. */
+  get uses(): number {
+    return this.#uses
   }
 
-  release(grant: PersistentGrant): void {
-    // Not looked up: that took as long as all else of a use.
-    if (grant instanceof Entry) grant.users--
+  /**
+   * Uses the page of a reference, mapped already or from now on.
+   * @returns where it begins in the arena's buffer; undefined if every page is in use and there is room for no other: map it for this use
+   * @throws GrantError if it can't be mapped writable
+   */
+  use(gref: number): number | undefined {
+    // As an int32 it is looked for by compiled code, as a u32 by a call.
+    const entry = this.#entries.get(gref | 0) ?? this.#add(gref)
+    if (!entry) return undefined
+    entry.lastUse = ++this.#uses
+    return entry.byteOffset
   }
 
   /** Unmaps all. Idempotent. */
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
-    for (const entry of this.#entries.values()) this.#drop(entry)
+    for (const [gref, entry] of this.#entries) this.#drop(gref, entry)
   }
 
   [Symbol.dispose](): void {
@@ -97,16 +82,17 @@ export class PersistentGrants implements Disposable {
     if (this.#entries.size >= this.#capacity) this.#makeRoom()
     if (this.#entries.size >= this.#capacity) return undefined
     const mapping = this.#grants.mapNow([{ domid: this.#domid, gref }], { writable: true })
-    const entry = new Entry(gref, mapping)
-    this.#entries.set(gref, entry)
+    const entry = { mapping, byteOffset: mapping.byteOffset, lastUse: 0 }
+    this.#entries.set(gref | 0, entry)
     this.#counted(1)
     this.#watch()
     return entry
   }
 
   #makeRoom(): void {
-    const unused = [...this.#entries.values()].filter(({ users }) => users === 0).toSorted((a, b) => a.lastUse - b.lastUse)
-    for (const entry of unused.slice(0, Math.ceil(this.#capacity / 20))) this.#drop(entry)
+    const ended = this.#allEnded()
+    const unused = [...this.#entries].filter(([, { lastUse }]) => lastUse <= ended).toSorted(([, a], [, b]) => a.lastUse - b.lastUse)
+    for (const [gref, entry] of unused.slice(0, Math.ceil(this.#capacity / 20))) this.#drop(gref, entry)
   }
 
   #watch(): void {
@@ -117,14 +103,15 @@ export class PersistentGrants implements Disposable {
   }
 
   #sweep(): void {
-    for (const entry of this.#entries.values()) if (entry.users === 0 && entry.lastUse <= this.#usesAtLastSweep) this.#drop(entry)
+    const unused = Math.min(this.#usesAtLastSweep, this.#allEnded())
+    for (const [gref, entry] of this.#entries) if (entry.lastUse <= unused) this.#drop(gref, entry)
     this.#usesAtLastSweep = this.#uses
     if (this.#entries.size > 0) this.#watch()
   }
 
-  #drop(entry: Entry): void {
-    this.#entries.delete(entry.gref)
+  #drop(gref: number, { mapping }: Entry): void {
+    this.#entries.delete(gref)
     this.#counted(-1)
-    entry.mapping.close()
+    mapping.close()
   }
 }

@@ -130,6 +130,8 @@ describe.each(['copyIn', 'copyOut'] as const)('the hypervisor refuses a whole %s
     const front = await RawFrontend.open(guest)
     // A good and a bad request of each kind, so that some are done before the call and some are not.
     for (const operation of [BLKIF_OP.WRITE, BLKIF_OP.READ]) for (const sector of [0n, 64n]) front.put({ operation, sector })
+    // Some that come to the store after that.
+    for (let i = 0; i < 12; i++) front.put({ operation: i % 2 === 0 ? BLKIF_OP.WRITE : BLKIF_OP.READ })
     front.ring.publish()
     front.channel.notify()
     await front.device.backendClosing()
@@ -207,4 +209,31 @@ test('mapping fails for a reason of this domain: the disk is closed, and nothing
   await front[Symbol.asyncDispose]()
   await r.stop()
   expect(r.events.find(({ kind }) => kind === 'failed')?.error).toBe(broken)
+})
+
+test('the guest can\'t be notified of the first answers: the disk is closed, and what was not at the store by then doesn\'t get there', async () => {
+  const broken = new Error('broken')
+  let reads = 0
+  const through = (dom0: Hypervisor): Hypervisor =>
+    hooked(dom0, {
+      bind(bind, ...args) {
+        const binding = bind(...args)
+        binding.notify = () => {
+          throw broken
+        }
+        return binding
+      },
+    })
+  await using r = await rig({ store: { sectors: 64, read: () => void reads++ }, through })
+  await r.plug()
+  const front = await RawFrontend.open(r.guest)
+  await front.device.connected()
+  for (let id = 0n; id < 16n; id++) front.put({ id, sector: 2n * id })
+  front.send()
+  await r.event(({ kind }) => kind === 'failed')
+  await front.device.backendClosing()
+  await front[Symbol.asyncDispose]()
+  await r.stop()
+  expect(r.events.find(({ kind }) => kind === 'failed')?.error).toBe(broken)
+  expect(reads).toBe(8)
 })

@@ -1,6 +1,6 @@
 /** Attaches to the rings that a frontend has published: grants mapped, ports bound, queues running. */
 import { EventChannel } from '@xenkit/evtchn'
-import { GrantTable, PersistentGrants } from '@xenkit/grant'
+import { GrantTable } from '@xenkit/grant'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
@@ -100,8 +100,8 @@ async function openQueue(
 
   function openDataPath(): DataPath {
     if (o.dataPath === 'copy') return new CopiedData({ requests, copier, pool, wake: () => queue.resume() })
-    const cache = o.dataPath === 'persistent' ? new PersistentGrants(grants, { domid, capacity: MAX_PERSISTENT_GRANTS, counted: (change) => counters.countPersistent(change) }) : undefined
-    return new MappedData({ requests, grants, domid, cache })
+    const persistent = o.dataPath === 'persistent' ? { capacity: MAX_PERSISTENT_GRANTS, counted: (change: number) => counters.countPersistent(change) } : undefined
+    return new MappedData({ requests, grants, domid, buffer: hv.arena.buffer, persistent })
   }
 }
 

@@ -49,9 +49,9 @@ export class CopiedData implements DataPath {
     }
   }
 
-  fetch(rows: Uint16Array, count: number): void {
+  fetch(rows: Uint16Array, first: number, end: number): void {
     const { status, operation } = this.#requests
-    for (let i = 0; i < count; i++) {
+    for (let i = first; i < end; i++) {
       const row = rows[i] ?? 0
       // One for which there was no room has the place of an earlier request, which is somebody else's by now.
       if (status[row] === BLKIF_RSP.OKAY && operation[row] !== BLKIF_OP.READ) this.#add(row, 'copyIn')

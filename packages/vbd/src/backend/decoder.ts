@@ -8,7 +8,7 @@
  */
 import type { GrantCopier } from '@xenkit/grant'
 import { type Arena, ArenaFullError, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
-import { BLKIF_DISCARD_SECURE, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, type BlkifLayout } from '@xenkit/wire'
+import { BLKIF_DISCARD_SECURE, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, type BlkifLayout, blkif } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import type { Limits } from './limits.ts'
 import type { Requests } from './requests.ts'
@@ -16,6 +16,22 @@ import type { Requests } from './requests.ts'
 const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP
 
 const LAST_SECTOR_OF_PAGE = PAGE_SIZE / 512 - 1
+
+/** A segment, which every ABI has the same, is read as 32-bit words: its reference, and its sectors, which are bytes of one word. */
+const { segment } = blkif.x86_64
+const SEGMENT_WORDS = segment.size / 4
+const GREF_WORD = segment.at.gref / 4
+const SECTORS_WORD = segment.at.first_sect >> 2
+const FIRST_SHIFT = 8 * (segment.at.first_sect & 3)
+const LAST_SHIFT = 8 * (segment.at.last_sect & 3)
+
+/** Of the segments that a row may have. */
+const COPY_BYTES = MAX_SEGMENTS * segment.size
+
+interface Copies {
+  readonly pages: Pages
+  readonly words: Uint32Array
+}
 
 export interface DecoderParts {
   readonly requests: Requests
@@ -32,9 +48,8 @@ export class Decoder {
   readonly #p: DecoderParts
   readonly #image8: Uint8Array
   readonly #image32: Uint32Array
-  readonly #segmentBytes: number
   /** Copies of indirect segments, a place for each row: none until a guest sends some. */
-  #copies: Pages | undefined
+  #copies: Copies | undefined
   /** Rows whose segments are still to be fetched. */
   readonly #pending: Uint16Array
   #pendingCount = 0
@@ -43,7 +58,6 @@ export class Decoder {
     this.#p = parts
     this.#image8 = new Uint8Array(parts.image)
     this.#image32 = new Uint32Array(parts.image)
-    this.#segmentBytes = MAX_SEGMENTS * parts.layout.segment.size
     this.#pending = new Uint16Array(parts.requests.rows)
   }
 
@@ -60,9 +74,7 @@ export class Decoder {
     requests.operation[row] = this.#image8[imageOffset] ?? 0
     requests.indirect[row] = 0
     requests.secure[row] = 0
-    requests.bytes[row] = 0
-    requests.segmentCount[row] = 0
-    requests.status[row] = this.#decodeKind(row, imageOffset)
+    this.#conclude(row, this.#decodeKind(row, imageOffset))
   }
 
   /** Fetches the segments of all indirect requests since the last call and checks them. */
@@ -73,16 +85,21 @@ export class Decoder {
     const failed = copier.copyIn()
     for (let i = 0; i < this.#pendingCount; i++) {
       const row = this.#pending[i] ?? 0
-      const count = requests.segmentCount[row] ?? 0
-      requests.segmentCount[row] = 0
-      requests.status[row] = failed > 0 && copier.status[i] !== 0 ? ERROR : this.#decodeSegments(row, copies.bytes, row * this.#segmentBytes, count)
+      const isCopied = failed === 0 || copier.status[i] === 0
+      this.#conclude(row, isCopied ? this.#decodeSegments(row, copies.words, row * COPY_BYTES, requests.segmentCount[row] ?? 0) : ERROR)
     }
     this.#pendingCount = 0
     copier.reset()
   }
 
   close(): void {
-    this.#copies?.close()
+    this.#copies?.pages.close()
+  }
+
+  #conclude(row: number, status: number): void {
+    const { requests } = this.#p
+    requests.status[row] = status
+    if (status !== OKAY) requests.bytes[row] = requests.segmentCount[row] = 0
   }
 
   #decodeKind(row: number, imageOffset: number): number {
@@ -111,8 +128,8 @@ export class Decoder {
     // A barrier or flush may go without data.
     if (count === 0 && (operation === BLKIF_OP.READ || operation === BLKIF_OP.WRITE)) return ERROR
     if (count > BLKIF_MAX_SEGMENTS_PER_REQUEST) return ERROR
-    requests.sector[row] = this.#wide(imageOffset + at.sector_number)
-    return this.#decodeSegments(row, this.#image8, imageOffset + at.seg, count)
+    requests.position[row] = this.#wide(imageOffset + at.sector_number) * 512
+    return this.#decodeSegments(row, this.#image32, imageOffset + at.seg, count)
   }
 
   #decodeDiscard(row: number, imageOffset: number): number {
@@ -122,8 +139,9 @@ export class Decoder {
     const count = this.#wide(imageOffset + at.nr_sectors)
     // Rounded where above 2^53, which both are then far beyond the end with: no wrap to check for.
     if (count === 0 || !limits.writable || sector + count > limits.sectors || !this.#isAligned(sector, count)) return ERROR
-    requests.sector[row] = sector
+    requests.position[row] = sector * 512
     requests.bytes[row] = count * 512
+    requests.segmentCount[row] = 0
     requests.secure[row] = limits.secureDiscard ? (this.#image8[imageOffset + at.flag] ?? 0) & BLKIF_DISCARD_SECURE : 0
     return OKAY
   }
@@ -140,17 +158,20 @@ export class Decoder {
     if (!copies) return ERROR
     requests.indirect[row] = 1
     requests.segmentCount[row] = count
-    requests.sector[row] = this.#wide(imageOffset + at.sector_number)
+    requests.position[row] = this.#wide(imageOffset + at.sector_number) * 512
     const gref = this.#image32[(imageOffset + at.indirect_grefs) >> 2] ?? 0
-    copier.add(gref, 0, count * layout.segment.size, copies.byteOffset + row * this.#segmentBytes)
+    copier.add(gref, 0, count * segment.size, copies.pages.byteOffset + row * COPY_BYTES)
     this.#pending[this.#pendingCount++] = row
     return OKAY
   }
 
   /** @returns undefined if other disks have all of the arena: the request fails, as one does for which blkback has no memory */
-  #roomForCopies(): Pages | undefined {
+  #roomForCopies(): Copies | undefined {
     try {
-      this.#copies ??= this.#p.arena.allocate(Math.ceil((this.#p.requests.rows * this.#segmentBytes) / PAGE_SIZE))
+      if (!this.#copies) {
+        const pages = this.#p.arena.allocate(Math.ceil((this.#p.requests.rows * COPY_BYTES) / PAGE_SIZE))
+        this.#copies = { pages, words: new Uint32Array(pages.bytes.buffer, pages.byteOffset, pages.bytes.length / 4) }
+      }
       return this.#copies
     } catch (error) {
       if (!(error instanceof ArenaFullError)) throw error
@@ -158,27 +179,29 @@ export class Decoder {
     }
   }
 
-  /** Reads `count` segments that begin at `at` of private bytes, and checks the whole of the request. */
-  #decodeSegments(row: number, from: Uint8Array, at: number, count: number): number {
-    const { requests, layout, limits } = this.#p
-    const { segment } = layout
+  /** Reads `count` segments that begin at byte `at` of private words, and checks the whole of the request. */
+  #decodeSegments(row: number, from: Uint32Array, at: number, count: number): number {
+    const { requests, limits } = this.#p
+    const { gref, pageOffset, length } = requests
     if (count > 0 && requests.operation[row] !== BLKIF_OP.READ && !limits.writable) return ERROR
-    const sector = requests.sector[row] ?? 0
-    let bytes = 0
-    for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++, at += segment.size) {
-      const first = from[at + segment.at.first_sect] ?? 0
-      const last = from[at + segment.at.last_sect] ?? 0
+    let total = 0
+    let sizes = 0
+    for (let word = at >> 2, i = row * MAX_SEGMENTS, end = i + count; i < end; word += SEGMENT_WORDS, i++) {
+      const sectorsWord = from[word + SECTORS_WORD] ?? 0
+      const first = (sectorsWord >> FIRST_SHIFT) & 0xff
+      const last = (sectorsWord >> LAST_SHIFT) & 0xff
       const sectors = last - first + 1
-      if (first > last || last > LAST_SECTOR_OF_PAGE || !this.#isAligned(sector, sectors)) return ERROR
-      const gref = at + segment.at.gref
-      requests.gref[i] = (from[gref] ?? 0) | ((from[gref + 1] ?? 0) << 8) | ((from[gref + 2] ?? 0) << 16) | ((from[gref + 3] ?? 0) << 24)
-      requests.pageOffset[i] = first * 512
-      requests.length[i] = sectors * 512
-      bytes += sectors * 512
+      if (sectors < 1 || last > LAST_SECTOR_OF_PAGE) return ERROR
+      gref[i] = from[word + GREF_WORD] ?? 0
+      pageOffset[i] = first * 512
+      length[i] = sectors * 512
+      total += sectors
+      sizes |= sectors
     }
+    const sector = requests.sector(row)
     // Rounding of a u64 above 2^53 can't bring it below the limit, so the sum needs no wrap check.
-    if (bytes > 0 && sector + bytes / 512 > limits.sectors) return ERROR
-    requests.bytes[row] = bytes
+    if (total > 0 && (sector + total > limits.sectors || !this.#isAligned(sector, sizes))) return ERROR
+    requests.bytes[row] = total * 512
     requests.segmentCount[row] = count
     return OKAY
   }

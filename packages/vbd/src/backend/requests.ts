@@ -20,8 +20,8 @@ export class Requests {
   readonly indirect: Uint8Array
   /** 1 for a discard that may leave no copy. */
   readonly secure: Uint8Array
-  /** First sector on the disk; exact, since it is below 2^43 once the request has been checked. */
-  readonly sector: Float64Array
+  /** First byte on the disk; exact, since it is below 2^52 once the request has been checked. */
+  readonly position: Float64Array
   /** Bytes of data, or that a discard gives up: 0 for a flush without any. */
   readonly bytes: Float64Array
   readonly segmentCount: Uint32Array
@@ -46,7 +46,7 @@ export class Requests {
     this.status = new Int8Array(rows)
     this.indirect = new Uint8Array(rows)
     this.secure = new Uint8Array(rows)
-    this.sector = new Float64Array(rows)
+    this.position = jobs?.position ?? new Float64Array(rows)
     this.bytes = new Float64Array(rows)
     this.segmentCount = jobs?.count ?? new Uint32Array(rows)
     this.gref = new Uint32Array(segments)
@@ -70,8 +70,13 @@ export class Requests {
     this.#free[this.#freeCount++] = row
   }
 
+  /** First sector on the disk. */
+  sector(row: number): number {
+    return (this.position[row] ?? 0) / 512
+  }
+
   /** Sector behind the request's last one. */
   end(row: number): number {
-    return (this.sector[row] ?? 0) + (this.bytes[row] ?? 0) / 512
+    return ((this.position[row] ?? 0) + (this.bytes[row] ?? 0)) / 512
   }
 }

@@ -30,9 +30,11 @@ export interface VbdStats {
   readonly persistentGrants: number
 }
 
-/** Where each number lies in the memory of a thread. */
-const AT = { reads: 0, writes: 1, flushes: 2, barriers: 3, discards: 4, indirect: 5, errors: 6, bytesRead: 7, bytesWritten: 8, bytesDiscarded: 9, persistentGrants: 10 } as const
-const NUMBERS = Object.keys(AT).length
+/** Where each number lies in the memory of a thread: requests by operation, their bytes by operation, and others. */
+const OPERATIONS = 1 + Math.max(...Object.values(BLKIF_OP))
+const BYTES = OPERATIONS
+const AT = { indirect: 2 * OPERATIONS, errors: 2 * OPERATIONS + 1, persistentGrants: 2 * OPERATIONS + 2 } as const
+const NUMBERS = 2 * OPERATIONS + 3
 
 /** What one thread counts. */
 export class VbdCounters {
@@ -49,32 +51,13 @@ export class VbdCounters {
 
   /** Counts a request whose status is known. */
   count(requests: Requests, row: number): void {
+    const operation = requests.operation[row] ?? 0
     const done = requests.status[row] === BLKIF_RSP.OKAY
-    const bytes = done ? (requests.bytes[row] ?? 0) : 0
     if (!done) this.#add(AT.errors, 1)
-    this.#add(AT.indirect, requests.indirect[row] ?? 0)
-    switch (requests.operation[row]) {
-      case BLKIF_OP.READ:
-        this.#add(AT.reads, 1)
-        this.#add(AT.bytesRead, bytes)
-        break
-      case BLKIF_OP.WRITE:
-        this.#add(AT.writes, 1)
-        this.#add(AT.bytesWritten, bytes)
-        break
-      case BLKIF_OP.WRITE_BARRIER:
-        this.#add(AT.barriers, 1)
-        this.#add(AT.bytesWritten, bytes)
-        break
-      case BLKIF_OP.FLUSH_DISKCACHE:
-        this.#add(AT.flushes, 1)
-        this.#add(AT.bytesWritten, bytes)
-        break
-      case BLKIF_OP.DISCARD:
-        this.#add(AT.discards, 1)
-        this.#add(AT.bytesDiscarded, bytes)
-        break
-    }
+    if (requests.indirect[row] === 1) this.#add(AT.indirect, 1)
+    if (operation >= OPERATIONS) return
+    this.#add(operation, 1)
+    if (done) this.#add(BYTES + operation, requests.bytes[row] ?? 0)
   }
 
   /** Counts pages that are mapped from now on, or with a negative number no more. */
@@ -100,19 +83,19 @@ export class DiskCounters {
     const [sum, dataPath, queues] = [(at: number) => this.#sum(at), () => this.#dataPath, () => this.#queues]
     this.stats = {
       get reads() {
-        return sum(AT.reads)
+        return sum(BLKIF_OP.READ)
       },
       get writes() {
-        return sum(AT.writes)
+        return sum(BLKIF_OP.WRITE)
       },
       get flushes() {
-        return sum(AT.flushes)
+        return sum(BLKIF_OP.FLUSH_DISKCACHE)
       },
       get barriers() {
-        return sum(AT.barriers)
+        return sum(BLKIF_OP.WRITE_BARRIER)
       },
       get discards() {
-        return sum(AT.discards)
+        return sum(BLKIF_OP.DISCARD)
       },
       get indirect() {
         return sum(AT.indirect)
@@ -121,13 +104,13 @@ export class DiskCounters {
         return sum(AT.errors)
       },
       get bytesRead() {
-        return sum(AT.bytesRead)
+        return sum(BYTES + BLKIF_OP.READ)
       },
       get bytesWritten() {
-        return sum(AT.bytesWritten)
+        return sum(BYTES + BLKIF_OP.WRITE) + sum(BYTES + BLKIF_OP.WRITE_BARRIER) + sum(BYTES + BLKIF_OP.FLUSH_DISKCACHE)
       },
       get bytesDiscarded() {
-        return sum(AT.bytesDiscarded)
+        return sum(BYTES + BLKIF_OP.DISCARD)
       },
       get dataPath() {
         return dataPath()

@@ -42,25 +42,24 @@ export class StoreCalls {
     this.#p = parts
   }
 
-  /** Starts the first `count` requests in order. */
-  start(rows: Uint16Array, count: number): void {
+  /** Starts requests in order, except those that it has turned out can't be. */
+  start(rows: Uint16Array, first: number, end: number): void {
     const { batch } = this.#p
-    if (batch) this.#startBatch(batch, rows, count)
-    else this.#startRuns(rows, count)
+    if (batch) this.#startBatch(batch, rows, first, end)
+    else this.#startRuns(rows, first, end)
   }
 
-  /** All that a job is but its position is in the row already. */
-  #startBatch(batch: StoreBatch, rows: Uint16Array, count: number): void {
-    const { operation, sector } = this.#p.requests
-    const { list, position } = batch.jobs
+  /** All that a job is is in its row already. */
+  #startBatch(batch: StoreBatch, rows: Uint16Array, first: number, end: number): void {
+    const { operation, status } = this.#p.requests
+    const { list } = batch.jobs
     let listed = 0
-    for (let i = 0; i < count; i++) {
+    for (let i = first; i < end; i++) {
       const row = rows[i] ?? 0
-      const kind = operation[row]
-      if (kind === BLKIF_OP.READ || kind === BLKIF_OP.WRITE) {
-        list[listed++] = row
-        position[row] = (sector[row] ?? 0) * 512
-      } else this.#run([row])
+      const kind = operation[row] ?? 0
+      if (status[row] !== BLKIF_RSP.OKAY) this.#p.settled(row)
+      else if (kind === BLKIF_OP.READ || kind === BLKIF_OP.WRITE) list[listed++] = row
+      else this.#run([row])
     }
     if (listed === 0) return
     let done
@@ -83,23 +82,27 @@ export class StoreCalls {
   }
 
   /** Runs of reads or of writes on consecutive sectors are one call. */
-  #startRuns(rows: Uint16Array, count: number): void {
-    const { requests } = this.#p
-    for (let i = 0; i < count; ) {
-      const first = rows[i] ?? 0
+  #startRuns(rows: Uint16Array, begin: number, end: number): void {
+    const { requests, settled } = this.#p
+    for (let i = begin; i < end; ) {
+      const first = rows[i++] ?? 0
+      if (requests.status[first] !== BLKIF_RSP.OKAY) {
+        settled(first)
+        continue
+      }
+      const run = [first]
       const operation = requests.operation[first]
       let segments = requests.segmentCount[first] ?? 0
-      let end = i + 1
       if (operation === BLKIF_OP.READ || operation === BLKIF_OP.WRITE) {
-        for (let last = first; end < count; end++) {
-          const row = rows[end] ?? 0
+        for (let last = first; i < end; i++) {
+          const row = rows[i] ?? 0
           segments += requests.segmentCount[row] ?? 0
-          if (requests.operation[row] !== operation || requests.sector[row] !== requests.end(last) || segments > MAX_VIEWS) break
-          last = row
+          const follows = requests.status[row] === BLKIF_RSP.OKAY && requests.operation[row] === operation && requests.sector(row) === requests.end(last)
+          if (!follows || segments > MAX_VIEWS) break
+          run.push((last = row))
         }
       }
-      this.#run([...rows.subarray(i, end)])
-      i = end
+      this.#run(run)
     }
   }
 
@@ -125,7 +128,7 @@ export class StoreCalls {
 
   #call(row: number, views: Uint8Array[]): unknown {
     const { store, requests } = this.#p
-    const sector = requests.sector[row] ?? 0
+    const sector = requests.sector(row)
     switch (requests.operation[row]) {
       case BLKIF_OP.READ:
         return store.read(sector, views)
@@ -155,7 +158,7 @@ export class StoreCalls {
   /** Cut to whole granules, since a discard is a hint; but one that must leave no copy is passed on whole. */
   #discard(row: number): unknown {
     const { store, requests } = this.#p
-    const sector = requests.sector[row] ?? 0
+    const sector = requests.sector(row)
     const end = requests.end(row)
     if (requests.secure[row] === 1) return store.discard?.(sector, end - sector, { secure: true })
     const { granularity = 512, alignment = 0 } = store.discardLimits ?? {}
