@@ -198,13 +198,16 @@ export interface BlockEngine {
   release(file: number): void
   /** Makes the function that submits. */
   createSubmit(): SubmitJobs
+  /** Begins what has to wait, for a disk say, of all that was submitted. After `close` there is nothing left to do. */
+  proceed(): void
   /** Refuses jobs; `onDone` still tells of those in flight. Files and memory go with the last. Idempotent. */
   close(): void
 }
 
 /**
  * Starts the first `count` jobs of a table's column `list`, or none, with an error, if something is wrong with
- * one of them. Those that are done already are listed at its beginning then.
+ * one of them. Those that are done already are listed at its beginning then. Others have begun when `proceed` returns, or the
+ * fourth call since.
  * @returns how many are
  */
 export type SubmitJobs = (table: number, count: number) => number

@@ -167,6 +167,7 @@ test('a write that a limit cuts short goes on, and fails with the limit', () => 
       new Uint32Array(table, 36, 2).set([0, 65536])
       new Uint8Array(table, 44)[0] = 1
       engine.createSubmit()(number, 1)
+      engine.proceed()
     }`
   const { stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -f 8; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script, join(directory, 'limited-')], { encoding: 'utf8', timeout: 20_000 })
   expect(stderr).toBe('')
@@ -220,9 +221,25 @@ describe('tables', () => {
     const file = engine.open(fd)
     const tables = [add(file), add(file), add(file)]
     for (const table of [2, 0]) expect(submit(tables[table] ?? -1, 1)).toBe(0)
+    engine.proceed()
     await until(() => done.length === 2)
     expect(done.toSorted()).toEqual([[0, 0], [2, 0]])
     engine.close()
+    closeSync(fd)
+  })
+
+  test('what has to wait begins with the fourth call at the latest, whatever those are about', async () => {
+    const { fd } = image(4096)
+    const { engine, done, submit, add } = open()
+    const file = engine.open(fd)
+    const [first = -1, second = -1] = [add(file), add(file)]
+    for (const [table, count] of [[first, 1], [second, 0], [second, 0], [first, 0]] as const) submit(table, count)
+    await until(() => done.length === 1)
+    // And counted anew.
+    for (const [table, count] of [[second, 1], [first, 1], [first, 0], [first, 0]] as const) submit(table, count)
+    await until(() => done.length === 3)
+    engine.close()
+    engine.proceed()
     closeSync(fd)
   })
 
@@ -232,6 +249,7 @@ describe('tables', () => {
     const file = engine.open(fd)
     expect(add(file)).toBe(0)
     submit(0, 1)
+    engine.proceed()
     engine.removeTable(0)
     expect(() => submit(0, 0)).toThrow(coded('ERR_OUT_OF_RANGE', 'no table 0'))
     expect(add(file)).toBe(1)

@@ -85,7 +85,7 @@ export class TestEngine implements AsyncDisposable {
     }
   }
 
-  /** Submits all jobs with one call. */
+  /** Submits all jobs with one call, and lets them proceed. */
   run(jobs: readonly Job[]): Promise<Outcome[]> {
     let vector = 0
     const numbers = jobs.map((job, at) => {
@@ -98,6 +98,7 @@ export class TestEngine implements AsyncDisposable {
     })
     const outcomes = numbers.map((number) => new Promise<Outcome>((resolve) => this.#waiting.set(number, resolve)))
     const done = this.submit(jobs.length)
+    this.engine.proceed()
     for (const number of this.list.slice(0, done)) this.#settle(number, true)
     return Promise.all(outcomes)
   }

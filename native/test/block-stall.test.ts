@@ -62,7 +62,7 @@ describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
 
   test('a worker that is ended waits for its jobs', async () => {
     await using disk = await StallingDisk.mount()
-    const worker = new Worker(new URL('block-worker.mjs', import.meta.url), { workerData: { kind, jobs: 1, operation: operations.read, path: disk.path, flags: 'r+', end: 'terminate' } })
+    const worker = new Worker(new URL('block-worker.mjs', import.meta.url), { workerData: { kind, jobs: 1, operation: operations.read, path: disk.path, flags: 'r+', end: 'terminate', proceeds: true } })
     await until(() => disk.requests.includes('read'))
     let ended = false
     const end = worker.terminate().then(() => (ended = true))

@@ -25,6 +25,10 @@ const BYTES: u64 = 0x7fff_f000;
 /// The first number that JavaScript can't count on: 2^53.
 const POSITIONS: f64 = 9_007_199_254_740_992.0;
 
+/// Most calls of `submit`, that with the first of them included, after which jobs that have to wait are begun. A caller that has more jobs
+/// right away has more of them done by a thread that is woken once; one that has many that don't wait can't put off for long those that do.
+const HELD_CALLS: u32 = 4;
+
 /// Tables are counted by 16 bits, as their jobs are: a number of both has 32.
 const TABLES: usize = 1 << 16;
 
@@ -66,6 +70,8 @@ pub struct Engine {
     /// Jobs of the batch that is being submitted.
     batch: Vec<u32>,
     for_pool: Vec<Job>,
+    /// Calls of `submit` since something was dispatched and not begun, 0 if nothing is.
+    held_calls: u32,
     /// Jobs that are done and haven't been listed.
     finished: VecDeque<u32>,
     done: Arc<DoneList>,
@@ -85,6 +91,7 @@ impl Engine {
             closed: false,
             batch: Vec::new(),
             for_pool: Vec::new(),
+            held_calls: 0,
             finished: VecDeque::new(),
             done,
         }
@@ -98,6 +105,7 @@ impl Engine {
     /// Refuses jobs and files from now on.
     pub fn close(&mut self) {
         self.closed = true;
+        self.proceed();
     }
 
     /// Whether it was closed and nothing is in flight any more.
@@ -157,7 +165,7 @@ impl Engine {
     }
 
     /// Starts the first `count` jobs of a table's list, or none if one of them is wrong. Those that are done at
-    /// once are listed in their stead; returns how many.
+    /// once are listed in their stead; returns how many. Others may wait for `proceed`.
     pub fn submit(&mut self, number: u32, count: u32) -> Result<u32> {
         self.check_open()?;
         self.memory.check()?;
@@ -203,14 +211,23 @@ impl Engine {
                 done += 1;
             }
         }
-        if done < count {
+        self.held_calls += u32::from(done < count || self.held_calls > 0);
+        if self.held_calls == HELD_CALLS {
             self.go();
         }
         Ok(done)
     }
 
-    /// Starts what was dispatched.
+    /// Begins what was dispatched and has not been begun.
+    pub fn proceed(&mut self) {
+        if self.held_calls > 0 {
+            self.go();
+        }
+    }
+
+    /// Begins what was dispatched.
     fn go(&mut self) {
+        self.held_calls = 0;
         self.pool.start(&mut self.for_pool);
         if let Some(uring) = &mut self.uring
             && !uring.submit()
@@ -260,6 +277,7 @@ impl Engine {
 
     /// Waits, on this thread, for all that is in flight, then lets go of everything.
     pub fn settle(mut self) {
+        self.proceed();
         while self.in_flight > 0 {
             self.event.wait();
             self.reap();
@@ -350,7 +368,7 @@ fn add<T>(places: &mut Vec<Option<T>>, value: T) -> u32 {
     free as u32
 }
 
-/// Hands a job on to what shall do it; `go` starts it.
+/// Hands a job on to what shall do it; `go` begins it.
 fn dispatch(job: &mut Job, uring: Option<&mut Uring>, for_pool: &mut Vec<Job>) {
     let pushed = match (uring, &job.descriptor) {
         // SAFETY: the job stays in its slot, busy, until it was reaped, and the engine keeps the memory until then.

@@ -139,6 +139,14 @@ impl BlockEngine {
         function::create(env, c"submit", move |[table, count]| submit(&state, &poll, table, count))
     }
 
+    /// Begins what has to wait and has not been begun. After `close` there is nothing left to do.
+    #[napi(catch_unwind)]
+    pub fn proceed(&self) {
+        if let Some(engine) = self.state.borrow_mut().as_mut() {
+            engine.proceed();
+        }
+    }
+
     /// Takes a file for jobs to name.
     #[napi(catch_unwind)]
     pub fn open(&self, fd: i32) -> Result<u32> {

@@ -28,9 +28,12 @@ export interface StoreBatch {
   readonly jobs: StoreJobs
   /**
    * Starts the first `count` jobs of the list, none of which is under way. Those that are done at once are at its beginning then.
+   * Of the others it may put off what it does until `proceed`, so that one wake of whoever does it is enough for all.
    * @returns how many are
    */
   start(count: number): number
+  /** Everything goes on that was put off. */
+  proceed(): void
   /** What a negative result says. */
   error(result: number): Error
   /** Once nothing is under way. */

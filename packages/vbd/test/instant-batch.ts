@@ -17,6 +17,7 @@ export function instantBatch({ capacity: { jobs, pieces } }: StoreBatchOptions, 
       }
       return listed
     },
+    proceed() {},
     error: () => new Error('none fails'),
     close() {},
   }

@@ -93,6 +93,35 @@ test('jobs that are not done at once are answered when they are, in whatever ord
   expect(await front.responses(3)).toMatchObject([3n, 2n, 1n].map((id) => ({ id, status: OKAY })))
 })
 
+test('what a batch puts off goes on when all that came at once is started, and is not asked for otherwise', async () => {
+  let putsOff = true
+  const { store, calls } = batched((batch, { done, turned }) => {
+    const putOff: number[] = []
+    return {
+      start(count) {
+        const atOnce = batch.start(count)
+        if (!putsOff) return atOnce
+        putOff.push(...batch.jobs.list.slice(0, count))
+        return 0
+      },
+      proceed() {
+        calls.push('proceed')
+        for (const job of putOff.splice(0)) done(job)
+        turned()
+      },
+    }
+  })
+  await using r = await rig({ store })
+  await r.plug()
+  await using front = await RawFrontend.open(r.guest)
+  const requests = Array.from({ length: 20 }, (_, id) => ({ id: BigInt(id) }))
+  expect(await front.exchange(...requests)).toHaveLength(20)
+  expect(calls).toEqual(['start 8', 'start 8', 'start 4', 'proceed'])
+  putsOff = false
+  expect(await front.exchange(...requests)).toHaveLength(20)
+  expect(calls.slice(4)).toEqual(['start 8', 'start 8', 'start 4'])
+})
+
 test('a job that moved less, one that failed, and a call that threw: an error for each, and the next is served', async () => {
   const outcomes: ((job: number, batch: Batch) => void)[] = [
     (job, { jobs }) => void (jobs.result[job] = 512),

@@ -99,6 +99,10 @@ class BlockEngine {
     }
   }
 
+  proceed(): void {
+    this.#native.proceed()
+  }
+
   release(table: number, file: number): void {
     this.#batches[table] = undefined
     this.#native.removeTable(table)
@@ -175,6 +179,10 @@ export class ImageBatch {
 
   start(count: number): number {
     return this.#submit(this.#table, count)
+  }
+
+  proceed(): void {
+    this.#engine.proceed()
   }
 
   error(result: number): Error {

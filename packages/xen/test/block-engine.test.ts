@@ -52,6 +52,7 @@ test('32 reads and writes of an image are one call', async () => {
     for (const half of [0, 1]) addPiece(batch, job * 2 + half, { offset: job * 4096 + half * 2048, bytes: 2048 })
   }
   const atOnce = batch.start(32)
+  batch.proceed()
   for (const job of batch.jobs.list.subarray(0, atOnce)) done(job)
   expect(submitted).toEqual([32])
   // What has to wait for a disk is told of later.
@@ -78,6 +79,7 @@ test.skipIf(!canStall())('what is done is told of while what came with it stalls
     addPiece(batch, job, { offset: job * 4096, bytes: 4096 })
   }
   expect(batch.start(2)).toBe(0)
+  batch.proceed()
   await until(() => done.length > 0 && disk.requests.includes('write'))
   expect([done, turns]).toEqual([[[0, 4096]], 1])
   disk.go()
@@ -108,6 +110,7 @@ test('a read of what is in the page cache takes less than a byte of heap', async
         addPiece(batch, job, { offset: job * 512, bytes: 512 })
       }
       const atOnce = batch.start(depth)
+      batch.proceed()
       for (let i = 0; i < atOnce; i++) done(list[i] ?? 0)
     }
     await until(() => moved === requests * 512)

@@ -202,6 +202,7 @@ export class VbdQueue {
     } finally {
       this.#busy = false
     }
+    this.#calls.proceed()
     this.#answerIfWorthwhile()
   }
 

@@ -34,6 +34,8 @@ export interface StoreCallsParts {
 
 export class StoreCalls {
   readonly #p: StoreCallsParts
+  /** The batch may put off some. */
+  #putOff = false
   #failing = false
   /** When that was last told of. */
   #toldAt = -TELL_INTERVAL_MS
@@ -47,6 +49,13 @@ export class StoreCalls {
     const { batch } = this.#p
     if (batch) this.#startBatch(batch, rows, first, end)
     else this.#startRuns(rows, first, end)
+  }
+
+  /** No more come now. */
+  proceed(): void {
+    if (!this.#putOff) return
+    this.#putOff = false
+    this.#p.batch?.proceed()
   }
 
   /** All that a job is is in its row already. */
@@ -70,6 +79,7 @@ export class StoreCalls {
       for (let i = 0; i < listed; i++) this.#fail(list[i] ?? 0, error)
       return
     }
+    if (done < listed) this.#putOff = true
     for (let i = 0; i < done; i++) this.batchDone(list[i] ?? 0)
   }
 
