@@ -238,6 +238,7 @@ describe('tables', () => {
     // And counted anew.
     for (const [table, count] of [[second, 1], [first, 1], [first, 0], [first, 0]] as const) submit(table, count)
     await until(() => done.length === 3)
+    expect(done.toSorted()).toEqual([[first, 0], [first, 0], [second, 0]])
     engine.close()
     engine.proceed()
     closeSync(fd)
