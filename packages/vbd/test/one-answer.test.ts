@@ -186,6 +186,21 @@ describe('the arena is full', () => {
   })
 })
 
+/** Sends requests to a disk, which is closed over what the hypervisor of this domain does. */
+async function expectClosedOver(error: Error, o: Parameters<typeof rig>[0], { requests, dataPages }: { readonly requests: number; readonly dataPages: number }): Promise<void> {
+  await using r = await rig(o)
+  await r.plug()
+  const front = await RawFrontend.open(r.guest, { dataPages })
+  await front.device.connected()
+  for (let id = 0; id < requests; id++) front.put({ id: BigInt(id) })
+  front.send()
+  await r.event(({ kind }) => kind === 'failed')
+  await front.device.backendClosing()
+  await front[Symbol.asyncDispose]()
+  await r.stop()
+  expect(r.events.find(({ kind }) => kind === 'failed')?.error).toBe(error)
+}
+
 test('mapping fails for a reason of this domain: the disk is closed, and nothing is waited for', async () => {
   let mappings = 0
   const broken = new Error('broken')
@@ -198,17 +213,7 @@ test('mapping fails for a reason of this domain: the disk is closed, and nothing
         throw broken
       },
     })
-  await using r = await rig({ store: memoryStore(64), dataPath: 'map', through })
-  await r.plug()
-  const front = await RawFrontend.open(r.guest, { dataPages: 2 })
-  await front.device.connected()
-  for (const id of [1n, 2n]) front.put({ id })
-  front.send()
-  await r.event(({ kind }) => kind === 'failed')
-  await front.device.backendClosing()
-  await front[Symbol.asyncDispose]()
-  await r.stop()
-  expect(r.events.find(({ kind }) => kind === 'failed')?.error).toBe(broken)
+  await expectClosedOver(broken, { store: memoryStore(64), dataPath: 'map', through }, { requests: 2, dataPages: 2 })
 })
 
 test('the guest can\'t be notified of the first answers: the disk is closed, and what was not at the store by then doesn\'t get there', async () => {
@@ -224,16 +229,7 @@ test('the guest can\'t be notified of the first answers: the disk is closed, and
         return binding
       },
     })
-  await using r = await rig({ store: { sectors: 64, read: () => void reads++ }, through })
-  await r.plug()
-  const front = await RawFrontend.open(r.guest)
-  await front.device.connected()
-  for (let id = 0n; id < 16n; id++) front.put({ id, sector: 2n * id })
-  front.send()
-  await r.event(({ kind }) => kind === 'failed')
-  await front.device.backendClosing()
-  await front[Symbol.asyncDispose]()
-  await r.stop()
-  expect(r.events.find(({ kind }) => kind === 'failed')?.error).toBe(broken)
+  // Requests for the same sector are a store call each.
+  await expectClosedOver(broken, { store: { sectors: 64, read: () => void reads++ }, through }, { requests: 16, dataPages: 1 })
   expect(reads).toBe(8)
 })
