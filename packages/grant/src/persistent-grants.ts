@@ -27,6 +27,8 @@ export class PersistentGrants implements Disposable {
   readonly #entries = new Map<number, Entry>()
   #uses = 0
   #usesAtLastSweep = 0
+  /** Until all of so many uses have ended, no room is looked for. */
+  #lookAt = 0
   #timer: ReturnType<typeof setTimeout> | undefined
   #closed = false
 
@@ -91,8 +93,12 @@ export class PersistentGrants implements Disposable {
 
   #makeRoom(): void {
     const ended = this.#allEnded()
+    if (ended < this.#lookAt) return
+    const most = Math.ceil(this.#capacity / 20)
     const unused = [...this.#entries].filter(([, { lastUse }]) => lastUse <= ended).toSorted(([, a], [, b]) => a.lastUse - b.lastUse)
-    for (const [gref, entry] of unused.slice(0, Math.ceil(this.#capacity / 20))) this.#drop(gref, entry)
+    for (const [gref, entry] of unused.slice(0, most)) this.#drop(gref, entry)
+    // A use that lasts is in the way. A look takes as long as many uses, and must not be taken for each.
+    if (unused.length < most) this.#lookAt = ended + most
   }
 
   #watch(): void {

@@ -83,6 +83,23 @@ test('a full cache gives up what was used longest ago, a twentieth of it and one
   front.close()
 })
 
+test('while a use lasts that is in the way, room is looked for again when as many have ended as one look is to find', async () => {
+  await using m = twoDomains()
+  const { front, cache, use, end } = caching(m, { pages: 60, capacity: 40 })
+  const uses = Array.from({ length: 40 }, (_, i) => use(i))
+  expect(use(40)).toBeUndefined()
+  end(uses[0])
+  expect(use(40)).toBeUndefined()
+  end(uses[1])
+  const [next, after] = [use(40), use(41)]
+  expect([next, after]).not.toContain(undefined)
+  expect(use(42)).toBeUndefined()
+  for (const made of [...uses.slice(2), next, after]) end(made)
+  expect(use(42)).toBeDefined()
+  cache.close()
+  front.close()
+})
+
 test('what was not used for a minute is unmapped, and then there is no timer', async () => {
   vi.useFakeTimers()
   await using m = twoDomains()

@@ -32,7 +32,7 @@ export interface StoreBatch {
    * @returns how many are
    */
   start(count: number): number
-  /** Everything goes on that was put off. */
+  /** Everything goes on that was put off. What it throws closes the disk, once all jobs that are under way are done. */
   proceed(): void
   /** What a negative result says. */
   error(result: number): Error

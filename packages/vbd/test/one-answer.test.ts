@@ -9,8 +9,9 @@ import { memoryStore } from '../src/stores/index.ts'
 import { hooked } from './hooked-hypervisor.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { rig } from './rig.ts'
+import { WatchedHypervisor } from './watched-hypervisor.ts'
 
-const { OKAY, ERROR } = BLKIF_RSP
+const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP
 
 /** Stores as plain JavaScript has them, which no type checker has seen. */
 const unchecked = (store: { sectors: number; read: () => unknown; write?: () => unknown }): BlockStore => Object.create(store)
@@ -53,6 +54,43 @@ describe('what a store gives back', () => {
     expect(answers.map(({ id, status: given }) => [id, given]).toSorted()).toEqual([[1n, status], [2n, status], [3n, status]])
     expect(await front.exchange({ id: 4n, operation: BLKIF_OP.WRITE })).toMatchObject([{ id: 4n, status: OKAY }])
   })
+})
+
+test('a result that can\'t be looked at fails its request, and another one keeps its page while it is at the store', async () => {
+  const watched = new WatchedHypervisor()
+  const broken = new Error('broken')
+  let finish = (): void => {}
+  const results: unknown[] = [
+    new Promise<void>((resolve) => (finish = resolve)),
+    { get bytesRead() { throw broken } },
+    undefined,
+    new Proxy({}, { has() { throw broken } }),
+  ]
+  await using r = await rig({ store: unchecked({ sectors: 64, read: () => results.shift() }), dataPath: 'map', through: watched.through })
+  await r.plug()
+  await using front = await RawFrontend.open(r.guest)
+  await front.device.connected()
+  const before = watched.pages
+  for (const [id, sector] of [[1n, 0n], [2n, 16n], [3n, 32n], [4n, 48n]] as const) front.put({ id, sector })
+  front.send()
+  expect((await front.responses(3)).map(({ id, status }) => [id, status])).toEqual([[2n, ERROR], [3n, OKAY], [4n, ERROR]])
+  expect(watched.pages - before).toBe(1)
+  expect(r.events.find(({ kind }) => kind === 'store-failed')?.error).toBe(broken)
+  finish()
+  expect(await front.responses(1)).toMatchObject([{ id: 1n, status: OKAY }])
+})
+
+test('a barrier that isn\'t offered doesn\'t wait for what is at the store', async () => {
+  let finish = (): void => {}
+  await using r = await rig({ store: unchecked({ sectors: 64, read: () => new Promise<void>((resolve) => (finish = resolve)) }) })
+  await r.plug()
+  await using front = await RawFrontend.open(r.guest)
+  front.put({ id: 1n })
+  front.put({ id: 2n, operation: BLKIF_OP.WRITE_BARRIER })
+  front.send()
+  expect(await front.responses(1)).toMatchObject([{ id: 2n, status: EOPNOTSUPP }])
+  finish()
+  expect(await front.responses(1)).toMatchObject([{ id: 1n, status: OKAY }])
 })
 
 test('requests that were one store call fail one by one', async () => {

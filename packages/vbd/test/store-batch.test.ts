@@ -122,10 +122,43 @@ test('what a batch puts off goes on when all that came at once is started, and i
   expect(calls.slice(4)).toEqual(['start 8', 'start 8', 'start 4'])
 })
 
+test('a batch that can\'t go on: the disk is closed when its jobs are done', async () => {
+  const broken = new Error('broken')
+  const waiting: number[] = []
+  let o: StoreBatchOptions | undefined
+  const { store } = batched((batch, options) => {
+    o = options
+    return {
+      start(count) {
+        waiting.push(...batch.jobs.list.slice(0, count))
+        batch.start(count)
+        return 0
+      },
+      proceed() {
+        throw broken
+      },
+    }
+  })
+  await using r = await rig({ store })
+  await r.plug()
+  const front = await RawFrontend.open(r.guest)
+  await front.device.connected()
+  for (const id of [1n, 2n]) front.put({ id })
+  front.send()
+  await r.event(({ kind }) => kind === 'failed')
+  expect(r.events.find(({ kind }) => kind === 'failed')?.error).toBe(broken)
+  for (const job of waiting) o?.done(job)
+  o?.turned()
+  await front.device.backendClosing()
+  await front[Symbol.asyncDispose]()
+  await r.stop()
+})
+
 test('a job that moved less, one that failed, and a call that threw: an error for each, and the next is served', async () => {
   const outcomes: ((job: number, batch: Batch) => void)[] = [
     (job, { jobs }) => void (jobs.result[job] = 512),
     (job, { jobs }) => void (jobs.result[job] = -28),
+    (job, { jobs }) => void (jobs.result[job] = -5),
     () => {
       throw new Error('no memory')
     },
@@ -137,14 +170,17 @@ test('a job that moved less, one that failed, and a call that threw: an error fo
       outcomes.shift()?.(batch.jobs.list[0] ?? 0, batch)
       return done
     },
-    error: (result) => new Error(`errno ${-result}`),
+    error(result) {
+      if (result === -5) throw new Error('no name for 5')
+      return new Error(`errno ${-result}`)
+    },
   }))
   await using r = await rig({ store })
   await r.plug()
   await using front = await RawFrontend.open(r.guest)
   const statuses: (number | undefined)[] = []
   while (outcomes.length > 0) statuses.push((await front.exchange({}))[0]?.status)
-  expect(statuses).toEqual([ERROR, ERROR, ERROR, OKAY])
+  expect(statuses).toEqual([ERROR, ERROR, ERROR, ERROR, OKAY])
   // Told of the first alone, within a second.
   expect(r.events.flatMap((event) => (event.kind === 'store-failed' ? [String(event.error)] : []))).toEqual(['RangeError: the store moved 512 of 4096 bytes'])
 })

@@ -2,6 +2,7 @@
  * Errors between threads. Structured clone leaves of an error what it says; who is to blame (its class), `code`
  * and `details` go beside.
  */
+import { inspect } from 'node:util'
 import { ArenaFullError, type ErrorDetails, EvtchnError, GrantError, HypervisorClosedError, RingProtocolError, XenError } from '@xenkit/hypervisor'
 
 export interface CrossingError {
@@ -23,7 +24,7 @@ const classes: readonly (new (message: string, details: ErrorDetails & { readonl
 ]
 
 export function packError(error: unknown): CrossingError {
-  const { name, message, stack } = error instanceof Error ? error : new Error(String(error))
+  const { name, message, stack } = error instanceof Error ? error : new Error(typeof error === 'string' ? error : inspect(error, { customInspect: false }))
   const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
   return { name, message, stack, code, details: error instanceof XenError ? cloneable(error.details) : undefined }
 }

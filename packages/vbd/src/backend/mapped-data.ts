@@ -43,7 +43,7 @@ export class MappedData implements DataPath {
     this.#usesBefore = new Float64Array(o.requests.rows).fill(Infinity)
     this.#own = Array.from({ length: o.requests.rows }, () => [])
     this.#ownCount = new Uint16Array(o.requests.rows)
-    this.#cache = o.persistent && new PersistentGrants(o.grants, { domid: o.domid, allEnded: () => Math.min(...this.#usesBefore), ...o.persistent })
+    this.#cache = o.persistent && new PersistentGrants(o.grants, { domid: o.domid, allEnded: () => this.#usesBefore.reduce((a, b) => Math.min(a, b)), ...o.persistent })
   }
 
   reserve(row: number): boolean {
@@ -51,7 +51,7 @@ export class MappedData implements DataPath {
     const segments = segmentCount[row] ?? 0
     // Some are in use then, and the queue asks again when it has answered.
     if (this.#ownPages > 0 && this.#ownPages + segments > MAX_OWN_PAGES) return false
-    if (this.#cache) this.#usesBefore[row] = this.#cache.uses
+    if (this.#cache && segments > 0) this.#usesBefore[row] = this.#cache.uses
     try {
       for (let segment = row * MAX_SEGMENTS, end = segment + segments; segment < end; segment++) {
         const page = gref[segment] ?? 0

@@ -195,14 +195,17 @@ export class VbdQueue {
     if (this.#stopped || this.#busy) return
     this.#busy = true
     try {
-      if (takes) this.#drain()
-      else this.#begin()
+      try {
+        if (takes) this.#drain()
+        else this.#begin()
+      } finally {
+        this.#calls.proceed()
+      }
     } catch (error) {
       this.#stop(error)
     } finally {
       this.#busy = false
     }
-    this.#calls.proceed()
     this.#answerIfWorthwhile()
   }
 
@@ -305,7 +308,9 @@ export class VbdQueue {
   #mayBegin(): number | undefined {
     const row = this.#waiting.first()
     if (row === undefined || this.#barrierAtStore || this.#stopped) return undefined
-    return this.#p.requests.operation[row] === BLKIF_OP.WRITE_BARRIER && this.#atStore > 0 ? undefined : row
+    const { operation, status } = this.#p.requests
+    const waits = operation[row] === BLKIF_OP.WRITE_BARRIER && status[row] === BLKIF_RSP.OKAY && this.#atStore > 0
+    return waits ? undefined : row
   }
 
   /** Gives the first `count` of `#rows` to the store, some at a time: what is done at once is answered before the next. */
@@ -317,8 +322,10 @@ export class VbdQueue {
       while (given < count && !this.#stopped) {
         const end = Math.min(given + PUBLISH_AT_MOST, count)
         data.fetch(rows, given, end)
-        this.#calls.start(rows, given, end)
+        const first = given
+        // The store's from now on.
         given = end
+        this.#calls.start(rows, first, end)
         if (this.#isWorthwhile()) this.#answer()
       }
     } finally {
@@ -365,7 +372,11 @@ export class VbdQueue {
       if (!this.#broken) this.#respond(row)
     }
     this.#doneCount = 0
-    if (!this.#broken && ring.publish()) channel.notify()
+    try {
+      if (!this.#broken && ring.publish()) channel.notify()
+    } catch (error) {
+      this.#stop(error)
+    }
     if (this.#starved) {
       this.#starved = false
       this.#planTurn()

@@ -51,7 +51,7 @@ export class StoreCalls {
     else this.#startRuns(rows, first, end)
   }
 
-  /** No more come now. */
+  /** No more come now. @throws what the batch throws */
   proceed(): void {
     if (!this.#putOff) return
     this.#putOff = false
@@ -88,7 +88,7 @@ export class StoreCalls {
     const bytes = this.#p.requests.bytes[row] ?? 0
     const result = this.#p.batch?.jobs.result[row] ?? 0
     if (result === bytes) this.#succeed(row)
-    else this.#fail(row, result < 0 ? this.#p.batch?.error(result) : new RangeError(`the store moved ${result} of ${bytes} bytes`))
+    else this.#fail(row, result < 0 ? caught(() => this.#p.batch?.error(result)) : new RangeError(`the store moved ${result} of ${bytes} bytes`))
   }
 
   /** Runs of reads or of writes on consecutive sectors are one call. */
@@ -121,19 +121,22 @@ export class StoreCalls {
     const views: Uint8Array[] = []
     for (const row of rows) data.addViews(row, views)
     const expected = views.reduce((sum, view) => sum + view.length, 0)
+    const discards = requests.operation[rows[0] ?? 0] === BLKIF_OP.DISCARD
     let result
     try {
       result = this.#call(rows[0] ?? 0, views)
+      if (isPromise(result)) {
+        // `resolve` gives back a promise as it is; of what else has a `then`, it takes the first word only.
+        Promise.resolve(result).then(
+          (value) => this.#complete(rows, discards ? undefined : expected, value),
+          (error: unknown) => this.#failAll(rows, error),
+        )
+        return
+      }
     } catch (error) {
       return this.#failAll(rows, error)
     }
-    const discards = requests.operation[rows[0] ?? 0] === BLKIF_OP.DISCARD
-    if (!isPromise(result)) return this.#complete(rows, discards ? undefined : expected, result)
-    // `resolve` gives back a promise as it is; of what else has a `then`, it takes the first word only.
-    Promise.resolve(result).then(
-      (value) => this.#complete(rows, discards ? undefined : expected, value),
-      (error: unknown) => this.#failAll(rows, error),
-    )
+    this.#complete(rows, discards ? undefined : expected, result)
   }
 
   #call(row: number, views: Uint8Array[]): unknown {
@@ -179,13 +182,10 @@ export class StoreCalls {
     return first < last ? store.discard?.(first, last - first, { secure: false }) : undefined
   }
 
-  /** @param result what the store gave back, which no type checker may have seen */
+  /** @param result what the store gave back */
   #complete(rows: readonly number[], expected: number | undefined, result: unknown): void {
-    const moved = result === undefined ? expected : bytesMoved(result)
-    if (expected !== undefined) {
-      if (moved === undefined) return this.#failAll(rows, new TypeError(`the store gave ${inspected(result)}, expected nothing, { bytesRead } or { bytesWritten }`))
-      if (moved !== expected) return this.#failAll(rows, new RangeError(`the store moved ${moved} of ${expected} bytes`))
-    }
+    const error = expected === undefined || result === undefined ? undefined : caught(() => wrongWith(result, expected))
+    if (error !== undefined) return this.#failAll(rows, error)
     for (const row of rows) this.#succeed(row)
     this.#p.turned()
   }
@@ -222,5 +222,21 @@ export class StoreCalls {
 const after = (result: unknown, step: (value: unknown) => unknown): unknown => (isPromise(result) ? Promise.resolve(result).then(step) : step(result))
 
 const isPromise = (value: unknown): value is PromiseLike<unknown> => typeof value === 'object' && value !== null && 'then' in value
+
+/** @param result of a store, which no type checker may have seen: to look at it may throw */
+function wrongWith(result: unknown, expected: number): Error | undefined {
+  const moved = bytesMoved(result)
+  if (moved === undefined) return new TypeError(`the store gave ${inspected(result)}, expected nothing, { bytesRead } or { bytesWritten }`)
+  return moved === expected ? undefined : new RangeError(`the store moved ${moved} of ${expected} bytes`)
+}
+
+/** An error, or the one that finding it ended with. */
+function caught(find: () => Error | undefined): unknown {
+  try {
+    return find()
+  } catch (error) {
+    return error ?? new Error('the store threw nothing')
+  }
+}
 
 const inspected = (value: unknown): string => (typeof value === 'object' && value !== null ? `an object with "${Object.keys(value).join('", "')}"` : String(value))
