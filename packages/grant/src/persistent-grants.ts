@@ -57,7 +57,7 @@ export class PersistentGrants implements Disposable {
 
   /**
    * Uses the page of a reference, mapped already or from now on.
-   * @returns where it begins in the arena's buffer; undefined if every page is in use and there is room for no other: map it for this use
+   * @returns where it begins in the arena's buffer; undefined if there is no room, for every page that is here is or may be in use: map it for this use
    * @throws GrantError if it can't be mapped writable
    */
   use(gref: number): number | undefined {
