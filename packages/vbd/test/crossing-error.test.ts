@@ -5,7 +5,7 @@ import { packError, unpackError } from '../src/backend/crossing-error.ts'
 test.each([
   ['text', 'no disk', 'no disk'],
   ['nothing', undefined, 'undefined'],
-  ['an object that can\'t be made text', Object.create(null), '[Object: null prototype] {}'],
+  ['an object that can\'t be made text', Object.create(null), 'an object that has no text was thrown'],
 ])('%s that was thrown crosses as an error that says so', (_, thrown, message) => {
   expect(unpackError(structuredClone(packError(thrown)))).toMatchObject({ name: 'Error', message })
 })

@@ -2,7 +2,6 @@
  * Errors between threads. Structured clone leaves of an error what it says; who is to blame (its class), `code`
  * and `details` go beside.
  */
-import { inspect } from 'node:util'
 import { ArenaFullError, type ErrorDetails, EvtchnError, GrantError, HypervisorClosedError, RingProtocolError, XenError } from '@xenkit/hypervisor'
 
 export interface CrossingError {
@@ -24,7 +23,7 @@ const classes: readonly (new (message: string, details: ErrorDetails & { readonl
 ]
 
 export function packError(error: unknown): CrossingError {
-  const { name, message, stack } = error instanceof Error ? error : new Error(typeof error === 'string' ? error : inspect(error, { customInspect: false }))
+  const { name, message, stack } = error instanceof Error ? error : new Error(textOf(error))
   const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
   return { name, message, stack, code, details: error instanceof XenError ? cloneable(error.details) : undefined }
 }
@@ -37,6 +36,15 @@ export function unpackError({ name, message, stack, code, details }: CrossingErr
 function xenError(name: string, message: string, code: string, details: ErrorDetails): XenError {
   const Class = classes.find((known) => known.name === name)
   return Class ? Reflect.construct(Class, [message, details]) : new XenError(code, message, details)
+}
+
+/** A store may have thrown anything. */
+function textOf(thrown: unknown): string {
+  try {
+    return String(thrown)
+  } catch {
+    return 'an object that has no text was thrown'
+  }
 }
 
 /** A store may have put anything into them. */
