@@ -29,6 +29,28 @@ function batched(change: (batch: Batch, o: StoreBatchOptions) => Partial<Batch> 
   }
 }
 
+/** A store none of whose jobs is done at once: those that were started wait for `end`. */
+function unhurried(change: Partial<Batch> = {}): { readonly store: BlockStore; readonly waiting: readonly number[]; readonly end: (jobs: readonly number[]) => void } {
+  const waiting: number[] = []
+  let o: StoreBatchOptions | undefined
+  const { store } = batched((batch, options) => {
+    o = options
+    return {
+      start(count) {
+        waiting.push(...batch.jobs.list.slice(0, count))
+        batch.start(count)
+        return 0
+      },
+      ...change,
+    }
+  })
+  const end = (jobs: readonly number[]): void => {
+    for (const job of jobs) o?.done(job)
+    o?.turned()
+  }
+  return { store, waiting, end }
+}
+
 test.each(['copy', 'map', 'persistent'] as const)('by %s grants, a job says from where on the store, and to which bytes of memory', async (dataPath) => {
   const seen: unknown[] = []
   const { store } = batched(({ jobs, start }, { capacity, memory }) => ({
@@ -70,26 +92,14 @@ test('what moves no data is no job', async () => {
 })
 
 test('jobs that are not done at once are answered when they are, in whatever order', async () => {
-  const waiting: number[] = []
-  let o: StoreBatchOptions | undefined
-  const { store } = batched((batch, options) => {
-    o = options
-    return {
-      start(count) {
-        waiting.push(...batch.jobs.list.slice(0, count))
-        batch.start(count)
-        return 0
-      },
-    }
-  })
+  const { store, waiting, end } = unhurried()
   await using r = await rig({ store })
   await r.plug()
   await using front = await RawFrontend.open(r.guest)
   for (const id of [1n, 2n, 3n]) front.put({ id })
   front.send()
   await expect.poll(() => waiting.length).toBe(3)
-  for (const job of waiting.splice(0).toReversed()) o?.done(job)
-  o?.turned()
+  end(waiting.toReversed())
   expect(await front.responses(3)).toMatchObject([3n, 2n, 1n].map((id) => ({ id, status: OKAY })))
 })
 
@@ -124,20 +134,10 @@ test('what a batch puts off goes on when all that came at once is started, and i
 
 test('a batch that can\'t go on: the disk is closed when its jobs are done', async () => {
   const broken = new Error('broken')
-  const waiting: number[] = []
-  let o: StoreBatchOptions | undefined
-  const { store } = batched((batch, options) => {
-    o = options
-    return {
-      start(count) {
-        waiting.push(...batch.jobs.list.slice(0, count))
-        batch.start(count)
-        return 0
-      },
-      proceed() {
-        throw broken
-      },
-    }
+  const { store, waiting, end } = unhurried({
+    proceed() {
+      throw broken
+    },
   })
   await using r = await rig({ store })
   await r.plug()
@@ -147,8 +147,7 @@ test('a batch that can\'t go on: the disk is closed when its jobs are done', asy
   front.send()
   await r.event(({ kind }) => kind === 'failed')
   expect(r.events.find(({ kind }) => kind === 'failed')?.error).toBe(broken)
-  for (const job of waiting) o?.done(job)
-  o?.turned()
+  end(waiting)
   await front.device.backendClosing()
   await front[Symbol.asyncDispose]()
   await r.stop()
