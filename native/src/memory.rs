@@ -8,13 +8,17 @@
 //! should another thread's mmap have landed in it meanwhile, overwriting that would corrupt its
 //! memory, so the range is given up instead. (A failure before the driver is asked leaves no hole; with
 //! a device open for reading and writing that is ENOMEM alone. The range is given up then, too.)
+//!
+//! A child process gets no page of it. A fork makes anonymous pages copy-on-write, and a direct read
+//! (O_DIRECT) in flight may then fill the child's page instead of ours: open(2) warns of it. And a
+//! child with a mapping of gntdev, if only until execve, keeps grants mapped that we have unmapped.
 
 use std::ffi::c_void;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use crate::counters::Token;
 
@@ -70,7 +74,9 @@ impl Memory {
         // SAFETY: the kernel picks an unused address.
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, READ_WRITE, ANONYMOUS) }?;
         let base = NonNull::new(base).ok_or(Errno::NOMEM)?;
-        Ok(Self { base, bytes, _token: Token::arena() })
+        let memory = Self { base, bytes, _token: Token::arena() };
+        memory.keep_from_children(Run { start: 0, pages })?;
+        Ok(memory)
     }
 
     /// First byte. Only for raw reads and writes: JavaScript and other domains change the bytes at any time.
@@ -89,12 +95,20 @@ impl Memory {
         self.base.as_ptr().wrapping_byte_add(run.offset())
     }
 
-    /// Lays fresh zeroed memory over a run, which ends whatever was mapped there.
+    /// A child process won't have what lies behind a run now. To be called after each change of it:
+    /// the advice is the mapping's and goes with it.
+    fn keep_from_children(&self, run: Run) -> Result<(), Errno> {
+        // SAFETY: the run lies inside our own range, and nothing changes for this process.
+        unsafe { madvise(self.address(run), run.bytes(), Advice::LinuxDontFork) }
+    }
+
+    /// Lays fresh zeroed memory over a run, which ends whatever was mapped there. After an error the
+    /// run must not be used for anything else; calling it again is fine.
     pub fn overlay(&self, run: Run) -> Result<(), Errno> {
         // SAFETY: the run lies inside our own range, so nothing else's memory is replaced. Views of the
         // run stay valid: the replacement is atomic, and reads give 0 afterwards.
         unsafe { mmap_anonymous(self.address(run), run.bytes(), READ_WRITE, ANONYMOUS | MapFlags::FIXED) }?;
-        Ok(())
+        self.keep_from_children(run)
     }
 
     /// Maps `fd` at `offset` over a run.
@@ -102,10 +116,9 @@ impl Memory {
         let protection = if writable { READ_WRITE } else { ProtFlags::READ };
         let flags = MapFlags::SHARED | MapFlags::FIXED;
         // SAFETY: as in `overlay`; a mapping of a device is only ever accessed by raw pointers.
-        match unsafe { mmap(self.address(run), run.bytes(), protection, flags, fd, offset) } {
-            Ok(_) => Ok(()),
-            Err(errno) => Err(MapFailure { errno, intact: self.fill_hole(run) }),
-        }
+        unsafe { mmap(self.address(run), run.bytes(), protection, flags, fd, offset) }
+            .map_err(|errno| MapFailure { errno, intact: self.fill_hole(run) })?;
+        self.keep_from_children(run).map_err(|errno| MapFailure { errno, intact: self.overlay(run).is_ok() })
     }
 
     /// Makes a run that a failed mmap left empty anonymous again; false if something else lies there now.
@@ -114,7 +127,7 @@ impl Memory {
         // SAFETY: NOREPLACE never touches an existing mapping.
         let filled = unsafe { mmap_anonymous(wanted, run.bytes(), READ_WRITE, ANONYMOUS | MapFlags::FIXED_NOREPLACE) };
         match filled {
-            Ok(at) if at == wanted => true,
+            Ok(at) if at == wanted => self.keep_from_children(run).is_ok(),
             Ok(elsewhere) => {
                 // Linux before 4.17 takes the flag for a hint.
                 // SAFETY: just mapped by the call above, and nobody knows of it.
@@ -217,6 +230,38 @@ mod tests {
         store(&memory, 2 * 4096, 4);
         assert!(!memory.fill_hole(run), "occupied");
         assert_eq!(load(&memory, 2 * 4096), 4, "and left alone");
+    }
+
+    /// Pages of the arena that a child of this process would get, by what the kernel says of each mapping.
+    fn inherited(memory: &Memory) -> usize {
+        let start = memory.base().as_ptr().addr();
+        let mut own = 0..0;
+        let mut pages = 0;
+        for line in std::fs::read_to_string("/proc/self/smaps").unwrap().lines() {
+            let address = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+            let bound = |text| usize::from_str_radix(text, 16);
+            if let Some((Ok(from), Ok(to))) = address.map(|(from, to)| (bound(from), bound(to))) {
+                own = from.max(start)..to.min(start + memory.len());
+            } else if let Some(flags) = line.strip_prefix("VmFlags:") {
+                let kept = flags.split_whitespace().any(|flag| flag == "dc");
+                pages += if kept { 0 } else { own.len() >> PAGE_SHIFT };
+            }
+        }
+        pages
+    }
+
+    #[test]
+    fn a_child_gets_no_page() {
+        let memory = Memory::reserve(8).unwrap();
+        assert_eq!(inherited(&memory), 0, "reserved");
+        let run = Run { start: 3, pages: 2 };
+        assert!(memory.map_device(run, foreign_pages(2, 7), 0, true).is_ok());
+        assert_eq!(inherited(&memory), 0, "mapped");
+        memory.overlay(run).unwrap();
+        assert_eq!(inherited(&memory), 0, "unmapped");
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(memory.map_device(run, &socket, 0, true).is_err());
+        assert_eq!(inherited(&memory), 0, "refused by the driver");
     }
 
     #[test]
