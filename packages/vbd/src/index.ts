@@ -1,4 +1,5 @@
 export { ChangeRefusedError, type ServeVbdOptions, type ServedDisk, StoreInUseError, type VbdEvent, serveVbd } from './backend/serve-vbd.ts'
+export { type PrintLine, eventLog } from './backend/event-log.ts'
 export { type RingThread, RingThreadError } from './backend/ring-threads.ts'
 export { serveRings } from './backend/serve-rings.ts'
 export type { DataPathKind } from './backend/data-path.ts'

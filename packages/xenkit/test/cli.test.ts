@@ -133,6 +133,16 @@ describe('xenkit sim', () => {
     expect(readFileSync(image).equals(before)).toBe(true)
   })
 
+  test('a store that throws: its own words, then the guest\'s, a line each', async () => {
+    const { code, stderr } = await xenkit('sim', join(import.meta.dirname, 'programs/throwing-store.ts'))
+    expect(stderr.split('\n')).toEqual([
+      'xvda of domain 1: the store failed a request: the disk is on fire',
+      expect.stringMatching(/^xenkit: the simulated guest failed: disk "xvda" answered -1 to a read/),
+      '',
+    ])
+    expect(code).toBe(1)
+  })
+
   test('a program whose image doesn\'t exist is one line', async () => expectComplaint(await xenkit('sim', example, join(folder, 'nowhere.img')), /file-disk\.ts" failed: ENOENT/))
 
   test('a program that serves nothing is told so', async () => {

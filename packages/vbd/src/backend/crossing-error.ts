@@ -39,7 +39,7 @@ function xenError(name: string, message: string, code: string, details: ErrorDet
 }
 
 /** A store may have thrown anything. */
-function textOf(thrown: unknown): string {
+export function textOf(thrown: unknown): string {
   try {
     return String(thrown)
   } catch {

@@ -9,6 +9,7 @@ import { vdevName } from '../vdev.ts'
 import { connectRings } from './connect.ts'
 import { DATA_PATHS, type DataPathKind } from './data-path.ts'
 import { Drive } from './drive.ts'
+import { eventLog } from './event-log.ts'
 import { describeDisk, limitsOf, sectorsOf, shareLimits } from './limits.ts'
 import { type RingThread, RingThreads } from './ring-threads.ts'
 import { DiskCounters, type VbdStats } from './stats.ts'
@@ -60,7 +61,10 @@ export interface ServeVbdOptions {
    * other disks are served in this thread, by default all.
    */
   readonly threads?: readonly RingThread[]
-  /** What it throws is uncaught, and no concern of the disk's. */
+  /**
+   * Default: an `eventLog` that prints to stderr what fails. What it throws is uncaught, and no concern of
+   * the disk's.
+   */
   readonly onEvent?: (event: VbdEvent) => void
 }
 
@@ -80,7 +84,7 @@ export class ChangeRefusedError extends XenError {
 
 /**
  * Serves disks until the signal aborts; without a signal, for ever. What goes wrong with one disk, its
- * guest's doing included, closes that disk, is told by `onEvent` and written to the disk's error node.
+ * guest's doing included, closes that disk, goes to `onEvent` and is written to the disk's error node.
  *
  * @throws NotAvailableError when no xenstored answers
  * @throws XenstoreError when the connection to it is lost
@@ -130,6 +134,7 @@ class VbdDriver implements BackendDriver {
   readonly #hv: Hypervisor
   readonly #xs: XenstoreClient
   readonly #o: ServeVbdOptions
+  readonly #onEvent: (event: VbdEvent) => void
   readonly #threads: RingThreads
   readonly #disks = new Map<BackendDevice, Disk>()
 
@@ -137,6 +142,7 @@ class VbdDriver implements BackendDriver {
     this.#hv = hv
     this.#xs = xs
     this.#o = o
+    this.#onEvent = o.onEvent ?? printFailures()
     this.#threads = new RingThreads(o.threads ?? [])
   }
 
@@ -160,7 +166,7 @@ class VbdDriver implements BackendDriver {
 
   tell(event: VbdEvent): void {
     try {
-      this.#o.onEvent?.(event)
+      this.#onEvent(event)
     } catch (error) {
       // Uncaught, but not in the middle of what the event is about.
       queueMicrotask(() => {
@@ -295,6 +301,11 @@ class VbdDriver implements BackendDriver {
     return true
   }
 }
+
+const printFailures = (): ((event: VbdEvent) => void) =>
+  eventLog((line, { failed }) => {
+    if (failed) console.error(line)
+  })
 
 async function resize(disk: Disk, sectors: number): Promise<void> {
   if (!disk.store?.resize || disk.drive) throw new ChangeRefusedError('what it serves has a size of its own', { disk })

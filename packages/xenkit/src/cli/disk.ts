@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { access } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Hypervisor } from '@xenkit/hypervisor'
-import { type BlockStore, type RequestedDisk, type VbdBackendType, type VbdEvent, parseVdev, plugVbd, unplugVbd, vdevName } from '@xenkit/vbd'
+import { type BlockStore, type RequestedDisk, type VbdBackendType, eventLog, parseVdev, plugVbd, unplugVbd } from '@xenkit/vbd'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'
@@ -94,12 +94,7 @@ export async function diskAttach(domid: number, vdev: string, image: string | un
   if (failure !== undefined) process.exitCode = 1
 }
 
-function print({ kind, disk, error }: VbdEvent): void {
-  const name = `${vdevName(disk.devid)} of domain ${disk.frontendDomid}`
-  if (error === undefined) return console.log(`${name}: ${kind}`)
-  const what = { failed: '', 'store-failed': 'the image failed a request: ', declined: 'left to other backends: ', refused: 'not changed: ' }[kind]
-  console.error(`${name}: ${what}${error instanceof Error ? error.message : String(error)}`)
-}
+const print = eventLog((line, { failed }) => (failed ? console.error(line) : console.log(line)))
 
 /** Where Linux lists its own block backend. It answers every disk of its domain at once. */
 const KERNEL_BACKEND = '/sys/bus/xen-backend/drivers/vbd'

@@ -3,7 +3,7 @@
  * The `xenkit` command. Exit code 1, with one line on stderr, for what failed and its user can mend; 2
  * for arguments that mean nothing.
  */
-import { type Hypervisor, XenError } from '@xenkit/hypervisor'
+import type { Hypervisor } from '@xenkit/hypervisor'
 import { Command, CommanderError } from 'commander'
 import { openHypervisor } from '../open-hypervisor.ts'
 import { backendTypes, count, domid, size, vdev, workers } from './arguments.ts'
@@ -14,7 +14,7 @@ import { diskList } from './disk-list.ts'
 import { doctor } from './doctor.ts'
 import { sim } from './sim.ts'
 import manifest from '../../package.json' with { type: 'json' }
-import { UsageError } from './usage-error.ts'
+import { isOneLine } from './usage-error.ts'
 import { xenstored } from './xenstored.ts'
 
 const WRONG_ARGUMENTS = 2
@@ -88,7 +88,7 @@ try {
   // commander has told of its own.
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_ARGUMENTS
   else {
-    console.error(error instanceof UsageError || error instanceof XenError ? `xenkit: ${error.message}` : error)
+    console.error(isOneLine(error) ? `xenkit: ${error.message}` : error)
     process.exitCode = 1
   }
 }

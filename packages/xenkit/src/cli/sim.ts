@@ -7,7 +7,7 @@ import { DOMAIN_KEY } from '../open-hypervisor.ts'
 import { plugMachine } from '../sim/machine.ts'
 import { runGuest } from '../sim/run-guest.ts'
 import { startThread } from '../threads/start-thread.ts'
-import { UsageError } from './usage-error.ts'
+import { UsageError, isOneLine } from './usage-error.ts'
 
 /** How long a program may take from its start to a connected disk; the example takes a tenth of a second. */
 const CONNECT_SECONDS = 10
@@ -58,10 +58,8 @@ function failure(backend: Worker, program: string): Promise<never> {
   })
 }
 
-/** Errors lose their class on the way from another thread: what the user can mend is known by its code. */
 function explained(error: NodeJS.ErrnoException, program: string): Error {
   // Node 20 doesn't read TypeScript by itself.
   if (error.code === 'ERR_UNKNOWN_FILE_EXTENSION') return new UsageError(`"${program}" is TypeScript: install tsx beside it with "npm install tsx"`)
-  const mendable = error.code?.startsWith('ERR_XEN_') === true || error.syscall !== undefined
-  return mendable ? new UsageError(`"${program}" failed: ${error.message}`) : error
+  return isOneLine(error) ? new UsageError(`"${program}" failed: ${error.message}`) : error
 }

@@ -1,5 +1,6 @@
 /** Runs the simulated guest of guest.ts on a thread, beside a backend that serves it. */
 import type { SimDomain } from '@xenkit/sim'
+import { UsageError } from '../cli/usage-error.ts'
 import type { GuestOrders, GuestReport } from './guest.ts'
 import { startThread } from '../threads/start-thread.ts'
 
@@ -39,13 +40,13 @@ export async function runGuest({ guest, onReport, signal, ...orders }: RunGuestO
     onReport?.(report)
   })
   const code = await new Promise<number>((resolve, reject) => {
-    worker.once('error', reject)
+    worker.once('error', ({ message }) => reject(new UsageError(`the simulated guest failed: ${message}`)))
     worker.once('exit', resolve)
     signal?.addEventListener('abort', () => {
       reject(signal.reason)
       void worker.terminate()
     })
   })
-  if (!finished) throw new Error(`the simulated guest ended early, with code ${code}`)
+  if (!finished) throw new UsageError(`the simulated guest ended early, with code ${code}`)
   return result
 }

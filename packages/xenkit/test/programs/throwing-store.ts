@@ -1,0 +1,12 @@
+/** The README's program, with a store that can't read. */
+import { openHypervisor, serveVbd } from 'xenkit'
+
+await using hv = await openHypervisor()
+await serveVbd(hv, {
+  store: {
+    sectors: 512,
+    read() {
+      throw new Error('the disk is on fire')
+    },
+  },
+})
