@@ -17,7 +17,8 @@ const UPCALL_RAISED = 1
 /** An event with nothing behind it, which a correct driver shrugs off: one in so many looks at a port. */
 const SPURIOUS_ONE_IN = 64
 
-type PortField = 'state' | 'pending' | 'masked' | 'remoteDomid' | 'remotePort' | 'attachment'
+type PortField =
+  'state' | 'pending' | 'masked' | 'remoteDomid' | 'remotePort' | 'attachment' | 'references'
 
 export interface PortStatus {
   readonly domid: number
@@ -102,8 +103,24 @@ export class EventChannels {
     return true
   }
 
-  /** Frees a port. The other end turns unbound, for this domain to bind to again. */
+  /** Keeps an open port open until `release`, even if its binding is closed. */
+  hold(domid: number, port: number): void {
+    this.#state.ports.add(this.#row(domid, port), 'references', 1)
+  }
+
+  release(domid: number, port: number): void {
+    this.#state.ports.add(this.#row(domid, port), 'references', -1)
+    if (this.#get(domid, port, 'references') === 0) this.#free(domid, port)
+  }
+
+  /** Ends the binding: nobody hears of the port's events any more. It is free unless held. */
   close(domid: number, port: number): void {
+    this.#set(domid, port, 'masked', 1)
+    this.release(domid, port)
+  }
+
+  /** The other end turns unbound, for this domain to bind to again. */
+  #free(domid: number, port: number): void {
     if (this.#get(domid, port, 'state') === INTERDOMAIN) {
       const remote = this.#row(this.#get(domid, port, 'remoteDomid'), this.#get(domid, port, 'remotePort'))
       this.#state.ports.set(remote, 'state', UNBOUND)
@@ -114,7 +131,7 @@ export class EventChannels {
   }
 
   closeAllOf(domid: number): void {
-    for (const port of this.#used(domid)) this.close(domid, port)
+    for (const port of this.#used(domid)) this.#free(domid, port)
   }
 
   /** Makes the thread look at its ports, and whether its domain still exists. */
@@ -150,6 +167,7 @@ export class EventChannels {
     while (this.#get(domid, 1 + index, 'state') !== FREE) index = (index + 1) % usable
     domains.add(slot, 'ports', 1)
     this.#set(domid, 1 + index, 'attachment', attachment)
+    this.#set(domid, 1 + index, 'references', 1)
     return 1 + index
   }
 

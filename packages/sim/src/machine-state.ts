@@ -26,8 +26,14 @@ const attachment = ['owner', 'upcall'] as const
 const frame = ['owner', 'orphan', 'maps', 'clearByte', 'notifyPort'] as const
 /** A page that `owner` maps. The first page of a mapping carries what belongs to the mapping. */
 const mapping = ['owner', 'grantor', 'gref', 'frame', 'writable', 'pinned', 'clearByte', 'notifyPort'] as const
-/** `attachment`: the thread that hears of its events. A port of the toolstack's has one only while it is adopted, and else is masked. */
-const port = ['state', 'pending', 'masked', 'remoteDomid', 'remotePort', 'attachment'] as const
+/**
+ * `attachment`: the thread that hears of its events. A port of the toolstack's has one only while
+ * it is adopted, and else is masked.
+ * `references`: its binding and the unmap notifications that will use it. The last one frees it.
+ */
+const port = [
+  'state', 'pending', 'masked', 'remoteDomid', 'remotePort', 'attachment', 'references',
+] as const
 
 export interface MachineLimits {
   /** Pages of machine memory. */

@@ -1,6 +1,7 @@
 /**
- * What is done when a mapping or a share ends, however it ends. Every call is made under the machine
- * lock. As gntdev does: first the byte is cleared, then the event is sent.
+ * What is done when a mapping or a share ends, however it ends. Every call is made under the
+ * machine lock. As gntdev does: first the byte is cleared, then the event is sent. The port stays
+ * open until then, even if its binding is closed: else its number might be another binding's by now.
  */
 import { expectInteger, GrantError, PAGE_SIZE, type UnmapNotify } from '@xenkit/hypervisor'
 import type { EventChannels } from './event-channels.ts'
@@ -35,8 +36,12 @@ export class UnmapNotifications {
     if (port !== undefined && !this.#events.isOpen(o.domid, port)) {
       throw new GrantError(`cannot notify port ${port} of domain ${o.domid} on unmap: EINVAL, it isn't open`, { status: -EINVAL, domid: o.domid, port })
     }
+    const former = table.get(row, 'notifyPort')
+    if (port !== undefined) this.#events.hold(o.domid, port)
     table.set(row, 'clearByte', clearByte === undefined ? 0 : o.frame * PAGE_SIZE + clearByte + 1)
     table.set(row, 'notifyPort', port ?? 0)
+    // After the new hold: both may be of one port.
+    if (former !== 0) this.#events.release(o.domid, former)
   }
 
   isSet(table: Notifying, row: number): boolean {
@@ -47,9 +52,12 @@ export class UnmapNotifications {
     const clearByte = table.get(row, 'clearByte')
     const port = table.get(row, 'notifyPort')
     if (clearByte !== 0) Atomics.store(this.#state.memory, clearByte - 1, 0)
-    if (port !== 0) this.#events.send(table.get(row, 'owner') - 1, port)
     table.set(row, 'clearByte', 0)
     table.set(row, 'notifyPort', 0)
+    if (port === 0) return
+    const domid = table.get(row, 'owner') - 1
+    this.#events.send(domid, port)
+    this.#events.release(domid, port)
   }
 
   fireAllOf(domid: number): void {

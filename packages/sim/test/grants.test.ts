@@ -102,6 +102,70 @@ test('an unmap clears the byte, then notifies', async () => {
   for (const open of [share, port, remote]) open.close()
 })
 
+/** A mapping of a page and a channel beside it. Each of three domains has two ports. */
+async function notifying() {
+  const m = twoDomains({ ports: 3 })
+  const third = m.machine.createDomain()
+  let heard = 0
+  const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
+  const port = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => heard++)
+  const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })
+  const remote = { domid: m.front.domid, port: port.port }
+  const channel = m.back.evtchn.bindInterdomain(remote, () => expect.unreachable())
+  return { ...m, third, share, port, mapping, channel, heard: () => heard }
+}
+
+test('an unmap notifies though the channel was closed before, and nobody else', async () => {
+  const m = await notifying()
+  await using machine = m
+  m.mapping.notifyOnUnmap({ port: m.channel.port })
+  m.mapping.notifyOnUnmap({ port: m.channel.port }) // again: one event, and one reference
+  m.channel.close()
+  const isOpen = `port ${m.channel.port} of domain 0 is open`
+  expect(() => machine.machine.assertQuiescent()).toThrow(isOpen)
+  const other = m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})
+  expect(other.port).not.toBe(m.channel.port)
+  expect(() => m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})).toThrow('ENOSPC')
+  const third = m.third.evtchn.bindInterdomain({ domid: m.back.domid, port: other.port }, () => {})
+  m.port.notify() // an event that nobody takes any more
+  m.mapping.close()
+  await expect.poll(m.heard).toBe(1)
+  m.port.notify() // to nobody: the other end is free now
+  for (const open of [m.share, m.port, other, third]) open.close()
+})
+
+test.each(['another port', 'nothing'])('set to %s, a notification lets its port go', async (what) => {
+  const m = await notifying()
+  await using _ = m
+  using other = m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})
+  m.mapping.notifyOnUnmap({ port: m.channel.port })
+  m.channel.close()
+  m.mapping.notifyOnUnmap(what === 'nothing' ? {} : { port: other.port })
+  const bind = () => m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})
+  expect(() => bind().close()).not.toThrow() // there is room again
+  m.mapping.close()
+  m.share.close()
+  m.port.close()
+})
+
+test('a share that is closed notifies though the channel was closed before', async () => {
+  await using m = twoDomains()
+  let heard = 0
+  const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
+  const port = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => {})
+  const remote = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: port.port }, () => {
+    heard++
+    remote.unmask()
+  })
+  await settled()
+  share.notifyOnUnmap({ port: port.port })
+  port.close()
+  const before = heard
+  share.close()
+  await expect.poll(() => heard).toBe(before + 1)
+  remote.close()
+})
+
 test('an unmap notification is refused for a port or a byte that is not there', async () => {
   await using m = twoDomains()
   using share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
