@@ -22,7 +22,7 @@ export interface StoreConnection extends ByteStream {
 }
 
 export interface XenstoreRingOptions extends XenstoreRingEnd {
-  /** What the store offers, of XENSTORE_SERVER_FEATURE; the ring's own two are added. */
+  /** What the page offers to the domain: bits of XENSTORE_SERVER_FEATURE. */
   readonly features: number
   /** Opens a connection to the store with the domain's rights; for its first bytes, and again after a reset. What it throws, the domain is to blame for. */
   connect(receiver: ByteStreamReceiver): StoreConnection
@@ -31,6 +31,12 @@ export interface XenstoreRingOptions extends XenstoreRingEnd {
 export interface XenstoreRingServer extends Disposable {
   /** Looks at the page now, without an event: what the domain wrote before is noticed. */
   look(): void
+  /**
+   * Starts the ring anew, as INTRODUCE does for a domain that xenstored knows. The connection to
+   * the store ends, the indices are 0, and from now on the page offers `features`. Only a domain
+   * that had asked for a reset gets an event.
+   */
+  reset(features: number): void
   /** Ends the connection to the store and leaves the page as it is. Idempotent. */
   close(): void
 }
@@ -52,6 +58,7 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
   readonly #o: XenstoreRingOptions
   readonly #page: XenstorePage
   readonly #turns: RingTurns
+  #features: number
   #waiting = new ByteQueue()
   /** Undefined when the connection was given up. */
   #rings: XenstoreRings | undefined
@@ -63,10 +70,11 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
   constructor(o: XenstoreRingOptions) {
     this.#o = o
     this.#page = new XenstorePage(o.page)
+    this.#features = o.features
     this.#turns = new RingTurns(o.bind, () => this.#turn(), (error) => this.#giveUp(error))
     this.#attach()
     this.#page.store('error', XENSTORE_ERROR.NONE)
-    this.#page.store('server_features', o.features | XENSTORE_SERVER_FEATURE.RECONNECTION | XENSTORE_SERVER_FEATURE.ERROR)
+    this.#page.store('server_features', o.features)
     this.#turns.schedule()
   }
 
@@ -88,6 +96,11 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
     this.#turns.run()
   }
 
+  reset(features: number): void {
+    this.#features = features
+    this.#attempt(() => this.#reset())
+  }
+
   close(): void {
     this.#store?.close()
     this.#turns.close()
@@ -107,7 +120,7 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
 
   /** @returns what has come from the domain */
   #exchange(): Uint8Array {
-    if (this.#page.load('connection') === XENSTORE_RECONNECT) this.#reset()
+    if (this.#isAskedToReset && this.#offers(XENSTORE_SERVER_FEATURE.RECONNECTION)) this.#reset()
     if (!this.#rings) return NOTHING
     const sent = this.#rings.flush()
     if (this.#paused && this.#waiting.length < WAITING_FULL) {
@@ -119,11 +132,21 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
     return bytes
   }
 
+  get #isAskedToReset(): boolean {
+    return this.#page.load('connection') === XENSTORE_RECONNECT
+  }
+
+  #offers(feature: number): boolean {
+    return (this.#features & feature) !== 0
+  }
+
   #reset(): void {
     this.#leaveStore()
     for (const index of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const) this.#page.store(index, 0)
     this.#page.store('error', XENSTORE_ERROR.NONE)
+    this.#page.store('server_features', this.#features)
     this.#attach()
+    if (!this.#isAskedToReset) return
     // Last: the domain sees the rest of the page as it is now /before/ it takes the ring for connected.
     this.#page.store('connection', XENSTORE_CONNECTED)
     this.#turns.notify()
@@ -153,11 +176,16 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
   #giveUp(error: unknown): void {
     this.#leaveStore()
     this.#rings = undefined
-    this.#page.store('error', error instanceof RingProtocolError ? XENSTORE_ERROR.RINGIDX : error instanceof XsFormatError ? XENSTORE_ERROR.PROTO : XENSTORE_ERROR.COMM)
+    if (this.#offers(XENSTORE_SERVER_FEATURE.ERROR)) this.#page.store('error', errorOf(error))
     try {
       this.#turns.notify()
     } catch {
       // The channel is what went wrong, or the domain is gone.
     }
   }
+}
+
+function errorOf(error: unknown): number {
+  if (error instanceof RingProtocolError) return XENSTORE_ERROR.RINGIDX
+  return error instanceof XsFormatError ? XENSTORE_ERROR.PROTO : XENSTORE_ERROR.COMM
 }

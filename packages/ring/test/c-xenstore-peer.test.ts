@@ -16,7 +16,9 @@ import { ByteRingConsumer, ByteRingProducer, connectXenstoreRing, serveXenstoreR
 import { XenstorePage } from '../src/xenstore-page.ts'
 import { PeerProgram } from './peer-program.ts'
 import { anyIndex } from './ring-memory.ts'
-import { FakeReceiver, FakeStore, Port, setWord, settle, xenstorePage } from './xenstore-page.ts'
+import {
+  FakeReceiver, FakeStore, Port, RING_FEATURES, settle, setWord, xenstorePage,
+} from './xenstore-page.ts'
 
 const reason = whyNoXenC()
 const directory = mkdtempSync(join(tmpdir(), 'xenkit-xenstore-peer-'))
@@ -174,7 +176,9 @@ async function domainEnd({ pages, peer }: SharedPages, port: Port, ours: Ours): 
 async function xenstoredEnd({ pages, peer }: SharedPages, port: Port, ours: Ours): Promise<End> {
   const page = pages[0] ?? expect.unreachable()
   const store = new FakeStore()
-  await ours(() => void serveXenstoreRing({ page, bind: port.bind, features: 0, connect: store.connect }))
+  const { connect } = store
+  const served = { page, bind: port.bind, features: RING_FEATURES, connect }
+  await ours(() => void serveXenstoreRing(served))
   /** The first byte, which opens the connection to the store, isn't counted. */
   const reset = async (): Promise<void> => {
     await peer.run(0, 'reconnect')

@@ -10,7 +10,10 @@ import { assert, expect, test } from 'vitest'
 import { connectXenstoreRing, serveXenstoreRing } from '../src/index.ts'
 import { intercept, type Interceptor } from './intercept.ts'
 import { anyIndex } from './ring-memory.ts'
-import { FakeReceiver, FakeStore, offsetOf, Port, setWord, settle, text, turnOfLoop, word, xenstorePage } from './xenstore-page.ts'
+import {
+  FakeReceiver, FakeStore, offsetOf, Port, RING_FEATURES, settle, setWord, text, turnOfLoop, word,
+  xenstorePage,
+} from './xenstore-page.ts'
 
 const anyWord = fc.constantFrom(...(['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod', 'server_features', 'connection', 'error'] as const).map(offsetOf))
 const write = fc.record({ at: fc.oneof({ weight: 3, arbitrary: anyWord }, { weight: 1, arbitrary: fc.nat(4092) }), value: fc.oneof(fc.nat(2), fc.nat(1100), anyIndex) })
@@ -56,7 +59,8 @@ test('a domain writes what it likes: xenstored serves it or not, and serves it a
     const page = xenstorePage({ index })
     const [port] = Port.pair()
     const store = new FakeStore()
-    const server = serveXenstoreRing({ page, bind: port.bind, features: 0, connect: store.connect })
+    const { connect } = store
+    const server = serveXenstoreRing({ page, bind: port.bind, features: RING_FEATURES, connect })
     await attack({
       page, port, writes, steps: sequence,
       send: (bytes) => store.connections.at(-1)?.send(bytes),

@@ -8,7 +8,9 @@ import { connectXenstoreRing, serveXenstoreRing, type ByteRingMemory } from '../
 import { XenstorePage } from '../src/xenstore-page.ts'
 import { intercept, type Interceptor } from './intercept.ts'
 import { anyIndex } from './ring-memory.ts'
-import { FakeReceiver, FakeStore, Port, setWord, settle, turnOfLoop, xenstorePage } from './xenstore-page.ts'
+import {
+  FakeReceiver, FakeStore, Port, RING_FEATURES, settle, turnOfLoop, xenstorePage,
+} from './xenstore-page.ts'
 
 /** Bytes of a stream by position, so that a byte which is lost, doubled or out of place shows. */
 const streamed = (from: number, to: number): Uint8Array => Uint8Array.from({ length: to - from }, (_, i) => ((from + i) * 167 + ((from + i) >>> 8)) & 0xff)
@@ -32,8 +34,8 @@ test('both ends: every byte arrives, once and in order', async () => {
     const page = xenstorePage({ index })
     const [domainPort, storePort] = Port.pair()
     const store = new FakeStore()
-    serveXenstoreRing({ page, bind: storePort.bind, features: 0, connect: store.connect })
-    if (!resets) setWord(page, 'server_features', 0) // else the indices begin at 0
+    const features = resets ? RING_FEATURES : 0 // with a reset the indices begin at 0
+    serveXenstoreRing({ page, bind: storePort.bind, features, connect: store.connect })
     const receiver = new FakeReceiver()
     const stream = connectXenstoreRing({ page, bind: domainPort.bind }, receiver)
     stream.write(streamed(0, 1))
@@ -144,7 +146,8 @@ describe('a peer that notifies only an end that may sleep', () => {
         write = (bytes) => stream.write(bytes)
       } else {
         peer = new SparingPeer(page, peerPort, { reads: 'rsp', writes: 'req' })
-        serveXenstoreRing({ page, bind: port.bind, features: 0, connect: store.connect })
+        const { connect } = store
+        serveXenstoreRing({ page, bind: port.bind, features: RING_FEATURES, connect })
         peer.write(1)
         await settle(port, peerPort)
         write = (bytes) => store.last.send(bytes)

@@ -1,9 +1,12 @@
 /** A xenstore page to test on, an event channel whose events come when the test says so, and a store that is the test. */
 import type { ByteStreamReceiver, EvtchnBinding } from '@xenkit/hypervisor'
-import { xenstoreDomainInterface } from '@xenkit/wire'
-import { connectXenstoreRing, serveXenstoreRing, type StoreConnection, type XenstoreRingServer } from '../src/index.ts'
+import { XENSTORE_SERVER_FEATURE, xenstoreDomainInterface } from '@xenkit/wire'
+import { connectXenstoreRing, serveXenstoreRing, type StoreConnection } from '../src/index.ts'
 
 const { at } = xenstoreDomainInterface
+/** What a store's end does of what a page can offer. */
+export const RING_FEATURES = XENSTORE_SERVER_FEATURE.RECONNECTION | XENSTORE_SERVER_FEATURE.ERROR
+
 export type Word = 'req_cons' | 'req_prod' | 'rsp_cons' | 'rsp_prod' | 'server_features' | 'connection' | 'error'
 
 /** A page with a page before and after it, all indices at `index`. */
@@ -163,7 +166,9 @@ export function served(o: { index?: number; features?: number } = {}) {
   const page = xenstorePage(o)
   const [domainPort, storePort] = Port.pair()
   const store = new FakeStore()
-  const server: XenstoreRingServer = serveXenstoreRing({ page, bind: storePort.bind, features: o.features ?? 0, connect: store.connect })
+  const { features = RING_FEATURES } = o
+  const { bind } = storePort
+  const server = serveXenstoreRing({ page, bind, features, connect: store.connect })
   return {
     page,
     domainPort,

@@ -93,6 +93,72 @@ describe('a reset', () => {
   })
 })
 
+describe('a reset by xenstored', () => {
+  const INDICES = ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const
+
+  /** A served page that a domain has used as Linux does, which goes on where the indices are. */
+  async function used() {
+    const s = served({ features: ERROR })
+    s.page.set(bytesOf('first'), 0)
+    setWord(s.page, 'req_prod', 5)
+    s.storePort.pending = true
+    await settle(s.storePort)
+    s.store.last.send(bytesOf('reply'))
+    return s
+  }
+
+  test('empties the ring and offers what it is told to; the domain goes on at 0', async () => {
+    const s = await used()
+    s.store.last.send(long(3000)) // of which most waits for room
+    const { notifications } = s.storePort
+    s.server.reset(RECONNECTION)
+    expect(INDICES.map((name) => word(s.page, name))).toEqual([0, 0, 0, 0])
+    expect(word(s.page, 'server_features')).toBe(RECONNECTION)
+    expect(s.store.last.closed).toBe(true)
+    expect(s.storePort.notifications).toBe(notifications)
+    s.page.set(bytesOf('again'), 0)
+    setWord(s.page, 'req_prod', 5)
+    s.storePort.pending = true
+    await settle(s.storePort)
+    s.store.last.send(bytesOf('yes'))
+    expect(s.store.connections.map(({ received }) => text(received))).toEqual(['first', 'again'])
+    expect(INDICES.map((name) => word(s.page, name))).toEqual([5, 5, 0, 3])
+    expect(text([...s.page.subarray(1024, 1027)])).toBe('yes')
+  })
+
+  test('answers a domain that has asked for one', async () => {
+    const s = await used()
+    setWord(s.page, 'connection', XENSTORE_RECONNECT)
+    const { notifications } = s.storePort
+    s.server.reset(ERROR)
+    expect(word(s.page, 'connection')).toBe(XENSTORE_CONNECTED)
+    expect(s.storePort.notifications).toBe(notifications + 1)
+  })
+
+  test('serves again a domain that was given up', async () => {
+    const s = await used()
+    s.store.last.receiver.closed(new Error('released'))
+    expect(word(s.page, 'error')).toBe(XENSTORE_ERROR.COMM)
+    s.server.reset(ERROR)
+    expect(word(s.page, 'error')).toBe(XENSTORE_ERROR.NONE)
+    s.page.set(bytesOf('again'), 0)
+    setWord(s.page, 'req_prod', 5)
+    s.storePort.pending = true
+    await settle(s.storePort)
+    expect(text(s.store.last.received)).toBe('again')
+  })
+})
+
+test('features that a page does not offer are not used', async () => {
+  const s = served({ features: 0 })
+  setWord(s.page, 'connection', XENSTORE_RECONNECT)
+  setWord(s.page, 'req_prod', 5000)
+  s.storePort.pending = true
+  await settle(s.storePort)
+  const words = (['connection', 'req_prod', 'error', 'server_features'] as const)
+  expect(words.map((name) => word(s.page, name))).toEqual([XENSTORE_RECONNECT, 5000, 0, 0])
+})
+
 describe('a xenstored without the feature', () => {
   test('is met where its indices are; replies that lie there are thrown away', async () => {
     const d = unserved({ index: 2 ** 32 - 3 })

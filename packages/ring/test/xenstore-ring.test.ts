@@ -2,9 +2,12 @@
 import { XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { connectXenstoreRing, serveXenstoreRing } from '../src/index.ts'
-import { bytesOf, FakeReceiver, long, Port, served, settle, setWord, text, turnOfLoop, unserved, word, xenstorePage } from './xenstore-page.ts'
+import {
+  bytesOf, FakeReceiver, long, Port, RING_FEATURES, served, settle, setWord, text, turnOfLoop,
+  unserved, word, xenstorePage,
+} from './xenstore-page.ts'
 
-const { RECONNECTION, ERROR, WATCHDEPTH } = XENSTORE_SERVER_FEATURE
+const { ERROR, WATCHDEPTH } = XENSTORE_SERVER_FEATURE
 
 describe('a connection', () => {
   test('carries bytes both ways, more than the ring holds', async () => {
@@ -81,7 +84,8 @@ describe('a connection', () => {
   test('is to a page', () => {
     const short = { page: new Uint8Array(4095), bind: new Port().bind }
     expect(() => connectXenstoreRing(short, new FakeReceiver())).toThrow('"page" expected 4096 bytes, got 4095')
-    expect(() => serveXenstoreRing({ ...short, features: 0, connect: () => expect.unreachable() })).toThrow('"page" expected 4096 bytes, got 4095')
+    const options = { ...short, features: RING_FEATURES, connect: () => expect.unreachable() }
+    expect(() => serveXenstoreRing(options)).toThrow('"page" expected 4096 bytes, got 4095')
   })
 
   test('leaves the neighbours of the page alone', async () => {
@@ -98,8 +102,9 @@ describe('a connection', () => {
 })
 
 describe('a server', () => {
-  test('advertises the ring\'s features with the store\'s', () => {
-    expect(word(served({ features: WATCHDEPTH }).page, 'server_features')).toBe(RECONNECTION | ERROR | WATCHDEPTH)
+  test('advertises the features that it is told to', () => {
+    const features = ERROR | WATCHDEPTH
+    expect(word(served({ features }).page, 'server_features')).toBe(features)
   })
 
   test('serves what the domain sent before it was there', async () => {
@@ -109,7 +114,11 @@ describe('a server', () => {
     setWord(page, 'req_prod', 1)
     const [, storePort] = Port.pair()
     const received: string[] = []
-    const server = serveXenstoreRing({ page, bind: storePort.bind, features: 0, connect: () => ({ write: (bytes) => received.push(text([...bytes])), close() {}, pause() {}, resume() {} }) })
+    const write = (bytes: Uint8Array) => received.push(text([...bytes]))
+    const server = serveXenstoreRing({
+      page, bind: storePort.bind, features: RING_FEATURES,
+      connect: () => ({ write, close() {}, pause() {}, resume() {} }),
+    })
     await turnOfLoop()
     expect(received).toEqual(['in'])
     server.close()

@@ -11,7 +11,9 @@ import { describe, expect, test } from 'vitest'
 import { connectXenstoreRing, serveXenstoreRing } from '../src/index.ts'
 import { intercept } from './intercept.ts'
 import { bothSeeNothing, plain, recorder, type Access } from './store-buffers.ts'
-import { FakeReceiver, FakeStore, Port, settle, setWord, turnOfLoop, xenstorePage } from './xenstore-page.ts'
+import {
+  FakeReceiver, FakeStore, Port, RING_FEATURES, settle, setWord, turnOfLoop, xenstorePage,
+} from './xenstore-page.ts'
 
 const wordNames = new Map(Object.entries(xenstoreDomainInterface.at).map(([name, offset]) => [offset / 4, name]))
 
@@ -37,7 +39,9 @@ async function recordEnds() {
   const [[domainPort], [storePort]] = [Port.pair(), Port.pair()]
   const stream = connectXenstoreRing({ page: domainPage, bind: domainPort.bind }, new FakeReceiver())
   const fake = new FakeStore()
-  serveXenstoreRing({ page: storePage, bind: storePort.bind, features: 0, connect: fake.connect })
+  serveXenstoreRing({
+    page: storePage, bind: storePort.bind, features: RING_FEATURES, connect: fake.connect,
+  })
   setWord(storePage, 'req_prod', 1)
   storePort.pending = true
   await settle(domainPort, storePort)

@@ -41,7 +41,10 @@ export class SimMachine implements AsyncDisposable {
     this.seed = seed
     const state = MachineState.create({ pages, grants, ports }, seed)
     this.#hypervisor = new Hypervisor(state)
-    this.xenstored = new Xenstored({ exists: (domid) => state.isAlive(domid) })
+    this.xenstored = new Xenstored({
+      exists: (domid) => state.isAlive(domid),
+      introduced: (domid, features) => this.#rings?.introduced(domid, features),
+    })
   }
 
   /**

@@ -1,7 +1,7 @@
 /**
  * What is done when a mapping or a share ends, however it ends. Every call is made under the
  * machine lock. As gntdev does: first the byte is cleared, then the event is sent. The port stays
- * open until then, even if its binding is closed: else its number might be another binding's by now.
+ * open until then, even if its binding is closed: else another binding might have its number.
  */
 import { expectInteger, GrantError, PAGE_SIZE, type UnmapNotify } from '@xenkit/hypervisor'
 import type { EventChannels } from './event-channels.ts'

@@ -71,6 +71,11 @@ export class RingXenstored {
     }
   }
 
+  /** The domain was introduced to xenstored, which has offered it `features`. */
+  introduced(domid: number, features: number): void {
+    this.#served.get(domid)?.server.reset(features)
+  }
+
   /** Notices what domains have done to their rings, whose events are on their way. */
   look(): void {
     for (const { server } of this.#served.values()) server.look()

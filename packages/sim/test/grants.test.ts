@@ -134,7 +134,7 @@ test('an unmap notifies though the channel was closed before, and nobody else', 
   for (const open of [m.share, m.port, other, third]) open.close()
 })
 
-test.each(['another port', 'nothing'])('set to %s, a notification lets its port go', async (what) => {
+test.each(['another port', 'nothing'])('set to %s, a notification frees its port', async (what) => {
   const m = await notifying()
   await using _ = m
   using other = m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})

@@ -250,3 +250,50 @@ test('that asks for a reset by hand gets one', async () => {
   m.machine.assertQuiescent()
   xs.stream.close()
 })
+
+/** Domain 0's own connection to xenstored. */
+async function toolstack({ dom0 }: { readonly dom0: SimDomain }) {
+  const xs = await connect(dom0)
+  return {
+    close: () => xs.stream.close(),
+    async ask(type: number, payload: string): Promise<string | undefined> {
+      xs.send(type, payload)
+      await xs.heard()
+      return xs.replies.at(-1)
+    },
+  }
+}
+
+test('offers in its page what GET_FEATURE says, and SET_FEATURE before INTRODUCE', async () => {
+  await using m = withRing()
+  using page = mapPage(m.dom0)
+  const tool = await toolstack(m)
+  const inPage = () => Atomics.load(wordsOf(page), at.server_features / 4)
+  expect(await tool.ask(XS.GET_FEATURE, '1|')).toBe(`${XS.GET_FEATURE} ${inPage()}\0`)
+  await tool.ask(XS.RELEASE, '1|')
+  await tool.ask(XS.SET_FEATURE, `1|${XENSTORE_SERVER_FEATURE.ERROR}|`)
+  await tool.ask(XS.INTRODUCE, '1|0|1|')
+  expect(inPage()).toBe(XENSTORE_SERVER_FEATURE.ERROR)
+  expect(await tool.ask(XS.GET_FEATURE, '1|')).toBe(`${XS.GET_FEATURE} ${inPage()}\0`)
+  tool.close()
+})
+
+test('that is introduced again begins at 0, and has no watch any more', async () => {
+  await using m = withRing()
+  using page = mapPage(m.dom0)
+  const tool = await toolstack(m)
+  const xs = await connect(m.guest)
+  xs.send(XS.WATCH, 'data|token|')
+  while (xs.replies.length < 2) await xs.heard()
+  expect(await tool.ask(XS.INTRODUCE, '1|0|1|')).toBe(`${XS.INTRODUCE} OK\0`)
+  const indices = { req_cons: 0, req_prod: 0, rsp_cons: 0, rsp_prod: 0 }
+  expect(xenstoreDomainInterface.decode(page.bytes)).toMatchObject(indices)
+  expect(m.machine.xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
+  xs.stream.close()
+  const again = await connect(m.guest)
+  again.send(XS.READ, 'name|')
+  await again.heard()
+  expect(again.replies).toEqual([`${XS.READ} sim-1`])
+  again.stream.close()
+  tool.close()
+})

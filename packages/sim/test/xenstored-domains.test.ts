@@ -184,13 +184,18 @@ describe('SET_TARGET', () => {
 })
 
 describe('features', () => {
-  const ALL = XENSTORE_SERVER_FEATURE.WATCHDEPTH | XENSTORE_SERVER_FEATURE.DOMID_ANY
+  const { RECONNECTION, ERROR, WATCHDEPTH, DOMID_ANY: ANY } = XENSTORE_SERVER_FEATURE
+  const ALL = RECONNECTION | ERROR | WATCHDEPTH | ANY
 
   test.each([['', `${ALL}|`], ['5|', `${ALL}|`], ['9|', `${ALL}|`], ['5|5|', 'EINVAL'], ['x|', 'EINVAL'], ['70000|', 'EINVAL'], ['40000|', 'ENOENT']])('GET_FEATURE "%s"', async (payload, answer) => {
     expect(await dom0.ask(XS.GET_FEATURE, payload)).toBe(answer)
   })
 
-  test.each([['7|4|', 'OK|'], ['7|0|', 'OK|'], ['7|1|', 'EINVAL'], ['7|-1|', 'EINVAL'], ['5|4|', 'EBUSY'], ['0|4|', 'EBUSY'], ['7|', 'EINVAL'], ['7|4|4|', 'EINVAL'], ['x|4|', 'EINVAL'], ['40000|4|', 'ENOENT']])('SET_FEATURE "%s"', async (payload, answer) => {
+  test.each([
+    ['7|4|', 'OK|'], ['7|0|', 'OK|'], ['7|16|', 'EINVAL'], ['7|-1|', 'EINVAL'], ['5|4|', 'EBUSY'],
+    ['0|4|', 'EBUSY'], ['7|', 'EINVAL'], ['7|4|4|', 'EINVAL'], ['x|4|', 'EINVAL'],
+    ['40000|4|', 'ENOENT'],
+  ])('SET_FEATURE "%s"', async (payload, answer) => {
     expect(await dom0.ask(XS.SET_FEATURE, payload)).toBe(answer)
   })
 

@@ -4,8 +4,10 @@ import type { Connection } from './connection.ts'
 import { isPrivileged, type Subject } from './permissions.ts'
 import type { Quota, QuotaName } from './quota.ts'
 
-/** Bits of GET_FEATURE. The others are about a ring page, of which a byte stream has none. */
-export const FEATURES = XENSTORE_SERVER_FEATURE.WATCHDEPTH | XENSTORE_SERVER_FEATURE.DOMID_ANY
+const { RECONNECTION, ERROR, WATCHDEPTH, DOMID_ANY } = XENSTORE_SERVER_FEATURE
+
+/** What GET_FEATURE answers and a ring's page says. Sockets hear of the ring's, as in C. */
+export const FEATURES = RECONNECTION | ERROR | WATCHDEPTH | DOMID_ANY
 
 /** Between two warnings about one domain. */
 const WARN_MS = 10_000

@@ -21,6 +21,8 @@ export type { Connection, XenstoreReceiver } from './connection.ts'
 export interface XenstoredOptions {
   /** Whether there is a domain of that domid, for xenstored to be introduced to or for permissions to name. Default: there might be. */
   readonly exists?: (domid: number) => boolean
+  /** Called for each INTRODUCE, a repeated one included, with what the domain is offered. */
+  readonly introduced?: (domid: number, features: number) => void
   /** Is told what an administrator wants to know: clients that broke the protocol, domains that use too much. */
   readonly log?: (line: string) => void
 }
@@ -38,13 +40,19 @@ export class Xenstored {
   readonly watches = new Watches()
   readonly turns = new Turns()
   readonly log: (line: string) => void
+  readonly #introduced: (domid: number, features: number) => void
   /** Whether each request is logged. */
   isTracing = false
   /** The request that is being answered, if it counts. */
   cause: Outstanding | undefined
 
-  constructor({ exists = () => true, log = () => {} }: XenstoredOptions = {}) {
+  constructor({
+    exists = () => true,
+    introduced = () => {},
+    log = () => {},
+  }: XenstoredOptions = {}) {
     this.log = log
+    this.#introduced = introduced
     this.domains = new Domains({ exists, quota: this.quota, log })
     this.dom0 = this.domains.make(0)
     this.dom0.isIntroduced = true
@@ -76,6 +84,7 @@ export class Xenstored {
     expectInteger('domid', domid, 0, DOMID_MAX)
     const domain = this.domains.know(domid)
     if (!domain) throw new NotAvailableError(`there is no domain ${domid}`, { domid })
+    this.#introduced(domid, domain.features)
     if (domain.isIntroduced) {
       // Those of domain 0 are sockets, to which this doesn't apply.
       if (!domain.isPrivileged) for (const connection of domain.connections) connection.reset()
