@@ -11,7 +11,7 @@ await using file = await open(image, 'r+')
 await using hv = await openHypervisor()
 await serveVbd(hv, {
   store: {
-    sectors: Math.floor((await file.stat()).size / 512),
+    sectors: (await file.stat()).size / 512,
     read: (sector, into) => file.readv(into, sector * 512),
     write: (sector, from) => file.writev(from, sector * 512),
     flush: () => file.datasync(),

@@ -6,7 +6,7 @@ import { type BlockStore, openHypervisor, overlayStore, serveVbd } from 'xenkit'
 async function httpStore(url: string): Promise<BlockStore> {
   const head = await fetch(url, { method: 'HEAD' })
   return {
-    sectors: Math.floor(Number(head.headers.get('content-length')) / 512),
+    sectors: Number(head.headers.get('content-length')) / 512,
     async read(sector, into) {
       const [from, length] = [sector * 512, into.reduce((sum, buffer) => sum + buffer.length, 0)]
       const answer = await fetch(url, { headers: { range: `bytes=${from}-${from + length - 1}` } })

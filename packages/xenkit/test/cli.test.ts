@@ -85,6 +85,8 @@ describe('arguments', () => {
     [['disk', 'attach', '1'], /missing required argument/],
     [['disk', 'resize', '1', 'xvda', '7'], /multiple of 512/],
     [['disk', 'serve', '--backend-types', 'vbd,loop', 'x'], /expected some of vbd,vbd3,qdisk/],
+    [['sim', example, 'x', '--writes', '3'], /Options of sim go before the program/],
+    [['sim', example, '--seed=3'], /Options of sim go before the program/],
     [['dsik'], /unknown command/],
   ])('%j', async (args, says) => {
     const { code, stderr } = await xenkit(...args)
@@ -144,6 +146,24 @@ describe('xenkit sim', () => {
   })
 
   test('a program whose image doesn\'t exist is one line', async () => expectComplaint(await xenkit('sim', example, join(folder, 'nowhere.img')), /file-disk\.ts" failed: ENOENT/))
+
+  test('what is behind -- is the program\'s', async () => {
+    const program = join(folder, 'arguments.mjs')
+    writeFileSync(program, 'console.log(process.argv.slice(2).join(" ")); process.exit(1)')
+    expect((await xenkit('sim', program, '-a', '--b', '--', '--writes', '3', '--')).stdout).toBe('-a --b --writes 3 --\n')
+  })
+
+  test.each([
+    ['an image of less than a sector', 300, /"store\.sectors" expected whole sectors of 512 bytes, got 0\.58/],
+    ['an image that ends within a sector', 1000, /"store\.sectors" expected whole sectors of 512 bytes, got 1\.95.*: pad the image/],
+    ['an empty image', 0, /"store\.sectors" expected an integer 1\.\./],
+  ])('the example of the README says what is wrong with %s', async (_, bytes, says) => {
+    const odd = join(folder, `${bytes}.img`)
+    writeFileSync(odd, Buffer.alloc(bytes))
+    const { code, stderr } = await xenkit('sim', example, odd)
+    expect(stderr).toMatch(says)
+    expect(code).toBe(1)
+  })
 
   test('a program that serves nothing is told so', async () => {
     const idle = join(folder, 'idle.mjs')

@@ -1,5 +1,5 @@
 /** `serveVbd`: a block backend for every disk that a toolstack gives to this domain. */
-import { type Hypervisor, NegotiationError, XenError } from '@xenkit/hypervisor'
+import { type Hypervisor, NegotiationError, XenError, expectHypervisor } from '@xenkit/hypervisor'
 import { type BackendConnection, type BackendDevice, type BackendDriver, type NodeValues, serveBackends } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import type { BlockStore } from '../block-store.ts'
@@ -10,6 +10,7 @@ import { connectRings } from './connect.ts'
 import { DATA_PATHS, type DataPathKind } from './data-path.ts'
 import { Drive } from './drive.ts'
 import { eventLog } from './event-log.ts'
+import { expectStore } from './expect-store.ts'
 import { describeDisk, limitsOf, sectorsOf, shareLimits } from './limits.ts'
 import { type RingThread, RingThreads } from './ring-threads.ts'
 import { DiskCounters, type VbdStats } from './stats.ts'
@@ -86,6 +87,7 @@ export class ChangeRefusedError extends XenError {
  * Serves disks until the signal aborts; without a signal, for ever. What goes wrong with one disk, its
  * guest's doing included, closes that disk, goes to `onEvent` and is written to the disk's error node.
  *
+ * @throws TypeError, RangeError for what is no hypervisor, for a store that can't be served, and for a `dataPath` that doesn't exist
  * @throws NotAvailableError when no xenstored answers
  * @throws XenstoreError when the connection to it is lost
  * @example
@@ -93,8 +95,12 @@ export class ChangeRefusedError extends XenError {
  * await serveVbd(hv, { store: memoryStore(2048) })
  */
 export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void> {
+  expectHypervisor(hv)
   const { store } = o
-  if (typeof store !== 'function') sectorsOf(store)
+  if (typeof store !== 'function') {
+    expectStore(store)
+    sectorsOf(store)
+  }
   if (o.dataPath !== undefined && !DATA_PATHS.includes(o.dataPath)) throw new RangeError(`"dataPath" expected ${DATA_PATHS.join(' or ')}, got "${String(o.dataPath)}"`)
   const xs = await openXenstore(hv.xenstore)
   try {
@@ -269,7 +275,10 @@ class VbdDriver implements BackendDriver {
   /** @throws TypeError, RangeError for a store that can't be served */
   async #ask(disk: RequestedDisk): Promise<MaybeStore> {
     const store = typeof this.#o.store === 'function' ? await this.#o.store(disk) : this.#o.store
-    if (store) limitsOf(store, disk)
+    if (store !== undefined && store !== null) {
+      expectStore(store)
+      limitsOf(store, disk)
+    }
     // The drive's geometry is said once, whatever is put into it.
     if (store?.sectorSize === 4096 && disk.cdrom) throw new RangeError('"store.sectorSize" expected 512 in a CD-ROM drive, got 4096')
     if (store === null && !disk.cdrom) throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')

@@ -1,7 +1,7 @@
 /** Connects a block frontend: for simulated guests, for tests of any backend, and for disks of other domains' in this one. */
 import { EventChannel } from '@xenkit/evtchn'
 import { GrantTable } from '@xenkit/grant'
-import { type Hypervisor, NegotiationError, PAGE_SIZE, expectInteger } from '@xenkit/hypervisor'
+import { type Hypervisor, NegotiationError, PAGE_SIZE, expectHypervisor, expectInteger } from '@xenkit/hypervisor'
 import { FrontRing } from '@xenkit/ring'
 import { type Abi, BLKIF_MAX_SEGMENTS_PER_REQUEST, blkif } from '@xenkit/wire'
 import { FrontendDevice } from '@xenkit/xenbus'
@@ -29,11 +29,13 @@ export interface AttachDiskOptions {
 
 /**
  * Waits for the disk's backend and connects to it.
+ * @throws TypeError for what is no hypervisor
  * @throws RangeError for a vdev, depth, or number or order of rings out of range
  * @throws NegotiationError when the backend publishes what can't be used, or closes instead
  * @throws the signal's reason when that aborts
  */
 export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<Disk> {
+  expectHypervisor(hv)
   const devid = parseVdev(String(o.vdev))
   const { queues = 1, ringPageOrder = 0, depth = 32, abi = 'x86_64' } = o
   expectInteger('queues', queues, 1, MAX_QUEUES)

@@ -28,6 +28,15 @@ export function workers(value: string): number {
   return Number(value)
 }
 
+/**
+ * Collects the arguments of a program that `sim` runs. An option of `sim` among them was meant for
+ * `sim`, unless a `--` comes before it.
+ */
+export function programArgument(value: string, before: readonly string[] = []): readonly string[] {
+  if (/^--(writes|seed)(=|$)/.test(value) && !before.includes('--')) throw new InvalidArgumentError('Options of sim go before the program; put -- before options of the program that have the same name')
+  return [...before, value]
+}
+
 const UNITS = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
 const isUnit = (text: string): text is keyof typeof UNITS => text in UNITS
 

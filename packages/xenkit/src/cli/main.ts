@@ -6,7 +6,7 @@
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { Command, CommanderError } from 'commander'
 import { openHypervisor } from '../open-hypervisor.ts'
-import { backendTypes, count, domid, size, vdev, workers } from './arguments.ts'
+import { backendTypes, count, domid, programArgument, size, vdev, workers } from './arguments.ts'
 import { demo } from './demo.ts'
 import { diskAttach, diskServe } from './disk.ts'
 import { diskDetach, diskEject, diskInsert, diskResize } from './disk-change.ts'
@@ -57,12 +57,14 @@ existing('eject', 'take the medium out of a CD-ROM drive that xenkit serves').ac
 xenkit.command('doctor').description('say what of Xen this machine has, and what is missing').option('--json', 'machine-readable', false).action(doctor)
 
 xenkit
-  .command('sim <program> [args...]')
+  .command('sim')
   .description('run a backend program against a simulated guest, which reads all of its disk')
+  .argument('<program>', 'JavaScript or TypeScript')
+  .argument('[args...]', 'of the program', programArgument)
   .option('--writes <count>', 'overwrite random places of the disk, and verify', count, 0)
   .option('--seed <seed>', 'of the simulation and the writes', count, 1)
   .passThroughOptions()
-  .action((program: string, args: string[], o: { writes: number; seed: number }) => sim(program, args, o))
+  .action((program: string, args: readonly string[] | undefined, o: { writes: number; seed: number }) => sim(program, args ?? [], o))
 
 xenkit
   .command('demo [image]')

@@ -17,13 +17,15 @@ export interface SimOptions {
   readonly seed: number
 }
 
+/** @param args of the program; the first `--` isn't passed on */
 export async function sim(program: string, args: readonly string[], o: SimOptions): Promise<void> {
   await expectRunnable(program)
   const { machine, dom0, guest, vdev } = await plugMachine({ seed: o.seed })
   const handle = dom0.handle()
+  const separator = args.indexOf('--')
   const backend = startThread({
     module: pathToFileURL(resolve(program)).href,
-    argv: [...args],
+    argv: args.filter((_, at) => at !== separator),
     data: { [DOMAIN_KEY]: handle },
     transferList: handle.transferList,
   })
