@@ -4,7 +4,9 @@
  * closes that one device and nothing else.
  *
  * Text is lower case, names what it is about in double quotes and says what to do where that is known.
+ * A XenError makes it printable: part of it may be the words of a guest or a server.
  */
+import { printable } from './text.ts'
 
 export type ErrorDetails = Readonly<Record<string, unknown>>
 
@@ -15,7 +17,7 @@ export class XenError extends Error {
   readonly details: ErrorDetails
 
   constructor(code: string, message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
-    super(message, options)
+    super(printable(message), options)
     this.name = new.target.name
     this.code = code
     this.details = details

@@ -200,6 +200,12 @@ describe('a client that does not take what it is sent', () => {
     expect([eager.write(bytes.subarray(0, 32)), ready]).toEqual([true, 1])
   })
 
+  test('is logged as text that does nothing to a terminal', async () => {
+    xenstored.isTracing = true
+    await dom5.write('x', '\x9b2J\x7f')
+    expect(log).toEqual(['domain 5: WRITE "x\\u0000Â\\u009b2J\\u007f"'])
+  })
+
   test('may be made to begin anew by whoever reads the log', async () => {
     const logged = await startXenstored({
       log() {

@@ -67,6 +67,7 @@ test('reasons that a guest makes up are bounded, and memory with them', () => {
 
 test.each([
   ['text', 'no disk', 'no disk'],
+  ['text that would end the line and turn the next', new Error('a\n\x85b\u2067'), 'a\\u000a\\u0085b\\u2067'],
   ['nothing', undefined, 'undefined'],
   ['an error without words', new TypeError(), 'TypeError'],
   ['what can\'t be made text', Object.create(null), 'an object that has no text was thrown'],

@@ -83,6 +83,7 @@ const sizes = (minimum: number, preferred: number, maximum: number): Uint8Array 
 
 test.each([
   ['no such export', refusing(NBD_REP.ERR_UNKNOWN, 'ask\nme'), /no export "test": the server says "ask\\nme"/],
+  ['words that would move the cursor and turn the line', refusing(NBD_REP.ERR_POLICY, '\x9b2J\x7f\u202e'), /the server says "\\u009b2J\\u007f\\u202e"$/],
   ['TLS demanded', refusing(NBD_REP.ERR_TLS_REQD), /demands TLS: use nbds:\/\//],
   ['no GO', refusing(NBD_REP.ERR_UNSUP), /lacks NBD_OPT_GO/],
   ['shutting down', refusing(NBD_REP.ERR_SHUTDOWN), /being shut down/],

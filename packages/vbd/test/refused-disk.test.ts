@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { StoreInUseError, attachDisk } from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
+import { RawFrontend } from './raw-frontend.ts'
 import { rig } from './rig.ts'
 
 const noImage = (): never => {
@@ -19,6 +20,17 @@ test.each([
   expect(disk).toMatchObject({ frontendDomid: r.guest.domid, devid: 51712, params: 'missing.img', readOnly: false })
   await r.event(({ kind }) => kind === 'closed')
   expect(await r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`)).toContain('no such image')
+})
+
+test('what a guest writes does nothing to who reads the reason', async () => {
+  await using r = await rig({ store: memoryStore(64) })
+  await r.plug()
+  const front = await RawFrontend.open(r.guest, { nodes: { 'ring-ref': '\x9b31m\u202e7\x7f' } })
+  const { error } = await r.event(({ kind }) => kind === 'failed')
+  await front[Symbol.asyncDispose]()
+  const shown = 'holds "\\u009b31m\\u202e7\\u007f", expected a number'
+  expect(error).toMatchObject({ code: 'ERR_XEN_NEGOTIATION', message: expect.stringContaining(shown) })
+  expect(await r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`)).toContain(shown)
 })
 
 describe('a guest that connects to a disk which was refused', () => {

@@ -1,5 +1,5 @@
 /** One backend device: reads its two directories, decides by `backendStep`, and does what that says. */
-import { NegotiationError, XenError } from '@xenkit/hypervisor'
+import { NegotiationError, XenError, textOf } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import type { BackendConnection, BackendDevice, BackendDriver, BackendEvent, CloseOptions } from './backend-driver.ts'
@@ -340,4 +340,8 @@ export class ServedDevice {
   }
 }
 
-const reasonOf = (error: unknown): string => (error instanceof XenError ? error.message : `unexpected: ${String(error)}`).slice(0, REASON_MAX)
+/** As much of an error's text as a node holds, whole characters of it. */
+function reasonOf(error: unknown): string {
+  const text = error instanceof XenError ? error.message : `unexpected: ${textOf(error)}`
+  return text.slice(0, new TextEncoder().encodeInto(text, new Uint8Array(REASON_MAX)).read)
+}

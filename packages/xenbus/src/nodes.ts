@@ -18,7 +18,7 @@ export const RESULT_OK = 'ok'
 /** @param result what `xenkit-result` holds */
 export const answersTo = (result: string, request: string): boolean => result.startsWith(`${request} `)
 
-/** Characters of an error's text that are written down. */
+/** Bytes of an error's text that are written down. A domU's node may have 2048 by default, its name included. */
 export const REASON_MAX = 1024
 
 const ID = { type: 'text', maxLength: 64, default: undefined } as const

@@ -122,6 +122,16 @@ describe.each([['domain 0', {}], ['a driver domain', { driverDomain: true }]] as
     for (const devid of [0, 1]) await unplugDevice(r.xs, r.address(devid), aborted)
   })
 
+  test('a reason is as long as a node may be, whole characters of it', async () => {
+    await using r = await rig(where)
+    const server = await r.serve()
+    server.driver.hooks.offer = () => Promise.reject(new Error('🙂'.repeat(1000)))
+    await r.plug()
+    const told = await r.xs.wait((view) => view.readOptional(reason(r)))
+    expect(told).toBe(`unexpected: Error: ${'🙂'.repeat(251)}`)
+    await unplugDevice(r.xs, r.address())
+  })
+
   test('offered nodes can not be written: the driver hears that the device is gone', async () => {
     await using r = await rig(where)
     const server = await r.serve()

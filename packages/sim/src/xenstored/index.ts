@@ -4,7 +4,7 @@
  *
  * Read next: requests.ts, what clients ask for; turns.ts, how they share the server.
  */
-import { DOMID_MAX, expectInteger, NotAvailableError } from '@xenkit/hypervisor'
+import { DOMID_MAX, expectInteger, NotAvailableError, printable } from '@xenkit/hypervisor'
 import { Connection, type XenstoreReceiver } from './connection.ts'
 import type { Domain } from './domain.ts'
 import { Domains } from './domains.ts'
@@ -51,9 +51,9 @@ export class Xenstored {
     introduced = () => {},
     log = () => {},
   }: XenstoredOptions = {}) {
-    this.log = log
+    this.log = (line) => log(printable(line))
     this.#introduced = introduced
-    this.domains = new Domains({ exists, quota: this.quota, log })
+    this.domains = new Domains({ exists, quota: this.quota, log: this.log })
     this.dom0 = this.domains.make(0)
     this.dom0.isIntroduced = true
     this.store = new Store(this.domains)

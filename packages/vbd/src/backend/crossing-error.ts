@@ -2,7 +2,7 @@
  * Errors between threads. Structured clone leaves of an error what it says; who is to blame (its class), `code`
  * and `details` go beside.
  */
-import { ArenaFullError, type ErrorDetails, EvtchnError, GrantError, HypervisorClosedError, RingProtocolError, XenError } from '@xenkit/hypervisor'
+import { ArenaFullError, type ErrorDetails, EvtchnError, GrantError, HypervisorClosedError, RingProtocolError, XenError, textOf } from '@xenkit/hypervisor'
 
 export interface CrossingError {
   readonly name: string
@@ -36,15 +36,6 @@ export function unpackError({ name, message, stack, code, details }: CrossingErr
 function xenError(name: string, message: string, code: string, details: ErrorDetails): XenError {
   const Class = classes.find((known) => known.name === name)
   return Class ? Reflect.construct(Class, [message, details]) : new XenError(code, message, details)
-}
-
-/** A store may have thrown anything. */
-export function textOf(thrown: unknown): string {
-  try {
-    return String(thrown)
-  } catch {
-    return 'an object that has no text was thrown'
-  }
 }
 
 /** A store may have put anything into them. */

@@ -1,6 +1,6 @@
 /** Events of disks as lines of a log, which is no guest's to fill. */
+import { printable, textOf } from '@xenkit/hypervisor'
 import { vdevName } from '../vdev.ts'
-import { textOf } from './crossing-error.ts'
 import type { VbdEvent } from './serve-vbd.ts'
 
 /** @param o.failed whether it tells of something that failed */
@@ -112,4 +112,4 @@ class DiskLog {
 /** A store may have thrown undefined: the kind tells, not the error. */
 const isFailure = (event: VbdEvent): event is Extract<VbdEvent, { kind: keyof typeof PREFIXES }> => event.kind in PREFIXES
 
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message || error.name : textOf(error))
+const reasonOf = (error: unknown): string => (error instanceof Error ? printable(error.message || error.name) : textOf(error))

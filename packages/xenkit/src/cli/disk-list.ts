@@ -1,14 +1,16 @@
 /** `xenkit disk list`. */
+import { printable } from '@xenkit/hypervisor'
 import { type ListedDisk, listVbds, vdevName } from '@xenkit/vbd'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openHypervisor } from '../open-hypervisor.ts'
+import { printableLines } from './printable-lines.ts'
 
 /** Lists the disks of this domain's backends, whoever serves them. */
 export async function diskList(o: { readonly json: boolean }): Promise<void> {
   await using hv = await openHypervisor()
   using xs = await openXenstore(hv.xenstore)
   const disks = await listVbds(xs, hv.domid)
-  console.log(o.json ? JSON.stringify(disks.map(asJson), undefined, 2) : asTable(disks))
+  console.log(o.json ? printableLines(JSON.stringify(disks.map(asJson), undefined, 2)) : asTable(disks))
 }
 
 export const asJson = (disk: ListedDisk): object => ({ ...disk, vdev: vdevName(disk.devid) })
@@ -23,7 +25,7 @@ export function asTable(disks: readonly ListedDisk[]): string {
     disk.sectors === undefined ? '-' : String(disk.sectors),
     `${disk.cdrom ? 'cdrom,' : ''}${disk.readOnly ? 'r' : 'w'}`,
     disk.claim === undefined ? 'no' : 'yes',
-    disk.error === undefined ? disk.params || '-' : `${disk.params || '-'} (${disk.error})`,
+    printable(disk.error === undefined ? disk.params || '-' : `${disk.params || '-'} (${disk.error})`),
   ])
   const table = [['domid', 'vdev', 'type', 'backend', 'frontend', 'sectors', 'mode', 'xenkit', 'params'], ...rows]
   const widths = table.reduce((most, row) => row.map((cell, i) => Math.max(cell.length, most[i] ?? 0)), [] as number[])

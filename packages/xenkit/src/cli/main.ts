@@ -3,7 +3,8 @@
  * The `xenkit` command. Exit code 1, with one line on stderr, for what failed and its user can mend; 2
  * for arguments that mean nothing.
  */
-import type { Hypervisor } from '@xenkit/hypervisor'
+import { inspect } from 'node:util'
+import { type Hypervisor, printable } from '@xenkit/hypervisor'
 import { Command, CommanderError } from 'commander'
 import { openHypervisor } from '../open-hypervisor.ts'
 import { backendTypes, count, domid, programArgument, size, vdev, workers } from './arguments.ts'
@@ -12,6 +13,7 @@ import { diskAttach, diskServe } from './disk.ts'
 import { diskDetach, diskEject, diskInsert, diskResize } from './disk-change.ts'
 import { diskList } from './disk-list.ts'
 import { doctor } from './doctor.ts'
+import { printableLines } from './printable-lines.ts'
 import { sim } from './sim.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { isOneLine } from './usage-error.ts'
@@ -90,7 +92,7 @@ try {
   // commander has told of its own.
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_ARGUMENTS
   else {
-    console.error(isOneLine(error) ? `xenkit: ${error.message}` : error)
+    console.error(isOneLine(error) ? `xenkit: ${printable(error.message)}` : printableLines(inspect(error)))
     process.exitCode = 1
   }
 }
