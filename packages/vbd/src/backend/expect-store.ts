@@ -1,6 +1,6 @@
 /** Looks at what a program gives as its store: JavaScript, or a cast, has nothing else to check it. */
 import type { BlockStore } from '../block-store.ts'
-import { textOf } from './crossing-error.ts'
+import { textOf } from '@xenkit/hypervisor'
 
 const OPTIONAL = ['write', 'flush', 'discard', 'resize', 'openBatch', 'share', 'onResize'] as const
 
