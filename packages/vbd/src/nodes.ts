@@ -6,7 +6,7 @@
  */
 import { NegotiationError, UINT32_MAX } from '@xenkit/hypervisor'
 import { type Abi, XEN_IO_PROTO_ABI } from '@xenkit/wire'
-import type { NodeValues } from '@xenkit/xenbus'
+import { type NodeValues, lenient, ofOtherEnd } from '@xenkit/xenbus'
 import { type NodeDefinition, type XenstoreReader, defineNodes } from '@xenkit/xenstore-client'
 import { MAX_SECTORS } from './block-store.ts'
 
@@ -97,6 +97,17 @@ export async function readFrontendRings(view: XenstoreReader, path: string): Pro
   expectDistinct(`${path}/event-channel`, rings.map(({ port }) => port))
   expectDistinct(`${path}/ring-ref`, rings.flatMap(({ grefs }) => grefs))
   return { rings, abi: abiOf(nodes.protocol), persistent: nodes['feature-persistent'], largeSectors: nodes['feature-large-sector-size'] }
+}
+
+/**
+ * Whether the frontend publishes these rings and no others. What can't be read says nothing against them: a
+ * frontend that is connected has no need of its nodes any more.
+ */
+export async function publishesRings(
+  view: XenstoreReader, path: string, rings: readonly FrontendRing[],
+): Promise<boolean> {
+  const published = await lenient(ofOtherEnd(readFrontendRings(view, path)), undefined)
+  return published === undefined || JSON.stringify(published.rings) === JSON.stringify(rings)
 }
 
 export interface RingNodesOptions {

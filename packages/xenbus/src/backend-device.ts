@@ -1,14 +1,18 @@
 /** One backend device: reads its two directories, decides by `backendStep`, and does what that says. */
 import { NegotiationError, XenError, textOf } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
-import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
+import {
+  type XenstoreClient, XenstoreClosedError, type XenstoreReader, type XenstoreView,
+} from '@xenkit/xenstore-client'
 import type { BackendConnection, BackendDevice, BackendDriver, BackendEvent, CloseOptions } from './backend-driver.ts'
 import { type BackendSnapshot, type BackendStep, backendStep } from './backend-state.ts'
 import { type DeviceAddress, backendPath, errorPath, frontendPath } from './device-path.ts'
 import { type HotplugScript, hotplugScript } from './hotplug.ts'
 import { Level } from './level.ts'
-import { lenient, ofOtherEnd, writeNodes } from './node-access.ts'
-import { backendDeviceNodes, frontendDeviceNodes, type NodeValues, REASON_MAX, RESULT_OK, answersTo } from './nodes.ts'
+import { FrontendState } from './frontend-state.ts'
+import { lenient, writeNodes } from './node-access.ts'
+import { Pace } from './pace.ts'
+import { backendDeviceNodes, type NodeValues, REASON_MAX, RESULT_OK, answersTo } from './nodes.ts'
 
 /** How long a frontend may take to let go of a device that its server is closing. */
 const CLOSE_TIMEOUT_MS = 5_000
@@ -28,41 +32,51 @@ export class ServedDevice {
   readonly #report: (event: BackendEvent) => void
   /** What `xenkit-claim` holds while the device is this one. */
   readonly #claim = crypto.randomUUID()
+  readonly #frontend: FrontendState
+  readonly #pace = new Pace()
   #connection: BackendConnection | undefined
   #script: HotplugScript = 'none'
   /** Why the driver has nothing to offer, to this frontend or to its next life. */
   #refusal: { readonly error: unknown } | undefined
   #stopping = false
   #failed = false
-  #peerGone = false
-  /** What the frontend's state was before it was Closed. */
-  #peerBefore: XenbusState | undefined
   #closeTimer: ReturnType<typeof setTimeout> | undefined
   /** What the changeable nodes held when the driver last looked. */
   #wishes = ''
   /** Raised when there may be something to do. */
   readonly #changed = new Level()
-  /** Why the frontend's state can't be watched any more. */
-  #watchError: unknown
 
   constructor(address: DeviceAddress, o: ServedDeviceOptions) {
     this.#xs = o.xs
     this.#driver = o.driver
     this.#reservation = o.reservation
     this.#report = o.report
-    this.device = { ...address, path: backendPath(address), frontendPath: frontendPath(address), publish: (nodes) => this.#publish(nodes), fail: (error) => void this.#fail(error) }
+    this.device = {
+      ...address,
+      path: backendPath(address),
+      frontendPath: frontendPath(address),
+      publish: (nodes) => this.#publish(nodes),
+      fail: (error) => void this.#fail(error),
+    }
+    this.#frontend = new FrontendState({
+      xs: o.xs,
+      path: this.device.frontendPath,
+      changed: () => this.#changed.raise(),
+      refused: (error) => void this.#fail(error),
+    })
   }
 
-  /** Runs the device from its claim to its removal. Resolves at once if it isn't this driver's. */
+  /**
+   * Runs the device from its claim to its removal. Resolves at once if it isn't this driver's.
+   * @throws XenstoreClosedError when the connection is over. What xenstored refuses closes the device, which
+   *   is tried again when something changes; it is thrown only by a device that is being stopped.
+   */
   async run(): Promise<void> {
     try {
-      const isNew = await this.#isNew(this.#xs)
-      // Before the driver reads them: what changes from then on is a change.
-      this.#wishes = await this.#readWishes()
-      const nodes = isNew ? await this.#offer() : undefined
-      if (nodes !== undefined) await this.#serve(nodes)
+      while (await this.#tries(() => this.#live()));
     } finally {
       clearTimeout(this.#closeTimer)
+      this.#pace.stop()
     }
   }
 
@@ -73,15 +87,51 @@ export class ServedDevice {
     this.look()
   }
 
-  /** Something in the device's own directory changed. */
+  /** Something changed, in the device's own directory or among the devices beside it. */
   look(): void {
+    this.#frontend.retry()
     this.#changed.raise()
+  }
+
+  /** Another device has gone: what xenstored refused for want of room may be had now. */
+  roomMade(): void {
+    this.#frontend.retry()
+    if (this.#failed) this.#changed.raise()
   }
 
   /** The frontend's domain is no more, whatever its nodes still say. */
   peerGone(): void {
-    this.#peerGone = true
+    this.#frontend.gone()
     this.look()
+  }
+
+  /**
+   * @param step answers whether there is more to do
+   * @returns what it answered; true when something has changed after it was refused
+   */
+  async #tries(step: () => Promise<boolean>): Promise<boolean> {
+    try {
+      return await step()
+    } catch (error) {
+      if (error instanceof XenstoreClosedError) {
+        // A connection that is being made anew answers this when it is there again.
+        await this.#xs.exists(this.device.path)
+        return true
+      }
+      if (this.#stopping) throw error
+      await this.#fail(error)
+      await this.#changed.wait()
+      return true
+    }
+  }
+
+  async #live(): Promise<boolean> {
+    const isNew = await this.#isNew(this.#xs)
+    // Before the driver reads them: what changes from then on is a change.
+    this.#wishes = await this.#readWishes()
+    const nodes = isNew && !this.#stopping ? await this.#offer() : undefined
+    if (nodes !== undefined) await this.#serve(nodes)
+    return false
   }
 
   async #offer(): Promise<NodeValues | undefined> {
@@ -96,17 +146,19 @@ export class ServedDevice {
   async #serve(nodes: NodeValues): Promise<void> {
     try {
       if (!(await this.#take(nodes))) return
+      this.#failed = false
       // Not before the device is taken: until then its failure is no business of this server.
       if (this.#refusal) await this.#tell(this.#refusal.error)
       else this.#report({ kind: 'offered', device: this.device })
+      this.#pace.begin()
       const end = new AbortController()
-      const watching = this.#watchPeer(end.signal)
+      const following = this.#frontend.follow(end.signal)
       try {
-        while (await this.#perform(await this.#next()));
+        while (await this.#tries(async () => this.#perform(await this.#next())));
         await this.#removeDirectory()
       } finally {
         end.abort()
-        await watching
+        await following
         await this.#detach({ frontend: 'gone' })
         this.#report({ kind: 'removed', device: this.device })
       }
@@ -150,7 +202,7 @@ export class ServedDevice {
       if (step !== 'wait') return step
       if (await this.#followWishes()) continue
       await this.#changed.wait()
-      if (this.#watchError !== undefined) throw this.#watchError
+      if (this.#frontend.error !== undefined) throw this.#frontend.error
     }
   }
 
@@ -185,33 +237,33 @@ export class ServedDevice {
     return JSON.stringify(await Promise.all(names.map((name) => this.#xs.readOptional(`${this.device.path}/${name}`))))
   }
 
-  /** Of the own directory `look` is told. */
-  async #watchPeer(signal: AbortSignal): Promise<void> {
-    try {
-      for await (const _ of this.#xs.watch(`${this.device.frontendPath}/state`, { signal })) this.look()
-    } catch (error) {
-      this.#watchError = error
-      this.look()
-    }
-  }
-
   async #snapshot(): Promise<BackendSnapshot> {
-    const { path, frontendPath: peerPath } = this.device
-    const [own, online, hotplug, peer] = await Promise.all([
+    const { path } = this.device
+    const [own, online, hotplug, peer, isCurrent] = await Promise.all([
       this.#ownState(this.#xs),
-      lenient(backendDeviceNodes.readNode(this.#xs, path, 'online'), false),
+      lenient(backendDeviceNodes.readNode(this.#xs, path, 'online'), undefined),
       lenient(backendDeviceNodes.readNode(this.#xs, path, 'hotplug-status'), undefined),
-      this.#peerState(frontendDeviceNodes.readNode(this.#xs, peerPath, 'state')),
+      this.#frontend.read().catch((error: unknown) => this.#nonsense(error)),
+      this.#connection?.isCurrent(),
     ])
-    if (peer !== XenbusState.Closed) this.#peerBefore = peer
+    const isOpen = own !== undefined && own !== XenbusState.Closed
+    if (peer instanceof NegotiationError && isOpen) void this.#fail(peer)
     return {
       own,
       online,
       prepared: hotplug === 'connected',
-      peer: this.#peerGone ? undefined : peer,
-      connected: this.#connection !== undefined,
+      peer: peer instanceof NegotiationError ? undefined : peer,
+      peerWasClosing: this.#frontend.before === XenbusState.Closing,
+      rings: isCurrent === undefined ? 'none' : isCurrent ? 'current' : 'stale',
       intent: this.#stopping || this.#isClosedAtOnce ? 'stop' : this.#failed ? 'close' : 'serve',
+      mayOffer: this.#pace.mayBegin(() => this.#changed.raise()),
     }
+  }
+
+  /** A frontend in a state that doesn't exist is at fault, and as good as gone. */
+  #nonsense(error: unknown): NegotiationError {
+    if (error instanceof NegotiationError) return error
+    throw error
   }
 
   /** Undefined when the toolstack has removed the device, whatever it has put in its place. */
@@ -224,17 +276,6 @@ export class ServedDevice {
     return claim === this.#claim ? state : undefined
   }
 
-  /** A frontend in a state that doesn't exist is at fault, and as good as gone. */
-  async #peerState(read: Promise<XenbusState | undefined>): Promise<XenbusState | undefined> {
-    try {
-      return await ofOtherEnd(read)
-    } catch (error) {
-      if (!(error instanceof NegotiationError)) throw error
-      if (this.#connection !== undefined) void this.#fail(error)
-      return undefined
-    }
-  }
-
   /** @returns whether the device lives on. */
   async #perform(step: BackendStep): Promise<boolean> {
     switch (step) {
@@ -242,16 +283,19 @@ export class ServedDevice {
         await this.#connect()
         return true
       case 'offer':
+        if (this.#connection !== undefined || this.#failed) await this.#endLife({ frontend: 'gone' })
         await this.#switchState(XenbusState.InitWait)
+        this.#pace.begin()
+        return true
+      case 'reopen':
+        await this.#switchState(XenbusState.Connected)
         return true
       case 'close':
         await this.#switchState(XenbusState.Closing)
         return true
       case 'settle':
       case 'disconnect':
-        await this.#detach({ frontend: step === 'disconnect' ? 'gone' : this.#peerBefore === XenbusState.Closing ? 'closed' : 'closed-at-once' })
-        // A device that failed may be tried again by the frontend's next life.
-        this.#failed = false
+        await this.#endLife({ frontend: step === 'disconnect' ? 'gone' : 'closed' })
         await this.#switchState(XenbusState.Closed)
         this.#report({ kind: 'closed', device: this.device })
         return true
@@ -284,6 +328,13 @@ export class ServedDevice {
     })
   }
 
+  /** A device that failed may be tried again by the frontend's next life. */
+  async #endLife(o: CloseOptions): Promise<void> {
+    await this.#detach(o)
+    this.#pace.end(this.#failed ? 'failed' : 'closed')
+    this.#failed = false
+  }
+
   async #detach(o: CloseOptions): Promise<void> {
     const connection = this.#connection
     this.#connection = undefined
@@ -303,7 +354,7 @@ export class ServedDevice {
     const { path, backendDomid } = this.device
     if (backendDomid === 0 || this.#script === 'prepares') return
     await this.#update(async (view) => {
-      if (!(await lenient(backendDeviceNodes.readNode(view, path, 'online'), false))) await view.rm(path)
+      if (!(await lenient(backendDeviceNodes.readNode(view, path, 'online'), undefined))) await view.rm(path)
     })
   }
 
@@ -327,7 +378,7 @@ export class ServedDevice {
   async #fail(error: unknown): Promise<void> {
     if (this.#failed) return
     this.#failed = true
-    this.look()
+    this.#changed.raise()
     await this.#tell(error)
   }
 

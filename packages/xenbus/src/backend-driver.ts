@@ -19,11 +19,8 @@ export interface BackendDevice extends DeviceAddress {
 }
 
 export interface CloseOptions {
-  /**
-   * `closed`: after Closing, as a frontend does that is done with its rings. `closed-at-once`: from Connected, as
-   * Linux's do that are asked to close; requests may be under way. `gone`: the frontend, or its rings, are no more.
-   */
-  readonly frontend: 'closed' | 'closed-at-once' | 'gone'
+  /** `closed`: the frontend closed, and uses its rings no more. `gone`: the frontend, or its rings, are no more. */
+  readonly frontend: 'closed' | 'gone'
 }
 
 /** A driver's attachment to a frontend's rings. */
@@ -31,11 +28,19 @@ export interface BackendConnection {
   /** Published in one transaction with the state Connected. Asked for then: what they say may change until it commits. */
   readonly nodes: NodeValues
   /**
+   * Whether the frontend still publishes the rings that this is attached to. A frontend that closed and
+   * published anew between two looks can't be told from its `state` alone.
+   */
+  isCurrent(): Promise<boolean>
+  /**
    * Settles what is in flight, then lets go of rings and ports. Called once.
    *
    * The requests that the rings still hold are to be answered first if the frontend has closed. They must not
    * be begun where it is gone: a guest that has moved to another host has sent them anew there, and they
    * would overwrite what it has written since.
+   *
+   * A frontend that has closed may get an event only with answers to requests that it had out: one that has
+   * nothing out may have freed what its interrupt handler looks at (Linux before 5.15 has, and panics).
    */
   close(o: CloseOptions): Promise<void>
 }

@@ -12,6 +12,9 @@
  *     5 Closing         5 Closing
  *     6 Closed          6 Closed         disconnect: ring unmapped, port unbound
  *     1 Initialising    2 InitWait       a guest that rebooted, while `online` is 1
+ *
+ * A frontend may have passed several states between two looks, and published anew meanwhile. Whatever it
+ * passed, it ends connected to what it published last, as blkback connects in every state but Connected.
  */
 import { XenbusState } from '@xenkit/wire'
 
@@ -21,47 +24,74 @@ export interface BackendSnapshot {
   readonly own: XenbusState | undefined
   /** The frontend's `state`; undefined when its directory, or its domain, is gone. */
   readonly peer: XenbusState | undefined
-  /** Own `online`: the toolstack clears it when the device is to go for good. */
-  readonly online: boolean
+  /** The frontend was Closing when its state was last another one than now. */
+  readonly peerWasClosing: boolean
+  /**
+   * Own `online`: the toolstack clears it when the device is to go for good. Undefined where there is no such
+   * node: as in Linux's backends it then counts from when the frontend has closed, and as cleared.
+   */
+  readonly online: boolean | undefined
   /** What is served is there: the hotplug script, if one has to prepare it, said so. */
   readonly prepared: boolean
-  /** Rings are mapped. */
-  readonly connected: boolean
+  /** The rings that are mapped: those that the frontend has published, or `stale` ones of an earlier life. */
+  readonly rings: 'none' | 'current' | 'stale'
   /** What this side wants: `close` after a fault, so that the frontend may begin anew; `stop` for good. */
   readonly intent: 'serve' | 'close' | 'stop'
+  /** A device whose lives ended too quickly isn't offered again until this is true. */
+  readonly mayOffer: boolean
 }
 
 /**
  * - `connect`: attach to the published rings, then Connected
- * - `offer`: write Closed to InitWait again: the frontend begins anew
+ * - `offer`: detach from the rings of an earlier life, if any, then InitWait: the frontend begins anew or has begun
+ * - `reopen`: write Connected again: the frontend has taken back its wish to close, and uses the same rings
  * - `close`: write Closing, which asks the frontend to let go
  * - `settle`: the frontend has closed: answer what it sent before that, then as `disconnect`
  * - `disconnect`: detach, beginning nothing of what the rings still hold, then write Closed
  * - `remove`: nothing more will happen to this device; forget it
  * - `wait`: nothing to do until something changes
  */
-export type BackendStep = 'connect' | 'offer' | 'close' | 'settle' | 'disconnect' | 'remove' | 'wait'
+export type BackendStep = 'connect' | 'offer' | 'reopen' | 'close' | 'settle' | 'disconnect' | 'remove' | 'wait'
 
 const { Unknown, Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
 
-export function backendStep({ own, peer, online, prepared, connected, intent }: BackendSnapshot): BackendStep {
+export function backendStep(snapshot: BackendSnapshot): BackendStep {
+  const step = wantedStep(snapshot)
+  if (step !== 'offer' || snapshot.mayOffer) return step
+  return snapshot.own === Closed && snapshot.rings === 'none' ? 'wait' : 'disconnect'
+}
+
+function wantedStep({ own, peer, peerWasClosing, online, prepared, rings, intent }: BackendSnapshot): BackendStep {
+  const attached = rings !== 'none'
   const gone = peer === undefined || peer === Unknown
   const beginsAnew = peer === Initialising || peer === InitWait
-  if (own === undefined) return connected ? 'disconnect' : 'remove'
-  if (own === Closed) {
-    if (connected) return 'disconnect'
-    if (!online || intent === 'stop') return 'remove'
-    return beginsAnew ? 'offer' : 'wait'
-  }
-  if (peer === Closed) return connected ? 'settle' : 'disconnect'
-  if (gone) return 'disconnect'
-  if (own === Closing) return beginsAnew ? 'disconnect' : 'wait'
-  // The toolstack writes Closing when it clears `online`, which a step of this side may have overwritten.
-  if (peer === Closing || !online || intent !== 'serve') return 'close'
-  // The frontend began anew without closing: its old ring is void (kexec, a crashed guest kernel).
-  if (connected) return beginsAnew ? 'disconnect' : 'wait'
-  // A state that this side didn't write: back to one that both sides know.
-  if (own !== InitWait) return 'close'
   // Connected is taken like Initialised: the watch for the state between may have been missed.
-  return prepared && (peer === Initialised || peer === Connected) ? 'connect' : 'wait'
+  const hasPublished = peer === Initialised || peer === Connected
+  const offline = online === false || (online === undefined && (gone || peer === Closed))
+  const goes = offline || intent === 'stop'
+
+  if (own === undefined) return attached ? 'disconnect' : 'remove'
+  if (own === Closed) {
+    if (attached) return 'disconnect'
+    if (goes) return 'remove'
+    return beginsAnew || hasPublished ? 'offer' : 'wait'
+  }
+  if (peer === Closed) return attached ? 'settle' : 'disconnect'
+  if (gone) return 'disconnect'
+  // The toolstack writes Closing when it clears `online`, which a step of this side may have overwritten.
+  if (goes || peer === Closing) return own !== Closing ? 'close' : beginsAnew ? 'disconnect' : 'wait'
+  if (intent === 'close' && own !== Closing) return 'close'
+
+  // The device is wanted, and its frontend neither closes nor has closed.
+  if (beginsAnew) return own === InitWait && !attached ? 'wait' : 'offer'
+  if (own === Closing && hasPublished && (intent === 'close' || rings === 'current')) {
+    // It has yet to follow a Closing that it didn't ask for itself.
+    if (!peerWasClosing) return 'wait'
+    return intent === 'close' ? 'offer' : 'reopen'
+  }
+  if (rings === 'stale' && hasPublished) return 'offer'
+  if (attached) return 'wait'
+  // A state that this side didn't write: back to one that both sides know.
+  if (own !== InitWait) return hasPublished || own !== Closing ? 'offer' : 'wait'
+  return prepared && hasPublished ? 'connect' : 'wait'
 }

@@ -34,7 +34,13 @@ export const frontendDeviceNodes = defineNodes({
 export const backendDeviceNodes = defineNodes({
   frontend: { ...PATH, meaning: "the frontend's directory" },
   'frontend-id': { ...DOMID, meaning: "the frontend's domain" },
-  online: { type: 'flag', default: false, writer: 'toolstack', meaning: 'cleared when the device is to go for good: a closed one waits for its frontend to begin anew until then' },
+  online: {
+    type: 'flag',
+    default: undefined,
+    writer: 'toolstack',
+    meaning: 'cleared when the device is to go for good: a closed one waits for its frontend to begin anew until then; '
+      + 'where it is absent a device goes when its frontend has closed',
+  },
   state: { ...STATE, writer: 'backend' },
   script: { ...PATH, meaning: 'the hotplug script that the toolstack runs once the backend is in InitWait' },
   'hotplug-status': { ...ID, writer: 'toolstack', meaning: 'connected, or error: how the script fared; the backend writes it where the script has nothing to prepare' },

@@ -113,6 +113,7 @@ class ServedDevices {
       .catch((error: unknown) => this.#o.onEvent?.({ kind: 'failed', device: device.device, error }))
       .finally(() => {
         this.#devices.delete(path)
+        for (const other of this.#devices.values()) other.device.roomMade()
         // It may have changed after it was found not to be ours: look again, unless that is all over.
         if (entry.changed && !this.#signal.aborted) this.#adopt(backendType, frontend, devid)
       })

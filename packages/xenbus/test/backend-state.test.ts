@@ -6,25 +6,43 @@ import { type BackendSnapshot, type BackendStep, backendStep } from '../src/inde
 const { Unknown, Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
 const STATES = [undefined, ...Object.values(XenbusState)]
 const FLAGS = [false, true]
-const INTENTS = ['serve', 'close', 'stop'] as const
 
-const ALL: readonly BackendSnapshot[] = STATES.flatMap((own) =>
-  STATES.flatMap((peer) => FLAGS.flatMap((online) => FLAGS.flatMap((prepared) => FLAGS.flatMap((connected) => INTENTS.map((intent) => ({ own, peer, online, prepared, connected, intent })))))),
-)
+/** Every combination of the values. */
+function combinations<T extends object>(values: { readonly [K in keyof T]: readonly T[K][] }): T[] {
+  let all: object[] = [{}]
+  for (const [name, each] of Object.entries<readonly unknown[]>(values)) {
+    all = all.flatMap((one) => each.map((value) => ({ ...one, [name]: value })))
+  }
+  return all as T[]
+}
+
+const ALL = combinations<BackendSnapshot>({
+  own: STATES,
+  peer: STATES,
+  peerWasClosing: FLAGS,
+  online: [undefined, false, true],
+  prepared: FLAGS,
+  rings: ['none', 'current', 'stale'],
+  intent: ['serve', 'close', 'stop'],
+  mayOffer: FLAGS,
+})
 
 /** What a step leaves in the store and in this process, if nobody else does anything. */
 function apply(snapshot: BackendSnapshot, step: BackendStep): BackendSnapshot {
   const write = (own: XenbusState): XenbusState | undefined => (snapshot.own === undefined ? undefined : own)
+  const forgiven = snapshot.intent === 'close' ? 'serve' : snapshot.intent
   switch (step) {
     case 'connect':
-      return { ...snapshot, own: write(Connected), connected: true }
+      return { ...snapshot, own: write(Connected), rings: 'current' }
+    case 'reopen':
+      return { ...snapshot, own: write(Connected) }
     case 'offer':
-      return { ...snapshot, own: write(InitWait) }
+      return { ...snapshot, own: write(InitWait), rings: 'none', intent: forgiven }
     case 'close':
       return { ...snapshot, own: write(Closing) }
     case 'settle':
     case 'disconnect':
-      return { ...snapshot, own: write(Closed), connected: false, intent: snapshot.intent === 'close' ? 'serve' : snapshot.intent }
+      return { ...snapshot, own: write(Closed), rings: 'none', intent: forgiven }
     default:
       return snapshot
   }
@@ -45,6 +63,11 @@ function run(from: BackendSnapshot): { readonly steps: readonly BackendStep[]; r
 
 const isGone = ({ peer }: BackendSnapshot): boolean => peer === undefined || peer === Unknown
 const beginsAnew = ({ peer }: BackendSnapshot): boolean => peer === Initialising || peer === InitWait
+const hasPublished = ({ peer }: BackendSnapshot): boolean => peer === Initialised || peer === Connected
+const attached = ({ rings }: BackendSnapshot): boolean => rings !== 'none'
+/** An absent node counts once the frontend has closed. */
+const isOnline = (s: BackendSnapshot): boolean => s.online ?? !(isGone(s) || s.peer === Closed)
+const isWanted = (s: BackendSnapshot): boolean => isOnline(s) && s.intent === 'serve'
 
 /** Checks every snapshot that fits; a rule that fits none is a mistake in the test. */
 function rule(name: string, fits: (s: BackendSnapshot) => boolean, holds: (s: BackendSnapshot) => boolean): void {
@@ -58,68 +81,93 @@ function rule(name: string, fits: (s: BackendSnapshot) => boolean, holds: (s: Ba
 const steps = (step: BackendStep) => (s: BackendSnapshot) => backendStep(s) === step
 
 test('the whole domain', () => {
-  expect(ALL).toHaveLength(10 * 10 * 2 * 2 * 2 * 3)
+  expect(ALL).toHaveLength(10 * 10 * 2 * 3 * 2 * 3 * 3 * 2)
 })
 
 describe('connect', () => {
-  rule('only what is advertised and has no connection', steps('connect'), ({ own, connected }) => own === InitWait && !connected)
-  rule('only to rings that are published: Initialised, or Connected where that was missed', steps('connect'), ({ peer }) => peer === Initialised || peer === Connected)
+  rule('only what is advertised and has no connection', steps('connect'), (s) => s.own === InitWait && !attached(s))
+  rule('only to rings that are published: Initialised, or Connected where that was missed', steps('connect'), hasPublished)
   rule('only to what the hotplug script has prepared', steps('connect'), ({ prepared }) => prepared)
-  rule('only while the device is wanted', steps('connect'), ({ online, intent }) => online && intent === 'serve')
-  rule('whenever all of that holds', (s) => s.own === InitWait && !s.connected && s.prepared && s.online && s.intent === 'serve' && (s.peer === Initialised || s.peer === Connected), steps('connect'))
+  rule('only while the device is wanted', steps('connect'), isWanted)
+  rule('whenever all of that holds', (s) => s.own === InitWait && !attached(s) && s.prepared && isWanted(s) && hasPublished(s), steps('connect'))
+})
+
+describe('a frontend that has published', () => {
+  const published = (s: BackendSnapshot): boolean => s.own !== undefined && hasPublished(s) && s.prepared && s.mayOffer && s.online !== false
+  /** The frontend has yet to follow a Closing that it didn't ask for. */
+  const isAsked = (s: BackendSnapshot): boolean => s.own === Closing && s.rings === 'current' && !s.peerWasClosing
+  /** Somebody else wrote that state: the connection is left alone. */
+  const isForeign = (s: BackendSnapshot): boolean => s.rings === 'current' && s.own !== Connected && s.own !== Closing && s.own !== Closed
+  rule('ends connected to what it published last, whatever it passed before',
+    (s) => published(s) && s.intent === 'serve' && !isAsked(s) && !isForeign(s),
+    (s) => run(s).end.own === Connected && run(s).end.rings === 'current')
+  rule('is not disturbed where it is connected', (s) => published(s) && s.intent === 'serve' && s.own === Connected && s.rings === 'current', steps('wait'))
+  rule('is never told Closed on that way: a frontend would close', (s) => published(s) && s.intent === 'serve' && s.own !== Closed,
+    (s) => !run(s).steps.includes('disconnect') && !run(s).steps.includes('close'))
+  rule('after a fault: once it has begun to close, and has taken that back', (s) => published(s) && s.intent === 'close' && s.own === Closing,
+    (s) => (run(s).end.own === Connected) === s.peerWasClosing)
 })
 
 describe('disconnect', () => {
   rule('a peer that is gone leads there, and to no other step before', (s) => isGone(s) && s.own !== undefined && s.own !== Closed, steps('disconnect'))
-  rule('so does one that closed, without a connection', (s) => s.peer === Closed && !s.connected && s.own !== undefined && s.own !== Closed, steps('disconnect'))
-  rule('one that closed with a connection is answered first', (s) => s.peer === Closed && s.connected && s.own !== undefined && s.own !== Closed, steps('settle'))
-  rule('nobody else is', steps('settle'), (s) => s.peer === Closed && s.connected)
-  rule('a peer that is gone or closed leaves nothing connected', (s) => isGone(s) || s.peer === Closed, (s) => !run(s).end.connected)
-  rule('a peer that begins anew leaves nothing connected', (s) => beginsAnew(s), (s) => !run(s).end.connected)
-  rule('a directory that vanished leaves nothing connected', ({ own }) => own === undefined, (s) => !run(s).end.connected)
-  rule('never while a live peer may still use the rings', (s) => s.connected && s.own !== undefined && s.own !== Closed && [Initialised, Connected, Closing].some((state) => state === s.peer), (s) => backendStep(s) !== 'disconnect')
+  rule('so does one that closed, without a connection', (s) => s.peer === Closed && !attached(s) && s.own !== undefined && s.own !== Closed, steps('disconnect'))
+  rule('one that closed with a connection is answered first', (s) => s.peer === Closed && attached(s) && s.own !== undefined && s.own !== Closed, steps('settle'))
+  rule('nobody else is', steps('settle'), (s) => s.peer === Closed && attached(s))
+  rule('a peer that is gone or closed leaves nothing connected', (s) => isGone(s) || s.peer === Closed, (s) => !attached(run(s).end))
+  rule('a peer that begins anew leaves nothing connected', (s) => beginsAnew(s) && (s.intent !== 'close' || s.own === Closing), (s) => !attached(run(s).end))
+  rule('a directory that vanished leaves nothing connected', ({ own }) => own === undefined, (s) => !attached(run(s).end))
+  rule('never while a live peer may still use the rings',
+    (s) => s.rings === 'current' && s.own !== undefined && s.own !== Closed && [Initialised, Connected, Closing].some((state) => state === s.peer),
+    (s) => backendStep(s) !== 'disconnect' || (s.intent === 'close' && s.peerWasClosing))
 })
 
 describe('offer', () => {
-  rule('only after Closed, detached, to a frontend that begins anew', steps('offer'), (s) => s.own === Closed && !s.connected && beginsAnew(s))
-  rule('never what is to go', steps('offer'), ({ online, intent }) => online && intent !== 'stop')
-  rule('whenever all of that holds', (s) => s.own === Closed && !s.connected && s.online && s.intent !== 'stop' && beginsAnew(s), steps('offer'))
+  rule('only to a frontend that begins anew or has published, or over a state that somebody else wrote', steps('offer'),
+    (s) => beginsAnew(s) || hasPublished(s) || ![InitWait, Closing, Closed].some((state) => state === s.own))
+  rule('never over rings that it uses, unless they failed it', steps('offer'), (s) => !(s.rings === 'current' && hasPublished(s)) || s.intent === 'close')
+  rule('never what is to go', steps('offer'), ({ online, intent }) => online !== false && intent !== 'stop')
+  rule('whenever it is closed and all of that holds',
+    (s) => s.own === Closed && !attached(s) && s.online !== false && s.intent !== 'stop' && (beginsAnew(s) || hasPublished(s)),
+    (s) => backendStep(s) === (s.mayOffer ? 'offer' : 'wait'))
+  rule('not before its time: what it would detach from is detached from', ({ mayOffer }) => !mayOffer,
+    (s) => backendStep(s) !== 'offer' && (backendStep({ ...s, mayOffer: true }) !== 'offer' || !attached(run(s).end)))
 })
 
 describe('close', () => {
   rule('is asked for once', steps('close'), ({ own }) => own !== Closing && own !== Closed && own !== undefined)
   rule('answers a frontend that closes', (s) => s.peer === Closing && s.own !== undefined && s.own !== Closing && s.own !== Closed, steps('close'))
-  rule('what is not wanted any more never stays open', (s) => (!s.online || s.intent !== 'serve') && s.own !== undefined, (s) => {
+  rule('what is not wanted any more never stays open', (s) => (!isOnline(s) || s.intent !== 'serve') && s.own !== undefined, (s) => {
     const { end } = run(s)
     // A fault is forgotten once the device is closed: the frontend may begin anew.
-    return end.own === Closing || end.own === Closed || (s.intent === 'close' && s.online && end.own === InitWait && !end.connected)
+    return end.own === Closing || end.own === Closed || (s.intent === 'close' && s.online !== false)
   })
+  rule('a missing "online" closes nothing by itself', (s) => s.online === undefined && !isGone(s) && s.peer !== Closed,
+    (s) => backendStep(s) === backendStep({ ...s, online: true }))
 })
 
 describe('remove', () => {
-  rule('only with nothing connected', steps('remove'), ({ connected }) => !connected)
-  rule('only what vanished, or is closed and to go', steps('remove'), (s) => s.own === undefined || (s.own === Closed && (!s.online || s.intent === 'stop')))
+  rule('only with nothing connected', steps('remove'), (s) => !attached(s))
+  rule('only what vanished, or is closed and to go', steps('remove'), (s) => s.own === undefined || (s.own === Closed && (!isOnline(s) || s.intent === 'stop')))
   rule('a directory that vanished: after one disconnect at most', ({ own }) => own === undefined, (s) => {
     const { steps: taken } = run(s)
     return taken.at(-1) === 'remove' && taken.slice(0, -1).every((step) => step === 'disconnect') && taken.length <= 2
   })
-  rule('Closed and offline: after one disconnect at most', ({ own, online }) => own === Closed && !online, (s) => run(s).steps.at(-1) === 'remove' && run(s).steps.length <= 2)
-  rule('a server that stops ends, unless a live peer has yet to let go', ({ intent }) => intent === 'stop', (s) => {
+  rule('Closed and offline: after one disconnect at most', (s) => s.own === Closed && !isOnline(s), (s) => run(s).steps.at(-1) === 'remove' && run(s).steps.length <= 2)
+  rule('a server that stops ends, unless a live peer has yet to let go', ({ intent }) => intent === 'stop', endsOrWaits)
+  rule('a device that is taken offline ends, unless a live peer has yet to let go', ({ online }) => online === false, endsOrWaits)
+
+  function endsOrWaits(s: BackendSnapshot): boolean {
     const { steps: taken, end } = run(s)
     return taken.at(-1) === 'remove' || (end.own === Closing && !isGone(end) && end.peer !== Closed && !beginsAnew(end))
-  })
-  rule('a device that is taken offline ends, unless a live peer has yet to let go', ({ online }) => !online, (s) => {
-    const { steps: taken, end } = run(s)
-    return taken.at(-1) === 'remove' || (end.own === Closing && !isGone(end) && end.peer !== Closed && !beginsAnew(end))
-  })
+  }
 })
 
 describe('progress', () => {
   rule('every step but wait and remove changes something', (s) => !['wait', 'remove'].includes(backendStep(s)), (s) => JSON.stringify(apply(s, backendStep(s))) !== JSON.stringify(s))
   rule('no livelock: at most five steps until it waits or is removed', () => true, (s) => run(s).steps.length <= 6)
   rule('connected once at most without the frontend doing anything', () => true, (s) => run(s).steps.filter((step) => step === 'connect').length <= 1)
-  rule('in states that somebody else wrote nothing is left half open', (s) => !isGone(s) && s.own !== undefined && !s.connected, (s) => {
-    const { own, connected } = run(s).end
-    return connected ? own === Connected : own === InitWait || own === Closing || own === Closed
+  rule('in states that somebody else wrote nothing is left half open', (s) => !isGone(s) && s.own !== undefined && !attached(s), (s) => {
+    const { own, rings } = run(s).end
+    return rings === 'none' ? own === InitWait || own === Closing || own === Closed : own === Connected
   })
 })

@@ -19,7 +19,10 @@ interface World extends BackendSnapshot {
   readonly dead: boolean
 }
 
-const START: World = { own: InitWait, peer: Initialising, online: true, prepared: false, connected: false, intent: 'serve', decided: undefined, ended: false, toolstack: 'idle', dead: false }
+const START: World = {
+  own: InitWait, peer: Initialising, peerWasClosing: false, online: true, prepared: false, rings: 'none', intent: 'serve', mayOffer: true,
+  decided: undefined, ended: false, toolstack: 'idle', dead: false,
+}
 
 type Move = readonly [name: string, world: World]
 
@@ -28,10 +31,12 @@ const writeOwn = (w: World, own: XenbusState): World => (w.own === undefined ? w
 
 function act(w: World, step: BackendStep): World {
   const done = { ...w, decided: undefined }
-  if (step === 'connect') return { ...writeOwn(done, Connected), connected: true }
-  if (step === 'offer') return writeOwn(done, InitWait)
+  const intent = w.intent === 'close' ? 'serve' : w.intent
+  if (step === 'connect') return { ...writeOwn(done, Connected), rings: 'current' }
+  if (step === 'reopen') return writeOwn(done, Connected)
+  if (step === 'offer') return { ...writeOwn(done, InitWait), rings: 'none', intent }
   if (step === 'close') return writeOwn(done, Closing)
-  if (step === 'settle' || step === 'disconnect') return { ...writeOwn(done, Closed), connected: false, intent: w.intent === 'close' ? 'serve' : w.intent }
+  if (step === 'settle' || step === 'disconnect') return { ...writeOwn(done, Closed), rings: 'none', intent }
   return { ...done, ended: true }
 }
 
@@ -42,11 +47,19 @@ function backendMoves(w: World): Move[] {
   return step === 'wait' ? [] : [[`decides ${step}`, { ...w, decided: step }]]
 }
 
+/** What is published voids the rings of an earlier life. */
+const becomes = (w: World, peer: XenbusState): World => ({
+  ...w,
+  peer,
+  peerWasClosing: peer === w.peer ? w.peerWasClosing : w.peer === Closing,
+  rings: peer === Initialised && w.rings === 'current' ? 'stale' : w.rings,
+})
+
 /** drivers/block/xen-blkfront.c: blkback_changed, blkfront_closing; and a guest that lets go when asked. */
 function frontendMoves(w: World): Move[] {
   const { own, peer } = w
   if (w.dead || peer === undefined) return []
-  const to = (state: XenbusState): Move[] => [[`front ${xenbusStateName(state)}`, { ...w, peer: state }]]
+  const to = (state: XenbusState): Move[] => [[`front ${xenbusStateName(state)}`, becomes(w, state)]]
   if (peer === Closing) return to(Closed)
   if (own === Closing || own === Closed) return peer === Closed || (own === Closed && peer === Initialising) ? [] : to(peer === Initialising ? Closed : Closing)
   if (own === InitWait && peer === Initialising) return to(Initialised)
@@ -70,7 +83,10 @@ function disturbances(w: World): Move[] {
   const moves: Move[] = []
   if (!w.dead && w.peer !== undefined) {
     moves.push(['guest dies', { ...w, peer: undefined, dead: true }])
-    for (const state of [Initialising, Closing, Closed]) moves.push([`guest writes ${xenbusStateName(state)}`, { ...w, peer: state }])
+    for (const state of [Initialising, Initialised, Closing, Closed]) {
+      moves.push([`guest writes ${xenbusStateName(state)}`, becomes(w, state)])
+    }
+    if (w.peer === Closing) moves.push(['guest stays open', becomes(w, Connected)])
   }
   if (w.toolstack === 'idle' && w.own !== undefined) {
     moves.push(['unplug', { ...w, toolstack: 'waiting', online: false, own: w.own === Closed ? Closed : Closing }])
@@ -87,7 +103,7 @@ const settle = (w: World): Move[] => {
   return moves.length > 0 ? moves : timeouts(w)
 }
 
-const key = (w: World): string => JSON.stringify([w.own, w.peer, w.online, w.prepared, w.connected, w.intent, w.decided, w.ended, w.toolstack, w.dead].map((field) => field ?? null))
+const key = (w: World): string => JSON.stringify([w.own, w.peer, w.peerWasClosing, w.online, w.prepared, w.rings, w.intent, w.decided, w.ended, w.toolstack, w.dead].map((field) => field ?? null))
 
 function reachable(): Map<string, { readonly world: World; readonly trail: readonly string[] }> {
   const seen = new Map([[key(START), { world: START, trail: [] as readonly string[] }]])
@@ -102,10 +118,10 @@ function reachable(): Map<string, { readonly world: World; readonly trail: reado
 /** What is wrong with a world in which nothing happens any more. */
 function faultOf(w: World): string | undefined {
   if (w.toolstack === 'waiting') return 'the toolstack waits for ever'
-  if (w.own === undefined || w.intent === 'stop') return w.ended && !w.connected ? undefined : 'the device was not let go'
+  if (w.own === undefined || w.intent === 'stop') return w.ended && w.rings === 'none' ? undefined : 'the device was not let go'
   if (w.ended) return 'the server forgot a device that it is to serve'
-  if (w.peer === Connected) return w.connected && w.own === Connected ? undefined : 'the frontend is connected alone'
-  if (w.peer === undefined || w.peer === Closed) return !w.connected && w.own === Closed ? undefined : 'the backend is left open'
+  if (w.peer === Connected) return w.rings === 'current' && w.own === Connected ? undefined : 'the frontend is connected alone'
+  if (w.peer === undefined || w.peer === Closed) return w.rings === 'none' && w.own === Closed ? undefined : 'the backend is left open'
   return 'the frontend is stuck'
 }
 
@@ -135,6 +151,6 @@ test('from every one, in any order of moves, all come to rest where they should'
 })
 
 test('never two connections, never one to a device that is forgotten', () => {
-  const wrong = [...worlds.values()].filter(({ world: w }) => (w.decided === 'connect' && w.connected) || (w.ended && w.connected))
+  const wrong = [...worlds.values()].filter(({ world: w }) => (w.decided === 'connect' || w.ended) && w.rings !== 'none')
   expect(wrong).toEqual([])
 })

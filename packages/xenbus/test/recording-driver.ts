@@ -11,6 +11,8 @@ interface Hooks {
   offer?: (device: BackendDevice) => Promise<NodeValues | undefined>
   connect?: (device: BackendDevice) => Promise<void>
   close?: (device: BackendDevice) => Promise<void>
+  /** Whether the frontend publishes what it was connected to, true by default. */
+  isCurrent?: (device: BackendDevice) => Promise<boolean>
   /** Asked for what a connection publishes, each time. */
   nodes?: (device: BackendDevice) => NodeValues
 }
@@ -51,6 +53,7 @@ export class RecordingDriver implements BackendDriver {
       get nodes() {
         return hooks.nodes?.(device) ?? { sectors: '8' }
       },
+      isCurrent: async () => (await hooks.isCurrent?.(device)) ?? true,
       close: async () => {
         this.#record('close', device)
         this.#expect(!closed && this.#ledger.connected.get(device.path) === this, 'close without connection', device)

@@ -38,8 +38,8 @@ const TAKE_AT_MOST = 16
 /** So many looks at an empty ring take as long as a page of data, as a power of two: see `GuestTurn`. */
 const LOOKS_AS_WORK = 6
 
-/** How long a frontend that has closed may take to send more after an event, and to go on so. */
-const LINGER_MS = 200
+/** After the frontend closes: longest wait for late requests, after each answer and in total. */
+const LATE_MS = 200
 const FINISH_MS = 2_000
 
 export interface VbdQueueParts {
@@ -138,7 +138,7 @@ export class VbdQueue {
    * What the ring holds is answered first unless the frontend is gone.
    */
   async settle({ frontend }: CloseOptions): Promise<void> {
-    if (frontend !== 'gone') await this.#finish(frontend === 'closed-at-once')
+    if (frontend === 'closed') await this.#finish()
     this.#stopped = true
     if (this.#doneCount > 0) this.#answer()
     await this.#idle()
@@ -147,23 +147,28 @@ export class VbdQueue {
   /**
    * Answers what the guest has sent and what it still sends. Linux's blkfront (5.15 to 6.12) that is asked
    * to close stops its queues and closes at once. What is in them by then it sends when there is an event,
-   * answers or not, and its removal hangs until the last request is answered. Nothing says which one that is.
+   * and its removal hangs until the last request is answered.
+   *
+   * That event comes with the answers to what was in flight. Where nothing was, there is none: blkfront
+   * before 5.15 has freed by then what its interrupt handler looks at, and any event would be its panic.
    */
-  async #finish(lingers: boolean): Promise<void> {
+  async #finish(): Promise<void> {
     const timer = setTimeout(() => (this.#full = true), FINISH_MS)
+    let answered = this.#taken - this.#inFlight
     this.turn()
     await this.#idle()
-    if (lingers) await this.#linger()
+    while (answered !== this.#taken && !this.#full) {
+      answered = this.#taken
+      await new Promise((resolve) => setTimeout(resolve, LATE_MS))
+      await this.#idle()
+    }
     clearTimeout(timer)
   }
 
-  async #linger(): Promise<void> {
-    for (let seen = 0; seen !== this.#taken && !this.#full; ) {
-      seen = this.#taken
-      this.#p.channel.notify()
-      await new Promise((resolve) => setTimeout(resolve, LINGER_MS))
-      await this.#idle()
-    }
+  /** Requests that were taken and are not answered. */
+  get #inFlight(): number {
+    const { rows, freeCount } = this.#p.requests
+    return rows - freeCount
   }
 
   async #idle(): Promise<void> {

@@ -3,7 +3,10 @@ import { type Hypervisor, NegotiationError, XenError, expectHypervisor } from '@
 import { type BackendConnection, type BackendDevice, type BackendDriver, type NodeValues, serveBackends } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import type { BlockStore } from '../block-store.ts'
-import { MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS, offerNodes, readFrontendRings, toolstackNodes } from '../nodes.ts'
+import {
+  type FrontendRings, MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS, offerNodes, publishesRings, readFrontendRings,
+  toolstackNodes,
+} from '../nodes.ts'
 import { type RequestedDisk, type VbdBackendType, readRequestedDisk } from '../requested-disk.ts'
 import { vdevName } from '../vdev.ts'
 import { connectRings } from './connect.ts'
@@ -213,8 +216,9 @@ class VbdDriver implements BackendDriver {
     })
     const persistent = dataPath === 'persistent'
     let connection: Pick<BackendConnection, 'close'>
+    let frontend: FrontendRings
     try {
-      const frontend = await readFrontendRings(this.#xs, device.frontendPath)
+      frontend = await readFrontendRings(this.#xs, device.frontendPath)
       if (limits.sectorMask > 0 && frontend.largeSectors) throw refusedUnits(device)
       const common = {
         domid: device.frontendDomid,
@@ -235,6 +239,7 @@ class VbdDriver implements BackendDriver {
       get nodes() {
         return describeDisk(store, { limits, policy: disk, persistent })
       },
+      isCurrent: () => publishesRings(this.#xs, device.frontendPath, frontend.rings),
       async close(o) {
         resized?.[Symbol.dispose]()
         try {
