@@ -19,7 +19,7 @@ const life = fc.record({
   /** Requests that the store holds when the frontend closes. */
   out: fc.nat(8),
   /** States that it writes last. */
-  way: fc.constantFrom<readonly XenbusState[][]>([XenbusState.Closed], [XenbusState.Closing, XenbusState.Closed]),
+  way: fc.constantFrom<readonly XenbusState[]>([XenbusState.Closed], [XenbusState.Closing, XenbusState.Closed]),
   asked: fc.constantFrom('by nobody', 'by the toolstack', 'by the server'),
   dataPath: fc.constantFrom('copy' as const, 'map' as const, 'persistent' as const),
 })
