@@ -104,6 +104,7 @@ describe('a device without "online"', () => {
     await r.xs.rm(`${r.path('back')}/online`)
     await r.serve()
     await FrontendDevice.open(r.guestXs, { domid: r.guest.domid, type: 'toy', devid: 0 })
+    expect(await r.xs.read(`${r.path('back')}/state`)).toBe('2')
     await unplugDevice(r.xs, r.address(), { signal: AbortSignal.abort() })
   })
 
@@ -116,6 +117,7 @@ describe('a device without "online"', () => {
     await r.until(`${r.path('back')}/state`, '5')
     await write(r, Closed)
     await server.event('removed')
+    expect(await r.xs.read(`${r.path('back')}/state`)).toBe('6')
     await unplugDevice(r.xs, r.address())
   })
 })
