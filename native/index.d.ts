@@ -105,7 +105,8 @@ export interface Gntalloc {
  * /dev/xen/evtchn. `table` is the offset of two allocated pages: 1024 u32 of pending ports and 1024 of
  * ports to unmask. `onPending(count)` is called once per wake of the event loop, with `count` ports in
  * the first page; each is masked until unmasked. A port may come without an event, and after its
- * `unbind`. `onPending(-errno)` says that the device failed and was closed.
+ * `unbind`. `onPending(0)` says that the driver lost count of pending ports: treat every bound one as
+ * pending. `onPending(-errno)` says that the device failed and was closed.
  *
  * Keeps the process alive while a port is bound.
  */

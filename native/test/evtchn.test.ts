@@ -1,4 +1,6 @@
-import { accessSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { accessSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { loadNative } from '../index.js'
 import { Fifo, until } from './fifo.ts'
@@ -90,6 +92,21 @@ describe('delivery', () => {
     await new Promise((resolve) => setTimeout(resolve, 20))
     expect(batches).toEqual([[1]])
   })
+})
+
+/** Not everywhere, nor may every process be traced. */
+const strace = spawnSync('strace', ['-o', '/dev/null', 'true']).status === 0
+
+test.skipIf(!strace)('a read that answers EFBIG empties the queue of the driver, and says so', () => {
+  using fifo = new Fifo()
+  const trace = `${fifo.path}.trace`
+  const program = [process.execPath, join(import.meta.dirname, 'evtchn-overflow.mjs'), fifo.path]
+  const injected = ['read:error=EFBIG:when=1', 'ioctl:retval=7'].flatMap((each) => ['-e', `inject=${each}`])
+  // Only what is done with the stand-in for the device.
+  const out = execFileSync('strace', ['-f', '-qq', '-o', trace, '-P', fifo.path, ...injected, ...program], { encoding: 'utf8' })
+  expect(JSON.parse(out)).toEqual([[0, []], [1, [5]]])
+  const calls = readFileSync(trace, 'utf8').split('\n').flatMap((line) => /EFBIG|EVTCHN_RESET/.exec(line) ?? [])
+  expect(calls).toEqual(['EFBIG', 'EVTCHN_RESET'])
 })
 
 test('unmask is one write of many ports', async () => {

@@ -48,15 +48,16 @@ export class EventDispatch {
    */
   deliver(count: number): void {
     this.#dispatching = true
-    for (let i = 0; i < count; i++) {
-      try {
-        this.#handlers.get(this.#pending[i] ?? 0)?.()
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error
-        })
-      }
-    }
+    for (let i = 0; i < count; i++) this.#handle(this.#pending[i] ?? 0)
+    this.#dispatching = false
+    this.#flush()
+  }
+
+  /** Runs all handlers, as if every port were pending; else as `deliver`. */
+  deliverAll(): void {
+    this.#dispatching = true
+    // As they are now: a handler may open others.
+    for (const port of Uint32Array.from(this.#handlers.keys())) this.#handle(port)
     this.#dispatching = false
     this.#flush()
   }
@@ -67,6 +68,16 @@ export class EventDispatch {
     if (this.#unmasks === BATCH) this.#flush()
     this.#toUnmask[this.#unmasks++] = port
     if (!this.#dispatching) this.#flush()
+  }
+
+  #handle(port: number): void {
+    try {
+      this.#handlers.get(port)?.()
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error
+      })
+    }
   }
 
   #flush(): void {

@@ -11,6 +11,7 @@ export class XenEvtchn implements EvtchnPort {
   readonly #native: NativeEvtchn
   readonly #notify: (port: number) => void
   readonly #dispatch: EventDispatch
+  #overflows = 0
 
   /** @throws NotAvailableError without the device */
   constructor(native: Native, arena: XenArena) {
@@ -22,9 +23,23 @@ export class XenEvtchn implements EvtchnPort {
   }
 
   #receive(count: number): void {
-    if (count >= 0) return this.#dispatch.deliver(count)
+    if (count > 0) return this.#dispatch.deliver(count)
+    if (count === 0) return this.#recover()
     const errno = getSystemErrorName(count)
     throw new EvtchnError(`event channels failed, all ${this.#dispatch.size} bindings are closed: read of "${DEVICES.evtchn.path}": ${errno}`, { errno })
+  }
+
+  /** Told at the first overflow and whenever their number has doubled: a guest may cause them. */
+  #recover(): void {
+    const overflows = ++this.#overflows
+    if ((overflows & (overflows - 1)) === 0) {
+      process.emitWarning(
+        `the queue of "${DEVICES.evtchn.path}" overflowed (${overflows} so far): ` +
+          `all ${this.#dispatch.size} ports are treated as pending, no event is lost`,
+        { code: 'XENKIT_EVTCHN_OVERFLOW' },
+      )
+    }
+    this.#dispatch.deliverAll()
   }
 
   bindInterdomain({ domid, port }: { readonly domid: number; readonly port: number }, onEvent: () => void): EvtchnBinding {

@@ -1,0 +1,59 @@
+import { type Arena, type Evtchn, loadNative } from '@xenkit/native'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { XenArena } from '../src/arena.ts'
+import { XenEvtchn } from '../src/evtchn.ts'
+
+/** A device whose ports are numbered from 1, and what was written to it. */
+function device() {
+  const real = loadNative()
+  const arena = new XenArena(real, 4)
+  const unmasked: number[] = []
+  let tell = (_count: number): void => {}
+  let ports = 0
+  class FakeEvtchn implements Evtchn {
+    readonly #toUnmask: Uint32Array
+
+    constructor(_arena: Arena, _path: string, table: number, onPending: (count: number) => void) {
+      this.#toUnmask = new Uint32Array(arena.buffer, table + 4096, 1024)
+      tell = onPending
+    }
+
+    bindInterdomain = (): number => ++ports
+    bindUnbound = (): number => ++ports
+    bindVirq = (): number => ++ports
+    createNotify = () => (): void => {}
+    createUnmask = () => (count: number) => void unmasked.push(...this.#toUnmask.subarray(0, count))
+    unbind(): void {}
+    close(): void {}
+  }
+  const evtchn = new XenEvtchn({ ...real, Evtchn: FakeEvtchn }, arena)
+  return { evtchn, unmasked, tell: (count: number) => tell(count) }
+}
+
+test('after an overflow every port is treated as pending, and it is told once, twice, four times', () => {
+  const warnings = vi.spyOn(process, 'emitWarning').mockReturnValue()
+  onTestFinished(() => warnings.mockRestore())
+  const { evtchn, unmasked, tell } = device()
+  const heard: number[] = []
+  // More than a page of ports: unmasks are written a page at a time.
+  const bindings = Array.from({ length: 1500 }, () => {
+    const binding = evtchn.bindInterdomain({ domid: 1, port: 1 }, () => {
+      heard.push(binding.port)
+      binding.unmask()
+    })
+    return binding
+  })
+  const ports = bindings.map(({ port }) => port)
+  tell(0)
+  expect(heard).toEqual(ports)
+  expect(unmasked).toEqual(ports)
+  bindings[7]?.close()
+  heard.length = 0
+  for (let overflows = 1; overflows < 5; overflows++) tell(0)
+  expect(heard.filter((port) => port === 9)).toHaveLength(4)
+  expect(heard).not.toContain(8)
+  const told = (overflows: number, open: number): string =>
+    `the queue of "/dev/xen/evtchn" overflowed (${overflows} so far): ` +
+    `all ${open} ports are treated as pending, no event is lost`
+  expect(warnings.mock.calls.map(([text]) => text)).toEqual([told(1, 1500), told(2, 1499), told(4, 1499)])
+})
