@@ -120,6 +120,12 @@ describe('the packer', () => {
     )
   })
 
+  test.each(['a\ud800b', '\udfff', 'pair \u{1f600} and half \ud83d'])('takes no text that UTF-8 has no bytes for: %j', (text) => {
+    const packer = new XsPacker()
+    expect(() => packer.append(XS.WRITE, 1, 0, text)).toThrow(RangeError)
+    expect(packer.length).toBe(0)
+  })
+
   test('takes up to 4096 bytes of UTF-8 and packs nothing beyond', () => {
     const packer = new XsPacker()
     packer.append(XS.WRITE, 1, 0, 'é'.repeat(2000), new Uint8Array(96))

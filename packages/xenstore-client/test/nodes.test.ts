@@ -84,6 +84,14 @@ describe('what xenstore can not hold is refused before it is sent', () => {
     expect(await dom0.read('/tool')).toBe('')
   })
 
+  test('text that is no text', async () => {
+    await dom0.write('/a', 'before')
+    await expect(dom0.write('/a', 'a\ud800b')).rejects.toThrow(RangeError)
+    await expect(dom0.write('/a', 'a\ud800b')).rejects.toThrow('expected text without lone surrogates, got "/a\\u0000a\\ud800b"')
+    await expect(dom0.control('print', '\udfff')).rejects.toThrow(RangeError)
+    expect(await dom0.read('/a')).toBe('before')
+  })
+
   test('a value that no message holds', async () => {
     await dom0.write('/a', 'x'.repeat(4093))
     await expect(dom0.write('/a', 'x'.repeat(4094))).rejects.toThrow('payload of WRITE expected 0..4096 bytes')
