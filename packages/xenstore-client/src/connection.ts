@@ -25,7 +25,7 @@ export interface Request {
 /** A transaction as long as its body runs. */
 export interface TransactionScope {
   readonly id: number
-  /** Of the connection when it was begun. */
+  /** The connection's epoch when it was started. */
   readonly epoch: number
   over: boolean
 }
@@ -61,7 +61,7 @@ interface Pending {
   reject(error: Error): void
 }
 
-/** Since when nothing has been heard of xenstored, and why. */
+/** A time without a connection that holds: since when, and why. */
 interface Silence {
   readonly reason: Error
   readonly since: number
@@ -73,7 +73,10 @@ const REPEATABLE: ReadonlySet<number> = new Set([
   XS.READ, XS.DIRECTORY, XS.DIRECTORY_PART, XS.GET_PERMS, XS.TRANSACTION_START, XS.GET_DOMAIN_PATH, XS.IS_DOMAIN_INTRODUCED, XS.GET_FEATURE, XS.GET_QUOTA,
 ])
 const RECONNECT_MS = 30_000
-/** Milliseconds between two attempts: doubled each time, up to this. */
+/**
+ * Milliseconds between two attempts: doubled each time, up to this. A connection that lasts as long
+ * ends the silence; one that is lost sooner was another attempt.
+ */
 const DELAY_MAX_MS = 1000
 
 export class Connection {
@@ -85,12 +88,17 @@ export class Connection {
   /** Undefined while it is being made anew. */
   #stream: ByteStream | undefined
   #lastReqId = 0
+  /** Begins the tokens of its watches. On a ring, events of an earlier client's may still come. */
+  readonly #name = crypto.randomUUID().slice(0, 8)
   #lastToken = 0
+  #connectedAt = 0
   #corked = false
   #over: XenstoreClosedError | undefined
   #silence: Silence | undefined
-  /** Counts the times that xenstored has forgotten watches and transactions. */
+  /** Counts what makes xenstored forget watches and transactions: losses, and requests to reset. */
   #epoch = 0
+  /** The last of these that took effect: what was started in an earlier epoch is forgotten. */
+  #forgotten = 0
 
   private constructor(port: XenstorePort, o: ConnectionOptions) {
     this.#port = port
@@ -109,7 +117,7 @@ export class Connection {
 
   /** Whether xenstored has forgotten the transaction. */
   hasLost(transaction: TransactionScope): boolean {
-    return transaction.epoch !== this.#epoch
+    return transaction.epoch < this.#forgotten
   }
 
   /** @param decode takes from the reply's payload what the caller wants; it is valid until this returns */
@@ -123,12 +131,12 @@ export class Connection {
   }
 
   /**
-   * A token for a watch, unique within the client; its events go to `listener` from now on.
+   * A token for a watch, unique among all clients; its events go to `listener` from now on.
    * @throws XenstoreClosedError when the connection is over
    */
   addListener(listener: WatchListener): string {
     if (this.#over) throw this.#over
-    const token = String(++this.#lastToken)
+    const token = `${this.#name}-${++this.#lastToken}`
     this.#listeners.set(token, listener)
     return token
   }
@@ -138,11 +146,11 @@ export class Connection {
   }
 
   /** Makes xenstored forget what it holds for this connection, whoever left it there; own watches are set again. */
-  reset(): Promise<void> {
-    const done = this.request({ type: XS.RESET_WATCHES, subject: '', head: '\0' }, () => {})
-    this.#epoch++
-    for (const listener of this.#listeners.values()) listener.forgotten()
-    return done
+  async reset(): Promise<void> {
+    const epoch = ++this.#epoch // transactions that are started from now on come after it
+    await this.request({ type: XS.RESET_WATCHES, subject: '', head: '\0' }, () => {})
+    this.#forgotten = Math.max(this.#forgotten, epoch)
+    this.#setWatches()
   }
 
   close(): void {
@@ -181,26 +189,25 @@ export class Connection {
   async #connect(): Promise<void> {
     const parser = new XsParser((type, reqId, _txId, payload) => this.#receive(type, reqId, payload))
     let ended: Error | undefined
-    const stream = await this.#port.connect({
-      data: (bytes) => this.#data(parser, bytes),
-      closed: (reason) => {
-        ended = reason
-        if (this.#stream) this.#drop(reason)
-      },
-    })
-    if (ended) throw ended
-    if (this.#over) stream.close()
-    else this.#stream = stream
-  }
-
-  #data(parser: XsParser, bytes: Uint8Array): void {
-    if (this.#over) return
-    this.#silence = undefined
-    try {
-      parser.push(bytes)
-    } catch (error) {
-      this.#lose(error) // a xenstored that talks nonsense will do so again
+    const end = (reason: Error): void => {
+      ended = reason
+      if (this.#stream) this.#drop(reason)
     }
+    const stream = await this.#port.connect({
+      data(bytes) {
+        try {
+          parser.push(bytes)
+        } catch (error) {
+          end(error instanceof Error ? error : new Error(String(error)))
+        }
+      },
+      closed: end,
+    })
+    if (ended || this.#over) stream.close()
+    if (ended) throw ended
+    if (this.#over) return
+    this.#stream = stream
+    this.#connectedAt = Date.now()
   }
 
   #receive(type: number, reqId: number, payload: Uint8Array): void {
@@ -219,14 +226,17 @@ export class Connection {
     else pending.resolve(payload)
   }
 
-  /** The stream has ended. */
+  /** The stream has ended, or makes no sense. */
   #drop(reason: Error): void {
     if (this.#over) return
+    this.#stream?.close()
     this.#stream = undefined
-    this.#silence ??= { reason, since: Date.now(), attempts: 0 }
+    const now = Date.now()
+    const lasted = now - this.#connectedAt >= DELAY_MAX_MS
+    if (!this.#silence || lasted) this.#silence = { reason, since: now, attempts: 0 }
     if (this.#reconnectMs === 0) this.#lose(reason)
     else {
-      this.#epoch++
+      this.#forgotten = ++this.#epoch
       this.#sortOut()
       void this.#reconnect(this.#silence)
     }
@@ -263,9 +273,13 @@ export class Connection {
       }
     }
     if (this.#over) return
-    for (const listener of this.#listeners.values()) listener.forgotten()
+    this.#setWatches()
     this.#flush()
     this.#o.onReconnect?.({ reason: silence.reason, milliseconds: Date.now() - silence.since })
+  }
+
+  #setWatches(): void {
+    for (const listener of this.#listeners.values()) listener.forgotten()
   }
 
   #lose(cause: unknown): void {

@@ -1,8 +1,8 @@
 /** What a client's user sees of a xenstored that goes away and comes back. */
 import { HypervisorClosedError, type XenstorePort } from '@xenkit/hypervisor'
-import { XS } from '@xenkit/wire'
+import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import * as fc from 'fast-check'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { openXenstore, type Outage, type XenstoreClient, XenstoreClosedError } from '../src/index.ts'
 import { RestartingXenstored } from './restarting.ts'
 import { ScriptedXenstored } from './scripted.ts'
@@ -124,13 +124,81 @@ describe('after a loss', () => {
     const script = new ScriptedXenstored()
     const scripted = await openXenstore(script)
     const done = scripted.transaction(async () => 'result')
-    await Promise.resolve()
+    while (script.sent.length < 1) await Promise.resolve()
     script.send(XS.TRANSACTION_START, script.sent[0]?.reqId ?? 0, '7|')
     while (script.sent.length < 2) await Promise.resolve()
     expect(script.sent[1]).toMatchObject({ type: XS.TRANSACTION_END, txId: 7, payload: 'T|' })
     script.drop('gone')
     await expect(done).rejects.toThrow('may or may not have been done')
     scripted.close()
+  })
+})
+
+describe('an answer that makes no sense ends the connection, not the client', () => {
+  test.each<[string, (xenstored: ScriptedXenstored, reqId: number) => void]>([
+    ['to a request that was not made', (script, reqId) => script.send(XS.READ, reqId + 1, 'x')],
+    ['of another type than the request', (script, reqId) => script.send(XS.RM, reqId, 'OK|')],
+    ['without a header that can be', (script) => script.sendBytes(new Uint8Array(16).fill(0xff))],
+  ])('%s', async (_, answer) => {
+    const xenstored = new ScriptedXenstored()
+    const scripted = await openXenstore(xenstored)
+    const read = scripted.read('/a')
+    await vi.waitFor(() => expect(xenstored.sent).toHaveLength(1))
+    answer(xenstored, xenstored.sent[0]?.reqId ?? 0)
+    await vi.waitFor(() => expect(xenstored.sent).toHaveLength(2))
+    expect(xenstored.closed).toBe(true)
+    expect(xenstored.sent[1]).toMatchObject({ type: XS.READ, payload: '/a|' })
+    xenstored.send(XS.READ, xenstored.sent[1]?.reqId ?? 0, 'sense')
+    expect(await read).toBe('sense')
+    scripted.close()
+  })
+})
+
+describe('a xenstored that answers and goes away, again and again', () => {
+  beforeEach(() => { vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] }) })
+  afterEach(() => { vi.useRealTimers() })
+
+  /** Answers one request of each connection, and ends it after a while. */
+  function answersOnce({ afterMs }: { readonly afterMs: number }) {
+    let connections = 0
+    const port: XenstorePort = {
+      async connect(receiver) {
+        connections++
+        const parser = new XsParser((type, reqId) => {
+          setTimeout(() => {
+            const packer = new XsPacker()
+            packer.append(type, reqId, 0, 'x')
+            receiver.data(packer.take())
+            receiver.closed(new Error('gone'))
+          }, afterMs)
+        })
+        return { write: (bytes) => parser.push(bytes), close: () => {} }
+      },
+    }
+    return { port, connections: () => connections }
+  }
+
+  const readForEver = async (port: XenstorePort): Promise<void> => {
+    using patient = await openXenstore(port)
+    for (;;) await patient.read('/a')
+  }
+
+  test('is asked at growing intervals, and given up in the end', async () => {
+    const { port, connections } = answersOnce({ afterMs: 1 })
+    const reading = readForEver(port).catch((error: unknown) => error)
+    await vi.advanceTimersByTimeAsync(2_000)
+    expect(connections()).toBeLessThan(15) // 1, 1, 2, 4, 8 ... 1000 ms
+    await vi.advanceTimersByTimeAsync(29_000)
+    expect(await reading).toMatchObject({ message: expect.stringMatching(/was lost: gone$/) })
+    expect(connections()).toBeLessThan(45)
+  })
+
+  test('is asked anew without delay where a connection lasted', async () => {
+    const { port, connections } = answersOnce({ afterMs: 1_000 })
+    const reading = readForEver(port).catch((error: unknown) => error)
+    await vi.advanceTimersByTimeAsync(100_000)
+    expect(connections()).toBe(101)
+    expect(await Promise.race([reading, 'reading'])).toBe('reading')
   })
 })
 
@@ -202,6 +270,46 @@ describe('resetWatches', () => {
     expect((await watch.next()).value).toBe('/w')
     expect(server.xenstored.openResources().filter((line) => line.includes(': '))).toEqual([expect.stringContaining('watch "/w"')])
     await watch.return?.()
+  })
+
+  test('that is refused changes neither watches nor the transaction under way', async () => {
+    const xenstored = new ScriptedXenstored()
+    const scripted = await openXenstore(xenstored)
+    let answered = 0
+    /** Of the next request. */
+    const answer = async (type: number, payload: string): Promise<void> => {
+      await vi.waitFor(() => expect(xenstored.sent.length).toBeGreaterThan(answered))
+      xenstored.send(type, xenstored.sent[answered++]?.reqId ?? 0, payload)
+    }
+    const watch = scripted.watch('/w')
+    const first = watch.next()
+    await answer(XS.WATCH, 'OK|')
+    const transaction = scripted.transaction(async (view) => {
+      await expect(scripted.resetWatches()).rejects.toMatchObject({ errno: 'EACCES' })
+      await view.write('/t', '1')
+    })
+    await answer(XS.TRANSACTION_START, '7|')
+    await answer(XS.ERROR, 'EACCES|')
+    await answer(XS.WRITE, 'OK|')
+    await answer(XS.TRANSACTION_END, 'OK|')
+    await transaction
+    const { WATCH, TRANSACTION_START, RESET_WATCHES, WRITE, TRANSACTION_END } = XS
+    const sent = xenstored.sent.map(({ type }) => type)
+    expect(sent).toEqual([WATCH, TRANSACTION_START, RESET_WATCHES, WRITE, TRANSACTION_END])
+    scripted.close()
+    expect((await first).done).toBe(true)
+  })
+
+  test('leaves alone the transaction that is started while it is under way', async () => {
+    let runs = 0
+    const reset = client.resetWatches()
+    await client.transaction(async (view) => {
+      runs++
+      await reset
+      await view.write('/t', '1')
+    })
+    expect(runs).toBe(1)
+    expect(server.xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
   })
 })
 

@@ -1,4 +1,4 @@
-/** A xenstored that can be restarted, with or without what it knew, and be away for a while. */
+/** A xenstored that can be restarted, with or without what it knew, be away, or be exchanged. */
 import { type ByteStream, type ByteStreamReceiver, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
 import { Xenstored } from '@xenkit/sim'
 
@@ -8,7 +8,7 @@ export class RestartingXenstored implements XenstorePort {
   attempts = 0
   refused = 0
   #away = false
-  readonly #open = new Set<{ readonly stream: ByteStream; readonly receiver: ByteStreamReceiver }>()
+  readonly #open = new Set<{ stream: ByteStream; readonly receiver: ByteStreamReceiver }>()
   readonly #onAttempt = new Set<() => void>()
 
   async connect(receiver: ByteStreamReceiver): Promise<ByteStream> {
@@ -18,9 +18,20 @@ export class RestartingXenstored implements XenstorePort {
       this.refused++
       throw new NotAvailableError('xenstored is away')
     }
-    const stream = this.xenstored.connect(0, receiver)
-    this.#open.add({ stream, receiver })
-    return stream
+    const connection = { stream: this.xenstored.connect(0, receiver), receiver }
+    this.#open.add(connection)
+    return {
+      write: (bytes) => connection.stream.write(bytes),
+      close: () => connection.stream.close(),
+    }
+  }
+
+  /** As for a domain that is restored: another xenstored answers, which knows the nodes alone. */
+  restore(): void {
+    for (const connection of this.#open) {
+      connection.stream.close()
+      connection.stream = this.xenstored.connect(0, connection.receiver)
+    }
   }
 
   /** Ends all connections; a store that is new knows nothing. */

@@ -145,3 +145,20 @@ test('events of a watch that is no more are no harm', async () => {
   xenstored.send(XS.READ, xenstored.sent[0]?.reqId ?? 0, 'x')
   expect(await read).toBe('x')
 })
+
+test('events of watches that an earlier client left are not taken for its own', async () => {
+  const xenstored = new ScriptedXenstored()
+  const tokenOf = (request: number): string => xenstored.sent[request]?.payload.split('|')[1] ?? ''
+  const earlier = await openXenstore(xenstored)
+  void earlier.watch('/earlier').next()
+  await Promise.resolve()
+  earlier.close()
+  const client = await openXenstore(xenstored)
+  const first = client.watch('/a').next()
+  await Promise.resolve()
+  xenstored.send(XS.WATCH, xenstored.sent[1]?.reqId ?? 0, 'OK|')
+  xenstored.send(XS.WATCH_EVENT, 0, `/earlier|${tokenOf(0)}|`)
+  xenstored.send(XS.WATCH_EVENT, 0, `/a|${tokenOf(1)}|`)
+  expect((await first).value).toBe('/a')
+  client.close()
+})
