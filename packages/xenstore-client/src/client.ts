@@ -3,6 +3,7 @@ import type { XenstorePort } from '@xenkit/hypervisor'
 import { Connection, type ConnectionOptions } from './connection.ts'
 import { DomainRequests } from './domains.ts'
 import { transact, type TransactionOptions } from './transaction.ts'
+import { TransactionTurns } from './transaction-turns.ts'
 import type { XenstoreReader, XenstoreView } from './view.ts'
 import { waitFor, type WaitOptions } from './wait.ts'
 import { PathWatch, type WatchOptions } from './watch.ts'
@@ -25,14 +26,20 @@ export async function openXenstore(port: XenstorePort, o: ConnectionOptions = {}
 }
 
 export class XenstoreClient extends DomainRequests implements Disposable {
+  readonly #turns = new TransactionTurns()
+
   /**
    * Runs `body` on a view of its own; what it does takes effect as a whole when it returns, or not at
    * all when it throws. After a conflict with another client it is run again, so it has to read anew
    * everything that it depends on, and do nothing else that can't be done twice.
-   * @throws XenstoreError EAGAIN after 40 conflicts in a row
+   *
+   * Transactions of one client run one after the other. One that takes longer than a second doesn't
+   * hold up the next any longer.
+   * @throws XenstoreError after 40 attempts: EAGAIN if others kept writing what it reads, ENOSPC if
+   * others had all the transactions that the domain may have
    */
   transaction<T>(body: (view: XenstoreView) => Promise<T>, o: TransactionOptions = {}): Promise<T> {
-    return transact(this.connection, body, o)
+    return transact(this.connection, this.#turns, body, o)
   }
 
   /**

@@ -2,13 +2,12 @@
  * What a toolstack asks of xenstored: about domains, features and quotas. Only domain 0 may, save where
  * it says otherwise. Follows docs/misc/xenstore.txt; what a xenstored lacks is ENOSYS.
  */
-import { DOMID_MAX, expectInteger, XenstoreError } from '@xenkit/hypervisor'
+import { DOMID_MAX, expectInteger, UINT32_MAX } from '@xenkit/hypervisor'
 import { XS, xsTypeName } from '@xenkit/wire'
+import { malformed } from './errors.ts'
 import { parseDecimal } from './parse.ts'
 import { RequestView } from './requests.ts'
 import { strings } from './text.ts'
-
-const UINT32_MAX = 0xffff_ffff
 
 export class DomainRequests extends RequestView {
   /** The domain's home, `/local/domain/DOMID`. Says nothing about whether it exists. Any domain may ask. */
@@ -99,7 +98,7 @@ export class DomainRequests extends RequestView {
 
   #number(type: number, [answer = '']: readonly string[]): number {
     const value = parseDecimal(answer, { max: UINT32_MAX })
-    if (value === undefined) throw new XenstoreError(`xenstore ${xsTypeName(type)}: EIO (${JSON.stringify(answer.slice(0, 64))} is no number)`, { errno: 'EIO', answer })
+    if (value === undefined) throw malformed(type, answer, 'no number')
     return value
   }
 }

@@ -24,16 +24,42 @@ const meanings: ReadonlyMap<string, string> = new Map([
   ['EACCES', 'no permission'],
   ['EPERM', 'only domain 0 may change the owner'],
   ['EAGAIN', 'the transaction conflicted with another'],
-  ['ENOSPC', 'over quota'],
-  ['E2BIG', 'too much for one message, or over quota'],
+  ['E2BIG', 'too much for one message'],
+  ['ENOMEM', "over the domain's quota of memory, or xenstored has none left"],
   ['ENOSYS', 'this xenstored does not know the operation'],
 ])
+
+/** The quota that an operation can exceed. Reads exceed that of nodes in a transaction. */
+const quotas: ReadonlyMap<number, string> = new Map([
+  [XS.TRANSACTION_START, 'transactions'],
+  [XS.TRANSACTION_END, 'nodes'],
+  [XS.WATCH, 'watches'],
+  [XS.WRITE, 'nodes, or of bytes in one'],
+  [XS.MKDIR, 'nodes, or of bytes in one'],
+  [XS.SET_PERMS, 'permissions of a node'],
+])
+
+/** C xenstored says ENOSPC, its releases up to 4.17 E2BIG of watches, and oxenstored EQUOTA. */
+const namesQuota = (type: number, errno: string): boolean =>
+  errno === 'ENOSPC' || errno === 'EQUOTA' || (errno === 'E2BIG' && type === XS.WATCH)
 
 type Asked = Pick<Request, 'type' | 'subject'>
 
 const operationOf = ({ type, subject }: Asked): string => `xenstore ${xsTypeName(type)} "${subject}"`
 
-export function refused(request: Asked, errno: string, meaning = meanings.get(errno)): XenstoreError {
+function meaningOf(type: number, errno: string): string | undefined {
+  if (namesQuota(type, errno)) {
+    return `over the domain's quota of ${quotas.get(type) ?? 'nodes in a transaction'}`
+  }
+  if (type === XS.TRANSACTION_END && errno === 'ENOMEM') {
+    return 'one of its requests failed, or a domain whose nodes it changes is gone'
+  }
+  return meanings.get(errno)
+}
+
+export function refused(
+  request: Asked, errno: string, meaning = meaningOf(request.type, errno),
+): XenstoreError {
   const { type, subject } = request
   return new XenstoreError(`${operationOf(request)}: ${errno}${meaning ? ` (${meaning})` : ''}`, { errno, operation: xsTypeName(type), subject })
 }
@@ -53,3 +79,14 @@ export const isRefusal = (error: unknown, errno: string): error is XenstoreError
  */
 export const isTorn = (error: unknown): error is XenstoreError =>
   (isRefusal(error, 'EINVAL') || isRefusal(error, 'EIO')) && error.details['operation'] === xsTypeName(XS.RM) && error.details['subject'] !== '/'
+
+/** xenstored has told that the domain uses as much as it may. */
+export const isOverQuota = (error: unknown): error is XenstoreError =>
+  isRefusal(error, 'ENOSPC') || isRefusal(error, 'EQUOTA')
+
+/** An answer that makes no sense. */
+export function malformed(type: number, answer: string, what: string): XenstoreError {
+  const shown = JSON.stringify(answer.slice(0, 64))
+  const message = `xenstore ${xsTypeName(type)}: EIO (${shown} is ${what})`
+  return new XenstoreError(message, { errno: 'EIO', answer })
+}

@@ -1,11 +1,13 @@
-/** Transactions, begun again after a conflict. */
-import { XenstoreError } from '@xenkit/hypervisor'
+/** Transactions: one after the other, and again after a conflict with another client. */
+import { UINT32_MAX, XenstoreError } from '@xenkit/hypervisor'
 import { XS } from '@xenkit/wire'
 import type { Connection, TransactionScope } from './connection.ts'
-import { isRefusal, isTorn } from './errors.ts'
+import { isOverQuota, isRefusal, isTorn, malformed } from './errors.ts'
+import { parseDecimal } from './parse.ts'
 import { RequestView } from './requests.ts'
 import { sleep } from './sleep.ts'
 import { strings } from './text.ts'
+import type { TransactionTurns } from './transaction-turns.ts'
 import type { XenstoreView } from './view.ts'
 
 export interface TransactionOptions {
@@ -13,46 +15,98 @@ export interface TransactionOptions {
   readonly signal?: AbortSignal
 }
 
-/** Attempts before a conflict is reported. With the delays below that is after about 2 s of nothing but conflicts. */
+/** Attempts before a failure is reported: with the delays below after about 2 s. */
 const ATTEMPTS_MAX = 40
 const DELAY_MAX_MS = 100
 
+type Body<T> = (view: XenstoreView) => Promise<T>
+
 /** Runs `body` until what it did has taken effect as a whole. */
-export async function transact<T>(connection: Connection, body: (view: XenstoreView) => Promise<T>, o: TransactionOptions): Promise<T> {
+export async function transact<T>(
+  connection: Connection, turns: TransactionTurns, body: Body<T>, o: TransactionOptions,
+): Promise<T> {
   for (let attempt = 1; ; attempt++) {
-    o.signal?.throwIfAborted()
-    const outcome = await attemptOnce(connection, body, o.signal)
+    const endTurn = await turns.take(o.signal)
+    const outcome = await attemptOnce(connection, body, o.signal).finally(endTurn)
     if (outcome.committed) return outcome.result
-    if (attempt === ATTEMPTS_MAX) {
-      throw outcome.torn ?? new XenstoreError(`xenstore transaction: EAGAIN (it conflicted with others ${ATTEMPTS_MAX} times: who keeps writing what it reads?)`, { errno: 'EAGAIN', attempts: ATTEMPTS_MAX })
-    }
+    if (attempt === ATTEMPTS_MAX) throw outcome.error
     // Random, so that two that got in each other's way don't do so again.
     await sleep(Math.random() * Math.min(2 ** attempt, DELAY_MAX_MS), o.signal)
   }
 }
 
-type Outcome<T> = { readonly committed: true; readonly result: T } | { readonly committed: false; readonly torn?: Error }
+type Outcome<T> =
+  | { readonly committed: true; readonly result: T }
+  /** To be run again. The error is for the user if that was the last attempt. */
+  | { readonly committed: false; readonly error: unknown }
 
-async function attemptOnce<T>(connection: Connection, body: (view: XenstoreView) => Promise<T>, signal: AbortSignal | undefined): Promise<Outcome<T>> {
-  const scope = await connection.request<TransactionScope>({ type: XS.TRANSACTION_START, subject: '', head: '\0' }, (payload, epoch) => ({ id: Number(strings(payload)[0]), epoch, over: false }))
-  const end = (verdict: 'T' | 'F'): Promise<void> => connection.request({ type: XS.TRANSACTION_END, transaction: scope, subject: '', head: `${verdict}\0` }, () => {})
+function conflict(): XenstoreError {
+  const reason = `it conflicted with others ${ATTEMPTS_MAX} times: who keeps writing what it reads?`
+  const details = { errno: 'EAGAIN', attempts: ATTEMPTS_MAX }
+  return new XenstoreError(`xenstore transaction: EAGAIN (${reason})`, details)
+}
+
+async function attemptOnce<T>(
+  connection: Connection, body: Body<T>, signal: AbortSignal | undefined,
+): Promise<Outcome<T>> {
+  let scope: TransactionScope
+  try {
+    scope = await start(connection)
+  } catch (error) {
+    // The domain's other programs and its kernel have as many as it may. That passes.
+    if (isOverQuota(error)) return { committed: false, error }
+    throw error
+  }
   let result: T
   try {
     result = await body(new RequestView(connection, scope))
     signal?.throwIfAborted()
   } catch (error) {
-    if (connection.hasLost(scope)) return { committed: false } // which may well be why
-    await end('F').catch(() => {}) // the body's error is the one to hear of
-    if (isTorn(error)) return { committed: false, torn: error }
+    if (await isLost(connection, scope)) return { committed: false, error } // which may well be why
+    await end(connection, scope, 'F').catch(() => {}) // the body's error is the one to hear of
+    if (isTorn(error)) return { committed: false, error }
     throw error
   } finally {
     scope.over = true
   }
   try {
-    await end('T')
+    await end(connection, scope, 'T')
     return { committed: true, result }
   } catch (error) {
-    if (isRefusal(error, 'EAGAIN')) return { committed: false }
-    throw error
+    // ENOENT: xenstored doesn't know the transaction.
+    if (!isRefusal(error, 'EAGAIN') && !isRefusal(error, 'ENOENT')) throw error
+    return { committed: false, error: conflict() }
+  }
+}
+
+async function start(connection: Connection): Promise<TransactionScope> {
+  const type = XS.TRANSACTION_START
+  const { answer, epoch } = await connection.request(
+    { type, subject: '', head: '\0' },
+    (payload, sent) => ({ answer: strings(payload)[0] ?? '', epoch: sent }),
+  )
+  const id = parseDecimal(answer, { min: 1, max: UINT32_MAX }) // 0 stands for no transaction
+  if (id === undefined) throw malformed(type, answer, 'no transaction')
+  return { id, epoch, over: false }
+}
+
+function end(
+  connection: Connection, transaction: TransactionScope, verdict: 'T' | 'F',
+): Promise<void> {
+  const type = XS.TRANSACTION_END
+  return connection.request({ type, transaction, subject: '', head: `${verdict}\0` }, () => {})
+}
+
+/**
+ * Whether xenstored doesn't know the transaction any more. A domain that was restored, or has moved
+ * to another host, meets one that never did. C xenstored then answers ENOENT, as if the node were
+ * missing, which `/` never is; oxenstored answers EIO.
+ */
+async function isLost(connection: Connection, transaction: TransactionScope): Promise<boolean> {
+  try {
+    await connection.request({ type: XS.READ, transaction, subject: '/', head: '/\0' }, () => {})
+    return false
+  } catch (error) {
+    return connection.hasLost(transaction) || isRefusal(error, 'ENOENT') || isRefusal(error, 'EIO')
   }
 }

@@ -1,6 +1,7 @@
 import { XS } from '@xenkit/wire'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { openXenstore, type XenstoreClient, type XenstoreView } from '../src/index.ts'
+import { RestartingXenstored } from './restarting.ts'
 import { ScriptedXenstored } from './scripted.ts'
 import { Store } from './store.ts'
 
@@ -98,6 +99,94 @@ test('many clients that count together lose nothing', async () => {
   await Promise.all(clients.flatMap((client) => Array.from({ length: 4 }, () => client.transaction(increment))))
   expect(await dom0.read('/count')).toBe('20')
   expect(store.leftOpen).toEqual([])
+})
+
+test('one client that counts 700 times at once has no conflict', async () => {
+  await dom0.write('/count', '0')
+  let runs = 0
+  const count = (view: XenstoreView): Promise<void> => {
+    runs++
+    return increment(view)
+  }
+  await Promise.all(Array.from({ length: 700 }, () => dom0.transaction(count)))
+  expect(await dom0.read('/count')).toBe('700')
+  expect(runs).toBe(700)
+})
+
+describe('a transaction that xenstored does not know, as after a restore, runs again', () => {
+  let restored: RestartingXenstored
+  let client: XenstoreClient
+  beforeEach(async () => {
+    restored = new RestartingXenstored()
+    client = await openXenstore(restored)
+    await client.write('/n', '1')
+  })
+  afterEach(() => {
+    expect(restored.xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
+    client.close()
+  })
+
+  test.each<[string, 'before' | 'after', (view: XenstoreView) => Promise<string | undefined>]>([
+    ['at its commit', 'after', (view) => view.read('/n')],
+    ['when it reads a node', 'before', (view) => view.read('/n')],
+    ['when it looks for a node', 'before', (view) => view.readOptional('/n')],
+    ['when it fails of what it sees', 'before', async (view) => {
+      const n = await view.readOptional('/n')
+      if (n === undefined) throw new Error('no number')
+      return n
+    }],
+  ])('%s', async (_, when, body) => {
+    let runs = 0
+    const n = await client.transaction(async (view) => {
+      const restores = ++runs === 1
+      if (restores && when === 'before') restored.restore()
+      const read = await body(view)
+      if (restores && when === 'after') restored.restore()
+      return read
+    })
+    expect([n, runs]).toEqual(['1', 2])
+  })
+
+  test('not when it fails of what is there', async () => {
+    let runs = 0
+    const failing = client.transaction(async (view) => {
+      runs++
+      await view.read('/missing')
+    })
+    await expect(failing).rejects.toThrow('READ "/missing": ENOENT')
+    expect(runs).toBe(1)
+  })
+
+  test('where xenstored is oxenstored, which says EIO', async () => {
+    const script = new ScriptedXenstored()
+    const domain = await openXenstore(script)
+    let answered = 0
+    const answer = async (type: number, payload: string): Promise<void> => {
+      while (script.sent.length <= answered) await turn()
+      script.send(type, script.sent[answered++]?.reqId ?? 0, payload)
+    }
+    const read = domain.transaction((view) => view.read('/n'))
+    await answer(XS.TRANSACTION_START, '7|')
+    for (const _ of ['/n', 'whether it is known']) await answer(XS.ERROR, 'EIO|')
+    await answer(XS.TRANSACTION_START, '1|')
+    await answer(XS.READ, '1')
+    await answer(XS.TRANSACTION_END, 'OK|')
+    expect(await read).toBe('1')
+    domain.close()
+  })
+})
+
+test.each(['', '0', '-1', 'x', '7x', '4294967296'])('%j is no transaction', async (answer) => {
+  const xenstored = new ScriptedXenstored()
+  const client = await openXenstore(xenstored)
+  let runs = 0
+  const transaction = client.transaction(async () => { runs++ })
+  await turn()
+  xenstored.send(XS.TRANSACTION_START, xenstored.sent[0]?.reqId ?? 0, `${answer}|`)
+  await expect(transaction).rejects.toThrow(`EIO ("${answer}" is no transaction)`)
+  expect(runs).toBe(0)
+  expect(xenstored.sent.length).toBe(1)
+  client.close()
 })
 
 test('gives up when there is nothing but conflicts', async () => {
