@@ -2,9 +2,10 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { closeSync, fdatasyncSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
 import { kinds, native, operations, TestEngine, type Job } from './block-engine.ts'
 import { until } from './fifo.ts'
+import { newEngine } from './new-engine.mjs'
 
 const directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
 const coded = (code: string, message = ''): unknown => expect.objectContaining({ code, message: expect.stringContaining(message) as string })
@@ -38,7 +39,7 @@ describe.each(kinds)('with %s', (kind) => {
     const { fd, content } = image(1 << 16)
     const { engine, file } = openEngine(fd, kind)
     await using _ = engine
-    expect(engine.engine.kind).toBe(kind)
+    expect([kind, 'threads']).toContain(engine.engine.kind)
     const outcomes = await engine.run([read(file, 8192, [0, 4096], [20_480, 8192]), read(file, 0, [4096, 512])])
     expect(outcomes).toEqual([
       { result: 12_288, atOnce: true },
@@ -195,6 +196,26 @@ test('where io_uring is refused, threads serve', () => {
   const { stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 })
   expect(stderr).toBe('')
   expect(stdout).toBe('threads\nEMFILE io_uring_setup: EMFILE\n')
+})
+
+test('where the kernel has no memory for a ring just now, a test goes on with threads and says so', () => {
+  const asked: (string | undefined)[] = []
+  const refusing = (code: string) => ({
+    BlockEngine: class extends native.BlockEngine {
+      constructor(memory: Uint8Array, onDone: (count: number) => void, kind?: 'io_uring' | 'threads') {
+        asked.push(kind)
+        if (kind !== 'threads') throw Object.assign(new Error(`io_uring_setup: ${code}`), { code })
+        super(memory, onDone, kind)
+      }
+    },
+  })
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
+  newEngine(refusing('ENOMEM'), new Uint8Array(8), () => {}, 'io_uring').close()
+  expect(warn).toHaveBeenCalledWith('io_uring_setup: ENOMEM: threads serve in its place')
+  warn.mockRestore()
+  expect(() => newEngine(refusing('EMFILE'), new Uint8Array(8), () => {}, 'io_uring')).toThrow('EMFILE')
+  expect(() => newEngine(refusing('ENOMEM'), new Uint8Array(8), () => {})).toThrow('ENOMEM')
+  expect(asked).toEqual(['io_uring', 'threads', 'io_uring', undefined])
 })
 
 describe('tables', () => {

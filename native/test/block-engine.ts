@@ -1,6 +1,7 @@
 /** A block engine for tests: its columns, and a promise for every batch of jobs. */
 import { loadNative, type BlockEngine } from '../index.js'
 import { until } from './fifo.ts'
+import { newEngine } from './new-engine.mjs'
 
 export const native = loadNative()
 export const kinds = ['io_uring', 'threads'] as const
@@ -45,7 +46,7 @@ export class TestEngine implements AsyncDisposable {
   constructor({ bytes = 1 << 20, jobs = 64, vectors = 1024, kind }: { bytes?: number; jobs?: number; vectors?: number; kind?: BlockEngine['kind'] }) {
     // A growable buffer begins at a page, as O_DIRECT wants it.
     this.memory = new Uint8Array(new SharedArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
-    this.engine = new native.BlockEngine(this.memory, (count) => this.#onDone(count), kind)
+    this.engine = newEngine(native, this.memory, (count) => this.#onDone(count), kind)
     this.done = new Uint32Array(this.engine.createDone())
     const number = this.engine.addTable(jobs, vectors)
     const submit = this.engine.createSubmit()

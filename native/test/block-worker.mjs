@@ -2,8 +2,10 @@
 import { openSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNative } from '../index.js'
+import { newEngine } from './new-engine.mjs'
 
-const { Arena, BlockEngine } = loadNative()
+const native = loadNative()
+const { Arena } = native
 const JOBS = workerData.jobs
 const BYTES = 65_536
 const memory = new Uint8Array(new Arena((JOBS * BYTES) / 4096).createBuffer())
@@ -11,7 +13,7 @@ const done = () => {
   if (workerData.end === 'exit in a callback') process.exit(0)
   if (workerData.end === 'throw in a callback') throw new Error('wanted')
 }
-const engine = new BlockEngine(memory, done, workerData.kind)
+const engine = newEngine(native, memory, done, workerData.kind)
 const number = engine.addTable(JOBS, JOBS)
 const table = engine.createTable(number)
 const file = engine.open(openSync(workerData.path, workerData.flags))
