@@ -52,7 +52,10 @@ export const connectionRequests: Handlers = [
       if (verdict !== 'T' && verdict !== 'F') throw new Refusal('EINVAL')
       if (!r.transaction) throw new Refusal('ENOENT')
       r.connection.endTransaction(r.txId) // it is over whether or not it commits
-      if (verdict === 'T') r.transaction.commit((change) => r.xenstored.watches.fire(change, r.xenstored.store))
+      if (verdict === 'T') {
+        r.transaction.commit((change) => r.xenstored.watches.fire(change, r.xenstored.store))
+        r.xenstored.writeRate.charge(r.domain, 1)
+      }
       r.reply(OK)
     },
   }],

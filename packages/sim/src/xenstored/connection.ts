@@ -180,7 +180,8 @@ export class Connection implements ByteStream {
   }
 
   get #canTake(): boolean {
-    return this.#isOpen && !this.#inbox.isEmpty && !this.#outbox.isFull && !this.domain.isHeldOff
+    if (this.domain.isHeldOff || this.#xenstored.writeRate.isExceededBy(this.domain)) return false
+    return this.#isOpen && !this.#inbox.isEmpty && !this.#outbox.isFull
   }
 
   #takeRequests(until: number): void {

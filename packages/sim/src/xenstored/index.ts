@@ -15,6 +15,7 @@ import { Store } from './store.ts'
 import { removeOwned } from './tree-operations.ts'
 import { Turns } from './turns.ts'
 import { type SpecialPath, Watches } from './watches.ts'
+import { WriteRate } from './write-rate.ts'
 
 export type { Connection, XenstoreReceiver } from './connection.ts'
 
@@ -39,6 +40,7 @@ export class Xenstored {
   readonly special = new Map<string, NodePermissions>([['@introduceDomain', DOM0_ONLY], ['@releaseDomain', DOM0_ONLY]])
   readonly watches = new Watches()
   readonly turns = new Turns()
+  readonly writeRate: WriteRate
   readonly log: (line: string) => void
   readonly #introduced: (domid: number, features: number) => void
   /** Whether each request is logged. */
@@ -56,6 +58,8 @@ export class Xenstored {
     this.domains = new Domains({ exists, quota: this.quota, log: this.log })
     this.dom0 = this.domains.make(0)
     this.dom0.isIntroduced = true
+    this.writeRate = new WriteRate(log)
+    this.writeRate.add(this.dom0)
     this.store = new Store(this.domains)
     const value = new Uint8Array()
     for (const [path, children] of [['/', 'tool\0'], ['/tool', 'xenstored\0'], ['/tool/xenstored', '']] as const) {
@@ -91,6 +95,7 @@ export class Xenstored {
       return
     }
     domain.isIntroduced = true
+    this.writeRate.add(domain)
     this.#fireSpecial('@introduceDomain', domid)
   }
 
@@ -112,6 +117,7 @@ export class Xenstored {
     for (const other of this.domains) if (other.target === domid) other.target = undefined
     removeOwned({ tree: this.store, changed: (change) => this.watches.fire(change, this.store) }, domain)
     for (const [path, perms] of this.special) this.special.set(path, withoutDomain(perms, domid))
+    this.writeRate.remove(domain)
     this.domains.forget(domid)
     if (domain.isIntroduced) this.#fireSpecial('@releaseDomain', domid)
   }

@@ -5,7 +5,7 @@ import { latin1 } from './latin1.ts'
 import { isSpecial, resolvePath } from './path.ts'
 import { marked, type NodePermissions, owns } from './permissions.ts'
 import { Refusal } from './refusal.ts'
-import type { Handlers, Request } from './requests.ts'
+import type { Handler, Handlers, Request } from './requests.ts'
 import type { StoreNode } from './store.ts'
 import { lookUp, mkdir, rm, setPerms, write } from './tree-operations.ts'
 
@@ -41,6 +41,19 @@ function childListPart({ children }: StoreNode, offset: number, generation: stri
   return `${generation}${rest.slice(0, rest.lastIndexOf('\0', room - 1) + 1)}`
 }
 
+/** A request that writes. Outside a transaction its domain is charged for each node, as in C. */
+const writing = (run: Handler['run']): Handler => ({
+  run(r) {
+    const { domains, writeRate } = r.xenstored
+    const before = domains.generation
+    try {
+      run(r)
+    } finally {
+      if (!r.transaction) writeRate.charge(r.domain, domains.generation - before)
+    }
+  },
+})
+
 export const nodeRequests: Handlers = [
   [XS.READ, { run: (r) => r.reply(lookUp(r, path(r), 'read').value) }],
   [XS.DIRECTORY, { run: (r) => r.reply(lookUp(r, path(r), 'read').children) }],
@@ -52,24 +65,20 @@ export const nodeRequests: Handlers = [
       r.reply(childListPart(node, atoi(offset) >>> 0, `${node.generation}\0`))
     },
   }],
-  [XS.WRITE, {
-    run: (r) => {
-      const nul = r.payload.indexOf(0)
-      if (nul < 0) throw new Refusal('EINVAL')
-      write(r, resolvePath(latin1(r.payload.subarray(0, nul)), r.domain), r.payload.slice(nul + 1))
-      r.reply(OK)
-    },
-  }],
-  [XS.MKDIR, { run: (r) => { mkdir(r, path(r)); r.reply(OK) } }],
-  [XS.RM, { run: (r) => { rm(r, path(r)); r.reply(OK) } }],
+  [XS.WRITE, writing((r) => {
+    const nul = r.payload.indexOf(0)
+    if (nul < 0) throw new Refusal('EINVAL')
+    write(r, resolvePath(latin1(r.payload.subarray(0, nul)), r.domain), r.payload.slice(nul + 1))
+    r.reply(OK)
+  })],
+  [XS.MKDIR, writing((r) => { mkdir(r, path(r)); r.reply(OK) })],
+  [XS.RM, writing((r) => { rm(r, path(r)); r.reply(OK) })],
   [XS.GET_PERMS, { run: (r) => r.reply(formatXsPermissions(lookUp(r, path(r), 'read').perms)) }],
-  [XS.SET_PERMS, {
-    run: (r) => {
-      const [node = '', ...entries] = strings(r.payload)
-      const perms = permissionsOf(r, entries)
-      if (isSpecial(node)) setSpecialPermissions(r, node, perms)
-      else setPerms(r, resolvePath(node, r.domain), perms)
-      r.reply(OK)
-    },
-  }],
+  [XS.SET_PERMS, writing((r) => {
+    const [node = '', ...entries] = strings(r.payload)
+    const perms = permissionsOf(r, entries)
+    if (isSpecial(node)) setSpecialPermissions(r, node, perms)
+    else setPerms(r, resolvePath(node, r.domain), perms)
+    r.reply(OK)
+  })],
 ]

@@ -1,0 +1,105 @@
+/**
+ * How often guests may write while a transaction is open, as in C xenstored (`wrl_` in its domain.c):
+ * each such write can make the transaction fail, and a guest that never pauses would keep domain 0
+ * from ever committing one. Domain 0 isn't limited.
+ *
+ * Every domain earns credit with time, and each write takes 1. What a domain can't save goes to a
+ * reserve for all. A domain without credit takes from that; if it is empty, too, the domain's next
+ * requests wait until it has earned what it owes.
+ */
+import type { Domain } from './domain.ts'
+
+/** Writes per millisecond, which the domains share. */
+const RATE = 200 / 1000
+/** Writes that a domain can save credit for. */
+const BURST = 10
+const RESERVE_MAX = 1000
+/** A new domain begins with a burst, even from an empty reserve: so do five at once. */
+const RESERVE_MIN = -5 * BURST
+
+interface Account {
+  credit: number
+  /** Runs while requests wait. */
+  timer: ReturnType<typeof setTimeout> | undefined
+  wasLogged: boolean
+}
+
+export class WriteRate {
+  readonly #accounts = new Map<Domain, Account>()
+  readonly #log: (line: string) => void
+  #reserve = 0
+  /** Up to when credit was given. */
+  #paid = performance.now()
+
+  constructor(log: (line: string) => void) {
+    this.#log = log
+  }
+
+  add(domain: Domain): void {
+    this.#pay()
+    const credit = Math.min(BURST, this.#reserve - RESERVE_MIN)
+    this.#reserve -= credit
+    this.#accounts.set(domain, { credit, timer: undefined, wasLogged: false })
+  }
+
+  remove(domain: Domain): void {
+    const account = this.#accounts.get(domain)
+    if (!account) return
+    clearTimeout(account.timer)
+    this.#accounts.delete(domain)
+    this.#reserve += Math.max(0, Math.min(account.credit, BURST - this.#reserve))
+  }
+
+  /** Whether the domain's requests have to wait. */
+  isExceededBy(domain: Domain): boolean {
+    return (this.#accounts.get(domain)?.credit ?? 0) < 0
+  }
+
+  /** The domain has written, which any transaction that is open may have to be repeated for. */
+  charge(domain: Domain, writes: number): void {
+    const account = this.#accounts.get(domain)
+    if (!account || domain.isPrivileged || writes === 0 || !this.#mayConflict) return
+    this.#pay()
+    account.credit -= writes
+    this.#balance(account)
+    if (account.credit >= 0) return
+    this.#wait(domain, account)
+    if (account.wasLogged) return
+    account.wasLogged = true
+    this.#log(`domain ${domain.domid} writes faster than it may while transactions are open: it is slowed down`)
+  }
+
+  get #mayConflict(): boolean {
+    return [...this.#accounts.keys()].some((domain) => domain.used('transactions') > 0)
+  }
+
+  #wait(domain: Domain, account: Account): void {
+    const ms = (-account.credit * this.#accounts.size) / RATE
+    account.timer ??= setTimeout(() => {
+      account.timer = undefined
+      this.#pay()
+      if (account.credit < 0) this.#wait(domain, account)
+      else for (const connection of domain.connections) connection.wake()
+    }, Math.ceil(ms)).unref()
+  }
+
+  /** Gives every domain its share of the time since it was last done. */
+  #pay(): void {
+    const now = performance.now()
+    const share = ((now - this.#paid) * RATE) / this.#accounts.size
+    this.#paid = now
+    for (const account of this.#accounts.values()) {
+      account.credit += share
+      this.#balance(account)
+    }
+  }
+
+  #balance(account: Account): void {
+    const taken = Math.max(0, Math.min(-account.credit, this.#reserve))
+    account.credit += taken
+    this.#reserve -= taken
+    const surplus = Math.max(0, account.credit - BURST)
+    account.credit -= surplus
+    this.#reserve += Math.max(0, Math.min(surplus, RESERVE_MAX - this.#reserve))
+  }
+}
