@@ -56,7 +56,7 @@ test('while a transaction is open, a burst is free and the rest waits for credit
   const writes = send(30, rewrite)
   await settled()
   expect(writes.answered).toBe(BURST + 1) // the one that makes a debt is answered
-  const message = 'domain 5 writes faster than it may while transactions are open: it is slowed down'
+  const message = 'domain 5 writes too fast while transactions are open, and has to wait'
   expect(log).toEqual([message])
   for (let more = 1; more < 5; more++) {
     await vi.advanceTimersByTimeAsync(MS_PER_WRITE - 1)
@@ -73,7 +73,7 @@ test('while a transaction is open, a burst is free and the rest waits for credit
   expect(log).toEqual([message])
 })
 
-test('a guest in debt waits with whatever it asks, on every connection; others do not', async () => {
+test('a guest in debt waits with whatever it asks, on all connections; others do not', async () => {
   const other = new RawXenstore(xenstored, 5)
   xenstored.introduceDomain(6)
   const dom6 = new RawXenstore(xenstored, 6)

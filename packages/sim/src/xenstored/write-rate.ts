@@ -1,6 +1,6 @@
 /**
- * How often guests may write while a transaction is open, as in C xenstored (`wrl_` in its domain.c):
- * each such write can make the transaction fail, and a guest that never pauses would keep domain 0
+ * How often guests may write while a transaction is open, as in C xenstored (`wrl_` in domain.c).
+ * Each such write can make the transaction fail, and a guest that never pauses would keep domain 0
  * from ever committing one. Domain 0 isn't limited.
  *
  * Every domain earns credit with time, and each write takes 1. What a domain can't save goes to a
@@ -66,7 +66,7 @@ export class WriteRate {
     this.#wait(domain, account)
     if (account.wasLogged) return
     account.wasLogged = true
-    this.#log(`domain ${domain.domid} writes faster than it may while transactions are open: it is slowed down`)
+    this.#log(`domain ${domain.domid} writes too fast while transactions are open, and has to wait`)
   }
 
   get #mayConflict(): boolean {
