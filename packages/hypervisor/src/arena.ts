@@ -11,7 +11,10 @@ export interface Pages extends Disposable {
   readonly byteOffset: number
   /** The pages: a view of the arena's buffer. After `close` it must not be used; reads then give other data or 0. */
   readonly bytes: Uint8Array
-  /** Gives the pages back. Idempotent. */
+  /**
+   * Gives the pages back. Idempotent.
+   * @throws GrantError when another domain's pages can't be unmapped: they may stay mapped
+   */
   close(): void
 }
 

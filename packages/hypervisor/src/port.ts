@@ -97,7 +97,10 @@ export interface EvtchnBinding extends Disposable {
   readonly port: number
   notify(): void
   unmask(): void
-  /** Unbinds; no event is delivered after it returns. Idempotent. */
+  /**
+   * Unbinds; no event is delivered after it returns. Idempotent.
+   * @throws EvtchnError when the kernel refuses; no event is delivered either
+   */
   close(): void
 }
 

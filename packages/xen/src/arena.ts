@@ -1,5 +1,7 @@
 /** The addon's arena as the port's. */
-import { type Arena, expectInteger, type Pages, PAGE_SIZE, UINT32_MAX } from '@xenkit/hypervisor'
+import {
+  type Arena, expectInteger, GrantError, type Pages, PAGE_SIZE, UINT32_MAX,
+} from '@xenkit/hypervisor'
 import type { Native, Arena as NativeArena } from '@xenkit/native'
 import { translated } from './native-error.ts'
 
@@ -28,7 +30,10 @@ export class XenArena implements Arena {
 
   /** Ends everything, after its last pin. */
   close(): void {
-    this.native.closeAll()
+    translated(
+      () => this.native.closeAll(),
+      ({ message, status }) => new GrantError(`cannot give back all pages: ${message}`, { status }),
+    )
   }
 }
 
@@ -52,7 +57,12 @@ export class XenPages implements Pages {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    this.arena.native.close(this.byteOffset)
+    this.giveBack(() => this.arena.native.close(this.byteOffset))
+  }
+
+  /** Runs the addon call that may end the pages. */
+  protected giveBack(call: () => void): void {
+    translated(call, ({ message }) => new Error(message))
   }
 
   [Symbol.dispose](): void {

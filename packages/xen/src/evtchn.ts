@@ -5,7 +5,13 @@ import type { Native, Evtchn as NativeEvtchn } from '@xenkit/native'
 import type { XenArena } from './arena.ts'
 import { DEVICES, openDevice } from './devices.ts'
 import { BATCH, EventDispatch } from './event-dispatch.ts'
-import { asNativeError, translated } from './native-error.ts'
+import { asNativeError, type NativeError, translated } from './native-error.ts'
+
+/** Makes the port's error of what the addon says. */
+const failing =
+  (what: string, details: { readonly domid?: number; readonly port?: number } = {}) =>
+  ({ message, errno }: NativeError): EvtchnError =>
+    new EvtchnError(`cannot ${what}: ${message}`, { errno, ...details })
 
 export class XenEvtchn implements EvtchnPort {
   readonly #native: NativeEvtchn
@@ -19,7 +25,14 @@ export class XenEvtchn implements EvtchnPort {
     const words = new Uint32Array(arena.buffer, table.byteOffset, 2 * BATCH)
     this.#native = openDevice(DEVICES.evtchn, (path) => new native.Evtchn(arena.native, path, table.byteOffset, (count) => this.#receive(count)))
     this.#notify = this.#native.createNotify()
-    this.#dispatch = new EventDispatch(words, this.#native.createUnmask())
+    const unmask = this.#native.createUnmask()
+    this.#dispatch = new EventDispatch(words, (count) => {
+      try {
+        unmask(count)
+      } catch (error) {
+        throw failing('unmask ports')(asNativeError(error))
+      }
+    })
   }
 
   #receive(count: number): void {
@@ -58,7 +71,7 @@ export class XenEvtchn implements EvtchnPort {
   }
 
   #bind(bind: () => number, onEvent: () => void, { text, ...details }: { readonly text: string; readonly domid: number; readonly port?: number }): EvtchnBinding {
-    const port = translated(bind, ({ message, errno }) => new EvtchnError(`cannot ${text}: ${message}`, { errno, ...details }))
+    const port = translated(bind, failing(text, details))
     this.#dispatch.add(port, onEvent)
     return new Binding(port, { native: this.#native, notify: this.#notify, dispatch: this.#dispatch })
   }
@@ -90,8 +103,7 @@ class Binding implements EvtchnBinding {
     try {
       this.#notify(this.port)
     } catch (error) {
-      const { message, errno } = asNativeError(error)
-      throw new EvtchnError(`cannot notify port ${this.port}: ${message}`, { errno, port: this.port }, { cause: error })
+      throw failing(`notify port ${this.port}`, { port: this.port })(asNativeError(error))
     }
   }
 
@@ -104,7 +116,8 @@ class Binding implements EvtchnBinding {
     if (this.#closed) return
     this.#closed = true
     this.#dispatch.remove(this.port)
-    this.#native.unbind(this.port)
+    const { port } = this
+    translated(() => this.#native.unbind(port), failing(`unbind port ${port}`, { port }))
   }
 
   [Symbol.dispose](): void {

@@ -1,9 +1,20 @@
 /** Mappings of other domains' pages, and own pages shared with them. */
-import { expectInteger, GrantError, type GrantMapping, type GrantShare, UINT32_MAX, type UnmapNotify } from '@xenkit/hypervisor'
+import {
+  expectInteger, GrantError, type GrantMapping, type GrantShare, PAGE_SIZE, UINT32_MAX,
+  type UnmapNotify,
+} from '@xenkit/hypervisor'
 import { type XenArena, XenPages } from './arena.ts'
 import { translated } from './native-error.ts'
 
 class GrantedPages extends XenPages {
+  protected override giveBack(call: () => void): void {
+    translated(call, ({ message, status }) => {
+      const pages = this.bytes.length / PAGE_SIZE
+      const details = { status, byteOffset: this.byteOffset, pages }
+      return new GrantError(`cannot give back ${pages} granted pages: ${message}`, details)
+    })
+  }
+
   notifyOnUnmap({ clearByte, port }: UnmapNotify): void {
     if (clearByte !== undefined) expectInteger('clearByte', clearByte, 0, this.bytes.length - 1)
     if (port !== undefined) expectInteger('port', port, 0, UINT32_MAX)
@@ -28,7 +39,7 @@ export class XenMapping extends GrantedPages implements GrantMapping {
 
   unpin(): void {
     if (this.#pins === 0) throw new RangeError('"unpin" expected a pinned mapping')
-    if (--this.#pins === 0) this.arena.native.unpin(this.byteOffset)
+    if (--this.#pins === 0) this.giveBack(() => this.arena.native.unpin(this.byteOffset))
   }
 }
 

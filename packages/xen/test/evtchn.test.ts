@@ -1,7 +1,17 @@
+import { EvtchnError } from '@xenkit/hypervisor'
 import { type Arena, type Evtchn, loadNative } from '@xenkit/native'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { afterEach, expect, onTestFinished, test, vi } from 'vitest'
 import { XenArena } from '../src/arena.ts'
 import { XenEvtchn } from '../src/evtchn.ts'
+
+/** Calls of the addon that fail with this errno. */
+const failing = new Set<string>()
+afterEach(() => failing.clear())
+
+function answer<T>(call: string, value: T): T {
+  if (failing.has(call)) throw Object.assign(new Error(`${call}: EIO`), { code: 'EIO' })
+  return value
+}
 
 /** A device whose ports are numbered from 1, and what was written to it. */
 function device() {
@@ -18,12 +28,14 @@ function device() {
       tell = onPending
     }
 
-    bindInterdomain = (): number => ++ports
-    bindUnbound = (): number => ++ports
+    bindInterdomain = (): number => answer('bind', ++ports)
+    bindUnbound = (): number => answer('bind', ++ports)
     bindVirq = (): number => ++ports
-    createNotify = () => (): void => {}
-    createUnmask = () => (count: number) => void unmasked.push(...this.#toUnmask.subarray(0, count))
-    unbind(): void {}
+    createNotify = () => (): void => answer('notify', undefined)
+    createUnmask = () => (count: number): void =>
+      void unmasked.push(...this.#toUnmask.subarray(0, answer('unmask', count)))
+
+    unbind = (): void => answer('unbind', undefined)
     close(): void {}
   }
   const evtchn = new XenEvtchn({ ...real, Evtchn: FakeEvtchn }, arena)
@@ -56,4 +68,30 @@ test('after an overflow every port is treated as pending, and it is told once, t
     `the queue of "/dev/xen/evtchn" overflowed (${overflows} so far): ` +
     `all ${open} ports are treated as pending, no event is lost`
   expect(warnings.mock.calls.map(([text]) => text)).toEqual([told(1, 1500), told(2, 1499), told(4, 1499)])
+})
+
+test.each(['bind', 'notify', 'unmask', 'unbind'])('a refused %s is an EvtchnError', (call) => {
+  const { evtchn } = device()
+  const binding = evtchn.bindInterdomain({ domid: 3, port: 9 }, () => {})
+  const calls: Readonly<Record<string, () => unknown>> = {
+    bind: () => evtchn.bindUnbound({ domid: 3 }, () => {}),
+    notify: () => binding.notify(),
+    unmask: () => binding.unmask(),
+    unbind: () => binding.close(),
+  }
+  failing.add(call)
+  expect(calls[call]).toThrow(EvtchnError)
+})
+
+test('a binding that can not be unbound says which, and delivers nothing', () => {
+  const { evtchn, tell } = device()
+  const heard = vi.fn<() => void>()
+  const binding = evtchn.bindInterdomain({ domid: 3, port: 9 }, heard)
+  failing.add('unbind')
+  const message = `cannot unbind port ${binding.port}: unbind: EIO`
+  const details = { errno: 'EIO', port: binding.port }
+  expect(() => binding.close()).toThrow(expect.objectContaining({ message, details }))
+  expect(() => binding.close()).not.toThrow()
+  tell(0)
+  expect(heard).not.toHaveBeenCalled()
 })

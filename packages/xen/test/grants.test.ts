@@ -1,5 +1,5 @@
 import { ArenaFullError, GrantError, NotAvailableError } from '@xenkit/hypervisor'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { XenArena } from '../src/arena.ts'
 import { XenGrants } from '../src/grants.ts'
 import { fakeNative, type Script } from './fake-native.ts'
@@ -163,4 +163,37 @@ test('out of bounds is a RangeError, a closed arena a NotAvailableError', () => 
   arena.close()
   expect(() => arena.allocate(1)).toThrow(NotAvailableError)
   pages.close()
+})
+
+describe('giving back', () => {
+  const refuse = (): never => {
+    throw Object.assign(new Error('IOCTL_GNTDEV_UNMAP_GRANT_REF: EINVAL'), { code: 'EINVAL' })
+  }
+
+  test('an unmap that is refused is a GrantError', () => {
+    const { grants, arena } = setup()
+    const mapping = grants.map(refs(8, 9), { writable: true })
+    vi.spyOn(arena.native, 'close').mockImplementation(refuse)
+    const message = 'cannot give back 2 granted pages: IOCTL_GNTDEV_UNMAP_GRANT_REF: EINVAL'
+    const error: unknown = expect.objectContaining({ name: 'GrantError', message })
+    const close = (): void => mapping.close()
+    expect(close).toThrow(error)
+    expect(close).not.toThrow()
+  })
+
+  test('so is one that waited for a pin', () => {
+    const { grants, arena } = setup()
+    const mapping = grants.map(refs(8), { writable: true })
+    mapping.pin()
+    mapping.close()
+    vi.spyOn(arena.native, 'unpin').mockImplementation(refuse)
+    expect(() => mapping.unpin()).toThrow(GrantError)
+  })
+
+  test('so is one at the end of all', () => {
+    const { arena } = setup()
+    vi.spyOn(arena.native, 'closeAll').mockImplementation(refuse)
+    expect(() => arena.close()).toThrow(GrantError)
+    expect(() => arena.close()).toThrow(details(-22))
+  })
 })
