@@ -134,8 +134,8 @@ export interface Evtchn {
  */
 export interface XenbusDevice {
   /**
-   * Sends one whole message: the driver drops what follows a message in the same write. After an error
-   * the stream is of no use.
+   * Sends one whole message: the driver drops what follows a message in the same write. What it refuses
+   * with an errno it has consumed: the stream goes on.
    */
   write(message: Uint8Array): void
   /** Idempotent. */

@@ -75,7 +75,7 @@ impl XenbusDevice {
         Ok(Self { open, poll })
     }
 
-    /// Sends the bytes of one message. After an error the stream is of no use.
+    /// Sends the bytes of one message. What the driver refuses it has consumed: the stream goes on.
     #[napi(catch_unwind)]
     pub fn write(&self, mut bytes: &[u8]) -> Result<()> {
         let open = self.open.borrow();

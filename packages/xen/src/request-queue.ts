@@ -4,21 +4,14 @@
  * (xenbus_dev_request_and_reply in drivers/xen/xenbus/xenbus_xs.c). Of two requests that are sent without
  * waiting, the first may therefore arrive with the second one's path. The reply says that the buffer is free.
  */
-import { XS, XsParser } from '@xenkit/wire'
-
 export class RequestQueue {
   readonly #send: (message: Uint8Array) => void
   readonly #waiting: Uint8Array[] = []
-  readonly #replies: XsParser
   #unanswered = false
 
   /** @param send hands a whole message to the driver */
   constructor(send: (message: Uint8Array) => void) {
     this.#send = send
-    this.#replies = new XsParser((type) => {
-      // Events come unasked.
-      if (type !== XS.WATCH_EVENT) this.#unanswered = false
-    })
   }
 
   /** Sends the message, or keeps it until those before it are answered. It must not be changed afterwards. */
@@ -27,9 +20,9 @@ export class RequestQueue {
     this.#next()
   }
 
-  /** Looks for replies in what the driver has sent. */
-  received(bytes: Uint8Array): void {
-    this.#replies.push(bytes)
+  /** The message that was sent last is answered. */
+  answered(): void {
+    this.#unanswered = false
     this.#next()
   }
 

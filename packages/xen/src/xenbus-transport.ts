@@ -1,13 +1,17 @@
 /**
  * /dev/xen/xenbus as a transport. The driver acts on one message per write and forgets the bytes after
  * it (drivers/xen/xenbus/xenbus_dev_frontend.c), so the stream is cut into messages again.
+ *
+ * The driver answers some requests by the errno of the write: a watch that xenstored refuses, and
+ * what it has no memory for. It has consumed the message then, and goes on.
  */
 import { getSystemErrorName } from 'node:util'
-import { PAGE_SIZE, XenstoreError } from '@xenkit/hypervisor'
-import type { Native } from '@xenkit/native'
+import { XenstoreError } from '@xenkit/hypervisor'
+import type { Native, XenbusDevice } from '@xenkit/native'
 import { XENSTORE_PAYLOAD_MAX, XS, type XsdError, xsdSockmsg, XsPacker, XsParser } from '@xenkit/wire'
-import type { XenArena } from './arena.ts'
+import type { XenArena, XenPages } from './arena.ts'
 import { DEVICES, openDevice } from './devices.ts'
+import { asNativeError } from './native-error.ts'
 import { RequestQueue } from './request-queue.ts'
 import type { Transport, XenstoreStream } from './xenstore-stream.ts'
 
@@ -49,40 +53,82 @@ export function messageCutter(messages: Messages): XsParser {
   })
 }
 
-/** @throws NotAvailableError without the device */
-export function xenbusTransport(native: Native, arena: XenArena, stream: XenstoreStream): Transport {
-  const page = arena.allocate(1)
-  const bytes = new Uint8Array(arena.buffer, page.byteOffset, PAGE_SIZE)
-  try {
-    const device = openDevice(DEVICES.xenbus, (path) => new native.XenbusDevice(arena.native, path, page.byteOffset, (count) => receive(count)))
-    const requests = new RequestQueue((message) => device.write(message))
-    const cutter = messageCutter({
-      send: (message) => requests.push(message),
-      refuse(reqId, txId, errno) {
-        const packer = new XsPacker()
-        packer.append(XS.ERROR, reqId, txId, `${errno}\0`)
-        queueMicrotask(() => stream.received(packer.take())) // not while the client writes
-      },
+export class XenbusTransport implements Transport {
+  readonly #stream: XenstoreStream
+  readonly #page: XenPages
+  readonly #device: XenbusDevice
+  readonly #requests = new RequestQueue((message) => this.#write(message))
+  readonly #cutter = messageCutter({
+    send: (message) => this.#requests.push(message),
+    refuse: (reqId, txId, errno) => this.#refuse(reqId, txId, errno),
+  })
+  readonly #replies = new XsParser((type, reqId, txId, payload) => {
+    this.#heard.append(type, reqId, txId, '', payload)
+    if (type !== XS.WATCH_EVENT) this.#requests.answered()
+  })
+  /** For the client: whole messages, so that our own answers go between two of the driver's. */
+  readonly #heard = new XsPacker()
+
+  /** @throws NotAvailableError without the device */
+  constructor(native: Native, arena: XenArena, stream: XenstoreStream) {
+    this.#stream = stream
+    this.#page = arena.allocate(1)
+    try {
+      const { byteOffset } = this.#page
+      const onData = (count: number): void => this.#receive(count)
+      const open = (path: string) => new native.XenbusDevice(arena.native, path, byteOffset, onData)
+      this.#device = openDevice(DEVICES.xenbus, open)
+    } catch (error) {
+      this.#page.close()
+      throw error
+    }
+  }
+
+  send(bytes: Uint8Array): void {
+    this.#cutter.push(bytes)
+  }
+
+  shut(): void {
+    this.#device.close()
+    this.#page.close()
+  }
+
+  #write(message: Uint8Array): void {
+    try {
+      this.#device.write(message)
+    } catch (error) {
+      const { errno } = asNativeError(error)
+      const header = new DataView(message.buffer)
+      this.#refuse(header.getUint32(at.req_id, true), header.getUint32(at.tx_id, true), errno)
+      queueMicrotask(() => this.#attempt(() => this.#requests.answered()))
+    }
+  }
+
+  #refuse(reqId: number, txId: number, errno: string): void {
+    this.#heard.append(XS.ERROR, reqId, txId, `${errno}\0`)
+    queueMicrotask(() => this.#deliver()) // not while the client writes
+  }
+
+  /** @param count new bytes in the page, or a negative errno */
+  #receive(count: number): void {
+    this.#attempt(() => {
+      if (count < 0) throw kernelError(count)
+      this.#replies.push(this.#page.bytes.subarray(0, count))
+      this.#deliver()
     })
-    const receive = (count: number): void => {
-      try {
-        if (count < 0) throw kernelError(count)
-        requests.received(bytes.subarray(0, count))
-        stream.received(bytes.subarray(0, count))
-      } catch (error) {
-        stream.lost(error instanceof Error ? error : new Error(String(error)))
-      }
+  }
+
+  #deliver(): void {
+    if (this.#heard.length > 0) this.#stream.received(this.#heard.take().slice())
+  }
+
+  /** What goes wrong ends the stream. */
+  #attempt(step: () => void): void {
+    try {
+      step()
+    } catch (error) {
+      this.#stream.lost(error instanceof Error ? error : new Error(String(error)))
     }
-    return {
-      send: (sent) => cutter.push(sent),
-      shut: () => {
-        device.close()
-        page.close()
-      },
-    }
-  } catch (error) {
-    page.close()
-    throw error
   }
 }
 

@@ -6,7 +6,7 @@ import type { Socket } from 'node:net'
 import { type ByteStream, type ByteStreamReceiver, HypervisorClosedError, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
 import type { Native } from '@xenkit/native'
 import type { XenArena } from './arena.ts'
-import { xenbusTransport } from './xenbus-transport.ts'
+import { XenbusTransport } from './xenbus-transport.ts'
 import { connectSocket, socketTransport, START_XENSTORED } from './xenstored-socket.ts'
 import { XenstoreStream } from './xenstore-stream.ts'
 
@@ -52,9 +52,9 @@ export class XenXenstore implements XenstorePort {
     return stream
   }
 
-  #device(stream: XenstoreStream): ReturnType<typeof xenbusTransport> {
+  #device(stream: XenstoreStream): XenbusTransport {
     try {
-      return xenbusTransport(this.#native, this.#arena, stream)
+      return new XenbusTransport(this.#native, this.#arena, stream)
     } catch (error) {
       if (!(error instanceof NotAvailableError)) throw error
       throw new NotAvailableError(`no xenstored: nothing at ${socketPaths().map((path) => `"${path}"`).join(' or ')}, and ${error.message}; ${START_XENSTORED}`, error.details, { cause: error })
