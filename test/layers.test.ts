@@ -24,7 +24,7 @@ const allowed: Record<string, readonly string[]> = {
   vbd: [...L0, ...L1, ...L2],
   sim: [...L0, '@xenkit/ring'],
   xen: [...L0, '@xenkit/native'],
-  xenkit: ['@xenkit/hypervisor', '@xenkit/xenstore-client', '@xenkit/vbd', '@xenkit/vbd/stores', '@xenkit/sim', '@xenkit/sim/socket', '@xenkit/xen', 'commander', 'ora'],
+  xenkit: ['@xenkit/hypervisor', '@xenkit/xenstore-client', '@xenkit/vbd', '@xenkit/vbd/stores', '@xenkit/sim', '@xenkit/sim/socket', '@xenkit/xen', 'commander'],
 }
 
 /** The only sources of packages that may use what Node alone provides. */

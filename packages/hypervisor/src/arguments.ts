@@ -12,9 +12,10 @@ export function expectInteger(name: string, value: number, min: number, max: num
 
 /** @throws TypeError if `hv` is none, which it isn't while it is a promise */
 export function expectHypervisor(hv: unknown): asserts hv is Hypervisor {
-  if (typeof hv === 'object' && hv !== null && 'xenstore' in hv && 'grants' in hv && 'evtchn' in hv) return
+  if (typeof hv === 'object' && hv !== null && 'xenstore' in hv && 'grants' in hv) return
+  const expected = 'a hypervisor, as openHypervisor and createDomain make it'
   const found = hv instanceof Promise ? 'a promise of one: is an "await" missing?' : String(hv)
-  throw new TypeError(`"hv" expected a hypervisor, as openHypervisor and createDomain make it, got ${found}`)
+  throw new TypeError(`"hv" expected ${expected}, got ${found}`)
 }
 
 /** DOMID_FIRST_RESERVED - 1: the highest domid a domain can have (xen.h). */

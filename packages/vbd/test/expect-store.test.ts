@@ -8,12 +8,23 @@ import { rig } from './rig.ts'
 
 const read = (): void => {}
 
+const NO_OBJECT =
+  '"store" expected an object with "sectors" and "read", or a function that gives one, got '
+
 const stores: [string, unknown, string][] = [
-  ['nothing', undefined, '"store" expected an object with "sectors" and "read", or a function that gives one, got undefined'],
-  ['a path', 'disk.img', '"store" expected an object with "sectors" and "read", or a function that gives one, got disk.img'],
-  ['a promise', Promise.resolve(memoryStore(8)), '"store" expected a store, got a promise of one: is an "await" missing?'],
+  ['nothing', undefined, `${NO_OBJECT}undefined`],
+  ['a path', 'disk.img', `${NO_OBJECT}disk.img`],
+  [
+    'a promise',
+    Promise.resolve(memoryStore(8)),
+    '"store" expected a store, got a promise of one: is an "await" missing?',
+  ],
   ['no read', { sectors: 8 }, '"store.read" expected a function, got undefined'],
-  ['a write that is none', { sectors: 8, read, write: true }, '"store.write" expected a function, got true'],
+  [
+    'a write that is none',
+    { sectors: 8, read, write: true },
+    '"store.write" expected a function, got true',
+  ],
   ['no size', { read }, '"store.sectors" expected an integer 1..8796093022208, got undefined'],
 ]
 
@@ -25,17 +36,24 @@ test.each(stores)('serveVbd says what it expects: %s for a store', async (_, sto
   await dom0.close()
 })
 
-test.each(stores.filter(([name]) => name !== 'nothing' && name !== 'a promise'))('of a function, too, whose disk is closed: %s', async (_, store, message) => {
-  await using r = await rig({ store: (() => store) as ServeVbdOptions['store'] & object })
-  await r.plug()
-  expect(await r.event(({ kind }) => kind === 'failed')).toMatchObject({ error: new TypeError(message) })
-})
+test.each(stores.filter(([name]) => name !== 'nothing' && name !== 'a promise'))(
+  'of a function, too, whose disk is closed: %s',
+  async (_, store, message) => {
+    await using r = await rig({ store: (() => store) as ServeVbdOptions['store'] & object })
+    await r.plug()
+    expect(await r.event(({ kind }) => kind === 'failed')).toMatchObject({
+      error: new TypeError(message),
+    })
+  },
+)
 
 test.each<[string, unknown]>([
   ['undefined', undefined],
   ['a promise of one: is an "await" missing?', Promise.resolve()],
 ])('serveVbd and attachDisk say what they expect for a hypervisor: %s', async (got, hv) => {
-  const error = new TypeError(`"hv" expected a hypervisor, as openHypervisor and createDomain make it, got ${got}`)
+  const error = new TypeError(
+    `"hv" expected a hypervisor, as openHypervisor and createDomain make it, got ${got}`,
+  )
   await expect(serveVbd(hv as Hypervisor, { store: memoryStore(8) })).rejects.toThrow(error)
   await expect(attachDisk(hv as Hypervisor, { vdev: 'xvda' })).rejects.toThrow(error)
 })

@@ -1,8 +1,19 @@
 /** The command as its user meets it: what it prints, and how it ends, when something is wrong. */
-import { execFile } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 const main = join(import.meta.dirname, '../src/cli/main.ts')
@@ -23,12 +34,29 @@ interface Outcome {
   readonly stderr: string
 }
 
-const xenkit = (...args: string[]): Promise<Outcome> =>
+const node = ['--import', 'tsx', '--conditions=xenkit-source']
+
+const run = (program: string, args: readonly string[]): Promise<Outcome> =>
   new Promise((resolve) => {
-    execFile(process.execPath, ['--import', 'tsx', '--conditions=xenkit-source', main, ...args], { timeout: 25_000 }, (error, stdout, stderr) => {
-      resolve({ code: error === null ? 0 : typeof error.code === 'number' ? error.code : -1, stdout, stderr })
+    const child = execFile(program, args, { timeout: 25_000 }, (error, stdout, stderr) => {
+      const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1
+      resolve({ code, stdout, stderr })
     })
+    child.stdin?.end()
   })
+
+const xenkit = (...args: string[]): Promise<Outcome> =>
+  run(process.execPath, [...node, main, ...args])
+
+/** A command line for a shell. */
+const command = (...args: string[]): string => [process.execPath, ...node, main, ...args].join(' ')
+
+/** Resolves with what a terminal of so many columns shows of a command line. */
+async function terminal(columns: number, line: string): Promise<string> {
+  const clean = ['-u', 'NO_COLOR', '-u', 'FORCE_COLOR', 'TERM=xterm']
+  const shell = ['script', '-qec', `stty cols ${columns}; ${line}`, '/dev/null']
+  return (await run('env', [...clean, ...shell])).stdout
+}
 
 /** One line that says what is wrong, and exit code 1. */
 function expectComplaint({ code, stderr }: Outcome, says: RegExp): void {
@@ -97,10 +125,78 @@ describe('arguments', () => {
   test('an image may be absent for a CD-ROM drive alone', async () => expectComplaint(await xenkit('disk', 'attach', '1', 'xvda'), /name an image/))
 })
 
-test('a demo without writes verifies what was read', async () => {
-  const { code, stdout } = await xenkit('demo', '--writes', '0', image)
-  expect(stdout).toMatch(/, 0 writes \(0 MiB\)/)
-  expect(code).toBe(0)
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+describe('demo', () => {
+  test('without writes verifies what was read', async () => {
+    const { code, stdout } = await xenkit('demo', '--writes', '0', image)
+    expect(stdout).toMatch(/, 0 writes \(0 KiB\)/)
+    expect(code).toBe(0)
+  })
+
+  test('leaves the image as it is', async () => {
+    const before = readFileSync(image)
+    const { code, stdout, stderr } = await xenkit('demo', '--writes', '9', image)
+    expect(stderr).toMatch(/the guest wrote to 9 random places, read each back, and agrees/)
+    expect(stdout).toMatch(/, 9 writes /)
+    expect(code).toBe(0)
+    expect(readFileSync(image).equals(before)).toBe(true)
+  })
+
+  test('takes an empty name for a wrong one', async () => {
+    expectComplaint(await xenkit('demo', ''), /image "" can't be opened: there is no such file/)
+  })
+
+  test('does not take more memory than there is', async () => {
+    const large = join(folder, 'large.img')
+    closeSync(openSync(large, 'wx'))
+    truncateSync(large, 2 ** 43)
+    expectComplaint(await xenkit('demo', '--writes', '999999999', large), /--writes/)
+  })
+
+  test('by npm, in a folder below: the image\'s path is meant from there', async () => {
+    const docs = join(import.meta.dirname, '../../../docs')
+    const name = relative(docs, image)
+    const args = ['run', 'demo', '--', name, '--writes', '0']
+    const { stdout } = await promisify(execFile)('npm', args, { cwd: docs })
+    expect(stdout).toMatch(/nothing leaked/)
+  })
+
+  // A copy of it, even of its holes alone, would take minutes.
+  test.each(signals)('of a sparse TiB copies nothing; %s ends it', async (signal) => {
+    const sparse = join(folder, `${signal}.img`)
+    closeSync(openSync(sparse, 'wx'))
+    truncateSync(sparse, 2 ** 40)
+    const temporary = mkdtempSync(join(folder, 'tmp-'))
+    const env = { ...process.env, TMPDIR: temporary }
+    const demo = spawn(process.execPath, [...node, main, 'demo', sparse], { env })
+    const [first] = await once(demo.stderr, 'data')
+    expect(String(first)).toContain(`reading ${sparse}`)
+    // tsx keeps its cache there.
+    expect(readdirSync(temporary).filter((name) => !name.startsWith('tsx-'))).toEqual([])
+    demo.kill(signal)
+    expect(await once(demo, 'exit')).toEqual([null, signal])
+    expect(readdirSync(temporary).filter((name) => !name.startsWith('tsx-'))).toEqual([])
+  })
+
+  test('on a terminal that says it has no columns', async () => {
+    const shown = await terminal(0, command('demo', '--writes', '0', image))
+    expect(shown).toContain('\x1b[32m✔\x1b[39m the guest read all 256 KiB')
+    expect(shown).toContain('nothing leaked')
+  })
+
+  test('no line is wider than the terminal', async () => {
+    const shown = await terminal(20, command('demo', '--writes', '0', image))
+    const drawn = shown.split('\r').filter((text) => text.startsWith('- '))
+    expect(drawn.length).toBeGreaterThan(0)
+    for (const text of drawn) expect(text.replace('\x1b[K', '').length).toBeLessThan(20)
+  })
+})
+
+test('colours are for terminals, and for those who want them', async () => {
+  expect((await xenkit('doctor')).stdout).not.toContain('\x1b')
+  expect(await terminal(80, command('doctor'))).toContain('\x1b[31mno\x1b[39m')
+  expect(await terminal(80, `NO_COLOR=1 ${command('doctor')}`)).not.toContain('\x1b')
 })
 
 describe('xenkit sim', () => {
@@ -136,10 +232,11 @@ describe('xenkit sim', () => {
   })
 
   test('a store that throws: its own words, then the guest\'s, a line each', async () => {
-    const { code, stderr } = await xenkit('sim', join(import.meta.dirname, 'programs/throwing-store.ts'))
+    const program = join(import.meta.dirname, 'programs/throwing-store.ts')
+    const { code, stderr } = await xenkit('sim', program)
     expect(stderr.split('\n')).toEqual([
       'xvda of domain 1: the store failed a request: the disk is on fire',
-      expect.stringMatching(/^xenkit: the simulated guest failed: disk "xvda" answered -1 to a read/),
+      expect.stringMatching(/^xenkit: the simulated guest failed: disk "xvda" answered -1 to/),
       '',
     ])
     expect(code).toBe(1)
@@ -150,12 +247,13 @@ describe('xenkit sim', () => {
   test('what is behind -- is the program\'s', async () => {
     const program = join(folder, 'arguments.mjs')
     writeFileSync(program, 'console.log(process.argv.slice(2).join(" ")); process.exit(1)')
-    expect((await xenkit('sim', program, '-a', '--b', '--', '--writes', '3', '--')).stdout).toBe('-a --b --writes 3 --\n')
+    const { stdout } = await xenkit('sim', program, '-a', '--b', '--', '--writes', '3', '--')
+    expect(stdout).toBe('-a --b --writes 3 --\n')
   })
 
   test.each([
-    ['an image of less than a sector', 300, /"store\.sectors" expected whole sectors of 512 bytes, got 0\.58/],
-    ['an image that ends within a sector', 1000, /"store\.sectors" expected whole sectors of 512 bytes, got 1\.95.*: pad the image/],
+    ['an image of less than a sector', 300, /expected whole sectors of 512 bytes, got 0\.58/],
+    ['an image that ends within a sector', 1000, /expected whole sectors .* got 1\.95.*: pad the/],
     ['an empty image', 0, /"store\.sectors" expected an integer 1\.\./],
   ])('the example of the README says what is wrong with %s', async (_, bytes, says) => {
     const odd = join(folder, `${bytes}.img`)

@@ -101,7 +101,7 @@ describe('fault-disk', () => {
     const { code, stdout, stderr } = await sim({ writes: 30 }, 'fault-disk.ts', image, '1')
     expect(stdout).toMatch(/read of \d+ bytes at sector 0 fails by chance, seed 1/)
     expect(stdout).toMatch(/xvda: store-failed/)
-    expect(stderr).toMatch(/^xenkit: the simulated guest failed: disk "xvda" answered -1 to a read of .*\n$/)
+    expect(stderr).toMatch(/^xenkit: the simulated guest failed: disk "xvda" answered -1 to .*\n$/)
     expect(code).toBe(1)
   })
 })

@@ -16,7 +16,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(folder, { recursive: true }))
 
-test.each(['SIGINT', 'SIGTERM'] as const)('one line when it is ready; %s ends it and removes the socket', async (signal) => {
+test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('one line when it is ready; %s ends it and removes the socket', async (signal) => {
   await using daemon = await startDaemon(path)
   expect(statSync(path).mode & 0o777).toBe(0o600)
   const client = connect(path)

@@ -12,6 +12,8 @@ const WINDOW_MS = 60_000
 const STATES_PER_WINDOW = 4
 /** Reasons told per disk and window. A guest has a say in their words, so they are not all told. */
 const REASONS_PER_WINDOW = 16
+/** Stands for the reasons that are too many. */
+const OTHERS = 'failed for other reasons'
 
 const PREFIXES = {
   failed: '',
@@ -21,14 +23,15 @@ const PREFIXES = {
 } as const
 
 /**
- * Makes a listener for `onEvent` of `serveVbd` that passes a line for each event to `print`. Within a
- * minute a reason is passed on once for each disk, and a state four times. Further ones are counted;
- * their number follows with the first event after that minute, or with the disk's removal.
+ * Makes a listener for `onEvent` of `serveVbd` that passes a line for each event to `print`.
+ * Within a minute a reason is passed on once for each disk, and a state four times. More are
+ * counted: their number follows with the first event after that minute, or when the disk is removed.
  *
+ * @param print default: prints what fails to stderr
  * @example
  * await serveVbd(hv, { store, onEvent: eventLog((line) => console.log(line)) })
  */
-export function eventLog(print: PrintLine): (event: VbdEvent) => void {
+export function eventLog(print: PrintLine = printFailure): (event: VbdEvent) => void {
   const disks = new Map<string, DiskLog>()
   return (event) => {
     const name = `${vdevName(event.disk.devid)} of domain ${event.disk.frontendDomid}`
@@ -39,6 +42,10 @@ export function eventLog(print: PrintLine): (event: VbdEvent) => void {
     disk.tellCounts()
     disks.delete(name)
   }
+}
+
+function printFailure(line: string, { failed }: { readonly failed: boolean }): void {
+  if (failed) console.error(line)
 }
 
 interface Line {
@@ -88,20 +95,15 @@ class DiskLog {
     const text = failed ? PREFIXES[event.kind] + reasonOf(event.error) : event.kind
     // The same reason at another sector is the same reason.
     const key = text.replaceAll(/\d+/g, '0')
-    return this.#lines.get(key) ?? this.#newLine(key, text, failed)
+    const isKnown = this.#lines.has(key) || this.#lines.size < REASONS_PER_WINDOW
+    return !failed || isKnown ? this.#line(key, text, failed) : this.#line('', OTHERS, failed)
   }
 
-  #newLine(key: string, text: string, failed: boolean): Line {
-    if (failed && this.#lines.size >= REASONS_PER_WINDOW) return this.#others()
-    const line = { text, failed, left: failed ? 1 : STATES_PER_WINDOW, untold: 0 }
+  #line(key: string, text: string, failed: boolean): Line {
+    const left = failed ? 1 : STATES_PER_WINDOW
+    const line = this.#lines.get(key) ?? { text, failed, left, untold: 0 }
     this.#lines.set(key, line)
     return line
-  }
-
-  #others(): Line {
-    const others = this.#lines.get('') ?? { text: 'failed for other reasons', failed: true, left: 1, untold: 0 }
-    this.#lines.set('', others)
-    return others
   }
 
   #say(text: string, { failed }: Line): void {
@@ -110,6 +112,8 @@ class DiskLog {
 }
 
 /** A store may have thrown undefined: the kind tells, not the error. */
-const isFailure = (event: VbdEvent): event is Extract<VbdEvent, { kind: keyof typeof PREFIXES }> => event.kind in PREFIXES
+const isFailure = (event: VbdEvent): event is Extract<VbdEvent, { kind: keyof typeof PREFIXES }> =>
+  event.kind in PREFIXES
 
-const reasonOf = (error: unknown): string => (error instanceof Error ? printable(error.message || error.name) : textOf(error))
+const reasonOf = (error: unknown): string =>
+  error instanceof Error ? printable(error.message || error.name) : textOf(error)

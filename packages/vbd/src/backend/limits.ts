@@ -75,8 +75,11 @@ export function sharedLimits(limits: SharedLimits): SharedLimits {
 
 /** @throws TypeError, RangeError for a size that can't be */
 export function sectorsOf(store: BlockStore): number {
-  // An image's bytes by 512: what is behind its last whole sector is not to be dropped in silence.
-  if (store.sectors > 0 && store.sectors % 1 !== 0) throw new TypeError(`"store.sectors" expected whole sectors of 512 bytes, got ${store.sectors}: pad the image to a multiple of 512`)
+  // Bytes of an image by 512. What is behind the last whole sector is not to be dropped in silence.
+  if (store.sectors > 0 && store.sectors % 1 !== 0) {
+    const found = `expected whole sectors of 512 bytes, got ${store.sectors}`
+    throw new TypeError(`"store.sectors" ${found}: pad the image to a multiple of 512`)
+  }
   // A drive may be empty.
   expectInteger('store.sectors', store.sectors, store instanceof Drive ? 0 : 1, MAX_SECTORS)
   if (store.sectors % (sectorSizeOf(store) / 512) !== 0) throw new RangeError(`"store.sectors" expected whole sectors of ${sectorSizeOf(store)} bytes, got ${store.sectors} of 512`)

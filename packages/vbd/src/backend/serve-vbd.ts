@@ -66,8 +66,8 @@ export interface ServeVbdOptions {
    */
   readonly threads?: readonly RingThread[]
   /**
-   * Default: an `eventLog` that prints to stderr what fails. What it throws is uncaught, and no concern of
-   * the disk's.
+   * Default: `eventLog()`, which prints to stderr what fails. What it throws is uncaught, and no
+   * concern of the disk's.
    */
   readonly onEvent?: (event: VbdEvent) => void
 }
@@ -88,9 +88,10 @@ export class ChangeRefusedError extends XenError {
 
 /**
  * Serves disks until the signal aborts; without a signal, for ever. What goes wrong with one disk, its
- * guest's doing included, closes that disk, goes to `onEvent` and is written to the disk's error node.
+ * guest's doing included, closes that disk, goes to `onEvent` and into the disk's error node.
  *
- * @throws TypeError, RangeError for what is no hypervisor, for a store that can't be served, and for a `dataPath` that doesn't exist
+ * @throws TypeError, RangeError for what is no hypervisor, a store that can't be served, and a
+ *   `dataPath` that doesn't exist
  * @throws NotAvailableError when no xenstored answers
  * @throws XenstoreError when the connection to it is lost
  * @example
@@ -151,7 +152,7 @@ class VbdDriver implements BackendDriver {
     this.#hv = hv
     this.#xs = xs
     this.#o = o
-    this.#onEvent = o.onEvent ?? printFailures()
+    this.#onEvent = o.onEvent ?? eventLog()
     this.#threads = new RingThreads(o.threads ?? [])
   }
 
@@ -315,11 +316,6 @@ class VbdDriver implements BackendDriver {
     return true
   }
 }
-
-const printFailures = (): ((event: VbdEvent) => void) =>
-  eventLog((line, { failed }) => {
-    if (failed) console.error(line)
-  })
 
 async function resize(disk: Disk, sectors: number): Promise<void> {
   if (!disk.store?.resize || disk.drive) throw new ChangeRefusedError('what it serves has a size of its own', { disk })

@@ -1,7 +1,13 @@
 /** Connects a block frontend: for simulated guests, for tests of any backend, and for disks of other domains' in this one. */
 import { EventChannel } from '@xenkit/evtchn'
 import { GrantTable } from '@xenkit/grant'
-import { type Hypervisor, NegotiationError, PAGE_SIZE, expectHypervisor, expectInteger } from '@xenkit/hypervisor'
+import {
+  type Hypervisor,
+  NegotiationError,
+  PAGE_SIZE,
+  expectHypervisor,
+  expectInteger,
+} from '@xenkit/hypervisor'
 import { FrontRing } from '@xenkit/ring'
 import { type Abi, BLKIF_MAX_SEGMENTS_PER_REQUEST, blkif } from '@xenkit/wire'
 import { FrontendDevice } from '@xenkit/xenbus'

@@ -33,7 +33,10 @@ export function workers(value: string): number {
  * `sim`, unless a `--` comes before it.
  */
 export function programArgument(value: string, before: readonly string[] = []): readonly string[] {
-  if (/^--(writes|seed)(=|$)/.test(value) && !before.includes('--')) throw new InvalidArgumentError('Options of sim go before the program; put -- before options of the program that have the same name')
+  if (/^--(writes|seed)(=|$)/.test(value) && !before.includes('--')) {
+    const advice = 'put -- before options of the program that have the same name'
+    throw new InvalidArgumentError(`Options of sim go before the program; ${advice}`)
+  }
   return [...before, value]
 }
 

@@ -1,22 +1,25 @@
 /**
- * `xenkit demo`: the whole path on one machine without Xen. A disk image is served by the real backend
- * through the simulated hypervisor to a guest on a thread of its own, which reads it all, writes to
- * random places and verifies every byte; the image is then checked from this side.
+ * `xenkit demo`: the whole path on one machine without Xen. The real backend serves a disk through
+ * the simulated hypervisor to a guest on a thread of its own. The guest reads it all, writes to
+ * random places and verifies every byte; the disk is then checked from this side. What the guest
+ * writes stays in memory, so that an image needs no copy, however large it is.
  */
-import { createHash, randomBytes } from 'node:crypto'
-import { constants, createReadStream, createWriteStream, mkdtempSync, rmSync } from 'node:fs'
-import { chmod, copyFile, open, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
-import { type VbdStats, serveVbd } from '@xenkit/vbd'
-import { openFileStore } from '@xenkit/vbd/stores'
-import ora from 'ora'
-import { plugMachine } from '../sim/machine.ts'
+import { createHash, randomFillSync } from 'node:crypto'
+import { type BlockStore, type VbdStats, eventLog, serveVbd } from '@xenkit/vbd'
+import { memoryStore, overlayStore } from '@xenkit/vbd/stores'
+import { openFileStore } from '../open-file-store.ts'
 import type { GuestReport } from '../sim/guest.ts'
+import { plugMachine } from '../sim/machine.ts'
 import { runGuest } from '../sim/run-guest.ts'
+import { Steps } from './steps.ts'
+import { UsageError } from './usage-error.ts'
 
-const DEFAULT_IMAGE_BYTES = 64 * 2 ** 20
+const MIB = 2 ** 20
+const DEFAULT_DISK_BYTES = 64 * MIB
+/** What one write of the guest takes at most: 64 sectors, and the rest of two blocks of 4 KiB. */
+const WRITE_BYTES = 40 * 1024
+/** Bytes that are read at a time for the sha256. */
+const PIECE = MIB
 
 export interface DemoOptions {
   readonly writes: number
@@ -24,56 +27,76 @@ export interface DemoOptions {
 }
 
 export async function demo(image: string | undefined, o: DemoOptions): Promise<void> {
-  // Before anything is made, so that a wrong path is told as such.
-  if (image) await (await openFileStore(image, { readOnly: true })).close()
-  const folder = temporaryFolder()
-  const spinner = ora({ discardStdin: false })
-  try {
-    spinner.start(image ? `copying ${image}: the original stays as it is` : 'making a disk image of 64 MiB')
-    const path = join(folder, 'disk.img')
-    await (image ? copyImage(image, path) : makeImage(path))
-    const before = await sha256(path)
-    spinner.succeed(`disk image, sha256 ${before.slice(0, 16)}…`)
+  if (image === undefined) {
+    const disk = memoryStore(randomFillSync(new Uint8Array(DEFAULT_DISK_BYTES)))
+    return serveAndVerify(disk, 'a disk of 64 MiB in memory', o)
+  }
+  await using base = await openFileStore(image, { readOnly: true })
+  expectMemory(base, o)
+  await serveAndVerify(overlayStore(base), `${image}, which stays as it is`, o)
+}
 
-    spinner.start('the guest looks for its disk')
+function expectMemory({ sectors }: BlockStore, { writes }: DemoOptions): void {
+  const most = Math.min(writes * WRITE_BYTES, sectors * 512)
+  const free = process.availableMemory()
+  if (most <= free) return
+  const found = `${writes} writes take up to ${size(most)} of memory, ${size(free)} are free`
+  throw new UsageError(`${found}: ask for fewer by --writes`)
+}
+
+async function serveAndVerify(store: BlockStore, name: string, o: DemoOptions): Promise<void> {
+  const steps = new Steps()
+  try {
+    const before = await sha256(store, (done) => steps.progress(`reading ${name}: ${done}`))
+    steps.succeed(`${name}: sha256 ${before.slice(0, 16)}…`)
+
     const began = performance.now()
-    const { result, stats } = await serveToGuest(path, o, (report) => show(spinner, report, began))
+    const { result, stats } = await serveToGuest(store, steps, o)
     expectEqual('the guest read', result.sha256, before)
-    spinner.succeed(`the guest read all ${mebibytes(result.sectors * 512)} MiB and found the same sha256`)
+    steps.succeed(`the guest read all ${size(result.sectors * 512)} and found the same sha256`)
     if (result.verifiedWrites > 0) {
-      const after = await sha256(path)
+      const after = await sha256(store, (done) => steps.progress(`reading the disk again: ${done}`))
       expectEqual('after writing, the guest read', result.sha256AfterWrites, after)
-      spinner.succeed(`the guest wrote to ${result.verifiedWrites} random places, read each back, and agrees with the image: ${after.slice(0, 16)}…`)
+      steps.succeed(
+        `the guest wrote to ${result.verifiedWrites} random places, read each back, ` +
+          `and agrees with the disk: ${after.slice(0, 16)}…`,
+      )
     }
 
+    const { reads, writes, flushes, errors, bytesRead, bytesWritten } = stats
     const seconds = (performance.now() - began) / 1000
     console.log(
-      `\n${stats.reads} reads (${mebibytes(stats.bytesRead)} MiB), ${stats.writes} writes (${mebibytes(stats.bytesWritten)} MiB), ` +
-        `${stats.flushes} flushes, ${stats.errors} errors in ${seconds.toFixed(1)} s, ${mebibytes((stats.bytesRead + stats.bytesWritten) / seconds)} MiB/s; nothing leaked (seed ${o.seed})`,
+      `\n${reads} reads (${size(bytesRead)}), ${writes} writes (${size(bytesWritten)}), ` +
+        `${flushes} flushes, ${errors} errors in ${seconds.toFixed(1)} s, ` +
+        `${size((bytesRead + bytesWritten) / seconds)}/s; nothing leaked (seed ${o.seed})`,
     )
   } catch (error) {
-    spinner.fail()
+    steps.fail()
     throw error
   }
 }
 
-/** Removed with the process, however that ends: it holds a copy of somebody's disk. */
-function temporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'xenkit-demo-'))
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
-  for (const [name, number] of [['SIGINT', 2], ['SIGTERM', 15]] as const) process.once(name, () => process.exit(128 + number))
-  return folder
-}
-
-/** Serves the image on this thread while the guest runs on its own; ends with the machine found clean. */
-async function serveToGuest(path: string, o: DemoOptions, onReport: (report: GuestReport) => void) {
-  await using store = await openFileStore(path)
+/** Serves the disk on this thread, to the guest on its own; finds the machine clean after it. */
+async function serveToGuest(store: BlockStore, steps: Steps, o: DemoOptions) {
+  steps.start('the guest looks for its disk')
   const { machine, dom0, guest, vdev } = await plugMachine({ seed: o.seed })
   const stop = new AbortController()
+  const log = eventLog((line, { failed }) => {
+    if (failed) steps.say(line)
+  })
   let stats: VbdStats | undefined
   const [result] = await Promise.all([
-    runGuest({ guest, vdev, ...o, onReport }).finally(() => stop.abort()),
-    serveVbd(dom0, { store, signal: stop.signal, onEvent: ({ disk }) => (stats = disk.stats) }),
+    runGuest({ guest, vdev, ...o, onReport: (report) => show(steps, report) }).finally(() =>
+      stop.abort(),
+    ),
+    serveVbd(dom0, {
+      store,
+      signal: stop.signal,
+      onEvent(event) {
+        stats = event.disk.stats
+        log(event)
+      },
+    }),
   ])
   await guest.close()
   await dom0.close()
@@ -82,36 +105,31 @@ async function serveToGuest(path: string, o: DemoOptions, onReport: (report: Gue
   return { result, stats }
 }
 
-function show(spinner: ReturnType<typeof ora>, report: GuestReport, began: number): void {
-  if (report.kind === 'attached') spinner.text = `the guest found a disk of ${report.sectors} sectors`
+const VERBS = { read: 'reads the disk', write: 'writes and verifies', reread: 'reads it all again' }
+
+function show(steps: Steps, report: GuestReport): void {
   if (report.kind !== 'progress') return
-  const verb = { read: 'reads the disk', write: 'writes and verifies', reread: 'reads it all again' }[report.phase]
-  spinner.text = `the guest ${verb}: ${Math.floor((report.done / report.total) * 100)} %, ${((performance.now() - began) / 1000).toFixed(0)} s`
+  steps.progress(`the guest ${VERBS[report.phase]}: ${percent(report.done / report.total)}`)
 }
 
-async function makeImage(path: string): Promise<void> {
-  await using file = await open(path, 'wx')
-  for (let at = 0; at < DEFAULT_IMAGE_BYTES; at += 2 ** 20) await file.write(randomBytes(2 ** 20), 0, 2 ** 20, at)
-}
-
-/** The guest writes: never to the user's own image. */
-async function copyImage(image: string, path: string): Promise<void> {
-  if ((await stat(image)).isFile()) {
-    await copyFile(image, path, constants.COPYFILE_FICLONE)
-    await chmod(path, 0o600)
-  } else {
-    await pipeline(createReadStream(image), createWriteStream(path))
-  }
-}
-
-async function sha256(path: string): Promise<string> {
+async function sha256(store: BlockStore, onProgress: (done: string) => void): Promise<string> {
   const hash = createHash('sha256')
-  await pipeline(createReadStream(path, { highWaterMark: 2 ** 20 }), hash)
+  const piece = new Uint8Array(PIECE)
+  for (let sector = 0; sector < store.sectors; sector += PIECE / 512) {
+    onProgress(percent(sector / store.sectors))
+    const part = piece.subarray(0, (store.sectors - sector) * 512)
+    await store.read(sector, [part])
+    hash.update(part)
+  }
   return hash.digest('hex')
 }
 
 function expectEqual(what: string, found: string | undefined, expected: string): void {
-  if (found !== expected) throw new Error(`${what} sha256 ${found ?? 'nothing'}, the image has ${expected}`)
+  if (found === expected) return
+  throw new UsageError(`${what} sha256 ${found ?? 'nothing'}, the disk has ${expected}`)
 }
 
-const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20)
+const percent = (part: number): string => `${Math.floor(part * 100)} %`
+
+const size = (bytes: number): string =>
+  bytes < 10 * MIB ? `${Math.round(bytes / 1024)} KiB` : `${Math.round(bytes / MIB)} MiB`

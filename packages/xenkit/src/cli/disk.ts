@@ -3,7 +3,15 @@ import { randomUUID } from 'node:crypto'
 import { access } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Hypervisor } from '@xenkit/hypervisor'
-import { type BlockStore, type RequestedDisk, type VbdBackendType, eventLog, parseVdev, plugVbd, unplugVbd } from '@xenkit/vbd'
+import {
+  type BlockStore,
+  type RequestedDisk,
+  type VbdBackendType,
+  eventLog,
+  parseVdev,
+  plugVbd,
+  unplugVbd,
+} from '@xenkit/vbd'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'

@@ -1,6 +1,8 @@
-/** Aborted by the first SIGINT or SIGTERM; a second one ends the process at once, as without us. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/** Aborted by the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once. */
 export function interrupted(): AbortSignal {
   const controller = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort())
+  for (const name of SIGNALS) process.once(name, () => controller.abort())
   return controller.signal
 }

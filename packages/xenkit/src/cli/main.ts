@@ -14,7 +14,7 @@ import { diskDetach, diskEject, diskInsert, diskResize } from './disk-change.ts'
 import { diskList } from './disk-list.ts'
 import { doctor } from './doctor.ts'
 import { printableLines } from './printable-lines.ts'
-import { sim } from './sim.ts'
+import { type SimOptions, sim } from './sim.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { isOneLine } from './usage-error.ts'
 import { xenstored } from './xenstored.ts'
@@ -66,11 +66,11 @@ xenkit
   .option('--writes <count>', 'overwrite random places of the disk, and verify', count, 0)
   .option('--seed <seed>', 'of the simulation and the writes', count, 1)
   .passThroughOptions()
-  .action((program: string, args: readonly string[] | undefined, o: { writes: number; seed: number }) => sim(program, args ?? [], o))
+  .action((program: string, args: readonly string[] = [], o: SimOptions) => sim(program, args, o))
 
 xenkit
   .command('demo [image]')
-  .description('serve an image, or one made for it, to a simulated guest and verify every byte')
+  .description('serve an image, which stays as it is, or a disk made for it to a simulated guest')
   .option('--writes <count>', 'random writes to make and verify', count, 500)
   .option('--seed <seed>', 'of the simulation and the writes', count, 1)
   .action(demo)

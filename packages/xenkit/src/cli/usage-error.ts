@@ -4,8 +4,8 @@ export class UsageError extends Error {
 }
 
 /**
- * Whether an error's text is all that the user of a command needs. It is known by its code, since errors lose
- * their class on the way from another thread.
+ * Whether an error's text is all that the user of a command needs. It is known by its code, since
+ * errors lose their class on the way from another thread.
  */
 export function isOneLine(error: unknown): error is Error {
   if (!(error instanceof Error)) return false

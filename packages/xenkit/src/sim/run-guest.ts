@@ -40,7 +40,9 @@ export async function runGuest({ guest, onReport, signal, ...orders }: RunGuestO
     onReport?.(report)
   })
   const code = await new Promise<number>((resolve, reject) => {
-    worker.once('error', ({ message }) => reject(new UsageError(`the simulated guest failed: ${message}`)))
+    worker.once('error', ({ message }) => {
+      reject(new UsageError(`the simulated guest failed: ${message}`))
+    })
     worker.once('exit', resolve)
     signal?.addEventListener('abort', () => {
       reject(signal.reason)
