@@ -143,17 +143,35 @@ describe.each([['domain 0', {}], ['a driver domain', { driverDomain: true }]] as
   })
 })
 
-test('states that a guest makes up', async () => {
-  await using r = await rig()
-  const server = await r.serve()
-  await r.plug()
-  for (const state of ['', '9', '-1', '4\0', ' 4', '04', '4.0', 'x'.repeat(2000), '\u{1f4a9}']) {
-    await connect(r)
-    await r.guestXs.write(`${r.path('front')}/state`, state)
-    await r.until(`${r.path('back')}/state`, '6')
-    await r.guestXs.write(`${r.path('front')}/state`, '6')
-  }
-  expect(server.events.filter(({ kind }) => kind === 'failed')).toHaveLength(9)
-  expect((await r.xs.read(reason(r))).length).toBeLessThan(200)
-  await unplugDevice(r.xs, r.address())
+const MADE_UP = ['', '9', '-1', '4\0', ' 4', '04', '4.0', 'x'.repeat(2000), '\u{1f4a9}']
+
+describe('states that a guest makes up', () => {
+  test('close the device that is connected, with the reason', async () => {
+    await using r = await rig()
+    const server = await r.serve()
+    for (const [devid, state] of MADE_UP.entries()) {
+      await r.plug(devid)
+      await connect(r, devid)
+      await r.guestXs.write(`${r.path('front', devid)}/state`, state)
+      await r.until(`${r.path('back', devid)}/state`, '6')
+      expect((await r.xs.read(reason(r, devid))).length).toBeLessThan(200)
+      await unplugDevice(r.xs, r.address(devid))
+    }
+    expect(server.events.filter(({ kind }) => kind === 'failed')).toHaveLength(MADE_UP.length)
+  })
+
+  test('instead of connecting: told as well, and once however many follow', async () => {
+    await using r = await rig()
+    const server = await r.serve()
+    await r.plug()
+    await server.event('offered')
+    for (const state of MADE_UP) {
+      await r.guestXs.write(`${r.path('front')}/state`, state)
+      await r.turns(10)
+    }
+    expect(await r.xs.read(`${r.path('back')}/state`)).toBe('6')
+    expect(await r.xs.read(reason(r))).toContain('/state')
+    expect(server.events.map(({ kind }) => kind)).toEqual(['offered', 'failed', 'closed'])
+    await unplugDevice(r.xs, r.address())
+  })
 })
