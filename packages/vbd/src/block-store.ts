@@ -32,7 +32,10 @@ export interface BlockStore {
   readonly sectorSize?: 512 | 4096
   /** Unit below which a write makes the medium read first, in bytes: a power of two, at least `sectorSize`, its default. */
   readonly physicalSectorSize?: number
-  /** Reads consecutive bytes, beginning at `sector`, into the buffers in their order. */
+  /**
+   * Reads consecutive bytes, beginning at `sector`, into the buffers in their order. A call that
+   * gives nothing back has read all of them. The backend's buffers hold zeroes before.
+   */
   read(sector: number, into: Uint8Array[]): StoreResult | Promise<StoreResult>
   /** Writes likewise. A store without it is served as a read-only disk. */
   write?(sector: number, from: Uint8Array[]): StoreResult | Promise<StoreResult>
@@ -43,7 +46,7 @@ export interface BlockStore {
    * discard may be cut to whole granules. A store without it advertises no discard.
    */
   discard?(sector: number, count: number, o: DiscardOptions): void | Promise<void>
-  /** What `discard` likes, default granules of one sector at 0 and no secure discard. */
+  /** What `discard` likes: by default granules of a sector at 0, any length, no secure discard. */
   readonly discardLimits?: DiscardLimits
   /** Changes `sectors`, because a toolstack asks for it. A store without it has a size of its own. */
   resize?(sectors: number): void | Promise<void>
@@ -72,10 +75,29 @@ export interface DiscardLimits {
   /** Where the first whole granule begins, in bytes. */
   readonly alignment: number
   readonly secure: boolean
+  /**
+   * Most bytes of one call, default Infinity. A guest's longer discard comes as several calls, one
+   * after the other. A call of this length is charged as a read of 1 MiB: choose what holds the
+   * event loop about as long, a quarter of a millisecond. Asked for before each call.
+   */
+  readonly maximum?: number
 }
 
 /** Largest `sectors`: its bytes are still an exact integer in a double. */
 export const MAX_SECTORS = 2 ** 43
+
+/** What a store's discard likes now. */
+export const discardLimitsOf = (store: BlockStore): Required<DiscardLimits> => ({
+  granularity: store.sectorSize ?? 512,
+  alignment: 0,
+  secure: false,
+  maximum: Infinity,
+  ...store.discardLimits,
+})
+
+/** Whether a store's call goes on. */
+export const isPromise = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === 'object' && value !== null && 'then' in value
 
 /** Bytes that a store reported, or undefined for what is no report. */
 export function bytesMoved(result: unknown): number | undefined {

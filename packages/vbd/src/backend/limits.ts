@@ -2,7 +2,7 @@
 import { expectInteger } from '@xenkit/hypervisor'
 import { VDISK } from '@xenkit/wire'
 import type { NodeValues } from '@xenkit/xenbus'
-import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
+import { type BlockStore, MAX_SECTORS, discardLimitsOf } from '../block-store.ts'
 import { diskNodes } from '../nodes.ts'
 import { Drive } from './drive.ts'
 
@@ -31,10 +31,14 @@ export interface DiskPolicy {
 /** @throws TypeError, RangeError for a store that can't be served */
 export function limitsOf(store: BlockStore, policy: DiskPolicy): Limits {
   const sectorSize = sectorSizeOf(store)
-  const { granularity, alignment } = discardLimitsOf(store)
+  const { granularity, alignment, maximum } = discardLimitsOf(store)
   expectInteger('store.discardLimits.granularity', granularity, sectorSize, 2 ** 31)
   expectInteger('store.discardLimits.alignment', alignment, 0, 2 ** 31)
   if ((granularity | alignment) % sectorSize !== 0) throw new RangeError(`"store.discardLimits" expected multiples of the sector size, ${sectorSize}, got ${granularity} at ${alignment}`)
+  if (!(maximum >= sectorSize)) {
+    const name = 'store.discardLimits.maximum'
+    throw new RangeError(`"${name}" expected ${sectorSize} or more, got ${maximum}`)
+  }
   const physical = store.physicalSectorSize ?? sectorSize
   expectInteger('store.physicalSectorSize', physical, sectorSize, 2 ** 30)
   if ((physical & (physical - 1)) !== 0) throw new RangeError(`"store.physicalSectorSize" expected a power of two, got ${physical}`)
@@ -90,8 +94,6 @@ function sectorSizeOf({ sectorSize = 512 }: BlockStore): number {
   if (sectorSize !== 512 && sectorSize !== 4096) throw new RangeError(`"store.sectorSize" expected 512 or 4096, got ${String(sectorSize)}`)
   return sectorSize
 }
-
-const discardLimitsOf = (store: BlockStore): { readonly granularity: number; readonly alignment: number } => store.discardLimits ?? { granularity: sectorSizeOf(store), alignment: 0 }
 
 /** What a backend publishes before Connected. */
 export function describeDisk(store: BlockStore, o: { readonly limits: Limits; readonly policy: DiskPolicy; readonly persistent: boolean }): NodeValues {

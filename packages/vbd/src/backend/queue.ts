@@ -110,9 +110,12 @@ export class VbdQueue {
   }
 
   constructor(parts: VbdQueueParts) {
-    const { store, batch, requests, data, storeFailed } = parts
+    const { requests } = parts
     this.#p = parts
-    this.#calls = new StoreCalls({ store, batch, requests, data, storeFailed, settled: (row) => this.#settle(row), turned: () => this.turned() })
+    this.#calls = new StoreCalls({
+      ...parts, stopped: () => this.#stopped,
+      settled: (row) => this.#settle(row), turned: () => this.turned(),
+    })
     this.#rows = new Uint16Array(requests.rows)
     this.#waiting = new RowQueue(requests.rows)
     this.#done = new Uint16Array(requests.rows)

@@ -3,9 +3,11 @@
  * Reads and writes of a store that takes them in batches go that way, without an object for any.
  */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
-import { type BlockStore, bytesMoved } from '../block-store.ts'
+import { type BlockStore, bytesMoved, isPromise } from '../block-store.ts'
 import type { StoreBatch } from '../store-batch.ts'
 import type { DataPath } from './data-path.ts'
+import { discardInTurns, wholeGranules } from './discard-in-turns.ts'
+import type { GuestTurn } from './guest-turn.ts'
 import type { Requests } from './requests.ts'
 
 /** Least time between two reports of a failing store. */
@@ -20,6 +22,10 @@ export interface StoreCallsParts {
   readonly batch: StoreBatch | undefined
   readonly requests: Requests
   readonly data: DataPath
+  /** The turn that long discards are charged to. */
+  readonly guestTurn: GuestTurn
+  /** Whether the ring has stopped: see `discardInTurns`. */
+  readonly stopped: () => boolean
   /** The store has let go of a row, whose `status` says how it went. */
   readonly settled: (row: number) => void
   /** Called when some have settled, of which more may come within the same call of the store's. */
@@ -169,17 +175,12 @@ export class StoreCalls {
   }
 
   /** Cut to whole granules, since a discard is a hint; but one that must leave no copy is passed on whole. */
-  #discard(row: number): unknown {
-    const { store, requests } = this.#p
-    const sector = requests.sector(row)
-    const end = requests.end(row)
-    if (requests.secure[row] === 1) return store.discard?.(sector, end - sector, { secure: true })
-    const { granularity = 512, alignment = 0 } = store.discardLimits ?? {}
-    const [granule, offset] = [granularity / 512, (alignment / 512) % (granularity / 512)]
-    const first = Math.ceil((sector - offset) / granule) * granule + offset
-    // The last granule may be cut short by the end of the disk.
-    const last = end === store.sectors ? end : Math.floor((end - offset) / granule) * granule + offset
-    return first < last ? store.discard?.(first, last - first, { secure: false }) : undefined
+  #discard(row: number): Promise<void> {
+    const { store, requests, guestTurn, stopped } = this.#p
+    const range = { sector: requests.sector(row), end: requests.end(row) }
+    const secure = requests.secure[row] === 1
+    const given = secure ? range : wholeGranules(store, range)
+    return discardInTurns({ ...given, secure, store, guestTurn, stopped })
   }
 
   /** @param result what the store gave back */
@@ -220,8 +221,6 @@ export class StoreCalls {
 
 /** Without a turn of the event loop where there is nothing to wait for. */
 const after = (result: unknown, step: (value: unknown) => unknown): unknown => (isPromise(result) ? Promise.resolve(result).then(step) : step(result))
-
-const isPromise = (value: unknown): value is PromiseLike<unknown> => typeof value === 'object' && value !== null && 'then' in value
 
 /** @param result of a store, which no type checker may have seen: to look at it may throw */
 function wrongWith(result: unknown, expected: number): Error | undefined {

@@ -5,13 +5,14 @@
  */
 import { expectInteger } from '@xenkit/hypervisor'
 import type { BlockStore } from '../block-store.ts'
-import { byteLength, slice } from './buffers.ts'
-import { type WritableStore, all, isWritable, whole } from './layer.ts'
+import { BlockPlaces } from './block-places.ts'
+import { Cursor, byteLength, isZero } from './buffers.ts'
+import { type WritableStore, all, discardAll, isWritable, loopTurn, whole } from './layer.ts'
 
 export const IN = { BASE: 0, TOP: 1, NOBODY: 2 } as const
 
-/** Longest copy between the two stores, in bytes. */
-const LONGEST_COPY = 1024 * 1024
+/** Longest copy between the two stores, in bytes: 0.3 ms of the loop where both are memory. */
+export const LONGEST_COPY = 1024 * 1024
 
 /** Both inclusive. */
 export interface Blocks {
@@ -43,8 +44,7 @@ export class BlockMap {
   readonly sectors: number
   readonly blockSectors: number
   readonly blocksOf: (sector: number, count: number) => Blocks
-  /** A byte a block, and memory for those alone that were touched. */
-  readonly #where: Uint8Array
+  readonly #places: BlockPlaces
 
   /** @throws RangeError when the block size isn't a power of two of whole sectors, or `top` is too small or read-only */
   constructor(base: BlockStore, top: BlockStore, blockSize: number) {
@@ -55,39 +55,46 @@ export class BlockMap {
     this.top = top
     this.sectors = base.sectors
     this.blockSectors = blockSize / 512
-    this.#where = new Uint8Array(Math.ceil(this.sectors / this.blockSectors))
+    this.#places = new BlockPlaces(this.#blocks)
+  }
+
+  get #blocks(): number {
+    return Math.ceil(this.sectors / this.blockSectors)
   }
 
   where(block: number): number {
-    return this.#where[block] ?? IN.BASE
+    return this.#places.at(block)
   }
 
   /** Blocks `first` and up to `end`, not included. */
   mark(first: number, end: number, where: number): void {
-    this.#where.fill(where, first, end)
+    this.#places.mark(first, end, where)
   }
 
-  /** The stretches of a range that are in one place each, at most `longest` blocks long. */
+  /** Stretches of a range that are in one place each; outside `base`, `longest` blocks at most. */
   *runs(sector: number, count: number, longest = Infinity): Generator<Run> {
     const { first, last } = this.blocksOf(sector, count)
     for (let block = first; block <= last; ) {
       const where = this.where(block)
-      let end = block + 1
-      while (end <= last && end - block < longest && this.#where[end] === where) end++
+      const most = where === IN.BASE ? last + 1 : Math.min(last + 1, block + longest)
+      const end = this.#places.end(block, most)
       const from = Math.max(sector, block * this.blockSectors)
       yield { where, sector: from, count: Math.min(sector + count, end * this.blockSectors) - from }
       block = end
     }
   }
 
-  async read(sector: number, into: readonly Uint8Array[]): Promise<void> {
+  async read(sector: number, into: readonly Uint8Array[]): Promise<{ readonly bytesRead: number }> {
+    const bytesRead = byteLength(into)
     const reads: Promise<void>[] = []
-    for (const run of this.runs(sector, byteLength(into) / 512)) {
-      const views = slice(into, (run.sector - sector) * 512, run.count * 512)
+    const rest = new Cursor(into)
+    for (const run of this.runs(sector, bytesRead / 512)) {
+      const views = rest.take(run.count * 512)
       if (run.where === IN.NOBODY) for (const view of views) view.fill(0)
       else reads.push(readWhole(run.where === IN.TOP ? this.top : this.base, run.sector, views))
     }
     await all(reads)
+    return { bytesRead }
   }
 
   /** Puts whole blocks into `top`: what is written, and around it what they held. */
@@ -107,20 +114,29 @@ export class BlockMap {
   async preserve({ first, last }: Blocks): Promise<void> {
     const sector = first * this.blockSectors
     const count = Math.min((last + 1) * this.blockSectors, this.sectors) - sector
-    for (const run of this.runs(sector, count, LONGEST_COPY / 512 / this.blockSectors)) {
+    for (const run of this.runs(sector, count)) {
       if (run.where !== IN.BASE) continue
-      const bytes = new Uint8Array(run.count * 512)
-      await readWhole(this.base, run.sector, [bytes])
-      await whole(this.top.write(run.sector, [bytes]), bytes.length)
-      const blocks = this.blocksOf(run.sector, run.count)
-      this.mark(blocks.first, blocks.last + 1, IN.TOP)
+      for (let at = run.sector, end = at + run.count; at < end; at += LONGEST_COPY / 512) {
+        if (at > run.sector) await loopTurn()
+        await this.#preserve(at, Math.min(LONGEST_COPY / 512, end - at))
+      }
     }
+  }
+
+  /** Zeroes take no place in `top`: a sparse disk that is given up would fill it. */
+  async #preserve(sector: number, count: number): Promise<void> {
+    const bytes = new Uint8Array(count * 512)
+    await readWhole(this.base, sector, [bytes])
+    const zero = isZero(bytes)
+    if (!zero) await whole(this.top.write(sector, [bytes]), bytes.length)
+    const { first, last } = this.blocksOf(sector, count)
+    this.mark(first, last + 1, zero ? IN.NOBODY : IN.TOP)
   }
 
   /** Everything is in `base` again. */
   async reset(): Promise<void> {
-    this.#where.fill(IN.BASE)
-    await this.top.discard?.(0, this.sectors, { secure: false })
+    this.mark(0, this.#blocks, IN.BASE)
+    await discardAll(this.top, this.sectors)
   }
 
   /** Writes what isn't in `base` to it. */
@@ -130,6 +146,7 @@ export class BlockMap {
       const bytes = new Uint8Array(run.count * 512)
       if (run.where === IN.TOP) await readWhole(this.top, run.sector, [bytes])
       await whole(base.write(run.sector, [bytes]), bytes.length)
+      await loopTurn()
     }
     await base.flush?.()
   }

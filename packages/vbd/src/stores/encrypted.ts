@@ -31,7 +31,7 @@ export function encryptedStore(base: BlockStore, { key, allowDiscards = false }:
     async read(sector, into) {
       const data = new Uint32Array(byteLength(into) / 4)
       await whole(base.read(sector, [new Uint8Array(data.buffer)]), data.byteLength)
-      scatter(xts.decrypt(sector, data), into)
+      return { bytesRead: scatter(xts.decrypt(sector, data), into) }
     },
     ...(isWritable(base) && {
       async write(sector: number, from: Uint8Array[]) {

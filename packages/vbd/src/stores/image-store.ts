@@ -6,6 +6,7 @@ import { fdatasync, readv, writev } from 'node:fs'
 import { promisify } from 'node:util'
 import type { BlockStore, DiscardLimits } from '../block-store.ts'
 import type { StoreBatch, StoreBatchOptions } from '../store-batch.ts'
+import { byteLength } from './buffers.ts'
 import { DirectTransfers } from './direct-transfers.ts'
 import { OpenImage, type Vectored, transfer } from './open-image.ts'
 
@@ -57,7 +58,10 @@ export function imageStore(image: OpenImage, size: { readonly sectors: number },
     },
     sectorSize,
     physicalSectorSize,
-    read: (sector, into) => transfers.read(into, sector * 512),
+    async read(sector, into) {
+      await transfers.read(into, sector * 512)
+      return { bytesRead: byteLength(into) }
+    },
     ...(readOnly ? {} : { write: (sector: number, from: Uint8Array[]) => transfers.write(from, sector * 512), flush: () => image.use(promisify(fdatasync)) }),
     ...(discardRange && discardLimits && { discard: (sector: number, count: number) => image.use((fd) => discardRange(fd, sector * 512, count * 512)), discardLimits }),
     ...(openFileBatch && {

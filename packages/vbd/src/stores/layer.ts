@@ -1,9 +1,16 @@
 /** What stores on top of another store have in common. */
-import { type BlockStore, type DiscardOptions, type StoreResult, bytesMoved } from '../block-store.ts'
+import {
+  type BlockStore,
+  type DiscardLimits,
+  type DiscardOptions,
+  type StoreResult,
+  bytesMoved,
+  discardLimitsOf,
+} from '../block-store.ts'
 import { byteLength } from './buffers.ts'
 
 /** The calls of a store, as it makes them itself. */
-export type StoreCalls = Pick<BlockStore, 'read' | 'write' | 'flush' | 'discard'>
+export type StoreCalls = Pick<BlockStore, 'read' | 'write' | 'flush' | 'discard' | 'discardLimits'>
 
 export type WritableStore = BlockStore & Required<Pick<BlockStore, 'write'>>
 
@@ -33,13 +40,22 @@ export interface StoreCall {
   readonly buffers: Uint8Array[]
 }
 
-/** `base`, each call of which goes through `around`; `run` makes the call whole or rejects. */
-export function aroundStore(base: BlockStore, around: (call: StoreCall, run: () => Promise<void>) => Promise<void>): BlockStore {
+/**
+ * `base`, each call of which goes through `around`; `run` makes the call whole or rejects.
+ * @param limits of discards, where they aren't those of `base`
+ */
+export function aroundStore(
+  base: BlockStore,
+  around: (call: StoreCall, run: () => Promise<void>) => Promise<void>,
+  limits?: DiscardLimits,
+): BlockStore {
   const { write, flush, discard } = base
   return layerOn(base, {
-    read: (sector, buffers) => {
+    async read(sector, buffers) {
       const bytes = byteLength(buffers)
-      return around({ kind: 'read', sector, bytes, buffers }, async () => whole(base.read(sector, buffers), bytes))
+      const call: StoreCall = { kind: 'read', sector, bytes, buffers }
+      await around(call, async () => whole(base.read(sector, buffers), bytes))
+      return { bytesRead: bytes }
     },
     ...(write && {
       write: (sector: number, buffers: Uint8Array[]) => {
@@ -50,6 +66,7 @@ export function aroundStore(base: BlockStore, around: (call: StoreCall, run: () 
     ...(flush && { flush: () => around({ kind: 'flush', sector: 0, bytes: 0, buffers: [] }, async () => flush.call(base)) }),
     ...(discard && {
       discard: (sector: number, count: number, o: DiscardOptions) => around({ kind: 'discard', sector, bytes: count * 512, buffers: [] }, async () => discard.call(base, sector, count, o)),
+      ...(limits && { discardLimits: limits }),
     }),
   })
 }
@@ -64,4 +81,33 @@ export async function whole(result: StoreResult | Promise<StoreResult>, bytes: n
 /** Waits for all, as a store must that makes several calls, then throws what the first that failed did. */
 export async function all(calls: readonly Promise<unknown>[]): Promise<void> {
   for (const result of await Promise.allSettled(calls)) if (result.status === 'rejected') throw result.reason
+}
+
+/**
+ * Limits of a store on `base`, where its `own` don't say otherwise those of `base`.
+ * @param most a call's bytes are limited by it, and by `base`, as they are when the call is made
+ */
+export const limitsOn = (
+  base: BlockStore,
+  own: Partial<DiscardLimits>,
+  most = (): number => Infinity,
+): DiscardLimits => ({
+  ...discardLimitsOf(base),
+  ...own,
+  get maximum() {
+    return Math.min(discardLimitsOf(base).maximum, most())
+  },
+})
+
+/** Lets the event loop go round: stores that answer at once would hold it for a whole long copy. */
+export const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+/** Gives up the first `sectors` of a store, in calls as long as it likes them. */
+export async function discardAll(store: BlockStore, sectors: number): Promise<void> {
+  for (let sector = 0; sector < sectors; ) {
+    const count = Math.min(sectors - sector, discardLimitsOf(store).maximum / 512)
+    await store.discard?.(sector, count, { secure: false })
+    sector += count
+    if (sector < sectors) await loopTurn()
+  }
 }

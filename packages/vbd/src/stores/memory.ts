@@ -4,6 +4,9 @@ import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
 import { gather, scatter } from './buffers.ts'
 import { Size } from './size.ts'
 
+/** 50 us, and up to 900 where the memory was never used. */
+const LONGEST_DISCARD = 1024 * 1024
+
 export interface MemoryStore extends Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'openBatch' | 'share'>> {
   /** What the disk holds; after `resize` another array. */
   readonly bytes: Uint8Array
@@ -23,11 +26,11 @@ export function memoryStore(source: number | Uint8Array): MemoryStore {
     get sectors() {
       return size.sectors
     },
-    read: (sector, into) => scatter(bytes.subarray(sector * 512), into),
+    read: (sector, into) => ({ bytesRead: scatter(bytes.subarray(sector * 512), into) }),
     write: (sector, from) => gather(from, bytes.subarray(sector * 512)),
     flush() {},
     discard: (sector, count) => void bytes.fill(0, sector * 512, (sector + count) * 512),
-    discardLimits: { granularity: 512, alignment: 0, secure: true },
+    discardLimits: { granularity: 512, alignment: 0, secure: true, maximum: LONGEST_DISCARD },
     onResize: size.onResize,
     resize(sectors) {
       const resized = zeroes(sectors)

@@ -1,6 +1,7 @@
 /** A disk in memory to serve: empty, or with what an image holds. */
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
+import { isZero } from './buffers.ts'
 import { openFileStore } from './file.ts'
 import { memoryStore } from './memory.ts'
 import { type MemoryCalls, type OpenMemory, memoryImageStore } from './memory-image.ts'
@@ -23,7 +24,6 @@ export interface OpenedMemoryStore extends Required<Omit<BlockStore, 'sectorSize
 
 /** What is read of an image with one call. */
 const PIECE = 256 * 1024
-const ZEROES = new Uint8Array(PIECE)
 
 /**
  * A disk in memory. Nothing of it outlives the process. With the addon it takes memory for what was written alone, and gives it back for what is
@@ -83,6 +83,6 @@ async function load(image: BlockStore, store: OpenedMemoryStore): Promise<void> 
   for (let sector = 0; sector < image.sectors; sector += PIECE / 512) {
     const part = piece.subarray(0, (image.sectors - sector) * 512)
     await image.read(sector, [part])
-    if (Buffer.compare(part, ZEROES.subarray(0, part.length)) !== 0) await store.write(sector, [part])
+    if (!isZero(part)) await store.write(sector, [part])
   }
 }

@@ -6,10 +6,10 @@
  * are in it, whole, later ones aren't. What a guest had not written yet it doesn't have.
  */
 import { XenError } from '@xenkit/hypervisor'
-import type { BlockStore } from '../block-store.ts'
-import { type Blocks, BlockMap, blocksIn } from './block-map.ts'
+import type { BlockStore, StoreResult } from '../block-store.ts'
+import { type Blocks, BlockMap, LONGEST_COPY, blocksIn } from './block-map.ts'
 import { byteLength } from './buffers.ts'
-import { aroundStore } from './layer.ts'
+import { aroundStore, limitsOn } from './layer.ts'
 import { RangeLocks } from './range-locks.ts'
 import { sparseStore } from './sparse.ts'
 
@@ -52,6 +52,8 @@ export function snapshotStore(base: BlockStore, { blockSize = 65_536 }: Snapshot
   let wanted = 0
 
   const blocksOf = blocksIn(blockSize, base.sectorSize)
+  // What a snapshot has to show is copied, which takes time, and stays readable.
+  const limits = limitsOn(base, { secure: false }, () => (wanted > 0 ? LONGEST_COPY : Infinity))
   const live = aroundStore(base, async ({ kind, sector, bytes }, run) => {
     if (kind === 'read' || kind === 'flush') return run()
     const range = blocksOf(sector, bytes / 512)
@@ -60,7 +62,7 @@ export function snapshotStore(base: BlockStore, { blockSize = 65_536 }: Snapshot
       for (const snapshot of open) await snapshot.preserve(range)
       await run()
     })
-  })
+  }, limits)
 
   async function take({ into = sparseStore(base.sectors) }: { readonly into?: BlockStore } = {}): Promise<Snapshot> {
     const map = new BlockMap(base, into, blockSize)
@@ -86,9 +88,7 @@ export function snapshotStore(base: BlockStore, { blockSize = 65_536 }: Snapshot
     }
   }
 
-  // A discarded sector that a snapshot has to show is copied: it can't be made unreadable.
-  const { discardLimits } = live
-  return Object.assign(live, { take, ...(discardLimits && { discardLimits: { ...discardLimits, secure: false } }) })
+  return Object.assign(live, { take })
 }
 
 /** What was copied aside for one snapshot. */
@@ -113,8 +113,8 @@ class Preserved {
     }
   }
 
-  async read(sector: number, into: Uint8Array[]): Promise<void> {
+  async read(sector: number, into: Uint8Array[]): Promise<StoreResult> {
     if (this.lost) throw this.lost
-    await this.#map.read(sector, into)
+    return this.#map.read(sector, into)
   }
 }

@@ -1,21 +1,35 @@
-/** A disk in memory that takes memory for what was written only: what overlays and snapshots keep their blocks in. */
+/**
+ * A disk in memory that takes memory for what was written only: overlays and snapshots keep their
+ * blocks in one.
+ */
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
+import { byteLength } from './buffers.ts'
+import { StretchTree } from './stretch-tree.ts'
 
 const CHUNK = 4096
 
-export type SparseStore = Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'resize' | 'onResize' | 'openBatch' | 'share'>>
+export type SparseStore = Required<
+  Omit<
+    BlockStore,
+    'sectorSize' | 'physicalSectorSize' | 'resize' | 'onResize' | 'openBatch' | 'share'
+  >
+>
 
 /** @param sectors size of the zeroed disk, however large */
 export function sparseStore(sectors: number): SparseStore {
   expectInteger('sectors', sectors, 1, MAX_SECTORS)
-  const chunks = new Map<number, Uint8Array>()
+  const chunks = new StretchTree<Uint8Array>(Math.ceil((sectors * 512) / CHUNK))
 
   /** Calls `move` with each stretch of a buffer that lies in one chunk. */
-  function eachPiece(sector: number, buffers: readonly Uint8Array[], move: (chunk: number, offset: number, piece: Uint8Array) => void): void {
+  function eachPiece(
+    sector: number,
+    buffers: readonly Uint8Array[],
+    move: (chunk: number, offset: number, piece: Uint8Array) => void,
+  ): void {
     let position = sector * 512
     for (const buffer of buffers) {
-      for (let at = 0; at < buffer.length; ) {
+      for (let at = 0; at < buffer.length;) {
         const offset = position % CHUNK
         const piece = buffer.subarray(at, at + CHUNK - offset)
         move((position - offset) / CHUNK, offset, piece)
@@ -25,31 +39,37 @@ export function sparseStore(sectors: number): SparseStore {
     }
   }
 
+  /** Of one chunk. */
+  const zero = (from: number, to: number): void => {
+    const at = Math.floor(from / CHUNK)
+    chunks.at(at).value?.fill(0, from - at * CHUNK, to - at * CHUNK)
+  }
+
   return {
     sectors,
-    read: (sector, into) =>
+    read(sector, into) {
       eachPiece(sector, into, (at, offset, piece) => {
-        const chunk = chunks.get(at)
+        const { value: chunk } = chunks.at(at)
         if (chunk) piece.set(chunk.subarray(offset, offset + piece.length))
         else piece.fill(0)
-      }),
+      })
+      return { bytesRead: byteLength(into) }
+    },
     write: (sector, from) =>
       eachPiece(sector, from, (at, offset, piece) => {
-        const chunk = chunks.get(at) ?? new Uint8Array(CHUNK)
+        const { value } = chunks.at(at)
+        const chunk = value ?? new Uint8Array(CHUNK)
         chunk.set(piece, offset)
-        chunks.set(at, chunk)
+        if (!value) chunks.fill(at, at + 1, chunk)
       }),
     flush() {},
     discard(sector, count) {
       const [from, to] = [sector * 512, (sector + count) * 512]
-      // Of a disk and of what it holds, walk what is less.
-      const wanted = to - from < chunks.size * CHUNK ? Array.from({ length: Math.ceil(to / CHUNK) - Math.floor(from / CHUNK) }, (_, i) => Math.floor(from / CHUNK) + i) : [...chunks.keys()]
-      for (const at of wanted) {
-        const start = Math.max(from - at * CHUNK, 0)
-        const end = Math.min(to - at * CHUNK, CHUNK)
-        if (start === 0 && end === CHUNK) chunks.delete(at)
-        else if (start < end) chunks.get(at)?.fill(0, start, end)
-      }
+      const [first, end] = [Math.ceil(from / CHUNK), Math.floor(to / CHUNK)]
+      if (first > end) return zero(from, to)
+      if (from < first * CHUNK) zero(from, first * CHUNK)
+      if (first < end) chunks.fill(first, end, undefined)
+      if (end * CHUNK < to) zero(end * CHUNK, to)
     },
     discardLimits: { granularity: CHUNK, alignment: 0, secure: true },
   }

@@ -89,3 +89,13 @@ test('a read that fails rejects, and isn\'t remembered', async () => {
 test('a cache of less than a block', () => {
   expect(() => cachedStore(memoryStore(8), { bytes: 4096 })).toThrow(/"bytes" expected an integer 65536/)
 })
+
+test.each([8, 8192])('of %i blocks, a long discard drops those that it covers', async (blocks) => {
+  const base = counted(memoryStore(2 * 8192))
+  const store = cachedStore(base, { bytes: blocks * 512, blockSize: 512 })
+  for (let block = 0; block < blocks; block++) await read(store, block * 2)
+  await store.discard?.(2, 16_000, { secure: false })
+  base.sectorsRead.length = 0
+  for (const sector of [0, 2, 4]) await read(store, sector)
+  expect(base.sectorsRead).toEqual(blocks > 4096 ? [0, 2, 4] : [2, 4])
+})

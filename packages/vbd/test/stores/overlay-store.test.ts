@@ -69,6 +69,23 @@ describe.each([512, 4096, 32_768])('blocks of %i', (blockSize) => {
   })
 })
 
+test('an overlay of the largest disk there is, and a discard of all of it', async () => {
+  const base: BlockStore = { sectors: 2 ** 43, read: (_, into) => void into[0]?.fill(7) }
+  const store = overlayStore(base)
+  const at = async (sector: number): Promise<number | undefined> => {
+    const into = new Uint8Array(512)
+    await store.read(sector, [into])
+    return into[0]
+  }
+  await store.write?.(2 ** 42, [new Uint8Array(4096).fill(1)])
+  await store.discard?.(8, 2 ** 43 - 8, { secure: false })
+  await store.write?.(2 ** 43 - 1, [new Uint8Array(512).fill(2)])
+  const sectors = [0, 7, 8, 2 ** 42, 2 ** 43 - 2, 2 ** 43 - 1]
+  expect(await Promise.all(sectors.map(at))).toEqual([7, 7, 0, 0, 0, 2])
+  await store.reset()
+  expect(await Promise.all(sectors.map(at))).toEqual([7, 7, 7, 7, 7, 7])
+})
+
 test('overlays stack, in memory and over a read-only base', async () => {
   const base = memoryStore(pattern())
   const middle = overlayStore(readOnly(base))

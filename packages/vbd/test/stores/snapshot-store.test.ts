@@ -109,8 +109,34 @@ test('the disk may grow: a snapshot keeps its size', async () => {
   expect((await readAll(snapshot)).every((byte) => byte === 1)).toBe(true)
 })
 
+test('a discard beside a snapshot is cut, and zeroes take no place aside', async () => {
+  const memory = memoryStore(8192)
+  await memory.write(4096, [new Uint8Array(512).fill(3)])
+  const store = snapshotStore(memory)
+  const written: number[] = []
+  const into = sparseStore(8192)
+  const limits = (): number | undefined => store.discardLimits?.maximum
+  const write: BlockStore['write'] = (sector, from) => {
+    written.push(sector)
+    return into.write(sector, from)
+  }
+  const snapshot = await store.take({ into: { ...into, write } })
+  expect(limits()).toBe(2 ** 20)
+  await store.discard?.(0, 8192, { secure: false })
+  // 1 MiB is looked at together.
+  expect(written).toEqual([4096])
+  expect((await readAll(store)).every((byte) => byte === 0)).toBe(true)
+  const held = await readAll(snapshot)
+  expect([held[4096 * 512], held.filter((byte) => byte !== 0).length]).toEqual([3, 512])
+  await snapshot.close()
+  const { discardLimits: _, ...plain } = memory
+  const unlimited = snapshotStore(plain)
+  expect(unlimited.discardLimits?.maximum).toBe(Infinity)
+})
+
 test('no secure discard: a snapshot would have the data', () => {
-  expect(snapshotStore(memoryStore(8)).discardLimits).toEqual({ granularity: 512, alignment: 0, secure: false })
+  const { discardLimits } = snapshotStore(memoryStore(8))
+  expect(discardLimits).toMatchObject({ granularity: 512, alignment: 0, secure: false })
 })
 
 describe('what fails', () => {

@@ -62,6 +62,7 @@ export async function openNbdStore(uri: string, o: NbdStoreOptions = {}): Promis
 
 function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
   const { sectorSize, preferred, maximum, writable, canFlush, canTrim } = links.geometry
+  const discardLimits = { granularity: preferred, alignment: 0, secure: false, maximum: MAX_TRIM }
   const write = (sector: number, from: Uint8Array[]): Promise<void> => transfer(links, NBD_CMD.WRITE, sector * 512, from, maximum)
   const discard = (sector: number, count: number): Promise<void> => {
     const end = (sector + count) * 512
@@ -75,10 +76,13 @@ function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
     },
     sectorSize,
     physicalSectorSize: preferred,
-    read: (sector, into) => transfer(links, NBD_CMD.READ, sector * 512, into, maximum),
+    async read(sector, into) {
+      await transfer(links, NBD_CMD.READ, sector * 512, into, maximum)
+      return { bytesRead: byteLength(into) }
+    },
     ...(writable && !readOnly && { write }),
     ...(canFlush && !readOnly && { flush: () => links.flush() }),
-    ...(canTrim && !readOnly && { discard, discardLimits: { granularity: preferred, alignment: 0, secure: false } }),
+    ...(canTrim && !readOnly && { discard, discardLimits }),
     onResize: (listener) => links.onGrown(listener),
     close: () => links.close(),
     [Symbol.asyncDispose]: () => links.close(),
