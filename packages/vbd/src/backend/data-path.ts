@@ -24,7 +24,10 @@ export interface DataPath {
   reserve(row: number): boolean
   /** Gets the data of those rows, from one place to before another, that write. A row whose data can't be had gets its `status` set. */
   fetch(rows: Uint16Array, first: number, end: number): void
-  /** Appends the row's data to what a store call is given. */
+  /**
+   * Appends the row's data to what a store call is given. Memory for a read holds zeroes, or what
+   * the guest had in its own pages.
+   */
   addViews(row: number, to: Uint8Array[]): void
   /** Hands the data of reads to the guest. A row for which that fails gets its `status` set. */
   deliver(rows: Uint16Array, count: number): void

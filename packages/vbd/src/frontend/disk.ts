@@ -6,6 +6,7 @@ import { XenError } from '@xenkit/hypervisor'
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, VDISK } from '@xenkit/wire'
 import type { BlockStore, DiscardLimits, DiscardOptions } from '../block-store.ts'
 import type { diskNodes } from '../nodes.ts'
+import { byteLength } from '../stores/buffers.ts'
 import type { DiskRing } from './disk-ring.ts'
 import type { GrantedPages } from './granted-pages.ts'
 import { type DiskRequest, pagesOf } from './request-encoder.ts'
@@ -100,8 +101,9 @@ export class Disk implements BlockStore, AsyncDisposable {
   }
 
   /** @throws DiskError when the backend answers with an error */
-  async read(sector: number, into: readonly Uint8Array[]): Promise<void> {
+  async read(sector: number, into: readonly Uint8Array[]): Promise<{ readonly bytesRead: number }> {
     await this.#transfer(BLKIF_OP.READ, sector, into)
+    return { bytesRead: byteLength(into) }
   }
 
   /** @throws DiskError when the backend answers with an error, as it does for a read-only disk */
