@@ -1,7 +1,10 @@
 /** Disks that change while a guest has them: another medium, another size. */
 import { ToolstackError } from '@xenkit/xenbus'
+import { openXenstore } from '@xenkit/xenstore-client'
 import { describe, expect, test } from 'vitest'
-import { type BlockStore, attachDisk, changeMedium, plugVbd, resizeVbd, serveVbd } from '../src/index.ts'
+import {
+  type BlockStore, attachDisk, changeMedium, plugVbd, resizeVbd, serveVbd, unplugVbd,
+} from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
 import { rig, type Rig } from './rig.ts'
 
@@ -85,6 +88,29 @@ describe('a CD-ROM drive', () => {
     // That the former name is back is no change.
     await changeMedium(r.xs, addressIn(r), { params: 'a' })
     expect(r.events.map(({ kind }) => kind)).toEqual(['offered', 'connected', 'refused'])
+  })
+
+  test('who asks for a change is told all of a refusal, the guest less', async () => {
+    const why = 'open nbd://secret.lan/vm failed'
+    await using r = await rig({
+      store({ target }) {
+        if (target === '') return null
+        throw new Error(why)
+      },
+    })
+    await plugVbd(r.xs, { ...addressIn(r), readOnly: true, cdrom: true, params: '' })
+    await r.event(({ kind }) => kind === 'offered')
+    await expect(changeMedium(r.xs, addressIn(r), { params: 'vm' })).rejects.toThrow(why)
+    using seen = await openXenstore(r.guest.xenstore)
+    const directory = `backend/vbd/${r.guest.domid}/51712`
+    const result = await seen.read(`/local/domain/0/${directory}/xenkit-result`)
+    const [request = '', ...words] = result.split(' ')
+    expect(words.join(' ')).toBe('unexpected: Error: open … failed')
+    const refusal = `/local/domain/0/error/${directory}/xenkit-refusal`
+    expect(await r.xs.read(refusal)).toBe(`${request} unexpected: Error: ${why}`)
+    await expect(seen.read(refusal)).rejects.toMatchObject({ errno: 'EACCES' })
+    await unplugVbd(r.xs, addressIn(r), { signal: AbortSignal.abort() })
+    expect(await r.xs.exists('/local/domain/0/error/backend')).toBe(false)
   })
 
   test('a read that is in flight ends before the medium is given back', async () => {

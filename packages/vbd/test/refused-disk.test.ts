@@ -1,4 +1,5 @@
 /** Disks that can't be served: who is told, and that their guests can't have them all the same. */
+import { openXenstore } from '@xenkit/xenstore-client'
 import { describe, expect, test } from 'vitest'
 import { StoreInUseError, attachDisk } from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
@@ -20,6 +21,27 @@ test.each([
   expect(disk).toMatchObject({ frontendDomid: r.guest.domid, devid: 51712, params: 'missing.img', readOnly: false })
   await r.event(({ kind }) => kind === 'closed')
   expect(await r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`)).toContain('no such image')
+})
+
+test('the guest reads why, but nothing of this host; the operator reads all', async () => {
+  const why = 'image "/srv/secret/a b.img" can\'t be opened: ENOENT, open nbd://secret.lan/vm'
+  const throws = (): never => {
+    throw new Error(why)
+  }
+  await using r = await rig({ store: throws })
+  await r.plug()
+  expect(await r.event(({ kind }) => kind === 'failed')).toMatchObject({ error: { message: why } })
+  await r.event(({ kind }) => kind === 'closed')
+  const errorNode = `/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`
+  expect(await r.xs.read(errorNode)).toBe(`unexpected: Error: ${why}`)
+  using seen = await openXenstore(r.guest.xenstore)
+  const directory = `/local/domain/0/backend/vbd/${r.guest.domid}/51712`
+  const told = await seen.read(`${directory}/hotplug-error`)
+  expect(told).toBe('unexpected: Error: image "…" can\'t be opened: ENOENT, open …')
+  for (const node of await seen.list(directory)) {
+    expect(await seen.read(`${directory}/${node}`)).not.toContain('secret')
+  }
+  await expect(seen.read(errorNode)).rejects.toMatchObject({ errno: 'EACCES' })
 })
 
 test('what a guest writes does nothing to who reads the reason', async () => {

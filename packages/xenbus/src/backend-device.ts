@@ -1,18 +1,22 @@
 /** One backend device: reads its two directories, decides by `backendStep`, and does what that says. */
-import { NegotiationError, XenError, textOf } from '@xenkit/hypervisor'
+import { NegotiationError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import {
   type XenstoreClient, XenstoreClosedError, type XenstoreReader, type XenstoreView,
 } from '@xenkit/xenstore-client'
 import type { BackendConnection, BackendDevice, BackendDriver, BackendEvent, CloseOptions } from './backend-driver.ts'
 import { type BackendSnapshot, type BackendStep, backendStep } from './backend-state.ts'
-import { type DeviceAddress, backendPath, errorPath, frontendPath } from './device-path.ts'
+import {
+  type DeviceAddress, backendPath, errorPath, frontendPath, refusalPath,
+} from './device-path.ts'
 import { type HotplugScript, hotplugScript } from './hotplug.ts'
 import { Level } from './level.ts'
 import { FrontendState } from './frontend-state.ts'
 import { lenient, writeNodes } from './node-access.ts'
 import { Pace } from './pace.ts'
-import { backendDeviceNodes, type NodeValues, REASON_MAX, RESULT_OK, answersTo } from './nodes.ts'
+import { backendDeviceNodes, type NodeValues, RESULT_OK } from './nodes.ts'
+import { reasonForGuest, reasonOf } from './reason.ts'
+import { Wishes } from './wishes.ts'
 
 /** How long a frontend may take to let go of a device that its server is closing. */
 const CLOSE_TIMEOUT_MS = 5_000
@@ -34,6 +38,7 @@ export class ServedDevice {
   readonly #claim = crypto.randomUUID()
   readonly #frontend: FrontendState
   readonly #pace = new Pace()
+  readonly #wishes: Wishes
   #connection: BackendConnection | undefined
   #script: HotplugScript = 'none'
   /** Why the driver has nothing to offer, to this frontend or to its next life. */
@@ -41,8 +46,6 @@ export class ServedDevice {
   #stopping = false
   #failed = false
   #closeTimer: ReturnType<typeof setTimeout> | undefined
-  /** What the changeable nodes held when the driver last looked. */
-  #wishes = ''
   /** Raised when there may be something to do. */
   readonly #changed = new Level()
 
@@ -58,6 +61,7 @@ export class ServedDevice {
       publish: (nodes) => this.#publish(nodes),
       fail: (error) => void this.#fail(error),
     }
+    this.#wishes = new Wishes(o.xs, this.device.path, o.driver.changeable ?? [])
     this.#frontend = new FrontendState({
       xs: o.xs,
       path: this.device.frontendPath,
@@ -128,7 +132,7 @@ export class ServedDevice {
   async #live(): Promise<boolean> {
     const isNew = await this.#isNew(this.#xs)
     // Before the driver reads them: what changes from then on is a change.
-    this.#wishes = await this.#readWishes()
+    await this.#wishes.changed()
     const nodes = isNew && !this.#stopping ? await this.#offer() : undefined
     if (nodes !== undefined) await this.#serve(nodes)
     return false
@@ -181,7 +185,8 @@ export class ServedDevice {
 
   /** Written before the toolstack sees InitWait and runs the script. */
   #hotplugNodes(): { readonly 'hotplug-status'?: string; readonly 'hotplug-error'?: string } {
-    if (this.#refusal) return { 'hotplug-status': 'error', 'hotplug-error': reasonOf(this.#refusal.error) }
+    const reason = this.#refusal && reasonForGuest(this.#refusal.error)
+    if (reason !== undefined) return { 'hotplug-status': 'error', 'hotplug-error': reason }
     return this.#script === 'prepares' ? {} : { 'hotplug-status': 'connected' }
   }
 
@@ -208,33 +213,31 @@ export class ServedDevice {
 
   /** @returns whether there was a change */
   async #followWishes(): Promise<boolean> {
-    const wishes = await this.#readWishes()
-    if (wishes === this.#wishes) return false
-    this.#wishes = wishes
-    const { path } = this.device
-    const [request, answered = ''] = await Promise.all([
-      lenient(backendDeviceNodes.readNode(this.#xs, path, 'xenkit-request'), undefined),
-      lenient(backendDeviceNodes.readNode(this.#xs, path, 'xenkit-result'), undefined),
-    ])
-    const result = await this.#change()
-    if (request !== undefined && !answersTo(answered, request)) await this.#update((view) => backendDeviceNodes.write(view, path, { 'xenkit-result': `${request} ${result}` }))
+    if (!(await this.#wishes.changed())) return false
+    const request = await this.#wishes.request()
+    const refusal = await this.#change()
+    if (request !== undefined) await this.#answer(request, refusal)
     return true
   }
 
-  async #change(): Promise<string> {
+  /** @returns why it was refused */
+  async #change(): Promise<{ readonly error: unknown } | undefined> {
     try {
       if (this.#refusal) throw this.#refusal.error
       await this.#driver.changed?.(this.device)
-      return RESULT_OK
+      return undefined
     } catch (error) {
       this.#report({ kind: 'refused', device: this.device, error })
-      return reasonOf(error)
+      return { error }
     }
   }
 
-  async #readWishes(): Promise<string> {
-    const names = [...(this.#driver.changeable ?? []), 'xenkit-request']
-    return JSON.stringify(await Promise.all(names.map((name) => this.#xs.readOptional(`${this.device.path}/${name}`))))
+  /** The guest can read the result. The whole reason is elsewhere by then, for who waits for it. */
+  async #answer(request: string, refusal: { readonly error: unknown } | undefined): Promise<void> {
+    if (refusal) await this.#note(refusalPath(this.device), `${request} ${reasonOf(refusal.error)}`)
+    const result = refusal ? reasonForGuest(refusal.error) : RESULT_OK
+    const nodes = { 'xenkit-result': `${request} ${result}` }
+    await this.#update((view) => backendDeviceNodes.write(view, this.device.path, nodes))
   }
 
   async #snapshot(): Promise<BackendSnapshot> {
@@ -384,15 +387,13 @@ export class ServedDevice {
 
   async #tell(error: unknown): Promise<void> {
     this.#report({ kind: 'failed', device: this.device, error })
-    // Best effort: the device closes whether or not its reason could be written down.
+    await this.#note(errorPath(this.device), reasonOf(error))
+  }
+
+  /** For the operator. Best effort: the device goes on, or closes, whatever comes of it. */
+  async #note(path: string, reason: string): Promise<void> {
     try {
-      await this.#xs.write(errorPath(this.device), reasonOf(error))
+      await this.#xs.write(path, reason)
     } catch {}
   }
-}
-
-/** As much of an error's text as a node holds, whole characters of it. */
-function reasonOf(error: unknown): string {
-  const text = error instanceof XenError ? error.message : `unexpected: ${textOf(error)}`
-  return text.slice(0, new TextEncoder().encodeInto(text, new Uint8Array(REASON_MAX)).read)
 }

@@ -1,7 +1,7 @@
 /** The toolstack's part in a change of a device that is being served: another medium, another size. */
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
-import { type DeviceAddress, backendPath, libxlPath } from './device-path.ts'
-import { writeNodes } from './node-access.ts'
+import { type DeviceAddress, backendPath, libxlPath, refusalPath } from './device-path.ts'
+import { ofOtherEnd, writeNodes } from './node-access.ts'
 import { backendDeviceNodes, type NodeValues, RESULT_OK, answersTo } from './nodes.ts'
 import { ToolstackError } from './toolstack.ts'
 
@@ -37,7 +37,11 @@ export async function changeDevice(xs: XenstoreClient, device: DeviceAddress, no
     if ((await backendDeviceNodes.readNode(view, back, 'xenkit-request')) !== request) return
     for (const [node, value] of undone) await (value === undefined ? view.rm(`${back}/${node}`) : writeEverywhere(view, device, { [node]: value }))
   })
-  if (answer !== RESULT_OK) throw new ToolstackError(`${name} was not changed: ${answer}`, { device })
+  if (answer === RESULT_OK) return
+  const refusal = await ofOtherEnd(xs.readOptional(refusalPath(device)))
+  const isWhole = refusal !== undefined && answersTo(refusal, request)
+  const reason = isWhole ? refusal.slice(request.length + 1) : answer
+  throw new ToolstackError(`${name} was not changed: ${reason}`, { device })
 }
 
 async function readNodes(view: XenstoreReader, path: string, nodes: NodeValues): Promise<Record<string, string | undefined>> {

@@ -33,6 +33,15 @@ export const libxlHome = (domid: number): string => `/libxl/${domid}`
 
 export const libxlPath = ({ frontendDomid, type, devid }: DeviceAddress): string => `${libxlHome(frontendDomid)}/device/${type}/${devid}`
 
-/** Where the reason of a device's failure is written, for the administrator to find. */
-export const errorPath = (device: DeviceAddress): string =>
-  `${domainHome(device.backendDomid)}/error/backend/${backendTypeOf(device)}/${device.frontendDomid}/${device.devid}/error`
+/** For the operator: unlike the device's own directories, the guest can't read it. */
+export function errorRoot(device: DeviceAddress): string {
+  const { backendDomid, frontendDomid, devid } = device
+  const errors = `${domainHome(backendDomid)}/error/backend`
+  return `${errors}/${backendTypeOf(device)}/${frontendDomid}/${devid}`
+}
+
+/** Why the device failed last. */
+export const errorPath = (device: DeviceAddress): string => `${errorRoot(device)}/error`
+
+/** Id of the last request for a change that was refused, then why. */
+export const refusalPath = (device: DeviceAddress): string => `${errorRoot(device)}/xenkit-refusal`

@@ -7,7 +7,9 @@ import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { lenient, writeNodes } from './node-access.ts'
 import { backendDeviceNodes, frontendDeviceNodes, type NodeValues } from './nodes.ts'
-import { backendPath, type DeviceAddress, domainHome, errorPath, frontendPath, libxlHome, libxlPath } from './device-path.ts'
+import {
+  backendPath, type DeviceAddress, domainHome, errorRoot, frontendPath, libxlHome, libxlPath,
+} from './device-path.ts'
 
 /** A device can't be plugged or unplugged; the text names it and says why. */
 export class ToolstackError extends XenError {
@@ -98,7 +100,7 @@ async function transact<T>(xs: XenstoreClient, body: (view: XenstoreView) => Pro
 }
 
 async function removeNodes(view: XenstoreView, device: DeviceAddress): Promise<void> {
-  for (const path of [frontendPath(device), backendPath(device), errorPath(device), libxlPath(device)]) await view.rm(path)
+  for (const path of [frontendPath, backendPath, errorRoot, libxlPath]) await view.rm(path(device))
 }
 
 /** Removes the directories above a removed device that it leaves empty, as libxl does. */
@@ -107,7 +109,7 @@ async function prune(xs: XenstoreClient, device: DeviceAddress): Promise<void> {
     await xs.transaction(async (view) => {
       await pruneAbove(view, backendPath(device), 3) // backend/TYPE/DOMID
       // Not `error` itself: it came with the domain, which couldn't make it again.
-      await pruneAbove(view, errorPath(device), 4) // backend/TYPE/DOMID/DEVID
+      await pruneAbove(view, errorRoot(device), 3) // backend/TYPE/DOMID
       await pruneAbove(view, libxlPath(device), 2) // device/TYPE
     })
   } catch {
