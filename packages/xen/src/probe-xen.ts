@@ -1,11 +1,12 @@
 /** What a machine has for xenkit, as data: the answer of `xenkit doctor`. */
 import { open, readFile } from 'node:fs/promises'
+import { Socket } from 'node:net'
 import { loadNative } from '@xenkit/native'
 import { blockEngineKind } from './block-engine.ts'
 import { DEVICES, fixFor, USE_SIM, type XenDevice } from './devices.ts'
 import { codeOf } from './native-error.ts'
 import { isControlDomain } from './own-domid.ts'
-import { findSocket, socketPaths } from './xenstore.ts'
+import { findXenstored, xenstoredPaths } from './xenstore.ts'
 
 export interface XenCheck {
   /** `hypervisor`, `native`, `disks`, `domain`, `xenstored`, or the path of a device. */
@@ -27,7 +28,6 @@ export interface XenProbe {
 
 /** Looks at everything; opens devices only to close them again. Never throws. */
 export async function probeXen(): Promise<XenProbe> {
-  const xenbus = await checkDevice(DEVICES.xenbus, false)
   const checks = [
     await checkHypervisor(),
     checkNative(),
@@ -35,8 +35,8 @@ export async function probeXen(): Promise<XenProbe> {
     await checkDevice(DEVICES.gntdev, true),
     await checkDevice(DEVICES.evtchn, true),
     await checkDevice(DEVICES.gntalloc, false),
-    xenbus,
-    await checkXenstored(xenbus.ok),
+    await checkDevice(DEVICES.xenbus, false),
+    await checkXenstored(),
     await checkDomain(),
   ]
   return { usable: checks.every((check) => check.ok || !check.required), checks }
@@ -91,15 +91,19 @@ async function checkDevice(device: XenDevice, required: boolean): Promise<XenChe
   }
 }
 
-async function checkXenstored(hasXenbus: boolean): Promise<XenCheck> {
+async function checkXenstored(): Promise<XenCheck> {
   const check = { name: 'xenstored', required: true }
   try {
-    const socket = await findSocket()
-    socket?.destroy()
-    if (socket) return { ...check, ok: true, detail: 'answers on its socket' }
-    const none = `no socket at ${socketPaths().join(' or ')}`
-    if (hasXenbus) return { ...check, ok: true, detail: `${none}: ${DEVICES.xenbus.path} is used` }
-    return { ...check, ok: false, detail: none, fix: 'start xenstored, or in a domain without one see the xenbus device' }
+    const found = await findXenstored()
+    if (found instanceof Socket) {
+      found.destroy()
+      return { ...check, ok: true, detail: 'answers on its socket' }
+    }
+    const none = `no socket at ${xenstoredPaths().join(' or ')}`
+    const device = await checkDevice(found, true)
+    if (device.ok) return { ...check, ok: true, detail: `${none}: ${found.path} is used` }
+    const fix = 'start xenstored, or in a domain without one see the xenbus device'
+    return { ...check, ok: false, detail: none, fix }
   } catch (error) {
     return { ...check, ok: false, detail: error instanceof Error ? error.message : String(error), fix: 'start xenstored' }
   }

@@ -10,7 +10,7 @@ import { XenstoreError } from '@xenkit/hypervisor'
 import type { Native, XenbusDevice } from '@xenkit/native'
 import { XENSTORE_PAYLOAD_MAX, XS, type XsdError, xsdSockmsg, XsPacker, XsParser } from '@xenkit/wire'
 import type { XenArena, XenPages } from './arena.ts'
-import { DEVICES, openDevice } from './devices.ts'
+import { openDevice, type XenDevice } from './devices.ts'
 import { asNativeError } from './native-error.ts'
 import { RequestQueue } from './request-queue.ts'
 import type { Transport, XenstoreStream } from './xenstore-stream.ts'
@@ -70,14 +70,14 @@ export class XenbusTransport implements Transport {
   readonly #heard = new XsPacker()
 
   /** @throws NotAvailableError without the device */
-  constructor(native: Native, arena: XenArena, stream: XenstoreStream) {
+  constructor(native: Native, arena: XenArena, stream: XenstoreStream, device: XenDevice) {
     this.#stream = stream
     this.#page = arena.allocate(1)
     try {
       const { byteOffset } = this.#page
       const onData = (count: number): void => this.#receive(count)
       const open = (path: string) => new native.XenbusDevice(arena.native, path, byteOffset, onData)
-      this.#device = openDevice(DEVICES.xenbus, open)
+      this.#device = openDevice(device, open)
     } catch (error) {
       this.#page.close()
       throw error

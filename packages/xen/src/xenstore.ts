@@ -2,23 +2,32 @@
  * The xenstore port: the unix socket of xenstored where there is one, that is where xenstored runs, else
  * the kernel's own connection, /dev/xen/xenbus.
  */
-import type { Socket } from 'node:net'
+import { stat } from 'node:fs/promises'
+import { Socket } from 'node:net'
 import { type ByteStream, type ByteStreamReceiver, HypervisorClosedError, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
 import type { Native } from '@xenkit/native'
 import type { XenArena } from './arena.ts'
+import { DEVICES, type XenDevice } from './devices.ts'
 import { XenbusTransport } from './xenbus-transport.ts'
 import { connectSocket, socketTransport, START_XENSTORED } from './xenstored-socket.ts'
-import { XenstoreStream } from './xenstore-stream.ts'
+import { type Transport, XenstoreStream } from './xenstore-stream.ts'
 
-/** Where xenstored listens: the first that answers. XENSTORED_PATH, as libxenstore has it, allows no other. */
-export function socketPaths(): readonly string[] {
+/**
+ * Where xenstored may be reached, if the kernel's device isn't to be used. As with libxenstore,
+ * XENSTORED_PATH allows nothing else, and may name a device.
+ */
+export function xenstoredPaths(): readonly string[] {
   const chosen = process.env['XENSTORED_PATH']
   return chosen === undefined ? ['/run/xenstored/socket', '/var/run/xenstored/socket'] : [chosen]
 }
 
-/** @returns undefined where there is no socket at all. @throws NotAvailableError for one that can't be used */
-export async function findSocket(): Promise<Socket | undefined> {
-  for (const path of socketPaths()) {
+/**
+ * The first socket that answers, or the device to open instead.
+ * @throws NotAvailableError for a socket that can't be used
+ */
+export async function findXenstored(): Promise<Socket | XenDevice> {
+  for (const path of xenstoredPaths()) {
+    if (await isDevice(path)) return { ...DEVICES.xenbus, path }
     try {
       return await connectSocket(path)
     } catch (error) {
@@ -26,8 +35,11 @@ export async function findSocket(): Promise<Socket | undefined> {
       if (!isAbsent || process.env['XENSTORED_PATH'] !== undefined) throw error
     }
   }
-  return undefined
+  return DEVICES.xenbus
 }
+
+const isDevice = (path: string): Promise<boolean> =>
+  stat(path).then((status) => status.isCharacterDevice(), () => false)
 
 export class XenXenstore implements XenstorePort {
   readonly #native: Native
@@ -41,23 +53,27 @@ export class XenXenstore implements XenstorePort {
   }
 
   async connect(receiver: ByteStreamReceiver): Promise<ByteStream> {
-    const socket = await findSocket()
+    const found = await findXenstored()
     if (this.#closed) {
-      socket?.destroy()
+      if (found instanceof Socket) found.destroy()
       throw new HypervisorClosedError('the hypervisor was closed in this thread')
     }
-    const connect = (made: XenstoreStream) => (socket ? socketTransport(socket, made) : this.#device(made))
+    const connect = (made: XenstoreStream) =>
+      found instanceof Socket ? socketTransport(found, made) : this.#open(found, made)
     const stream = new XenstoreStream(receiver, connect, (ended) => this.#streams.delete(ended))
     this.#streams.add(stream)
     return stream
   }
 
-  #device(stream: XenstoreStream): XenbusTransport {
+  #open(device: XenDevice, stream: XenstoreStream): Transport {
     try {
-      return new XenbusTransport(this.#native, this.#arena, stream)
+      return new XenbusTransport(this.#native, this.#arena, stream, device)
     } catch (error) {
       if (!(error instanceof NotAvailableError)) throw error
-      throw new NotAvailableError(`no xenstored: nothing at ${socketPaths().map((path) => `"${path}"`).join(' or ')}, and ${error.message}; ${START_XENSTORED}`, error.details, { cause: error })
+      const paths = xenstoredPaths().map((path) => `"${path}"`).join(' or ')
+      const why = `no socket at ${paths}, and ${error.message}`
+      const message = `no xenstored: ${why}; ${START_XENSTORED}`
+      throw new NotAvailableError(message, error.details, { cause: error })
     }
   }
 

@@ -4,6 +4,7 @@ import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import fc from 'fast-check'
 import { expect, onTestFinished, test } from 'vitest'
 import { XenArena } from '../src/arena.ts'
+import { DEVICES } from '../src/devices.ts'
 import { XenbusTransport } from '../src/xenbus-transport.ts'
 import { XenstoreStream } from '../src/xenstore-stream.ts'
 
@@ -63,7 +64,8 @@ function open(o: { readonly refuses?: (message: Message) => string | undefined }
     data: (bytes: Uint8Array) => parser.push(bytes),
     closed: (reason: Error) => { lost = reason },
   }
-  const connect = (made: XenstoreStream) => new XenbusTransport(native, arena, made)
+  const connect = (made: XenstoreStream) =>
+    new XenbusTransport(native, arena, made, DEVICES.xenbus)
   const stream = new XenstoreStream(receiver, connect, () => {})
   onTestFinished(() => {
     stream.close()

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -121,6 +121,31 @@ describe('the socket', () => {
     const connecting = openStore().connect(receiver())
     await expect(connecting).rejects.toThrow(NotAvailableError)
     await expect(connecting).rejects.toThrow(`cannot connect to xenstored at "${path}" (ENOENT): start xenstored`)
+  })
+})
+
+describe('XENSTORED_PATH of a device', () => {
+  test('opens it as one, in place of /dev/xen/xenbus', async () => {
+    vi.stubEnv('XENSTORED_PATH', '/dev/null') // which can be opened, and not waited for
+    const connecting = openStore().connect(receiver())
+    await expect(connecting).rejects.toThrow(NotAvailableError)
+    await expect(connecting).rejects.toThrow('cannot open "/dev/null" (EPERM)')
+  })
+
+  test('sends and hears through it', async () => {
+    vi.stubEnv('XENSTORED_PATH', '/dev/ptmx') // a terminal, which echoes
+    const heard = receiver()
+    const stream = await openStore().connect(heard)
+    const packer = new XsPacker()
+    packer.append(XS.READ, 1, 0, 'domid\0')
+    stream.write(packer.take())
+    expect((await heard.reason).message).toContain('xenstore header field "len"') // as ^@
+  })
+
+  test('that is neither a device nor a socket is said', async () => {
+    writeFileSync(path, '')
+    const connecting = openStore().connect(receiver())
+    await expect(connecting).rejects.toThrow(`cannot connect to xenstored at "${path}"`)
   })
 })
 
