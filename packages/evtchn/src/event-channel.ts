@@ -74,19 +74,26 @@ export class EventChannel implements Disposable {
   /**
    * Runs `handler` once per wake from now on; an event that came before runs it soon. The port is
    * unmasked after it returns, so an event during its run gives one more run, and none is lost.
-   * @param onError hears what `handler` throws; the port is unmasked then too
+   * @param onError called with what `handler` throws (the port is unmasked all the same) or what
+   *   the unmask throws
    * @throws TypeError if the channel has a handler or is waited on
    */
   handle(handler: () => void, onError: (error: unknown) => void): void {
     this.#expectUnused()
+    const attempt = (step: () => void): void => {
+      try {
+        step()
+      } catch (error) {
+        onError(error)
+      }
+    }
+    const arm = (): void => this.#arm()
     const run = (): void => {
       if (this.#closed) return
       try {
-        handler()
-      } catch (error) {
-        onError(error)
+        attempt(handler)
       } finally {
-        this.#arm()
+        attempt(arm)
       }
     }
     this.#run = run

@@ -13,6 +13,8 @@ export class FakeEvtchn implements EvtchnPort {
   unmasks = 0
   /** Whether an event that is already there is delivered by `unmask` before that returns. */
   deliversInUnmask = false
+  /** What `unmask` throws. */
+  refusesUnmask: Error | undefined
   #onEvent: (() => void) | undefined
 
   bindInterdomain(_o: { readonly domid: number; readonly port: number }, onEvent: () => void): EvtchnBinding {
@@ -55,6 +57,7 @@ export class FakeEvtchn implements EvtchnPort {
       unmask: () => {
         if (this.closed) throw new Error('unmask of a closed port')
         if (!this.masked) throw new Error('unmask of a port that is not masked')
+        if (this.refusesUnmask) throw this.refusesUnmask
         this.unmasks++
         this.masked = false
         if (this.deliversInUnmask) this.deliver()

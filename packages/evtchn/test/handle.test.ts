@@ -65,6 +65,16 @@ describe('a handler', () => {
     expect(xen.masked).toBe(false)
   })
 
+  test('hears of an unmask that fails', () => {
+    const { xen, channel } = open()
+    const errors: unknown[] = []
+    const refusal = new Error('unmask')
+    channel.handle(() => {}, (error) => errors.push(error))
+    xen.refusesUnmask = refusal
+    xen.sendAndDeliver()
+    expect(errors).toEqual([refusal])
+  })
+
   test('hears of an event that came before it, not within the call', async () => {
     const { xen, channel } = open()
     xen.sendAndDeliver()

@@ -79,8 +79,11 @@ export class GrantCopier implements Disposable {
   }
 
   close(): void {
-    this.#batch.close()
-    this.#watcher.closed()
+    try {
+      this.#batch.close()
+    } finally {
+      this.#watcher.closed()
+    }
   }
 
   [Symbol.dispose](): void {

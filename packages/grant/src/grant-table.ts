@@ -3,7 +3,10 @@
  * to the table and ends with it, so that a connection that fails half-way leaves nothing behind
  * (XSA-371). Follows xen/include/public/grant_table.h.
  */
-import { GrantError, PAGE_SIZE, type GrantMapping, type GrantPort, type GrantRef, type GrantShare } from '@xenkit/hypervisor'
+import {
+  closeAll, GrantError, type GrantMapping, type GrantPort, type GrantRef, type GrantShare,
+  PAGE_SIZE,
+} from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 import { GrantCopier } from './grant-copier.ts'
 import { sleep } from './sleep.ts'
@@ -125,15 +128,7 @@ export class GrantTable implements Disposable {
    */
   close(): void {
     this.#closed = true
-    const errors: unknown[] = []
-    for (const open of [...this.#copiers, ...this.#mappings, ...this.#shares]) {
-      try {
-        open.close()
-      } catch (error) {
-        errors.push(error)
-      }
-    }
-    if (errors.length > 0) throw errors[0]
+    closeAll([...this.#copiers, ...this.#mappings, ...this.#shares])
   }
 
   [Symbol.dispose](): void {

@@ -6,7 +6,7 @@
  * When the cache is full, the twentieth part of it that was used longest ago goes at once. What was
  * not used for a minute goes as well: a timer runs while there is anything to watch, and no longer.
  */
-import type { GrantMapping } from '@xenkit/hypervisor'
+import { closeAll, type GrantMapping } from '@xenkit/hypervisor'
 import type { GrantTable } from './grant-table.ts'
 
 const UNUSED_MS = 60_000
@@ -24,6 +24,7 @@ export class PersistentGrants implements Disposable {
   readonly #capacity: number
   readonly #allEnded: () => number
   readonly #counted: (change: number) => void
+  readonly #failed: (error: unknown) => void
   readonly #entries = new Map<number, Entry>()
   #uses = 0
   #usesAtLastSweep = 0
@@ -35,14 +36,25 @@ export class PersistentGrants implements Disposable {
   /**
    * @param o.capacity most pages that stay mapped
    * @param o.allEnded up to which of all uses each one has ended: a page that was used later stays where it is
+   * @param o.failed called when a page that is given up can't be unmapped
    * @param o.counted told by how much `size` changed
    */
-  constructor(grants: GrantTable, o: { readonly domid: number; readonly capacity: number; readonly allEnded: () => number; readonly counted?: (change: number) => void }) {
+  constructor(
+    grants: GrantTable,
+    o: {
+      readonly domid: number
+      readonly capacity: number
+      readonly allEnded: () => number
+      readonly failed: (error: unknown) => void
+      readonly counted?: (change: number) => void
+    },
+  ) {
     this.#grants = grants
     this.#domid = o.domid
     this.#capacity = o.capacity
     this.#allEnded = o.allEnded
     this.#counted = o.counted ?? (() => {})
+    this.#failed = o.failed
   }
 
   /** Pages mapped now. */
@@ -68,11 +80,17 @@ export class PersistentGrants implements Disposable {
     return entry.byteOffset
   }
 
-  /** Unmaps all. Idempotent. */
+  /**
+   * Unmaps all. Idempotent.
+   * @throws GrantError if one can't be unmapped, once all others are
+   */
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
-    for (const [gref, entry] of this.#entries) this.#drop(gref, entry)
+    const mappings = [...this.#entries.values()].map(({ mapping }) => mapping)
+    this.#counted(-this.#entries.size)
+    this.#entries.clear()
+    closeAll(mappings)
   }
 
   [Symbol.dispose](): void {
@@ -118,6 +136,10 @@ export class PersistentGrants implements Disposable {
   #drop(gref: number, { mapping }: Entry): void {
     this.#entries.delete(gref)
     this.#counted(-1)
-    mapping.close()
+    try {
+      mapping.close()
+    } catch (error) {
+      this.#failed(error)
+    }
   }
 }

@@ -34,8 +34,12 @@ export class TrackedMapping implements GrantMapping {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#mapping.close()
-    if (this.#pins === 0) this.#released()
+    try {
+      this.#mapping.close()
+    } finally {
+      // Also if that failed: there is nothing more to do about it.
+      if (this.#pins === 0) this.#released()
+    }
   }
 
   [Symbol.dispose](): void {

@@ -19,7 +19,10 @@ function caching(m: ReturnType<typeof twoDomains>, o: { readonly pages: number; 
   const back = new GrantTable(m.back.grants)
   const { grefs, bytes } = front.share({ domid: m.back.domid, pages: o.pages, writable: true })
   const held = new Set<Use>()
-  const cache = new PersistentGrants(back, { domid: m.front.domid, capacity: o.capacity, allEnded: () => Math.min(...[...held].map(({ uses }) => uses)) })
+  const allEnded = (): number => Math.min(...[...held].map(({ uses }) => uses))
+  const failed = (error: unknown): never => expect.unreachable(String(error))
+  const { domid } = m.front
+  const cache = new PersistentGrants(back, { domid, capacity: o.capacity, allEnded, failed })
   const use = (i: number): Use | undefined => {
     const { uses } = cache
     const byteOffset = cache.use(grefs[i] ?? -1)

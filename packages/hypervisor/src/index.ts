@@ -1,5 +1,6 @@
 export * from './arena.ts'
 export * from './arguments.ts'
+export * from './close-all.ts'
 export * from './errors.ts'
 export type * from './port.ts'
 export * from './text.ts'

@@ -25,12 +25,13 @@ function arenaOf(extents: number) {
 
 const mib = 2 ** 20
 const nobody = (): void => {}
+const unexpected = (error: unknown): never => expect.unreachable(String(error))
 
 test('runs are apart from each other and hold what was asked for, whatever comes and goes', () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.integer({ min: 1, max: mib }), fc.nat(5)), { maxLength: 80 }), (takes) => {
       const { arena, open } = arenaOf(9)
-      const pool = new BufferPool(arena)
+      const pool = new BufferPool(arena, unexpected)
       const lent: { readonly from: number; readonly to: number; readonly buffer: Buffer }[] = []
       for (const [bytes, given] of takes) {
         const buffer = pool.take(bytes, nobody)
@@ -60,7 +61,7 @@ test('runs are apart from each other and hold what was asked for, whatever comes
 
 test('an idle disk has nothing, and no timer', () => {
   const { arena, open } = arenaOf(9)
-  const pool = new BufferPool(arena)
+  const pool = new BufferPool(arena, unexpected)
   expect([open(), vi.getTimerCount()]).toEqual([0, 0])
   const [first, second] = [pool.take(mib, nobody), pool.take(512, nobody)]
   expect([open(), vi.getTimerCount()]).toEqual([2, 1])
@@ -78,7 +79,7 @@ test('an idle disk has nothing, and no timer', () => {
 
 test('who waits is served before who comes later, and one after the other', async () => {
   const { arena } = arenaOf(9)
-  const pool = new BufferPool(arena)
+  const pool = new BufferPool(arena, unexpected)
   const buffers = Array.from({ length: 4 }, () => pool.take(mib, nobody))
   const woken: string[] = []
   const [large, small] = [(): void => void woken.push('large'), (): void => void woken.push('small')]
@@ -101,10 +102,10 @@ test('who waits is served before who comes later, and one after the other', asyn
 
 test('a full arena: what there is has to do, and with nothing the caller is told', () => {
   const { arena } = arenaOf(1)
-  const pool = new BufferPool(arena)
+  const pool = new BufferPool(arena, unexpected)
   expect(pool.take(mib, nobody)).toBeDefined()
   expect(pool.take(512, nobody)).toBeUndefined()
-  const other = new BufferPool(arena)
+  const other = new BufferPool(arena, unexpected)
   expect(() => other.take(512, nobody)).toThrow(ArenaFullError)
   pool.close()
   // A small extent is no use to a large request, which therefore doesn't wait for it, nor holds up others.

@@ -42,7 +42,11 @@ test.each(['map', 'persistent'] as const)('%s: whatever begins and ends, each re
       const requests = new Requests(ROWS)
       let cached = 0
       const counted = (change: number): void => void (cached += change)
-      const data = new MappedData({ requests, grants, domid: front.domid, buffer: back.arena.buffer, persistent: kind === 'persistent' ? { capacity: CAPACITY, counted } : undefined })
+      const failed = (error: unknown): never => expect.unreachable(String(error))
+      const persistent = kind === 'persistent' ? { capacity: CAPACITY, counted, failed } : undefined
+      const { domid } = front
+      const { buffer } = back.arena
+      const data = new MappedData({ requests, grants, domid, buffer, persistent })
       const open = new Map<number, readonly number[]>()
       for (const it of steps) {
         if ('ends' in it) {

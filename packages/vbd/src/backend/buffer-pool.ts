@@ -7,7 +7,7 @@
  * empty extent, so it has its turn however many small ones other queues send. Buffers come back when
  * requests are answered, which needs no buffer: there is no deadlock.
  */
-import { type Arena, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
+import { type Arena, closeAll, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import { IdleTimer } from './idle-timer.ts'
 
@@ -27,13 +27,16 @@ export interface Buffer {
 
 export class BufferPool {
   readonly #arena: Arena
+  readonly #failed: (error: unknown) => void
   readonly #extents: Extent[] = []
   readonly #waiting: (() => void)[] = []
   readonly #idle = new IdleTimer(KEEP_IDLE_MS, () => this.#shrink())
   #wakePlanned = false
 
-  constructor(arena: Arena) {
+  /** @param failed called when pages can't be given back */
+  constructor(arena: Arena, failed: (error: unknown) => void) {
     this.#arena = arena
+    this.#failed = failed
   }
 
   /** Pages that it has from the arena. */
@@ -73,7 +76,7 @@ export class BufferPool {
   close(): void {
     this.#idle.stop()
     this.#waiting.length = 0
-    for (const extent of this.#extents.splice(0)) extent.close()
+    closeAll(this.#extents.splice(0))
   }
 
   #find(pages: number, wake: () => void): Buffer | undefined {
@@ -112,12 +115,12 @@ export class BufferPool {
   }
 
   #shrink(): void {
-    for (let i = this.#extents.length - 1; i >= 0; i--) {
-      const extent = this.#extents[i]
-      if (extent?.used === 0) {
-        extent.close()
-        this.#extents.splice(i, 1)
-      }
+    const unused = this.#extents.filter(({ used }) => used === 0)
+    for (const extent of unused) this.#extents.splice(this.#extents.indexOf(extent), 1)
+    try {
+      closeAll(unused)
+    } catch (error) {
+      this.#failed(error)
     }
     // What is still in use is looked at again when it is not.
     if (this.#extents.length > 0) this.#idle.use()

@@ -1,7 +1,7 @@
 /** Attaches to the rings that a frontend has published: grants mapped, ports bound, queues running. */
 import { EventChannel } from '@xenkit/evtchn'
 import { GrantTable } from '@xenkit/grant'
-import type { Hypervisor } from '@xenkit/hypervisor'
+import { closeAll, type Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
 import type { BackendConnection } from '@xenkit/xenbus'
@@ -50,7 +50,7 @@ interface Closable {
  */
 export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<Pick<BackendConnection, 'close'>> {
   const grants = new GrantTable(hv.grants)
-  const pool = new BufferPool(hv.arena)
+  const pool = new BufferPool(hv.arena, o.failed)
   const guestTurn = GuestTurn.open(hv, o.domid)
   const owned: Closable[] = [grants, pool, guestTurn]
   const queues: VbdQueue[] = []
@@ -100,16 +100,9 @@ async function openQueue(
 
   function openDataPath(): DataPath {
     if (o.dataPath === 'copy') return new CopiedData({ requests, copier, pool, wake: () => queue.resume() })
-    const persistent = o.dataPath === 'persistent' ? { capacity: MAX_PERSISTENT_GRANTS, counted: (change: number) => counters.countPersistent(change) } : undefined
+    const counted = (change: number): void => counters.countPersistent(change)
+    const cache = { capacity: MAX_PERSISTENT_GRANTS, counted, failed }
+    const persistent = o.dataPath === 'persistent' ? cache : undefined
     return new MappedData({ requests, grants, domid, buffer: hv.arena.buffer, persistent })
-  }
-}
-
-/** Closes the others though one fails to, and throws what that one did. */
-function closeAll([first, ...rest]: readonly Closable[]): void {
-  try {
-    first?.close()
-  } finally {
-    if (rest.length > 0) closeAll(rest)
   }
 }

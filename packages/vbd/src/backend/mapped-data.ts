@@ -3,7 +3,7 @@
  * works. Without a cache every page is mapped for its request and unmapped before the answer.
  */
 import { type GrantTable, PersistentGrants } from '@xenkit/grant'
-import { ArenaFullError, GrantError, type GrantMapping } from '@xenkit/hypervisor'
+import { ArenaFullError, closeAll, GrantError, type GrantMapping } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import type { DataPath } from './data-path.ts'
@@ -18,8 +18,14 @@ export interface MappedDataOptions {
   readonly domid: number
   /** Of the arena, which pages are mapped into. */
   readonly buffer: ArrayBufferLike
-  /** If pages are to stay mapped: how many at most, and who is told by how much their number changed. */
-  readonly persistent: { readonly capacity: number; readonly counted: (change: number) => void } | undefined
+  /** If pages are to stay mapped: see `PersistentGrants`. */
+  readonly persistent:
+    | {
+        readonly capacity: number
+        readonly counted: (change: number) => void
+        readonly failed: (error: unknown) => void
+      }
+    | undefined
 }
 
 export class MappedData implements DataPath {
@@ -100,10 +106,8 @@ export class MappedData implements DataPath {
     const count = this.#ownCount[row] ?? 0
     this.#ownCount[row] = 0
     this.#ownPages -= count
-    for (let i = 0; i < count; i++) {
-      const mapping = own[i]
-      own[i] = undefined
-      mapping?.close()
-    }
+    const closing = own.slice(0, count)
+    own.fill(undefined, 0, count)
+    closeAll(closing.filter((mapping) => mapping !== undefined))
   }
 }

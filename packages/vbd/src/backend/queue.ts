@@ -376,7 +376,12 @@ export class VbdQueue {
     }
     for (let i = 0; i < this.#doneCount; i++) {
       const row = this.#done[i] ?? 0
-      data.release(row)
+      try {
+        data.release(row)
+      } catch (error) {
+        // What may still be mapped is not answered (XSA-396).
+        this.#stop(error)
+      }
       if (!this.#broken) this.#respond(row)
     }
     this.#doneCount = 0
