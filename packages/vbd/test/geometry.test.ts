@@ -130,6 +130,38 @@ describe('sectors of 4096 bytes', () => {
   })
 })
 
+describe('physical sectors', () => {
+  const cases = [
+    [2048, 4096, 4096],
+    [2049, 4096, 512],
+    [2052, 4096, 2048],
+    [24, 2 ** 30, 4096],
+  ] as const
+  test.each(cases)('of %i sectors, %i bytes become %i', async (sectors, size, expected) => {
+    await using r = await rig({ store: recordingStore(sectors, { physicalSectorSize: size }) })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest)
+    expect(await published(r, front)).toMatchObject({ 'physical-sector-size': String(expected) })
+  })
+
+  test('follow a size that changes', async () => {
+    const store = recordingStore(2048, { physicalSectorSize: 4096 })
+    await using r = await rig({ store })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest)
+    expect(await published(r, front)).toMatchObject({ 'physical-sector-size': '4096' })
+    for (const [sectors, size] of [[2049, '512'], [2052, '2048'], [2056, '4096']] as const) {
+      const { backendPath } = front.device
+      store.resize(sectors)
+      const node = await r.xs.wait(async (view) => {
+        if ((await view.read(`${backendPath}/sectors`)) !== String(sectors)) return undefined
+        return view.read(`${backendPath}/physical-sector-size`)
+      })
+      expect(node).toBe(size)
+    }
+  })
+})
+
 describe('a store that can\'t be', () => {
   const { read } = recordingStore(64)
   const stores: readonly [string, object][] = [

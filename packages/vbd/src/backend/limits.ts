@@ -95,15 +95,23 @@ function sectorSizeOf({ sectorSize = 512 }: BlockStore): number {
   return sectorSize
 }
 
+/**
+ * What follows a disk's size. That has to be a multiple of its physical sectors (blkif.h): these
+ * may be smaller than the store's.
+ */
+export function describeSize(store: BlockStore, { sectors }: Limits): NodeValues {
+  let physical = store.physicalSectorSize ?? sectorSizeOf(store)
+  while ((sectors * 512) % physical !== 0) physical /= 2
+  return diskNodes.format({ sectors, 'physical-sector-size': physical })
+}
+
 /** What a backend publishes before Connected. */
 export function describeDisk(store: BlockStore, o: { readonly limits: Limits; readonly policy: DiskPolicy; readonly persistent: boolean }): NodeValues {
   const { limits, policy } = o
   const { granularity, alignment } = discardLimitsOf(store)
   const discard = limits.discard && limits.writable
-  return diskNodes.format({
-    sectors: limits.sectors,
+  const nodes = diskNodes.format({
     'sector-size': sectorSizeOf(store),
-    'physical-sector-size': store.physicalSectorSize ?? sectorSizeOf(store),
     info: (limits.writable ? 0 : VDISK.READONLY) | (policy.cdrom ? VDISK.CDROM : 0) | (policy.removable ? VDISK.REMOVABLE : 0),
     'feature-flush-cache': limits.flush,
     'feature-barrier': limits.flush,
@@ -111,4 +119,5 @@ export function describeDisk(store: BlockStore, o: { readonly limits: Limits; re
     ...(discard ? { 'discard-granularity': granularity, 'discard-alignment': alignment, 'discard-secure': limits.secureDiscard } : {}),
     'feature-persistent': o.persistent,
   })
+  return { ...describeSize(store, limits), ...nodes }
 }

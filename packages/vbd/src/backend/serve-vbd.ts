@@ -14,7 +14,7 @@ import { DATA_PATHS, type DataPathKind } from './data-path.ts'
 import { Drive } from './drive.ts'
 import { eventLog } from './event-log.ts'
 import { expectStore } from './expect-store.ts'
-import { describeDisk, limitsOf, sectorsOf, shareLimits } from './limits.ts'
+import { describeDisk, describeSize, limitsOf, sectorsOf, shareLimits } from './limits.ts'
 import { type RingThread, RingThreads } from './ring-threads.ts'
 import { DiskCounters, type VbdStats } from './stats.ts'
 
@@ -210,7 +210,8 @@ class VbdDriver implements BackendDriver {
     const resized = store.onResize?.(() => {
       try {
         limits.sectors = sectorsOf(store)
-        device.publish(() => ({ sectors: String(limits.sectors) })).catch((error: unknown) => device.fail(error))
+        const failed = (error: unknown): void => device.fail(error)
+        device.publish(() => describeSize(store, limits)).catch(failed)
       } catch (error) {
         device.fail(error)
       }
