@@ -1,6 +1,7 @@
 /** A xenstored on a real unix socket, so that Xen's own tools (`XENSTORED_PATH=... xenstore-ls`) can use it. */
-import { chmod, lstat, rm } from 'node:fs/promises'
+import { chmod, link, lstat, mkdtemp, rm } from 'node:fs/promises'
 import { connect, createServer, type Server, type Socket } from 'node:net'
+import { dirname, join } from 'node:path'
 import { NotAvailableError } from '@xenkit/hypervisor'
 import type { Xenstored } from './xenstored/index.ts'
 
@@ -28,11 +29,14 @@ export async function listenXenstored(xenstored: Xenstored, path: string): Promi
     throw new NotAvailableError(`no xenstored can listen on "${path}": ${reasons[codeOf(error)] ?? String(error)}`, { path }, { cause: error })
   })
   server.on('error', (error) => xenstored.log(`a client could not be served: ${error.message}`))
-  const close = (): Promise<void> =>
-    new Promise((resolve) => {
+  const close = async (): Promise<void> => {
+    // While it still answers, nobody takes it for stale and puts another one in its place.
+    await rm(path, { force: true })
+    await new Promise<void>((resolve) => {
       server.close(() => resolve())
       for (const socket of sockets) socket.destroy()
     })
+  }
   return { path, close, [Symbol.asyncDispose]: close }
 }
 
@@ -59,7 +63,8 @@ const PATH_MAX = 107
 
 const reasons: Readonly<Record<string, string>> = {
   EADDRINUSE: 'it is in use; stop the xenstored that listens there or choose another path',
-  EACCES: 'its directory does not exist or may not be written to',
+  ENOENT: 'its directory does not exist',
+  EACCES: 'its directory may not be written to',
   ENOTSOCK: 'what is there is no socket',
   ENAMETOOLONG: `a socket's path has 1 to ${PATH_MAX} bytes`,
 }
@@ -67,17 +72,38 @@ const reasons: Readonly<Record<string, string>> = {
 const systemError = (code: string): Error => Object.assign(new Error(code), { code })
 const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error ? String(error.code) : '')
 
+/**
+ * A socket gets its mode from the umask and accepts at once, before any chmod. So it is made in a
+ * directory that only this user may enter, and gets its place when its mode is right.
+ */
 async function listenOrReplace(server: Server, path: string): Promise<void> {
+  expectLength(path)
+  const directory = await mkdtemp(join(dirname(path), '.x'))
+  try {
+    const made = join(directory, 's')
+    expectLength(made)
+    await listen(server, made)
+    await chmod(made, 0o600)
+    await linkOrReplace(made, path)
+  } finally {
+    await rm(directory, { recursive: true })
+  }
+}
+
+function expectLength(path: string): void {
   const length = Buffer.byteLength(path)
   if (length === 0 || length > PATH_MAX) throw systemError('ENAMETOOLONG')
+}
+
+async function linkOrReplace(made: string, path: string): Promise<void> {
   try {
-    await listen(server, path)
+    await link(made, path)
   } catch (error) {
-    if (codeOf(error) !== 'EADDRINUSE' || !(await isStale(path))) throw error
+    if (codeOf(error) !== 'EEXIST') throw error
+    if (!(await isStale(path))) throw systemError('EADDRINUSE')
     await rm(path)
-    await listen(server, path)
+    await link(made, path)
   }
-  await chmod(path, 0o600)
 }
 
 const listen = (server: Server, path: string): Promise<void> =>

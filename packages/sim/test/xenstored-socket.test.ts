@@ -1,13 +1,14 @@
 /** The socket, by hand; packages/xenkit/test has other people's clients on it. */
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { existsSync, statSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { NotAvailableError } from '@xenkit/hypervisor'
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { listenXenstored, type XenstoredSocket } from '../src/socket.ts'
 import { Xenstored } from '../src/xenstored/index.ts'
 
@@ -41,7 +42,7 @@ describe('a socket that can not be made', () => {
   test.each([
     ['a path that is too long', () => join(directory, 'x'.repeat(100)), 'a socket\'s path has 1 to 107 bytes'],
     ['no path', () => '', 'a socket\'s path has 1 to 107 bytes'],
-    ['no directory', () => join(directory, 'none', 'socket'), 'its directory does not exist or may not be written to'],
+    ['no directory', () => join(directory, 'none', 'socket'), 'its directory does not exist'],
     ['a directory', () => directory, 'what is there is no socket'],
   ])('%s', async (_, where, says) => {
     const refused = listenXenstored(xenstored, where())
@@ -63,6 +64,34 @@ test('a socket that a killed process left is replaced', async () => {
   expect((await stat(stale)).isSocket()).toBe(true)
   await using again = await listenXenstored(xenstored, stale)
   await once(connect(again.path), 'connect')
+})
+
+/** Called at each chmod, before it. */
+const chmods = vi.hoisted(() => ({ watch: (_path: string): void => {} }))
+vi.mock('node:fs/promises', async (original) => {
+  const real = await original<typeof import('node:fs/promises')>()
+  const chmod: typeof real.chmod = async (...args) => {
+    chmods.watch(String(args[0]))
+    await real.chmod(...args)
+  }
+  return { ...real, chmod }
+})
+
+test('nobody else can reach it before its mode is right, whatever the umask', async () => {
+  const umask = process.umask(0)
+  onTestFinished(() => { process.umask(umask) })
+  const early = join(directory, 'early')
+  const reachable: boolean[] = []
+  chmods.watch = (made) => {
+    const isOpen = existsSync(early) && (statSync(early).mode & 0o077) !== 0
+    reachable.push(isOpen || (statSync(dirname(made)).mode & 0o077) !== 0)
+  }
+  onTestFinished(() => { chmods.watch = () => {} })
+  const before = await readdir(directory)
+  await using other = await listenXenstored(xenstored, early)
+  expect(reachable).toEqual([false])
+  expect((await stat(other.path)).mode & 0o777).toBe(0o600)
+  expect((await readdir(directory)).toSorted()).toEqual([...before, 'early'].toSorted())
 })
 
 test('only its user may connect, and it is gone in the end', async () => {
