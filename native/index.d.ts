@@ -39,6 +39,14 @@ export interface Native {
    * thread pool. `fd` has to stay open until then. Resolves to 0 or a negative errno.
    */
   discard(fd: number, offset: number, length: number): Promise<number>
+  /**
+   * Takes shared locks on the bytes `take` of an open file, then looks whether another one has a
+   * lock on one of `unlocked`, on Node's thread pool. The bytes, 1..2^31-1, need not exist. The
+   * locks are the open file's (OFD locks of fcntl(2)): they end when its last descriptor is closed.
+   * `fd` has to stay open until the promise settles.
+   * Resolves to 0, to the first byte where another's lock is in the way, or to a negative errno.
+   */
+  lockBytes(fd: number, take: readonly number[], unlocked: readonly number[]): Promise<number>
 }
 
 /**

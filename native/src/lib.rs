@@ -18,6 +18,7 @@ mod evtchn;
 mod function;
 mod gntalloc;
 mod gntdev;
+mod locks;
 mod memory;
 mod poll;
 mod ranges;

@@ -42,7 +42,9 @@ export class NbdProcess implements AsyncDisposable {
     child.stderr.on('data', (chunk) => (words += String(chunk)))
     const failed = once(child, 'exit').then(([code]) => Promise.reject(new Error(`${program} ended with ${String(code)}: ${words}`)))
     failed.catch(() => {}) // later it is meant to end
-    while (!(await Promise.race([failed, this.#accepts()]))) await new Promise((resolve) => setTimeout(resolve, 10))
+    while (!(await Promise.race([failed, this.#greets()]))) {
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
   }
 
   /** Kills it without warning. */
@@ -58,12 +60,18 @@ export class NbdProcess implements AsyncDisposable {
     return this.kill()
   }
 
-  /** Whether it can be connected to. A connection that ends before the handshake is no client to any of them. */
-  #accepts(): Promise<boolean> {
+  /**
+   * Whether it serves: qemu-nbd listens before it has opened its image. A connection that ends
+   * before the handshake is no client to any of them.
+   */
+  #greets(): Promise<boolean> {
     return new Promise((resolve) => {
       const socket = connect(this.#at)
-      socket.on('connect', () => resolve(true)).on('error', () => resolve(false))
-      socket.on('data', () => socket.destroy())
+      socket.on('data', () => {
+        resolve(true)
+        socket.destroy()
+      })
+      socket.on('error', () => resolve(false)).on('close', () => resolve(false))
     })
   }
 }

@@ -1,5 +1,6 @@
 export { type BatchOptions, type FileBatchOptions, type ImageBatch, openFileBatch } from './block-engine.ts'
 export { discardRange } from './discard.ts'
+export { lockBytes } from './lock-bytes.ts'
 export { openMemory, type OpenedMemory } from './memory-image.ts'
 export { openXen, type OpenXenOptions } from './open-xen.ts'
 export { probeXen, type XenCheck, type XenProbe } from './probe-xen.ts'

@@ -45,7 +45,7 @@ test.for([512, 4096])('sectors of a block device are discarded; past the page ca
   const device = attachLoop(sectorSize)
   if (device === undefined) return skip('no loop device can be had here')
   try {
-    await using cached = await openFileStore(device)
+    await using cached = await openFileStore(device, { locking: false })
     await using store = await openFileStore(device, { direct: true })
     expect(cached.sectorSize).toBe(512)
     expect(store.sectorSize).toBe(sectorSize)

@@ -3,7 +3,7 @@
  * thread pool; a short transfer is continued, so that a request is done whole or fails.
  */
 import { constants, ftruncate } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, stat } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, type DiscardLimits, MAX_SECTORS } from '../block-store.ts'
@@ -11,6 +11,7 @@ import type { SharedStore } from '../shared-store.ts'
 import { DirectTransfers } from './direct-transfers.ts'
 import { ImageError } from './image-error.ts'
 import { type ImageGeometry, imageGeometry, unaligned } from './image-geometry.ts'
+import { lockImage } from './image-locks.ts'
 import { type DiscardRange, type FileCalls, type ImageFacts, type SharedImage, imageStore } from './image-store.ts'
 import { OpenImage } from './open-image.ts'
 import { Size } from './size.ts'
@@ -20,6 +21,13 @@ export interface FileStoreOptions extends FileCalls {
   readonly readOnly?: boolean
   /** Past the page cache (O_DIRECT): for images larger than memory, or on a device with a cache of its own. Default false. */
   readonly direct?: boolean
+  /**
+   * Lock the image as QEMU does until it is closed, so that neither qemu-nbd, qemu-img and QEMU nor
+   * another store write to what this one uses, or use what this one writes to. A block device to be
+   * written is opened for this store alone (O_EXCL), not while it is mounted or part of another.
+   * Default true; without `lockBytes` there is O_EXCL alone.
+   */
+  readonly locking?: boolean
   /**
    * Gives the URL of a module by which other threads open the store: its default export calls `sharedFileStore` with what it is
    * given. `xenkit`'s `openFileStore` brings its own. Without it the store is served in the thread that opened it.
@@ -44,17 +52,21 @@ const advice: Partial<Record<string, string>> = {
   EROFS: 'it lies on a read-only file system: serve it read-only',
   EINVAL: 'its file system has no O_DIRECT, serve it without "direct"',
   EISDIR: 'it is a directory: name a disk image or a block device',
+  EBUSY: 'a mount or another device has it to itself: end that, or serve it without "locking"',
 }
 
 /**
  * Opens an image for `serveVbd`.
- * @throws ImageError when it can't be opened, isn't a file or block device, is empty, or isn't a
- *   multiple of its sectors long: the text says what to do.
+ * @throws ImageError when it can't be opened, isn't a file or block device, is empty, isn't a
+ *   multiple of its sectors long, or is in use: the text says what to do.
  */
 export async function openFileStore(path: string, o: FileStoreOptions = {}): Promise<FileStore> {
-  const { readOnly = false, direct = false, discardRange } = o
+  const { readOnly = false, direct = false, locking = true, discardRange, lockBytes } = o
   // O_NONBLOCK changes nothing for images. A fifo would otherwise hold a thread of the pool until somebody writes to it.
-  const flags = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK | (direct ? constants.O_DIRECT : 0)
+  const alone = locking && !readOnly && (await isBlockDevice(path))
+  const { O_RDONLY, O_RDWR, O_NONBLOCK, O_DIRECT, O_EXCL } = constants
+  const access = (readOnly ? O_RDONLY : O_RDWR) | (alone ? O_EXCL : 0)
+  const flags = access | O_NONBLOCK | (direct ? O_DIRECT : 0)
   const file = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
     const errno = cause.code ?? 'EIO'
     throw new ImageError(`image "${path}" can't be opened: ${advice[errno] ?? errno}`, { path, errno }, { cause })
@@ -62,6 +74,7 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
   try {
     const image = new OpenImage(file, path)
     const geometry = await imageGeometry(file, path)
+    if (locking && lockBytes) await lockImage(lockBytes, file, { path, readOnly })
     const sectorSize = direct ? await new DirectTransfers(image).unit(geometry.sectors * 512) : 512
     expectWholeSectors(path, geometry.sectors, sectorSize)
     const discardLimits = readOnly || discardRange === undefined ? undefined : await discardLimitsOf(image, geometry, sectorSize, discardRange)
@@ -72,6 +85,13 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
     throw error
   }
 }
+
+/** Without O_CREAT, O_EXCL means something for these alone. */
+const isBlockDevice = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isBlockDevice(),
+    () => false,
+  )
 
 function expectWholeSectors(path: string, sectors: number, sectorSize: number): void {
   if (sectors % (sectorSize / 512) !== 0) throw unaligned(path, sectors * 512, sectorSize)

@@ -8,6 +8,7 @@ import type { BlockStore, DiscardLimits } from '../block-store.ts'
 import type { StoreBatch, StoreBatchOptions } from '../store-batch.ts'
 import { byteLength } from './buffers.ts'
 import { DirectTransfers } from './direct-transfers.ts'
+import type { LockBytes } from './image-locks.ts'
 import { OpenImage, type Vectored, transfer } from './open-image.ts'
 
 /** Gives up a range of an open file, which then reads as zeroes, or of a block device. */
@@ -22,6 +23,8 @@ export interface FileCalls {
   readonly discardRange?: DiscardRange
   /** Moves data without Node's thread pool. `xenkit`'s `openFileStore` brings the addon's. */
   readonly openFileBatch?: OpenFileBatch
+  /** `xenkit`'s `openFileStore` brings the addon's. Without it an image isn't locked. */
+  readonly lockBytes?: LockBytes
 }
 
 /** What is known of an image. Goes through structured clone. */

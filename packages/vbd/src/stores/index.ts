@@ -1,5 +1,6 @@
 export { type FileStore, type FileStoreOptions, openFileStore } from './file.ts'
 export { type DiscardRange, type FileCalls, type OpenFileBatch, type SharedImage, sharedFileStore } from './image-store.ts'
+export type { LockBytes } from './image-locks.ts'
 export { ImageError } from './image-error.ts'
 export { type MemoryStore, memoryStore } from './memory.ts'
 export { type MemoryCalls, type MemoryImage, type OpenMemory, type SharedMemory, sharedMemoryStore } from './memory-image.ts'

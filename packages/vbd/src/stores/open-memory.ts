@@ -2,12 +2,15 @@
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
 import { isZero } from './buffers.ts'
-import { openFileStore } from './file.ts'
+import { type FileStoreOptions, openFileStore } from './file.ts'
 import { memoryStore } from './memory.ts'
 import { type MemoryCalls, type OpenMemory, memoryImageStore } from './memory-image.ts'
 import { Size } from './size.ts'
 
-export interface OpenMemoryStoreOptions extends MemoryCalls {
+type Locks = Pick<FileStoreOptions, 'locking' | 'lockBytes'>
+
+/** The locks are those of an image while it is read. */
+export interface OpenMemoryStoreOptions extends MemoryCalls, Locks {
   /**
    * Gives the URL of a module by which other threads open the store: its default export calls `sharedMemoryStore` with what it is
    * given. `xenkit`'s `openMemoryStore` brings its own. Without it the store is served in the thread that opened it.
@@ -33,7 +36,7 @@ const PIECE = 256 * 1024
  */
 export async function openMemoryStore(source: number | string, o: OpenMemoryStoreOptions = {}): Promise<OpenedMemoryStore> {
   if (typeof source === 'number') return zeroed(source, o)
-  await using image = await openFileStore(source, { readOnly: true })
+  await using image = await openFileStore(source, { ...o, readOnly: true })
   const store = zeroed(image.sectors, o)
   try {
     await load(image, store)

@@ -90,6 +90,17 @@ test('direct on what can\'t: says so', async () => {
   await expect(openFileStore('/proc/self/maps', { readOnly: true, direct: true })).rejects.toMatchObject({ code: 'ERR_XEN_IMAGE', details: { errno: 'EINVAL' }, message: expect.stringContaining('without "direct"') })
 })
 
+test('a file system without locks: says so, and is served without', async () => {
+  const path = await image(512)
+  const lockBytes = () => Promise.reject(Object.assign(new Error('no locks'), { code: 'ENOLCK' }))
+  await expect(openFileStore(path, { lockBytes })).rejects.toMatchObject({
+    message: expect.stringMatching(/can't be locked \(ENOLCK\): serve it without "locking"/),
+    details: { path, errno: 'ENOLCK' },
+  })
+  await using store = await openFileStore(path, { lockBytes, locking: false })
+  expect(store.sectors).toBe(1)
+})
+
 describe('discard', () => {
   /** The shape of it: a hole that reads as zeroes. */
   const punch = (refuse?: (offset: number) => boolean): { readonly ranges: number[][]; readonly discardRange: DiscardRange } => {

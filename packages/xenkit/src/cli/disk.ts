@@ -16,15 +16,14 @@ import { openXenstore } from '@xenkit/xenstore-client'
 import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'
 import { serveVbd } from '../serve-vbd.ts'
-import { Images } from './images.ts'
+import { Images, type ImagesOptions } from './images.ts'
 import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
 
 /** The device is closed by then; this is for a xenstored that answers late. */
 const UNPLUG_TIMEOUT_MS = 1_000
 
-export interface ServeOptions {
-  readonly readOnly: boolean
+export interface ServeOptions extends ImagesOptions {
   readonly backendTypes: readonly VbdBackendType[]
   /** Serve this domain's disks alone. */
   readonly domid?: number
@@ -35,9 +34,10 @@ export interface ServeOptions {
 
 /** Serves an image, or those that the disks name themselves, to the disks that a toolstack gives to this domain, until interrupted. */
 export async function diskServe(image: string | undefined, o: ServeOptions): Promise<void> {
-  const { domid, backendTypes, workers } = o
+  const { domid, backendTypes, workers, readOnly, locking } = o
   const devid = o.vdev === undefined ? undefined : parseVdev(o.vdev)
-  await using store = image === undefined ? undefined : await openFileStore(image, { readOnly: o.readOnly })
+  const given = image === undefined ? undefined : openFileStore(image, { readOnly, locking })
+  await using store = await given
   await using hv = await openHypervisor()
   await expectNoKernelBackend(hv, backendTypes)
   const images = new Images(o)
@@ -48,8 +48,7 @@ export async function diskServe(image: string | undefined, o: ServeOptions): Pro
   await serveVbd(hv, { store: anyDisk && store ? store : chosen, release: images.release, backendTypes, workers, signal: interrupted(), onEvent: print })
 }
 
-export interface AttachOptions {
-  readonly readOnly: boolean
+export interface AttachOptions extends ImagesOptions {
   readonly cdrom: boolean
   readonly workers: number
 }
@@ -61,8 +60,9 @@ export interface AttachOptions {
 export async function diskAttach(domid: number, vdev: string, image: string | undefined, o: AttachOptions): Promise<void> {
   if (image === undefined && !o.cdrom) throw new UsageError('name an image: only a CD-ROM drive can be empty (--cdrom)')
   const readOnly = o.readOnly || o.cdrom
+  const { locking } = o
   // What is wrong with it is told before anything is plugged.
-  if (image !== undefined) await (await openFileStore(image, { readOnly })).close()
+  if (image !== undefined) await (await openFileStore(image, { readOnly, locking })).close()
   await using hv = await openHypervisor()
   await expectNoKernelBackend(hv, ['vbd'])
   using xs = await openXenstore(hv.xenstore)
@@ -71,7 +71,7 @@ export async function diskAttach(domid: number, vdev: string, image: string | un
   const stop = new AbortController()
   let failure: unknown
   const serving = serveVbd(hv, {
-    ...new Images({ readOnly }),
+    ...new Images({ readOnly, locking }),
     reservation,
     workers: o.workers,
     signal: AbortSignal.any([interrupted(), stop.signal]),

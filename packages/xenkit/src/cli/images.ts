@@ -5,13 +5,20 @@ import type { BlockStore, RequestedDisk } from '@xenkit/vbd'
 import { type FileStore, ImageError } from '@xenkit/vbd/stores'
 import { openFileStore } from '../open-file-store.ts'
 
+export interface ImagesOptions {
+  /** All of them, whatever the disks' lines say. */
+  readonly readOnly: boolean
+  /** See `openFileStore`. */
+  readonly locking: boolean
+}
+
 /** `store` and `release` are what `serveVbd` takes by these names. */
 export class Images {
   readonly #open = new Map<BlockStore, FileStore>()
-  readonly #readOnly: boolean
+  readonly #o: ImagesOptions
 
-  constructor(o: { readonly readOnly: boolean }) {
-    this.#readOnly = o.readOnly
+  constructor(o: ImagesOptions) {
+    this.#o = o
   }
 
   /** What the toolstack's words name; null for a CD-ROM drive that is empty. */
@@ -19,7 +26,10 @@ export class Images {
     if (cdrom && (await isEmpty(target))) return null
     if (target === '') throw new ImageError('the disk names no image: put target=IMAGE into its line', { path: target })
     if (format !== 'raw') throw new ImageError(`image "${target}" is of format ${format}: only raw ones can be served`, { path: target })
-    const image = await openFileStore(resolve(target), { readOnly: this.#readOnly || readOnly || cdrom })
+    const image = await openFileStore(resolve(target), {
+      ...this.#o,
+      readOnly: this.#o.readOnly || readOnly || cdrom,
+    })
     this.#open.set(image, image)
     return image
   }

@@ -1,0 +1,37 @@
+/** What xenkit does on a machine where the addon can't be loaded. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test, vi } from 'vitest'
+import { openFileStore } from '../src/index.ts'
+
+vi.mock('@xenkit/xen', () => ({
+  discardRange: () => undefined,
+  lockBytes: () => undefined,
+  openFileBatch: () => undefined,
+  openMemory: () => undefined,
+}))
+
+test('images are served without locks, and a warning says so, once', async () => {
+  const warned = vi.spyOn(process, 'emitWarning').mockReturnValue()
+  const folder = mkdtempSync(join(tmpdir(), 'xenkit-without-'))
+  const path = join(folder, 'disk.img')
+  writeFileSync(path, new Uint8Array(4096))
+  try {
+    // Where nobody is kept away on purpose, or nothing is written, there is nothing to warn of.
+    for (const o of [{ locking: false }, { readOnly: true }])
+      await (await openFileStore(path, o)).close()
+    expect(warned).not.toHaveBeenCalled()
+    await using first = await openFileStore(path)
+    await using second = await openFileStore(path)
+    expect([first.sectors, second.sectors]).toEqual([8, 8])
+    expect(warned.mock.calls).toEqual([
+      [
+        expect.stringContaining("aren't locked"),
+        expect.objectContaining({ code: 'XENKIT_NO_LOCKS' }),
+      ],
+    ])
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
