@@ -63,12 +63,6 @@ export const frontendNodes = defineNodes({
 const GREF = { type: 'decimal', max: UINT32_MAX, writer: 'frontend', meaning: 'grant reference of a page of the ring' } as const satisfies NodeDefinition
 const PORT = { type: 'decimal', min: 1, max: UINT32_MAX, writer: 'frontend', meaning: 'port that the backend binds to' } as const satisfies NodeDefinition
 
-/**
- * A frontend that doesn't say is taken for a 32-bit one, as blkback and QEMU do on x86: all others that
- * are known write the node. (blkif.h would have it be the backend's own layout.)
- */
-const ABI_OF_A_SILENT_FRONTEND: Abi = 'x86_32'
-
 export interface FrontendRing {
   readonly grefs: readonly number[]
   readonly port: number
@@ -145,7 +139,12 @@ function expectDistinct(node: string, values: readonly number[]): void {
   throw new NegotiationError(`node "${node}" of one queue holds ${twice}, which another has as well, expected one of its own`, { node, value: String(twice), expected: 'one of its own' })
 }
 
-function abiOf(protocol: string | undefined): Abi {
+/**
+ * The layout that a frontend uses. One that doesn't say uses the backend's own (blkif.h). On x86 it
+ * is taken for a 32-bit one, as by blkback and QEMU: all others that are known write the node.
+ * @param arch of this machine; all but x86 align numbers of 64 bits, as Arm does
+ */
+export function abiOf(protocol: string | undefined, arch: string = process.arch): Abi {
   switch (protocol) {
     case XEN_IO_PROTO_ABI.x86_64:
       return 'x86_64'
@@ -154,6 +153,6 @@ function abiOf(protocol: string | undefined): Abi {
     case XEN_IO_PROTO_ABI.x86_32:
       return 'x86_32'
     default:
-      return ABI_OF_A_SILENT_FRONTEND
+      return arch === 'x64' || arch === 'ia32' ? 'x86_32' : 'arm'
   }
 }

@@ -25,7 +25,38 @@ test('a plain disk', async () => {
   await r.plug()
   await using front = await RawFrontend.open(r.guest)
   expect(await published(r, front)).toEqual({
-    sectors: '64', 'sector-size': '512', 'physical-sector-size': '512', info: '0', 'feature-discard': '0', 'discard-granularity': undefined, 'discard-alignment': undefined, 'discard-secure': undefined, 'feature-barrier': '0', 'feature-flush-cache': '0', 'feature-max-indirect-segments': '256',
+    sectors: '64',
+    'sector-size': '512',
+    'physical-sector-size': '512',
+    info: '0',
+    'feature-discard': undefined,
+    'discard-granularity': undefined,
+    'discard-alignment': undefined,
+    'discard-secure': undefined,
+    'feature-barrier': undefined,
+    'feature-flush-cache': undefined,
+    'feature-max-indirect-segments': '256',
+  })
+})
+
+test('features of an earlier server that the disk has no more are taken away', async () => {
+  const { sectors, read } = recordingStore(64)
+  await using r = await rig({ store: { sectors, read } })
+  await plug(r, {
+    'feature-barrier': '1',
+    'feature-flush-cache': '0',
+    'feature-discard': '1',
+    'discard-granularity': '4096',
+    'discard-secure': '1',
+  })
+  await using front = await RawFrontend.open(r.guest)
+  expect(await published(r, front)).toMatchObject({
+    sectors: '64',
+    'feature-barrier': undefined,
+    'feature-flush-cache': undefined,
+    'feature-discard': undefined,
+    'discard-granularity': undefined,
+    'discard-secure': undefined,
   })
 })
 
@@ -47,7 +78,8 @@ describe('discard', () => {
     await using r = await rig({ store: recordingStore(64) })
     await plug(r, { 'discard-enable': '0' })
     await using front = await RawFrontend.open(r.guest)
-    expect(await published(r, front)).toMatchObject({ 'feature-discard': '0', 'discard-granularity': undefined })
+    const nodes = await published(r, front)
+    expect(nodes).toMatchObject({ 'feature-discard': undefined, 'discard-granularity': undefined })
     expect(await front.exchange({ operation: BLKIF_OP.DISCARD })).toMatchObject([{ status: BLKIF_RSP.EOPNOTSUPP }])
   })
 
@@ -56,7 +88,8 @@ describe('discard', () => {
     await using r = await rig({ store })
     await r.plug({ readOnly: true })
     await using front = await RawFrontend.open(r.guest)
-    expect(await published(r, front)).toMatchObject({ 'feature-discard': '0', info: String(VDISK.READONLY) })
+    const nodes = await published(r, front)
+    expect(nodes).toMatchObject({ 'feature-discard': undefined, info: String(VDISK.READONLY) })
     expect(await front.exchange({ operation: BLKIF_OP.DISCARD })).toMatchObject([{ status: ERROR }])
     expect(store.calls).toEqual([])
   })

@@ -113,9 +113,10 @@ export function describeDisk(store: BlockStore, o: { readonly limits: Limits; re
   const nodes = diskNodes.format({
     'sector-size': sectorSizeOf(store),
     info: (limits.writable ? 0 : VDISK.READONLY) | (policy.cdrom ? VDISK.CDROM : 0) | (policy.removable ? VDISK.REMOVABLE : 0),
-    'feature-flush-cache': limits.flush,
-    'feature-barrier': limits.flush,
-    'feature-discard': discard,
+    // No node where there is no support (blkif.h): illumos' xdf takes any value of one for support.
+    'feature-flush-cache': limits.flush || undefined,
+    'feature-barrier': limits.flush || undefined,
+    'feature-discard': discard || undefined,
     ...(discard ? { 'discard-granularity': granularity, 'discard-alignment': alignment, 'discard-secure': limits.secureDiscard } : {}),
     'feature-persistent': o.persistent,
   })

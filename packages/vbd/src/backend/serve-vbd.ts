@@ -4,7 +4,8 @@ import { type BackendConnection, type BackendDevice, type BackendDriver, type No
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import type { BlockStore } from '../block-store.ts'
 import {
-  type FrontendRings, MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS, offerNodes, publishesRings, readFrontendRings,
+  type FrontendRings, MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS,
+  diskNodes, offerNodes, publishesRings, readFrontendRings,
   toolstackNodes,
 } from '../nodes.ts'
 import { type RequestedDisk, type VbdBackendType, readRequestedDisk } from '../requested-disk.ts'
@@ -222,6 +223,7 @@ class VbdDriver implements BackendDriver {
     try {
       frontend = await readFrontendRings(this.#xs, device.frontendPath)
       if (limits.sectorMask > 0 && frontend.largeSectors) throw refusedUnits(device)
+      await this.#withdraw(device, describeDisk(store, { limits, policy: disk, persistent }))
       const common = {
         domid: device.frontendDomid,
         frontend,
@@ -252,6 +254,12 @@ class VbdDriver implements BackendDriver {
         }
       },
     }
+  }
+
+  /** Removes nodes that an earlier server wrote and `nodes` doesn't have: frontends heed them. */
+  async #withdraw({ path }: BackendDevice, nodes: NodeValues): Promise<void> {
+    const stale = Object.keys(diskNodes.definitions).filter((name) => !(name in nodes))
+    await Promise.all(stale.map((name) => this.#xs.rm(`${path}/${name}`)))
   }
 
   async changed(device: BackendDevice): Promise<void> {
