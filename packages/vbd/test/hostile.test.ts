@@ -122,8 +122,12 @@ test('no byte of the slot but the answer is the backend\'s: padding is zero, the
   await using r = await rig({ store: memoryStore(1024) })
   await r.plug()
   await using front = await RawFrontend.open(r.guest)
-  const [answer] = await front.exchange({ id: 5n })
-  expect([...(answer?.slot.subarray(0, 16) ?? [])]).toEqual([5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+  // Of the request, the padding has bytes 1 and 4 to 7 of the id.
+  const id = 0xdeadbeef0badf00dn
+  const [answer] = await front.exchange({ id })
+  const expected = new Uint8Array(16)
+  new DataView(expected.buffer).setBigUint64(0, id, true)
+  expect(answer?.slot.subarray(0, 16)).toEqual(expected)
 })
 
 describe('a ring index where none can be', () => {
