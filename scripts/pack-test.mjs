@@ -1,66 +1,59 @@
 #!/usr/bin/env node
-// What a user of npm gets: every package is built and packed, the tarballs are installed into an empty
-// project, and examples, the README's among them, are type-checked there and run against a simulated guest.
+// What a new user gets: the README's words, letter by letter, in an empty folder. They pack every package, install
+// the tarballs into a project and run the example; then examples are type-checked there, and run on other Nodes.
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 
 const folder = mkdtempSync(join(tmpdir(), 'xenkit-pack-'))
-const project = join(folder, 'project')
-const examples = ['file-disk.ts', 'workers-disk.ts']
+const project = join(folder, 'my-disk')
+const sim = ['sim', 'file-disk.ts', 'disk.img']
 let passed = 0
-const pnpm = ['-y', 'pnpm@12', '--config.verify-deps-before-run=false']
-try {
-  step('build every package', 'npx', [...pnpm, '-r', '--filter', './packages/*', 'run', 'build'])
-  step('pack every package', 'npx', [...pnpm, '-r', '--filter', './packages/*', '--filter', './native', 'pack', '--pack-destination', folder])
-  const tarballs = readdirSync(folder).filter((name) => name.endsWith('.tgz'))
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 
-  mkdirSync(project)
-  const dependencies = Object.fromEntries(tarballs.map((name) => [packageOf(name), `file:${join(folder, name)}`]))
-  const { typescript, tsx, '@types/node': types } = JSON.parse(readFileSync('package.json', 'utf8')).devDependencies
-  // The packages name each other by version: the overrides make those the tarballs too.
-  writeJson('package.json', { private: true, type: 'module', dependencies: { ...dependencies, tsx }, devDependencies: { typescript, '@types/node': types }, overrides: dependencies })
-  writeJson('tsconfig.json', {
-    compilerOptions: { target: 'es2023', lib: ['esnext'], module: 'nodenext', strict: true, noEmit: true, types: ['node'] },
-    include: examples,
-  })
-  for (const example of examples) cpSync(join('examples', example), join(project, example))
-  writeFileSync(join(project, 'disk.img'), Buffer.alloc(2 ** 20, 'xenkit'))
+const [, words] = /```sh\n(\(cd xenkit && npm run pack\)\n[^`]*)```/.exec(readFileSync('README.md', 'utf8')) ?? []
+if (words === undefined) fail('the README has no words that begin with npm run pack')
+symlinkSync(resolve('.'), join(folder, 'xenkit'))
+step('do as the README says', 'bash', ['-ec', words], { cwd: folder, says: /100 random writes read back as written/ })
 
-  step(`install ${tarballs.length} tarballs with npm into an empty project`, 'npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'], project)
-  step('type-check the examples', 'npx', ['tsc'], project)
-  step('run the example against a simulated guest', 'npx', ['xenkit', 'sim', '--writes', '200', 'file-disk.ts', 'disk.img'], project)
-  step('run an example that starts threads', 'npx', ['xenkit', 'sim', '--writes', '200', 'workers-disk.ts', 'disk.img'], project)
-  step('run the command', 'npx', ['xenkit', '--version'], project)
-  console.log(`${passed} passed, 0 failed`)
-} finally {
-  rmSync(folder, { recursive: true, force: true })
+cpSync('examples/workers-disk.ts', join(project, 'workers-disk.ts'))
+const { typescript, '@types/node': types } = JSON.parse(readFileSync('package.json', 'utf8')).devDependencies
+step('install a type checker', 'npm', ['install', '--no-audit', '--no-fund', `typescript@${typescript}`, `@types/node@${types}`])
+const compilerOptions = { target: 'es2023', lib: ['esnext'], module: 'nodenext', strict: true, noEmit: true, types: ['node'] }
+writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*.ts'] }))
+step('type-check the examples', 'npx', ['tsc'])
+step('run an example that starts threads', 'npx', ['xenkit', 'sim', '--writes', '200', 'workers-disk.ts', 'disk.img'])
+step('run the command', 'npx', ['xenkit', '--version'])
+
+const xenkit = 'node_modules/xenkit/dist/cli/main.js'
+step('CommonJS by mistake', 'npm', ['pkg', 'delete', 'type'])
+step('it is said', 'npx', ['xenkit', ...sim], { status: 1, says: /^xenkit: .* npm pkg set type=module.*\n$/ })
+step('a module again', 'npm', ['pkg', 'set', 'type=module'])
+step('without tsx', 'npm', ['uninstall', '--no-audit', '--no-fund', 'tsx'])
+step('Node 20 says what to do', 'npx', ['xenkit', ...sim], { status: 1, says: /npm install tsx/ })
+for (const [version, o] of /** @type {const} */ ([['22', { status: 1, says: /^xenkit: .* npm install tsx.*\n$/ }], ['24', { says: /guest: read 131072 sectors/ }]])) {
+  step(`install Node ${version}`, 'npm', ['install', '--prefix', join(folder, version), '--no-audit', '--no-fund', `node@${version}`])
+  step(`run the example on Node ${version} without tsx`, join(folder, version, 'node_modules/.bin/node'), [xenkit, ...sim], o)
 }
+console.log(`${passed} passed, 0 failed`)
 
-/** @param {string} what @param {string} command @param {string[]} args @param {string} [cwd] */
-function step(what, command, args, cwd = '.') {
+/**
+ * @param {string} what @param {string} command @param {string[]} args
+ * @param {{ cwd?: string, status?: number, says?: RegExp }} [o] `says`: what it prints to stdout and stderr
+ */
+function step(what, command, args, { cwd = project, status = 0, says = /(?:)/ } = {}) {
   console.log(`--- ${what}`)
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8', maxBuffer: 2 ** 26 })
-  if (cwd === project || status !== 0) process.stdout.write(stdout)
-  if (status === 0) {
-    passed++
-    return
-  }
-  process.stderr.write(stderr)
-  console.error(`failed: ${what}`)
+  const result = spawnSync(command, args, { cwd, encoding: 'utf8', maxBuffer: 2 ** 26 })
+  const text = `${result.stdout}${result.stderr}`
+  process.stdout.write(text)
+  if (result.status !== status || !says.test(text)) fail(`${what}: expected status ${status} and ${says}, got status ${result.status}`)
+  passed++
+}
+
+/** @param {string} message @returns {never} */
+function fail(message) {
+  console.error(`failed: ${message}`)
   console.log(`${passed} passed, 1 failed`)
-  rmSync(folder, { recursive: true, force: true })
   process.exit(1)
-}
-
-/** @param {string} tarball `xenkit-wire-0.1.0.tgz` @returns the name that its package.json has */
-function packageOf(tarball) {
-  const name = tarball.replace(/-\d+\.\d+\.\d+.*$/, '')
-  return name === 'xenkit' ? name : name.replace('-', '/').replace(/^/, '@')
-}
-
-/** @param {string} name @param {unknown} value */
-function writeJson(name, value) {
-  writeFileSync(resolve(project, name), JSON.stringify(value, null, 2))
 }

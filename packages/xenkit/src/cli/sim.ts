@@ -6,7 +6,7 @@ import type { Worker } from 'node:worker_threads'
 import { DOMAIN_KEY } from '../open-hypervisor.ts'
 import { plugMachine } from '../sim/machine.ts'
 import { runGuest } from '../sim/run-guest.ts'
-import { startThread } from '../threads/start-thread.ts'
+import { isTypeScript, startThread, typescriptLoader } from '../threads/start-thread.ts'
 import { UsageError, isOneLine } from './usage-error.ts'
 
 /** How long a program may take from its start to a connected disk; the example takes a tenth of a second. */
@@ -61,7 +61,31 @@ function failure(backend: Worker, program: string): Promise<never> {
 }
 
 function explained(error: NodeJS.ErrnoException, program: string): Error {
-  // Node 20 doesn't read TypeScript by itself.
-  if (error.code === 'ERR_UNKNOWN_FILE_EXTENSION') return new UsageError(`"${program}" is TypeScript: install tsx beside it with "npm install tsx"`)
+  const advice = loadingAdvice(error, program)
+  if (advice !== undefined) return new UsageError(`"${program}" can't be loaded: ${advice}`)
   return isOneLine(error) ? new UsageError(`"${program}" failed: ${error.message}`) : error
+}
+
+/** What Node says of TypeScript that it can't read by itself. */
+const NEEDS_LOADER = [
+  'ERR_UNKNOWN_FILE_EXTENSION',
+  'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX',
+  'ERR_INVALID_TYPESCRIPT_SYNTAX',
+]
+/** What Node and tsx say of a module that they take for CommonJS. */
+const NOT_A_MODULE = ['ERR_REQUIRE_CYCLE_MODULE', 'ERR_REQUIRE_ASYNC_MODULE']
+const NOT_A_MODULE_TEXT = /Top-level await is currently not supported with the "cjs"|outside a module/
+/** The first Node that knows `await using`, with which it leaves types out and changes nothing else. */
+const NODE_WITH_USING = 24
+
+function loadingAdvice(error: NodeJS.ErrnoException, program: string): string | undefined {
+  const { name, code = '', message } = error
+  if (NOT_A_MODULE.includes(code) || NOT_A_MODULE_TEXT.test(message)) {
+    return 'it is no module there: run "npm pkg set type=module" beside it, or name it .mts or .mjs'
+  }
+  const url = pathToFileURL(resolve(program)).href
+  if (!isTypeScript(url) || typescriptLoader(url) !== undefined) return undefined
+  const isTooOld = name === 'SyntaxError' && Number.parseInt(process.versions.node) < NODE_WITH_USING
+  if (!isTooOld && !NEEDS_LOADER.includes(code)) return undefined
+  return `Node ${process.versions.node} can't read its TypeScript: run "npm install tsx" beside it`
 }
