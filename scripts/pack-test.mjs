@@ -28,11 +28,11 @@ step('run the command', 'npx', ['xenkit', '--version'])
 
 const xenkit = 'node_modules/xenkit/dist/cli/main.js'
 step('CommonJS by mistake', 'npm', ['pkg', 'delete', 'type'])
-step('it is said', 'npx', ['xenkit', ...sim], { status: 1, says: /^xenkit: .* npm pkg set type=module.*\n$/ })
+step('it is said', 'npx', ['xenkit', ...sim], { status: 1, says: /^xenkit: .*npm pkg set type=module.*\n$/ })
 step('a module again', 'npm', ['pkg', 'set', 'type=module'])
 step('without tsx', 'npm', ['uninstall', '--no-audit', '--no-fund', 'tsx'])
 step('Node 20 says what to do', 'npx', ['xenkit', ...sim], { status: 1, says: /npm install tsx/ })
-for (const [version, o] of /** @type {const} */ ([['22', { status: 1, says: /^xenkit: .* npm install tsx.*\n$/ }], ['24', { says: /guest: read 131072 sectors/ }]])) {
+for (const [version, o] of /** @type {const} */ ([['22', { status: 1, says: /^xenkit: .*npm install tsx.*\n$/ }], ['24', { says: /guest: read 131072 sectors/ }]])) {
   step(`install Node ${version}`, 'npm', ['install', '--prefix', join(folder, version), '--no-audit', '--no-fund', `node@${version}`])
   step(`run the example on Node ${version} without tsx`, join(folder, version, 'node_modules/.bin/node'), [xenkit, ...sim], o)
 }

@@ -2,6 +2,7 @@ export { type BatchOptions, type FileBatchOptions, type ImageBatch, openFileBatc
 export { discardRange } from './discard.ts'
 export { lockBytes } from './lock-bytes.ts'
 export { openMemory, type OpenedMemory } from './memory-image.ts'
-export { openXen, type OpenXenOptions } from './open-xen.ts'
+export { UNLOAD_KERNEL_BACKEND, hasKernelBackend } from './kernel-backend.ts'
+export { openXen, openXenControl, type OpenXenOptions, type XenControl } from './open-xen.ts'
 export { probeXen, type XenCheck, type XenProbe } from './probe-xen.ts'
 export { xenstoreSocket } from './xenstored-socket.ts'

@@ -1,5 +1,5 @@
 /** The hypervisor that this domain runs on. */
-import { type Hypervisor, NotAvailableError } from '@xenkit/hypervisor'
+import { type Hypervisor, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
 import { loadNative, type Native } from '@xenkit/native'
 import { XenArena } from './arena.ts'
 import { USE_SIM } from './devices.ts'
@@ -26,6 +26,36 @@ export async function openXen({ arenaPages = 65_536 }: OpenXenOptions = {}): Pro
     return await xen.introduced()
   } catch (error) {
     await xen.close()
+    throw error
+  }
+}
+
+/** What of a hypervisor a toolstack's commands need. */
+export interface XenControl extends AsyncDisposable {
+  /** The domain this program runs in. */
+  readonly domid: number
+  readonly xenstore: XenstorePort
+}
+
+/** Of the arena the xenbus device takes one page, for each connection. */
+const CONTROL_PAGES = 64
+
+/**
+ * Opens xenstore alone, without the devices of grants and event channels.
+ * @throws NotAvailableError that says what is missing and what to do
+ */
+export async function openXenControl(): Promise<XenControl> {
+  const native = load()
+  const arena = new XenArena(native, CONTROL_PAGES)
+  const xenstore = new XenXenstore(native, arena)
+  const close = async (): Promise<void> => {
+    xenstore.close()
+    arena.close()
+  }
+  try {
+    return { domid: await ownDomid(xenstore), xenstore, [Symbol.asyncDispose]: close }
+  } catch (error) {
+    await close()
     throw error
   }
 }

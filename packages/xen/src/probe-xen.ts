@@ -4,12 +4,13 @@ import { Socket } from 'node:net'
 import { loadNative } from '@xenkit/native'
 import { blockEngineKind } from './block-engine.ts'
 import { DEVICES, fixFor, USE_SIM, type XenDevice } from './devices.ts'
+import { UNLOAD_KERNEL_BACKEND, hasKernelBackend } from './kernel-backend.ts'
 import { codeOf } from './native-error.ts'
 import { isControlDomain } from './own-domid.ts'
 import { findXenstored, xenstoredPaths } from './xenstore.ts'
 
 export interface XenCheck {
-  /** `hypervisor`, `native`, `disks`, `domain`, `xenstored`, or the path of a device. */
+  /** `hypervisor`, `native`, `disks`, `xenstored`, `domain`, `xen-blkback`, or a device's path. */
   readonly name: string
   readonly ok: boolean
   /** `openXen` fails without it; else only what `detail` names does. */
@@ -28,8 +29,9 @@ export interface XenProbe {
 
 /** Looks at everything; opens devices only to close them again. Never throws. */
 export async function probeXen(): Promise<XenProbe> {
+  const hypervisor = await checkHypervisor()
   const checks = [
-    await checkHypervisor(),
+    hypervisor,
     checkNative(),
     checkBlockEngine(),
     await checkDevice(DEVICES.gntdev, true),
@@ -37,7 +39,7 @@ export async function probeXen(): Promise<XenProbe> {
     await checkDevice(DEVICES.gntalloc, false),
     await checkDevice(DEVICES.xenbus, false),
     await checkXenstored(),
-    await checkDomain(),
+    ...(hypervisor.ok ? [await checkDomain(), await checkKernelBackend()] : []),
   ]
   return { usable: checks.every((check) => check.ok || !check.required), checks }
 }
@@ -107,6 +109,14 @@ async function checkXenstored(): Promise<XenCheck> {
   } catch (error) {
     return { ...check, ok: false, detail: error instanceof Error ? error.message : String(error), fix: 'start xenstored' }
   }
+}
+
+/** @param driver where sysfs has it while it is loaded */
+export async function checkKernelBackend(driver?: string): Promise<XenCheck> {
+  const check = { name: 'xen-blkback', required: false }
+  if (!(await hasKernelBackend(driver))) return { ...check, ok: true, detail: 'is not loaded' }
+  const detail = "the kernel's own block backend is loaded: it takes every disk of backend/vbd first"
+  return { ...check, ok: false, detail, fix: UNLOAD_KERNEL_BACKEND }
 }
 
 async function checkDomain(): Promise<XenCheck> {

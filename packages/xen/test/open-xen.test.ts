@@ -4,6 +4,7 @@ import { loadNative } from '@xenkit/native'
 import { describe, expect, test } from 'vitest'
 import { DEVICES, fixFor, openDevice } from '../src/devices.ts'
 import { openXen, probeXen } from '../src/index.ts'
+import { checkKernelBackend } from '../src/probe-xen.ts'
 
 describe.skipIf(existsSync('/dev/xen/gntdev'))('without Xen', () => {
   test('opening says what is missing and what to do, and leaves nothing open', async () => {
@@ -16,11 +17,19 @@ describe.skipIf(existsSync('/dev/xen/gntdev'))('without Xen', () => {
   test('the probe finds what is missing, each with what to do', async () => {
     const { usable, checks } = await probeXen()
     expect(usable).toBe(false)
-    expect(checks.map((check) => check.name)).toEqual(['hypervisor', 'native', 'disks', '/dev/xen/gntdev', '/dev/xen/evtchn', '/dev/xen/gntalloc', '/dev/xen/xenbus', 'xenstored', 'domain'])
+    expect(checks.map((check) => check.name)).toEqual(['hypervisor', 'native', 'disks', '/dev/xen/gntdev', '/dev/xen/evtchn', '/dev/xen/gntalloc', '/dev/xen/xenbus', 'xenstored'])
     expect(checks.filter((check) => !check.ok && check.fix === undefined)).toEqual([])
     expect(checks.find((check) => check.name === 'native')).toMatchObject({ ok: true, required: true })
     expect(checks.find((check) => check.name === 'disks')).toMatchObject({ required: false, detail: expect.stringMatching(/by (io_uring|threads: )/) })
   })
+})
+
+test('the probe tells of a kernel backend that is loaded', async () => {
+  const absent = await checkKernelBackend('/nowhere')
+  expect(absent).toMatchObject({ name: 'xen-blkback', ok: true })
+  const loaded = await checkKernelBackend('/')
+  expect(loaded).toMatchObject({ ok: false, required: false })
+  expect(loaded.fix).toContain('modprobe -r xen-blkback')
 })
 
 test.each([0, -1, 2 ** 20 + 1])('an arena of %i pages is refused', async (arenaPages) => {

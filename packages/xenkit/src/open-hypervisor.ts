@@ -1,8 +1,8 @@
 /** The one call a program makes to reach a hypervisor, whichever there is. */
 import { workerData } from 'node:worker_threads'
 import { type Hypervisor, NotAvailableError } from '@xenkit/hypervisor'
-import { type DomainHandle, attachDomain } from '@xenkit/sim'
-import { openXen } from '@xenkit/xen'
+import { type DomainHandle, type SimDomain, attachDomain } from '@xenkit/sim'
+import { type XenControl, openXen, openXenControl } from '@xenkit/xen'
 
 export interface OpenHypervisorOptions {
   /**
@@ -20,7 +20,12 @@ export const DOMAIN_KEY = 'xenkitDomain'
  * @throws TypeError for an unknown adapter
  * @throws NotAvailableError when there is no such hypervisor here; the text says what is missing
  */
-export async function openHypervisor(o: OpenHypervisorOptions = {}): Promise<Hypervisor> {
+export const openHypervisor = (o: OpenHypervisorOptions = {}): Promise<Hypervisor> => open(o, openXen)
+
+/** What `openHypervisor` would open, of Xen xenstore alone: commands ask a running server by it. */
+export const openControl = (): Promise<XenControl> => open({}, openXenControl)
+
+async function open<T>(o: OpenHypervisorOptions, xen: () => Promise<T>): Promise<T | SimDomain> {
   const adapter = o.adapter ?? process.env['XEN_ADAPTER'] ?? 'auto'
   if (adapter !== 'auto' && adapter !== 'xen' && adapter !== 'sim') {
     if (o.adapter === undefined) throw new NotAvailableError(`the environment variable XEN_ADAPTER expected auto, xen or sim, got "${adapter}"`)
@@ -29,7 +34,7 @@ export async function openHypervisor(o: OpenHypervisorOptions = {}): Promise<Hyp
   const handle = simulatedDomain()
   if (adapter !== 'xen' && handle) return attachDomain(handle)
   if (adapter === 'sim') throw new NotAvailableError('no simulated machine here: start this program with "xenkit sim PROGRAM"')
-  return openXen()
+  return xen()
 }
 
 /** What `xenkit sim` passed to the thread this program runs in; workerData is anyone's, so it is looked at. */

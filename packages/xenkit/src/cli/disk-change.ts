@@ -1,7 +1,7 @@
 /** `xenkit disk detach`, `resize`, `insert` and `eject`: what is asked of a disk that another process serves. */
 import { resolve } from 'node:path'
-import type { Hypervisor } from '@xenkit/hypervisor'
 import { type ListedDisk, type VbdAddress, changeMedium, listVbds, parseVdev, resizeVbd, unplugVbd } from '@xenkit/vbd'
+import type { XenControl } from '@xenkit/xen'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { UsageError } from './usage-error.ts'
 
@@ -11,46 +11,46 @@ const DETACH_TIMEOUT_MS = 10_000
 const ANSWER_TIMEOUT_MS = 10_000
 
 /** Takes a disk away, whoever plugged it. A guest that is using it has to let go, unless that is forced. */
-export async function diskDetach(hv: Hypervisor, domid: number, vdev: string, o: { readonly force: boolean }): Promise<void> {
-  await withDisk(hv, { domid, vdev }, async (xs, address) => {
+export async function diskDetach(control: XenControl, domid: number, vdev: string, o: { readonly force: boolean }): Promise<void> {
+  await withDisk(control, { domid, vdev }, async (xs, address) => {
     if (o.force) return unplugVbd(xs, address, { signal: AbortSignal.abort() })
     const advice = `${vdev} of domain ${domid} is still in use by its guest: unmount it there, or detach it with --force`
     await withTimeout(DETACH_TIMEOUT_MS, advice, unplugVbd(xs, address))
   })
 }
 
-export async function diskResize(hv: Hypervisor, domid: number, vdev: string, sectors: number): Promise<void> {
-  await withDisk(hv, { domid, vdev }, async (xs, address, signal) => resizeVbd(xs, address, { sectors, signal }))
+export async function diskResize(control: XenControl, domid: number, vdev: string, sectors: number): Promise<void> {
+  await withDisk(control, { domid, vdev }, async (xs, address, signal) => resizeVbd(xs, address, { sectors, signal }))
 }
 
-export async function diskInsert(hv: Hypervisor, domid: number, vdev: string, image: string): Promise<void> {
-  await changeMediumOf(hv, { domid, vdev }, (format) => `${format}${resolve(image)}`)
+export async function diskInsert(control: XenControl, domid: number, vdev: string, image: string): Promise<void> {
+  await changeMediumOf(control, { domid, vdev }, (format) => `${format}${resolve(image)}`)
 }
 
-export async function diskEject(hv: Hypervisor, domid: number, vdev: string): Promise<void> {
-  await changeMediumOf(hv, { domid, vdev }, (format) => format)
+export async function diskEject(control: XenControl, domid: number, vdev: string): Promise<void> {
+  await changeMediumOf(control, { domid, vdev }, (format) => format)
 }
 
 /** @param paramsOf given what libxl writes before a path: nothing, or a format */
-async function changeMediumOf(hv: Hypervisor, which: { readonly domid: number; readonly vdev: string }, paramsOf: (format: string) => string): Promise<void> {
-  await withDisk(hv, which, async (xs, address, signal, disk) => {
+async function changeMediumOf(control: XenControl, which: { readonly domid: number; readonly vdev: string }, paramsOf: (format: string) => string): Promise<void> {
+  await withDisk(control, which, async (xs, address, signal, disk) => {
     if (!disk.cdrom) throw new UsageError(`${which.vdev} of domain ${which.domid} is no CD-ROM drive`)
     await changeMedium(xs, address, { params: paramsOf(disk.backendType === 'vbd' ? '' : 'aio:'), signal })
   })
 }
 
 async function withDisk(
-  hv: Hypervisor,
+  control: XenControl,
   { domid, vdev }: { readonly domid: number; readonly vdev: string },
   act: (xs: XenstoreClient, address: VbdAddress, signal: AbortSignal, disk: ListedDisk) => Promise<void>,
 ): Promise<void> {
-  using xs = await openXenstore(hv.xenstore)
+  using xs = await openXenstore(control.xenstore)
   const devid = parseVdev(vdev)
-  const disk = (await listVbds(xs, hv.domid)).find((listed) => listed.frontendDomid === domid && listed.devid === devid)
+  const disk = (await listVbds(xs, control.domid)).find((listed) => listed.frontendDomid === domid && listed.devid === devid)
   if (!disk) throw new UsageError(`domain ${domid} has no disk ${vdev} that this domain serves: see "xenkit disk list"`)
   const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS)
   try {
-    await act(xs, { frontendDomid: domid, backendDomid: hv.domid, backendType: disk.backendType, vdev }, signal, disk)
+    await act(xs, { frontendDomid: domid, backendDomid: control.domid, backendType: disk.backendType, vdev }, signal, disk)
   } catch (error) {
     throw signal.aborted && error === signal.reason ? new UsageError(`the server of ${vdev} of domain ${domid} does not answer`) : error
   }

@@ -2,14 +2,14 @@
 import { printable } from '@xenkit/hypervisor'
 import { type ListedDisk, listVbds, vdevName } from '@xenkit/vbd'
 import { openXenstore } from '@xenkit/xenstore-client'
-import { openHypervisor } from '../open-hypervisor.ts'
+import { openControl } from '../open-hypervisor.ts'
 import { printableLines } from './printable-lines.ts'
 
 /** Lists the disks of this domain's backends, whoever serves them. */
 export async function diskList(o: { readonly json: boolean }): Promise<void> {
-  await using hv = await openHypervisor()
-  using xs = await openXenstore(hv.xenstore)
-  const disks = await listVbds(xs, hv.domid)
+  await using control = await openControl()
+  using xs = await openXenstore(control.xenstore)
+  const disks = await listVbds(xs, control.domid)
   console.log(o.json ? printableLines(JSON.stringify(disks.map(asJson), undefined, 2)) : asTable(disks))
 }
 

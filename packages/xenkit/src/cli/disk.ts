@@ -1,6 +1,5 @@
 /** `xenkit disk serve` and `xenkit disk attach`. */
 import { randomUUID } from 'node:crypto'
-import { access } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import {
@@ -12,6 +11,7 @@ import {
   plugVbd,
   unplugVbd,
 } from '@xenkit/vbd'
+import { UNLOAD_KERNEL_BACKEND, hasKernelBackend } from '@xenkit/xen'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'
@@ -104,14 +104,11 @@ export async function diskAttach(domid: number, vdev: string, image: string | un
 
 const print = eventLog((line, { failed }) => (failed ? console.error(line) : console.log(line)))
 
-/** Where Linux lists its own block backend. It answers every disk of its domain at once. */
-const KERNEL_BACKEND = '/sys/bus/xen-backend/drivers/vbd'
-
-async function expectNoKernelBackend({ name }: Hypervisor, backendTypes: readonly VbdBackendType[]): Promise<void> {
-  if (name !== 'xen' || !backendTypes.includes('vbd')) return
-  const loaded = await access(KERNEL_BACKEND).then(
-    () => true,
-    () => false,
-  )
-  if (loaded) throw new UsageError("the kernel's own block backend takes every disk first: unload it with modprobe -r xen-blkback")
+async function expectNoKernelBackend(
+  { name }: Hypervisor,
+  backendTypes: readonly VbdBackendType[],
+): Promise<void> {
+  if (name !== 'xen' || !backendTypes.includes('vbd') || !(await hasKernelBackend())) return
+  const found = "the kernel's own block backend takes every disk first"
+  throw new UsageError(`${found}: ${UNLOAD_KERNEL_BACKEND}`)
 }

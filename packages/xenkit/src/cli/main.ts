@@ -4,9 +4,10 @@
  * for arguments that mean nothing.
  */
 import { inspect } from 'node:util'
-import { type Hypervisor, printable } from '@xenkit/hypervisor'
+import { printable } from '@xenkit/hypervisor'
+import type { XenControl } from '@xenkit/xen'
 import { Command, CommanderError } from 'commander'
-import { openHypervisor } from '../open-hypervisor.ts'
+import { openControl } from '../open-hypervisor.ts'
 import { backendTypes, count, domid, programArgument, size, vdev, workers } from './arguments.ts'
 import { demo } from './demo.ts'
 import { diskAttach, diskServe } from './disk.ts'
@@ -49,14 +50,14 @@ disk
 disk.command('list').description('the disks of this domain, whoever serves them').option('--json', 'machine-readable', false).action(diskList)
 existing('detach', 'take a disk away')
   .option('--force', "though its guest doesn't let go", false)
-  .action((frontend: number, name: string, o: { force: boolean }) => withHypervisor((hv) => diskDetach(hv, frontend, name, o)))
+  .action((frontend: number, name: string, o: { force: boolean }) => withControl((control) => diskDetach(control, frontend, name, o)))
 existing('resize', 'give a disk that xenkit serves another size')
   .argument('<size>', 'in bytes, or with K, M, G or T', size)
-  .action((frontend: number, name: string, sectors: number) => withHypervisor((hv) => diskResize(hv, frontend, name, sectors)))
+  .action((frontend: number, name: string, sectors: number) => withControl((control) => diskResize(control, frontend, name, sectors)))
 existing('insert', 'put an image into a CD-ROM drive that xenkit serves')
   .argument('<image>')
-  .action((frontend: number, name: string, image: string) => withHypervisor((hv) => diskInsert(hv, frontend, name, image)))
-existing('eject', 'take the medium out of a CD-ROM drive that xenkit serves').action((frontend: number, name: string) => withHypervisor((hv) => diskEject(hv, frontend, name)))
+  .action((frontend: number, name: string, image: string) => withControl((control) => diskInsert(control, frontend, name, image)))
+existing('eject', 'take the medium out of a CD-ROM drive that xenkit serves').action((frontend: number, name: string) => withControl((control) => diskEject(control, frontend, name)))
 
 xenkit.command('doctor').description('say what of Xen this machine has, and what is missing').option('--json', 'machine-readable', false).action(doctor)
 
@@ -83,9 +84,9 @@ xenkit
   .requiredOption('--socket <path>', 'unix socket to listen on')
   .action(xenstored)
 
-async function withHypervisor(work: (hv: Hypervisor) => Promise<void>): Promise<void> {
-  await using hv = await openHypervisor()
-  await work(hv)
+async function withControl(work: (control: XenControl) => Promise<void>): Promise<void> {
+  await using control = await openControl()
+  await work(control)
 }
 
 try {
