@@ -115,7 +115,7 @@ async function checkXenstored(): Promise<XenCheck> {
 export async function checkKernelBackend(driver?: string): Promise<XenCheck> {
   const check = { name: 'xen-blkback', required: false }
   if (!(await hasKernelBackend(driver))) return { ...check, ok: true, detail: 'is not loaded' }
-  const detail = "the kernel's own block backend is loaded: it takes every disk of backend/vbd first"
+  const detail = "the kernel's own block backend is loaded: it takes every disk first"
   return { ...check, ok: false, detail, fix: UNLOAD_KERNEL_BACKEND }
 }
 

@@ -20,7 +20,8 @@ export const DOMAIN_KEY = 'xenkitDomain'
  * @throws TypeError for an unknown adapter
  * @throws NotAvailableError when there is no such hypervisor here; the text says what is missing
  */
-export const openHypervisor = (o: OpenHypervisorOptions = {}): Promise<Hypervisor> => open(o, openXen)
+export const openHypervisor = (o: OpenHypervisorOptions = {}): Promise<Hypervisor> =>
+  open(o, openXen)
 
 /** What `openHypervisor` would open, of Xen xenstore alone: commands ask a running server by it. */
 export const openControl = (): Promise<XenControl> => open({}, openXenControl)

@@ -29,8 +29,8 @@ test.skipIf(existsSync('/dev/xen/gntdev'))('disk list and detach need xenstore a
     await xs.write('/local/domain/5/domid', '5')
     const address = { frontendDomid: 5, backendDomid: 0, vdev: 'xvdb' }
     await plugVbd(xs, { ...address, readOnly: false, params: '/srv/disk.img' })
-    const listed = { stdout: expect.stringMatching(/5 +xvdb +vbd .*\/srv\/disk\.img\n$/), stderr: '' }
-    expect(await disk('list')).toEqual(listed)
+    const stdout = expect.stringMatching(/5 +xvdb +vbd .*\/srv\/disk\.img\n$/)
+    expect(await disk('list')).toEqual({ stdout, stderr: '' })
     expect(await disk('resize', '5', 'xvdc', '1M')).toMatchObject({
       stderr: expect.stringMatching(/domain 5 has no disk xvdc/),
     })

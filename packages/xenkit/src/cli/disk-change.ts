@@ -11,7 +11,12 @@ const DETACH_TIMEOUT_MS = 10_000
 const ANSWER_TIMEOUT_MS = 10_000
 
 /** Takes a disk away, whoever plugged it. A guest that is using it has to let go, unless that is forced. */
-export async function diskDetach(control: XenControl, domid: number, vdev: string, o: { readonly force: boolean }): Promise<void> {
+export async function diskDetach(
+  control: XenControl,
+  domid: number,
+  vdev: string,
+  o: { readonly force: boolean },
+): Promise<void> {
   await withDisk(control, { domid, vdev }, async (xs, address) => {
     if (o.force) return unplugVbd(xs, address, { signal: AbortSignal.abort() })
     const advice = `${vdev} of domain ${domid} is still in use by its guest: unmount it there, or detach it with --force`
@@ -19,11 +24,23 @@ export async function diskDetach(control: XenControl, domid: number, vdev: strin
   })
 }
 
-export async function diskResize(control: XenControl, domid: number, vdev: string, sectors: number): Promise<void> {
-  await withDisk(control, { domid, vdev }, async (xs, address, signal) => resizeVbd(xs, address, { sectors, signal }))
+export async function diskResize(
+  control: XenControl,
+  domid: number,
+  vdev: string,
+  sectors: number,
+): Promise<void> {
+  await withDisk(control, { domid, vdev }, (xs, address, signal) =>
+    resizeVbd(xs, address, { sectors, signal }),
+  )
 }
 
-export async function diskInsert(control: XenControl, domid: number, vdev: string, image: string): Promise<void> {
+export async function diskInsert(
+  control: XenControl,
+  domid: number,
+  vdev: string,
+  image: string,
+): Promise<void> {
   await changeMediumOf(control, { domid, vdev }, (format) => `${format}${resolve(image)}`)
 }
 
@@ -32,7 +49,11 @@ export async function diskEject(control: XenControl, domid: number, vdev: string
 }
 
 /** @param paramsOf given what libxl writes before a path: nothing, or a format */
-async function changeMediumOf(control: XenControl, which: { readonly domid: number; readonly vdev: string }, paramsOf: (format: string) => string): Promise<void> {
+async function changeMediumOf(
+  control: XenControl,
+  which: { readonly domid: number; readonly vdev: string },
+  paramsOf: (format: string) => string,
+): Promise<void> {
   await withDisk(control, which, async (xs, address, signal, disk) => {
     if (!disk.cdrom) throw new UsageError(`${which.vdev} of domain ${which.domid} is no CD-ROM drive`)
     await changeMedium(xs, address, { params: paramsOf(disk.backendType === 'vbd' ? '' : 'aio:'), signal })
@@ -46,11 +67,15 @@ async function withDisk(
 ): Promise<void> {
   using xs = await openXenstore(control.xenstore)
   const devid = parseVdev(vdev)
-  const disk = (await listVbds(xs, control.domid)).find((listed) => listed.frontendDomid === domid && listed.devid === devid)
+  const disk = (await listVbds(xs, control.domid)).find(
+    (listed) => listed.frontendDomid === domid && listed.devid === devid,
+  )
   if (!disk) throw new UsageError(`domain ${domid} has no disk ${vdev} that this domain serves: see "xenkit disk list"`)
   const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS)
   try {
-    await act(xs, { frontendDomid: domid, backendDomid: control.domid, backendType: disk.backendType, vdev }, signal, disk)
+    const { backendType } = disk
+    const address = { frontendDomid: domid, backendDomid: control.domid, backendType, vdev }
+    await act(xs, address, signal, disk)
   } catch (error) {
     throw signal.aborted && error === signal.reason ? new UsageError(`the server of ${vdev} of domain ${domid} does not answer`) : error
   }

@@ -50,14 +50,23 @@ disk
 disk.command('list').description('the disks of this domain, whoever serves them').option('--json', 'machine-readable', false).action(diskList)
 existing('detach', 'take a disk away')
   .option('--force', "though its guest doesn't let go", false)
-  .action((frontend: number, name: string, o: { force: boolean }) => withControl((control) => diskDetach(control, frontend, name, o)))
+  .action((frontend: number, name: string, o: { force: boolean }) =>
+    withControl((control) => diskDetach(control, frontend, name, o)),
+  )
 existing('resize', 'give a disk that xenkit serves another size')
   .argument('<size>', 'in bytes, or with K, M, G or T', size)
-  .action((frontend: number, name: string, sectors: number) => withControl((control) => diskResize(control, frontend, name, sectors)))
+  .action((frontend: number, name: string, sectors: number) =>
+    withControl((control) => diskResize(control, frontend, name, sectors)),
+  )
 existing('insert', 'put an image into a CD-ROM drive that xenkit serves')
   .argument('<image>')
-  .action((frontend: number, name: string, image: string) => withControl((control) => diskInsert(control, frontend, name, image)))
-existing('eject', 'take the medium out of a CD-ROM drive that xenkit serves').action((frontend: number, name: string) => withControl((control) => diskEject(control, frontend, name)))
+  .action((frontend: number, name: string, image: string) =>
+    withControl((control) => diskInsert(control, frontend, name, image)),
+  )
+existing('eject', 'take the medium out of a CD-ROM drive that xenkit serves').action(
+  (frontend: number, name: string) =>
+    withControl((control) => diskEject(control, frontend, name)),
+)
 
 xenkit.command('doctor').description('say what of Xen this machine has, and what is missing').option('--json', 'machine-readable', false).action(doctor)
 
