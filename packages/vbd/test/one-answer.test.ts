@@ -8,6 +8,7 @@ import { type BlockStore, plugVbd, serveVbd } from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
 import { hooked } from './hooked-hypervisor.ts'
 import { RawFrontend } from './raw-frontend.ts'
+import { recordingStore } from './recording-store.ts'
 import { rig } from './rig.ts'
 import { WatchedHypervisor } from './watched-hypervisor.ts'
 
@@ -270,4 +271,21 @@ test('the guest can\'t be notified of the first answers: the disk is closed, and
   // Requests for the same sector are a store call each.
   await expectClosedOver(broken, { store: { sectors: 64, read: () => void reads++ }, through }, { requests: 16, dataPages: 1 })
   expect(reads).toBe(8)
+})
+
+test('a ring of more requests than rows is served to its end, without another event', async () => {
+  const store = recordingStore(64)
+  store.hold()
+  await using r = await rig({ store })
+  await r.plug()
+  await using front = await RawFrontend.open(r.guest, { ringPageOrder: 2 })
+  // Requests for the same sector are a store call each.
+  for (let id = 0n; id < 100n; id++) front.put({ id })
+  front.send()
+  await store.held(64) // as many as there are rows
+  store.letGo()
+  const answers = await front.responses(100)
+  const ids = answers.map(({ id }) => Number(id)).toSorted((a, b) => a - b)
+  expect(ids).toEqual(Array.from({ length: 100 }, (_, id) => id))
+  expect(answers.every(({ status }) => status === OKAY)).toBe(true)
 })
