@@ -65,6 +65,9 @@ test('requests of one tick are in flight together', async () => {
 })
 
 describe('after a loss', () => {
+  const noAnswer = (kind: string, offset: number, ms: number): unknown =>
+    expect.stringContaining(`: ${kind} of 512 bytes at ${offset}: no answer within ${ms} ms`)
+
   /** Neither answers. */
   const silent: Behaviour = { onRequest: () => {} }
 
@@ -112,7 +115,76 @@ describe('after a loss', () => {
     expect(kinds()).toEqual([])
     await store.read(0, [into])
     expect(into[511]).toBe(7)
-    expect(events[0]).toMatchObject({ kind: 'disconnected', error: { message: 'the server is silent' } })
+    const error = { message: noAnswer('read', 0, 100) }
+    expect(events[0]).toMatchObject({ kind: 'disconnected', error })
+  })
+
+  /** Answers all but what is about the second sector. */
+  const withholding: Behaviour = {
+    onRequest: ({ offset }, answer, socket) => void (offset === 512 || socket.write(answer())),
+  }
+
+  /** Reads the first sector again and again, so that no connection is ever silent. */
+  async function readUntil(store: NbdStore, isOver: () => boolean): Promise<void> {
+    while (!isOver()) await store.read(0, [sector()])
+  }
+
+  test.each([
+    ['read', (store: NbdStore) => store.read(1, [sector()])],
+    ['write', (store: NbdStore) => store.write?.(1, [sector(4)])],
+    ['trim', (store: NbdStore) => discard(store, 1, 1)],
+  ] as const)('a server that withholds the reply to one %s is lost', async (name, make) => {
+    behave(withholding)
+    await using store = await open({ timeoutMs: 200 })
+    let isOver = false
+    const call = Promise.resolve(make(store)).finally(() => (isOver = true))
+    await readUntil(store, () => isOver)
+    await call
+    expect(kinds()).toEqual(['disconnected', 'reconnected'])
+    const error = { message: noAnswer(name, 512, 200), details: { errno: 'ETIMEDOUT' } }
+    expect(events[0]).toMatchObject({ error })
+  })
+
+  test('a reply that never comes fails its request in the end', async () => {
+    server.behaviour = () => withholding
+    await using store = await open({ timeoutMs: 100, reconnectMs: 300 })
+    let isOver = false
+    const call = Promise.resolve(store.read(1, [sector()])).finally(() => (isOver = true))
+    call.catch(() => {})
+    await readUntil(store, () => isOver)
+    const message = expect.stringContaining('within 300 ms')
+    await expect(call).rejects.toMatchObject({ details: { errno: 'ETIMEDOUT' }, message })
+  })
+
+  test('a request whose time is up is not sent again, though there is a connection', async () => {
+    server.behaviour = () => withholding
+    await using store = await open({ timeoutMs: 150, reconnectMs: 0, connections: 2 })
+    const used = (): number => new Set(server.requests.map(({ connection }) => connection)).size
+    while (used() < 2) await Promise.all([store.read(0, [sector()]), store.read(2, [sector()])])
+    const error = { details: { errno: 'ETIMEDOUT' } }
+    await expect(store.read(1, [sector()])).rejects.toMatchObject(error)
+    expect(server.requests.filter(({ offset }) => offset === 512)).toHaveLength(2)
+  })
+
+  test('a server that answers a write and never reads its data is lost', async () => {
+    // More than the buffers of both sockets hold.
+    server.bytes = new Uint8Array(16 * 1024 * 1024)
+    behave({ onWriteHeader: ({ cookie }, socket) => socket.write(simpleReply(cookie)) })
+    await using store = await open({ timeoutMs: 200 })
+    const data = new Uint8Array(server.bytes.length).fill(5)
+    await store.write?.(0, [data])
+    expect(kinds()).toEqual(['disconnected', 'reconnected'])
+    expect(Buffer.compare(server.bytes, data)).toBe(0)
+  })
+
+  test('closing a store ends though a reply is withheld', async () => {
+    behave(withholding)
+    const store = await open({ timeoutMs: 100 })
+    const call = Promise.resolve(store.read(1, [sector()]))
+    call.catch(() => {})
+    await until(() => server.requests.length === 1)
+    await store.close()
+    await expect(call).rejects.toThrow('the store is closed')
   })
 
   test('a server that is being shut down is taken at its word', async () => {

@@ -28,13 +28,15 @@ export interface Request {
 
 export interface ConnectOptions {
   readonly tls: ConnectionOptions
-  /** For the handshake as a whole, and for silence while something is in flight. */
+  /** For the handshake as a whole, for each request once it is sent, and for taking leave. */
   readonly timeoutMs: number
   readonly signal: AbortSignal
 }
 
 interface InFlight {
   readonly request: Request
+  /** On `performance.now`'s clock. */
+  readonly sentAt: number
   /** The burst that it is sent in. */
   readonly burst: number
   refusal?: NbdError
@@ -55,6 +57,7 @@ export class NbdConnection {
   onLost: (reason: Error, requests: Request[]) => void = () => {}
   readonly #uri: string
   readonly #transport: Transport
+  readonly #timeoutMs: number
   readonly #inFlight = new Map<number, InFlight>()
   #lastCookie = 0
   /** To be sent at the end of this tick. */
@@ -64,6 +67,8 @@ export class NbdConnection {
   #sentBurst = -1
   /** Writes that were answered before they were sent: the socket still needs their data. */
   #early: InFlight[] = []
+  /** Looks at the oldest request. There while something is in flight, and a while longer. */
+  #deadline: NodeJS.Timeout | undefined
 
   /** @throws NbdError, NbdProtocolError, the system's or TLS's error, or the signal's reason */
   static async open(target: NbdTarget, o: ConnectOptions): Promise<NbdConnection> {
@@ -74,7 +79,8 @@ export class NbdConnection {
     o.signal.addEventListener('abort', abort)
     try {
       const lost = new Promise<never>((_, reject) => (transport.onLost = reject))
-      return new NbdConnection(target.uri, transport, await Promise.race([lost, negotiate(transport, target, o.tls)]))
+      const info = await Promise.race([lost, negotiate(transport, target, o.tls)])
+      return new NbdConnection(target.uri, transport, info, o.timeoutMs)
     } catch (error) {
       transport.destroy(new Error('the handshake failed'))
       throw error
@@ -84,9 +90,10 @@ export class NbdConnection {
     }
   }
 
-  private constructor(uri: string, transport: Transport, info: ExportInfo) {
+  private constructor(uri: string, transport: Transport, info: ExportInfo, timeoutMs: number) {
     this.#uri = uri
     this.#transport = transport
+    this.#timeoutMs = timeoutMs
     this.info = info
     const parser = new ReplyParser({
       dataOf: (cookie, error) => this.#dataOf(cookie, error),
@@ -94,9 +101,6 @@ export class NbdConnection {
     })
     transport.onBytes = (bytes) => parser.push(bytes)
     transport.onLost = (reason) => this.#lost(reason)
-    transport.onSilence = () => {
-      if (this.load > 0) transport.destroy(new Error('the server is silent'))
-    }
   }
 
   /** Requests in flight. */
@@ -107,22 +111,44 @@ export class NbdConnection {
   send(request: Request): void {
     do this.#lastCookie = (this.#lastCookie + 1) >>> 0
     while (this.#inFlight.has(this.#lastCookie))
-    this.#inFlight.set(this.#lastCookie, { request, burst: this.#burst })
+    this.#inFlight.set(this.#lastCookie, { request, sentAt: performance.now(), burst: this.#burst })
+    this.#deadline ??= setTimeout(this.#expectAnswer, this.#timeoutMs)
     if (this.#outbox.push([this.#lastCookie, request]) === 1) process.nextTick(() => this.#flush())
   }
 
   /** Takes leave of the server. Nothing may be in flight. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
+    clearTimeout(this.#deadline)
     const header = Buffer.alloc(HEADER_SIZE)
     writeHeader(header, 0, 0, { type: NBD_CMD.DISC, offset: 0, length: 0 })
-    this.#transport.onSilence = () => this.#transport.destroy(new Error('the server does not take leave'))
+    const late = (): void => this.destroy(new Error('the server does not take leave'))
+    const timer = setTimeout(late, this.#timeoutMs)
     this.#transport.write([header], () => {})
-    return this.#transport.close()
+    await this.#transport.close()
+    clearTimeout(timer)
   }
 
   /** Ends the connection at once. */
   destroy(reason: Error): void {
     this.#transport.destroy(reason)
+  }
+
+  /**
+   * A server may answer others and withhold one reply: a guest would wait for ever. The connection
+   * ends, not the request alone: a reply that came late would have data for memory in other use.
+   */
+  readonly #expectAnswer = (): void => {
+    this.#deadline = undefined
+    const inFlight = [...this.#early, ...this.#inFlight.values()]
+    const [oldest] = inFlight.toSorted((a, b) => a.sentAt - b.sentAt)
+    if (!oldest) return
+    const left = oldest.sentAt + this.#timeoutMs - performance.now()
+    if (left > 0) {
+      this.#deadline = setTimeout(this.#expectAnswer, left)
+      return
+    }
+    const why = `no answer within ${this.#timeoutMs} ms`
+    this.destroy(requestError(this.#uri, oldest.request, 'ETIMEDOUT', why))
   }
 
   #flush(): void {
@@ -164,7 +190,7 @@ export class NbdConnection {
     // It is still in flight, to be done after the restart.
     if (errno === 'ESHUTDOWN') throw new NbdError(`${this.#uri}: the server is being shut down`, { uri: this.#uri, errno })
     this.#inFlight.delete(cookie)
-    if (errno !== undefined) inFlight.refusal = refusal(this.#uri, request, errno)
+    if (errno !== undefined) inFlight.refusal = requestError(this.#uri, request, errno)
     if (burst > this.#sentBurst && request.type === NBD_CMD.WRITE) this.#early.push(inFlight)
     else this.onSettled(request, inFlight.refusal)
   }
@@ -177,6 +203,7 @@ export class NbdConnection {
 
   #lost(reason: Error): void {
     this.lost = reason
+    clearTimeout(this.#deadline)
     const requests = [...this.#early, ...this.#inFlight.values()].map(({ request }) => request)
     this.#inFlight.clear()
     this.#early = []
@@ -197,6 +224,8 @@ function writeHeader(header: Buffer, start: number, cookie: number, { type, offs
   header.writeUInt32BE(length, start + at.length)
 }
 
-function refusal(uri: string, { type, offset, length }: Request, errno: string): NbdError {
-  return new NbdError(`${uri}: ${commandNames.get(type) ?? type} of ${length} bytes at ${offset}: ${errno}`, { uri, errno })
+function requestError(uri: string, request: Request, errno: string, why = errno): NbdError {
+  const { type, offset, length } = request
+  const name = `${commandNames.get(type) ?? type} of ${length} bytes at ${offset}`
+  return new NbdError(`${uri}: ${name}: ${why}`, { uri, errno })
 }

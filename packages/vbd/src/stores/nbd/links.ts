@@ -187,6 +187,7 @@ export class Links {
     if (performance.now() - connection.openedAt > DELAY_MAX_MS) link.attempts = 0
     this.#reason = reason
     this.#waiting.add(requests)
+    this.#waiting.giveUpLate()
     this.#waiting.limit(this.#idlest() && requests)
     this.#turns.look()
     if (this.#closing) return this.#rejectWaiting()

@@ -19,11 +19,15 @@ export interface NbdStoreOptions {
   /** For `nbds://` and `nbds+unix://`: what node:tls takes (`ca`, `cert`, `key`, `servername` ...). */
   readonly tls?: ConnectionOptions
   /**
-   * Milliseconds after which a server is taken for dead that is silent while requests are in flight, or
-   * isn't done with its handshake. Default 60000.
+   * Milliseconds that the server may take for each request, whatever it answers meanwhile, and for
+   * its handshake. After that the connection is lost, and the request is done on another one.
+   * Default 60000.
    */
   readonly timeoutMs?: number
-  /** Milliseconds that a request may wait for a lost server to come back, before it fails; Infinity is allowed. Default 60000. */
+  /**
+   * Milliseconds from when its connection is lost in which a request may be sent on another one,
+   * where it has `timeoutMs` again. Then it fails. Infinity is allowed. Default 60000.
+   */
   readonly reconnectMs?: number
   /** Told of lost connections and of what becomes of them. */
   readonly onEvent?: (event: NbdEvent) => void

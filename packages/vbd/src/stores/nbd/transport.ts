@@ -15,18 +15,16 @@ export class Transport {
   onBytes: (bytes: Uint8Array) => void = () => {}
   /** Called once, when the connection is over, unless it was closed from this side. */
   onLost: (reason: Error) => void = () => {}
-  /** Nothing arrived and nothing was sent for `silenceMs`. */
-  onSilence: () => void = () => {}
   readonly #target: NbdTarget
-  readonly #silenceMs: number
   #socket: Socket
   #over = false
 
-  constructor(target: NbdTarget, silenceMs: number) {
+  /** @param keepAliveMs silence after which the kernel begins to probe the other side */
+  constructor(target: NbdTarget, keepAliveMs: number) {
     this.#target = target
-    this.#silenceMs = silenceMs
     // The kernel's probes find out about a dead peer while nothing is in flight, without a timer here.
-    const options = { ...target.address, noDelay: true, keepAlive: true, keepAliveInitialDelay: silenceMs }
+    const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
+    const options = { ...target.address, noDelay: true, ...keepAlive }
     if (target.tls) this.#socket = this.#listen(connect(options)).on('data', this.#receive)
     else this.#socket = this.#listen(connect({ ...options, onread: { buffer: new Uint8Array(RECEIVE_BYTES), callback: (length, buffer) => this.#receive(buffer.subarray(0, length)) } }))
   }
@@ -35,7 +33,6 @@ export class Transport {
   startTls(options: ConnectionOptions): Promise<void> {
     const plain = this.#socket
     plain.off('data', this.#receive)
-    plain.setTimeout(0)
     const { address } = this.#target
     const host = 'host' in address ? address.host : 'localhost'
     return new Promise((resolve) => {
@@ -83,7 +80,6 @@ export class Transport {
     const closed = (): void => this.destroy(new Error('the server closed the connection'))
     socket.on('end', closed) // it may not read what is still being sent, either: there would be no 'close'
     socket.on('close', closed)
-    socket.on('timeout', () => this.onSilence())
-    return socket.setTimeout(this.#silenceMs)
+    return socket
   }
 }

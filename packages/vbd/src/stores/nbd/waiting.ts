@@ -37,10 +37,12 @@ export class Waiting {
   #plan(): void {
     clearTimeout(this.#timer)
     const first = Math.min(...this.#requests.map(({ giveUpAt = Infinity }) => giveUpAt))
-    if (first < Infinity) this.#timer = setTimeout(() => this.#giveUpLate(), first - performance.now())
+    if (first === Infinity) return
+    this.#timer = setTimeout(() => this.giveUpLate(), first - performance.now())
   }
 
-  #giveUpLate(): void {
+  /** Gives up those whose time is up, some of which have been sent once more and lost again. */
+  giveUpLate(): void {
     const now = performance.now()
     const isLate = ({ giveUpAt = Infinity }: Request): boolean => giveUpAt <= now
     const late = this.#requests.filter(isLate)
