@@ -36,7 +36,7 @@ export const offerNodes = defineNodes({
   'feature-max-indirect-segments': { type: 'decimal', max: UINT32_MAX, default: 0, writer: 'backend', meaning: 'most segments of a BLKIF_OP_INDIRECT; 0: there is no such operation' },
 })
 
-/** In the backend's directory, before Connected. */
+/** In the backend's directory, with the offer and, as they are then, before Connected. */
 export const diskNodes = defineNodes({
   sectors: { type: 'decimal', max: MAX_SECTORS, writer: 'backend', meaning: 'size, in units of 512 bytes; 0 in a drive without a medium' },
   'sector-size': { type: 'decimal', min: 512, max: 4096, default: 512, writer: 'backend', meaning: 'smallest unit of a request, in bytes; all numbers of sectors are of 512 bytes nevertheless' },

@@ -191,11 +191,22 @@ class VbdDriver implements BackendDriver {
     const disk: Disk = { ...(await readRequestedDisk(this.#xs, device)), counters, stats: counters.stats }
     // Before the store is asked for: if there is none, the listener hears of it.
     this.#disks.set(device, disk)
-    if (!(await this.#findStore(disk))) {
+    const found = await this.#findStore(disk)
+    const store = disk.drive ?? disk.store
+    if (!found || !store) {
       this.#disks.delete(device)
       return undefined
     }
-    return offerNodes.format({ 'max-ring-page-order': MAX_RING_PAGE_ORDER, 'multi-queue-max-queues': MAX_QUEUES, 'feature-max-indirect-segments': MAX_SEGMENTS })
+    const offered = offerNodes.format({
+      'max-ring-page-order': MAX_RING_PAGE_ORDER,
+      'multi-queue-max-queues': MAX_QUEUES,
+      'feature-max-indirect-segments': MAX_SEGMENTS,
+    })
+    const persistent = this.#o.dataPath === 'persistent'
+    const described = describeDisk(store, { limits: limitsOf(store, disk), policy: disk, persistent })
+    // All nodes with the offer, as QEMU has it: a domain may have only so many, and a disk that was
+    // offered must not find them taken by others when it connects.
+    return { ...offered, ...described }
   }
 
   async connect(device: BackendDevice): Promise<BackendConnection> {
