@@ -283,6 +283,8 @@ test('a ring of more requests than rows is served to its end, without another ev
   for (let id = 0n; id < 100n; id++) front.put({ id })
   front.send()
   await store.held(64) // as many as there are rows
+  // Rounds of the event loop until no event and no turn is left that would look at the ring.
+  for (let round = 0; round < 100; round++) await new Promise((resolve) => setImmediate(resolve))
   store.letGo()
   const answers = await front.responses(100)
   const ids = answers.map(({ id }) => Number(id)).toSorted((a, b) => a - b)
