@@ -1,8 +1,4 @@
-/**
- * A domain's dealings with granted pages, counted: what is mapped, shared or open for copying belongs
- * to the table and ends with it, so that a connection that fails half-way leaves nothing behind
- * (XSA-371). Follows xen/include/public/grant_table.h.
- */
+/** Granted pages and who holds them. Follows xen/include/public/grant_table.h. */
 import {
   closeAll, GrantError, type GrantMapping, type GrantPort, type GrantRef, type GrantShare,
   PAGE_SIZE,
@@ -35,6 +31,15 @@ export interface GrantStats {
   readonly retries: number
 }
 
+/**
+ * A domain's dealings with granted pages, counted. What is mapped, shared or open for copying
+ * belongs to the table and ends with it, so that a connection that fails half-way leaves nothing
+ * behind (XSA-371). It works over the `grants` of a hypervisor, which it doesn't close.
+ *
+ * @example
+ * using grants = new GrantTable(hv.grants)
+ * using page = await grants.map([{ domid, gref }], { writable: true })
+ */
 export class GrantTable implements Disposable {
   readonly #port: GrantPort
   readonly #mappings = new Set<GrantMapping>()
@@ -59,8 +64,8 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Maps pages that other domains granted, all or none, contiguously and in order. Pages that aren't in
-   * memory are waited for, a quarter of a second at most.
+   * Maps pages that other domains granted, all or none, contiguously and in order. Pages that
+   * aren't in memory are waited for, a quarter of a second at most.
    * @throws GrantError naming the first ref that failed and its status; nothing stays mapped
    * @throws TypeError once the table is closed
    * @throws the signal's reason when that aborts
@@ -81,8 +86,8 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Maps as `map` does, but waits for nothing, as a copier does not: a page that isn't in memory is there
-   * after a few tries or the call fails.
+   * Maps as `map` does, but waits for nothing, as a copier does not: a page that isn't in memory
+   * is there after a few tries or the call fails.
    */
   mapNow(refs: readonly GrantRef[], { writable }: { readonly writable: boolean }): GrantMapping {
     this.#expectOpen()
@@ -123,7 +128,8 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Closes all that is open. A pinned mapping goes, and leaves `stats`, with its last pin. Idempotent.
+   * Closes all that is open. A pinned mapping goes, and leaves `stats`, with its last pin.
+   * Idempotent.
    * @throws the first error of those that could not be closed, once all others are
    */
   close(): void {

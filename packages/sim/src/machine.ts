@@ -1,4 +1,4 @@
-/** A machine: its memory, its domains and their xenstored. */
+/** A simulated machine: its memory, its domains and their xenstored. */
 import { expectInteger, PAGE_SIZE, UINT32_MAX } from '@xenkit/hypervisor'
 import { makeDomainNodes, removeDomainNodes } from './domain-nodes.ts'
 import { SimDomain } from './domain.ts'
@@ -16,8 +16,8 @@ export interface MachineOptions extends Partial<MachineLimits> {
 export interface DomainOptions {
   readonly name?: string
   /**
-   * How it reaches xenstored: `direct`ly, with any number of connections at once, or through the one
-   * `ring` that a guest has, a page and an event channel. Default: direct.
+   * How it reaches xenstored: `direct`ly, with any number of connections at once, or through the
+   * one `ring` that a guest has, a page and an event channel. Default: direct.
    */
   readonly xenstore?: 'direct' | 'ring'
 }
@@ -25,6 +25,7 @@ export interface DomainOptions {
 /** 64 MiB, of which the system commits what is touched; as many grants and ports as a domain with a few busy disks and cards uses. */
 const DEFAULT_LIMITS: MachineLimits = { pages: 16_384, grants: 8192, ports: 1024 }
 
+/** A simulated machine, as `createMachine` makes it: memory, domains and their xenstored. */
 export class SimMachine implements AsyncDisposable {
   /** For its `socket` listener, or for tests that want a look at the store. */
   readonly xenstored: Xenstored
@@ -71,9 +72,9 @@ export class SimMachine implements AsyncDisposable {
   }
 
   /**
-   * Ends a domain in whatever it is doing, as `xl destroy` does: ports of others that led to it turn
-   * unbound, its mappings are dropped, unmap notifications fire, and @releaseDomain tells the rest.
-   * Its pages stay until nobody maps them. Idempotent.
+   * Ends a domain in whatever it is doing, as `xl destroy` does: ports of others that led to it
+   * turn unbound, its mappings are dropped, unmap notifications fire, and @releaseDomain tells
+   * the rest. Its pages stay until nobody maps them. Idempotent.
    */
   destroyDomain(domid: number): void {
     this.#destroy(domid, [domid])
@@ -112,4 +113,14 @@ export class SimMachine implements AsyncDisposable {
   }
 }
 
+/**
+ * Makes a machine without domains: the first that `createDomain` makes is domain 0. Each domain
+ * is a hypervisor to a program in it, as `openHypervisor` gives one on Xen.
+ *
+ * @throws TypeError, RangeError for a seed or limits out of range
+ * @example
+ * await using machine = createMachine() // fails where something is left open in the end
+ * const [dom0, guest] = [machine.createDomain(), machine.createDomain()]
+ * await serveVbd(dom0, { store: memoryStore(2048), signal })
+ */
 export const createMachine = (o: MachineOptions = {}): SimMachine => new SimMachine(o)

@@ -1,33 +1,33 @@
-/**
- * What a block backend serves. A store is an object with a size and up to three functions; the disk's
- * protocol, the guest's mistakes and the batching stay outside of it.
- *
- * "sector" is always 512 bytes. The backend checks every request against `sectors` before a store sees
- * it, never calls with an empty list, and tells the guest of an error when a call throws, rejects or
- * reports another number of bytes than were asked for. Several calls may be in flight at once; the
- * guest keeps requests that depend on each other apart.
- *
- * The buffers are the store's until the call has returned, thrown or settled, and another request's
- * afterwards. A call that makes several therefore waits for all of them, also when one fails
- * (`Promise.allSettled`, not `Promise.all`). A disk is closed when all of its calls have settled: one
- * that never does keeps it open.
- */
-
+/** The contract between a block backend and what it serves. */
 import type { SharedStore } from './shared-store.ts'
 import type { StoreBatch, StoreBatchOptions } from './store-batch.ts'
 
 /**
- * How much a call moved. Nothing means all of it; the objects are what `FileHandle.readv` and `writev`
- * resolve to, so their promise can be returned as it is.
+ * How much a call moved. Nothing means all of it; the objects are what `FileHandle.readv` and
+ * `writev` resolve to, so their promise can be returned as it is.
  */
 export type StoreResult = void | { readonly bytesRead: number } | { readonly bytesWritten: number }
 
+/**
+ * What a block backend serves: an object with a size, `read`, and what else it can do. The disk's
+ * protocol, the guest's mistakes and the batching stay outside of it.
+ *
+ * A "sector" is always 512 bytes. The backend checks every request against `sectors` before a
+ * store sees it, and never calls with an empty list. A call that throws, rejects or reports
+ * another number of bytes than were asked for is an error, which the guest is told. Several calls
+ * may be in flight at once; the guest keeps requests that depend on each other apart.
+ *
+ * The buffers are the store's until the call has returned, thrown or settled, and another
+ * request's afterwards. A call that makes several therefore waits for all of them, also when one
+ * fails (`Promise.allSettled`, not `Promise.all`). A disk is closed when all of its calls have
+ * settled: one that never does keeps it open.
+ */
 export interface BlockStore {
   /** Size of the disk, 1..2^43; a multiple of 8 where sectors are of 4096 bytes. A store whose size changes tells by `onResize`. */
   readonly sectors: number
   /**
-   * Smallest unit of a request in bytes, default 512. With 4096 every `sector` and every length is a
-   * multiple of 8: sectors as this interface counts them are of 512 bytes all the same.
+   * Smallest unit of a request in bytes, default 512. With 4096 every `sector` and every length
+   * is a multiple of 8: sectors as this interface counts them are of 512 bytes all the same.
    */
   readonly sectorSize?: 512 | 4096
   /** Unit below which a write makes the medium read first, in bytes: a power of two, at least `sectorSize`, its default. */
@@ -42,8 +42,8 @@ export interface BlockStore {
   /** Makes every write and discard that completed before the call durable. A store without it advertises no flush. */
   flush?(): void | Promise<void>
   /**
-   * Gives up what `count` sectors hold: they may read as anything that isn't another disk's. The guest's
-   * discard may be cut to whole granules. A store without it advertises no discard.
+   * Gives up what `count` sectors hold: they may read as anything that isn't another disk's. The
+   * guest's discard may be cut to whole granules. A store without it advertises no discard.
    */
   discard?(sector: number, count: number, o: DiscardOptions): void | Promise<void>
   /** What `discard` likes: by default granules of a sector at 0, any length, no secure discard. */
@@ -51,13 +51,13 @@ export interface BlockStore {
   /** Changes `sectors`, because a toolstack asks for it. A store without it has a size of its own. */
   resize?(sectors: number): void | Promise<void>
   /**
-   * Reads and writes many at a time, instead of by `read` and `write`, which it must equal. Undefined where
-   * that can't be had for this memory.
+   * Reads and writes many at a time, instead of by `read` and `write`, which it must equal.
+   * Undefined where that can't be had for this memory.
    */
   openBatch?(o: StoreBatchOptions): StoreBatch | undefined
   /**
-   * Lets other threads make the same store, for `threads` of `serveVbd`. Undefined where they can't, as for an
-   * object that has a store's members and others of its own.
+   * Lets other threads make the same store, for `threads` of `serveVbd`. Undefined where they
+   * can't, as for an object that has a store's members and others of its own.
    */
   share?(): SharedStore | undefined
   /** Calls the listener after each change of `sectors`, until what it returns is disposed of. */

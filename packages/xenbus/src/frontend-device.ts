@@ -1,7 +1,4 @@
-/**
- * The frontend's half of a device's life, in a domain's own words: find the backend, wait until it has
- * advertised, publish, wait until it is connected; later close. The order is drawn in backend-state.ts.
- */
+/** The frontend's half of a device's life. backend-state.ts draws the order of both halves. */
 import { NegotiationError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
@@ -20,6 +17,11 @@ interface Waiting {
   readonly signal?: AbortSignal
 }
 
+/**
+ * The frontend's half of a device's life, called in this order: `open` finds the backend and waits
+ * until it has advertised, `publish` says where the rings are, `connected` waits for the backend;
+ * later `close`, after which what was granted to the backend may be taken back.
+ */
 export class FrontendDevice {
   /** Own directory. */
   readonly path: string

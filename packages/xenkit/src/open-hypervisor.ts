@@ -17,6 +17,7 @@ export interface OpenHypervisorOptions {
 export const DOMAIN_KEY = 'xenkitDomain'
 
 /**
+ * Opens the hypervisor that this program runs on: the simulated machine that started it, else Xen.
  * @throws TypeError for an unknown adapter
  * @throws NotAvailableError when there is no such hypervisor here; the text says what is missing
  */

@@ -1,7 +1,4 @@
-/**
- * A disk as a guest uses it. It is itself a BlockStore, so that what it reaches can be served again: if
- * the disk is read-only, as one that is plugged so.
- */
+/** A disk as a guest uses it. */
 import { XenError } from '@xenkit/hypervisor'
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, VDISK } from '@xenkit/wire'
 import type { BlockStore, DiscardLimits, DiscardOptions } from '../block-store.ts'
@@ -43,6 +40,12 @@ const NAMES: ReadonlyMap<number, string> = new Map([
   [BLKIF_OP.DISCARD, 'discard'],
 ])
 
+/**
+ * A disk as a guest uses it, from `attachDisk` until `close`. A "sector" is always 512 bytes.
+ * Calls may be made at once; a call is split into requests and settles when the last one is
+ * answered. It is itself a BlockStore, so that what it reaches can be served again: if the disk
+ * is read-only, as one that is plugged so.
+ */
 export class Disk implements BlockStore, AsyncDisposable {
   readonly sectorSize: 512 | 4096
   readonly physicalSectorSize: number
@@ -117,8 +120,8 @@ export class Disk implements BlockStore, AsyncDisposable {
   }
 
   /**
-   * Writes at most 44 KiB that reach the disk after all that was asked for before, and before all that is
-   * asked for later.
+   * Writes at most 44 KiB that reach the disk after all that was asked for before, and before all
+   * that is asked for later.
    * @throws TypeError with several rings: a barrier orders one
    * @throws DiskError when the backend answers with an error or offers no barrier
    */
@@ -132,8 +135,8 @@ export class Disk implements BlockStore, AsyncDisposable {
   }
 
   /**
-   * Fails what is in flight, closes the device with the backend's consent and gives its pages back. The
-   * disk does so by itself when its backend closes.
+   * Fails what is in flight, closes the device with the backend's consent and gives its pages
+   * back. The disk does so by itself when its backend closes.
    */
   close(): Promise<void> {
     this.#fail(new DiskError(`disk "${this.#p.vdev}" was closed`, { vdev: this.#p.vdev, status: BLKIF_RSP.ERROR }))
