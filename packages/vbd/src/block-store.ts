@@ -23,13 +23,13 @@ export type StoreResult = void | { readonly bytesRead: number } | { readonly byt
  * settled: one that never does keeps it open.
  */
 export interface BlockStore {
-  /** Size of the disk, 1..2^43; a multiple of 8 where sectors are of 4096 bytes. A store whose size changes tells by `onResize`. */
+  /** Size of the disk, 1..2^43, in whole `sectorSize`s. A store tells of changes by `onResize`. */
   readonly sectors: number
   /**
    * Smallest unit of a request in bytes, default 512. With 4096 every `sector` and every length
    * is a multiple of 8: sectors as this interface counts them are of 512 bytes all the same.
    */
-  readonly sectorSize?: 512 | 4096
+  readonly sectorSize?: SectorSize
   /** Unit below which a write makes the medium read first, in bytes: a power of two, at least `sectorSize`, its default. */
   readonly physicalSectorSize?: number
   /**
@@ -63,6 +63,12 @@ export interface BlockStore {
   /** Calls the listener after each change of `sectors`, until what it returns is disposed of. */
   onResize?(listener: () => void): Disposable
 }
+
+/** Bytes of a sector: a page holds whole ones, so that a segment of a request does. */
+export type SectorSize = 512 | 1024 | 2048 | 4096
+
+export const isSectorSize = (bytes: unknown): bytes is SectorSize =>
+  bytes === 512 || bytes === 1024 || bytes === 2048 || bytes === 4096
 
 export interface DiscardOptions {
   /** No copy of the data may remain readable, at whatever cost. Only ever set where `discardLimits.secure` is. */

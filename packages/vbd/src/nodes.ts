@@ -36,17 +36,35 @@ export const offerNodes = defineNodes({
   'feature-max-indirect-segments': { type: 'decimal', max: UINT32_MAX, default: 0, writer: 'backend', meaning: 'most segments of a BLKIF_OP_INDIRECT; 0: there is no such operation' },
 })
 
+/** What makes no sense is read as NaN, and ignored: no reason to do without the disk. */
+const HINT = {
+  type: 'decimal',
+  max: UINT32_MAX,
+  default: 0,
+  otherwise: NaN,
+  writer: 'backend',
+} as const
+
 /** In the backend's directory, with the offer and, as they are then, before Connected. */
 export const diskNodes = defineNodes({
   sectors: { type: 'decimal', max: MAX_SECTORS, writer: 'backend', meaning: 'size, in units of 512 bytes; 0 in a drive without a medium' },
   'sector-size': { type: 'decimal', min: 512, max: 4096, default: 512, writer: 'backend', meaning: 'smallest unit of a request, in bytes; all numbers of sectors are of 512 bytes nevertheless' },
-  'physical-sector-size': { type: 'decimal', min: 512, max: 2 ** 31, default: undefined, writer: 'backend', meaning: 'unit below which a write makes the medium read first, in bytes; default sector-size' },
+  'physical-sector-size': {
+    ...HINT,
+    meaning: 'unit below which a write makes the medium read first, in bytes; 0 for sector-size',
+  },
   info: { type: 'decimal', max: 7, default: 0, writer: 'backend', meaning: 'VDISK bits: 1 cdrom, 2 removable, 4 read-only' },
   'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_FLUSH_DISKCACHE' },
   'feature-barrier': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_WRITE_BARRIER' },
   'feature-discard': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_DISCARD' },
-  'discard-granularity': { type: 'decimal', max: UINT32_MAX, default: undefined, writer: 'backend', meaning: 'bytes that are discarded together; default sector-size' },
-  'discard-alignment': { type: 'decimal', max: UINT32_MAX, default: 0, writer: 'backend', meaning: 'where the first of them begins, in bytes' },
+  'discard-granularity': {
+    ...HINT,
+    meaning: 'bytes that are discarded together; 0 for sector-size',
+  },
+  'discard-alignment': {
+    ...HINT,
+    meaning: 'where the first of them begins, in bytes',
+  },
   'discard-secure': { type: 'flag', default: false, writer: 'backend', meaning: 'heeds BLKIF_DISCARD_SECURE' },
   'feature-persistent': { type: 'flag', default: false, writer: 'backend', meaning: 'keeps pages mapped that were granted once' },
 })

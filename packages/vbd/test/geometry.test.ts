@@ -198,7 +198,8 @@ describe('physical sectors', () => {
 describe('a store that can\'t be', () => {
   const { read } = recordingStore(64)
   const stores: readonly [string, object][] = [
-    ['a sector size of 1024', { sectorSize: 1024 }],
+    ['a sector size of 768', { sectorSize: 768 }],
+    ['a sector size of 8192', { sectorSize: 8192 }],
     ['half a sector', { sectors: 60, sectorSize: 4096 }],
     ['physical sectors that are smaller', { sectorSize: 4096, physicalSectorSize: 512 }],
     ['physical sectors of no power of two', { physicalSectorSize: 1536 }],

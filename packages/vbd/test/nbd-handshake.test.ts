@@ -50,6 +50,12 @@ describe('the store is what the export is', () => {
     expect(store).toMatchObject({ sectorSize, physicalSectorSize, discardLimits: { granularity: physicalSectorSize } })
   })
 
+  test('a preferred block too large for a physical sector', async () => {
+    server.sizes = { minimum: 1, preferred: 2 ** 31, maximum: 2 ** 31 }
+    await using store = await openNbdStore(server.uri)
+    expect(store).toMatchObject({ physicalSectorSize: 512, discardLimits: { granularity: 2 ** 31 } })
+  })
+
   test('requests keep to the largest payload, in whole sectors, and their pieces to their places', async () => {
     server.sizes = { minimum: 512, preferred: 512, maximum: 1500 }
     await using store = await openNbdStore(server.uri)

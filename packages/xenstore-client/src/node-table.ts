@@ -16,11 +16,17 @@ export type NodeType =
   /** Any text of at most `maxLength` characters. */
   | { readonly type: 'text'; readonly maxLength: number; readonly default?: string | undefined }
 
-/** `default` is what an absent node means, `undefined` included; without it the node has to be there. */
-export type NodeDefinition = NodeType & {
+/**
+ * `default` is what an absent node means, `undefined` included; without it a node has to be there.
+ * `otherwise` is what a decimal of another form or range is read as; without it that is an error.
+ */
+export type NodeDefinition = (NodeType | HintType) & {
   readonly writer: 'toolstack' | 'backend' | 'frontend'
   readonly meaning: string
 }
+
+/** A decimal that may be ignored. */
+type HintType = Extract<NodeType, { type: 'decimal' }> & { readonly otherwise: number }
 
 type Definitions = Readonly<Record<string, NodeDefinition>>
 
@@ -119,6 +125,7 @@ function parseNode(node: string, definition: NodeDefinition, value: string | und
   if (value === undefined && 'default' in definition) return definition.default
   const parsed = value === undefined ? undefined : parse(definition, value)
   if (parsed !== undefined) return parsed
+  if (value !== undefined && 'otherwise' in definition) return definition.otherwise
   const found = value === undefined ? 'is missing' : `holds ${quote(value)}`
   throw new NegotiationError(`node "${node}" ${found}, expected ${expected(definition)}`, { node, value, expected: expected(definition) })
 }

@@ -86,6 +86,27 @@ test.each([
   await expect(read).rejects.toMatchObject({ code: 'ERR_XEN_NEGOTIATION', details: { node: `/d/${name}`, value, expected } })
 })
 
+test('a hint of any other form or range is read as what its definition says', async () => {
+  const hints = defineNodes({
+    size: {
+      type: 'decimal',
+      min: 1,
+      max: 9,
+      default: 5,
+      otherwise: NaN,
+      writer: 'backend',
+      meaning: 'a hint',
+    },
+  })
+  expect(await hints.read(dom0, '/hint')).toEqual({ size: 5 })
+  const values = [['9', 9], ['0', NaN], ['10', NaN], ['-1', NaN], ['', NaN]] as const
+  for (const [value, size] of values) {
+    await dom0.write('/hint/size', value)
+    expect(await hints.readNode(dom0, '/hint', 'size')).toBe(size)
+  }
+  expect(() => hints.format({ size: 10 })).toThrow(RangeError)
+})
+
 test('so is a missing node without default, and text that would disturb a log', async () => {
   await expect(nodes.read(dom0, '/d')).rejects.toThrow('node "/d/sectors" is missing, expected a number')
   await dom0.write('/d/sectors', `1\n${'x'.repeat(2000)}`)

@@ -2,7 +2,14 @@
 import { expectInteger } from '@xenkit/hypervisor'
 import { VDISK } from '@xenkit/wire'
 import type { NodeValues } from '@xenkit/xenbus'
-import { type BlockStore, MAX_SECTORS, discardLimitsOf } from '../block-store.ts'
+import {
+  type BlockStore,
+  MAX_SECTORS,
+  type SectorSize,
+  discardLimitsOf,
+  isSectorSize,
+} from '../block-store.ts'
+import { MAX_GRANULARITY, MAX_PHYSICAL_SECTOR } from '../hints.ts'
 import { diskNodes } from '../nodes.ts'
 import { Drive } from './drive.ts'
 
@@ -32,15 +39,15 @@ export interface DiskPolicy {
 export function limitsOf(store: BlockStore, policy: DiskPolicy): Limits {
   const sectorSize = sectorSizeOf(store)
   const { granularity, alignment, maximum } = discardLimitsOf(store)
-  expectInteger('store.discardLimits.granularity', granularity, sectorSize, 2 ** 31)
-  expectInteger('store.discardLimits.alignment', alignment, 0, 2 ** 31)
+  expectInteger('store.discardLimits.granularity', granularity, sectorSize, MAX_GRANULARITY)
+  expectInteger('store.discardLimits.alignment', alignment, 0, MAX_GRANULARITY)
   if ((granularity | alignment) % sectorSize !== 0) throw new RangeError(`"store.discardLimits" expected multiples of the sector size, ${sectorSize}, got ${granularity} at ${alignment}`)
   if (!(maximum >= sectorSize)) {
     const name = 'store.discardLimits.maximum'
     throw new RangeError(`"${name}" expected ${sectorSize} or more, got ${maximum}`)
   }
   const physical = store.physicalSectorSize ?? sectorSize
-  expectInteger('store.physicalSectorSize', physical, sectorSize, 2 ** 30)
+  expectInteger('store.physicalSectorSize', physical, sectorSize, MAX_PHYSICAL_SECTOR)
   if ((physical & (physical - 1)) !== 0) throw new RangeError(`"store.physicalSectorSize" expected a power of two, got ${physical}`)
   return {
     sectors: sectorsOf(store),
@@ -90,8 +97,11 @@ export function sectorsOf(store: BlockStore): number {
   return store.sectors
 }
 
-function sectorSizeOf({ sectorSize = 512 }: BlockStore): number {
-  if (sectorSize !== 512 && sectorSize !== 4096) throw new RangeError(`"store.sectorSize" expected 512 or 4096, got ${String(sectorSize)}`)
+function sectorSizeOf({ sectorSize = 512 }: BlockStore): SectorSize {
+  if (!isSectorSize(sectorSize)) {
+    const expected = 'a power of two, 512..4096'
+    throw new RangeError(`"store.sectorSize" expected ${expected}, got ${String(sectorSize)}`)
+  }
   return sectorSize
 }
 

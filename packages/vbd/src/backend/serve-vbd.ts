@@ -306,7 +306,10 @@ class VbdDriver implements BackendDriver {
       limitsOf(store, disk)
     }
     // The drive's geometry is said once, whatever is put into it.
-    if (store?.sectorSize === 4096 && disk.cdrom) throw new RangeError('"store.sectorSize" expected 512 in a CD-ROM drive, got 4096')
+    const sectorSize = store?.sectorSize ?? 512
+    if (disk.cdrom && sectorSize !== 512) {
+      throw new RangeError(`"store.sectorSize" expected 512 in a CD-ROM drive, got ${sectorSize}`)
+    }
     if (store === null && !disk.cdrom) throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')
     return store
   }
@@ -348,7 +351,12 @@ async function resize(disk: Disk, sectors: number): Promise<void> {
  */
 function refusedUnits(device: BackendDevice): NegotiationError {
   const node = `${device.frontendPath}/feature-large-sector-size`
-  return new NegotiationError(`node "${node}" holds "1", expected none or 0: the disk has sectors of 4096 bytes, and this backend counts in units of 512 nevertheless`, { node, value: '1', expected: '0' })
+  const reason = 'the disk\'s sectors are larger than 512 bytes, in which this backend counts'
+  return new NegotiationError(`node "${node}" holds "1", expected none or 0: ${reason}`, {
+    node,
+    value: '1',
+    expected: '0',
+  })
 }
 
 const isWritable = ({ readOnly }: RequestedDisk, store: BlockStore): boolean => store.write !== undefined && !readOnly

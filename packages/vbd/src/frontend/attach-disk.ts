@@ -12,6 +12,7 @@ import { FrontRing } from '@xenkit/ring'
 import { type Abi, BLKIF_MAX_SEGMENTS_PER_REQUEST, blkif } from '@xenkit/wire'
 import { FrontendDevice } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
+import { type SectorSize, isSectorSize } from '../block-store.ts'
 import { MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS, diskNodes, offerNodes, ringNodes } from '../nodes.ts'
 import { parseVdev, vdevName } from '../vdev.ts'
 import { DiskRing } from './disk-ring.ts'
@@ -110,10 +111,12 @@ function expectOffered(option: string, value: number, offered: number): void {
 /** An indirect request that holds no more than a plain one isn't worth its page. */
 const maxRequestOf = (indirectSegments: number): number => (indirectSegments > BLKIF_MAX_SEGMENTS_PER_REQUEST ? Math.min(indirectSegments, MAX_SEGMENTS) * PAGE_SIZE : MAX_PLAIN_REQUEST)
 
-function sectorSizeOf(device: FrontendDevice, size: number): 512 | 4096 {
-  if (size === 512 || size === 4096) return size
+function sectorSizeOf(device: FrontendDevice, size: number): SectorSize {
+  if (isSectorSize(size)) return size
   const node = `${device.backendPath}/sector-size`
-  throw new NegotiationError(`node "${node}" holds "${size}", expected 512 or 4096`, { node, value: String(size), expected: '512 or 4096' })
+  const [value, expected] = [String(size), 'a power of two, 512..4096']
+  const message = `node "${node}" holds "${value}", expected ${expected}`
+  throw new NegotiationError(message, { node, value, expected })
 }
 
 /** Ends with the connection, or with a size that can't be. A backend that has another one writes the node, and its state once more. */

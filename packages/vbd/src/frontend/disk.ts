@@ -1,7 +1,8 @@
 /** A disk as a guest uses it. */
 import { XenError } from '@xenkit/hypervisor'
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, VDISK } from '@xenkit/wire'
-import type { BlockStore, DiscardLimits, DiscardOptions } from '../block-store.ts'
+import type { BlockStore, DiscardLimits, DiscardOptions, SectorSize } from '../block-store.ts'
+import { hintedDiscardLimits, hintedPhysicalSize } from '../hints.ts'
 import type { diskNodes } from '../nodes.ts'
 import { byteLength } from '../stores/buffers.ts'
 import type { DiskRing } from './disk-ring.ts'
@@ -21,7 +22,7 @@ export interface DiskParts {
   readonly pages: GrantedPages
   /** What the backend says of the disk. */
   readonly published: Awaited<ReturnType<typeof diskNodes.read>>
-  readonly sectorSize: 512 | 4096
+  readonly sectorSize: SectorSize
   /** Bytes of the largest request. */
   readonly maxRequest: number
   readonly vdev: string
@@ -47,7 +48,7 @@ const NAMES: ReadonlyMap<number, string> = new Map([
  * is read-only, as one that is plugged so.
  */
 export class Disk implements BlockStore, AsyncDisposable {
-  readonly sectorSize: 512 | 4096
+  readonly sectorSize: SectorSize
   readonly physicalSectorSize: number
   readonly readOnly: boolean
   readonly removable: boolean
@@ -72,12 +73,18 @@ export class Disk implements BlockStore, AsyncDisposable {
     this.#p = parts
     this.#sectors = published.sectors
     this.sectorSize = sectorSize
-    this.physicalSectorSize = published['physical-sector-size'] ?? sectorSize
+    this.physicalSectorSize = hintedPhysicalSize(published['physical-sector-size'], sectorSize)
     this.readOnly = (published.info & VDISK.READONLY) !== 0
     this.removable = (published.info & VDISK.REMOVABLE) !== 0
     this.cdrom = (published.info & VDISK.CDROM) !== 0
-    this.discardLimits = { granularity: published['discard-granularity'] ?? sectorSize, alignment: published['discard-alignment'], secure: published['discard-secure'] }
-    if (published['feature-discard']) this.discard = (sector, count, o) => this.#discard(sector, count, o)
+    const granularity = published['discard-granularity']
+    const alignment = published['discard-alignment']
+    const secure = published['discard-secure']
+    const limits = hintedDiscardLimits({ granularity, alignment, secure }, sectorSize)
+    this.discardLimits = limits ?? { granularity: sectorSize, alignment: 0, secure: false }
+    if (published['feature-discard'] && limits) {
+      this.discard = (sector, count, o) => this.#discard(sector, count, o)
+    }
     for (const ring of parts.rings) {
       ring.channel.handle(
         () => this.#drain(ring),

@@ -6,7 +6,13 @@ import { constants, ftruncate } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { expectInteger } from '@xenkit/hypervisor'
-import { type BlockStore, type DiscardLimits, MAX_SECTORS } from '../block-store.ts'
+import {
+  type BlockStore,
+  type DiscardLimits,
+  MAX_SECTORS,
+  type SectorSize,
+} from '../block-store.ts'
+import { hintedDiscardLimits, hintedPhysicalSize } from '../hints.ts'
 import type { SharedStore } from '../shared-store.ts'
 import { DirectTransfers } from './direct-transfers.ts'
 import { ImageError } from './image-error.ts'
@@ -78,7 +84,8 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
     const sectorSize = direct ? await new DirectTransfers(image).unit(geometry.sectors * 512) : 512
     expectWholeSectors(path, geometry.sectors, sectorSize)
     const discardLimits = readOnly || discardRange === undefined ? undefined : await discardLimitsOf(image, geometry, sectorSize, discardRange)
-    const facts: ImageFacts = { readOnly, direct, sectorSize, physicalSectorSize: Math.max(geometry.physicalSectorSize, sectorSize), discardLimits }
+    const physicalSectorSize = hintedPhysicalSize(geometry.physicalSectorSize, sectorSize)
+    const facts: ImageFacts = { readOnly, direct, sectorSize, physicalSectorSize, discardLimits }
     return fileStore({ file, image, geometry, facts, o })
   } catch (error) {
     await file.close()
@@ -97,11 +104,21 @@ function expectWholeSectors(path: string, sectors: number, sectorSize: number): 
   if (sectors % (sectorSize / 512) !== 0) throw unaligned(path, sectors * 512, sectorSize)
 }
 
-async function discardLimitsOf(image: OpenImage, { blockDevice, sectors, discardLimits }: ImageGeometry, sectorSize: number, discardRange: DiscardRange): Promise<DiscardLimits | undefined> {
+async function discardLimitsOf(
+  image: OpenImage,
+  { blockDevice, sectors, discardLimits }: ImageGeometry,
+  sectorSize: SectorSize,
+  discardRange: DiscardRange,
+): Promise<DiscardLimits | undefined> {
   if (discardLimits === undefined) return undefined
   const { granularity, alignment, secure } = discardLimits
   // Linux says -1 of a device that begins within a granule of the one beneath.
-  const whole = { granularity: Math.max(granularity, sectorSize), alignment: alignment > 0 && alignment % sectorSize === 0 ? alignment : 0, secure }
+  const hint = {
+    granularity: Math.max(granularity, sectorSize),
+    alignment: alignment > 0 && alignment % sectorSize === 0 ? alignment : 0,
+    secure,
+  }
+  const whole = hintedDiscardLimits(hint, sectorSize)
   if (blockDevice) return whole
   // Past the end there is nothing to lose. A file system without holes refuses all the same.
   return image.use((fd) => discardRange(fd, sectors * 512, 4096)).then(

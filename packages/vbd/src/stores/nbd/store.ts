@@ -6,6 +6,7 @@ import type { ConnectionOptions } from 'node:tls'
 import { expectInteger } from '@xenkit/hypervisor'
 import { NBD_CMD } from '@xenkit/wire'
 import type { BlockStore } from '../../block-store.ts'
+import { hintedPhysicalSize } from '../../hints.ts'
 import { byteLength, slice } from '../buffers.ts'
 import { all } from '../layer.ts'
 import { Links, type NbdEvent } from './links.ts'
@@ -79,7 +80,7 @@ function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
       return links.geometry.sectors
     },
     sectorSize,
-    physicalSectorSize: preferred,
+    physicalSectorSize: hintedPhysicalSize(preferred, sectorSize),
     async read(sector, into) {
       await transfer(links, NBD_CMD.READ, sector * 512, into, maximum)
       return { bytesRead: byteLength(into) }
