@@ -24,6 +24,11 @@ export interface RequestedDisk {
   readonly target: string
   /** That format, in the words of xl-disk-configuration(5): `raw`, which libxl writes as `aio`, `vhd`, `qcow2` ... */
   readonly format: string
+  /**
+   * The toolstack has named the format. For `vbd3` and `qdisk` libxl does, as `raw` too where the
+   * line says nothing. The params of a `vbd` are the line's target, which may begin with `raw:`.
+   */
+  readonly formatSaid: boolean
   /** The guest is to have it read-only, as every CD-ROM. */
   readonly readOnly: boolean
   /** A CD-ROM drive: its medium may be absent, and change. */
@@ -42,10 +47,13 @@ export async function readRequestedDisk(view: XenstoreReader, device: DeviceAddr
   return { frontendDomid, devid, backendType, params, ...parseParams(params, backendType), readOnly: cdrom || !mode.includes('w'), cdrom, removable, discard }
 }
 
-/** A `vbd`'s params are a script's business and have no format before them. */
-function parseParams(params: string, backendType: VbdBackendType): Pick<RequestedDisk, 'target' | 'format'> {
-  const colon = backendType === 'vbd' ? -1 : params.indexOf(':')
-  if (colon < 0) return { target: params, format: 'raw' }
+/** A `vbd`'s params are a script's business: \`raw:\` alone is a format before them. */
+function parseParams(params: string, backendType: VbdBackendType): Params {
+  const colon = backendType === 'vbd' && !params.startsWith('raw:') ? -1 : params.indexOf(':')
+  if (colon < 0) return { target: params, format: 'raw', formatSaid: false }
   const format = params.slice(0, colon)
-  return { target: params.slice(colon + 1), format: format === 'aio' ? 'raw' : format }
+  const target = params.slice(colon + 1)
+  return { target, format: format === 'aio' ? 'raw' : format, formatSaid: true }
 }
+
+type Params = Pick<RequestedDisk, 'target' | 'format' | 'formatSaid'>

@@ -24,11 +24,30 @@ describe('backendTypes', () => {
       await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
       await disk.write(0, [new Uint8Array(512).fill(7)])
     }
-    expect(asked).toMatchObject([{ backendType, params: 'aio:/a:b.img' }])
+    const formatSaid = backendType !== 'vbd'
+    const read = { target: formatSaid ? '/a:b.img' : 'aio:/a:b.img', formatSaid }
+    expect(asked).toMatchObject([{ backendType, params: 'aio:/a:b.img', format: 'raw', ...read }])
     await unplugVbd(r.xs, address)
     expect(await r.xs.exists('/local/domain/0/backend')).toBe(false)
     stop.abort()
     await serving
+  })
+
+  test.each([
+    ['raw:/a:b.img', { target: '/a:b.img', format: 'raw', formatSaid: true }],
+    ['/a:b.img', { target: '/a:b.img', format: 'raw', formatSaid: false }],
+    ['rawest:/a', { target: 'rawest:/a', format: 'raw', formatSaid: false }],
+  ])('the params of a vbd, %s', async (params, expected) => {
+    const asked: RequestedDisk[] = []
+    await using r = await rig({
+      store(disk) {
+        asked.push(disk)
+        return memoryStore(64)
+      },
+    })
+    await r.plug({ params })
+    await using _disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    expect(asked).toMatchObject([{ params, ...expected }])
   })
 
   test('by default only disks of backend/vbd are asked for', async () => {

@@ -8,6 +8,7 @@ import { Worker } from 'node:worker_threads'
 import { type SimDomain, createMachine } from '@xenkit/sim'
 import { attachDisk } from '@xenkit/vbd'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { Images } from '../src/cli/images.ts'
 import { DOMAIN_KEY } from '../src/open-hypervisor.ts'
 
 const thread = new URL('../src/threads/thread.mjs', import.meta.url)
@@ -114,6 +115,29 @@ test('a disk is attached, listed, not resized since it is read-only, and detache
   expect(await m.run('detach', id, 'xvdb')).toEqual({ code: 0, stdout: '', stderr: '' })
   expect(await attached.ended).toMatchObject({ code: 0, stderr: expect.stringMatching(/^xvdb of domain \d+: not changed: .*\n$/) })
   expect((await m.run('list')).stdout.trimEnd().split('\n')).toHaveLength(1)
+}, 120_000)
+
+test('a container is served as raw once that is said, by an option or in the params', async () => {
+  await using m = await machine()
+  const id = String(m.guest.domid)
+  const container = join(folder, 'disk.qcow2')
+  writeFileSync(container, Buffer.concat([Buffer.from('QFI\xfb', 'latin1'), Buffer.alloc(1020)]))
+  expectComplaint(await m.run('attach', id, 'xvdb', container), /qcow2 container.*qemu-nbd/)
+  expect((await m.run('attach', id, 'xvdb', container, '--format', 'qcow2')).code).toBe(2)
+  const attached = m.start('attach', id, 'xvdb', container, '--format', 'raw')
+  await attached.says(/xvdb of domain \d+: offered/)
+  await m.run('detach', id, 'xvdb', '--force')
+  expect((await attached.ended).code).toBe(0)
+
+  const images = new Images({ readOnly: false, locking: true })
+  const named = { params: container, target: container, format: 'raw' }
+  const disk = { frontendDomid: 1, devid: 51712, backendType: 'vbd', ...named } as const
+  const rest = { readOnly: false, cdrom: false, removable: false, discard: false }
+  const unsaid = images.store({ ...disk, ...rest, formatSaid: false })
+  await expect(unsaid).rejects.toThrow(/qcow2 container/)
+  const store = await images.store({ ...disk, ...rest, formatSaid: true })
+  expect(store?.sectors).toBe(2)
+  if (store) await images.release(store)
 }, 120_000)
 
 test('a CD-ROM drive: empty, filled, emptied, taken away by force', async () => {

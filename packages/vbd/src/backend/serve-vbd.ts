@@ -133,6 +133,7 @@ interface Disk extends ServedDisk {
   params: string
   target: string
   format: string
+  formatSaid: boolean
   readonly counters: DiskCounters
   /** What it serves; undefined until it has it, for a disk that was refused it and for a drive without a medium. */
   store?: BlockStore | undefined
@@ -160,7 +161,7 @@ class VbdDriver implements BackendDriver {
   diskOf(device: BackendDevice): ServedDisk {
     const { frontendDomid, devid } = device
     // Failures reach the listener even where the disk's own nodes could not be read.
-    const unread = { backendType: 'vbd', params: '', target: '', format: 'raw', readOnly: true, cdrom: false, removable: false, discard: false } as const
+    const unread = { backendType: 'vbd', params: '', target: '', format: 'raw', formatSaid: false, readOnly: true, cdrom: false, removable: false, discard: false } as const
     return this.#disks.get(device) ?? { ...unread, frontendDomid, devid, stats: new DiskCounters().stats }
   }
 
@@ -294,6 +295,7 @@ class VbdDriver implements BackendDriver {
     disk.params = wanted.params
     disk.target = wanted.target
     disk.format = wanted.format
+    disk.formatSaid = wanted.formatSaid
     await disk.drive.change(disk.store)
     this.#release(former)
   }

@@ -16,6 +16,7 @@ import { hintedDiscardLimits, hintedPhysicalSize } from '../hints.ts'
 import type { SharedStore } from '../shared-store.ts'
 import { DirectTransfers } from './direct-transfers.ts'
 import { ImageError } from './image-error.ts'
+import { expectRaw, rememberRaw } from './image-format.ts'
 import { type ImageGeometry, imageGeometry, unaligned } from './image-geometry.ts'
 import { lockImage } from './image-locks.ts'
 import { type DiscardRange, type FileCalls, type ImageFacts, type SharedImage, imageStore } from './image-store.ts'
@@ -27,6 +28,12 @@ export interface FileStoreOptions extends FileCalls {
   readonly readOnly?: boolean
   /** Past the page cache (O_DIRECT): for images larger than memory, or on a device with a cache of its own. Default false. */
   readonly direct?: boolean
+  /**
+   * Says that the image is raw whatever it begins with. Without it one that is to be written, and
+   * looks like qcow2, VHD, VHDX, VMDK, VDI or LUKS, is refused, unless a guest of this process made
+   * it so.
+   */
+  readonly format?: 'raw'
   /**
    * Lock the image as QEMU does until it is closed, so that neither qemu-nbd, qemu-img and QEMU nor
    * another store write to what this one uses, or use what this one writes to. A block device to be
@@ -64,10 +71,10 @@ const advice: Partial<Record<string, string>> = {
 /**
  * Opens an image for `serveVbd`.
  * @throws ImageError when it can't be opened, isn't a file or block device, is empty, isn't a
- *   multiple of its sectors long, or is in use: the text says what to do.
+ *   multiple of its sectors long, is in use, or is a container: the text says what to do.
  */
 export async function openFileStore(path: string, o: FileStoreOptions = {}): Promise<FileStore> {
-  const { readOnly = false, direct = false, locking = true, discardRange, lockBytes } = o
+  const { readOnly = false, direct = false, format, locking = true, discardRange, lockBytes } = o
   // O_NONBLOCK changes nothing for images. A fifo would otherwise hold a thread of the pool until somebody writes to it.
   const alone = locking && !readOnly && (await isBlockDevice(path))
   const { O_RDONLY, O_RDWR, O_NONBLOCK, O_DIRECT, O_EXCL } = constants
@@ -78,9 +85,10 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
     throw new ImageError(`image "${path}" can't be opened: ${advice[errno] ?? errno}`, { path, errno }, { cause })
   })
   try {
-    const image = new OpenImage(file, path)
+    const image = new OpenImage(readOnly ? file : rememberedAtClose(file, path), path)
     const geometry = await imageGeometry(file, path)
     if (locking && lockBytes) await lockImage(lockBytes, file, { path, readOnly })
+    if (!readOnly && format !== 'raw') await expectRaw(file, path, geometry.sectors)
     const sectorSize = direct ? await new DirectTransfers(image).unit(geometry.sectors * 512) : 512
     expectWholeSectors(path, geometry.sectors, sectorSize)
     const discardLimits = readOnly || discardRange === undefined ? undefined : await discardLimitsOf(image, geometry, sectorSize, discardRange)
@@ -92,6 +100,15 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
     throw error
   }
 }
+
+const rememberedAtClose = (file: FileHandle, path: string): Pick<FileHandle, 'fd' | 'close'> => ({
+  fd: file.fd,
+  async close() {
+    // An image that can't be read any more is asked about when it is opened again.
+    await rememberRaw(file, path).catch(() => {})
+    await file.close()
+  },
+})
 
 /** Without O_CREAT, O_EXCL means something for these alone. */
 const isBlockDevice = (path: string): Promise<boolean> =>

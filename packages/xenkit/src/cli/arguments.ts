@@ -58,3 +58,8 @@ export function backendTypes(value: string): VbdBackendType[] {
     return type
   })
 }
+
+export function imageFormat(value: string): 'raw' {
+  if (value !== 'raw') throw new InvalidArgumentError('expected raw: qemu-nbd serves the others')
+  return value
+}

@@ -34,9 +34,10 @@ export interface ServeOptions extends ImagesOptions {
 
 /** Serves an image, or those that the disks name themselves, to the disks that a toolstack gives to this domain, until interrupted. */
 export async function diskServe(image: string | undefined, o: ServeOptions): Promise<void> {
-  const { domid, backendTypes, workers, readOnly, locking } = o
+  const { domid, backendTypes, workers, readOnly, locking, format } = o
   const devid = o.vdev === undefined ? undefined : parseVdev(o.vdev)
-  const given = image === undefined ? undefined : openFileStore(image, { readOnly, locking })
+  const imageOptions = { readOnly, locking, ...(format && { format }) }
+  const given = image === undefined ? undefined : openFileStore(image, imageOptions)
   await using store = await given
   await using hv = await openHypervisor()
   await expectNoKernelBackend(hv, backendTypes)
@@ -60,9 +61,9 @@ export interface AttachOptions extends ImagesOptions {
 export async function diskAttach(domid: number, vdev: string, image: string | undefined, o: AttachOptions): Promise<void> {
   if (image === undefined && !o.cdrom) throw new UsageError('name an image: only a CD-ROM drive can be empty (--cdrom)')
   const readOnly = o.readOnly || o.cdrom
-  const { locking } = o
+  const imageOptions = { readOnly, locking: o.locking, ...(o.format && { format: o.format }) }
   // What is wrong with it is told before anything is plugged.
-  if (image !== undefined) await (await openFileStore(image, { readOnly, locking })).close()
+  if (image !== undefined) await (await openFileStore(image, imageOptions)).close()
   await using hv = await openHypervisor()
   await expectNoKernelBackend(hv, ['vbd'])
   using xs = await openXenstore(hv.xenstore)
@@ -71,7 +72,7 @@ export async function diskAttach(domid: number, vdev: string, image: string | un
   const stop = new AbortController()
   let failure: unknown
   const serving = serveVbd(hv, {
-    ...new Images({ readOnly, locking }),
+    ...new Images(imageOptions),
     reservation,
     workers: o.workers,
     signal: AbortSignal.any([interrupted(), stop.signal]),

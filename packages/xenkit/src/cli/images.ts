@@ -10,6 +10,8 @@ export interface ImagesOptions {
   readonly readOnly: boolean
   /** See `openFileStore`. */
   readonly locking: boolean
+  /** Of all of them, see `openFileStore`. */
+  readonly format?: 'raw'
 }
 
 /** `store` and `release` are what `serveVbd` takes by these names. */
@@ -22,12 +24,14 @@ export class Images {
   }
 
   /** What the toolstack's words name; null for a CD-ROM drive that is empty. */
-  readonly store = async ({ target, format, cdrom, readOnly }: RequestedDisk): Promise<BlockStore | null> => {
+  readonly store = async (disk: RequestedDisk): Promise<BlockStore | null> => {
+    const { target, format, formatSaid, cdrom, readOnly } = disk
     if (cdrom && (await isEmpty(target))) return null
     if (target === '') throw new ImageError('the disk names no image: put target=IMAGE into its line', { path: target })
     if (format !== 'raw') throw new ImageError(`image "${target}" is of format ${format}: only raw ones can be served`, { path: target })
     const image = await openFileStore(resolve(target), {
       ...this.#o,
+      ...(formatSaid && { format }),
       readOnly: this.#o.readOnly || readOnly || cdrom,
     })
     this.#open.set(image, image)

@@ -8,7 +8,16 @@ import { printable } from '@xenkit/hypervisor'
 import type { XenControl } from '@xenkit/xen'
 import { Command, CommanderError } from 'commander'
 import { openControl } from '../open-hypervisor.ts'
-import { backendTypes, count, domid, programArgument, size, vdev, workers } from './arguments.ts'
+import {
+  backendTypes,
+  count,
+  domid,
+  imageFormat,
+  programArgument,
+  size,
+  vdev,
+  workers,
+} from './arguments.ts'
 import { demo } from './demo.ts'
 import { diskAttach, diskServe } from './disk.ts'
 import { diskDetach, diskEject, diskInsert, diskResize } from './disk-change.ts'
@@ -31,6 +40,7 @@ disk
   .description('serve an image as the next disk that a toolstack gives to this domain; without one, to each disk the image that its own line names')
   .option('--read-only', 'refuse writes', false)
   .option('--no-locking', 'though others have the image open, and may write to it')
+  .option('--format <format>', 'raw: whatever the image begins with', imageFormat)
   .option('--domid <domid>', 'serve only the disks of this domain', domid)
   .option('--vdev <vdev>', 'serve only disks of this name, such as xvda', vdev)
   .option('--backend-types <types>', 'where toolstacks put the disks: vbd, vbd3 (backendtype=tap), qdisk', backendTypes, ['vbd'])
@@ -44,6 +54,7 @@ disk
   .argument('[image]', 'may be absent for a CD-ROM drive')
   .option('--read-only', 'refuse writes', false)
   .option('--no-locking', 'though others have the image open, and may write to it')
+  .option('--format <format>', 'raw: whatever the image begins with', imageFormat)
   .option('--cdrom', 'as a CD-ROM drive, whose medium may change', false)
   .option('--workers <count>', 'threads that serve the queues of disks, besides that of the command', workers, 0)
   .action(diskAttach)
