@@ -9,6 +9,7 @@ import type { StoreBatch, StoreBatchOptions } from '../store-batch.ts'
 import { byteLength } from './buffers.ts'
 import { DirectTransfers } from './direct-transfers.ts'
 import type { LockBytes } from './image-locks.ts'
+import { oneByOne, shared } from './in-turn.ts'
 import { OpenImage, type Vectored, transfer } from './open-image.ts'
 
 /** Gives up a range of an open file, which then reads as zeroes, or of a block device. */
@@ -55,6 +56,8 @@ interface Transfers {
 export function imageStore(image: OpenImage, size: { readonly sectors: number }, facts: ImageFacts, { discardRange, openFileBatch }: FileCalls): BlockStore {
   const { readOnly, direct, sectorSize, physicalSectorSize, discardLimits } = facts
   const transfers: Transfers = direct ? new DirectTransfers(image) : cachedTransfers(image)
+  const flush = shared(() => promisify(fdatasync)(image.file.fd))
+  const inTurn = oneByOne()
   const store: BlockStore = {
     get sectors() {
       return size.sectors
@@ -65,8 +68,8 @@ export function imageStore(image: OpenImage, size: { readonly sectors: number },
       await transfers.read(into, sector * 512)
       return { bytesRead: byteLength(into) }
     },
-    ...(readOnly ? {} : { write: (sector: number, from: Uint8Array[]) => transfers.write(from, sector * 512), flush: () => image.use(promisify(fdatasync)) }),
-    ...(discardRange && discardLimits && { discard: (sector: number, count: number) => image.use((fd) => discardRange(fd, sector * 512, count * 512)), discardLimits }),
+    ...(readOnly ? {} : { write: (sector: number, from: Uint8Array[]) => transfers.write(from, sector * 512), flush: () => image.use(flush) }),
+    ...(discardRange && discardLimits && { discard: (sector: number, count: number) => image.use((fd) => inTurn(() => discardRange(fd, sector * 512, count * 512))), discardLimits }),
     ...(openFileBatch && {
       // Of an object that has this store's members and a `read` of its own, that is to be called.
       openBatch(this: unknown, o: StoreBatchOptions) {
