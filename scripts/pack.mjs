@@ -9,12 +9,25 @@ const pnpm = ['-y', 'pnpm@12', '--config.verify-deps-before-run=false', '--repor
 rmSync(folder, { recursive: true, force: true })
 mkdirSync(folder)
 run('npx', [...pnpm, '-r', '--filter', './packages/*', 'run', 'build'])
-run('npx', [...pnpm, '-r', '--filter', './packages/*', '--filter', './native', 'pack', '--pack-destination', folder])
+run('npx', [
+  ...pnpm,
+  '-r',
+  '--filter',
+  './packages/*',
+  '--filter',
+  './native',
+  'pack',
+  '--pack-destination',
+  folder,
+])
 console.log(`${readdirSync(folder).length} tarballs: in a project, npm install ${folder}/*.tgz`)
 
 /** What it prints is shown if it fails. @param {string} command @param {string[]} args */
 function run(command, args) {
-  const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', maxBuffer: 2 ** 26 })
+  const { status, stdout, stderr } = spawnSync(command, args, {
+    encoding: 'utf8',
+    maxBuffer: 2 ** 26,
+  })
   if (status === 0) return
   process.stderr.write(stdout + stderr)
   console.error(`failed: ${command} ${args.join(' ')}`)

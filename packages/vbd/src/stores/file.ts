@@ -68,6 +68,9 @@ const advice: Partial<Record<string, string>> = {
   EBUSY: 'a mount or another device has it to itself: end that, or serve it without "locking"',
 }
 
+const UNREADABLE = 'this user may not read it: change its mode or run as another user'
+const readAdvice: typeof advice = { ...advice, EACCES: UNREADABLE, EPERM: UNREADABLE }
+
 /**
  * Opens an image for `serveVbd`.
  * @throws ImageError when it can't be opened, isn't a file or block device, is empty, isn't a
@@ -82,7 +85,8 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
   const flags = access | O_NONBLOCK | (direct ? O_DIRECT : 0)
   const file = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
     const errno = cause.code ?? 'EIO'
-    throw new ImageError(`image "${path}" can't be opened: ${advice[errno] ?? errno}`, { path, errno }, { cause })
+    const what = (readOnly ? readAdvice : advice)[errno] ?? errno
+    throw new ImageError(`image "${path}" can't be opened: ${what}`, { path, errno }, { cause })
   })
   try {
     const image = new OpenImage(readOnly ? file : rememberedAtClose(file, path), path)

@@ -55,13 +55,25 @@ describe.each([false, true])('an image that can\'t be served, readOnly %s', (rea
   })
 })
 
-// Root may open everything.
-test.skipIf(process.getuid?.() === 0)('a file without permission: says what to do; readable it is served read-only', async () => {
-  const path = await image(512)
-  await chmod(path, 0o444)
-  await expect(openFileStore(path)).rejects.toMatchObject({ details: { errno: 'EACCES' }, message: expect.stringContaining('read-only') })
-  await using store = await openFileStore(path, { readOnly: true })
-  expect(store.sectors).toBe(1)
+test('a file without permission: says what to do, which is to read it where that helps', async () => {
+  const [readable, secret] = [await image(512), await image(512)]
+  await Promise.all([chmod(directory, 0o755), chmod(readable, 0o444), chmod(secret, 0o000)])
+  const refused = (text: RegExp) => ({
+    details: { errno: 'EACCES' },
+    message: expect.stringMatching(text),
+  })
+  // Root may open everything.
+  const isRoot = process.geteuid?.() === 0
+  if (isRoot) process.seteuid?.(65_534)
+  try {
+    await expect(openFileStore(readable)).rejects.toMatchObject(refused(/serve it read-only$/))
+    await using store = await openFileStore(readable, { readOnly: true })
+    expect(store.sectors).toBe(1)
+    const reading = openFileStore(secret, { readOnly: true })
+    await expect(reading).rejects.toMatchObject(refused(/its mode or run as another user$/))
+  } finally {
+    if (isRoot) process.seteuid?.(0)
+  }
 })
 
 test.each([false, true])('reads and writes are those of an array, direct %s', async (direct) => {

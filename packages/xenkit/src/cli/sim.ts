@@ -74,8 +74,8 @@ const NEEDS_LOADER = [
 ]
 /** What Node and tsx say of a module that they take for CommonJS. */
 const NOT_A_MODULE = ['ERR_REQUIRE_CYCLE_MODULE', 'ERR_REQUIRE_ASYNC_MODULE']
-const NOT_A_MODULE_TEXT = /Top-level await is currently not supported with the "cjs"|outside a module/
-/** The first Node that knows `await using`, with which it leaves types out and changes nothing else. */
+const NOT_A_MODULE_TEXT = /Top-level await .* not supported with the "cjs"|outside a module/
+/** The first Node that knows `await using`: Node leaves types out and changes nothing else. */
 const NODE_WITH_USING = 24
 
 function loadingAdvice(error: NodeJS.ErrnoException, program: string): string | undefined {
@@ -85,7 +85,8 @@ function loadingAdvice(error: NodeJS.ErrnoException, program: string): string | 
   }
   const url = pathToFileURL(resolve(program)).href
   if (!isTypeScript(url) || typescriptLoader(url) !== undefined) return undefined
-  const isTooOld = name === 'SyntaxError' && Number.parseInt(process.versions.node) < NODE_WITH_USING
+  const major = Number.parseInt(process.versions.node)
+  const isTooOld = name === 'SyntaxError' && major < NODE_WITH_USING
   if (!isTooOld && !NEEDS_LOADER.includes(code)) return undefined
   return `Node ${process.versions.node} can't read its TypeScript: run "npm install tsx" beside it`
 }
