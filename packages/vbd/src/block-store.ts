@@ -22,6 +22,20 @@ export type StoreResult = void | { readonly bytesRead: number } | { readonly byt
  * fails (`Promise.allSettled`, not `Promise.all`). A disk is closed when all of its calls have
  * settled: one that never does keeps it open.
  */
+export interface StoreWrite {
+  (sector: number, from: Uint8Array[]): StoreResult | Promise<StoreResult>
+  /**
+   * This function never changes the buffers, and passes them to nothing that might. With the data
+   * path `map` it is given the guest's own pages then, mapped read-only: a store to one ends the
+   * process on Xen (SIGSEGV). Others get a private copy, which they may change. It says so of the
+   * function, so that an object with this store's members and a `write` of its own doesn't.
+   */
+  readonly leavesBuffers?: true
+}
+
+/** For `Object.assign(write, LEAVES_BUFFERS)`. */
+export const LEAVES_BUFFERS = { leavesBuffers: true } as const
+
 export interface BlockStore {
   /** Size of the disk, 1..2^43, in whole `sectorSize`s. A store tells of changes by `onResize`. */
   readonly sectors: number
@@ -38,7 +52,7 @@ export interface BlockStore {
    */
   read(sector: number, into: Uint8Array[]): StoreResult | Promise<StoreResult>
   /** Writes likewise. A store without it is served as a read-only disk. */
-  write?(sector: number, from: Uint8Array[]): StoreResult | Promise<StoreResult>
+  write?: StoreWrite
   /** Makes every write and discard that completed before the call durable. A store without it advertises no flush. */
   flush?(): void | Promise<void>
   /**

@@ -1,6 +1,11 @@
 /** How data is moved: what is mapped when, which calls are made, and what the statistics say of it. */
+import { randomBytes } from 'node:crypto'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
+import type { StoreWrite } from '../src/index.ts'
+import {
+  encryptedStore, memoryStore, overlayStore, snapshotStore, sparseStore,
+} from '../src/stores/index.ts'
 import { recordingStore } from './recording-store.ts'
 import { RawFrontend, type RawRequest } from './raw-frontend.ts'
 import { type Rig, rig } from './rig.ts'
@@ -176,4 +181,57 @@ test('the statistics of a disk', async () => {
   expect({ ...(await stats(r)) }).toMatchObject({
     reads: 1, writes: 1, flushes: 1, barriers: 1, discards: 2, indirect: 1, errors: 2, bytesRead: 1024, bytesWritten: 3 * 4096, bytesDiscarded: 512_000,
   })
+})
+
+describe('a store whose write changes what it is given', () => {
+  /** Encrypts in place, as a store may. */
+  function scrambling(sectors: number) {
+    const store = recordingStore(sectors)
+    const write: StoreWrite = (sector, from) => {
+      for (const piece of from) piece.set(piece.map((byte) => byte ^ 0xff))
+      return store.write?.(sector, from)
+    }
+    return { ...store, write }
+  }
+
+  test('gets a private copy with plain mapping, of which the guest sees nothing', async () => {
+    const hv = new WatchedHypervisor()
+    const store = scrambling(64)
+    await using r = await rig({ store, dataPath: 'map', through: hv.through })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest)
+    front.data.bytes.fill(3)
+    for (const operation of [BLKIF_OP.WRITE, BLKIF_OP.WRITE_BARRIER]) {
+      expect(await front.exchange({ operation })).toMatchObject([{ status: OKAY }])
+      expect(store.bytes.subarray(0, 4096).every((byte) => byte === 0xfc)).toBe(true)
+      expect(front.data.bytes.every((byte) => byte === 3)).toBe(true)
+    }
+    expect(hv.pages).toBe(1) // the ring
+    expect(hv.copies).toBe(2)
+    expect(await front.exchange({})).toMatchObject([{ status: OKAY }]) // a read is mapped
+    expect(hv.copies).toBe(2)
+    expect(front.data.bytes.every((byte) => byte === 0xfc)).toBe(true)
+  })
+
+  test('is not taken for the store whose other members it has', () => {
+    const own = memoryStore(64)
+    expect(own.write.leavesBuffers).toBe(true)
+    const { write } = scrambling(64)
+    expect({ ...own, write }.write.leavesBuffers).toBeUndefined()
+  })
+})
+
+/** A store that says nothing of its buffers. */
+const silent = () => ({ ...memoryStore(64), write: () => {} })
+
+test.each([
+  ['memory', () => memoryStore(64), true],
+  ['sparse memory', () => sparseStore(64), true],
+  ['an encrypted store', () => encryptedStore(silent(), { key: randomBytes(64) }), true],
+  ['an overlay', () => overlayStore(silent()), true],
+  ['an overlay into another', () => overlayStore(memoryStore(64), { top: silent() }), undefined],
+  ['a live store', () => snapshotStore(memoryStore(64)), true],
+  ['a live store on another', () => snapshotStore(silent()), undefined],
+] as const)('%s leaves buffers alone as far as all do that get them', (_, open, leaves) => {
+  expect(open().write?.leavesBuffers).toBe(leaves)
 })

@@ -1,5 +1,5 @@
 /** A disk in memory that notes what is asked of it, and whose calls take until they are let go if a test wants that. */
-import type { BlockStore, StoreResult } from '../src/index.ts'
+import { type BlockStore, LEAVES_BUFFERS, type StoreResult } from '../src/index.ts'
 
 export interface RecordingStore extends BlockStore {
   readonly bytes: Uint8Array
@@ -53,7 +53,10 @@ export function recordingStore(initial: number, o: Pick<BlockStore, 'discardLimi
     calls,
     ...o,
     read: (sector, into) => run(`read ${sector}+${count(into)}`, () => move(sector, into, (piece, disk) => piece.set(disk))),
-    write: (sector, from) => run(`write ${sector}+${count(from)}`, () => move(sector, from, (piece, disk) => disk.set(piece))),
+    write: Object.assign((sector: number, from: Uint8Array[]) => {
+      const write = (): void => move(sector, from, (piece, disk) => disk.set(piece))
+      return run(`write ${sector}+${count(from)}`, write)
+    }, LEAVES_BUFFERS),
     flush,
     discard(sector, length, { secure }) {
       const done = run(`discard ${sector}+${length}${secure ? ' secure' : ''}`, () => void bytes.fill(0, sector * 512, (sector + length) * 512))

@@ -15,6 +15,7 @@ import { Decoder } from './decoder.ts'
 import { GuestTurn } from './guest-turn.ts'
 import type { Limits } from './limits.ts'
 import { MappedData } from './mapped-data.ts'
+import { MappedReads } from './mapped-reads.ts'
 import { VbdQueue } from './queue.ts'
 import { Requests } from './requests.ts'
 import type { VbdCounters } from './stats.ts'
@@ -99,10 +100,15 @@ async function openQueue(
   return queue
 
   function openDataPath(): DataPath {
-    if (o.dataPath === 'copy') return new CopiedData({ requests, copier, pool, wake: () => queue.resume() })
+    const openCopied = () => new CopiedData({ requests, copier, pool, wake: () => queue.resume() })
+    if (o.dataPath === 'copy') return openCopied()
     const counted = (change: number): void => counters.countPersistent(change)
     const cache = { capacity: MAX_PERSISTENT_GRANTS, counted, failed }
     const persistent = o.dataPath === 'persistent' ? cache : undefined
-    return new MappedData({ requests, grants, domid, buffer: hv.arena.buffer, persistent })
+    const { buffer } = hv.arena
+    const mapped = new MappedData({ requests, grants, domid, buffer, persistent })
+    // Persistent pages are mapped writable.
+    if (persistent || !store.write || store.write.leavesBuffers) return mapped
+    return new MappedReads({ requests, mapped, copied: openCopied() })
   }
 }

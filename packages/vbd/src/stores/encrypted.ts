@@ -6,7 +6,7 @@
  * as something else, not as an error.
  */
 import { timingSafeEqual } from 'node:crypto'
-import type { BlockStore } from '../block-store.ts'
+import { type BlockStore, LEAVES_BUFFERS } from '../block-store.ts'
 import { AesXts } from './aes-xts.ts'
 import { byteLength, gather, scatter } from './buffers.ts'
 import { isWritable, layerOn, whole } from './layer.ts'
@@ -34,11 +34,11 @@ export function encryptedStore(base: BlockStore, { key, allowDiscards = false }:
       return { bytesRead: scatter(xts.decrypt(sector, data), into) }
     },
     ...(isWritable(base) && {
-      async write(sector: number, from: Uint8Array[]) {
+      write: Object.assign(async (sector: number, from: readonly Uint8Array[]) => {
         const data = new Uint32Array(byteLength(from) / 4)
         gather(from, new Uint8Array(data.buffer))
         await whole(base.write(sector, [xts.encrypt(sector, data)]), data.byteLength)
-      },
+      }, LEAVES_BUFFERS),
     }),
     ...(flush && { flush: () => flush.call(base) }),
     ...(discard && allowDiscards && { discard: discard.bind(base) }),

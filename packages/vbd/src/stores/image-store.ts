@@ -4,7 +4,7 @@
  */
 import { fdatasync, readv, writev } from 'node:fs'
 import { promisify } from 'node:util'
-import type { BlockStore, DiscardLimits } from '../block-store.ts'
+import { type BlockStore, type DiscardLimits, LEAVES_BUFFERS } from '../block-store.ts'
 import type { StoreBatch, StoreBatchOptions } from '../store-batch.ts'
 import { byteLength } from './buffers.ts'
 import { DirectTransfers } from './direct-transfers.ts'
@@ -68,7 +68,13 @@ export function imageStore(image: OpenImage, size: { readonly sectors: number },
       await transfers.read(into, sector * 512)
       return { bytesRead: byteLength(into) }
     },
-    ...(readOnly ? {} : { write: (sector: number, from: Uint8Array[]) => transfers.write(from, sector * 512), flush: () => image.use(flush) }),
+    ...(!readOnly && {
+      write: Object.assign(
+        (sector: number, from: Uint8Array[]) => transfers.write(from, sector * 512),
+        LEAVES_BUFFERS,
+      ),
+      flush: () => image.use(flush),
+    }),
     ...(discardRange && discardLimits && { discard: (sector: number, count: number) => image.use((fd) => inTurn(() => discardRange(fd, sector * 512, count * 512))), discardLimits }),
     ...(openFileBatch && {
       // Of an object that has this store's members and a `read` of its own, that is to be called.

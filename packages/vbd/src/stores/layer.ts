@@ -4,6 +4,8 @@ import {
   type DiscardLimits,
   type DiscardOptions,
   type StoreResult,
+  type StoreWrite,
+  LEAVES_BUFFERS,
   bytesMoved,
   discardLimitsOf,
 } from '../block-store.ts'
@@ -13,6 +15,10 @@ import { byteLength } from './buffers.ts'
 export type StoreCalls = Pick<BlockStore, 'read' | 'write' | 'flush' | 'discard' | 'discardLimits'>
 
 export type WritableStore = BlockStore & Required<Pick<BlockStore, 'write'>>
+
+/** A write of data that `base` is given as it is: leaves it if `base` does. */
+export const writeOn = (base: WritableStore, write: StoreWrite): StoreWrite =>
+  base.write.leavesBuffers ? Object.assign(write, LEAVES_BUFFERS) : write
 
 export const isWritable = (store: BlockStore): store is WritableStore => store.write !== undefined
 
@@ -49,7 +55,7 @@ export function aroundStore(
   around: (call: StoreCall, run: () => Promise<void>) => Promise<void>,
   limits?: DiscardLimits,
 ): BlockStore {
-  const { write, flush, discard } = base
+  const { flush, discard } = base
   return layerOn(base, {
     async read(sector, buffers) {
       const bytes = byteLength(buffers)
@@ -57,11 +63,12 @@ export function aroundStore(
       await around(call, async () => whole(base.read(sector, buffers), bytes))
       return { bytesRead: bytes }
     },
-    ...(write && {
-      write: (sector: number, buffers: Uint8Array[]) => {
+    ...(isWritable(base) && {
+      write: writeOn(base, (sector, buffers) => {
         const bytes = byteLength(buffers)
-        return around({ kind: 'write', sector, bytes, buffers }, async () => whole(write.call(base, sector, buffers), bytes))
-      },
+        const call: StoreCall = { kind: 'write', sector, bytes, buffers }
+        return around(call, async () => whole(base.write(sector, buffers), bytes))
+      }),
     }),
     ...(flush && { flush: () => around({ kind: 'flush', sector: 0, bytes: 0, buffers: [] }, async () => flush.call(base)) }),
     ...(discard && {

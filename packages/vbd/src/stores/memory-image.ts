@@ -1,5 +1,5 @@
 /** A disk whose bytes the addon keeps: the calls of its store, by the thread that opened it or by others. */
-import type { BlockStore } from '../block-store.ts'
+import { type BlockStore, LEAVES_BUFFERS } from '../block-store.ts'
 import type { StoreBatch, StoreBatchOptions } from '../store-batch.ts'
 
 /** Memory of a disk, open in this thread. It goes when no thread has it open and no batch is. */
@@ -55,7 +55,9 @@ export function memoryImageStore(use: <T>(work: (image: MemoryImage) => T) => T,
       return size.sectors
     },
     read: (sector, into) => ({ bytesRead: use((image) => image.read(sector * 512, into)) }),
-    write: (sector, from) => ({ bytesWritten: use((image) => image.write(sector * 512, from)) }),
+    write: Object.assign((sector: number, from: readonly Uint8Array[]) => {
+      return { bytesWritten: use((image) => image.write(sector * 512, from)) }
+    }, LEAVES_BUFFERS),
     flush() {},
     discard: (sector, count) => use((image) => image.discard(sector * 512, count * 512)),
     discardLimits: { granularity: 512, alignment: 0, secure: true },

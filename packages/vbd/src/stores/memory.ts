@@ -1,6 +1,6 @@
 /** A disk in memory: for tests, scratch space, and as the shortest example of a store. */
 import { expectInteger } from '@xenkit/hypervisor'
-import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
+import { type BlockStore, LEAVES_BUFFERS, MAX_SECTORS } from '../block-store.ts'
 import { gather, scatter } from './buffers.ts'
 import { Size } from './size.ts'
 
@@ -27,7 +27,9 @@ export function memoryStore(source: number | Uint8Array): MemoryStore {
       return size.sectors
     },
     read: (sector, into) => ({ bytesRead: scatter(bytes.subarray(sector * 512), into) }),
-    write: (sector, from) => gather(from, bytes.subarray(sector * 512)),
+    write: Object.assign((sector: number, from: readonly Uint8Array[]): void => {
+      gather(from, bytes.subarray(sector * 512))
+    }, LEAVES_BUFFERS),
     flush() {},
     discard: (sector, count) => void bytes.fill(0, sector * 512, (sector + count) * 512),
     discardLimits: { granularity: 512, alignment: 0, secure: true, maximum: LONGEST_DISCARD },

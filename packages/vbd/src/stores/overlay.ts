@@ -5,7 +5,7 @@
 import type { BlockStore } from '../block-store.ts'
 import { BlockMap, IN } from './block-map.ts'
 import { byteLength } from './buffers.ts'
-import { isWritable, limitsOn } from './layer.ts'
+import { isWritable, limitsOn, writeOn } from './layer.ts'
 import { RangeLocks } from './range-locks.ts'
 import { sparseStore } from './sparse.ts'
 
@@ -40,7 +40,10 @@ export function overlayStore(base: BlockStore, { top = sparseStore(base.sectors)
     physicalSectorSize: Math.max(blockSize, base.physicalSectorSize ?? 0),
     discardLimits: limitsOn(top, { granularity: blockSize, alignment: 0, secure: false }),
     read: (sector, into) => locks.run({ ...map.blocksOf(sector, byteLength(into) / 512), shared: true }, () => map.read(sector, into)),
-    write: (sector, from) => locks.run({ ...map.blocksOf(sector, byteLength(from) / 512), shared: false }, () => map.write(sector, from)),
+    write: writeOn(map.top, (sector, from) => {
+      const range = { ...map.blocksOf(sector, byteLength(from) / 512), shared: false }
+      return locks.run(range, () => map.write(sector, from))
+    }),
     // Durable for whoever knows which of the top's blocks count: after this process, nobody.
     flush: () => top.flush?.(),
     /** Whole blocks read as zeroes from then on, never as what the base has. */

@@ -3,7 +3,7 @@
  * blocks in one.
  */
 import { expectInteger } from '@xenkit/hypervisor'
-import { type BlockStore, MAX_SECTORS } from '../block-store.ts'
+import { type BlockStore, LEAVES_BUFFERS, MAX_SECTORS } from '../block-store.ts'
 import { byteLength } from './buffers.ts'
 import { StretchTree } from './stretch-tree.ts'
 
@@ -55,13 +55,14 @@ export function sparseStore(sectors: number): SparseStore {
       })
       return { bytesRead: byteLength(into) }
     },
-    write: (sector, from) =>
+    write: Object.assign((sector: number, from: readonly Uint8Array[]): void => {
       eachPiece(sector, from, (at, offset, piece) => {
         const { value } = chunks.at(at)
         const chunk = value ?? new Uint8Array(CHUNK)
         chunk.set(piece, offset)
         if (!value) chunks.fill(at, at + 1, chunk)
-      }),
+      })
+    }, LEAVES_BUFFERS),
     flush() {},
     discard(sector, count) {
       const [from, to] = [sector * 512, (sector + count) * 512]

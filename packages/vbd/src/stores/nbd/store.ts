@@ -5,7 +5,7 @@
 import type { ConnectionOptions } from 'node:tls'
 import { expectInteger } from '@xenkit/hypervisor'
 import { NBD_CMD } from '@xenkit/wire'
-import type { BlockStore } from '../../block-store.ts'
+import { type BlockStore, LEAVES_BUFFERS } from '../../block-store.ts'
 import { hintedPhysicalSize } from '../../hints.ts'
 import { byteLength, slice } from '../buffers.ts'
 import { all } from '../layer.ts'
@@ -68,7 +68,11 @@ export async function openNbdStore(uri: string, o: NbdStoreOptions = {}): Promis
 function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
   const { sectorSize, preferred, maximum, writable, canFlush, canTrim } = links.geometry
   const discardLimits = { granularity: preferred, alignment: 0, secure: false, maximum: MAX_TRIM }
-  const write = (sector: number, from: Uint8Array[]): Promise<void> => transfer(links, NBD_CMD.WRITE, sector * 512, from, maximum)
+  const write = Object.assign(
+    (sector: number, from: Uint8Array[]): Promise<void> =>
+      transfer(links, NBD_CMD.WRITE, sector * 512, from, maximum),
+    LEAVES_BUFFERS,
+  )
   const discard = (sector: number, count: number): Promise<void> => {
     const end = (sector + count) * 512
     const offsets = Array.from({ length: Math.ceil((count * 512) / MAX_TRIM) }, (_, i) => sector * 512 + i * MAX_TRIM)
