@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { closeAll } from '../src/index.ts'
+import { closeAll, failuresOf, firstOf } from '../src/index.ts'
 
 const sets = [[[]], [[0]], [[1]], [[0, 1, 2]], [[2]]]
 
@@ -26,4 +26,16 @@ test('what was thrown is thrown, were it undefined', () => {
     thrown.push(error)
   }
   expect(thrown).toEqual([undefined])
+})
+
+test('the first error is thrown as it is, and shows what came after it', async () => {
+  const [first, second] = [new TypeError('first'), new Error('second')]
+  const ending = [Promise.reject(second), Promise.resolve(), Promise.reject(undefined)]
+  const failures = await failuresOf(ending)
+  expect(failures).toEqual([second, undefined])
+  expect(firstOf([first, ...failures])).toBe(first)
+  expect(first).toMatchObject({ message: 'first', suppressed: [second, undefined] })
+  expect(firstOf([second])).not.toHaveProperty('suppressed')
+  expect(firstOf([Object.freeze(new Error('frozen')), first])).toMatchObject({ message: 'frozen' })
+  expect(firstOf([undefined, first])).toBeUndefined()
 })

@@ -1,7 +1,8 @@
 /** Several rings of one disk. */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
-import { NegotiationError, RingProtocolError } from '@xenkit/hypervisor'
+import { type Hypervisor, NegotiationError, RingProtocolError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
+import { hooked } from './hooked-hypervisor.ts'
 import { recordingStore } from './recording-store.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { rig } from './rig.ts'
@@ -63,6 +64,29 @@ test.each(garbage)('%s: the disk is closed, naming the node', async (_, nodes, n
   const { error } = await r.event(({ kind }) => kind === 'failed')
   expect(error).toBeInstanceOf(NegotiationError)
   expect(error).toMatchObject({ details: { node: `${front.device.path}/${node}` } })
+  await front.device.backendClosing()
+})
+
+test('a second queue can\'t be had, nor the first be closed: the former is told', async () => {
+  const through = (dom0: Hypervisor): Hypervisor =>
+    hooked(dom0, {
+      bind(bind, ...args) {
+        const binding = bind(...args)
+        const close = binding.close.bind(binding)
+        binding.close = () => {
+          close()
+          throw new Error('can\'t be unbound')
+        }
+        return binding
+      },
+    })
+  await using r = await rig({ store: recordingStore(64), through })
+  await r.plug()
+  const nodes = { 'queue-1/event-channel': '900' }
+  await using front = await RawFrontend.open(r.guest, { queues: 2, nodes })
+  const { error } = await r.event(({ kind }) => kind === 'failed')
+  const suppressed = [expect.objectContaining({ message: 'can\'t be unbound' })]
+  expect(error).toMatchObject({ code: 'ERR_XEN_EVTCHN', suppressed })
   await front.device.backendClosing()
 })
 

@@ -1,5 +1,5 @@
 /** The frontend's half of a device's life. backend-state.ts draws the order of both halves. */
-import { NegotiationError } from '@xenkit/hypervisor'
+import { NegotiationError, failuresOf, firstOf } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { frontendPath } from './device-path.ts'
@@ -72,10 +72,16 @@ export class FrontendDevice {
   /**
    * Closes this side, with the backend's consent: when it returns the backend has let go of the rings,
    * and what was granted to it may be taken back.
+   * @throws the signal's reason when that aborts: this side is Closed then, the backend may not be
    */
   async close(o: Waiting = {}): Promise<void> {
     await this.#switchState(XenbusState.Closing)
-    await this.#backendState([XenbusState.Closing, XenbusState.Closed, undefined], o)
+    try {
+      await this.#backendState([XenbusState.Closing, XenbusState.Closed, undefined], o)
+    } catch (error) {
+      const closed = o.signal?.aborted ? [this.#switchState(XenbusState.Closed)] : []
+      throw firstOf([error, ...(await failuresOf(closed))])
+    }
     await this.#switchState(XenbusState.Closed)
     await this.#backendState([XenbusState.Closed, undefined], o)
   }

@@ -1,7 +1,7 @@
 /** Attaches to the rings that a frontend has published: grants mapped, ports bound, queues running. */
 import { EventChannel } from '@xenkit/evtchn'
 import { GrantTable } from '@xenkit/grant'
-import { closeAll, type Hypervisor } from '@xenkit/hypervisor'
+import { closeEach, failuresOf, firstOf, type Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
 import type { BackendConnection } from '@xenkit/xenbus'
@@ -59,16 +59,16 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<P
     for (const ring of o.frontend.rings) queues.push(await openQueue(hv, o, { ring, grants, pool, guestTurn, owned }))
   } catch (error) {
     // Events of the others have come while pages of this one were waited for.
-    await Promise.all(queues.map((queue) => queue.settle({ frontend: 'gone' })))
-    closeAll(owned)
-    throw error
+    const unsettled = await failuresOf(queues.map((queue) => queue.settle({ frontend: 'gone' })))
+    throw firstOf([error, ...unsettled, ...closeEach(owned)])
   }
   // The frontend may have sent requests, and their event, before there was a port to receive it.
   for (const queue of queues) queue.turn()
   return {
     async close(how) {
-      await Promise.all(queues.map((queue) => queue.settle(how)))
-      closeAll(owned)
+      const unsettled = await failuresOf(queues.map((queue) => queue.settle(how)))
+      const errors = [...unsettled, ...closeEach(owned)]
+      if (errors.length > 0) throw firstOf(errors)
     },
   }
 }

@@ -1,5 +1,5 @@
 /** The threads that serve rings for a server: who has which, and what becomes of them. */
-import { XenError } from '@xenkit/hypervisor'
+import { XenError, failuresOf, firstOf } from '@xenkit/hypervisor'
 import type { BackendConnection, CloseOptions } from '@xenkit/xenbus'
 import type { FrontendRing } from '../nodes.ts'
 import type { SharedStore } from '../shared-store.ts'
@@ -54,15 +54,16 @@ export class RingThreads {
     // The last one may have ended since somebody looked.
     if (!this.exist) throw new RingThreadError('none is left')
     const disks = [...this.#spread(o.frontend.rings)].map(([thread, rings]) => new RemoteDisk(thread, { ...o, frontend: { ...o.frontend, rings } }))
-    const close = async (how: CloseOptions): Promise<void> => {
-      await Promise.all(disks.map((disk) => disk.close(how)))
+    const closeAll = (how: CloseOptions): Promise<unknown[]> =>
+      failuresOf(disks.map((disk) => disk.close(how)))
+    const failures = await failuresOf(disks.map(({ connected }) => connected))
+    if (failures.length > 0) throw firstOf([...failures, ...(await closeAll({ frontend: 'gone' }))])
+    return {
+      async close(how) {
+        const errors = await closeAll(how)
+        if (errors.length > 0) throw firstOf(errors)
+      },
     }
-    const failure = (await Promise.allSettled(disks.map(({ connected }) => connected))).find((result) => result.status === 'rejected')
-    if (failure) {
-      await close({ frontend: 'gone' })
-      throw failure.reason
-    }
-    return { close }
   }
 
   /** Each ring goes to the thread that has fewest. */

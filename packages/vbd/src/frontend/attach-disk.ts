@@ -5,8 +5,11 @@ import {
   type Hypervisor,
   NegotiationError,
   PAGE_SIZE,
+  closeEach,
   expectHypervisor,
   expectInteger,
+  failuresOf,
+  firstOf,
 } from '@xenkit/hypervisor'
 import { FrontRing } from '@xenkit/ring'
 import { type Abi, BLKIF_MAX_SEGMENTS_PER_REQUEST, blkif } from '@xenkit/wire'
@@ -34,8 +37,12 @@ export interface AttachDiskOptions {
   readonly signal?: AbortSignal
 }
 
+/** How long a backend may take to let go of the rings of a disk that couldn't be attached. */
+const CLOSE_TIMEOUT_MS = 1_000
+
 /**
- * Waits for the disk's backend and connects to it.
+ * Waits for the disk's backend and connects to it. What fails leaves nothing open: a backend that
+ * has the rings by then is asked to close, and given a second.
  * @throws TypeError for what is no hypervisor
  * @throws RangeError for a vdev, depth, or number or order of rings out of range
  * @throws NegotiationError when the backend publishes what can't be used, or closes instead
@@ -53,10 +60,11 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
   const xs = await openXenstore(hv.xenstore)
   const grants = new GrantTable(hv.grants)
   const rings: DiskRing[] = []
-  const release = (): void => {
-    for (const { channel } of rings) channel.close()
-    grants.close()
-    xs.close()
+  /** Once its backend may have seen the rings. */
+  let published: FrontendDevice | undefined
+  const close = async (signal: AbortSignal): Promise<unknown[]> => {
+    const unclosed = published ? await failuresOf([published.close({ signal })]) : []
+    return [...unclosed, ...closeEach([...rings.map(({ channel }) => channel), grants, xs])]
   }
   try {
     const device = await FrontendDevice.open(xs, { domid: hv.domid, type: 'vbd', devid }, waiting)
@@ -68,22 +76,20 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
     while (rings.length < queues) rings.push(openRing())
     // That of an earlier life with larger rings would have the backend look for those.
     if (ringPageOrder === 0) await xs.rm(`${device.path}/ring-page-order`)
+    published = device
     await device.publish(ringNodes({ rings: rings.map(({ grefs, channel: { port } }) => ({ grefs, port })), abi, ringPageOrder, persistent: true }))
     await device.connected(waiting)
-    const published = await diskNodes.read(xs, device.backendPath)
+    const nodes = await diskNodes.read(xs, device.backendPath)
     const disk = new Disk({
       rings,
       pages: new GrantedPages(share),
-      published,
-      sectorSize: sectorSizeOf(device, published['sector-size']),
+      published: nodes,
+      sectorSize: sectorSizeOf(device, nodes['sector-size']),
       maxRequest: maxRequestOf(offered['feature-max-indirect-segments']),
       vdev: vdevName(devid),
-      async close() {
-        try {
-          await device.close()
-        } finally {
-          release()
-        }
+      async close(signal) {
+        const errors = await close(signal)
+        if (errors.length > 0) throw firstOf(errors)
       },
     })
     // A backend that wants to go waits for this side to let go. The connection ends with the disk.
@@ -99,8 +105,7 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
       return new DiskRing({ ring, bytes, grefs, channel: EventChannel.bindUnbound(hv.evtchn, { domid }), layout, depth })
     }
   } catch (error) {
-    release()
-    throw error
+    throw firstOf([error, ...(await close(AbortSignal.timeout(CLOSE_TIMEOUT_MS)))])
   }
 }
 

@@ -26,8 +26,11 @@ export interface DiskParts {
   /** Bytes of the largest request. */
   readonly maxRequest: number
   readonly vdev: string
-  /** Closes the device with the backend's consent, then gives back what it used. */
-  readonly close: () => Promise<void>
+  /**
+   * Closes the device with the backend's consent, or without once the signal aborts. Then gives
+   * back what it used.
+   */
+  readonly close: (signal: AbortSignal) => Promise<void>
 }
 
 /** The largest request that names its segments itself. */
@@ -66,6 +69,8 @@ export class Disk implements BlockStore, AsyncDisposable {
   #pushPlanned = false
   #failure: Error | undefined
   #closed: Promise<void> | undefined
+  /** Ends the waiting for a backend that doesn't close. */
+  readonly #giveUp = new AbortController()
 
   /** Use `attachDisk`. */
   constructor(parts: DiskParts) {
@@ -144,11 +149,19 @@ export class Disk implements BlockStore, AsyncDisposable {
   /**
    * Fails what is in flight, closes the device with the backend's consent and gives its pages
    * back. The disk does so by itself when its backend closes.
+   * @param o.signal ends the waiting for the backend, also that of an earlier call: `close` then
+   *   rejects with its reason. Pages that the backend still maps are not used again.
    */
-  close(): Promise<void> {
+  async close({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
     this.#fail(new DiskError(`disk "${this.#p.vdev}" was closed`, { vdev: this.#p.vdev, status: BLKIF_RSP.ERROR }))
-    this.#closed ??= this.#p.close()
-    return this.#closed
+    const giveUp = (): void => this.#giveUp.abort(signal?.reason)
+    if (signal?.aborted) giveUp()
+    signal?.addEventListener('abort', giveUp)
+    try {
+      await (this.#closed ??= this.#p.close(this.#giveUp.signal))
+    } finally {
+      signal?.removeEventListener('abort', giveUp)
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
