@@ -102,7 +102,8 @@ export class CopyBatch implements GrantCopyBatch {
   }
 
   #mayUse(frame: number, writable: boolean): boolean {
-    const { frames, maptrack } = this.#attachment.hypervisor
-    return frames.isOwn(this.#attachment.domid, frame) || maptrack.maps(this.#attachment.domid, frame, writable)
+    const { domid, hypervisor } = this.#attachment
+    const { frames, maptrack } = hypervisor
+    return frames.isOwn(domid, frame, writable) || maptrack.maps(domid, frame, writable)
   }
 }

@@ -65,8 +65,20 @@ export class Frames {
     if (!this.isMapped(frame) && this.#state.frames.get(frame, 'orphan') !== 0) this.#state.frames.clear(frame)
   }
 
-  /** Whether the frame is the domain's, and not one that it gave back. */
-  isOwn(domid: number, frame: number): boolean {
+  /** Allocates frames for what a read-only mapping shows. */
+  allocateView(domid: number, count: number): number {
+    const first = this.allocate(domid, count)
+    for (let frame = first; frame < first + count; frame++) this.#state.frames.set(frame, 'view', 1)
+    return first
+  }
+
+  isView(frame: number): boolean {
+    return this.#state.frames.get(frame, 'view') !== 0
+  }
+
+  /** Whether the frame is the domain's, to write to if `writable`, and it didn't give it back. */
+  isOwn(domid: number, frame: number, writable: boolean): boolean {
+    if (writable && this.isView(frame)) return false
     return this.#state.frames.get(frame, 'owner') === domid + 1 && this.#state.frames.get(frame, 'orphan') === 0
   }
 }

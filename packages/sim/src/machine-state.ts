@@ -15,15 +15,22 @@ const ATTACHMENTS = 256
 /** Pages that can be mapped at once, all domains together. */
 const MAPTRACK = 16_384
 
-/** `mapped`: rows of the maptrack in use. */
-const header = ['lock', 'random', 'nextDomid', 'nextFrame', 'nextHandle', 'mapped'] as const
+/**
+ * `mapped`: rows of the maptrack in use. `stored...`: the first store through a read-only mapping,
+ * by whom (domid + 1, 0 for none) and to which byte of which grant.
+ */
+const header = [
+  'lock', 'random', 'nextDomid', 'nextFrame', 'nextHandle', 'mapped',
+  'storedBy', 'storedGrantor', 'storedGref', 'storedByte',
+] as const
 /** `owner`, here and below, is a domid + 1, so that 0 is a free row. */
 /** `xenstorePort`: the port of the domain's xenstore ring; 0 if it has none. */
 const domain = ['owner', 'grants', 'ports', 'xenstorePort'] as const
 /** `upcall` is raised when one of the ports of that thread has an event. */
 const attachment = ['owner', 'upcall'] as const
+/** `view`: 1 for a frame that shows what is mapped read-only. */
 /** `maps`: read-only mappings + 65536 * writable ones. `clearByte` (offset + 1) and `notifyPort`: a share's UnmapNotify, on its first frame. */
-const frame = ['owner', 'orphan', 'maps', 'clearByte', 'notifyPort'] as const
+const frame = ['owner', 'orphan', 'maps', 'clearByte', 'notifyPort', 'view'] as const
 /** A page that `owner` maps. The first page of a mapping carries what belongs to the mapping. */
 const mapping = ['owner', 'grantor', 'gref', 'frame', 'writable', 'pinned', 'clearByte', 'notifyPort'] as const
 /**

@@ -1,6 +1,12 @@
-/** Pages of other domains, in view: they lie where they always do in machine memory. */
+/**
+ * Pages of other domains, in view. Those that are mapped writable lie where they always do in
+ * machine memory. What is mapped read-only is a copy, in frames of the mapper's own, as it was when
+ * it was mapped. There is no MMU to stop a store: it is noticed when the mapping ends. Since the
+ * guest can't reach the copy, whatever changed it was the mapper.
+ */
 import { GrantError, type GrantMapping, type GrantRef, PAGE_SIZE, type UnmapNotify } from '@xenkit/hypervisor'
 import type { Attachment, Opened } from './attachment.ts'
+import type { MappedPages } from './maptrack.ts'
 import { pagesAt } from './own-pages.ts'
 import { EINVAL, expectNotify } from './unmap-notifications.ts'
 
@@ -9,20 +15,26 @@ export class Mapping implements GrantMapping, Opened {
   readonly bytes: Uint8Array
   readonly #attachment: Attachment
   readonly #frame: number
+  /** First frame of a read-only mapping's view, and what it has to hold. */
+  readonly #view: { readonly frame: number; readonly bytes: Uint8Array } | undefined
   readonly #handles: readonly number[]
   readonly #writable: boolean
   #pins = 0
   #closed = false
 
   constructor(attachment: Attachment, refs: readonly GrantRef[], o: { readonly writable: boolean }) {
-    const { maptrack } = attachment.hypervisor
-    const { handles, frame } = attachment.hypercall(() => maptrack.map(attachment.domid, refs, o.writable))
+    const { handles, frame, view } = attachment.hypercall(() => map(attachment, refs, o))
+    const { state } = attachment.hypervisor
     this.#attachment = attachment
     this.#handles = handles
     this.#frame = frame
     this.#writable = o.writable
-    this.byteOffset = frame * PAGE_SIZE
-    this.bytes = pagesAt(attachment.hypervisor.state, frame, refs.length)
+    this.byteOffset = (view ?? frame) * PAGE_SIZE
+    this.bytes = pagesAt(state, view ?? frame, refs.length)
+    if (view !== undefined) {
+      this.bytes.set(pagesAt(state, frame, refs.length))
+      this.#view = { frame: view, bytes: this.bytes.slice() }
+    }
     attachment.opened(this)
   }
 
@@ -75,8 +87,41 @@ export class Mapping implements GrantMapping, Opened {
     const { maptrack, notifications, state } = this.#attachment.hypervisor
     this.#attachment.forget(this)
     this.#attachment.release(() => {
+      if (this.#view) this.#endView(this.#view)
       for (const handle of this.#handles) notifications.fire(state.maptrack, handle)
       for (const handle of this.#handles) maptrack.unmap(handle)
     })
+  }
+
+  /** Notes the first store of all, for the machine's account. */
+  #endView({ frame, bytes }: { readonly frame: number; readonly bytes: Uint8Array }): void {
+    const { frames, state } = this.#attachment.hypervisor
+    const { header, maptrack } = state
+    const stored = bytes.findIndex((byte, at) => byte !== this.bytes[at])
+    const handle = this.#handles[Math.floor(stored / PAGE_SIZE)]
+    if (handle !== undefined && header.get(0, 'storedBy') === 0) {
+      header.set(0, 'storedGrantor', maptrack.get(handle, 'grantor'))
+      header.set(0, 'storedGref', maptrack.get(handle, 'gref'))
+      header.set(0, 'storedByte', stored % PAGE_SIZE)
+      header.set(0, 'storedBy', this.#attachment.domid + 1)
+    }
+    for (let page = 0; page < this.#handles.length; page++) frames.free(frame + page)
+  }
+}
+
+/** @returns the first frame of the pages and, for a read-only mapping, of those that show them */
+function map(
+  { domid, hypervisor }: Attachment,
+  refs: readonly GrantRef[],
+  { writable }: { readonly writable: boolean },
+): MappedPages & { readonly view: number | undefined } {
+  const { frames, maptrack } = hypervisor
+  const mapped = maptrack.map(domid, refs, writable)
+  if (writable) return { ...mapped, view: undefined }
+  try {
+    return { ...mapped, view: frames.allocateView(domid, refs.length) }
+  } catch (error) {
+    for (const handle of mapped.handles) maptrack.unmap(handle)
+    throw error
   }
 }

@@ -1,7 +1,7 @@
 /** What is still open in a machine, one line each, from the hypervisor's own tables: whoever forgot it. */
 import { GNTTAB_NR_RESERVED_ENTRIES } from '@xenkit/wire'
 import type { Hypervisor } from './hypervisor.ts'
-import { ownersOf } from './machine-state.ts'
+import { type MachineState, ownersOf } from './machine-state.ts'
 
 /** What the toolstack granted for a domain, by these references, is there as long as the domain is. */
 const isReserved = (gref: number): boolean => gref < GNTTAB_NR_RESERVED_ENTRIES
@@ -17,12 +17,25 @@ export function openResources({ state, grants, events, frames }: Hypervisor): st
   const grantedFrames = new Set(granted.map(({ frame }) => frame))
   const pages = new Map<number, number>()
   for (const [frame, domid] of ownersOf(state.frames)) {
-    if (!grantedFrames.has(frame) && !frames.isMapped(frame)) pages.set(domid, (pages.get(domid) ?? 0) + 1)
+    if (grantedFrames.has(frame) || frames.isMapped(frame) || frames.isView(frame)) continue
+    pages.set(domid, (pages.get(domid) ?? 0) + 1)
   }
   return [
+    ...storesToReadOnly(state),
     ...mappings,
     ...granted.filter(({ gref }) => !isReserved(gref)).map(({ grantor, gref, grantee }) => `domain ${grantor} grants gref ${gref} to domain ${grantee}`),
     ...events.list().map(({ domid, port, text }) => `port ${port} of domain ${domid} is open: ${text}`),
     ...[...pages].map(([domid, count]) => `domain ${domid} has ${count} pages allocated`),
   ]
+}
+
+/** On Xen the process had ended. */
+function storesToReadOnly({ header }: MachineState): string[] {
+  const by = header.get(0, 'storedBy')
+  if (by === 0) return []
+  const [gref, grantor] = [header.get(0, 'storedGref'), header.get(0, 'storedGrantor')]
+  const byte = header.get(0, 'storedByte')
+  const page = `the page of gref ${gref} of domain ${grantor}`
+  const why = 'which it mapped read-only: on Xen that is a SIGSEGV'
+  return [`domain ${by - 1} stored to byte ${byte} of ${page}, ${why}`]
 }

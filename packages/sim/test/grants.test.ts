@@ -230,3 +230,46 @@ test('arguments are checked before anything happens', async () => {
   expect(() => m.back.grants.openCopyBatch({ domid: 1, capacity: 0 })).toThrow(RangeError)
   expect(() => m.back.arena.allocate(0)).toThrow(RangeError)
 })
+
+test('a store through a read-only mapping never reaches the page, and fails the check', async () => {
+  const m = twoDomains()
+  const share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
+  share.bytes.fill(3)
+  const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: false })
+  mapping.bytes[4096 + 17] = 9
+  expect(share.bytes.every((byte) => byte === 3)).toBe(true)
+  mapping.close()
+  share.close()
+  const told = `domain 0 stored to byte 17 of the page of gref ${share.grefs[1]} of domain 1`
+  expect(() => m.machine.assertQuiescent()).toThrow(told)
+  await m.machine.close()
+})
+
+test('so is one by a grant copy: it is refused, as the page is not writable', async () => {
+  await using m = twoDomains()
+  using share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
+  using mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: false })
+  using batch = m.back.grants.openCopyBatch({ domid: m.front.domid, capacity: 1 })
+  batch.gref[0] = share.grefs[0] ?? 0
+  batch.length[0] = 16
+  batch.local[0] = mapping.byteOffset
+  expect(() => batch.copyIn(1)).toThrow('has no writable page there')
+  expect(batch.copyOut(1)).toBe(0)
+})
+
+test('a guest that changes what is mapped read-only is nobody\'s fault', async () => {
+  await using m = twoDomains()
+  using share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
+  const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: false })
+  share.bytes.fill(5)
+  expect(mapping.bytes.every((byte) => byte === 0)).toBe(true)
+  mapping.close()
+  expect(share.bytes.every((byte) => byte === 5)).toBe(true)
+})
+
+test('a read-only mapping for which there is no page to show it leaves nothing', async () => {
+  await using m = twoDomains({ pages: 3 })
+  using share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
+  const map = () => m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: false })
+  expect(map).toThrow(ArenaFullError)
+})

@@ -44,8 +44,9 @@ test('threads that make and unmake everything at once leave nothing behind', { t
   await using same = startThread('churn.ts', m.front, [400, 0])
   for (let round = 0; round < 200; round++) {
     using share = third.grants.share({ domid: 0, pages: 3, writable: true })
-    using mapping = m.back.grants.map([...share.grefs].map((gref) => ({ domid: third.domid, gref })), { writable: false })
     share.bytes.fill(round)
+    const refs = [...share.grefs].map((gref) => ({ domid: third.domid, gref }))
+    using mapping = m.back.grants.map(refs, { writable: false })
     expect(mapping.bytes[3 * 4096 - 1]).toBe(round)
     await new Promise((resolve) => setImmediate(resolve))
   }

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
-import type { StoreWrite } from '../src/index.ts'
+import { LEAVES_BUFFERS, type StoreWrite } from '../src/index.ts'
 import {
   encryptedStore, memoryStore, overlayStore, snapshotStore, sparseStore,
 } from '../src/stores/index.ts'
@@ -211,6 +211,18 @@ describe('a store whose write changes what it is given', () => {
     expect(await front.exchange({})).toMatchObject([{ status: OKAY }]) // a read is mapped
     expect(hv.copies).toBe(2)
     expect(front.data.bytes.every((byte) => byte === 0xfc)).toBe(true)
+  })
+
+  test('fails the check of the machine if it says otherwise: on Xen it would end', async () => {
+    const store = scrambling(64)
+    Object.assign(store.write, LEAVES_BUFFERS)
+    const r = await rig({ store, dataPath: 'map' })
+    await r.plug()
+    const front = await RawFrontend.open(r.guest)
+    await front.exchange({ operation: BLKIF_OP.WRITE })
+    await front[Symbol.asyncDispose]()
+    const told = `domain 0 stored to byte 0 of the page of gref ${front.data.grefs[0]} of domain 1`
+    await expect(r[Symbol.asyncDispose]()).rejects.toThrow(told)
   })
 
   test('is not taken for the store whose other members it has', () => {

@@ -23,6 +23,8 @@ interface Mapping {
   readonly of: Share
   readonly writable: boolean
   readonly mapping: GrantMapping
+  /** The share's mark when it was mapped, which a read-only mapping goes on to show. */
+  readonly markAtMap: number
   pins: number
   closed: boolean
 }
@@ -80,7 +82,17 @@ class MakeMapping implements Command {
       assert.equal(statusOf(map), GNTST.general_error)
       return
     }
-    world.mappings.push({ mapper, of, writable: this.writable, mapping: map(), pins: 0, closed: false })
+    const { writable } = this
+    const markAtMap = of.mark
+    let mapping: GrantMapping
+    try {
+      mapping = map()
+    } catch (error) {
+      // What is shown read-only takes pages.
+      if (error instanceof ArenaFullError && !writable) return
+      throw error
+    }
+    world.mappings.push({ mapper, of, writable, mapping, markAtMap, pins: 0, closed: false })
   }
   toString = () => `map(share ${this.at} in #${this.by ?? 'its grantee'}, ${this.writable ? 'writable' : 'read-only'})`
 }
@@ -168,12 +180,15 @@ class Restart implements Command {
   toString = () => `restart(#${this.at})`
 }
 
-/** Whoever may look at a page sees the bytes that were last written to it. */
+/** Whoever may look at a page sees the bytes that were last written to it, or mapped read-only. */
 export function expectBytes(world: World): void {
   const open = world.shares.filter((shared) => shared.open)
   for (const { share, mark } of open) assert.equal(share.bytes.every((byte) => byte === mark), true)
   const mapped = world.mappings.filter((mapping) => isMapped(mapping, world))
-  for (const { mapping, of } of mapped) assert.equal(mapping.bytes.every((byte) => byte === of.mark), true)
+  for (const { mapping, of, writable, markAtMap } of mapped) {
+    const mark = writable ? of.mark : markAtMap
+    assert.equal(mapping.bytes.every((byte) => byte === mark), true)
+  }
 }
 
 const pages = (shares: readonly Share[]): number => shares.reduce((sum, { share }) => sum + share.grefs.length, 0)
