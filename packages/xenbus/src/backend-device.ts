@@ -139,6 +139,7 @@ export class ServedDevice {
   }
 
   async #offer(): Promise<NodeValues | undefined> {
+    this.#refusal = undefined
     try {
       return await this.#driver.offer(this.device)
     } catch (error) {
@@ -198,6 +199,8 @@ export class ServedDevice {
   async #isNew(view: XenstoreReader): Promise<boolean> {
     const { path } = this.device
     const nodes = await lenient(backendDeviceNodes.read(view, path), undefined)
+    // The claim was committed, and its answer lost with the connection.
+    if (nodes?.['xenkit-claim'] === this.#claim) return true
     return nodes?.state === XenbusState.Initialising && nodes['xenkit-reserved-for'] === this.#reservation
   }
 
@@ -216,7 +219,12 @@ export class ServedDevice {
     if (!(await this.#wishes.changed())) return false
     const request = await this.#wishes.request()
     const refusal = await this.#change()
-    if (request !== undefined) await this.#answer(request, refusal)
+    try {
+      if (request !== undefined) await this.#answer(request, refusal)
+    } catch (error) {
+      this.#wishes.forget()
+      throw error
+    }
     return true
   }
 
@@ -256,7 +264,7 @@ export class ServedDevice {
       online,
       prepared: hotplug === 'connected',
       peer: peer instanceof NegotiationError ? undefined : peer,
-      peerWasClosing: this.#frontend.before === XenbusState.Closing,
+      peerBefore: this.#frontend.before,
       rings: isCurrent === undefined ? 'none' : isCurrent ? 'current' : 'stale',
       intent: this.#stopping || this.#isClosedAtOnce ? 'stop' : this.#failed ? 'close' : 'serve',
       mayOffer: this.#pace.mayBegin(() => this.#changed.raise()),
@@ -283,23 +291,30 @@ export class ServedDevice {
   async #perform(step: BackendStep): Promise<boolean> {
     switch (step) {
       case 'connect':
+        this.#frontend.heeded()
         await this.#connect()
         return true
       case 'offer':
         if (this.#connection !== undefined || this.#failed) await this.#endLife({ frontend: 'gone' })
         await this.#switchState(XenbusState.InitWait)
+        this.#failed = false
+        this.#frontend.heeded()
         this.#pace.begin()
         return true
       case 'reopen':
         await this.#switchState(XenbusState.Connected)
+        this.#frontend.heeded()
         return true
       case 'close':
         await this.#switchState(XenbusState.Closing)
+        this.#frontend.heeded()
         return true
       case 'settle':
       case 'disconnect':
         await this.#endLife({ frontend: step === 'disconnect' ? 'gone' : 'closed' })
         await this.#switchState(XenbusState.Closed)
+        // A device that failed may be tried again by the frontend's next life.
+        this.#failed = false
         this.#report({ kind: 'closed', device: this.device })
         return true
       default:
@@ -331,11 +346,9 @@ export class ServedDevice {
     })
   }
 
-  /** A device that failed may be tried again by the frontend's next life. */
   async #endLife(o: CloseOptions): Promise<void> {
     await this.#detach(o)
     this.#pace.end(this.#failed ? 'failed' : 'closed')
-    this.#failed = false
   }
 
   async #detach(o: CloseOptions): Promise<void> {

@@ -24,8 +24,8 @@ export interface BackendSnapshot {
   readonly own: XenbusState | undefined
   /** The frontend's `state`; undefined when its directory, or its domain, is gone. */
   readonly peer: XenbusState | undefined
-  /** The frontend was Closing when its state was last another one than now. */
-  readonly peerWasClosing: boolean
+  /** The frontend's `state` before this one, unless this side has answered since. */
+  readonly peerBefore: XenbusState | undefined
   /**
    * Own `online`: the toolstack clears it when the device is to go for good. Undefined where there is no such
    * node: as in Linux's backends it then counts from when the frontend has closed, and as cleared.
@@ -61,7 +61,7 @@ export function backendStep(snapshot: BackendSnapshot): BackendStep {
   return snapshot.own === Closed && snapshot.rings === 'none' ? 'wait' : 'disconnect'
 }
 
-function wantedStep({ own, peer, peerWasClosing, online, prepared, rings, intent }: BackendSnapshot): BackendStep {
+function wantedStep({ own, peer, peerBefore, online, prepared, rings, intent }: BackendSnapshot): BackendStep {
   const attached = rings !== 'none'
   const gone = peer === undefined || peer === Unknown
   const beginsAnew = peer === Initialising || peer === InitWait
@@ -84,12 +84,16 @@ function wantedStep({ own, peer, peerWasClosing, online, prepared, rings, intent
 
   // The device is wanted, and its frontend neither closes nor has closed.
   if (beginsAnew) return own === InitWait && !attached ? 'wait' : 'offer'
-  if (own === Closing && hasPublished && (intent === 'close' || rings === 'current')) {
+  // Connected frontends don't go back to Initialised: it has closed and published in between.
+  const isStale = rings === 'stale' || (attached && peer === Initialised && peerBefore === Connected)
+  if (isStale && hasPublished) return 'offer'
+  if (own === Closing && hasPublished && (intent === 'close' || attached)) {
     // It has yet to follow a Closing that it didn't ask for itself.
-    if (!peerWasClosing) return 'wait'
-    return intent === 'close' ? 'offer' : 'reopen'
+    if (peerBefore !== Closing) return 'wait'
+    // Rings that failed are connected again when it has let go of them.
+    if (attached) return intent === 'close' ? 'wait' : 'reopen'
+    return 'offer'
   }
-  if (rings === 'stale' && hasPublished) return 'offer'
   if (attached) return 'wait'
   // A state that this side didn't write: back to one that both sides know.
   if (own !== InitWait) return hasPublished || own !== Closing ? 'offer' : 'wait'

@@ -28,7 +28,7 @@ export class FrontendState {
     this.#o = o
   }
 
-  /** What `read` gave when that was last another state than now. */
+  /** What `read` gave when that was last another state than now; undefined once that was heeded. */
   get before(): XenbusState | undefined {
     return this.#before
   }
@@ -36,6 +36,11 @@ export class FrontendState {
   /** Why the state can't be followed any more: the connection to xenstored is over. */
   get error(): unknown {
     return this.#watchError
+  }
+
+  /** This side has answered what the frontend did: only what it does from now on counts. */
+  heeded(): void {
+    this.#before = undefined
   }
 
   /** The frontend's domain is no more, whatever its nodes still say. */

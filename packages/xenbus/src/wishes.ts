@@ -29,6 +29,11 @@ export class Wishes {
     return changed
   }
 
+  /** The nodes count as changed at the next look: what they ask for wasn't answered. */
+  forget(): void {
+    this.#seen = ''
+  }
+
   /** Id of the request that waits for an answer. */
   async request(): Promise<string | undefined> {
     const [request, result = ''] = await Promise.all([

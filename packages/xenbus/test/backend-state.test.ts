@@ -19,7 +19,7 @@ function combinations<T extends object>(values: { readonly [K in keyof T]: reado
 const ALL = combinations<BackendSnapshot>({
   own: STATES,
   peer: STATES,
-  peerWasClosing: FLAGS,
+  peerBefore: [undefined, Connected, Closing],
   online: [undefined, false, true],
   prepared: FLAGS,
   rings: ['none', 'current', 'stale'],
@@ -33,13 +33,13 @@ function apply(snapshot: BackendSnapshot, step: BackendStep): BackendSnapshot {
   const forgiven = snapshot.intent === 'close' ? 'serve' : snapshot.intent
   switch (step) {
     case 'connect':
-      return { ...snapshot, own: write(Connected), rings: 'current' }
+      return { ...snapshot, own: write(Connected), rings: 'current', peerBefore: undefined }
     case 'reopen':
-      return { ...snapshot, own: write(Connected) }
+      return { ...snapshot, own: write(Connected), peerBefore: undefined }
     case 'offer':
-      return { ...snapshot, own: write(InitWait), rings: 'none', intent: forgiven }
+      return { ...snapshot, own: write(InitWait), rings: 'none', intent: forgiven, peerBefore: undefined }
     case 'close':
-      return { ...snapshot, own: write(Closing) }
+      return { ...snapshot, own: write(Closing), peerBefore: undefined }
     case 'settle':
     case 'disconnect':
       return { ...snapshot, own: write(Closed), rings: 'none', intent: forgiven }
@@ -81,7 +81,7 @@ function rule(name: string, fits: (s: BackendSnapshot) => boolean, holds: (s: Ba
 const steps = (step: BackendStep) => (s: BackendSnapshot) => backendStep(s) === step
 
 test('the whole domain', () => {
-  expect(ALL).toHaveLength(10 * 10 * 2 * 3 * 2 * 3 * 3 * 2)
+  expect(ALL).toHaveLength(10 * 10 * 3 * 3 * 2 * 3 * 3 * 2)
 })
 
 describe('connect', () => {
@@ -93,19 +93,26 @@ describe('connect', () => {
 })
 
 describe('a frontend that has published', () => {
-  const published = (s: BackendSnapshot): boolean => s.own !== undefined && hasPublished(s) && s.prepared && s.mayOffer && s.online !== false
+  const published = (s: BackendSnapshot): boolean =>
+    s.own !== undefined && hasPublished(s) && s.prepared && s.mayOffer && s.online !== false
+  /** What is attached is of an earlier life. */
+  const isStale = (s: BackendSnapshot): boolean =>
+    s.rings === 'stale' || (s.rings === 'current' && s.peer === Initialised && s.peerBefore === Connected)
   /** The frontend has yet to follow a Closing that it didn't ask for. */
-  const isAsked = (s: BackendSnapshot): boolean => s.own === Closing && s.rings === 'current' && !s.peerWasClosing
+  const isAsked = (s: BackendSnapshot): boolean => s.own === Closing && s.rings === 'current' && s.peerBefore !== Closing && !isStale(s)
   /** Somebody else wrote that state: the connection is left alone. */
-  const isForeign = (s: BackendSnapshot): boolean => s.rings === 'current' && s.own !== Connected && s.own !== Closing && s.own !== Closed
+  const isForeign = (s: BackendSnapshot): boolean =>
+    s.rings === 'current' && s.own !== Connected && s.own !== Closing && s.own !== Closed && !isStale(s)
   rule('ends connected to what it published last, whatever it passed before',
     (s) => published(s) && s.intent === 'serve' && !isAsked(s) && !isForeign(s),
     (s) => run(s).end.own === Connected && run(s).end.rings === 'current')
-  rule('is not disturbed where it is connected', (s) => published(s) && s.intent === 'serve' && s.own === Connected && s.rings === 'current', steps('wait'))
+  rule('is not disturbed where it is connected',
+    (s) => published(s) && s.intent === 'serve' && s.own === Connected && s.rings === 'current' && !isStale(s), steps('wait'))
   rule('is never told Closed on that way: a frontend would close', (s) => published(s) && s.intent === 'serve' && s.own !== Closed,
     (s) => !run(s).steps.includes('disconnect') && !run(s).steps.includes('close'))
-  rule('after a fault: once it has begun to close, and has taken that back', (s) => published(s) && s.intent === 'close' && s.own === Closing,
-    (s) => (run(s).end.own === Connected) === s.peerWasClosing)
+  rule('after a fault: with other rings at once, with those that failed when it has let go of them',
+    (s) => published(s) && s.intent === 'close' && s.own === Closing,
+    (s) => (run(s).end.own === Connected) === (isStale(s) || (!attached(s) && s.peerBefore === Closing)))
 })
 
 describe('disconnect', () => {
@@ -117,14 +124,14 @@ describe('disconnect', () => {
   rule('a peer that begins anew leaves nothing connected', (s) => beginsAnew(s) && (s.intent !== 'close' || s.own === Closing), (s) => !attached(run(s).end))
   rule('a directory that vanished leaves nothing connected', ({ own }) => own === undefined, (s) => !attached(run(s).end))
   rule('never while a live peer may still use the rings',
-    (s) => s.rings === 'current' && s.own !== undefined && s.own !== Closed && [Initialised, Connected, Closing].some((state) => state === s.peer),
-    (s) => backendStep(s) !== 'disconnect' || (s.intent === 'close' && s.peerWasClosing))
+    (s) => s.rings === 'current' && s.own !== undefined && s.own !== Closed && [Connected, Closing].some((state) => state === s.peer),
+    (s) => backendStep(s) !== 'disconnect')
 })
 
 describe('offer', () => {
   rule('only to a frontend that begins anew or has published, or over a state that somebody else wrote', steps('offer'),
     (s) => beginsAnew(s) || hasPublished(s) || ![InitWait, Closing, Closed].some((state) => state === s.own))
-  rule('never over rings that it uses, unless they failed it', steps('offer'), (s) => !(s.rings === 'current' && hasPublished(s)) || s.intent === 'close')
+  rule('never over rings that it uses', (s) => steps('offer')(s) && s.own !== Closed, (s) => !(s.rings === 'current' && s.peer === Connected))
   rule('never what is to go', steps('offer'), ({ online, intent }) => online !== false && intent !== 'stop')
   rule('whenever it is closed and all of that holds',
     (s) => s.own === Closed && !attached(s) && s.online !== false && s.intent !== 'stop' && (beginsAnew(s) || hasPublished(s)),

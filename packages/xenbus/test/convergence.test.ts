@@ -20,7 +20,7 @@ interface World extends BackendSnapshot {
 }
 
 const START: World = {
-  own: InitWait, peer: Initialising, peerWasClosing: false, online: true, prepared: false, rings: 'none', intent: 'serve', mayOffer: true,
+  own: InitWait, peer: Initialising, peerBefore: undefined, online: true, prepared: false, rings: 'none', intent: 'serve', mayOffer: true,
   decided: undefined, ended: false, toolstack: 'idle', dead: false,
 }
 
@@ -32,10 +32,11 @@ const writeOwn = (w: World, own: XenbusState): World => (w.own === undefined ? w
 function act(w: World, step: BackendStep): World {
   const done = { ...w, decided: undefined }
   const intent = w.intent === 'close' ? 'serve' : w.intent
-  if (step === 'connect') return { ...writeOwn(done, Connected), rings: 'current' }
-  if (step === 'reopen') return writeOwn(done, Connected)
-  if (step === 'offer') return { ...writeOwn(done, InitWait), rings: 'none', intent }
-  if (step === 'close') return writeOwn(done, Closing)
+  const peerBefore = undefined
+  if (step === 'connect') return { ...writeOwn(done, Connected), rings: 'current', peerBefore }
+  if (step === 'reopen') return { ...writeOwn(done, Connected), peerBefore }
+  if (step === 'offer') return { ...writeOwn(done, InitWait), rings: 'none', intent, peerBefore }
+  if (step === 'close') return { ...writeOwn(done, Closing), peerBefore }
   if (step === 'settle' || step === 'disconnect') return { ...writeOwn(done, Closed), rings: 'none', intent }
   return { ...done, ended: true }
 }
@@ -51,7 +52,7 @@ function backendMoves(w: World): Move[] {
 const becomes = (w: World, peer: XenbusState): World => ({
   ...w,
   peer,
-  peerWasClosing: peer === w.peer ? w.peerWasClosing : w.peer === Closing,
+  peerBefore: peer === w.peer ? w.peerBefore : w.peer,
   rings: peer === Initialised && w.rings === 'current' ? 'stale' : w.rings,
 })
 
@@ -103,7 +104,7 @@ const settle = (w: World): Move[] => {
   return moves.length > 0 ? moves : timeouts(w)
 }
 
-const key = (w: World): string => JSON.stringify([w.own, w.peer, w.peerWasClosing, w.online, w.prepared, w.rings, w.intent, w.decided, w.ended, w.toolstack, w.dead].map((field) => field ?? null))
+const key = (w: World): string => JSON.stringify([w.own, w.peer, w.peerBefore, w.online, w.prepared, w.rings, w.intent, w.decided, w.ended, w.toolstack, w.dead].map((field) => field ?? null))
 
 function reachable(): Map<string, { readonly world: World; readonly trail: readonly string[] }> {
   const seen = new Map([[key(START), { world: START, trail: [] as readonly string[] }]])

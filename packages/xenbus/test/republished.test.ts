@@ -59,6 +59,26 @@ test('a close that it takes back, with the rings that it has: they stay connecte
   await unplugDevice(r.xs, r.address(), { signal: AbortSignal.abort() })
 })
 
+test('a fault after a close that it took back: the rings that failed stay closed until it lets go', async () => {
+  await using r = await rig()
+  const { server } = await served(r)
+  await r.plug()
+  await connect(r)
+  await write(r, Closing)
+  await r.until(`${r.path('back')}/state`, '5')
+  await write(r, Connected)
+  await r.until(`${r.path('back')}/state`, '4')
+  for (const device of server.driver.devices) device.fail(new Error('broken'))
+  await r.until(`${r.path('back')}/state`, '5')
+  await r.turns(50)
+  expect(await r.xs.read(`${r.path('back')}/state`)).toBe('5')
+  // It closes and publishes others in one look.
+  await write(r, Connected, '9')
+  await r.until(`${r.path('back')}/state`, '4')
+  expect(server.driver.calls.map((call) => call.split(' ')[0])).toEqual(['offer', 'connect', 'close', 'connect'])
+  await unplugDevice(r.xs, r.address(), { signal: AbortSignal.abort() })
+})
+
 test('whatever it passes, merged or not: it ends connected to what it published last', async () => {
   const step = fc.record({
     state: fc.constantFrom(Initialising, InitWait, Initialised, Connected, Closing, Closed),

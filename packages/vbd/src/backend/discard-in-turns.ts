@@ -19,10 +19,11 @@ export interface DiscardInTurns extends SectorRange {
   readonly store: BlockStore
   readonly secure: boolean
   readonly guestTurn: Pick<GuestTurn, 'left' | 'spend' | 'wait'>
-  /** Whether the ring has stopped: nobody waits for the rest of a discard, which is left out. */
+  /** Whether the ring takes no more: nobody waits for the rest of a discard, which is left out. */
   readonly stopped: () => boolean
 }
 
+/** @returns whether all of it was discarded */
 export function discardInTurns({
   store,
   sector,
@@ -30,7 +31,7 @@ export function discardInTurns({
   secure,
   guestTurn,
   stopped,
-}: DiscardInTurns): Promise<void> {
+}: DiscardInTurns): Promise<boolean> {
   return new Promise((resolve, reject) => {
     let at = sector
     const step = (): void => {
@@ -46,7 +47,7 @@ export function discardInTurns({
           at += count
           if (isPromise(result)) return void Promise.resolve(result).then(step, reject)
         }
-        resolve()
+        resolve(at >= end)
       } catch (error) {
         reject(error)
       }

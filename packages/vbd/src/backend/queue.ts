@@ -113,7 +113,7 @@ export class VbdQueue {
     const { requests } = parts
     this.#p = parts
     this.#calls = new StoreCalls({
-      ...parts, stopped: () => this.#stopped,
+      ...parts, stopped: () => this.#stopped || this.#full,
       settled: (row) => this.#settle(row), turned: () => this.turned(),
     })
     this.#rows = new Uint16Array(requests.rows)

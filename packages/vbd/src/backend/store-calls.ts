@@ -175,12 +175,14 @@ export class StoreCalls {
   }
 
   /** Cut to whole granules, since a discard is a hint; but one that must leave no copy is passed on whole. */
-  #discard(row: number): Promise<void> {
+  async #discard(row: number): Promise<void> {
     const { store, requests, guestTurn, stopped } = this.#p
     const range = { sector: requests.sector(row), end: requests.end(row) }
     const secure = requests.secure[row] === 1
     const given = secure ? range : wholeGranules(store, range)
-    return discardInTurns({ ...given, secure, store, guestTurn, stopped })
+    const isWhole = await discardInTurns({ ...given, secure, store, guestTurn, stopped })
+    // No fault of the store's: the ring was given up.
+    if (!isWhole) requests.status[row] = BLKIF_RSP.ERROR
   }
 
   /** @param result what the store gave back */
