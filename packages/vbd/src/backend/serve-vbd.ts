@@ -55,11 +55,11 @@ export interface ServeVbdOptions {
   /** Ends the service: each guest is asked to let go of its disk, then what is in flight is settled. */
   readonly signal?: AbortSignal
   /**
-   * How data is moved, default `copy`. With `map` and `persistent` a store works on the guest's own
-   * pages: the guest can change what is being written, and see what is being read. A store that looks
-   * at data twice (a checksum, a mirror) is not to be served so. With `map`, what is written is copied
-   * all the same unless the store's `write` has `leavesBuffers`. `persistent` is used with frontends
-   * that can do it, `copy` with others.
+   * How data is moved, default `copy`. With `map` and `persistent` a store works on the guest's
+   * own pages: the guest can change what is being written, and see what is being read. A store
+   * that looks at data twice (a checksum, a mirror) is not to be served so. With `map`, what is
+   * written is copied all the same unless the store's `write` has `leavesBuffers`. `persistent`
+   * is used with frontends that can do it, `copy` with others.
    */
   readonly dataPath?: DataPathKind
   /**
