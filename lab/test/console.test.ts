@@ -4,12 +4,16 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { answerPattern, requestLine } from '../src/guest/console.ts'
 
-/** The loop of the guest's init, run by bash: it wants pipefail, as the guest's busybox has it and dash doesn't. */
-const loop = /while read[^]*?\ndone\n/.exec(readFileSync(join(import.meta.dirname, '../guest/init.sh'), 'utf8'))?.[0] ?? ''
+/**
+ * The guest's init from its "ready" to its end, run by bash: it wants pipefail, as the guest's busybox
+ * has it and dash doesn't.
+ */
+const init = readFileSync(join(import.meta.dirname, '../guest/init.sh'), 'utf8')
+const loop = /\n(#[^]*)\npoweroff -f\n/.exec(init.split('echo "guest ready"')[1] ?? '')?.[1] ?? ''
 
 function answer(...scripts: string[]): string {
   const input = scripts.map((script, i) => requestLine(i + 1, script)).join('')
-  return spawnSync('bash', ['-c', loop], { input, encoding: 'utf8' }).stdout
+  return spawnSync('bash', ['-c', `${loop}\ntrue`], { input, encoding: 'utf8' }).stdout
 }
 
 test.each([
@@ -29,4 +33,13 @@ test('an answer is that of its own request', () => {
 
 test('a script neither reads the next request nor ends the guest', () => {
   expect(answer('cat; exit 1', 'echo still here')).toContain('still here')
+})
+
+test("requests aren't read by the first process, whose read an orphan's end would cut", () => {
+  // The parent of a script's shell, and the shell that all this runs in.
+  const text = answer('cut -d " " -f 4 /proc/$BASHPID/stat; echo $$')
+  const output = answerPattern(1).exec(text)?.groups?.['output']
+  const [reader, first] = output?.trim().split('\n').map(Number) ?? []
+  expect(reader).toBeGreaterThan(0)
+  expect(reader).not.toBe(first)
 })
