@@ -34,7 +34,7 @@ export async function run({ boot, check }: Lab): Promise<void> {
     await dom0.run(`xl block-attach ${guest.domid} '${line('xvdb', 'second.img', '/bin/true')}'`)
     strictEqual(await guest.run(digest(await guest.disk('xvdb'))), await dom0.run(digest('second.img')))
     await dom0.run(`xl block-detach ${guest.domid} xvdb`)
-    await guest.run('until [ ! -e /dev/xvdb ]; do usleep 10000; done')
+    await guest.diskGone('xvdb')
   })
   await check('of an image that isn\'t there xl says why', async () => {
     const { status, stderr } = await dom0.attempt(`xl block-attach ${guest.domid} '${line('xvdc', 'nowhere.img')}'`)

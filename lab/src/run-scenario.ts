@@ -5,7 +5,7 @@ import { type Figure, header, reportFigure } from './figure.ts'
 import type { Image } from './image/image.ts'
 import { output } from './paths.ts'
 import type { Report } from './report.ts'
-import type { Lab, Scenario } from './scenario.ts'
+import type { Scenario } from './scenario.ts'
 import { Session } from './session.ts'
 import { type StackName, stacks } from './stack.ts'
 
@@ -26,11 +26,15 @@ export async function runScenario(name: string, scenario: Scenario, { on, image,
   await rm(out, { recursive: true, force: true })
   await mkdir(out, { recursive: true })
   await using session = await Session.open({ image, out, programs: scenario.programs, guests: stack.guests })
-  const check: Lab['check'] = async (what, work) => {
+  const check = async <T>(
+    what: string,
+    work: () => Promise<T>,
+    lineOf: (result: T) => string = () => what,
+  ): Promise<T> => {
     const begun = performance.now()
     try {
-      const result = await work()
-      report.pass(what, (performance.now() - begun) / 1000)
+      const result = await session.watchingGuests(work)
+      report.pass(lineOf(result), (performance.now() - begun) / 1000)
       return result
     } catch (error) {
       report.fail(what, messageOf(error))
@@ -45,6 +49,10 @@ export async function runScenario(name: string, scenario: Scenario, { on, image,
       stack,
       boot: ({ clock = 'wall' } = {}) => check('Xen boots, dom0 is ready', () => session.boot(clock)),
       check,
+      async row(what, work) {
+        // It has been reported.
+        await check(what, work, (said) => `${what} ${said}`).catch(() => {})
+      },
       report: (what, passed) => (passed ? report.pass(what) : report.fail(what)),
       figures(figures) {
         if (measured.length === 0) report.note(`      ${header}`)

@@ -22,10 +22,15 @@ export interface Lab {
   /** Starts Xen and waits for dom0. The machine ends with the scenario. The clock is `wall` unless told. */
   boot(o?: { readonly clock?: Clock }): Promise<Dom0>
   /**
-   * One thing that is shown: `work` returns, or throws what is wrong. The first failure ends the
-   * scenario, since what follows builds on it.
+   * One thing that is shown: `work` returns, or throws what is wrong; it also fails when the kernel
+   * of a guest does meanwhile. The first failure ends the scenario, since what follows builds on it.
    */
   check<T>(what: string, work: () => Promise<T>): Promise<T>
+  /**
+   * A check that nothing else builds on: the scenario goes on when it fails. `work` returns what it
+   * found, which is printed after `what`.
+   */
+  row(what: string, work: () => Promise<string>): Promise<void>
   /** Reports a check that was made elsewhere. */
   report(what: string, passed: boolean): void
   /** Reports what was measured: a figure with a gate is a check. */

@@ -62,6 +62,11 @@ export class Session implements AsyncDisposable {
     return this.#dom0
   }
 
+  /** See `Dom0.watchingGuests`. */
+  watchingGuests<T>(work: () => Promise<T>): Promise<T> {
+    return this.#dom0 === undefined ? work() : this.#dom0.watchingGuests(work)
+  }
+
   /** After a failure: what the kernels have to say joins the other logs. */
   async saveKernelLogs(): Promise<void> {
     await this.#dom0?.saveKernelLogs()

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { answerPattern, requestLine } from '../src/guest/console.ts'
+import { answerPattern, kernelFault, requestLine } from '../src/guest/console.ts'
 
 /**
  * The guest's init from its "ready" to its end, run by bash: it wants pipefail, as the guest's busybox
@@ -42,4 +42,39 @@ test("requests aren't read by the first process, whose read an orphan's end woul
   const [reader, first] = output?.trim().split('\n').map(Number) ?? []
   expect(reader).toBeGreaterThan(0)
   expect(reader).not.toBe(first)
+})
+
+/** As a guest with Linux 5.10 writes it. */
+const panic = [
+  '[   20.1] BUG: kernel NULL pointer dereference, address: 0000000000000050',
+  '[   20.1] #PF: supervisor read access in kernel mode',
+  '[   20.1] Oops: 0000 [#1] SMP NOPTI',
+  '[   20.1] RIP: e030:blk_mq_start_stopped_hw_queues+0x5/0x60',
+  '[   20.1]  blkif_interrupt+0x40/0x60 [xen_blkfront]',
+  '[   20.1] RIP: e030:xen_hypercall_sched_op+0xa/0x20',
+  '[   20.1] ---[ end trace 0123456789abcdef ]---',
+  '[   20.1] Kernel panic - not syncing: Fatal exception in interrupt',
+  '',
+]
+const fault =
+  'BUG: kernel NULL pointer dereference, address: 0000000000000050; ' +
+  'RIP: e030:blk_mq_start_stopped_hw_queues+0x5/0x60'
+
+test('a fault of the kernel is found in what a guest writes, once it is complete', () => {
+  const upTo = (lines: number): string => panic.slice(0, lines).join('\r\n')
+  expect(kernelFault(upTo(6))).toBeUndefined()
+  expect(kernelFault(upTo(7))).toBe(fault)
+  const panicked = 'Kernel panic - not syncing: Fatal exception in interrupt'
+  expect(kernelFault(upTo(panic.length))).toBe(`${fault}; ${panicked}`)
+})
+
+test('a panic needs no fault before it', () => {
+  const text = '[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs'
+  expect(kernelFault(text)).toBeUndefined()
+  expect(kernelFault(`${text}\r\n`)).toBe('Kernel panic - not syncing: VFS: Unable to mount root fs')
+})
+
+test('what else a guest writes is no fault', () => {
+  const text = 'guest ready\r\n\x021\n[   12.3] random: crng init done\n\x031 0\n'
+  expect(kernelFault(text)).toBeUndefined()
 })

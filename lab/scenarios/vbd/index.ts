@@ -1,18 +1,21 @@
 /** Every feature of the block backend, with Linux's own blkfront as its witness: what was done, and what the guest says. */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import { holdings } from '../../src/dom0/holdings.ts'
+import type { Guest } from '../../src/guest/guest.ts'
+import { OLDEST, releases } from '../../src/image/debian.ts'
 import type { Lab } from '../../src/scenario.ts'
 import type { StackName } from '../../src/stack.ts'
-import { type Feature, features } from './features.ts'
+import { detach } from './detach.ts'
+import { type Feature, features, featuresOfOldest } from './features.ts'
 import { geometry } from './geometry.ts'
 import { life, queues } from './life-cycle.ts'
 import { dataPaths, requests } from './requests.ts'
-import { disks, line, type Rig, type Row } from './rig.ts'
+import { disks, line, type Rig } from './rig.ts'
 import { storesOf } from './stores.ts'
 import { toolstack } from './toolstack.ts'
 
 export const title = 'a row for each feature of the block backend, witnessed by the blkfront of a guest'
-export const programs = { stores: 'lab/dom0/vbd/main.ts', threads: 'lab/dom0/vbd/threads.ts', xenkit: 'packages/xenkit/src/cli/main.ts' }
+export const programs = { stores: 'lab/dom0/vbd/main.ts', single: 'lab/dom0/vbd/single.ts', xenkit: 'packages/xenkit/src/cli/main.ts' }
 export const stacks: readonly StackName[] = ['debian12-pv', 'debian12-pvh', 'debian13-pv', 'debian13-pvh']
 
 export async function run(lab: Lab): Promise<void> {
@@ -36,10 +39,11 @@ export async function run(lab: Lab): Promise<void> {
   for (const vdev of Object.keys(disks)) await guest.disk(vdev)
 
   let asked = 0
-  const rig: Rig = {
+  const rigOf = (guest: Guest, linux: string): Rig => ({
     stack: lab.stack,
     dom0,
     guest,
+    linux,
     server,
     async withDisk(vdev, target, work, access) {
       await dom0.run(`xl block-attach ${guest.domid} '${line(vdev, target, access)}'`)
@@ -52,25 +56,29 @@ export async function run(lab: Lab): Promise<void> {
       const [, json = ''] = await server.output(new RegExp(`^stats ${++asked} (.*)$`, 'm'))
       return JSON.parse(json)
     },
-  }
-  const shown: Feature[] = []
-  // A row that fails doesn't end the table: what others show is independent of it.
-  const row: Row = async (feature, work) => {
-    shown.push(feature)
-    try {
-      const said = await work()
-      lab.report(`${feature.padEnd(26)} ${said}`, true)
-    } catch (error) {
-      lab.report(`${feature.padEnd(26)} ${error instanceof Error ? error.message : String(error)}`, false)
-    }
+  })
+  const rig = rigOf(guest, releases[lab.stack.debian].linux)
+  const shown: string[] = []
+  const row = async (what: string, work: () => Promise<string>): Promise<void> => {
+    shown.push(what)
+    await lab.row(what.padEnd(26), work)
   }
   await requests(row, rig)
   await dataPaths(row, rig)
   await geometry(row, rig)
   await storesOf(row, rig, nbd)
   await toolstack(row, rig)
+  await detach(row, rig)
   await life(row, rig, { pid, before })
   await queues(row, rig)
-  await lab.check('every feature has its row', async () => deepStrictEqual(shown, [...features]))
+  const { linux } = releases[OLDEST]
+  const onOldest = (feature: Feature): string => `${feature}, Linux ${linux}`
+  const old = await lab.check(`a guest boots with Linux ${linux}`, () =>
+    dom0.createGuest({ name: 'old', kernel: 'oldest', disks: [line('xvda', disks.xvda)] }),
+  )
+  await detach((feature, work) => row(onOldest(feature), work), rigOf(old, linux))
+  await lab.check('every feature has its row', async () =>
+    deepStrictEqual(shown, [...features, ...featuresOfOldest.map(onOldest)]),
+  )
   await lab.check('the backend ends in good order', async () => strictEqual((await server.stop('SIGTERM')).status, 0))
 }

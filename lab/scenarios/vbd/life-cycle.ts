@@ -18,8 +18,7 @@ export async function life(row: Row, { dom0, guest, server }: Rig, o: { readonly
   })
   await row('crash with requests in flight', async () => {
     await alive.run(`for vdev in xvdb xvdc xvda; do (io-bench /dev/$vdev random-read 4096 32 60 > /dev/null 2>&1 &) ; done; until grep -q '[1-9]' /sys/block/xvdb/inflight && grep -q '[1-9]' /sys/block/xvda/inflight; do usleep 1000; done`)
-    // Its answer will never come.
-    alive.attempt('echo c > /proc/sysrq-trigger').catch(() => {})
+    alive.crash()
     for (const vdev of Object.keys(disks)) await server.output(new RegExp(`${vdev} of domain ${alive.domid}: removed`))
     await dom0.when('@releaseDomain', `! xl list ${alive.domid}`)
     deepStrictEqual(await holdings(dom0, o.pid), o.before)
@@ -41,7 +40,7 @@ export async function queues(row: Row, { dom0, stats }: Rig): Promise<void> {
     return '/sys/block/xvda/mq has 2, multi-queue-num-queues 2, each ring of 2 pages; each vcpu reads through its own'
   })
   await row('queues in threads', async () => {
-    const server = dom0.spawn('exec threads')
+    const server = dom0.spawn('exec single threads 2')
     const [, pid = ''] = await server.output(/^pid (\d+)$/m)
     const guest = await dom0.createGuest({ name: 'threads', disks: [line('xvda', 'threads')], vcpus: 2, kernelArguments: 'xen_blkfront.max_queues=2' })
     await guest.disk('xvda')

@@ -12,6 +12,8 @@ export interface Rig {
   readonly stack: Stack
   readonly dom0: Dom0
   readonly guest: Guest
+  /** Of the guest's kernel. */
+  readonly linux: string
   readonly server: RemoteProcess
   /** Has xl plug a disk, and unplug it after `work`. */
   withDisk(vdev: string, target: string, work: (device: string) => Promise<string>, access?: 'r'): Promise<string>

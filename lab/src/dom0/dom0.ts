@@ -1,7 +1,7 @@
 /** dom0 as a scenario sees it: a place to run programs and to create guests. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { within } from '../deadline.ts'
+import { within, withResolvers } from '../deadline.ts'
 import { GuestConsole } from '../guest/console.ts'
 import { Guest, type GuestDefaults, type GuestOptions, xlConfig } from '../guest/guest.ts'
 import type { Agent } from './agent.ts'
@@ -15,6 +15,8 @@ export class Dom0 {
   readonly #out: string
   readonly #defaults: GuestDefaults
   readonly #guests: Guest[] = []
+  /** Told when a guest's kernel has failed. */
+  readonly #watchers = new Set<(error: Error) => void>()
 
   /** @param out the host's name of the folder that dom0 has as /lab/out */
   constructor(agent: Agent, out: string, defaults: GuestDefaults) {
@@ -72,6 +74,17 @@ export class Dom0 {
     return (await this.#meet(name)).guest
   }
 
+  /** Does `work`. Fails as soon as a guest's kernel has failed: what needs the guest would wait in vain. */
+  async watchingGuests<T>(work: () => Promise<T>): Promise<T> {
+    const { promise: failure, reject } = withResolvers<never>()
+    this.#watchers.add(reject)
+    try {
+      return await Promise.race([work(), failure])
+    } finally {
+      this.#watchers.delete(reject)
+    }
+  }
+
   /** Saves what the kernels have to say among the logs, as far as they still can. */
   async saveKernelLogs(): Promise<void> {
     const guests = this.#guests.map(async (guest) => {
@@ -83,7 +96,11 @@ export class Dom0 {
 
   async #meet(name: string): Promise<{ guest: Guest; console: GuestConsole }> {
     const domid = Number(await this.run(`xl domid ${name}`))
-    const console = new GuestConsole(this.#agent, await this.#terminal(domid))
+    const console = new GuestConsole(this.#agent, {
+      guest: name,
+      terminal: await this.#terminal(domid),
+      failed: (error) => this.#watchers.forEach((watcher) => watcher(error)),
+    })
     const guest = new Guest(this, { name, domid, console })
     this.#guests.push(guest)
     return { guest, console }

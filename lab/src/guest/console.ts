@@ -6,14 +6,29 @@ import { Transcript } from '../transcript.ts'
 import type { Agent, Channel } from '../dom0/agent.ts'
 import type { Outcome } from '../dom0/remote-process.ts'
 
+export interface ConsoleOptions {
+  /** The guest's name. */
+  readonly guest: string
+  /** Its path in dom0. */
+  readonly terminal: string
+  /** Called once when the guest's kernel writes that it is broken. */
+  readonly failed: (error: Error) => void
+}
+
 export class GuestConsole {
   readonly #transcript = new Transcript()
   readonly #channel: Channel
+  readonly #o: ConsoleOptions
   #lastId = 0
+  #watched = true
 
-  constructor(agent: Agent, terminal: string) {
-    this.#channel = agent.openTerminal(terminal, {
-      output: (_, text) => this.#transcript.append(text),
+  constructor(agent: Agent, o: ConsoleOptions) {
+    this.#o = o
+    this.#channel = agent.openTerminal(o.terminal, {
+      output: (_, text) => {
+        this.#transcript.append(text)
+        this.#look()
+      },
       end: () => this.#transcript.end(new Error('the guest is gone')),
       lost: (error) => this.#transcript.end(error),
     })
@@ -31,6 +46,32 @@ export class GuestConsole {
     const match = await this.#transcript.find(answerPattern(id), seconds, `"${script}" to end in the guest`)
     return { stdout: match.groups?.['output'] ?? '', stderr: '', status: Number(match.groups?.['status']) }
   }
+
+  /** Has the guest's kernel panic, which is then no failure. */
+  crash(): void {
+    this.#watched = false
+    this.#channel.write(requestLine(++this.#lastId, 'echo c > /proc/sysrq-trigger'))
+  }
+
+  #look(): void {
+    const fault = this.#watched ? kernelFault(this.#transcript.text) : undefined
+    if (fault === undefined) return
+    this.#watched = false
+    const error = new Error(`the kernel of guest ${this.#o.guest} failed: ${fault}`)
+    this.#transcript.end(error)
+    this.#o.failed(error)
+  }
+}
+
+/**
+ * What a Linux kernel writes of the fault that ended it or one of its tasks, in one line; undefined as
+ * long as it has not written all of that.
+ */
+export function kernelFault(text: string): string | undefined {
+  if (!/\[#\d+\][^]*---\[ end trace|Kernel panic - not syncing: [^\n]*\n/.test(text)) return undefined
+  // The first "RIP" is where it happened, the second what was interrupted there.
+  const parts = [/(?:BUG: |kernel BUG at |general protection fault).*/, /RIP: .*/, /Kernel panic.*/]
+  return parts.flatMap((part) => part.exec(text)?.[0] ?? []).join('; ')
 }
 
 /** Base64, so that any script is one line, whatever it quotes. */

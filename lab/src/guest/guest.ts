@@ -10,6 +10,8 @@ export interface GuestOptions {
   readonly type?: GuestType
   /** Lines of xl.cfg's `disk`, such as `format=raw,vdev=xvda,access=w,backendtype=qdisk,target=/tmp/disk`. */
   readonly disks?: readonly string[]
+  /** Default `own`, that of the stack. `oldest` is Linux 5.10, of Debian 11. */
+  readonly kernel?: 'own' | 'oldest'
   /** Default 1. All of them run on the same processor. */
   readonly vcpus?: number
   /** More of the kernel's command line, where modules find their parameters, too: `xen_blkfront.max_ring_page_order=4`. */
@@ -59,6 +61,16 @@ export class Guest {
     return `/dev/${vdev}`
   }
 
+  /** Waits until a block device is gone. */
+  async diskGone(vdev: string): Promise<void> {
+    await this.run(`timeout 40 sh -c 'while [ -e /dev/${vdev} ]; do usleep 10000; done'`)
+  }
+
+  /** Has its kernel panic. Returns before it has. */
+  crash(): void {
+    this.#console.crash()
+  }
+
   /** Ends the domain at once, as if its power failed. */
   async destroy(): Promise<void> {
     await this.#dom0.run(`xl destroy ${this.domid}`)
@@ -67,11 +79,12 @@ export class Guest {
 
 /** The configuration that `xl create` reads. */
 export function xlConfig(o: GuestOptions, defaults: GuestDefaults): string {
+  const boot = `/guest/${o.kernel ?? 'own'}`
   const settings: Record<string, string | number | readonly string[]> = {
     name: o.name,
     type: o.type ?? defaults.type,
-    kernel: '/guest/vmlinux',
-    ramdisk: '/guest/initrd',
+    kernel: `${boot}/vmlinux`,
+    ramdisk: `${boot}/initrd`,
     memory: 192,
     vcpus: o.vcpus ?? 1,
     cpus: String(defaults.processor),

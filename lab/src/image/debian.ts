@@ -1,11 +1,18 @@
-/** The releases of Debian whose Xen and Linux the lab boots. */
+/** The releases of Debian whose packages the lab's images are made of. */
 
 export const releases = {
-  12: { codename: 'bookworm', xen: '4.17', linux: '6.1' },
-  13: { codename: 'trixie', xen: '4.20', linux: '6.12' },
+  11: { codename: 'bullseye', linux: '5.10' },
+  12: { codename: 'bookworm', linux: '6.1', xen: '4.17' },
+  13: { codename: 'trixie', linux: '6.12', xen: '4.20' },
 } as const
 
-export type Debian = keyof typeof releases
+export type Release = keyof typeof releases
+
+/** The release whose kernel is in every image, for guests alone: Xen and dom0 are newer. */
+export const OLDEST = 11 satisfies Release
+
+/** The releases with an image of their own: Xen, dom0 and guests. */
+export type Debian = Exclude<Release, typeof OLDEST>
 
 /** The host's own. */
 export const HOST = 12 satisfies Debian

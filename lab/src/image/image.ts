@@ -8,12 +8,12 @@ import { link, mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from 'node:fs
 import { basename, join } from 'node:path'
 import { atExit } from '../at-exit.ts'
 import { cache, lab } from '../paths.ts'
-import { type Debian, releases } from './debian.ts'
+import { type Debian, OLDEST, releases } from './debian.ts'
 import { buildDom0Disk, buildDom0Initrd } from './dom0.ts'
 import { buildGuestInitrd } from './guest.ts'
 import { hashInputs } from './inputs.ts'
 import { extractKernel, extractXen } from './kernel.ts'
-import { indexModules } from './modules.ts'
+import { indexModules, type KernelTree } from './modules.ts'
 import { downloadPackages, resolvePackages, unpack } from './packages.ts'
 
 /** Of 350 MB each. */
@@ -39,9 +39,10 @@ const isBoot = (path: string): boolean => /^(linux-image|xen-hypervisor)-\d/.tes
 
 /** The image of a release for the sources as they are, built if need be. `say` hears about a build. */
 export async function openImage(debian: Debian, say: (text: string) => void): Promise<Image> {
-  const packages = await resolvePackages(debian)
+  const packages = { own: await resolvePackages(debian), oldest: await resolvePackages(OLDEST) }
   const files = [process.execPath, import.meta.dirname, join(lab, 'guest'), join(lab, 'dom0/init.sh'), join(lab, 'dom0/initrd-init.sh'), join(lab, 'dom0/cpu-time.c')]
-  const directory = join(cache, `image-${await hashInputs({ files, words: [`debian ${debian}`, ...packages] })}`)
+  const words = [`debian ${debian}`, ...packages.own, ...packages.oldest]
+  const directory = join(cache, `image-${await hashInputs({ files, words })}`)
   if (!existsSync(directory)) {
     const begun = performance.now()
     say(`building the image: Xen, dom0 and guest from packages of Debian ${debian}`)
@@ -53,7 +54,18 @@ export async function openImage(debian: Debian, say: (text: string) => void): Pr
   return partsIn(directory)
 }
 
-async function build(debian: Debian, packages: readonly string[], directory: string): Promise<void> {
+/** Its modules, and the path of what boots. */
+interface Kernel extends KernelTree {
+  readonly vmlinux: string
+}
+
+interface Packages {
+  readonly own: readonly string[]
+  /** Of the release whose kernel only guests have. */
+  readonly oldest: readonly string[]
+}
+
+async function build(debian: Debian, packages: Packages, directory: string): Promise<void> {
   await mkdir(cache, { recursive: true })
   const work = await mkdtemp(join(cache, 'building-'))
   const discard = (): void => rmSync(work, { recursive: true, force: true })
@@ -62,22 +74,24 @@ async function build(debian: Debian, packages: readonly string[], directory: str
     const result = join(work, 'image')
     await mkdir(result)
     const parts = partsIn(result)
-    const downloaded = await downloadPackages(debian, packages)
-
-    // The kernel's package is unpacked by itself: of its modules only a few go any further.
-    const boot = join(work, 'boot')
-    await unpack(downloaded.filter(isBoot), boot)
-    await extractXen(boot, parts.xen)
-    const kernel = { directory: boot, version: await extractKernel(boot, parts.kernel) }
-    await indexModules(kernel)
+    const downloaded = await downloadPackages(debian, packages.own)
+    const kernel = await openKernel(downloaded, join(work, 'boot'), parts.kernel)
+    await extractXen(kernel.directory, parts.xen)
 
     const dom0 = join(work, 'dom0')
     await unpack(downloaded.filter((path) => !isBoot(path)), dom0)
     const busybox = join(dom0, 'bin/busybox')
     await buildDom0Initrd({ kernel, busybox, work: join(work, 'dom0-initrd'), target: parts.dom0Initrd })
-    await mkdir(join(dom0, 'guest'))
-    await buildGuestInitrd({ packages: dom0, kernel, work: join(work, 'guest-initrd'), target: join(dom0, 'guest/initrd') })
-    await link(parts.kernel, join(dom0, 'guest/vmlinux'))
+    const old = await downloadPackages(OLDEST, packages.oldest)
+    const oldest = await openKernel(old, join(work, 'oldest'), join(work, 'vmlinux-oldest'))
+    for (const [name, from] of Object.entries({ own: kernel, oldest })) {
+      const target = join(dom0, 'guest', name)
+      await mkdir(target, { recursive: true })
+      await link(from.vmlinux, join(target, 'vmlinux'))
+      const tree = join(work, `guest-${name}`)
+      const initrd = join(target, 'initrd')
+      await buildGuestInitrd({ packages: dom0, kernel: from, work: tree, target: initrd })
+    }
     await buildDom0Disk({ tree: dom0, kernel, xenVersion: releases[debian].xen, target: parts.dom0Disk })
     await rename(result, directory).catch((error: unknown) => {
       // Another lab may have built the same image meanwhile.
@@ -87,6 +101,16 @@ async function build(debian: Debian, packages: readonly string[], directory: str
     discard()
     forget()
   }
+}
+
+/** Unpacks a kernel's package by itself: of its modules only a few go any further. */
+async function openKernel(
+  packages: readonly string[], directory: string, vmlinux: string,
+): Promise<Kernel> {
+  await unpack(packages.filter(isBoot), directory)
+  const kernel = { directory, version: await extractKernel(directory, vmlinux), vmlinux }
+  await indexModules(kernel)
+  return kernel
 }
 
 /** Drops all images but the last used: another checkout may be about to boot one that isn't ours. */

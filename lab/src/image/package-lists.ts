@@ -7,22 +7,22 @@ import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cache } from '../paths.ts'
 import { command } from '../process.ts'
-import { type Debian, HOST, releases } from './debian.ts'
+import { HOST, type Release, releases } from './debian.ts'
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
 /** Here apt first puts what it fetches, so this directory is as old as the host's last `apt-get update`. */
 const HOST_UPDATED = '/var/lib/apt/lists/partial'
 
-/** What apt has to be told for it to install packages of `debian`. The lists are as fresh as the host's. */
-export async function packageLists(debian: Debian): Promise<string[]> {
-  if (debian === HOST) return []
-  const root = join(cache, `apt-${debian}`)
+/** What apt has to be told for it to install packages of `release`. The lists are as fresh as the host's. */
+export async function packageLists(release: Release): Promise<string[]> {
+  if (release === HOST) return []
+  const root = join(cache, `apt-${release}`)
   const settings = ['-c', join(root, 'apt.conf')]
   const updated = join(root, 'updated')
   const [ours, hosts] = await Promise.all([updated, HOST_UPDATED].map((path) => stat(path).then(({ mtimeMs }) => mtimeMs, () => undefined)))
   if (ours === undefined || hosts === undefined || ours < hosts) {
     await mkdir(join(root, 'lists/partial'), { recursive: true })
-    await writeFile(join(root, 'sources.list'), sourcesOf(await mirrors(), releases[debian].codename))
+    await writeFile(join(root, 'sources.list'), sourcesOf(await mirrors(), releases[release].codename))
     await writeFile(join(root, 'apt.conf'), configuration(root))
     await command('apt-get', ['-qq', ...settings, 'update'])
     await writeFile(updated, '')

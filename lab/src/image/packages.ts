@@ -6,14 +6,11 @@ import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cache } from '../paths.ts'
 import { command } from '../process.ts'
-import { type Debian, releases } from './debian.ts'
+import { OLDEST, type Release, releases } from './debian.ts'
 import { packageLists } from './package-lists.ts'
 
-/** Their dependencies come along. */
-const wanted = (xen: string): string[] => [
-  'linux-image-amd64',
-  `xen-hypervisor-${xen}-amd64`,
-  `xen-utils-${xen}`,
+/** What runs in dom0, besides Xen's tools. */
+const programs = [
   'xenstore-utils',
   'qemu-system-xen', // qdisk, the backend that ours is compared with
   'qemu-utils', // qemu-nbd
@@ -26,26 +23,35 @@ const wanted = (xen: string): string[] => [
   'libstdc++6', // node
 ]
 
-const downloadsOf = (debian: Debian): string => join(cache, `packages-${debian}`)
+/** Their dependencies come along. */
+function wanted(release: Release): string[] {
+  const kernel = 'linux-image-amd64'
+  if (release === OLDEST) return [kernel]
+  const { xen } = releases[release]
+  return [kernel, `xen-hypervisor-${xen}-amd64`, `xen-utils-${xen}`, ...programs]
+}
+
+const downloadsOf = (release: Release): string => join(cache, `packages-${release}`)
 /** An archive in which nothing lies yet: apt names only packages that it would have to fetch. */
 const nothing = join(cache, 'nothing')
 const emptyStatus = join(nothing, 'status')
 
-async function apt(debian: Debian, archives: string, ...args: string[]): Promise<string> {
+async function apt(release: Release, archives: string, ...args: string[]): Promise<string> {
   await mkdir(join(archives, 'partial'), { recursive: true })
   await mkdir(nothing, { recursive: true })
   await writeFile(emptyStatus, '')
   // An empty sandbox user: root's apt would otherwise become _apt, who can't write to this cache.
   const settings = [`Dir::State::status=${emptyStatus}`, `Dir::Cache::archives=${archives}`, 'Debug::NoLocking=1', 'APT::Sandbox::User=']
-  return command('apt-get', ['-qq', '--yes', '--no-install-recommends', ...(await packageLists(debian)), ...settings.flatMap((s) => ['-o', s]), ...args, 'install', ...wanted(releases[debian].xen)])
+  const lists = await packageLists(release)
+  return command('apt-get', ['-qq', '--yes', '--no-install-recommends', ...lists, ...settings.flatMap((s) => ['-o', s]), ...args, 'install', ...wanted(release)])
 }
 
 /**
  * The files that apt would install today, by their names `NAME_VERSION_ARCH.deb`. Uses the package lists
  * of the host's last `apt-get update`, and no network while those are no older.
  */
-export async function resolvePackages(debian: Debian): Promise<string[]> {
-  return parseUris(await apt(debian, nothing, '--print-uris'))
+export async function resolvePackages(release: Release): Promise<string[]> {
+  return parseUris(await apt(release, nothing, '--print-uris'))
 }
 
 /** Reads the lines `'URI' FILE SIZE CHECKSUM` of `apt-get --print-uris`. */
@@ -54,9 +60,9 @@ export function parseUris(text: string): string[] {
 }
 
 /** Downloads what isn't here yet, drops what is no longer wanted, and returns the path of each file. */
-export async function downloadPackages(debian: Debian, files: readonly string[]): Promise<string[]> {
-  const downloads = downloadsOf(debian)
-  await apt(debian, downloads, '--download-only')
+export async function downloadPackages(release: Release, files: readonly string[]): Promise<string[]> {
+  const downloads = downloadsOf(release)
+  await apt(release, downloads, '--download-only')
   const stale = (await readdir(downloads)).filter((name) => name.endsWith('.deb') && !files.includes(name))
   await Promise.all(stale.map((name) => rm(join(downloads, name))))
   return files.map((file) => join(downloads, file))

@@ -1,15 +1,19 @@
-/** Serves the disk `threads` of the scenario `vbd`, its rings spread over two threads besides this one. */
+/**
+ * Serves one disk over persistent grants: `single TARGET [WORKERS]`. The image is TARGET.img, the
+ * disk's queues run in WORKERS threads besides the main one.
+ */
 import { openFileStore, openHypervisor, serveVbd } from 'xenkit'
 
-await using store = await openFileStore('threads.img')
+const [name = '', workers = '0'] = process.argv.slice(2)
+await using store = await openFileStore(`${name}.img`)
 await using hv = await openHypervisor()
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 console.log(`pid ${process.pid}`)
 await serveVbd(hv, {
-  workers: 2,
+  workers: Number(workers),
   dataPath: 'persistent',
-  store: ({ target }) => (target === 'threads' ? store : undefined),
+  store: ({ target }) => (target === name ? store : undefined),
   signal: stop.signal,
   onEvent: ({ kind, error }) => console.log(`${kind}${error === undefined ? '' : `: ${String(error)}`}`),
 })
