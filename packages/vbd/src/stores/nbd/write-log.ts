@@ -7,6 +7,7 @@
  */
 import { NBD_CMD } from '@xenkit/wire'
 import { gather } from '../buffers.ts'
+import { type Stretch, StretchTree } from '../stretch-tree.ts'
 import type { NbdConnection, Request } from './connection.ts'
 
 export interface WriteLogOptions {
@@ -21,6 +22,8 @@ const FLUSH_BYTES = 16 * 1024 * 1024
 const MOST_BYTES = 2 * FLUSH_BYTES
 /** What a change counts beside its data. */
 const CHANGE_BYTES = 512
+/** Requests are of whole sectors. */
+const SECTOR = 512
 /** Most that are done again at once. */
 const MOST_AT_ONCE = 64
 
@@ -76,29 +79,40 @@ export class WriteLog {
   }
 
   /**
-   * Does all of it again, in order, while nothing else is in flight anywhere.
+   * Does again what the server may have forgotten, while nothing else is in flight anywhere.
    * @returns how many changes that were
    * @throws Error if the connection is lost or the server refuses: it must not be used then
    */
   async replay(connection: NbdConnection): Promise<number> {
     connection.onSettled = (request, refusal) => (refusal ? request.reject(refusal) : request.resolve())
     connection.onLost = (reason, requests) => requests.forEach((request) => request.reject(reason))
-    for (let done = 0; ; ) {
+    const latest = this.#latest()
+    for (let done = 0; done < latest.length; done += MOST_AT_ONCE) {
       if (connection.lost) throw connection.lost
-      const batch = this.#batch(done)
-      if (batch.length === 0) break
+      const batch = latest.slice(done, done + MOST_AT_ONCE)
       await Promise.all(batch.map((change) => new Promise<void>((resolve, reject) => connection.send({ ...change, resolve, reject, answered: 0, giveUpAt: undefined }))))
-      done += batch.length
     }
+    if (connection.lost) throw connection.lost
     this.#refusal = undefined
     return this.#changes.length
   }
 
-  /** Changes from this one on that don't overlap: a server does what is in flight in any order. */
-  #batch(start: number): readonly Change[] {
-    const most = this.#changes.slice(start, start + MOST_AT_ONCE)
-    const end = most.findIndex((change, i) => most.slice(0, i).some((before) => overlap(before, change)))
-    return end < 0 ? most : most.slice(0, end)
+  /**
+   * What the changes come to: each place as the last of them left it. A server that was not killed has that
+   * already. Older data would take it back to an earlier state if this connection is lost half way, and
+   * reads on the others would see that.
+   */
+  #latest(): readonly Change[] {
+    const end = this.#changes.reduce((most, { offset, length }) => Math.max(most, offset + length), 0) / SECTOR
+    const places = new StretchTree<Change>(end)
+    for (const change of this.#changes) places.fill(change.offset / SECTOR, (change.offset + change.length) / SECTOR, change)
+    const latest: Change[] = []
+    for (let at = 0; at < end; ) {
+      const { value: change, end: next } = stretchOf(places, at, end)
+      if (change) latest.push(partOf(change, at * SECTOR, next * SECTOR))
+      at = next
+    }
+    return latest
   }
 
   #keep({ type, offset, length, data }: Request): void {
@@ -135,4 +149,16 @@ export class WriteLog {
 
 const bytesOf = ({ type, length }: Pick<Request, 'type' | 'length'>): number => CHANGE_BYTES + (type === NBD_CMD.WRITE ? length : 0)
 
-const overlap = (a: Change, b: Change): boolean => a.offset < b.offset + b.length && b.offset < a.offset + a.length
+/** The whole stretch of one value, of which the tree may know several pieces. */
+function stretchOf(places: StretchTree<Change>, at: number, most: number): Stretch<Change> {
+  const { value, end: first } = places.at(at)
+  let end = first
+  while (end < most && places.at(end).value === value) ({ end } = places.at(end))
+  return { value, end: Math.min(end, most) }
+}
+
+/** A change on its bytes from `start` to before `end` alone. */
+function partOf({ type, offset, data }: Change, start: number, end: number): Change {
+  const parts = type === NBD_CMD.WRITE ? data.map((bytes) => bytes.subarray(start - offset, end - offset)) : data
+  return { type, offset: start, length: end - start, data: parts }
+}
