@@ -34,6 +34,8 @@ export interface Native {
   }
   /** What the whole process holds open, over all threads. */
   counters(): Counters
+  /** Most grant mappings of the whole process, over all threads: a quarter of vm.max_map_count. */
+  maxMappings(): number
   /**
    * Gives up a range of an open file (a hole that reads as 0; its size stays) or block device, on Node's
    * thread pool. `fd` has to stay open until then. Resolves to 0 or a negative errno.
@@ -82,7 +84,8 @@ export interface Arena {
 /** /dev/xen/gntdev: other domains' pages. */
 export interface Gntdev {
   /**
-   * Maps granted pages contiguously, all or none.
+   * Maps granted pages contiguously, all or none. The code of an error is `'ERR_ARENA_FULL'`, too,
+   * when the process has `maxMappings()` mappings.
    * @param refs domid, gref, domid, gref ...
    * @returns the arena offset
    */

@@ -46,6 +46,11 @@ impl Token {
         Self::new(&MAPPINGS)
     }
 
+    /// Grant mappings, this one among them.
+    pub fn mappings() -> u32 {
+        MAPPINGS.get().unsigned_abs()
+    }
+
     /// A share, of any number of pages.
     pub fn share() -> Self {
         Self::new(&SHARES)

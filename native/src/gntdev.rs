@@ -13,8 +13,9 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use crate::arena::Arena;
 use crate::counters::Token;
 use crate::device::Device;
-use crate::errors::{CLOSED, Result, failure, os, out_of_range};
+use crate::errors::{ARENA_FULL, CLOSED, Result, failure, os, out_of_range};
 use crate::function;
+use crate::map_limit::max_mappings;
 use crate::memory::PAGE_SIZE;
 use crate::runs::{Backing, Runs};
 use crate::uapi::{self, CopyForeign, CopySegment, CopySide, HEADER_WORDS};
@@ -81,6 +82,11 @@ impl Gntdev {
     pub fn map(&self, refs: &[u32], writable: bool) -> Result<u32> {
         let device = self.state.device()?;
         let runs = &self.state.runs;
+        let (token, max) = (Token::mapping(), max_mappings());
+        if Token::mappings() > max {
+            let full = format!("all {max} mappings are in use, a quarter of vm.max_map_count");
+            return Err(failure(ARENA_FULL, full));
+        }
         let (run, index) = loop {
             let run = runs.take((refs.len() / 2) as u32)?;
             let index = match insert(&device, refs) {
@@ -103,7 +109,7 @@ impl Gntdev {
             end: (uapi::GNTDEV_UNMAP_GRANT_REF, "IOCTL_GNTDEV_UNMAP_GRANT_REF"),
             notify: (uapi::GNTDEV_SET_UNMAP_NOTIFY, "IOCTL_GNTDEV_SET_UNMAP_NOTIFY"),
             index,
-            _token: Token::mapping(),
+            _token: token,
         };
         Ok(runs.commit(run, Some(backing)))
     }

@@ -19,6 +19,7 @@ mod function;
 mod gntalloc;
 mod gntdev;
 mod locks;
+mod map_limit;
 mod memory;
 mod poll;
 mod ranges;

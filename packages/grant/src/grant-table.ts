@@ -1,15 +1,19 @@
 /** Granted pages and who holds them. Follows xen/include/public/grant_table.h. */
 import {
-  closeAll, GrantError, type GrantMapping, type GrantPort, type GrantRef, type GrantShare,
-  PAGE_SIZE,
+  ArenaFullError, closeAll, GrantError, type GrantMapping, type GrantPort, type GrantRef,
+  type GrantShare, type MappedPages, PAGE_SIZE,
 } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
+import type { ArenaShare } from './arena-share.ts'
 import { GrantCopier } from './grant-copier.ts'
 import { sleep } from './sleep.ts'
-import { TrackedMapping, TrackedShare } from './tracked-pages.ts'
+import { TrackedMapping, TrackedPages, TrackedShare } from './tracked-pages.ts'
 
-/** Between the tries of a map that answers GNTST_eagain, 255 ms together: the page has to come from a disk. */
-const EAGAIN_DELAYS_MS = [1, 2, 4, 8, 16, 32, 64, 128]
+/**
+ * Between the tries of a map, 255 ms together: a page has to come from a disk, or requests that
+ * take up the arena have to end.
+ */
+const DELAYS_MS = [1, 2, 4, 8, 16, 32, 64, 128]
 
 export interface MapOptions {
   readonly writable: boolean
@@ -27,7 +31,7 @@ export interface GrantStats {
   readonly shares: number
   readonly sharedPages: number
   readonly copiers: number
-  /** Maps and copies made again because of GNTST_eagain. */
+  /** Maps and copies made again because of GNTST_eagain, and maps because the arena was full. */
   readonly retries: number
 }
 
@@ -42,14 +46,17 @@ export interface GrantStats {
  */
 export class GrantTable implements Disposable {
   readonly #port: GrantPort
-  readonly #mappings = new Set<GrantMapping>()
+  readonly #share: ArenaShare | undefined
+  readonly #mappings = new Set<TrackedMapping | TrackedPages>()
   readonly #shares = new Set<GrantShare>()
   readonly #copiers = new Set<GrantCopier>()
   #retries = 0
   #closed = false
 
-  constructor(port: GrantPort) {
+  /** @param share in whose name pages of the arena are taken: others give up idle ones for them */
+  constructor(port: GrantPort, share?: ArenaShare) {
     this.#port = port
+    this.#share = share
   }
 
   get stats(): GrantStats {
@@ -65,8 +72,9 @@ export class GrantTable implements Disposable {
 
   /**
    * Maps pages that other domains granted, all or none, contiguously and in order. Pages that
-   * aren't in memory are waited for, a quarter of a second at most.
+   * aren't in memory are waited for, a quarter of a second at most, and so is room in a full arena.
    * @throws GrantError naming the first ref that failed and its status; nothing stays mapped
+   * @throws ArenaFullError when there is no room
    * @throws TypeError once the table is closed
    * @throws the signal's reason when that aborts
    */
@@ -77,8 +85,8 @@ export class GrantTable implements Disposable {
       try {
         return this.#map(refs, writable)
       } catch (error) {
-        const ms = EAGAIN_DELAYS_MS[tries]
-        if (ms === undefined || !isEagain(error)) throw error
+        const ms = DELAYS_MS[tries]
+        if (ms === undefined || !(isEagain(error) || error instanceof ArenaFullError)) throw error
         this.#retries++
         await sleep(ms, signal)
       }
@@ -86,14 +94,19 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Maps as `map` does, but waits for nothing, as a copier does not: a page that isn't in memory
-   * is there after a few tries or the call fails.
+   * Maps pages wherever there is room, all or none, and waits for nothing, as a copier does not:
+   * a page that isn't in memory is there after a few tries or the call fails.
+   * @throws GrantError, TypeError as `map` does
+   * @throws ArenaFullError when there is no room
    */
-  mapNow(refs: readonly GrantRef[], { writable }: { readonly writable: boolean }): GrantMapping {
+  mapPages(refs: readonly GrantRef[], o: { readonly writable: boolean }): MappedPages {
     this.#expectOpen()
     for (let tries = 1; ; tries++) {
       try {
-        return this.#map(refs, writable)
+        const mapped = this.#fit(() => this.#port.mapPages(refs, o))
+        const pages = new TrackedPages(mapped, () => this.#mappings.delete(pages))
+        this.#mappings.add(pages)
+        return pages
       } catch (error) {
         if (tries === TRIES || !isEagain(error)) throw error
         this.#retries++
@@ -119,7 +132,7 @@ export class GrantTable implements Disposable {
    */
   openCopier(o: { readonly domid: number; readonly capacity: number }): GrantCopier {
     this.#expectOpen()
-    const copier = new GrantCopier(this.#port.openCopyBatch(o), {
+    const copier = new GrantCopier(this.#fit(() => this.#port.openCopyBatch(o)), {
       retried: () => this.#retries++,
       closed: () => this.#copiers.delete(copier),
     })
@@ -142,9 +155,14 @@ export class GrantTable implements Disposable {
   }
 
   #map(refs: readonly GrantRef[], writable: boolean): GrantMapping {
-    const mapping = new TrackedMapping(this.#port.map(refs, { writable }), () => this.#mappings.delete(mapping))
+    const mapped = this.#fit(() => this.#port.map(refs, { writable }))
+    const mapping = new TrackedMapping(mapped, () => this.#mappings.delete(mapping))
     this.#mappings.add(mapping)
     return mapping
+  }
+
+  #fit<T>(take: () => T): T {
+    return this.#share ? this.#share.fit(take) : take()
   }
 
   #expectOpen(): void {
@@ -154,8 +172,10 @@ export class GrantTable implements Disposable {
 
 const isEagain = (error: unknown): boolean => error instanceof GrantError && error.details['status'] === GNTST.eagain
 
-const pagesOf = (all: Iterable<GrantMapping | GrantShare>): number => {
-  let bytes = 0
-  for (const { bytes: { byteLength } } of all) bytes += byteLength
-  return bytes / PAGE_SIZE
+const pagesOf = (all: Iterable<GrantMapping | GrantShare | TrackedPages>): number => {
+  let pages = 0
+  for (const each of all) {
+    pages += 'offsets' in each ? each.offsets.length : each.bytes.length / PAGE_SIZE
+  }
+  return pages
 }

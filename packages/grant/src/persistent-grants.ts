@@ -3,81 +3,119 @@
  * xen/include/public/io/blkif.h. The other domain promises to use the same references again and to let
  * them be mapped writable; it is not told which are mapped and must not care.
  *
- * When the cache is full, the twentieth part of it that was used longest ago goes at once. What was
- * not used for a minute goes as well: a timer runs while there is anything to watch, and no longer.
+ * Pages that are mapped together are a run: one call maps them, they are one memory area of the
+ * process, and they go together. When the cache is full, the runs that were used longest ago go. So
+ * do those that were not used for a minute: a timer runs while there is anything to watch.
  */
-import { closeAll, type GrantMapping } from '@xenkit/hypervisor'
+import { closeAll, type MappedPages } from '@xenkit/hypervisor'
+import type { ArenaShare } from './arena-share.ts'
 import type { GrantTable } from './grant-table.ts'
 
 const UNUSED_MS = 60_000
 
-interface Entry {
-  readonly mapping: GrantMapping
-  readonly byteOffset: number
-  /** Which of all uses was its latest. */
-  lastUse: number
+/** Part of a full cache that goes at once: to look for what was used longest ago takes a while. */
+const EVICTED = 1 / 20
+
+interface Run {
+  readonly pages: MappedPages
+  readonly grefs: readonly number[]
+  /** Where the cache keeps what it knows of each page. The first is the run's own place. */
+  readonly places: readonly number[]
+}
+
+export interface PersistentGrantsOptions {
+  readonly domid: number
+  /** Most pages that stay mapped, 1..65535. */
+  readonly capacity: number
+  /** Called when a run that is given up can't be unmapped. */
+  readonly failed: (error: unknown) => void
+  /** Told by how much `size` changed. */
+  readonly counted?: (change: number) => void
 }
 
 export class PersistentGrants implements Disposable {
   readonly #grants: GrantTable
-  readonly #domid: number
-  readonly #capacity: number
-  readonly #allEnded: () => number
-  readonly #counted: (change: number) => void
-  readonly #failed: (error: unknown) => void
-  readonly #entries = new Map<number, Entry>()
+  readonly #share: ArenaShare
+  readonly #o: PersistentGrantsOptions
+  /** By reference. */
+  readonly #places = new Map<number, number>()
+  readonly #free: number[]
+  /** By place of a page: where it lies in the arena, and its run. */
+  readonly #offset: Uint32Array
+  readonly #run: Uint16Array
+  /** By place of a run: uses that have not ended, and which of all was its latest. */
+  readonly #users: Uint32Array
+  readonly #lastUse: Float64Array
+  readonly #runs = new Map<number, Run>()
   #uses = 0
   #usesAtLastSweep = 0
-  /** Until all of so many uses have ended, no room is looked for. */
-  #lookAt = 0
   #timer: ReturnType<typeof setTimeout> | undefined
   #closed = false
 
-  /**
-   * @param o.capacity most pages that stay mapped
-   * @param o.allEnded up to which of all uses each one has ended: a page that was used later stays where it is
-   * @param o.failed called when a page that is given up can't be unmapped
-   * @param o.counted told by how much `size` changed
-   */
-  constructor(
-    grants: GrantTable,
-    o: {
-      readonly domid: number
-      readonly capacity: number
-      readonly allEnded: () => number
-      readonly failed: (error: unknown) => void
-      readonly counted?: (change: number) => void
-    },
-  ) {
+  constructor(grants: GrantTable, share: ArenaShare, o: PersistentGrantsOptions) {
     this.#grants = grants
-    this.#domid = o.domid
-    this.#capacity = o.capacity
-    this.#allEnded = o.allEnded
-    this.#counted = o.counted ?? (() => {})
-    this.#failed = o.failed
+    this.#share = share
+    this.#o = o
+    this.#free = Array.from({ length: o.capacity }, (_, i) => o.capacity - 1 - i)
+    this.#offset = new Uint32Array(o.capacity)
+    this.#run = new Uint16Array(o.capacity)
+    this.#users = new Uint32Array(o.capacity)
+    this.#lastUse = new Float64Array(o.capacity)
+    share.canGive((cached) => this.#reclaim(cached))
   }
 
   /** Pages mapped now. */
   get size(): number {
-    return this.#entries.size
+    return this.#places.size
   }
 
-  /** How often a page was used. */
-  get uses(): number {
-    return this.#uses
+  /** @returns the place of a reference's page, for `use` at once; undefined if it isn't mapped */
+  find(gref: number): number | undefined {
+    // As an int32 it is looked for by compiled code, as a u32 by a call.
+    return this.#places.get(gref | 0)
   }
 
   /**
-   * Uses the page of a reference, mapped already or from now on.
-   * @returns where it begins in the arena's buffer; undefined if there is no room, for every page that is here is or may be in use: map it for this use
-   * @throws GrantError if it can't be mapped writable
+   * Keeps the page at a place mapped until `end`.
+   * @returns where it begins in the arena's buffer
    */
-  use(gref: number): number | undefined {
-    // As an int32 it is looked for by compiled code, as a u32 by a call.
-    const entry = this.#entries.get(gref | 0) ?? this.#add(gref)
-    if (!entry) return undefined
-    entry.lastUse = ++this.#uses
-    return entry.byteOffset
+  use(place: number): number {
+    const run = this.#run[place] ?? 0
+    this.#users[run] = (this.#users[run] ?? 0) + 1
+    this.#lastUse[run] = ++this.#uses
+    return this.#offset[place] ?? 0
+  }
+
+  /** Ends one use of the page at a place. */
+  end(place: number): void {
+    const run = this.#run[place] ?? 0
+    const users = (this.#users[run] ?? 0) - 1
+    this.#users[run] = users
+    if (users === 0) this.#share.freed()
+  }
+
+  /**
+   * Maps pages as one run. Pages that nobody uses may have to go for them.
+   * @param grefs that `find` doesn't find, each once
+   * @returns false if there is no room
+   * @throws GrantError, ArenaFullError if they can't be mapped writable
+   */
+  add(grefs: readonly number[]): boolean {
+    if (this.#closed) throw new TypeError('the cache of persistent grants is closed')
+    if (grefs.length > this.#free.length) this.#makeRoom(grefs.length)
+    if (grefs.length > this.#free.length) return false
+    const cost = this.#share.costOf(grefs.length)
+    if (!this.#share.cache(cost)) return false
+    let pages
+    try {
+      const refs = grefs.map((gref) => ({ domid: this.#o.domid, gref }))
+      pages = this.#grants.mapPages(refs, { writable: true })
+    } catch (error) {
+      this.#share.uncache(cost)
+      throw error
+    }
+    this.#keep(pages, grefs)
+    return true
   }
 
   /**
@@ -87,36 +125,50 @@ export class PersistentGrants implements Disposable {
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
-    const mappings = [...this.#entries.values()].map(({ mapping }) => mapping)
-    this.#counted(-this.#entries.size)
-    this.#entries.clear()
-    closeAll(mappings)
+    closeAll([...this.#runs.values()].map((run) => ({ close: () => this.#unmap(run) })))
   }
 
   [Symbol.dispose](): void {
     this.close()
   }
 
-  #add(gref: number): Entry | undefined {
-    if (this.#closed) throw new TypeError('the cache of persistent grants is closed')
-    if (this.#entries.size >= this.#capacity) this.#makeRoom()
-    if (this.#entries.size >= this.#capacity) return undefined
-    const mapping = this.#grants.mapNow([{ domid: this.#domid, gref }], { writable: true })
-    const entry = { mapping, byteOffset: mapping.byteOffset, lastUse: 0 }
-    this.#entries.set(gref | 0, entry)
-    this.#counted(1)
+  #keep(pages: MappedPages, grefs: readonly number[]): void {
+    const places = this.#free.splice(-grefs.length)
+    const [first = 0] = places
+    for (const [i, place] of places.entries()) {
+      this.#places.set((grefs[i] ?? 0) | 0, place)
+      this.#offset[place] = pages.offsets[i] ?? 0
+      this.#run[place] = first
+    }
+    this.#users[first] = 0
+    this.#lastUse[first] = ++this.#uses
+    this.#runs.set(first, { pages, grefs, places })
+    this.#o.counted?.(grefs.length)
     this.#watch()
-    return entry
   }
 
-  #makeRoom(): void {
-    const ended = this.#allEnded()
-    if (ended < this.#lookAt) return
-    const most = Math.ceil(this.#capacity / 20)
-    const unused = [...this.#entries].filter(([, { lastUse }]) => lastUse <= ended).toSorted(([, a], [, b]) => a.lastUse - b.lastUse)
-    for (const [gref, entry] of unused.slice(0, most)) this.#drop(gref, entry)
-    // A use that lasts is in the way. A look takes as long as many uses, and must not be taken for each.
-    if (unused.length < most) this.#lookAt = ended + most
+  #makeRoom(pages: number): void {
+    const most = Math.max(pages, Math.ceil(this.#o.capacity * EVICTED))
+    for (const run of this.#idle()) {
+      if (this.#free.length >= most) return
+      this.#drop(run)
+    }
+  }
+
+  #reclaim(cached: number): void {
+    if (cached === 0) return
+    const goal = this.#share.cached - cached
+    for (const run of this.#idle()) {
+      if (this.#share.cached <= goal) return
+      this.#drop(run)
+    }
+  }
+
+  /** Runs that nobody uses; what was used longest ago is first. */
+  #idle(): Run[] {
+    const lastUse = ([place]: [number, Run]): number => this.#lastUse[place] ?? 0
+    const idle = [...this.#runs].filter(([place]) => this.#users[place] === 0)
+    return idle.toSorted((a, b) => lastUse(a) - lastUse(b)).map(([, run]) => run)
   }
 
   #watch(): void {
@@ -127,19 +179,32 @@ export class PersistentGrants implements Disposable {
   }
 
   #sweep(): void {
-    const unused = Math.min(this.#usesAtLastSweep, this.#allEnded())
-    for (const [gref, entry] of this.#entries) if (entry.lastUse <= unused) this.#drop(gref, entry)
+    for (const run of this.#idle()) {
+      if ((this.#lastUse[run.places[0] ?? 0] ?? 0) > this.#usesAtLastSweep) break
+      this.#drop(run)
+    }
     this.#usesAtLastSweep = this.#uses
-    if (this.#entries.size > 0) this.#watch()
+    if (this.#runs.size > 0) this.#watch()
   }
 
-  #drop(gref: number, { mapping }: Entry): void {
-    this.#entries.delete(gref)
-    this.#counted(-1)
+  /** Gives up a run in the middle of something else. */
+  #drop(run: Run): void {
     try {
-      mapping.close()
+      this.#unmap(run)
     } catch (error) {
-      this.#failed(error)
+      this.#o.failed(error)
+    }
+  }
+
+  #unmap({ pages, grefs, places }: Run): void {
+    for (const gref of grefs) this.#places.delete(gref | 0)
+    this.#runs.delete(places[0] ?? 0)
+    this.#free.push(...places)
+    this.#o.counted?.(-grefs.length)
+    try {
+      pages.close()
+    } finally {
+      this.#share.uncache(this.#share.costOf(grefs.length))
     }
   }
 }

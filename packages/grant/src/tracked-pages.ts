@@ -1,5 +1,5 @@
 /** Mappings and shares that tell their table when their pages are really given back. */
-import type { GrantMapping, GrantShare, UnmapNotify } from '@xenkit/hypervisor'
+import type { GrantMapping, GrantShare, MappedPages, UnmapNotify } from '@xenkit/hypervisor'
 
 export class TrackedMapping implements GrantMapping {
   readonly byteOffset: number
@@ -39,6 +39,34 @@ export class TrackedMapping implements GrantMapping {
     } finally {
       // Also if that failed: there is nothing more to do about it.
       if (this.#pins === 0) this.#released()
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}
+
+export class TrackedPages implements MappedPages {
+  readonly offsets: Uint32Array
+  readonly #pages: MappedPages
+  readonly #released: () => void
+  #closed = false
+
+  constructor(pages: MappedPages, released: () => void) {
+    this.offsets = pages.offsets
+    this.#pages = pages
+    this.#released = released
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    try {
+      this.#pages.close()
+    } finally {
+      // Also if that failed: there is nothing more to do about it.
+      this.#released()
     }
   }
 

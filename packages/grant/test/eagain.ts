@@ -7,10 +7,17 @@ export interface Shortage {
   calls: number
 }
 
+const away = (): GrantError =>
+  new GrantError('cannot map gref 9 of domain 1: GNTST_eagain', { status: GNTST.eagain })
+
 export const withShortage = (port: GrantPort, shortage: Shortage): GrantPort => ({
   map(refs, o) {
-    if (shortage.calls-- > 0) throw new GrantError('cannot map gref 9 of domain 1: GNTST_eagain', { status: GNTST.eagain })
+    if (shortage.calls-- > 0) throw away()
     return port.map(refs, o)
+  },
+  mapPages(refs, o) {
+    if (shortage.calls-- > 0) throw away()
+    return port.mapPages(refs, o)
   },
   share: (o) => port.share(o),
   openCopyBatch: (o) => starved(port.openCopyBatch(o), shortage),

@@ -1,154 +1,198 @@
+import { type ArenaLimits, createMachine } from '@xenkit/sim'
 import { GrantError } from '@xenkit/hypervisor'
 import fc from 'fast-check'
 import { afterEach, expect, test, vi } from 'vitest'
-import { GrantTable, PersistentGrants } from '../src/index.ts'
-import { twoDomains, UNGRANTED } from './domains.ts'
+import { ArenaShare, GrantTable, PersistentGrants } from '../src/index.ts'
+import { UNGRANTED } from './domains.ts'
 
 afterEach(() => vi.useRealTimers())
 
-/** A use of a page that has not ended. */
-interface Use {
-  readonly i: number
-  readonly byteOffset: number
-  /** Of the cache, before. */
-  readonly uses: number
+const unexpected = (error: unknown): never => expect.unreachable(String(error))
+
+/** @param arena unless told otherwise, there are as many mappings as pages */
+function machine(arena: ArenaLimits = { mappings: 65_536 }) {
+  const made = createMachine()
+  const back = made.createDomain({ arena })
+  const front = made.createDomain()
+  return { back, front, [Symbol.asyncDispose]: () => made[Symbol.asyncDispose]() }
 }
 
-function caching(m: ReturnType<typeof twoDomains>, o: { readonly pages: number; readonly capacity: number }) {
+/** A cache for pages of a guest, each of which holds its number. */
+function caching(m: ReturnType<typeof machine>, o: { pages: number; capacity: number }) {
   const front = new GrantTable(m.front.grants)
-  const back = new GrantTable(m.back.grants)
+  const share = new ArenaShare(m.back.arena, m.front.domid)
+  const back = new GrantTable(m.back.grants, share)
   const { grefs, bytes } = front.share({ domid: m.back.domid, pages: o.pages, writable: true })
-  const held = new Set<Use>()
-  const allEnded = (): number => Math.min(...[...held].map(({ uses }) => uses))
-  const failed = (error: unknown): never => expect.unreachable(String(error))
+  for (let i = 0; i < o.pages; i++) bytes[i * 4096] = i
   const { domid } = m.front
-  const cache = new PersistentGrants(back, { domid, capacity: o.capacity, allEnded, failed })
-  const use = (i: number): Use | undefined => {
-    const { uses } = cache
-    const byteOffset = cache.use(grefs[i] ?? -1)
-    if (byteOffset === undefined) return undefined
-    const made = { i, byteOffset, uses }
-    held.add(made)
-    return made
+  const { capacity } = o
+  const cache = new PersistentGrants(back, share, { domid, capacity, failed: unexpected })
+  const gref = (i: number): number => grefs[i] ?? -1
+  return {
+    front,
+    share,
+    back,
+    cache,
+    bytes,
+    gref,
+    add: (...pages: number[]) => cache.add(pages.map(gref)),
+    has: (i: number) => cache.find(gref(i)) !== undefined,
+    /** @returns the place, for `end` */
+    use(i: number) {
+      const place = cache.find(gref(i))
+      if (place === undefined) throw new Error(`page ${i} is not there`)
+      return { place, byteOffset: cache.use(place) }
+    },
+    /** The first byte of a page as the backend has it. */
+    first: (byteOffset: number) => new Uint8Array(m.back.arena.buffer)[byteOffset],
+    end() {
+      cache.close()
+      share.close()
+      front.close()
+    },
   }
-  const end = (made: Use | undefined): void => {
-    if (made === undefined || !held.delete(made)) throw new Error('not in use')
-  }
-  /** The first byte of a page as the backend has it. */
-  const first = (byteOffset: number): number | undefined => new Uint8Array(m.back.arena.buffer)[byteOffset]
-  return { front, back, cache, bytes, held, use, end, first }
 }
 
 test('a page stays mapped from one use to the next', async () => {
-  await using m = twoDomains()
-  const { front, back, cache, bytes, use, end } = caching(m, { pages: 2, capacity: 4 })
-  const first = use(0)
-  if (!first) throw new Error('there is room')
-  new Uint8Array(m.back.arena.buffer)[first.byteOffset + 7] = 5
+  await using m = machine()
+  const { cache, back, share, bytes, add, use, end } = caching(m, { pages: 2, capacity: 4 })
+  expect(add(0)).toBe(true)
+  const { place, byteOffset } = use(0)
+  new Uint8Array(m.back.arena.buffer)[byteOffset + 7] = 5
   expect(bytes[7]).toBe(5)
-  end(first)
-  expect(back.stats.mappedPages).toBe(1)
-  expect(use(0)?.byteOffset).toBe(first.byteOffset)
-  expect(back.stats.mappedPages).toBe(1)
+  cache.end(place)
+  expect([back.stats.mappedPages, share.cached]).toEqual([1, 1])
+  expect(use(0).byteOffset).toBe(byteOffset)
   // In use, and gone with the cache all the same.
   cache.close()
   cache.close()
-  expect(back.stats.mappedPages).toBe(0)
-  expect(cache.size).toBe(0)
-  front.close()
+  expect([back.stats.mappedPages, cache.size, share.cached]).toEqual([0, 0, 0])
+  end()
+})
+
+test('pages that come together are one mapping, and go together', async () => {
+  await using m = machine()
+  const { cache, back, add, use, has, end } = caching(m, { pages: 8, capacity: 4 })
+  add(3, 1, 2)
+  expect(back.stats).toMatchObject({ mappings: 1, mappedPages: 3 })
+  const { place } = use(1)
+  // One of them is in use.
+  expect(add(4, 5)).toBe(false)
+  cache.end(place)
+  expect(add(4, 5)).toBe(true)
+  expect([1, 2, 3, 4, 5].map(has)).toEqual([false, false, false, true, true])
+  expect(back.stats).toMatchObject({ mappings: 1, mappedPages: 2 })
+  end()
 })
 
 test('what can\'t be mapped writable is an error, and nothing is kept of it', async () => {
-  await using m = twoDomains()
-  const { front, back, cache } = caching(m, { pages: 1, capacity: 4 })
+  await using m = machine()
+  const { front, cache, share, back, gref, end } = caching(m, { pages: 1, capacity: 4 })
   const readOnly = front.share({ domid: m.back.domid, pages: 1, writable: false })
-  for (const gref of [UNGRANTED, readOnly.grefs[0] ?? -1]) expect(() => cache.use(gref)).toThrow(GrantError)
-  expect([cache.size, back.stats.mappedPages]).toEqual([0, 0])
-  cache.close()
-  front.close()
+  for (const bad of [UNGRANTED, readOnly.grefs[0] ?? -1]) {
+    for (const grefs of [[bad], [gref(0), bad]]) expect(() => cache.add(grefs)).toThrow(GrantError)
+  }
+  expect([cache.size, share.cached, back.stats.mappedPages]).toEqual([0, 0, 0])
+  end()
 })
 
-test('a full cache gives up what was used longest ago, a twentieth of it and one at least; nothing that may be in use', async () => {
-  await using m = twoDomains()
-  const { front, cache, use, end } = caching(m, { pages: 12, capacity: 3 })
-  const uses = [0, 1, 2].map(use)
-  expect(use(3)).toBeUndefined()
-  // What was used after a use that lasts stays, whether that has ended or not.
-  end(uses[1])
-  expect(use(3)).toBeUndefined()
-  end(uses[0])
-  expect([use(3), use(0)]).not.toContain(undefined)
-  expect(use(1)).toBeUndefined()
-  end(uses[2])
-  expect(use(2)?.byteOffset).toBe(uses[2]?.byteOffset)
-  expect(cache.size).toBe(3)
-  cache.close()
-  front.close()
-})
-
-test('while a use lasts that is in the way, room is looked for again when as many have ended as one look is to find', async () => {
-  await using m = twoDomains()
-  const { front, cache, use, end } = caching(m, { pages: 60, capacity: 40 })
-  const uses = Array.from({ length: 40 }, (_, i) => use(i))
-  expect(use(40)).toBeUndefined()
-  end(uses[0])
-  expect(use(40)).toBeUndefined()
-  end(uses[1])
-  const [next, after] = [use(40), use(41)]
-  expect([next, after]).not.toContain(undefined)
-  expect(use(42)).toBeUndefined()
-  for (const made of [...uses.slice(2), next, after]) end(made)
-  expect(use(42)).toBeDefined()
-  cache.close()
-  front.close()
+test('a full cache gives up a twentieth, used longest ago; nothing in use', async () => {
+  await using m = machine()
+  const { cache, add, use, has, end } = caching(m, { pages: 60, capacity: 40 })
+  for (let i = 0; i < 40; i++) add(i)
+  const uses = [0, 2].map(use)
+  expect(add(40)).toBe(true)
+  expect([0, 1, 2, 3, 4].map(has)).toEqual([true, false, true, false, true])
+  // One is free already.
+  add(41)
+  expect([4, 5].map(has)).toEqual([true, true])
+  for (const { place } of uses) cache.end(place)
+  end()
 })
 
 test('what was not used for a minute is unmapped, and then there is no timer', async () => {
   vi.useFakeTimers()
-  await using m = twoDomains()
-  const { front, back, cache, use, end } = caching(m, { pages: 3, capacity: 8 })
-  const again = (i: number): void => end(use(i))
-  again(0)
-  again(1)
+  await using m = machine()
+  const { cache, back, add, use, end } = caching(m, { pages: 3, capacity: 8 })
+  for (const i of [0, 1, 2]) add(i)
+  const again = (i: number): void => cache.end(use(i).place)
   const held = use(2)
   expect(vi.getTimerCount()).toBe(1)
   vi.advanceTimersByTime(60_000)
   again(0)
   vi.advanceTimersByTime(60_000)
   expect(back.stats.mappedPages).toBe(2)
-  // 0 was used after 2, which may be in use.
   vi.advanceTimersByTime(60_000)
-  expect(back.stats.mappedPages).toBe(2)
-  end(held)
+  // 2 is in use.
+  expect(back.stats.mappedPages).toBe(1)
+  cache.end(held.place)
   vi.advanceTimersByTime(60_000)
   expect([cache.size, back.stats.mappedPages, vi.getTimerCount()]).toEqual([0, 0, 0])
-  again(0)
+  add(0)
   expect(vi.getTimerCount()).toBe(1)
   cache.close()
   expect(vi.getTimerCount()).toBe(0)
-  front.close()
+  end()
   vi.useRealTimers()
 })
 
-test('whatever is used, and whenever that ends: never more than the capacity, never a page of another reference, never one in use unmapped', async () => {
-  await using m = twoDomains()
-  const { front, back, cache, bytes, held, use, end, first } = caching(m, { pages: 40, capacity: 20 })
-  for (let i = 0; i < 40; i++) bytes[i * 4096] = i
+/** Adds pages, uses one, or ends a use. */
+const step = fc.oneof(
+  fc.record({ add: fc.uniqueArray(fc.nat(39), { minLength: 1, maxLength: 8 }) }),
+  fc.record({ use: fc.nat(39) }),
+  fc.record({ end: fc.nat(7) }),
+  fc.record({ reclaim: fc.nat(12) }),
+)
+
+/** Never more than the capacity, never another reference's page, never one in use unmapped. */
+test('whatever is added, used, ended and reclaimed', async () => {
+  await using m = machine()
+  const made = caching(m, { pages: 40, capacity: 20 })
+  const { cache, share, back, gref, add, use, has, first, end } = made
   fc.assert(
-    fc.property(fc.array(fc.tuple(fc.nat(39), fc.option(fc.nat(7))), { maxLength: 200 }), (steps) => {
-      for (const [i, ends] of steps) {
-        const made = use(i)
-        // Somebody is in the way only where that many pages were used since the oldest use that lasts.
-        if (made === undefined) expect(cache.uses - Math.min(...[...held].map(({ uses }) => uses))).toBeGreaterThanOrEqual(20)
-        const going = ends === null ? undefined : [...held][ends]
-        if (going) end(going)
-        for (const { i: page, byteOffset } of held) expect(first(byteOffset)).toBe(page)
+    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      const held: { readonly i: number; readonly place: number; readonly byteOffset: number }[] = []
+      for (const it of steps) {
+        if ('use' in it && has(it.use)) held.push({ i: it.use, ...use(it.use) })
+        if ('end' in it) for (const { place } of held.splice(it.end, 1)) cache.end(place)
+        if ('add' in it) {
+          const missing = it.add.filter((i) => !has(i))
+          const busy = new Set(held.map(({ place }) => place)).size
+          const added = missing.length > 0 && add(...missing)
+          // With nothing in use there is room.
+          if (missing.length > 0 && busy === 0) expect(added).toBe(true)
+          if (added) expect(missing.every(has)).toBe(true)
+        }
+        if ('reclaim' in it) {
+          const before = share.cached
+          share.reclaim(it.reclaim)
+          const most = Math.max(0, before - it.reclaim)
+          if (held.length === 0) expect(share.cached).toBeLessThanOrEqual(most)
+          if (it.reclaim === 0) expect(share.cached).toBe(before)
+        }
+        for (const { i, place, byteOffset } of held) {
+          expect([cache.find(gref(i)), first(byteOffset)]).toEqual([place, i])
+        }
         expect(cache.size).toBeLessThanOrEqual(20)
-        expect(back.stats.mappedPages).toBe(cache.size)
+        expect([back.stats.mappedPages, share.cached]).toEqual([cache.size, cache.size])
       }
-      for (const made of held) end(made)
+      for (const { place } of held) cache.end(place)
     }),
   )
-  cache.close()
-  front.close()
+  end()
+})
+
+test('a small mapping takes as much of the arena as there is for each', async () => {
+  await using m = machine({ pages: 64, mappings: 16 })
+  const { cache, share, add, use, has, end } = caching(m, { pages: 40, capacity: 40 })
+  const held: number[] = []
+  // Half of the arena, 4 pages for each mapping.
+  for (let i = 0; i < 8; i++) {
+    expect(add(i)).toBe(true)
+    held.push(use(i).place)
+  }
+  expect([share.cached, add(8)]).toEqual([32, false])
+  cache.end(held[3] ?? -1)
+  expect([add(8, 9, 10, 11), has(3), share.cached]).toEqual([true, false, 32])
+  end()
 })

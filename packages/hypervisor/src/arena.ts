@@ -18,9 +18,31 @@ export interface Pages extends Disposable {
   close(): void
 }
 
+/** Who holds pages of an arena on behalf of another domain. */
+export interface ArenaTenant {
+  readonly domid: number
+  /** Pages that stay mapped between requests, idle ones among them. */
+  readonly cached: number
+  /** Pages for requests in flight. */
+  readonly working: number
+  /** Gives back idle pages: so many cached ones, if there are, and all idle buffers. */
+  reclaim(cached: number): void
+}
+
+/** What an adapter's arena holds unless the caller says otherwise, in pages: 256 MiB. */
+export const DEFAULT_ARENA_PAGES = 65_536
+
 export interface Arena {
   /** Never detached, never resized. Views of it may be kept for the arena's life. */
   readonly buffer: ArrayBufferLike
+  /** Pages that can be mapped, shared and allocated at a time. */
+  readonly pages: number
+  /** Mappings, of any number of pages, that can exist at a time. */
+  readonly mappings: number
+  /** Those who hold pages for other domains. They add and remove themselves. */
+  readonly tenants: Set<ArenaTenant>
+  /** Called once, by the tenant that gives back pages: there may be room now. Oldest first. */
+  readonly waiting: Set<() => void>
   /**
    * Allocates zeroed pages of this domain's own.
    * @param pages 1 or more

@@ -72,12 +72,26 @@ export interface GrantCopyBatch extends Disposable {
   close(): void
 }
 
+/** Granted pages of another domain, each mapped where there is room. */
+export interface MappedPages extends Disposable {
+  /** Offset of each page's first byte in the arena's buffer, in the order of the refs. */
+  readonly offsets: Uint32Array
+  /**
+   * Unmaps all of them. Idempotent.
+   * @throws GrantError when they can't be unmapped: they may stay mapped
+   */
+  close(): void
+}
+
 export interface GrantPort {
   /**
-   * Maps pages that other domains granted, all or none.
+   * Maps pages that other domains granted, all or none, one behind the other.
    * @throws GrantError naming the first ref that failed and its status; nothing stays mapped.
+   * @throws ArenaFullError when there is no room for them.
    */
   map(refs: readonly GrantRef[], o: { readonly writable: boolean }): GrantMapping
+  /** As `map`, but the pages may lie apart. They count as one mapping. */
+  mapPages(refs: readonly GrantRef[], o: { readonly writable: boolean }): MappedPages
   /** Registers the arrays of a copy batch with the hypervisor. `capacity` is 1..65536. */
   openCopyBatch(o: { readonly domid: number; readonly capacity: number }): GrantCopyBatch
   /**

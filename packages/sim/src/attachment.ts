@@ -1,5 +1,6 @@
 /** One thread's stand in a domain: what the ports of one SimDomain share. */
 import { HypervisorClosedError } from '@xenkit/hypervisor'
+import { type ArenaLimits, ArenaRoom } from './arena-room.ts'
 import type { Hypervisor } from './hypervisor.ts'
 
 /** Something that was opened through a SimDomain and is given back with it. */
@@ -13,10 +14,12 @@ export class Attachment {
   readonly domid: number
   /** In the table of attachments. */
   readonly row: number
+  readonly room: ArenaRoom
   readonly #opened = new Set<Opened>()
   #closed = false
 
-  constructor(hypervisor: Hypervisor, domid: number) {
+  constructor(hypervisor: Hypervisor, domid: number, arena?: ArenaLimits) {
+    this.room = new ArenaRoom(arena)
     this.hypervisor = hypervisor
     this.domid = domid
     this.row = hypervisor.attach(domid)

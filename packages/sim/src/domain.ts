@@ -1,5 +1,6 @@
 /** A domain of a machine, as one thread sees it. */
 import type { Arena, EvtchnPort, GrantPort, Hypervisor as HypervisorPort, XenstorePort } from '@xenkit/hypervisor'
+import type { ArenaLimits } from './arena-room.ts'
 import { Attachment } from './attachment.ts'
 import { SimEvtchn } from './evtchn-port.ts'
 import { SimGrants } from './grant-port.ts'
@@ -14,6 +15,8 @@ import { connectThroughRing } from './xenstore-ring.ts'
 export interface DomainHandle {
   readonly domid: number
   readonly machine: SharedMachine
+  /** A thread's arena is its own, as large as the domain's first. */
+  readonly arena: ArenaLimits
   /** Empty where the domain has a xenstore ring. */
   readonly transferList: [xenstore: Link] | []
 }
@@ -30,13 +33,28 @@ export class SimDomain implements HypervisorPort {
 
   /**
    * Use `SimMachine.createDomain` or `attachDomain`.
-   * @param connect the way to xenstored; undefined if that is the domain's ring
+   * @param o.connect the way to xenstored; undefined if that is the domain's ring
    */
-  constructor(hypervisor: Hypervisor, domid: number, connect: XenstoreConnector<XenstoreStream> | undefined) {
-    const attachment = new Attachment(hypervisor, domid)
+  constructor(
+    hypervisor: Hypervisor,
+    domid: number,
+    { connect, arena = {} }: {
+      readonly connect: XenstoreConnector<XenstoreStream> | undefined
+      readonly arena?: ArenaLimits
+    },
+  ) {
+    const attachment = new Attachment(hypervisor, domid, arena)
     const evtchn = new SimEvtchn(attachment)
     this.domid = domid
-    this.arena = { buffer: hypervisor.state.shared.memory, allocate: (pages) => new OwnPages(attachment, pages) }
+    const { pages, mappings } = attachment.room
+    this.arena = {
+      buffer: hypervisor.state.shared.memory,
+      pages,
+      mappings,
+      tenants: new Set(),
+      waiting: new Set(),
+      allocate: (count) => new OwnPages(attachment, count),
+    }
     this.grants = new SimGrants(attachment)
     this.evtchn = evtchn
     this.xenstore = new SimXenstore(attachment, connect ?? connectThroughRing(attachment, evtchn))
@@ -46,7 +64,9 @@ export class SimDomain implements HypervisorPort {
 
   /** A new handle of this domain, good for one `attachDomain`. What is opened there counts as this domain's. */
   handle(): DomainHandle {
-    const handle = { domid: this.domid, machine: this.#attachment.hypervisor.state.shared }
+    const { hypervisor, room: { pages, mappings } } = this.#attachment
+    const arena = { pages, mappings }
+    const handle = { domid: this.domid, machine: hypervisor.state.shared, arena }
     if (!this.#connect) return { ...handle, transferList: [] }
     const { port1, port2 } = new MessageChannel()
     serveLink(port1, this.#connect)
@@ -68,6 +88,7 @@ export class SimDomain implements HypervisorPort {
  * @throws NotAvailableError if the domain was destroyed
  */
 export function attachDomain(handle: DomainHandle): SimDomain {
-  const [link] = handle.transferList
-  return new SimDomain(new Hypervisor(new MachineState(handle.machine)), handle.domid, link && connectThrough(link))
+  const { domid, machine, arena, transferList: [link] } = handle
+  const hypervisor = new Hypervisor(new MachineState(machine))
+  return new SimDomain(hypervisor, domid, { connect: link && connectThrough(link), arena })
 }

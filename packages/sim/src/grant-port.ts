@@ -1,5 +1,9 @@
 /** The grant port of a domain. */
-import { DOMID_MAX, expectInteger, type GrantCopyBatch, type GrantMapping, type GrantPort, type GrantRef, type GrantShare, UINT32_MAX } from '@xenkit/hypervisor'
+import {
+  DOMID_MAX, expectInteger, type GrantCopyBatch, type GrantMapping, type GrantPort, type GrantRef,
+  type GrantShare, type MappedPages, UINT32_MAX,
+} from '@xenkit/hypervisor'
+import { ApartMapping } from './apart-mapping.ts'
 import type { Attachment } from './attachment.ts'
 import { CopyBatch } from './copy-batch.ts'
 import { Mapping } from './mapping.ts'
@@ -13,12 +17,13 @@ export class SimGrants implements GrantPort {
   }
 
   map(refs: readonly GrantRef[], o: { readonly writable: boolean }): GrantMapping {
-    expectInteger('refs.length', refs.length, 1, UINT32_MAX)
-    for (const { domid, gref } of refs) {
-      expectInteger('domid', domid, 0, DOMID_MAX)
-      expectInteger('gref', gref, 0, UINT32_MAX)
-    }
+    expectRefs(refs)
     return new Mapping(this.#attachment, refs, o)
+  }
+
+  mapPages(refs: readonly GrantRef[], o: { readonly writable: boolean }): MappedPages {
+    expectRefs(refs)
+    return new ApartMapping(this.#attachment, refs, o.writable)
   }
 
   openCopyBatch(o: { readonly domid: number; readonly capacity: number }): GrantCopyBatch {
@@ -30,5 +35,13 @@ export class SimGrants implements GrantPort {
   share(o: { readonly domid: number; readonly pages: number; readonly writable: boolean }): GrantShare {
     expectInteger('domid', o.domid, 0, DOMID_MAX)
     return new Share(this.#attachment, o)
+  }
+}
+
+function expectRefs(refs: readonly GrantRef[]): void {
+  expectInteger('refs.length', refs.length, 1, UINT32_MAX)
+  for (const { domid, gref } of refs) {
+    expectInteger('domid', domid, 0, DOMID_MAX)
+    expectInteger('gref', gref, 0, UINT32_MAX)
   }
 }

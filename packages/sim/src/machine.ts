@@ -1,11 +1,13 @@
 /** A simulated machine: its memory, its domains and their xenstored. */
 import { expectInteger, PAGE_SIZE, UINT32_MAX } from '@xenkit/hypervisor'
+import type { ArenaLimits } from './arena-room.ts'
 import { makeDomainNodes, removeDomainNodes } from './domain-nodes.ts'
 import { SimDomain } from './domain.ts'
 import { Hypervisor } from './hypervisor.ts'
 import { type MachineLimits, MachineState } from './machine-state.ts'
 import { openResources } from './quiescence.ts'
 import { makeXenstoreRing, RingXenstored } from './xenstore-ring.ts'
+import type { XenstoreConnector, XenstoreStream } from './xenstore-port.ts'
 import { Xenstored } from './xenstored/index.ts'
 
 export interface MachineOptions extends Partial<MachineLimits> {
@@ -20,6 +22,8 @@ export interface DomainOptions {
    * one `ring` that a guest has, a page and an event channel. Default: direct.
    */
   readonly xenstore?: 'direct' | 'ring'
+  /** How large the arena of each of its threads is. Default: as on Xen. */
+  readonly arena?: ArenaLimits
 }
 
 /** 64 MiB, of which the system commits what is touched; as many grants and ports as a domain with a few busy disks and cards uses. */
@@ -52,12 +56,15 @@ export class SimMachine implements AsyncDisposable {
    * Makes a domain, with the nodes that a toolstack gives it. The first one is domain 0.
    * @throws ArenaFullError, EvtchnError or NotAvailableError if a ring can't be made: no page, no port in domain 0, no domain 0
    */
-  createDomain({ name, xenstore = 'direct' }: DomainOptions = {}): SimDomain {
+  createDomain({ name, xenstore = 'direct', arena }: DomainOptions = {}): SimDomain {
     const domid = this.#hypervisor.locked(0, () => this.#hypervisor.state.addDomain())
     if (xenstore === 'ring') this.#serveRing(domid)
     makeDomainNodes(this.xenstored, { domid, name: name ?? (domid === 0 ? 'Domain-0' : `sim-${domid}`) })
     this.xenstored.introduceDomain(domid)
-    return new SimDomain(this.#hypervisor, domid, xenstore === 'ring' ? undefined : (receiver) => this.xenstored.connect(domid, receiver))
+    const direct: XenstoreConnector<XenstoreStream> = (receiver) =>
+      this.xenstored.connect(domid, receiver)
+    const connect = xenstore === 'ring' ? undefined : direct
+    return new SimDomain(this.#hypervisor, domid, { connect, ...(arena ? { arena } : {}) })
   }
 
   #serveRing(domid: number): void {

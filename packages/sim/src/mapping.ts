@@ -17,15 +17,25 @@ export class Mapping implements GrantMapping, Opened {
   readonly #frame: number
   /** First frame of a read-only mapping's view, and what it has to hold. */
   readonly #view: { readonly frame: number; readonly bytes: Uint8Array } | undefined
+  readonly #mappings: number
   readonly #handles: readonly number[]
   readonly #writable: boolean
   #pins = 0
   #closed = false
 
-  constructor(attachment: Attachment, refs: readonly GrantRef[], o: { readonly writable: boolean }) {
-    const { handles, frame, view } = attachment.hypercall(() => map(attachment, refs, o))
+  /** @param o.mappings how many of the arena's it takes, default 1 */
+  constructor(
+    attachment: Attachment,
+    refs: readonly GrantRef[],
+    o: { readonly writable: boolean; readonly mappings?: number },
+  ) {
+    const { mappings = 1 } = o
+    const { handles, frame, view } = attachment.room.take({ pages: refs.length, mappings }, () =>
+      attachment.hypercall(() => map(attachment, refs, o)),
+    )
     const { state } = attachment.hypervisor
     this.#attachment = attachment
+    this.#mappings = mappings
     this.#handles = handles
     this.#frame = frame
     this.#writable = o.writable
@@ -86,6 +96,7 @@ export class Mapping implements GrantMapping, Opened {
   #unmap(): void {
     const { maptrack, notifications, state } = this.#attachment.hypervisor
     this.#attachment.forget(this)
+    this.#attachment.room.give({ pages: this.#handles.length, mappings: this.#mappings })
     this.#attachment.release(() => {
       if (this.#view) this.#endView(this.#view)
       for (const handle of this.#handles) notifications.fire(state.maptrack, handle)

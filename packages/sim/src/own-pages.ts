@@ -7,7 +7,9 @@ import type { MachineState } from './machine-state.ts'
 export function allocateZeroed(attachment: Attachment, pages: number): number {
   const { state, frames } = attachment.hypervisor
   expectInteger('pages', pages, 1, state.shared.limits.pages)
-  const frame = attachment.hypercall(() => frames.allocate(attachment.domid, pages))
+  const allocate = (): number =>
+    attachment.hypercall(() => frames.allocate(attachment.domid, pages))
+  const frame = attachment.room.take({ pages }, allocate)
   // Outside the machine lock: 64 MiB take 10 ms, and nobody else has the pages yet.
   pagesAt(state, frame, pages).fill(0)
   return frame
@@ -38,6 +40,7 @@ export class OwnPages implements Pages, Opened {
     if (this.#closed) return
     this.#closed = true
     this.#attachment.forget(this)
+    this.#attachment.room.give({ pages: this.#count })
     this.#attachment.release(() => {
       for (let page = 0; page < this.#count; page++) this.#attachment.hypervisor.frames.free(this.#frame + page)
     })

@@ -25,6 +25,7 @@ export class Share implements GrantShare, Opened {
       const room = grants.room(attachment.domid)
       if (room < o.pages) {
         for (let page = 0; page < o.pages; page++) frames.free(this.#frame + page)
+        attachment.room.give({ pages: o.pages })
         throw new GrantError(`cannot grant ${o.pages} pages: GNTST_no_space, the grant table of domain ${attachment.domid} has ${room} free entries`, {
           status: GNTST.no_space,
           domid: attachment.domid,
@@ -79,6 +80,7 @@ export class Share implements GrantShare, Opened {
       for (const gref of this.grefs) grants.revoke(this.#attachment.domid, gref)
     })
     this.#closed = true
+    this.#attachment.room.give({ pages: this.grefs.length })
     this.#attachment.forget(this)
   }
 }

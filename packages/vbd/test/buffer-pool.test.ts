@@ -1,3 +1,4 @@
+import { ArenaShare } from '@xenkit/grant'
 import { type Arena, ArenaFullError, PAGE_SIZE } from '@xenkit/hypervisor'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
@@ -13,6 +14,10 @@ function arenaOf(extents: number) {
   const buffer = new ArrayBuffer(0)
   const arena: Arena = {
     buffer,
+    pages: 65_536,
+    mappings: 65_536,
+    tenants: new Set(),
+    waiting: new Set(),
     allocate(pages) {
       if (open === extents) throw new ArenaFullError('the arena is full', { domid: 0, pages })
       open++
@@ -31,7 +36,7 @@ test('runs are apart from each other and hold what was asked for, whatever comes
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.integer({ min: 1, max: mib }), fc.nat(5)), { maxLength: 80 }), (takes) => {
       const { arena, open } = arenaOf(9)
-      const pool = new BufferPool(arena, unexpected)
+      const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
       const lent: { readonly from: number; readonly to: number; readonly buffer: Buffer }[] = []
       for (const [bytes, given] of takes) {
         const buffer = pool.take(bytes, nobody)
@@ -61,7 +66,7 @@ test('runs are apart from each other and hold what was asked for, whatever comes
 
 test('an idle disk has nothing, and no timer', () => {
   const { arena, open } = arenaOf(9)
-  const pool = new BufferPool(arena, unexpected)
+  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
   expect([open(), vi.getTimerCount()]).toEqual([0, 0])
   const [first, second] = [pool.take(mib, nobody), pool.take(512, nobody)]
   expect([open(), vi.getTimerCount()]).toEqual([2, 1])
@@ -79,7 +84,7 @@ test('an idle disk has nothing, and no timer', () => {
 
 test('who waits is served before who comes later, and one after the other', async () => {
   const { arena } = arenaOf(9)
-  const pool = new BufferPool(arena, unexpected)
+  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
   const buffers = Array.from({ length: 4 }, () => pool.take(mib, nobody))
   const woken: string[] = []
   const [large, small] = [(): void => void woken.push('large'), (): void => void woken.push('small')]
@@ -100,18 +105,52 @@ test('who waits is served before who comes later, and one after the other', asyn
   pool.close()
 })
 
-test('a full arena: what there is has to do, and with nothing the caller is told', () => {
+test('a full arena: what there is has to do, or what others give back', async () => {
   const { arena } = arenaOf(1)
-  const pool = new BufferPool(arena, unexpected)
-  expect(pool.take(mib, nobody)).toBeDefined()
+  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+  const other = new BufferPool(new ArenaShare(arena, 2), unexpected)
+  const buffer = pool.take(mib, nobody)
   expect(pool.take(512, nobody)).toBeUndefined()
-  const other = new BufferPool(arena, unexpected)
-  expect(() => other.take(512, nobody)).toThrow(ArenaFullError)
+  const woken = vi.fn<() => void>()
+  expect(other.take(512, woken)).toBeUndefined()
+  await Promise.resolve()
+  expect(woken).not.toHaveBeenCalled()
+  if (buffer) pool.give(buffer)
+  await new Promise(setImmediate)
+  expect(woken).toHaveBeenCalledOnce()
+  // What is idle is given up for it.
+  const small = other.take(512, woken)
+  expect(small).toBeDefined()
+  expect([pool.pages, other.pages]).toEqual([0, 64])
+  // So is the disk's own, where it is too small.
+  expect(other.take(mib, woken)).toBeUndefined()
+  if (small) other.give(small)
+  await new Promise(setImmediate)
+  expect(other.take(mib, woken)).toBeDefined()
   pool.close()
-  // A small extent is no use to a large request, which therefore doesn't wait for it, nor holds up others.
-  expect(other.take(512, nobody)).toBeDefined()
-  expect(other.pages).toBe(64)
-  expect(() => other.take(mib, nobody)).toThrow(ArenaFullError)
-  expect(other.take(512, () => {})).toBeDefined()
   other.close()
+})
+
+test('a full arena of which no request has anything: the caller is told, and waits no more', () => {
+  const { arena } = arenaOf(0)
+  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+  expect(() => pool.take(512, nobody)).toThrow(ArenaFullError)
+  expect([arena.waiting.size, pool.pages]).toEqual([0, 0])
+  pool.close()
+})
+
+test('a domain takes more than one extent for a disk only within its part of the arena', () => {
+  const { arena, open } = arenaOf(9)
+  // Half of it, for requests, in two parts: the domain's, and that of the next.
+  const small = { ...arena, pages: 4 * 600 }
+  const pools = [0, 1].map(() => new BufferPool(new ArenaShare(small, 1), unexpected))
+  const [first, second] = pools
+  expect(first?.take(mib, nobody)).toBeDefined()
+  expect(first?.take(mib, nobody)).toBeDefined()
+  expect(first?.take(mib, nobody)).toBeUndefined()
+  // Each disk has one: its requests have to end some time.
+  expect(second?.take(mib, nobody)).toBeDefined()
+  expect(second?.take(mib, nobody)).toBeUndefined()
+  expect(open()).toBe(3)
+  for (const pool of pools) pool.close()
 })

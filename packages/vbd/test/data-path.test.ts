@@ -79,15 +79,19 @@ describe('persistent grants', () => {
     expect((await stats(r)).persistentGrants).toBe(1)
   })
 
-  test('a page that is granted read-only fails its request, as with blkback', async () => {
+  test('a page that is granted read-only is not kept: what is written is copied', async () => {
     const store = recordingStore(64)
     await using r = await rig({ store, dataPath: 'persistent' })
     await r.plug()
     await using front = await RawFrontend.open(r.guest, { persistent: true })
     const readOnly = r.guest.grants.share({ domid: 0, pages: 1, writable: false })
+    readOnly.bytes.fill(3)
     const segments = [{}, { gref: readOnly.grefs[0] ?? 0 }]
-    expect(await front.exchange({ operation: BLKIF_OP.WRITE, segments })).toMatchObject([{ status: BLKIF_RSP.ERROR }])
-    expect(store.calls).toEqual([])
+    const [answer] = await front.exchange({ operation: BLKIF_OP.WRITE, segments })
+    expect(answer?.status).toBe(OKAY)
+    expect([store.bytes[4095], store.bytes[4096], store.bytes[8191]]).toEqual([0, 3, 3])
+    expect(await front.exchange({ segments })).toMatchObject([{ status: BLKIF_RSP.ERROR }])
+    expect((await stats(r)).persistentGrants).toBe(0)
     readOnly.close()
   })
 

@@ -42,23 +42,25 @@ class Failing {
         return binding
       },
       allocated: (allocate, pages) => this.#hook(allocate(pages), 'close', 'free'),
-      mapped: (mapping) => {
-        const { byteOffset } = mapping
-        const count = (change: number): unknown =>
-          this.mapped.set(byteOffset, (this.mapped.get(byteOffset) ?? 0) + change)
-        const close = mapping.close.bind(mapping)
-        count(1)
-        mapping.close = () => {
-          count(-1)
-          close()
-        }
-        return this.#hook(mapping, 'close', 'unmap')
-      },
+      mapped: (mapping) => this.#mapping(mapping, mapping.byteOffset),
+      mappedPages: (pages) => this.#mapping(pages, pages.offsets[0] ?? 0),
       opened: (batch) => {
         this.#hook(batch, 'copyOut', 'copyOut')
         return this.#hook(batch, 'close', 'closeCopies')
       },
     })
+
+  #mapping<T extends { close(): void }>(mapping: T, at: number): T {
+    const count = (change: number): unknown =>
+      this.mapped.set(at, (this.mapped.get(at) ?? 0) + change)
+    const close = mapping.close.bind(mapping)
+    count(1)
+    mapping.close = () => {
+      count(-1)
+      close()
+    }
+    return this.#hook(mapping, 'close', 'unmap')
+  }
 
   #hook<Name extends string, T extends { [_ in Name]: (...args: never[]) => unknown }>(
     object: T, name: Name, call: Call,

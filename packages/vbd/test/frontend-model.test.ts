@@ -65,6 +65,7 @@ describe('requests', () => {
     const granted = new Set<number>()
     const grants: typeof r.guest.grants = {
       map: (refs, o) => r.guest.grants.map(refs, o),
+      mapPages: (refs, o) => r.guest.grants.mapPages(refs, o),
       openCopyBatch: (o) => r.guest.grants.openCopyBatch(o),
       share(o) {
         const share = r.guest.grants.share(o)

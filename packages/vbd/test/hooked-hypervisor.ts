@@ -1,5 +1,7 @@
 /** A domain as the backend has it, some parts of which a test looks into or changes. */
-import type { Arena, EvtchnBinding, EvtchnPort, GrantCopyBatch, GrantMapping, Hypervisor, Pages } from '@xenkit/hypervisor'
+import type {
+  Arena, EvtchnBinding, EvtchnPort, GrantCopyBatch, GrantMapping, Hypervisor, MappedPages, Pages,
+} from '@xenkit/hypervisor'
 
 type Bind = EvtchnPort['bindInterdomain']
 
@@ -10,15 +12,29 @@ export interface Hooks {
   readonly allocated?: (allocate: Arena['allocate'], pages: number) => Pages
   /** Given what was mapped. */
   readonly mapped?: (mapping: GrantMapping) => GrantMapping
+  /** Given pages that were mapped where there was room. */
+  readonly mappedPages?: (pages: MappedPages) => MappedPages
   /** Given what was opened. */
   readonly opened?: (batch: GrantCopyBatch) => GrantCopyBatch
 }
 
-export function hooked(hv: Hypervisor, { bind = (own, ...args) => own(...args), allocated = (own, pages) => own(pages), mapped = (mapping) => mapping, opened = (batch) => batch }: Hooks): Hypervisor {
+export function hooked(
+  hv: Hypervisor,
+  {
+    bind = (own, ...args) => own(...args),
+    allocated = (own, pages) => own(pages),
+    mapped = (mapping) => mapping,
+    mappedPages = (pages) => pages,
+    opened = (batch) => batch,
+  }: Hooks,
+): Hypervisor {
   return {
     name: hv.name,
     domid: hv.domid,
-    arena: { buffer: hv.arena.buffer, allocate: (pages) => allocated((count) => hv.arena.allocate(count), pages) },
+    arena: {
+      ...hv.arena,
+      allocate: (pages) => allocated((count) => hv.arena.allocate(count), pages),
+    },
     xenstore: hv.xenstore,
     evtchn: {
       bindUnbound: (o, onEvent) => hv.evtchn.bindUnbound(o, onEvent),
@@ -26,6 +42,7 @@ export function hooked(hv: Hypervisor, { bind = (own, ...args) => own(...args), 
     },
     grants: {
       map: (refs, o) => mapped(hv.grants.map(refs, o)),
+      mapPages: (refs, o) => mappedPages(hv.grants.mapPages(refs, o)),
       share: (o) => hv.grants.share(o),
       openCopyBatch: (o) => opened(hv.grants.openCopyBatch(o)),
     },

@@ -2,7 +2,7 @@
  * How often a batch of requests leaves JavaScript: each line of a log here is one call of the addon on Xen, and one system
  * call or hypercall at least. What JavaScript does between them takes nanoseconds, each of them a microsecond.
  */
-import type { EvtchnBinding, GrantMapping, Hypervisor } from '@xenkit/hypervisor'
+import type { EvtchnBinding, Hypervisor } from '@xenkit/hypervisor'
 import { BLKIF_OP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import type { BlockStore } from '../src/index.ts'
@@ -40,6 +40,7 @@ class Log {
           }),
         ),
       mapped: (mapping) => this.#mapping(mapping),
+      mappedPages: (pages) => this.#mapping(pages),
       opened: (batch) => {
         for (const direction of ['copyIn', 'copyOut'] as const) {
           const copy = batch[direction].bind(batch)
@@ -71,7 +72,7 @@ class Log {
     return binding
   }
 
-  #mapping(mapping: GrantMapping): GrantMapping {
+  #mapping<T extends { close(): void }>(mapping: T): T {
     this.note('map')
     const close = mapping.close.bind(mapping)
     mapping.close = () => {

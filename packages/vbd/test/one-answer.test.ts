@@ -10,6 +10,7 @@ import { hooked } from './hooked-hypervisor.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { recordingStore } from './recording-store.ts'
 import { rig } from './rig.ts'
+import { until } from './until.ts'
 import { WatchedHypervisor } from './watched-hypervisor.ts'
 
 const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP
@@ -187,7 +188,7 @@ describe('the arena is full', () => {
     throw new ArenaFullError('full', { domid: 0, pages: 1 })
   }
 
-  test('a write without a buffer fails, and copies nothing to where another had one', async () => {
+  test('a request without a buffer waits for those in flight', async () => {
     let isFull = false
     const copied: number[] = []
     const through = (dom0: Hypervisor): Hypervisor =>
@@ -199,29 +200,56 @@ describe('the arena is full', () => {
           return batch
         },
       })
-    await using r = await rig({ store: memoryStore(64), dataPath: 'copy', through })
+    const store = recordingStore(4096)
+    await using r = await rig({ store, dataPath: 'copy', through })
     await r.plug()
-    await using front = await RawFrontend.open(r.guest)
+    await using front = await RawFrontend.open(r.guest, { dataPages: 256 })
     await front.device.connected()
+    store.hold()
+    front.put({ id: 1n, operation: BLKIF_OP.WRITE })
+    front.send()
+    await store.held(1)
     isFull = true
-    expect(await front.exchange({ operation: BLKIF_OP.WRITE })).toMatchObject([{ status: ERROR }])
-    expect(copied).toEqual([])
+    const segments = Array.from(front.data.grefs, (gref) => ({ gref }))
+    front.put({ id: 2n, indirect_op: BLKIF_OP.WRITE, segments })
+    front.send()
+    await until(() => copied.length === 2)
+    // Its segments have been fetched, its data has not.
+    expect(copied).toEqual([1, 1])
     isFull = false
-    expect(await front.exchange({ operation: BLKIF_OP.WRITE })).toMatchObject([{ status: OKAY }])
-    expect(copied).toEqual([1])
+    store.letGo()
+    const answers = await front.responses(2)
+    expect(answers.map(({ id, status }) => [id, status])).toEqual([[1n, OKAY], [2n, OKAY]])
+    expect(copied).toEqual([1, 1, 256])
   })
 
-  test.each(['map', 'persistent'] as const)('by %s grants, a request for whose page there is no place fails, and no other', async (dataPath) => {
+  const mapping = ['map', 'persistent'] as const
+
+  test.each(mapping)('by %s grants, pages that find no place are copied', async (dataPath) => {
     let isFull = false
-    const through = (dom0: Hypervisor): Hypervisor => hooked(dom0, { mapped: (mapping) => (isFull ? (mapping.close(), full()) : mapping) })
-    await using r = await rig({ store: memoryStore(64), dataPath, through })
+    const copied: number[] = []
+    const through = (dom0: Hypervisor): Hypervisor =>
+      hooked(dom0, {
+        mappedPages: (pages) => (isFull ? (pages.close(), full()) : pages),
+        opened(batch) {
+          const copyOut = batch.copyOut.bind(batch)
+          batch.copyOut = (count) => (copied.push(count), copyOut(count))
+          return batch
+        },
+      })
+    const store = memoryStore(64)
+    store.bytes.fill(7)
+    await using r = await rig({ store, dataPath, through })
     await r.plug()
     await using front = await RawFrontend.open(r.guest, { dataPages: 2, persistent: true })
     await front.device.connected()
     isFull = true
-    expect(await front.exchange({ id: 1n }, { id: 2n })).toMatchObject([{ status: ERROR }, { status: ERROR }])
+    const answers = await front.exchange({ id: 1n }, { id: 2n })
+    expect(answers.map(({ status }) => status)).toEqual([OKAY, OKAY])
+    expect([copied, front.data.bytes[0]]).toEqual([[2], 7])
     isFull = false
     expect(await front.exchange({ id: 3n })).toMatchObject([{ id: 3n, status: OKAY }])
+    expect(copied).toEqual([2])
   })
 })
 
@@ -245,10 +273,10 @@ test('mapping fails for a reason of this domain: the disk is closed, and nothing
   const broken = new Error('broken')
   const through = (dom0: Hypervisor): Hypervisor =>
     hooked(dom0, {
-      mapped(mapping) {
-        // The ring, the page of the first request, that of the second.
-        if (++mappings <= 2) return mapping
-        mapping.close()
+      mappedPages(pages) {
+        // The first request's, that of the second.
+        if (++mappings <= 1) return pages
+        pages.close()
         throw broken
       },
     })

@@ -1,4 +1,5 @@
 /** Requests off the ring: what the wire schema encodes, decode finds, whatever the ABI; and what it refuses. */
+import { closeAll } from '@xenkit/hypervisor'
 import { createMachine } from '@xenkit/sim'
 import { GrantTable } from '@xenkit/grant'
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, blkif } from '@xenkit/wire'
@@ -34,7 +35,9 @@ describe.each(['x86_64', 'x86_32', 'arm'] as const)('%s', (abi) => {
   const [back, front] = [machine.createDomain(), machine.createDomain()]
   const grants = new GrantTable(back.grants)
   const copier = grants.openCopier({ domid: front.domid, capacity: ROWS })
+  const decoders: Decoder[] = []
   afterAll(async () => {
+    closeAll(decoders)
     grants.close()
     await machine[Symbol.asyncDispose]()
   })
@@ -44,6 +47,7 @@ describe.each(['x86_64', 'x86_32', 'arm'] as const)('%s', (abi) => {
     const requests = new Requests(ROWS)
     const all = { sectors: 2 ** 43, sectorMask: 0, writable: true, flush: true, discard: true, secureDiscard: true, ...limits }
     const decoder = new Decoder({ requests, image, layout, limits: all, copier, arena: back.arena })
+    decoders.push(decoder)
     const decode = (row: number, at: number): number | undefined => {
       decoder.decode(row, at)
       return requests.status[row]

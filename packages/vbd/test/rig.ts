@@ -1,6 +1,6 @@
 /** A machine with a backend domain, a served disk or several, and guests: what most tests of this package begin with. */
 import type { Hypervisor } from '@xenkit/hypervisor'
-import { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
+import { type ArenaLimits, type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { type ServeVbdOptions, type VbdEvent, plugVbd, serveVbd } from '../src/index.ts'
 import { type StartedThread, startRingThread } from './threads/start-ring-thread.ts'
@@ -23,16 +23,23 @@ export interface Rig extends AsyncDisposable {
 /**
  * @param o.through what the server sees of its domain, to look at what it does
  * @param o.threads how many serve rings
+ * @param o.arena of the server, and of each of its threads
  */
-export async function rig(o: Pick<ServeVbdOptions, 'store' | 'release' | 'dataPath'> & { through?: (dom0: Hypervisor) => Hypervisor; threads?: number }): Promise<Rig> {
+export async function rig(
+  o: Pick<ServeVbdOptions, 'store' | 'release' | 'dataPath'> & {
+    through?: (dom0: Hypervisor) => Hypervisor
+    threads?: number
+    arena?: ArenaLimits
+  },
+): Promise<Rig> {
   const machine = createMachine()
-  const dom0 = machine.createDomain()
+  const dom0 = machine.createDomain(o.arena ? { arena: o.arena } : {})
   const guest = machine.createDomain()
   const xs = await openXenstore(dom0.xenstore)
   const events: VbdEvent[] = []
   const listeners = new Set<(event: VbdEvent) => void>()
   const abort = new AbortController()
-  const { through = (hv) => hv, threads: count = 0, ...served } = o
+  const { through = (hv) => hv, threads: count = 0, arena: _, ...served } = o
   const threads = Array.from({ length: count }, () => startRingThread(dom0))
   const serving = serveVbd(through(dom0), {
     ...served,

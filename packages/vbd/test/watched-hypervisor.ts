@@ -1,5 +1,5 @@
 /** A domain whose hypercalls are counted. */
-import type { GrantMapping, Hypervisor } from '@xenkit/hypervisor'
+import type { Hypervisor } from '@xenkit/hypervisor'
 import { hooked } from './hooked-hypervisor.ts'
 
 export class WatchedHypervisor {
@@ -22,7 +22,8 @@ export class WatchedHypervisor {
         }
         return binding
       },
-      mapped: (mapping) => this.#count(mapping),
+      mapped: (mapping) => this.#count(mapping, mapping.bytes.length / 4096),
+      mappedPages: (pages) => this.#count(pages, pages.offsets.length),
       opened: (batch) => {
         for (const direction of ['copyIn', 'copyOut'] as const) {
           const copy = batch[direction].bind(batch)
@@ -35,8 +36,7 @@ export class WatchedHypervisor {
       },
     })
 
-  #count(mapping: GrantMapping): GrantMapping {
-    const pages = mapping.bytes.length / 4096
+  #count<T extends { close(): void }>(mapping: T, pages: number): T {
     const close = mapping.close.bind(mapping)
     let open = true
     this.maps++

@@ -1,6 +1,6 @@
 /** The addon's arena as the port's. */
 import {
-  type Arena, expectInteger, GrantError, type Pages, PAGE_SIZE, UINT32_MAX,
+  type Arena, type ArenaTenant, expectInteger, GrantError, type Pages, PAGE_SIZE, UINT32_MAX,
 } from '@xenkit/hypervisor'
 import type { Native, Arena as NativeArena } from '@xenkit/native'
 import { translated } from './native-error.ts'
@@ -10,11 +10,17 @@ const ARENA_MAX_PAGES = 2 ** 20
 
 export class XenArena implements Arena {
   readonly buffer: ArrayBuffer
+  readonly pages: number
+  readonly mappings: number
+  readonly tenants = new Set<ArenaTenant>()
+  readonly waiting = new Set<() => void>()
   readonly native: NativeArena
 
   /** @param pages 1..1048576, of address space only: a page costs memory once it is used */
   constructor(native: Native, pages: number) {
     expectInteger('arenaPages', pages, 1, ARENA_MAX_PAGES)
+    this.pages = pages
+    this.mappings = native.maxMappings()
     this.native = new native.Arena(pages)
     this.buffer = this.native.createBuffer()
   }

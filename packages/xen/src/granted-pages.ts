@@ -1,7 +1,7 @@
 /** Mappings of other domains' pages, and own pages shared with them. */
 import {
-  expectInteger, GrantError, type GrantMapping, type GrantShare, PAGE_SIZE, UINT32_MAX,
-  type UnmapNotify,
+  expectInteger, GrantError, type GrantMapping, type GrantShare, type MappedPages, PAGE_SIZE,
+  UINT32_MAX, type UnmapNotify,
 } from '@xenkit/hypervisor'
 import { type XenArena, XenPages } from './arena.ts'
 import { translated } from './native-error.ts'
@@ -40,6 +40,16 @@ export class XenMapping extends GrantedPages implements GrantMapping {
   unpin(): void {
     if (this.#pins === 0) throw new RangeError('"unpin" expected a pinned mapping')
     if (--this.#pins === 0) this.giveBack(() => this.arena.native.unpin(this.byteOffset))
+  }
+}
+
+/** Pages that lie one behind the other, though nobody asked for that. */
+export class XenMappedPages extends GrantedPages implements MappedPages {
+  readonly offsets: Uint32Array
+
+  constructor(arena: XenArena, byteOffset: number, pages: number) {
+    super(arena, byteOffset, pages)
+    this.offsets = Uint32Array.from({ length: pages }, (_, page) => byteOffset + page * PAGE_SIZE)
   }
 }
 

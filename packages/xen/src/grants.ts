@@ -1,11 +1,14 @@
 /** The grant port on gntdev and gntalloc. */
-import { DOMID_MAX, expectInteger, GrantError, type GrantCopyBatch, type GrantMapping, type GrantPort, type GrantRef, type GrantShare, UINT32_MAX } from '@xenkit/hypervisor'
+import {
+  ArenaFullError, DOMID_MAX, expectInteger, GrantError, type GrantCopyBatch, type GrantMapping,
+  type GrantPort, type GrantRef, type GrantShare, type MappedPages, UINT32_MAX,
+} from '@xenkit/hypervisor'
 import type { Gntalloc, Gntdev, Native } from '@xenkit/native'
 import { GNTST, gntstMeaning, gntstName } from '@xenkit/wire'
 import type { XenArena } from './arena.ts'
 import { XenCopyBatch } from './copy-batch.ts'
 import { DEVICES, openDevice } from './devices.ts'
-import { XenMapping, XenShare } from './granted-pages.ts'
+import { XenMappedPages, XenMapping, XenShare } from './granted-pages.ts'
 import { type NativeError, translated } from './native-error.ts'
 
 /** What one ioctl of gntdev takes at most (its module parameter `limit`), and more than any ring needs. */
@@ -26,7 +29,16 @@ export class XenGrants implements GrantPort {
   }
 
   /** Pages mapped with `writable: false` must not be stored to: that ends the process (SIGSEGV). */
-  map(refs: readonly GrantRef[], { writable }: { readonly writable: boolean }): GrantMapping {
+  map(refs: readonly GrantRef[], o: { readonly writable: boolean }): GrantMapping {
+    return new XenMapping(this.#arena, this.#mapRun(refs, o), refs.length)
+  }
+
+  /** One behind the other, which costs least. */
+  mapPages(refs: readonly GrantRef[], o: { readonly writable: boolean }): MappedPages {
+    return new XenMappedPages(this.#arena, this.#mapRun(refs, o), refs.length)
+  }
+
+  #mapRun(refs: readonly GrantRef[], { writable }: { readonly writable: boolean }): number {
     expectInteger('refs.length', refs.length, 1, MAX_REFS)
     const pairs = new Uint32Array(refs.length * 2)
     refs.forEach(({ domid, gref }, index) => {
@@ -35,11 +47,10 @@ export class XenGrants implements GrantPort {
       pairs[index * 2] = domid
       pairs[index * 2 + 1] = gref
     })
-    const offset = translated(
+    return translated(
       () => this.#gntdev.map(pairs, writable),
-      (error) => this.#explain(refs, writable, error),
+      (error) => (error.errno === 'ENOMEM' ? noRoom(error) : this.#explain(refs, writable, error)),
     )
-    return new XenMapping(this.#arena, offset, refs.length)
   }
 
   /** The kernel says of a whole run that it can't be mapped; this asks about each ref. */
@@ -85,3 +96,7 @@ export class XenGrants implements GrantPort {
     this.#gntalloc?.close()
   }
 }
+
+/** No ref is to blame: the kernel has no memory, or the process too many memory areas. */
+const noRoom = ({ message }: NativeError): ArenaFullError =>
+  new ArenaFullError(`no room for a mapping: ${message}; vm.max_map_count may be too low`, {})

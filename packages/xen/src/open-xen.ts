@@ -1,5 +1,7 @@
 /** The hypervisor that this domain runs on. */
-import { type Hypervisor, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
+import {
+  DEFAULT_ARENA_PAGES, type Hypervisor, NotAvailableError, type XenstorePort,
+} from '@xenkit/hypervisor'
 import { loadNative, type Native } from '@xenkit/native'
 import { XenArena } from './arena.ts'
 import { USE_SIM } from './devices.ts'
@@ -20,7 +22,9 @@ export interface OpenXenOptions {
  * Opens Xen for this thread. Everything opened through it ends with `close`, or with the thread.
  * @throws NotAvailableError that says what is missing and what to do
  */
-export async function openXen({ arenaPages = 65_536 }: OpenXenOptions = {}): Promise<Hypervisor> {
+export async function openXen(
+  { arenaPages = DEFAULT_ARENA_PAGES }: OpenXenOptions = {},
+): Promise<Hypervisor> {
   const xen = new Xen(load(), arenaPages)
   try {
     return await xen.introduced()

@@ -43,9 +43,31 @@ describe('map', () => {
   })
 
   test('blames no ref for what is none of its doing', () => {
-    const { grants } = setup({ mapFails: 'ENOMEM' })
-    expect(() => grants.map(refs(8, 9), { writable: true })).toThrow('cannot map 2 granted pages: mmap of granted pages: ENOMEM')
-    expect(() => grants.map(refs(8, 9), { writable: true })).toThrow(details(-12))
+    const { grants } = setup({ mapFails: 'EFAULT' })
+    const map = (): unknown => grants.map(refs(8, 9), { writable: true })
+    expect(map).toThrow('cannot map 2 granted pages: mmap of granted pages: EFAULT')
+    expect(map).toThrow(details(-14))
+  })
+
+  test('that finds no memory says so, without a look at each ref', () => {
+    // -12, which is GNTST_eagain, too: a page that comes back would be waited for.
+    const { grants } = setup({ mapFails: 'ENOMEM', probes: new Map([[8, -12]]) })
+    for (const map of [grants.map.bind(grants), grants.mapPages.bind(grants)]) {
+      const mapping = (): unknown => map(refs(8, 9), { writable: true })
+      expect(mapping).toThrow(ArenaFullError)
+      expect(mapping).toThrow('mmap of granted pages: ENOMEM; vm.max_map_count may be too low')
+    }
+  })
+
+  test('of pages anywhere is one mapping, whose pages have offsets', () => {
+    const { grants, arena, asked } = setup()
+    const first = grants.mapPages(refs(9, 7), { writable: true })
+    using pages = grants.mapPages(refs(5, 8, 6), { writable: true })
+    expect(asked.maps.map(({ refs: pairs }) => pairs)).toEqual([[3, 9, 3, 7], [3, 5, 3, 8, 3, 6]])
+    expect([[...first.offsets], [...pages.offsets]]).toEqual([[0, 4096], [8192, 12_288, 16_384]])
+    first.close()
+    first.close()
+    expect(arena.allocate(2).byteOffset).toBe(0)
   })
 
   test('needs room in the arena', () => {

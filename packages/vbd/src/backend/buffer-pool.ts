@@ -6,8 +6,12 @@
  * Whoever finds no room waits, and nobody who comes later is served before: the largest request fits an
  * empty extent, so it has its turn however many small ones other queues send. Buffers come back when
  * requests are answered, which needs no buffer: there is no deadlock.
+ *
+ * An extent more is taken only within the domain's part of the arena, unless there is none that a
+ * request fits. Where the arena is full, the disk waits until requests of others end.
  */
-import { type Arena, closeAll, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
+import type { ArenaShare } from '@xenkit/grant'
+import { ArenaFullError, closeAll, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import { IdleTimer } from './idle-timer.ts'
 
@@ -26,17 +30,19 @@ export interface Buffer {
 }
 
 export class BufferPool {
-  readonly #arena: Arena
+  readonly #share: ArenaShare
   readonly #failed: (error: unknown) => void
   readonly #extents: Extent[] = []
   readonly #waiting: (() => void)[] = []
   readonly #idle = new IdleTimer(KEEP_IDLE_MS, () => this.#shrink())
   #wakePlanned = false
+  readonly #freed = (): void => this.#planWake()
 
   /** @param failed called when pages can't be given back */
-  constructor(arena: Arena, failed: (error: unknown) => void) {
-    this.#arena = arena
+  constructor(share: ArenaShare, failed: (error: unknown) => void) {
+    this.#share = share
     this.#failed = failed
+    share.canGive(() => this.#freeIdle())
   }
 
   /** Pages that it has from the arena. */
@@ -47,7 +53,7 @@ export class BufferPool {
   /**
    * @param wake names who asks, and is called when it is worth asking again
    * @returns undefined if there is no room, or somebody has been waiting
-   * @throws ArenaFullError if other disks have so much of the arena that waiting is no use
+   * @throws ArenaFullError if the arena is full and no request is in flight to wait for
    */
   take(bytes: number, wake: () => void): Buffer | undefined {
     const mayTake = this.#waiting.length === 0 || this.#waiting[0] === wake
@@ -62,7 +68,9 @@ export class BufferPool {
   }
 
   give(buffer: Buffer): void {
-    buffer.extent.give(buffer)
+    const { extent } = buffer
+    extent.give(buffer)
+    if (extent.used === 0) this.#share.freed()
     this.#planWake()
   }
 
@@ -76,7 +84,7 @@ export class BufferPool {
   close(): void {
     this.#idle.stop()
     this.#waiting.length = 0
-    closeAll(this.#extents.splice(0))
+    this.#free(this.#extents.splice(0))
   }
 
   #find(pages: number, wake: () => void): Buffer | undefined {
@@ -87,17 +95,26 @@ export class BufferPool {
     try {
       return this.#grow(pages)?.take(pages)
     } catch (error) {
-      if (this.#extents.some(({ size }) => size >= pages)) return undefined
+      if (!(error instanceof ArenaFullError)) throw error
+      if (this.#fits(pages) || this.#share.whenFree(this.#freed)) return undefined
       this.forget(wake)
       throw error
     }
   }
 
+  /** Whether a request of so many pages has its turn some time without any more. */
+  #fits(pages: number): boolean {
+    return this.#extents.some(({ size }) => size >= pages)
+  }
+
   #grow(pages: number): Extent | undefined {
     const large = this.#extents.filter(({ size }) => size === LARGE_PAGES).length
     const small = pages <= SMALL_PAGES && large === this.#extents.length
+    const size = small ? SMALL_PAGES : LARGE_PAGES
     if (!small && large === MAX_LARGE) return undefined
-    const extent = new Extent(this.#arena, small ? SMALL_PAGES : LARGE_PAGES)
+    if (this.#fits(pages) && !this.#share.mayWork(size)) return undefined
+    const extent = new Extent(this.#share.allocate(size), size)
+    this.#share.work(size)
     // The small one comes first, and is looked at first.
     if (small) this.#extents.unshift(extent)
     else this.#extents.push(extent)
@@ -114,14 +131,27 @@ export class BufferPool {
     })
   }
 
-  #shrink(): void {
-    const unused = this.#extents.filter(({ used }) => used === 0)
-    for (const extent of unused) this.#extents.splice(this.#extents.indexOf(extent), 1)
+  #free(extents: readonly Extent[]): void {
     try {
-      closeAll(unused)
+      closeAll(extents)
+    } finally {
+      this.#share.rest(extents.reduce((sum, { size }) => sum + size, 0))
+    }
+  }
+
+  #freeIdle(): void {
+    const idle = this.#extents.filter(({ used }) => used === 0)
+    if (idle.length === 0) return
+    for (const extent of idle) this.#extents.splice(this.#extents.indexOf(extent), 1)
+    try {
+      this.#free(idle)
     } catch (error) {
       this.#failed(error)
     }
+  }
+
+  #shrink(): void {
+    this.#freeIdle()
     // What is still in use is looked at again when it is not.
     if (this.#extents.length > 0) this.#idle.use()
   }
@@ -137,9 +167,9 @@ class Extent {
   /** By first page, those that have ever been lent. */
   readonly #buffers: (Buffer | undefined)[]
 
-  constructor(arena: Arena, size: number) {
+  constructor(pages: Pages, size: number) {
     this.size = size
-    this.#pages = arena.allocate(size)
+    this.#pages = pages
     this.#taken = new Uint8Array(size)
     this.#buffers = Array.from({ length: size })
   }

@@ -1,6 +1,6 @@
 /** Attaches to the rings that a frontend has published: grants mapped, ports bound, queues running. */
 import { EventChannel } from '@xenkit/evtchn'
-import { GrantTable } from '@xenkit/grant'
+import { ArenaShare, GrantTable, PersistentGrants } from '@xenkit/grant'
 import { closeEach, failuresOf, firstOf, type Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
@@ -9,14 +9,15 @@ import type { BlockStore } from '../block-store.ts'
 import { type FrontendRing, type FrontendRings, MAX_SEGMENTS } from '../nodes.ts'
 import { Answers } from './answers.ts'
 import { BufferPool } from './buffer-pool.ts'
+import { CachedPages } from './cached-pages.ts'
 import { CopiedData } from './copied-data.ts'
 import type { DataPath, DataPathKind } from './data-path.ts'
 import { Decoder } from './decoder.ts'
 import { GuestTurn } from './guest-turn.ts'
 import type { Limits } from './limits.ts'
 import { MappedData } from './mapped-data.ts'
-import { MappedReads } from './mapped-reads.ts'
 import { VbdQueue } from './queue.ts'
+import { RequestPages } from './request-pages.ts'
 import { Requests } from './requests.ts'
 import type { VbdCounters } from './stats.ts'
 
@@ -50,13 +51,16 @@ interface Closable {
  *   fault, which closes its device
  */
 export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<Pick<BackendConnection, 'close'>> {
-  const grants = new GrantTable(hv.grants)
-  const pool = new BufferPool(hv.arena, o.failed)
+  const share = new ArenaShare(hv.arena, o.domid)
+  const grants = new GrantTable(hv.grants, share)
+  const pool = new BufferPool(share, o.failed)
   const guestTurn = GuestTurn.open(hv, o.domid)
-  const owned: Closable[] = [grants, pool, guestTurn]
+  const owned: Closable[] = [grants, pool, guestTurn, share]
   const queues: VbdQueue[] = []
   try {
-    for (const ring of o.frontend.rings) queues.push(await openQueue(hv, o, { ring, grants, pool, guestTurn, owned }))
+    for (const ring of o.frontend.rings) {
+      queues.push(await openQueue(hv, o, { ring, share, grants, pool, guestTurn, owned }))
+    }
   } catch (error) {
     // Events of the others have come while pages of this one were waited for.
     const unsettled = await failuresOf(queues.map((queue) => queue.settle({ frontend: 'gone' })))
@@ -77,7 +81,14 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<P
 async function openQueue(
   hv: Hypervisor,
   o: ConnectOptions,
-  { ring: published, grants, pool, guestTurn, owned }: { readonly ring: FrontendRing; readonly grants: GrantTable; readonly pool: BufferPool; readonly guestTurn: GuestTurn; readonly owned: Closable[] },
+  { ring: published, share, grants, pool, guestTurn, owned }: {
+    readonly ring: FrontendRing
+    readonly share: ArenaShare
+    readonly grants: GrantTable
+    readonly pool: BufferPool
+    readonly guestTurn: GuestTurn
+    readonly owned: Closable[]
+  },
 ): Promise<VbdQueue> {
   const { domid, limits, store, counters, failed, storeFailed } = o
   const mapping = await grants.map(published.grefs.map((gref) => ({ domid, gref })), { writable: true })
@@ -88,7 +99,7 @@ async function openQueue(
   if (batch) owned.unshift(batch)
   const requests = new Requests(rows, batch?.jobs)
   const copier = grants.openCopier({ domid, capacity: COPIES })
-  const decoder = new Decoder({ requests, image: ring.image, layout, limits, copier, arena: hv.arena })
+  const decoder = new Decoder({ requests, image: ring.image, layout, limits, copier, arena: share })
   owned.unshift(decoder)
   const data = openDataPath()
   owned.unshift(data)
@@ -100,15 +111,20 @@ async function openQueue(
   return queue
 
   function openDataPath(): DataPath {
-    const openCopied = () => new CopiedData({ requests, copier, pool, wake: () => queue.resume() })
-    if (o.dataPath === 'copy') return openCopied()
+    const copied = new CopiedData({ requests, copier, pool, wake: () => queue.resume() })
+    if (o.dataPath === 'copy') return copied
+    const pages = o.dataPath === 'map' ? requestPages() : cachedPages()
+    return new MappedData({ requests, buffer: hv.arena.buffer, pages, copied })
+  }
+
+  function requestPages(): RequestPages {
+    const readsAlone = store.write !== undefined && !store.write.leavesBuffers
+    return new RequestPages({ requests, grants, share, readsAlone })
+  }
+
+  function cachedPages(): CachedPages {
     const counted = (change: number): void => counters.countPersistent(change)
-    const cache = { capacity: MAX_PERSISTENT_GRANTS, counted, failed }
-    const persistent = o.dataPath === 'persistent' ? cache : undefined
-    const { buffer } = hv.arena
-    const mapped = new MappedData({ requests, grants, domid, buffer, persistent })
-    // Persistent pages are mapped writable.
-    if (persistent || !store.write || store.write.leavesBuffers) return mapped
-    return new MappedReads({ requests, mapped, copied: openCopied() })
+    const o = { domid, capacity: MAX_PERSISTENT_GRANTS, failed, counted }
+    return new CachedPages(requests, new PersistentGrants(grants, share, o))
   }
 }

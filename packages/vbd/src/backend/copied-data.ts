@@ -1,6 +1,5 @@
 /** Data by grant copy: see `DataPath`. One call fetches the data of many writes, one delivers that of many reads. */
 import type { GrantCopier } from '@xenkit/grant'
-import { ArenaFullError } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import type { Buffer, BufferPool } from './buffer-pool.ts'
@@ -31,29 +30,26 @@ export class CopiedData implements DataPath {
     const { bytes, length, offset, segmentCount } = this.#requests
     const count = segmentCount[row] ?? 0
     if (count === 0) return true
-    try {
-      const buffer = this.#pool.take(bytes[row] ?? 0, this.#wake)
-      if (buffer === undefined) return false
-      this.#buffers[row] = buffer
-      let at = buffer.extent.byteOffset(buffer.first)
-      for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) {
-        offset[i] = at
-        at += length[i] ?? 0
-      }
-      return true
-    } catch (error) {
-      // Of this domain's making, and may pass: the request fails, as one does for which blkback has no memory.
-      if (!(error instanceof ArenaFullError)) throw error
-      this.#requests.status[row] = BLKIF_RSP.ERROR
-      return true
+    const buffer = this.#pool.take(bytes[row] ?? 0, this.#wake)
+    if (buffer === undefined) return false
+    this.#buffers[row] = buffer
+    let at = buffer.extent.byteOffset(buffer.first)
+    for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) {
+      offset[i] = at
+      at += length[i] ?? 0
     }
+    return true
+  }
+
+  /** Whether a row's data is here. */
+  has(row: number): boolean {
+    return this.#buffers[row] !== undefined
   }
 
   fetch(rows: Uint16Array, first: number, end: number): void {
     const { status, operation } = this.#requests
     for (let i = first; i < end; i++) {
       const row = rows[i] ?? 0
-      // One for which there was no room has the place of an earlier request, which is somebody else's by now.
       if (status[row] === BLKIF_RSP.OKAY && operation[row] !== BLKIF_OP.READ) this.#add(row, 'copyIn')
     }
     this.#copy('copyIn')
@@ -92,9 +88,9 @@ export class CopiedData implements DataPath {
   }
 
   #add(row: number, direction: 'copyIn' | 'copyOut'): void {
+    if (!this.has(row)) return
     const { segmentCount, gref, pageOffset, length, offset } = this.#requests
     const count = segmentCount[row] ?? 0
-    if (count === 0) return
     if (this.#copier.count + count > this.#copier.capacity) this.#copy(direction)
     for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) this.#copier.add(gref[i] ?? 0, pageOffset[i] ?? 0, length[i] ?? 0, offset[i] ?? 0)
     this.#batch[this.#batchCount++] = row

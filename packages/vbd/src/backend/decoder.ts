@@ -7,7 +7,7 @@
  * at (XSA-155). There is one such page whatever the request names: MAX_SEGMENTS fill half of it.
  */
 import type { GrantCopier } from '@xenkit/grant'
-import { type Arena, ArenaFullError, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
+import { type Arena, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import { BLKIF_DISCARD_SECURE, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, type BlkifLayout, blkif } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import type { Limits } from './limits.ts'
@@ -28,11 +28,6 @@ const LAST_SHIFT = 8 * (segment.at.last_sect & 3)
 /** Of the segments that a row may have. */
 const COPY_BYTES = MAX_SEGMENTS * segment.size
 
-interface Copies {
-  readonly pages: Pages
-  readonly words: Uint32Array
-}
-
 export interface DecoderParts {
   readonly requests: Requests
   /** The ring's private copies of drained slots. */
@@ -41,21 +36,27 @@ export interface DecoderParts {
   readonly limits: Limits
   /** Room for an operation of each row. */
   readonly copier: GrantCopier
-  readonly arena: Arena
+  readonly arena: Pick<Arena, 'allocate'>
 }
 
 export class Decoder {
   readonly #p: DecoderParts
   readonly #image8: Uint8Array
   readonly #image32: Uint32Array
-  /** Copies of indirect segments, a place for each row: none until a guest sends some. */
-  #copies: Copies | undefined
+  /** Copies of indirect segments, a place for each row. Memory is used once a guest sends some. */
+  readonly #copies: Pages
+  readonly #copies32: Uint32Array
   /** Rows whose segments are still to be fetched. */
   readonly #pending: Uint16Array
   #pendingCount = 0
 
+  /** @throws ArenaFullError */
   constructor(parts: DecoderParts) {
+    const { arena, requests } = parts
     this.#p = parts
+    this.#copies = arena.allocate(Math.ceil((requests.rows * COPY_BYTES) / PAGE_SIZE))
+    const { buffer, byteOffset, length } = this.#copies.bytes
+    this.#copies32 = new Uint32Array(buffer, byteOffset, length / 4)
     this.#image8 = new Uint8Array(parts.image)
     this.#image32 = new Uint32Array(parts.image)
     this.#pending = new Uint16Array(parts.requests.rows)
@@ -79,21 +80,22 @@ export class Decoder {
 
   /** Fetches the segments of all indirect requests since the last call and checks them. */
   fetchIndirect(): void {
-    const copies = this.#copies
-    if (this.#pendingCount === 0 || !copies) return
+    if (this.#pendingCount === 0) return
     const { requests, copier } = this.#p
     const failed = copier.copyIn()
     for (let i = 0; i < this.#pendingCount; i++) {
       const row = this.#pending[i] ?? 0
       const isCopied = failed === 0 || copier.status[i] === 0
-      this.#conclude(row, isCopied ? this.#decodeSegments(row, copies.words, row * COPY_BYTES, requests.segmentCount[row] ?? 0) : ERROR)
+      const count = requests.segmentCount[row] ?? 0
+      const from = row * COPY_BYTES
+      this.#conclude(row, isCopied ? this.#decodeSegments(row, this.#copies32, from, count) : ERROR)
     }
     this.#pendingCount = 0
     copier.reset()
   }
 
   close(): void {
-    this.#copies?.pages.close()
+    this.#copies.close()
   }
 
   #conclude(row: number, status: number): void {
@@ -154,29 +156,13 @@ export class Decoder {
     requests.operation[row] = operation
     if (operation !== BLKIF_OP.READ && operation !== BLKIF_OP.WRITE) return ERROR
     if (count === 0 || count > MAX_SEGMENTS) return ERROR
-    const copies = this.#roomForCopies()
-    if (!copies) return ERROR
     requests.indirect[row] = 1
     requests.segmentCount[row] = count
     requests.position[row] = this.#wide(imageOffset + at.sector_number) * 512
     const gref = this.#image32[(imageOffset + at.indirect_grefs) >> 2] ?? 0
-    copier.add(gref, 0, count * segment.size, copies.pages.byteOffset + row * COPY_BYTES)
+    copier.add(gref, 0, count * segment.size, this.#copies.byteOffset + row * COPY_BYTES)
     this.#pending[this.#pendingCount++] = row
     return OKAY
-  }
-
-  /** @returns undefined if other disks have all of the arena: the request fails, as one does for which blkback has no memory */
-  #roomForCopies(): Copies | undefined {
-    try {
-      if (!this.#copies) {
-        const pages = this.#p.arena.allocate(Math.ceil((this.#p.requests.rows * COPY_BYTES) / PAGE_SIZE))
-        this.#copies = { pages, words: new Uint32Array(pages.bytes.buffer, pages.byteOffset, pages.bytes.length / 4) }
-      }
-      return this.#copies
-    } catch (error) {
-      if (!(error instanceof ArenaFullError)) throw error
-      return undefined
-    }
   }
 
   /** Reads `count` segments that begin at byte `at` of private words, and checks the whole of the request. */

@@ -1,113 +1,90 @@
 /**
  * Data in the guest's own pages, mapped: see `DataPath`. The guest can write to them while the store
- * works. Without a cache every page is mapped for its request and unmapped before the answer.
+ * works. A request whose pages can't be mapped, for want of room say, has its data copied.
  */
-import { type GrantTable, PersistentGrants } from '@xenkit/grant'
-import { ArenaFullError, closeAll, GrantError, type GrantMapping } from '@xenkit/hypervisor'
-import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
+import { ArenaFullError, GrantError } from '@xenkit/hypervisor'
 import { MAX_SEGMENTS } from '../nodes.ts'
+import type { CopiedData } from './copied-data.ts'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
 
-/** Most pages of a ring that are mapped for single requests: four of the largest, so that one guest can't use up what all mappings share. */
-const MAX_OWN_PAGES = 4 * MAX_SEGMENTS
+/** Maps the pages of requests. */
+export interface PageSource {
+  /**
+   * Maps a row's pages and says where its data lies: the row's `offset`.
+   * @returns `wait` if other requests of the ring have to be answered first
+   * @throws GrantError, ArenaFullError if they can't be mapped: nothing of the row stays mapped
+   */
+  map(row: number): 'mapped' | 'wait' | 'copy'
+  /** Ends what `map` did for a row, if it did anything. */
+  release(row: number): void
+  close(): void
+}
 
 export interface MappedDataOptions {
   readonly requests: Requests
-  readonly grants: GrantTable
-  readonly domid: number
   /** Of the arena, which pages are mapped into. */
   readonly buffer: ArrayBufferLike
-  /** If pages are to stay mapped: see `PersistentGrants`. */
-  readonly persistent:
-    | {
-        readonly capacity: number
-        readonly counted: (change: number) => void
-        readonly failed: (error: unknown) => void
-      }
-    | undefined
+  readonly pages: PageSource
+  readonly copied: CopiedData
 }
 
 export class MappedData implements DataPath {
   readonly #requests: Requests
-  readonly #grants: GrantTable
-  readonly #domid: number
   readonly #buffer: ArrayBufferLike
-  readonly #cache: PersistentGrants | undefined
-  /** How often a page of the cache had been used before those of a row were, while that has them. */
-  readonly #usesBefore: Float64Array
-  /** Of each row, pages that are mapped for it alone. Never cut: an array that is would be made anew for the next request. */
-  readonly #own: (GrantMapping | undefined)[][]
-  readonly #ownCount: Uint16Array
-  #ownPages = 0
+  readonly #pages: PageSource
+  readonly #copied: CopiedData
 
   constructor(o: MappedDataOptions) {
     this.#requests = o.requests
-    this.#grants = o.grants
-    this.#domid = o.domid
     this.#buffer = o.buffer
-    this.#usesBefore = new Float64Array(o.requests.rows).fill(Infinity)
-    this.#own = Array.from({ length: o.requests.rows }, () => [])
-    this.#ownCount = new Uint16Array(o.requests.rows)
-    this.#cache = o.persistent && new PersistentGrants(o.grants, { domid: o.domid, allEnded: () => this.#usesBefore.reduce((a, b) => Math.min(a, b)), ...o.persistent })
+    this.#pages = o.pages
+    this.#copied = o.copied
   }
 
   reserve(row: number): boolean {
-    const { segmentCount, gref, pageOffset, offset, status } = this.#requests
-    const segments = segmentCount[row] ?? 0
-    // Some are in use then, and the queue asks again when it has answered.
-    if (this.#ownPages > 0 && this.#ownPages + segments > MAX_OWN_PAGES) return false
-    if (this.#cache && segments > 0) this.#usesBefore[row] = this.#cache.uses
-    try {
-      for (let segment = row * MAX_SEGMENTS, end = segment + segments; segment < end; segment++) {
-        const page = gref[segment] ?? 0
-        offset[segment] = (this.#cache?.use(page) ?? this.#mapFor(row, page)) + (pageOffset[segment] ?? 0)
-      }
-    } catch (error) {
-      // The reference is the guest's: its request fails, whatever the hypervisor said of it. So it does where there is no place
-      // for the page, as one does for which blkback has no memory.
-      if (!(error instanceof GrantError) && !(error instanceof ArenaFullError)) throw error
-      status[row] = BLKIF_RSP.ERROR
-    }
-    return true
+    const outcome = this.#map(row)
+    return outcome === 'copy' ? this.#copied.reserve(row) : outcome === 'mapped'
   }
 
-  fetch(): void {}
+  fetch(rows: Uint16Array, first: number, end: number): void {
+    this.#copied.fetch(rows, first, end)
+  }
 
   addViews(row: number, to: Uint8Array[]): void {
+    if (this.#copied.has(row)) return this.#copied.addViews(row, to)
     const { segmentCount, length, offset } = this.#requests
-    for (let segment = row * MAX_SEGMENTS, end = segment + (segmentCount[row] ?? 0); segment < end; segment++) to.push(new Uint8Array(this.#buffer, offset[segment], length[segment]))
+    const first = row * MAX_SEGMENTS
+    for (let segment = first, end = first + (segmentCount[row] ?? 0); segment < end; segment++) {
+      to.push(new Uint8Array(this.#buffer, offset[segment], length[segment]))
+    }
   }
 
-  deliver(): void {}
+  deliver(rows: Uint16Array, count: number): void {
+    this.#copied.deliver(rows, count)
+  }
 
   release(row: number): void {
-    this.#usesBefore[row] = Infinity
-    if (this.#ownPages > 0) this.#unmapOwn(row)
+    if (this.#copied.has(row)) this.#copied.release(row)
+    else this.#pages.release(row)
   }
 
   close(): void {
-    this.#cache?.close()
+    try {
+      this.#pages.close()
+    } finally {
+      this.#copied.close()
+    }
   }
 
-  /** @returns where the page is */
-  #mapFor(row: number, gref: number): number {
-    const mapping = this.#grants.mapNow([{ domid: this.#domid, gref }], { writable: this.#requests.operation[row] === BLKIF_OP.READ })
-    const count = this.#ownCount[row] ?? 0
-    const own = this.#own[row] ?? []
-    own[count] = mapping
-    this.#ownCount[row] = count + 1
-    this.#ownPages++
-    return mapping.byteOffset
-  }
-
-  #unmapOwn(row: number): void {
-    const own = this.#own[row] ?? []
-    const count = this.#ownCount[row] ?? 0
-    this.#ownCount[row] = 0
-    this.#ownPages -= count
-    const closing = own.slice(0, count)
-    own.fill(undefined, 0, count)
-    closeAll(closing.filter((mapping) => mapping !== undefined))
+  #map(row: number): 'mapped' | 'wait' | 'copy' {
+    try {
+      return this.#pages.map(row)
+    } catch (error) {
+      // Xen may have no room for mappings either, and some grants can only be copied. Where the
+      // guest is to blame the copy fails, too, and with it the request.
+      if (error instanceof ArenaFullError || error instanceof GrantError) return 'copy'
+      throw error
+    }
   }
 }

@@ -1,0 +1,38 @@
+//! How many mappings this process may have. Each is a memory area of its own (a VMA), and may leave
+//! another one of free pages behind it. A process that has used up `vm.max_map_count` can't
+//! allocate memory any more and dies. So mappings, over all threads, take half of that at most.
+
+use std::sync::OnceLock;
+
+use napi_derive::napi;
+
+/// Linux's default of `vm.max_map_count`.
+const DEFAULT_AREAS: u32 = 65_530;
+/// Areas per mapping, itself and free pages behind it, and as many for all else in the process.
+const AREAS_PER_MAPPING: u32 = 4;
+
+static MAX: OnceLock<u32> = OnceLock::new();
+
+/// Most mappings of the whole process.
+#[napi(catch_unwind)]
+pub fn max_mappings() -> u32 {
+    *MAX.get_or_init(|| of(std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().as_deref()))
+}
+
+fn of(setting: Option<&str>) -> u32 {
+    let areas = setting.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_AREAS);
+    (areas / AREAS_PER_MAPPING).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_a_quarter_of_the_setting() {
+        assert_eq!(of(Some("65530\n")), 16_382);
+        assert_eq!(of(Some("1048576\n")), 262_144);
+        assert_eq!(of(Some("2\n")), 1);
+        assert_eq!((of(None), of(Some("unlimited"))), (16_382, 16_382));
+    }
+}

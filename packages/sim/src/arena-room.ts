@@ -1,0 +1,55 @@
+/**
+ * How much of its arena a SimDomain uses. Pages lie wherever they do in machine memory, so only
+ * their number is kept here: an arena on Xen is full at some point, and so is this.
+ */
+import { ArenaFullError, DEFAULT_ARENA_PAGES, expectInteger, PAGE_SIZE } from '@xenkit/hypervisor'
+
+export interface ArenaLimits {
+  /** Pages that can be mapped, shared and allocated at a time, 1..1048576. Default: 65536. */
+  readonly pages?: number
+  /** Mappings that can exist at a time, 1..1048576. Default: 16382, as with Linux's defaults. */
+  readonly mappings?: number
+}
+
+interface Use {
+  readonly pages: number
+  readonly mappings?: number
+}
+
+export class ArenaRoom {
+  readonly pages: number
+  readonly mappings: number
+  #pagesUsed = 0
+  #mappingsUsed = 0
+
+  constructor({ pages = DEFAULT_ARENA_PAGES, mappings = 16_382 }: ArenaLimits = {}) {
+    expectInteger('arena.pages', pages, 1, 2 ** 32 / PAGE_SIZE)
+    expectInteger('arena.mappings', mappings, 1, 2 ** 32 / PAGE_SIZE)
+    this.pages = pages
+    this.mappings = mappings
+  }
+
+  /**
+   * Takes room for what `make` makes, unless that throws.
+   * @throws ArenaFullError
+   */
+  take<T>({ pages, mappings = 0 }: Use, make: () => T): T {
+    const left = this.pages - this.#pagesUsed
+    if (pages > left) {
+      const text = `no room for ${pages} pages in the arena: ${left} of ${this.pages} are free`
+      throw new ArenaFullError(text, { pages })
+    }
+    if (this.#mappingsUsed + mappings > this.mappings) {
+      throw new ArenaFullError(`all ${this.mappings} mappings of the arena are in use`, { pages })
+    }
+    const made = make()
+    this.#pagesUsed += pages
+    this.#mappingsUsed += mappings
+    return made
+  }
+
+  give({ pages, mappings = 0 }: Use): void {
+    this.#pagesUsed -= pages
+    this.#mappingsUsed -= mappings
+  }
+}
