@@ -12,6 +12,7 @@ function arenaOf(pages: number) {
     mappings: pages,
     tenants: new Set(),
     waiting: new Set(),
+    hold: () => expect.unreachable('nothing is abandoned'),
     allocate(count) {
       if (used + count > pages) throw new ArenaFullError('full', {})
       used += count

@@ -49,4 +49,10 @@ export interface Arena {
    * @throws ArenaFullError when no run of that length is free.
    */
   allocate(pages: number): Pages
+  /**
+   * Keeps what is mapped, shared or allocated as it is, though the hypervisor is closed, until the
+   * hold is disposed of: something that can't be stopped still reads or writes there. Each run can
+   * be closed by itself meanwhile.
+   */
+  hold(): Disposable
 }

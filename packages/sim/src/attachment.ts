@@ -1,5 +1,5 @@
 /** One thread's stand in a domain: what the ports of one SimDomain share. */
-import { HypervisorClosedError } from '@xenkit/hypervisor'
+import { Holds, HypervisorClosedError } from '@xenkit/hypervisor'
 import { type ArenaLimits, ArenaRoom } from './arena-room.ts'
 import type { Hypervisor } from './hypervisor.ts'
 
@@ -7,6 +7,8 @@ import type { Hypervisor } from './hypervisor.ts'
 export interface Opened {
   /** Gives it back as the kernel does for a process that ends: without complaint. */
   abandon(): void
+  /** Pages of the arena, which can be held. */
+  readonly isPages?: true
 }
 
 export class Attachment {
@@ -17,6 +19,10 @@ export class Attachment {
   readonly room: ArenaRoom
   readonly #opened = new Set<Opened>()
   #closed = false
+  /** See `Arena.hold`. */
+  readonly holds = new Holds(() => {
+    if (this.#closed) this.abandonAll()
+  })
 
   constructor(hypervisor: Hypervisor, domid: number, arena?: ArenaLimits) {
     this.room = new ArenaRoom(arena)
@@ -55,7 +61,7 @@ export class Attachment {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    this.abandonAll()
+    this.#abandon((what) => !(this.holds.exist && what.isPages))
     this.release(() => {
       this.hypervisor.state.attachments.set(this.row, 'owner', 0)
       // The thread waits for the row that it gives back.
@@ -63,8 +69,13 @@ export class Attachment {
     })
   }
 
-  /** Also when the domain was destroyed: then it gives back what this thread holds for it. What was opened last may use the rest. */
+  /** Also when the domain was destroyed: then it gives back what this thread has of it. */
   abandonAll(): void {
-    for (const what of [...this.#opened].toReversed()) what.abandon()
+    this.#abandon(() => true)
+  }
+
+  /** What was opened last may use the rest. */
+  #abandon(goes: (what: Opened) => boolean): void {
+    for (const what of [...this.#opened].toReversed()) if (goes(what)) what.abandon()
   }
 }

@@ -54,6 +54,7 @@ export class SimDomain implements HypervisorPort {
       tenants: new Set(),
       waiting: new Set(),
       allocate: (count) => new OwnPages(attachment, count),
+      hold: () => attachment.holds.take(),
     }
     this.grants = new SimGrants(attachment)
     this.evtchn = evtchn

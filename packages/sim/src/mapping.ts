@@ -11,6 +11,7 @@ import { pagesAt } from './own-pages.ts'
 import { EINVAL, expectNotify } from './unmap-notifications.ts'
 
 export class Mapping implements GrantMapping, Opened {
+  readonly isPages = true
   readonly byteOffset: number
   readonly bytes: Uint8Array
   readonly #attachment: Attachment

@@ -20,6 +20,7 @@ export function pagesAt({ memory }: MachineState, frame: number, pages: number):
 }
 
 export class OwnPages implements Pages, Opened {
+  readonly isPages = true
   readonly byteOffset: number
   readonly bytes: Uint8Array
   readonly #attachment: Attachment

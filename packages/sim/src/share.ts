@@ -8,6 +8,7 @@ import { expectNotify } from './unmap-notifications.ts'
 const EBUSY = 16
 
 export class Share implements GrantShare, Opened {
+  readonly isPages = true
   readonly byteOffset: number
   readonly bytes: Uint8Array
   readonly grefs: Uint32Array

@@ -63,3 +63,19 @@ test('closing a domain in a thread closes what was opened there, also what is ma
   await settled()
   m.machine.assertQuiescent()
 })
+
+test('what is held outlives its closed domain, until the last hold ends', async () => {
+  await using m = twoDomains()
+  const share = m.front.grants.share({ domid: 0, pages: 1, writable: true })
+  m.back.grants.map([{ domid: 1, gref: share.grefs[0] ?? 0 }], { writable: true })
+  m.back.arena.allocate(2)
+  m.back.evtchn.bindUnbound({ domid: 1 }, nothing)
+  const [first, second] = [m.back.arena.hold(), m.back.arena.hold()]
+  await m.back.close()
+  const report = /domain 0 maps gref \d+ of domain 1 writable\n.*\n *domain 0 has 2 pages/
+  for (const hold of [first, first, second]) {
+    expect(() => m.machine.assertQuiescent()).toThrow(report)
+    hold[Symbol.dispose]()
+  }
+  share.close()
+})

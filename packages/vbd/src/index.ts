@@ -1,4 +1,6 @@
-export { ChangeRefusedError, type ServeVbdOptions, type ServedDisk, StoreInUseError, type VbdEvent, serveVbd } from './backend/serve-vbd.ts'
+export { type ServeVbdOptions, type ServedDisk, type VbdEvent, serveVbd } from './backend/serve-vbd.ts'
+export { ChangeRefusedError, StoreInUseError } from './backend/disk-errors.ts'
+export { DiskAbandonedError } from './backend/abandoned.ts'
 export { type PrintLine, eventLog } from './backend/event-log.ts'
 export { type RingThread, RingThreadError } from './backend/ring-threads.ts'
 export { serveRings } from './backend/serve-rings.ts'

@@ -24,6 +24,7 @@ function arenaOf(extents: number) {
       const close = (): void => void open--
       return { byteOffset: next++ * 2 ** 24, bytes: new Uint8Array(pages * PAGE_SIZE), close, [Symbol.dispose]: close }
     },
+    hold: () => expect.unreachable('nothing is abandoned'),
   }
   return { arena, open: () => open }
 }

@@ -20,18 +20,18 @@ export interface Rig extends AsyncDisposable {
   stop(): Promise<void>
 }
 
-/**
- * @param o.through what the server sees of its domain, to look at what it does
- * @param o.threads how many serve rings
- * @param o.arena of the server, and of each of its threads
- */
-export async function rig(
-  o: Pick<ServeVbdOptions, 'store' | 'release' | 'dataPath'> & {
-    through?: (dom0: Hypervisor) => Hypervisor
-    threads?: number
-    arena?: ArenaLimits
-  },
-): Promise<Rig> {
+type Served = Pick<ServeVbdOptions, 'store' | 'release' | 'dataPath' | 'abandonMs'>
+
+export interface RigOptions extends Served {
+  /** What the server sees of its domain, to look at what it does. */
+  through?: (dom0: Hypervisor) => Hypervisor
+  /** How many serve rings. */
+  threads?: number
+  /** Of the server, and of each of its threads. */
+  arena?: ArenaLimits
+}
+
+export async function rig(o: RigOptions): Promise<Rig> {
   const machine = createMachine()
   const dom0 = machine.createDomain(o.arena ? { arena: o.arena } : {})
   const guest = machine.createDomain()

@@ -27,7 +27,10 @@ async function spread(threads: number, disks: readonly number[]): Promise<number
     const frontend = { rings: Array.from({ length: queues }, (_, port) => ({ grefs: [], port })), abi: 'x86_64', persistent: true, largeSectors: false } as const
     const limits = shareLimits({ sectors: 8, sectorMask: 0, writable: true, flush: true, discard: true, secureDiscard: false })
     const store = { module: '', data: undefined, [Symbol.dispose]: () => {} }
-    connections.push(await ringThreads.connect({ domid: 1, frontend, store, limits, dataPath: 'copy', counters: new DiskCounters(), failed: () => {}, storeFailed: () => {} }))
+    const [failed, { signal: abandon }] = [(): void => {}, new AbortController()]
+    const told = { failed, storeFailed: failed, abandon, counters: new DiskCounters() }
+    const options = { domid: 1, frontend, store, limits, dataPath: 'copy', ...told } as const
+    connections.push(await ringThreads.connect(options))
   }
   for (const connection of connections) await connection.close({ frontend: 'gone' })
   for (const { port1 } of channels) port1.close()

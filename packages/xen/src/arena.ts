@@ -1,6 +1,6 @@
 /** The addon's arena as the port's. */
 import {
-  type Arena, type ArenaTenant, expectInteger, GrantError, type Pages, PAGE_SIZE, UINT32_MAX,
+  type Arena, type ArenaTenant, expectInteger, GrantError, Holds, type Pages, PAGE_SIZE, UINT32_MAX,
 } from '@xenkit/hypervisor'
 import type { Native, Arena as NativeArena } from '@xenkit/native'
 import { translated } from './native-error.ts'
@@ -15,6 +15,8 @@ export class XenArena implements Arena {
   readonly tenants = new Set<ArenaTenant>()
   readonly waiting = new Set<() => void>()
   readonly native: NativeArena
+  readonly #holds = new Holds(() => this.#endIfClosed())
+  #closed = false
 
   /** @param pages 1..1048576, of address space only: a page costs memory once it is used */
   constructor(native: Native, pages: number) {
@@ -34,8 +36,18 @@ export class XenArena implements Arena {
     return new XenPages(this, offset, pages)
   }
 
-  /** Ends everything, after its last pin. */
+  hold(): Disposable {
+    return this.#holds.take()
+  }
+
+  /** Ends everything, after the last hold and its last pin. */
   close(): void {
+    this.#closed = true
+    this.#endIfClosed()
+  }
+
+  #endIfClosed(): void {
+    if (!this.#closed || this.#holds.exist) return
     translated(
       () => this.native.closeAll(),
       ({ message, status }) => new GrantError(`cannot give back all pages: ${message}`, { status }),

@@ -87,6 +87,25 @@ describe('map', () => {
   })
 })
 
+test('what is held outlasts the hypervisor, until the last hold ends', () => {
+  const { grants, arena } = setup()
+  const mapping = grants.map(refs(8), { writable: true })
+  const [own, closed] = [arena.allocate(1), arena.allocate(1)]
+  mapping.bytes[0] = own.bytes[0] = closed.bytes[0] = 7
+  const [first, second] = [arena.hold(), arena.hold()]
+  grants.close()
+  arena.close()
+  closed.close()
+  expect([mapping.bytes[0], own.bytes[0], closed.bytes[0]]).toEqual([7, 7, 0])
+  first[Symbol.dispose]()
+  first[Symbol.dispose]()
+  expect([mapping.bytes[0], own.bytes[0]]).toEqual([7, 7])
+  second[Symbol.dispose]()
+  expect([mapping.bytes[0], own.bytes[0]]).toEqual([0, 0])
+  mapping.close()
+  expect(() => arena.allocate(1)).toThrow(NotAvailableError)
+})
+
 describe('pins', () => {
   test('hold a mapping that was closed', () => {
     const { grants, arena } = setup()

@@ -357,8 +357,9 @@ export class ServedDevice {
     try {
       await connection?.close(o)
     } catch (error) {
-      // The frontend waits to be told that it is over, which it is.
-      await this.#fail(error)
+      // The frontend waits to be told that it is over, which it is. It may have failed before.
+      this.#failed = true
+      await this.#tell(error)
     }
   }
 

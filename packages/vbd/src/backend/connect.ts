@@ -4,9 +4,10 @@ import { ArenaShare, GrantTable, PersistentGrants } from '@xenkit/grant'
 import { closeEach, failuresOf, firstOf, type Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
-import type { BackendConnection } from '@xenkit/xenbus'
+import type { BackendConnection, CloseOptions } from '@xenkit/xenbus'
 import type { BlockStore } from '../block-store.ts'
 import { type FrontendRing, type FrontendRings, MAX_SEGMENTS } from '../nodes.ts'
+import { unlessAborted } from './abandoned.ts'
 import { Answers } from './answers.ts'
 import { BufferPool } from './buffer-pool.ts'
 import { CachedPages } from './cached-pages.ts'
@@ -40,6 +41,13 @@ export interface ConnectOptions {
   /** A ring can't be served any more. */
   readonly failed: (error: unknown) => void
   readonly storeFailed: (error: unknown) => void
+  /** Aborts, with a `DiskAbandonedError`, when the store is waited for no longer. */
+  readonly abandon: AbortSignal
+}
+
+export interface Connection extends Pick<BackendConnection, 'close'> {
+  /** Resolves once nothing is held: when it is closed, or later if its store was abandoned. */
+  readonly released: Promise<void>
 }
 
 interface Closable {
@@ -50,61 +58,100 @@ interface Closable {
  * @throws GrantError, EvtchnError when the published references or ports can't be had: the frontend's
  *   fault, which closes its device
  */
-export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<Pick<BackendConnection, 'close'>> {
+export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<Connection> {
   const share = new ArenaShare(hv.arena, o.domid)
   const grants = new GrantTable(hv.grants, share)
   const pool = new BufferPool(share, o.failed)
   const guestTurn = GuestTurn.open(hv, o.domid)
-  const owned: Closable[] = [grants, pool, guestTurn, share]
+  const rings: Closable[] = [guestTurn]
+  const memory: Closable[] = [grants, pool, share]
   const queues: VbdQueue[] = []
+  let tellReleased = (): void => {}
+  const released = new Promise<void>((resolve) => (tellReleased = resolve))
   try {
     for (const ring of o.frontend.rings) {
-      queues.push(await openQueue(hv, o, { ring, share, grants, pool, guestTurn, owned }))
+      const parts = { ring, share, grants, pool, guestTurn, rings, memory }
+      queues.push(await openQueue(hv, o, parts))
     }
   } catch (error) {
     // Events of the others have come while pages of this one were waited for.
-    const unsettled = await failuresOf(queues.map((queue) => queue.settle({ frontend: 'gone' })))
-    throw firstOf([error, ...unsettled, ...closeEach(owned)])
+    throw firstOf([error, ...(await failuresOf([close({ frontend: 'gone' })]))])
   }
   // The frontend may have sent requests, and their event, before there was a port to receive it.
   for (const queue of queues) queue.turn()
-  return {
-    async close(how) {
-      const unsettled = await failuresOf(queues.map((queue) => queue.settle(how)))
-      const errors = [...unsettled, ...closeEach(owned)]
-      if (errors.length > 0) throw firstOf(errors)
-    },
+  return { close, released }
+
+  async function close(how: CloseOptions): Promise<void> {
+    const settling = failuresOf(queues.map((queue) => queue.settle(how)))
+    const error = await untilAbandoned(settling)
+    const errors = error === undefined ? await settling : [error]
+    errors.push(...closeEach(rings))
+    if (error === undefined) errors.push(...release())
+    else releaseLate(settling)
+    if (errors.length > 0) throw firstOf(errors)
+  }
+
+  /** @returns an error if the store still has requests when it is waited for no longer */
+  async function untilAbandoned(settling: Promise<unknown>): Promise<unknown> {
+    try {
+      await unlessAborted(settling, o.abandon)
+      return undefined
+    } catch (error) {
+      for (const queue of queues) queue.abandon()
+      return queues.some(({ atStore }) => atStore > 0) ? error : undefined
+    }
+  }
+
+  function release(): unknown[] {
+    const errors = closeEach(memory)
+    tellReleased()
+    return errors
+  }
+
+  /** The store may still write to memory that it was given, or read there what it is to write. */
+  function releaseLate(settling: Promise<unknown[]>): void {
+    const hold = hv.arena.hold()
+    void settling.then((failures) => {
+      const errors = [...failures, ...release()]
+      hold[Symbol.dispose]()
+      if (errors.length > 0) o.failed(firstOf(errors))
+    })
   }
 }
 
-/** @param shared what it opens is put at the beginning of `owned`, to be closed in that order */
+interface QueueParts {
+  readonly ring: FrontendRing
+  readonly share: ArenaShare
+  readonly grants: GrantTable
+  readonly pool: BufferPool
+  readonly guestTurn: GuestTurn
+  /** What reaches the rings, and memory that the store is given: to be closed in this order. */
+  readonly rings: Closable[]
+  readonly memory: Closable[]
+}
+
+/** What it opens is put at the beginning of `rings` and `memory`. */
 async function openQueue(
   hv: Hypervisor,
   o: ConnectOptions,
-  { ring: published, share, grants, pool, guestTurn, owned }: {
-    readonly ring: FrontendRing
-    readonly share: ArenaShare
-    readonly grants: GrantTable
-    readonly pool: BufferPool
-    readonly guestTurn: GuestTurn
-    readonly owned: Closable[]
-  },
+  { ring: published, share, grants, pool, guestTurn, rings, memory }: QueueParts,
 ): Promise<VbdQueue> {
   const { domid, limits, store, counters, failed, storeFailed } = o
   const mapping = await grants.map(published.grefs.map((gref) => ({ domid, gref })), { writable: true })
+  rings.unshift(mapping)
   const layout = blkif[o.frontend.abi]
   const ring = BackRing.attach({ bytes: mapping.bytes, slotSize: layout.slotSize })
   const rows = Math.min(ring.size, MAX_ROWS)
   const batch = store.openBatch?.({ memory: hv.arena.buffer, capacity: { jobs: rows, pieces: MAX_SEGMENTS }, done: (row) => queue.batchDone(row), turned: () => queue.turned() })
-  if (batch) owned.unshift(batch)
+  if (batch) memory.unshift(batch)
   const requests = new Requests(rows, batch?.jobs)
   const copier = grants.openCopier({ domid, capacity: COPIES })
   const decoder = new Decoder({ requests, image: ring.image, layout, limits, copier, arena: share })
-  owned.unshift(decoder)
+  memory.unshift(decoder)
   const data = openDataPath()
-  owned.unshift(data)
+  memory.unshift(data)
   const channel = EventChannel.bindInterdomain(hv.evtchn, { domid, port: published.port })
-  owned.unshift(channel)
+  rings.unshift(channel)
   const answers = new Answers({ ring, requests, layout })
   const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, guestTurn, limits, store, batch, counters, failed, storeFailed })
   channel.handle(() => queue.turn(), failed)

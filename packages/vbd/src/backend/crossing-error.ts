@@ -3,6 +3,7 @@
  * and `details` go beside.
  */
 import { ArenaFullError, type ErrorDetails, EvtchnError, GrantError, HypervisorClosedError, RingProtocolError, XenError, textOf } from '@xenkit/hypervisor'
+import { DiskAbandonedError } from './abandoned.ts'
 
 export interface CrossingError {
   readonly name: string
@@ -16,6 +17,7 @@ export interface CrossingError {
 /** What serving a ring ends with. */
 const classes: readonly (new (message: string, details: ErrorDetails & { readonly status: number; readonly errno: string; readonly indices: never }) => XenError)[] = [
   ArenaFullError,
+  DiskAbandonedError,
   EvtchnError,
   GrantError,
   HypervisorClosedError,

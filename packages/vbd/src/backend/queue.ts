@@ -174,6 +174,11 @@ export class VbdQueue {
     return rows - freeCount
   }
 
+  /** Requests that the store has. */
+  get atStore(): number {
+    return this.#atStore
+  }
+
   async #idle(): Promise<void> {
     if (!this.#isIdle()) await new Promise<void>((resolve) => (this.#settled = resolve))
   }
@@ -404,10 +409,16 @@ export class VbdQueue {
     requests.release(row)
   }
 
-  #stop(error: unknown): void {
+  /** From now on nothing is taken, started or answered. */
+  abandon(): void {
+    this.#full = true
     this.#stopped = true
     this.#broken = true
-    this.#p.failed(error)
     this.#tellIfIdle()
+  }
+
+  #stop(error: unknown): void {
+    this.abandon()
+    this.#p.failed(error)
   }
 }

@@ -1,6 +1,7 @@
 /**
- * What the server's thread and those that serve rings for it say to each other. Each disk has a port of its own in each thread: it is
- * sent with the orders; then `RingNews` come from there until `closed`, and `CloseOptions` go there.
+ * What the server's thread and those that serve rings for it say to each other. Each disk has a
+ * port of its own in each thread, which is sent with the orders. `RingNews` come from there until
+ * `closed`; `CloseOptions` or `Abandon` go there.
  */
 import type { FrontendRings } from '../nodes.ts'
 import type { CrossingError } from './crossing-error.ts'
@@ -21,8 +22,17 @@ export interface RingOrders {
   readonly numbers: Float64Array
 }
 
-/** `failed` and `store-failed` as a connection tells of them. An error of `closed` is what connecting or closing threw. */
+/** The store is waited for no longer, and why. Rings that are still open are closed. */
+export interface Abandon {
+  readonly abandon: CrossingError
+}
+
+/**
+ * `failed` and `store-failed` as a connection tells of them. `abandoned`: the rings are closed, and
+ * `closed` follows when the store has answered. An error of `closed` is what connecting or closing
+ * threw.
+ */
 export type RingNews =
   | { readonly kind: 'connected' }
-  | { readonly kind: 'failed' | 'store-failed'; readonly error: CrossingError }
+  | { readonly kind: 'failed' | 'store-failed' | 'abandoned'; readonly error: CrossingError }
   | { readonly kind: 'closed'; readonly error: CrossingError | undefined }

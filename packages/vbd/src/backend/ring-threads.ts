@@ -4,10 +4,13 @@ import type { BackendConnection, CloseOptions } from '@xenkit/xenbus'
 import type { FrontendRing } from '../nodes.ts'
 import type { SharedStore } from '../shared-store.ts'
 import type { ConnectOptions } from './connect.ts'
-import { unpackError } from './crossing-error.ts'
+import { packError, unpackError } from './crossing-error.ts'
 import type { SharedLimits } from './limits.ts'
-import type { Port, RingNews, RingOrders } from './ring-messages.ts'
+import type { Abandon, Port, RingNews, RingOrders } from './ring-messages.ts'
 import type { DiskCounters } from './stats.ts'
+
+/** How long a thread may take to say whether a store has answered that is waited for no longer. */
+const THREAD_TIMEOUT_MS = 1_000
 
 /** A thread that runs `serveRings`. */
 export interface RingThread {
@@ -49,11 +52,19 @@ export class RingThreads {
     return this.#threads.size > 0
   }
 
-  /** @throws what connecting threw in a thread, RingThreadError if one ends meanwhile; nothing stays connected */
+  /**
+   * @param o.store is disposed of when no thread uses it any more, were it that connecting fails
+   * @throws what connecting threw in a thread, RingThreadError if one ends meanwhile; nothing stays
+   *   connected
+   */
   async connect(o: SpreadOptions): Promise<Pick<BackendConnection, 'close'>> {
     // The last one may have ended since somebody looked.
-    if (!this.exist) throw new RingThreadError('none is left')
+    if (!this.exist) {
+      o.store[Symbol.dispose]()
+      throw new RingThreadError('none is left')
+    }
     const disks = [...this.#spread(o.frontend.rings)].map(([thread, rings]) => new RemoteDisk(thread, { ...o, frontend: { ...o.frontend, rings } }))
+    void Promise.all(disks.map(({ released }) => released)).then(() => o.store[Symbol.dispose]())
     const closeAll = (how: CloseOptions): Promise<unknown[]> =>
       failuresOf(disks.map((disk) => disk.close(how)))
     const failures = await failuresOf(disks.map(({ connected }) => connected))
@@ -100,13 +111,24 @@ class RemoteDisk {
   readonly rings: number
   /** Rejects with what connecting threw. */
   readonly connected: Promise<void>
+  /** Resolves when the thread uses the store no more. */
+  readonly released: Promise<void>
   readonly #closed: Promise<void>
   readonly #o: SpreadOptions
   readonly #thread: Thread
   readonly #port: Port
   #isConnected = false
+  /** Nobody waits for the thread any more. */
+  #isSettled = false
   #tellConnected: (outcome?: Promise<never>) => void = () => {}
   #tellClosed: (outcome?: Promise<never>) => void = () => {}
+  #tellReleased: () => void = () => {}
+  #patience: ReturnType<typeof setTimeout> | undefined
+  readonly #abandon = (): void => {
+    const { abandon } = this.#o
+    this.#port.postMessage({ abandon: packError(abandon.reason) } satisfies Abandon)
+    this.#patience = setTimeout(() => this.#abandoned(abandon.reason), THREAD_TIMEOUT_MS)
+  }
 
   constructor(thread: Thread, o: SpreadOptions) {
     const { domid, frontend, limits, dataPath, store, counters } = o
@@ -114,6 +136,9 @@ class RemoteDisk {
     this.rings = frontend.rings.length
     this.connected = new Promise((resolve) => (this.#tellConnected = resolve))
     this.#closed = new Promise((resolve) => (this.#tellClosed = resolve))
+    // It may be told of before somebody closes the disk.
+    this.#closed.catch(() => {})
+    this.released = new Promise((resolve) => (this.#tellReleased = resolve))
     this.#o = o
     this.#thread = thread
     this.#port = port1
@@ -121,6 +146,8 @@ class RemoteDisk {
     port1.on('message', (news: RingNews) => this.#hear(news))
     const orders: RingOrders = { port, domid, frontend, limits, dataPath, store: { module: store.module, data: store.data }, numbers: counters.of(thread).numbers }
     thread.port.postMessage(orders, [port])
+    if (o.abandon.aborted) this.#abandon()
+    o.abandon.addEventListener('abort', this.#abandon)
   }
 
   close(how: CloseOptions): Promise<void> {
@@ -130,7 +157,7 @@ class RemoteDisk {
 
   /** The thread is no more. */
   lost(error: RingThreadError): void {
-    if (this.#isConnected) this.#o.failed(error)
+    if (this.#isConnected && !this.#isSettled) this.#o.failed(error)
     this.#end(this.#isConnected ? undefined : error)
   }
 
@@ -143,6 +170,8 @@ class RemoteDisk {
         return this.#o.failed(unpackError(news.error))
       case 'store-failed':
         return this.#o.storeFailed(unpackError(news.error))
+      case 'abandoned':
+        return this.#abandoned(unpackError(news.error))
       case 'closed':
         this.#end(news.error && unpackError(news.error))
     }
@@ -151,6 +180,21 @@ class RemoteDisk {
   #end(error: Error | undefined): void {
     this.#thread.disks.delete(this)
     this.#port.close()
+    this.#tellReleased()
+    this.#settle(error)
+  }
+
+  /** The thread may still say that the disk is closed. */
+  #abandoned(error: Error): void {
+    this.#port.unref()
+    this.#settle(error)
+  }
+
+  #settle(error: Error | undefined): void {
+    if (this.#isSettled) return
+    this.#isSettled = true
+    clearTimeout(this.#patience)
+    this.#o.abandon.removeEventListener('abort', this.#abandon)
     const outcome = error && Promise.reject(error)
     if (this.#isConnected) return this.#tellClosed(outcome)
     this.#tellConnected(outcome)

@@ -3,10 +3,11 @@ import type { Hypervisor } from '@xenkit/hypervisor'
 import type { CloseOptions } from '@xenkit/xenbus'
 import type { BlockStore } from '../block-store.ts'
 import type { OpenSharedStore } from '../shared-store.ts'
-import { connectRings } from './connect.ts'
-import { packError } from './crossing-error.ts'
+import { unlessAborted } from './abandoned.ts'
+import { type Connection, connectRings } from './connect.ts'
+import { type CrossingError, packError, unpackError } from './crossing-error.ts'
 import { type Limits, sharedLimits } from './limits.ts'
-import type { Port, RingNews, RingOrders } from './ring-messages.ts'
+import type { Abandon, Port, RingNews, RingOrders } from './ring-messages.ts'
 import { VbdCounters } from './stats.ts'
 
 /**
@@ -25,28 +26,46 @@ export async function serveRings(hv: Hypervisor, port: Port): Promise<void> {
 
 async function serveDisk(hv: Hypervisor, { port, ...o }: RingOrders): Promise<void> {
   const tell = (news: RingNews): void => port.postMessage(news)
+  const end = (error?: CrossingError): void => {
+    tell({ kind: 'closed', error })
+    port.close()
+  }
+  const abandon = new AbortController()
   const toClose = new Promise<CloseOptions>((resolve) => {
-    port.once('message', resolve)
-    port.once('close', () => resolve({ frontend: 'gone' }))
+    const close = (error: Error): void => {
+      abandon.abort(error)
+      resolve({ frontend: 'gone' })
+    }
+    port.on('message', (order: CloseOptions | Abandon) => {
+      if ('abandon' in order) close(unpackError(order.abandon))
+      else resolve(order)
+    })
+    port.once('close', () => close(new Error('the server\'s thread is no more')))
   })
+  let connection: Connection
   try {
     const limits = sharedLimits(o.limits)
-    const connection = await connectRings(hv, {
+    connection = await connectRings(hv, {
       ...o,
-      store: await openShared(o.store, limits),
+      store: await unlessAborted(openShared(o.store, limits), abandon.signal),
       limits,
       counters: new VbdCounters(o.numbers),
       failed: (error) => tell({ kind: 'failed', error: packError(error) }),
       storeFailed: (error) => tell({ kind: 'store-failed', error: packError(error) }),
+      abandon: abandon.signal,
     })
-    tell({ kind: 'connected' })
-    await connection.close(await toClose)
-    tell({ kind: 'closed', error: undefined })
   } catch (error) {
-    tell({ kind: 'closed', error: packError(error) })
-  } finally {
-    port.close()
+    return end(packError(error))
   }
+  tell({ kind: 'connected' })
+  const failure = await connection.close(await toClose).then(() => undefined, packError)
+  if (abandon.signal.aborted && failure) {
+    // The thread may end meanwhile: it has nothing to do but to wait for the store.
+    tell({ kind: 'abandoned', error: failure })
+    void connection.released.then(() => end())
+    return
+  }
+  end(failure)
 }
 
 /** @throws TypeError for a module that doesn't make what was promised to the guest: a flush that isn't there would seem to succeed */

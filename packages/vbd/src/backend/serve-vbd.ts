@@ -1,23 +1,32 @@
 /** `serveVbd`: a block backend for every disk that a toolstack gives to this domain. */
-import { type Hypervisor, NegotiationError, XenError, expectHypervisor } from '@xenkit/hypervisor'
+import {
+  type Hypervisor, NegotiationError, expectHypervisor, expectInteger,
+} from '@xenkit/hypervisor'
 import { type BackendConnection, type BackendDevice, type BackendDriver, type NodeValues, serveBackends } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import type { BlockStore } from '../block-store.ts'
 import {
-  type FrontendRings, MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS,
+  MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS,
   diskNodes, offerNodes, publishesRings, readFrontendRings,
   toolstackNodes,
 } from '../nodes.ts'
 import { type RequestedDisk, type VbdBackendType, readRequestedDisk } from '../requested-disk.ts'
 import { vdevName } from '../vdev.ts'
+import { abandonAfter, unlessAborted } from './abandoned.ts'
 import { connectRings } from './connect.ts'
 import { DATA_PATHS, type DataPathKind } from './data-path.ts'
+import { ChangeRefusedError, StoreInUseError } from './disk-errors.ts'
 import { Drive } from './drive.ts'
 import { eventLog } from './event-log.ts'
 import { expectStore } from './expect-store.ts'
-import { describeDisk, describeSize, limitsOf, sectorsOf, shareLimits } from './limits.ts'
+import {
+  type Limits, describeDisk, describeSize, limitsOf, sectorsOf, shareLimits,
+} from './limits.ts'
 import { type RingThread, RingThreads } from './ring-threads.ts'
 import { DiskCounters, type VbdStats } from './stats.ts'
+
+/** The longest that a timer runs. */
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 /** A disk that is being served. */
 export interface ServedDisk extends RequestedDisk {
@@ -42,7 +51,7 @@ export interface ServeVbdOptions {
    * gives a store that another disk has, the disk is closed for good. For a CD-ROM drive it is asked
    * again for each medium, and may answer null at first: there is none yet.
    */
-  readonly store: BlockStore | ((disk: RequestedDisk) => MaybeStore | Promise<MaybeStore>)
+  readonly store: BlockStore | StoreFunction
   /** Told of each store that the function gave and no disk of this server uses any more: the place to close it. */
   readonly release?: (store: BlockStore) => void | Promise<void>
   /**
@@ -54,6 +63,13 @@ export interface ServeVbdOptions {
   readonly reservation?: string
   /** Ends the service: each guest is asked to let go of its disk, then what is in flight is settled. */
   readonly signal?: AbortSignal
+  /**
+   * Milliseconds that a store may take once `signal` has aborted, 0..2^31-1; Infinity is allowed.
+   * After that the disk is abandoned: the service ends, `onEvent` and the error node hear of a
+   * `DiskAbandonedError`, and memory that the store has stays until it answers or the process ends.
+   * Default 30000, less than the 90 s after which systemd kills.
+   */
+  readonly abandonMs?: number
   /**
    * How data is moved, default `copy`. With `map` and `persistent` a store works on the guest's
    * own pages: the guest can change what is being written, and see what is being read. A store
@@ -72,20 +88,6 @@ export interface ServeVbdOptions {
    * concern of the disk's.
    */
   readonly onEvent?: (event: VbdEvent) => void
-}
-
-/** A store is already served, writable, to another disk. */
-export class StoreInUseError extends XenError {
-  constructor(message: string, details: { readonly user: RequestedDisk }) {
-    super('ERR_XEN_STORE_IN_USE', message, details)
-  }
-}
-
-/** A disk can't have the medium or the size that a toolstack asks for, and stays as it is. */
-export class ChangeRefusedError extends XenError {
-  constructor(message: string, details: { readonly disk: RequestedDisk }) {
-    super('ERR_XEN_CHANGE_REFUSED', message, details)
-  }
 }
 
 /**
@@ -108,15 +110,18 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
     sectorsOf(store)
   }
   if (o.dataPath !== undefined && !DATA_PATHS.includes(o.dataPath)) throw new RangeError(`"dataPath" expected ${DATA_PATHS.join(' or ')}, got "${String(o.dataPath)}"`)
+  const { abandonMs = 30_000, signal } = o
+  if (abandonMs !== Infinity) expectInteger('abandonMs', abandonMs, 0, MAX_TIMER_MS)
   const xs = await openXenstore(hv.xenstore)
+  using abandon = abandonAfter(signal, abandonMs)
   try {
-    const driver = new VbdDriver(hv, xs, o)
+    const driver = new VbdDriver(hv, xs, o, abandon.signal)
     await serveBackends(xs, {
       domid: hv.domid,
       type: 'vbd',
       ...(o.backendTypes ? { backendTypes: o.backendTypes } : {}),
       driver,
-      ...(o.signal ? { signal: o.signal } : {}),
+      ...(signal ? { signal } : {}),
       ...(o.reservation === undefined ? {} : { reservation: o.reservation }),
       onEvent: (event) => {
         const disk = driver.diskOf(event.device)
@@ -129,6 +134,7 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
 }
 
 type MaybeStore = BlockStore | null | undefined
+type StoreFunction = (disk: RequestedDisk) => MaybeStore | Promise<MaybeStore>
 
 interface Disk extends ServedDisk {
   params: string
@@ -149,12 +155,15 @@ class VbdDriver implements BackendDriver {
   readonly #o: ServeVbdOptions
   readonly #onEvent: (event: VbdEvent) => void
   readonly #threads: RingThreads
+  /** Aborts when stores are waited for no longer. */
+  readonly #abandon: AbortSignal
   readonly #disks = new Map<BackendDevice, Disk>()
 
-  constructor(hv: Hypervisor, xs: XenstoreClient, o: ServeVbdOptions) {
+  constructor(hv: Hypervisor, xs: XenstoreClient, o: ServeVbdOptions, abandon: AbortSignal) {
     this.#hv = hv
     this.#xs = xs
     this.#o = o
+    this.#abandon = abandon
     this.#onEvent = o.onEvent ?? eventLog()
     this.#threads = new RingThreads(o.threads ?? [])
   }
@@ -193,7 +202,12 @@ class VbdDriver implements BackendDriver {
     const disk: Disk = { ...(await readRequestedDisk(this.#xs, device)), counters, stats: counters.stats }
     // Before the store is asked for: if there is none, the listener hears of it.
     this.#disks.set(device, disk)
-    const found = await this.#findStore(disk)
+    const found = await this.#findStore(disk).catch((error: unknown) => {
+      if (error !== this.#abandon.reason) throw error
+      // It isn't this server's yet.
+      this.tell({ kind: 'declined', disk, error })
+      return false
+    })
     const store = disk.drive ?? disk.store
     if (!found || !store) {
       this.#disks.delete(device)
@@ -217,7 +231,13 @@ class VbdDriver implements BackendDriver {
     if (!disk || !store) throw new TypeError(`"${device.path}" was not offered`)
     const { dataPath = 'copy' } = this.#o
     const { counters } = disk
+    const persistent = dataPath === 'persistent'
+    const describe = (limits: Limits): NodeValues =>
+      describeDisk(store, { limits, policy: disk, persistent })
+    const frontend = await readFrontendRings(this.#xs, device.frontendPath)
+    await this.#withdraw(device, describe(limitsOf(store, disk)))
     const own = { store, limits: limitsOf(store, disk), counters: counters.own }
+    if (own.limits.sectorMask > 0 && frontend.largeSectors) throw refusedUnits(device)
     const shared = this.#threads.exist ? store.share?.() : undefined
     const elsewhere = shared && { store: shared, limits: shareLimits(own.limits), counters }
     const { limits } = elsewhere ?? own
@@ -230,31 +250,26 @@ class VbdDriver implements BackendDriver {
         device.fail(error)
       }
     })
-    const persistent = dataPath === 'persistent'
     let connection: Pick<BackendConnection, 'close'>
-    let frontend: FrontendRings
     try {
-      frontend = await readFrontendRings(this.#xs, device.frontendPath)
-      if (limits.sectorMask > 0 && frontend.largeSectors) throw refusedUnits(device)
-      await this.#withdraw(device, describeDisk(store, { limits, policy: disk, persistent }))
       const common = {
         domid: device.frontendDomid,
         frontend,
         dataPath: persistent && !frontend.persistent ? 'copy' : dataPath,
         failed: (error: unknown) => device.fail(error),
         storeFailed: (error: unknown) => this.tell({ kind: 'store-failed', disk, error }),
+        abandon: this.#abandon,
       }
       connection = await (elsewhere ? this.#threads.connect({ ...common, ...elsewhere }) : connectRings(this.#hv, { ...common, ...own }))
       counters.connected({ dataPath: common.dataPath, queues: frontend.rings.length })
     } catch (error) {
       resized?.[Symbol.dispose]()
-      shared?.[Symbol.dispose]()
       throw error
     }
     return {
       // Asked for when they are written: the size may have changed by then.
       get nodes() {
-        return describeDisk(store, { limits, policy: disk, persistent })
+        return describe(limits)
       },
       isCurrent: () => publishesRings(this.#xs, device.frontendPath, frontend.rings),
       async close(o) {
@@ -263,7 +278,6 @@ class VbdDriver implements BackendDriver {
           await connection.close(o)
         } finally {
           counters.disconnected()
-          shared?.[Symbol.dispose]()
         }
       },
     }
@@ -282,7 +296,7 @@ class VbdDriver implements BackendDriver {
     const isOther = wanted.params !== disk.params
     const isResized = sectors !== undefined && sectors !== disk.store?.sectors
     if (isOther) await this.#changeMedium(disk, wanted)
-    if (isResized) await resize(disk, sectors)
+    if (isResized) await unlessAborted(resize(disk, sectors), this.#abandon)
     if (isOther || isResized) this.tell({ kind: 'changed', disk })
   }
 
@@ -297,13 +311,15 @@ class VbdDriver implements BackendDriver {
     disk.target = wanted.target
     disk.format = wanted.format
     disk.formatSaid = wanted.formatSaid
-    await disk.drive.change(disk.store)
-    this.#release(former)
+    // What reads the former one may never end.
+    const changed = disk.drive.change(disk.store).then(() => this.#release(former))
+    await unlessAborted(changed, this.#abandon)
   }
 
   /** @throws TypeError, RangeError for a store that can't be served */
   async #ask(disk: RequestedDisk): Promise<MaybeStore> {
-    const store = typeof this.#o.store === 'function' ? await this.#o.store(disk) : this.#o.store
+    const { store: source } = this.#o
+    const store = typeof source === 'function' ? await this.#askFunction(source, disk) : source
     if (store !== undefined && store !== null) {
       expectStore(store)
       limitsOf(store, disk)
@@ -315,6 +331,18 @@ class VbdDriver implements BackendDriver {
     }
     if (store === null && !disk.cdrom) throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')
     return store
+  }
+
+  /** @throws DiskAbandonedError if it doesn't answer: a store that it gives later is released */
+  async #askFunction(source: StoreFunction, disk: RequestedDisk): Promise<MaybeStore> {
+    const answer = Promise.resolve(source(disk))
+    try {
+      return await unlessAborted(answer, this.#abandon)
+    } catch (error) {
+      // What it fails with by then is told of no more: the disk is gone.
+      void answer.then((store) => this.#release(store ?? undefined), () => {})
+      throw error
+    }
   }
 
   /** @throws StoreInUseError */

@@ -24,7 +24,7 @@ export interface StoreCallsParts {
   readonly data: DataPath
   /** The turn that long discards are charged to. */
   readonly guestTurn: GuestTurn
-  /** Whether the ring has stopped: see `discardInTurns`. */
+  /** Whether the ring has stopped: no call of the store is made then, not a request's second. */
   readonly stopped: () => boolean
   /** The store has let go of a row, whose `status` says how it went. */
   readonly settled: (row: number) => void
@@ -160,9 +160,15 @@ export class StoreCalls {
       default: {
         // A flush with data makes what came before it durable, then writes (Linux: REQ_PREFLUSH).
         const flushed = store.flush?.()
-        return views.length === 0 ? flushed : after(flushed, () => store.write?.(sector, views))
+        return views.length === 0 ? flushed : after(flushed, () => this.#write(sector, views))
       }
     }
+  }
+
+  /** After another call, which may have taken long. */
+  #write(sector: number, views: Uint8Array[]): unknown {
+    if (this.#p.stopped()) throw new Error('the request was given up before its data was written')
+    return this.#p.store.write?.(sector, views)
   }
 
   /** What came before is durable before its data is written, and its data before it is answered: old blkfronts take a barrier for FUA. */
@@ -170,7 +176,7 @@ export class StoreCalls {
     const { store } = this.#p
     const flushed = store.flush?.()
     if (views.length === 0) return flushed
-    const written = after(flushed, () => store.write?.(sector, views))
+    const written = after(flushed, () => this.#write(sector, views))
     return after(written, (result) => after(store.flush?.(), () => result))
   }
 
@@ -194,13 +200,12 @@ export class StoreCalls {
   }
 
   #failAll(rows: readonly number[], error: unknown): void {
-    const [first = 0, ...others] = rows
-    if (others.length > 0) {
+    if (rows.length > 1 && !this.#p.stopped()) {
       // One by one, so that one bad sector fails one request.
       for (const row of rows) this.#run([row])
       return
     }
-    this.#fail(first, error)
+    for (const row of rows) this.#fail(row, error)
     this.#p.turned()
   }
 

@@ -4,8 +4,10 @@ import { resolve } from 'node:path'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import {
   type BlockStore,
+  DiskAbandonedError,
   type RequestedDisk,
   type VbdBackendType,
+  type VbdEvent,
   eventLog,
   parseVdev,
   plugVbd,
@@ -46,7 +48,15 @@ export async function diskServe(image: string | undefined, o: ServeOptions): Pro
   const chosen = (disk: RequestedDisk): ReturnType<typeof images.store> | BlockStore | undefined => (wanted(disk) ? (store ?? images.store(disk)) : undefined)
   const anyDisk = domid === undefined && devid === undefined
   console.log(`serving ${store ? `${store.path}, ${store.sectors} sectors` : 'what each disk names'}; waiting for a disk of this domain's`)
-  await serveVbd(hv, { store: anyDisk && store ? store : chosen, release: images.release, backendTypes, workers, signal: interrupted(), onEvent: print })
+  await serveVbd(hv, {
+    store: anyDisk && store ? store : chosen,
+    release: images.release,
+    backendTypes,
+    workers,
+    signal: interrupted(),
+    onEvent: printAndNote,
+  })
+  exitIfAbandoned()
 }
 
 export interface AttachOptions extends ImagesOptions {
@@ -77,7 +87,7 @@ export async function diskAttach(domid: number, vdev: string, image: string | un
     workers: o.workers,
     signal: AbortSignal.any([interrupted(), stop.signal]),
     onEvent(event) {
-      print(event)
+      printAndNote(event)
       if (event.kind === 'failed') failure = event.error
       if (event.kind === 'removed') stop.abort()
       // A domain that is no more doesn't begin anew, and leaves its disk to whoever plugged it.
@@ -99,11 +109,24 @@ export async function diskAttach(domid: number, vdev: string, image: string | un
   } finally {
     await unplugVbd(xs, address, { signal: AbortSignal.timeout(UNPLUG_TIMEOUT_MS) })
   }
+  exitIfAbandoned()
   // Told of already, when it happened.
   if (failure !== undefined) process.exitCode = 1
 }
 
 const print = eventLog((line, { failed }) => (failed ? console.error(line) : console.log(line)))
+
+let hasAbandoned = false
+
+function printAndNote(event: VbdEvent): void {
+  print(event)
+  hasAbandoned ||= event.error instanceof DiskAbandonedError
+}
+
+/** Closing an image waits for what is in flight, which for this one there is no waiting for. */
+function exitIfAbandoned(): void {
+  if (hasAbandoned) process.exit(1)
+}
 
 async function expectNoKernelBackend(
   { name }: Hypervisor,

@@ -1,10 +1,17 @@
 /** Starts the threads of `serveVbd`. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { SimDomain } from '@xenkit/sim'
 import type { RingThread } from '@xenkit/vbd'
 import { DOMAIN_KEY } from '../open-hypervisor.ts'
 import type { RingThreadOrders } from './ring-thread.ts'
 import { startThread } from './start-thread.ts'
+
+/**
+ * How long a thread may take to end. One whose disk was abandoned waits for the store, and may be
+ * blocked by it: it goes on by itself until the process ends.
+ */
+const EXIT_TIMEOUT_MS = 5_000
 
 /**
  * @param hv what the thread opens as well
@@ -34,7 +41,11 @@ export async function startRingThread(hv: Hypervisor): Promise<RingThread & Asyn
     ended,
     async [Symbol.asyncDispose]() {
       port.close()
-      await exited
+      const enough = new AbortController()
+      const late = sleep(EXIT_TIMEOUT_MS, undefined, { signal: enough.signal }).catch(() => {})
+      await Promise.race([exited, late])
+      enough.abort()
+      worker.unref()
     },
   }
 }
