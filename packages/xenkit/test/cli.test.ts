@@ -53,7 +53,8 @@ const command = (...args: string[]): string => [process.execPath, ...node, main,
 
 /** Resolves with what a terminal of so many columns shows of a command line. */
 async function terminal(columns: number, line: string): Promise<string> {
-  const clean = ['-u', 'NO_COLOR', '-u', 'FORCE_COLOR', 'TERM=xterm']
+  // Node takes the terminals of CI services for colourless.
+  const clean = ['-u', 'NO_COLOR', '-u', 'FORCE_COLOR', '-u', 'CI', 'TERM=xterm']
   const shell = ['script', '-qec', `stty cols ${columns}; ${line}`, '/dev/null']
   return (await run('env', [...clean, ...shell])).stdout
 }
