@@ -41,6 +41,11 @@ export class CopiedData implements DataPath {
     return true
   }
 
+  /** No buffer is needed any more: those behind in the pool's queue have their turn. */
+  waitNoMore(): void {
+    this.#pool.forget(this.#wake)
+  }
+
   /** Whether a row's data is here. */
   has(row: number): boolean {
     return this.#buffers[row] !== undefined
@@ -83,7 +88,7 @@ export class CopiedData implements DataPath {
   }
 
   close(): void {
-    this.#pool.forget(this.#wake)
+    this.waitNoMore()
     for (let row = 0; row < this.#buffers.length; row++) this.release(row)
   }
 

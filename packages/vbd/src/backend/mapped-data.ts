@@ -34,6 +34,8 @@ export class MappedData implements DataPath {
   readonly #buffer: ArrayBufferLike
   readonly #pages: PageSource
   readonly #copied: CopiedData
+  /** The oldest request waits for a buffer, unless its pages can be mapped by then. */
+  #waitsForBuffer = false
 
   constructor(o: MappedDataOptions) {
     this.#requests = o.requests
@@ -44,7 +46,14 @@ export class MappedData implements DataPath {
 
   reserve(row: number): boolean {
     const outcome = this.#map(row)
-    return outcome === 'copy' ? this.#copied.reserve(row) : outcome === 'mapped'
+    if (outcome === 'copy') {
+      const reserved = this.#copied.reserve(row)
+      this.#waitsForBuffer = !reserved
+      return reserved
+    }
+    if (this.#waitsForBuffer) this.#copied.waitNoMore()
+    this.#waitsForBuffer = false
+    return outcome === 'mapped'
   }
 
   fetch(rows: Uint16Array, first: number, end: number): void {
