@@ -8,20 +8,7 @@ import type { StoreBatch, StoreBatchOptions } from './store-batch.ts'
  */
 export type StoreResult = void | { readonly bytesRead: number } | { readonly bytesWritten: number }
 
-/**
- * What a block backend serves: an object with a size, `read`, and what else it can do. The disk's
- * protocol, the guest's mistakes and the batching stay outside of it.
- *
- * A "sector" is always 512 bytes. The backend checks every request against `sectors` before a
- * store sees it, and never calls with an empty list. A call that throws, rejects or reports
- * another number of bytes than were asked for is an error, which the guest is told. Several calls
- * may be in flight at once; the guest keeps requests that depend on each other apart.
- *
- * The buffers are the store's until the call has returned, thrown or settled, and another
- * request's afterwards. A call that makes several therefore waits for all of them, also when one
- * fails (`Promise.allSettled`, not `Promise.all`). A disk is closed when all of its calls have
- * settled: one that never does keeps it open.
- */
+/** `BlockStore.write`, which may say more of itself. */
 export interface StoreWrite {
   (sector: number, from: Uint8Array[]): StoreResult | Promise<StoreResult>
   /**
@@ -36,6 +23,20 @@ export interface StoreWrite {
 /** For `Object.assign(write, LEAVES_BUFFERS)`. */
 export const LEAVES_BUFFERS = { leavesBuffers: true } as const
 
+/**
+ * What a block backend serves: an object with a size, `read`, and what else it can do. The disk's
+ * protocol, the guest's mistakes and the batching stay outside of it.
+ *
+ * A "sector" is always 512 bytes. The backend checks every request against `sectors` before a
+ * store sees it, and never calls with an empty list. A call that throws, rejects or reports
+ * another number of bytes than were asked for is an error, which the guest is told. Several calls
+ * may be in flight at once; the guest keeps requests that depend on each other apart.
+ *
+ * The buffers are the store's until the call has returned, thrown or settled, and another
+ * request's afterwards. A call that makes several therefore waits for all of them, also when one
+ * fails (`Promise.allSettled`, not `Promise.all`). A disk is closed when all of its calls have
+ * settled: one that never does keeps it open.
+ */
 export interface BlockStore {
   /** Size of the disk, 1..2^43, in whole `sectorSize`s. A store tells of changes by `onResize`. */
   readonly sectors: number
