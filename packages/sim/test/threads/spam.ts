@@ -1,4 +1,4 @@
-/** Notifies in a tight loop until it is terminated. Orders: the port of domain 0. */
+/** Notifies in a tight loop until its domain is destroyed. Orders: the port of domain 0. */
 import { data, report, thisDomain } from './this-domain.ts'
 
 const hv = thisDomain()
