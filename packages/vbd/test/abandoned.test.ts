@@ -12,7 +12,7 @@ import {
 import { memoryStore } from '../src/stores/index.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { recordingStore } from './recording-store.ts'
-import { type Rig, rig } from './rig.ts'
+import { type Rig, heardOf, rig } from './rig.ts'
 import { blockedStore } from './threads/blocked-store.ts'
 import { sharedMemoryStore } from './threads/shared-memory-store.ts'
 import { until } from './until.ts'
@@ -191,7 +191,7 @@ describe('what else a store may never do', () => {
       abandonMs,
     })
     await r.plug()
-    await turns(r)
+    await heardOf(r)
     await r.stop()
     expect(r.events.filter(isAbandoned)).toMatchObject([{ kind: 'declined' }])
     expect(r.events).toHaveLength(1)
@@ -210,7 +210,7 @@ describe('what else a store may never do', () => {
     const enough = new AbortController()
     const resized = resizeVbd(r.xs, address, { sectors: 128, signal: enough.signal })
     resized.catch(() => {})
-    await turns(r)
+    await heardOf(r)
     await r.stop()
     expect(r.events.filter(isAbandoned)).toMatchObject([{ kind: 'refused' }])
     await expect(resized).rejects.toThrow('abandoned')
@@ -230,7 +230,7 @@ describe('what else a store may never do', () => {
     front.send()
     const changed = changeMedium(r.xs, address, { params: '' })
     changed.catch(() => {})
-    await turns(r)
+    await heardOf(r)
     const stopped = r.stop()
     await front.device.backendClosing()
     const closed = front.device.close()
@@ -243,11 +243,6 @@ describe('what else a store may never do', () => {
     front.release()
   })
 })
-
-/** Round trips enough for a server to be in the middle of what it was asked for. */
-async function turns(r: Rig): Promise<void> {
-  for (let i = 0; i < 50; i++) await r.xs.exists('/local/domain/0')
-}
 
 test.each([-1, 1.5, 2 ** 31, Number.NaN])('"abandonMs" of %d is a mistake', async (ms) => {
   await using machine = createMachine()

@@ -10,7 +10,7 @@ import { unplugVbd } from '../src/index.ts'
 import { hooked } from './hooked-hypervisor.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { recordingStore } from './recording-store.ts'
-import { rig } from './rig.ts'
+import { heardOf, rig } from './rig.ts'
 
 /** What the frontend and the toolstack do with a connected disk. */
 const life = fc.record({
@@ -59,8 +59,7 @@ test('a closed frontend gets no event, but with answers', async () => {
     const atClose = notified
     for (const state of way) await front.xs.write(`${front.device.path}/state`, String(state))
     if (out > 0) {
-      // Time enough, in round trips, for the backend to have heard of it.
-      for (let i = 0; i < 50; i++) await r.xs.exists('/local/domain/0')
+      await heardOf(r)
       expect(notified).toBe(atClose)
       store.letGo()
       expect(await front.responses(out)).toHaveLength(out)

@@ -5,7 +5,7 @@ import { type BlockStore, StoreInUseError, attachDisk, plugVbd, serveVbd, unplug
 import { memoryStore } from '../src/stores/index.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { recordingStore } from './recording-store.ts'
-import { type Rig, rig } from './rig.ts'
+import { heardOf, rig } from './rig.ts'
 
 /** A store whose calls take until they are let go. */
 function heldStore(sectors: number) {
@@ -98,11 +98,6 @@ test('a guest that closes with requests in flight waits for them to settle', asy
   held.letGo()
   await closed
 })
-
-/** Time enough, in round trips, for the backend to have heard of what was written. */
-async function heardOf({ xs }: Rig): Promise<void> {
-  for (let i = 0; i < 50; i++) await xs.exists('/local/domain/0')
-}
 
 describe('what a guest has sent and the store has not begun', () => {
   /** A ring full of requests: all but the first wait for a barrier, and need nothing more of the guest. */

@@ -83,3 +83,8 @@ export async function rig(o: RigOptions): Promise<Rig> {
     },
   }
 }
+
+/** Time enough, in round trips to xenstored, for the backend to have heard of what was written. */
+export async function heardOf({ xs }: Pick<Rig, 'xs'>): Promise<void> {
+  for (let i = 0; i < 50; i++) await xs.exists('/local/domain/0')
+}

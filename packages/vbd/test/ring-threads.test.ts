@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { RingThreadError, attachDisk, unplugVbd } from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
 import { RawFrontend } from './raw-frontend.ts'
-import { rig } from './rig.ts'
+import { heardOf, rig } from './rig.ts'
 import { sharedMemoryStore } from './threads/shared-memory-store.ts'
 
 const { OKAY, ERROR } = BLKIF_RSP
@@ -72,8 +72,7 @@ test('a guest is destroyed mid-request: the requests settle, nothing stays, its 
   sendOnEach(front, BLKIF_OP.WRITE)
   await store.held(2)
   r.machine.destroyDomain(r.guest.domid)
-  // Time enough, in round trips, for the backend to have heard of it.
-  for (let i = 0; i < 50; i++) await r.xs.exists('/local/domain/0')
+  await heardOf(r)
   expect(r.events.map(({ kind }) => kind)).not.toContain('closed')
   store.letGo()
   await r.event(({ kind }) => kind === 'closed')

@@ -1,5 +1,4 @@
 /** One backend device: reads its two directories, decides by `backendStep`, and does what that says. */
-import { NegotiationError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import {
   type XenstoreClient, XenstoreClosedError, type XenstoreReader, type XenstoreView,
@@ -210,7 +209,6 @@ export class ServedDevice {
       if (step !== 'wait') return step
       if (await this.#followWishes()) continue
       await this.#changed.wait()
-      if (this.#frontend.error !== undefined) throw this.#frontend.error
     }
   }
 
@@ -254,27 +252,22 @@ export class ServedDevice {
       this.#ownState(this.#xs),
       lenient(backendDeviceNodes.readNode(this.#xs, path, 'online'), undefined),
       lenient(backendDeviceNodes.readNode(this.#xs, path, 'hotplug-status'), undefined),
-      this.#frontend.read().catch((error: unknown) => this.#nonsense(error)),
+      this.#frontend.read(),
       this.#connection?.isCurrent(),
     ])
+    const { fault } = this.#frontend
     const isOpen = own !== undefined && own !== XenbusState.Closed
-    if (peer instanceof NegotiationError && isOpen) void this.#fail(peer)
+    if (fault && isOpen) void this.#fail(fault)
     return {
       own,
       online,
       prepared: hotplug === 'connected',
-      peer: peer instanceof NegotiationError ? undefined : peer,
+      peer,
       peerBefore: this.#frontend.before,
       rings: isCurrent === undefined ? 'none' : isCurrent ? 'current' : 'stale',
       intent: this.#stopping || this.#isClosedAtOnce ? 'stop' : this.#failed ? 'close' : 'serve',
       mayOffer: this.#pace.mayBegin(() => this.#changed.raise()),
     }
-  }
-
-  /** A frontend in a state that doesn't exist is at fault, and as good as gone. */
-  #nonsense(error: unknown): NegotiationError {
-    if (error instanceof NegotiationError) return error
-    throw error
   }
 
   /** Undefined when the toolstack has removed the device, whatever it has put in its place. */

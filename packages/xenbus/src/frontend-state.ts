@@ -1,4 +1,5 @@
 /** A frontend's `state`, as its backend follows it: the guest's word, watched. */
+import { NegotiationError } from '@xenkit/hypervisor'
 import type { XenbusState } from '@xenkit/wire'
 import { type XenstoreClient, XenstoreClosedError } from '@xenkit/xenstore-client'
 import { Level } from './level.ts'
@@ -19,7 +20,7 @@ export class FrontendState {
   readonly #o: FrontendStateOptions
   #gone = false
   #isRefused = false
-  #watchError: unknown
+  #fault: NegotiationError | undefined
   readonly #retry = new Level()
   #latest: XenbusState | undefined
   #before: XenbusState | undefined
@@ -33,9 +34,9 @@ export class FrontendState {
     return this.#before
   }
 
-  /** Why the state can't be followed any more: the connection to xenstored is over. */
-  get error(): unknown {
-    return this.#watchError
+  /** What is wrong with the state that was read last: there is no such state, which counts as gone. */
+  get fault(): NegotiationError | undefined {
+    return this.#fault
   }
 
   /** This side has answered what the frontend did: only what it does from now on counts. */
@@ -65,10 +66,8 @@ export class FrontendState {
         }
         return
       } catch (error) {
-        if (error instanceof XenstoreClosedError) {
-          this.#watchError = error
-          return changed()
-        }
+        // Whoever looks hears of that from xenstored itself.
+        if (error instanceof XenstoreClosedError) return changed()
         if (!this.#isRefused) refused(error)
         this.#isRefused = true
         changed()
@@ -77,15 +76,16 @@ export class FrontendState {
     }
   }
 
-  /**
-   * Undefined where the frontend is gone, or can't be followed.
-   * @throws NegotiationError for a state that doesn't exist, which counts as gone
-   */
+  /** Undefined where the frontend is gone, is in a state that doesn't exist, or can't be followed. */
   async read(): Promise<XenbusState | undefined> {
     const { xs, path } = this.#o
     let state: XenbusState | undefined
+    this.#fault = undefined
     try {
       state = await ofOtherEnd(frontendDeviceNodes.readNode(xs, path, 'state'))
+    } catch (error) {
+      if (!(error instanceof NegotiationError)) throw error
+      this.#fault = error
     } finally {
       if (state !== this.#latest) [this.#before, this.#latest] = [this.#latest, state]
     }

@@ -27,6 +27,16 @@ async function write(r: Rig, state: XenbusState, ring?: string): Promise<void> {
   })
 }
 
+/** Begins to close a connected device, and stays open with the rings that it has. */
+async function takeBack(r: Rig): Promise<void> {
+  await r.plug()
+  await connect(r)
+  await write(r, Closing)
+  await r.until(`${r.path('back')}/state`, '5')
+  await write(r, Connected)
+  await r.until(`${r.path('back')}/state`, '4')
+}
+
 test.each([
   ['from Closed', [Closed], Closed],
   ['after a close', [Closing, Closed], Closed],
@@ -49,12 +59,7 @@ test.each([
 test('a close that it takes back, with the rings that it has: they stay connected', async () => {
   await using r = await rig()
   const { server } = await served(r)
-  await r.plug()
-  await connect(r)
-  await write(r, Closing)
-  await r.until(`${r.path('back')}/state`, '5')
-  await write(r, Connected)
-  await r.until(`${r.path('back')}/state`, '4')
+  await takeBack(r)
   expect(server.driver.calls.map((call) => call.split(' ')[0])).toEqual(['offer', 'connect'])
   await unplugDevice(r.xs, r.address(), { signal: AbortSignal.abort() })
 })
@@ -62,12 +67,7 @@ test('a close that it takes back, with the rings that it has: they stay connecte
 test('a fault after a close that it took back: the rings that failed stay closed until it lets go', async () => {
   await using r = await rig()
   const { server } = await served(r)
-  await r.plug()
-  await connect(r)
-  await write(r, Closing)
-  await r.until(`${r.path('back')}/state`, '5')
-  await write(r, Connected)
-  await r.until(`${r.path('back')}/state`, '4')
+  await takeBack(r)
   for (const device of server.driver.devices) device.fail(new Error('broken'))
   await r.until(`${r.path('back')}/state`, '5')
   await r.turns(50)
