@@ -4,7 +4,8 @@ import { defineConfig } from 'tsup'
 export const library = (entry: string[]) =>
   defineConfig({
     entry,
-    // A JavaScript entry has no types to give, and TypeScript refuses it now and then (TS6504, by the order of its files).
+    // A JavaScript entry has no types to give, and TypeScript refuses it now and then (TS6504, by
+    // the order of its files).
     dts: { entry: entry.filter((name) => name.endsWith('.ts')) },
     format: 'esm',
     target: 'node20',

@@ -1,14 +1,18 @@
 #!/usr/bin/env node
-// Prepares a fresh clone: dependencies, and with --native the addon too. Plain JavaScript, because it
-// runs before anything is installed. Cheap when there is nothing to do: one hash of the lock file.
+// Prepares a fresh clone: dependencies, and with --native the addon too. Plain JavaScript, because
+// it runs before anything is installed. Cheap when there is nothing to do: one hash of the lock
+// file.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
-if (major < 20 || (major === 20 && minor < 19)) fail(`xenkit needs Node 20.19 or newer, this is ${process.versions.node}`)
+if (major < 20 || (major === 20 && minor < 19)) {
+  fail(`xenkit needs Node 20.19 or newer, this is ${process.versions.node}`)
+}
 
-// Native packages of another platform or Node line would be installed wrongly: both are in the stamp.
+// Native packages of another platform or Node line would be installed wrongly: both are in the
+// stamp.
 const stamp = 'node_modules/.xenkit-setup'
 const wanted = createHash('sha256')
   .update(readFileSync('pnpm-lock.yaml'))
@@ -20,13 +24,20 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
 }
 
 if (process.argv.includes('--native')) {
-  if (spawnSync('cargo', ['--version']).status !== 0) fail('this needs Rust 1.88 or newer, for the native addon: install it from https://rustup.rs and run again')
+  if (spawnSync('cargo', ['--version']).status !== 0) {
+    fail(
+      'this needs Rust 1.88 or newer, for the native addon: install it from https://rustup.rs and run again',
+    )
+  }
   run('npm', ['run', '--silent', 'build'], 'native')
 }
 
 /** @param {string} command @param {string[]} args @param {string} [cwd] */
 function run(command, args, cwd = '.') {
-  const { status, error } = spawnSync(command, args, { cwd, stdio: ['ignore', 'inherit', 'inherit'] })
+  const { status, error } = spawnSync(command, args, {
+    cwd,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  })
   if (status !== 0) fail(`${command} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}`)
 }
 

@@ -24,13 +24,23 @@ const allowed: Record<string, readonly string[]> = {
   vbd: [...L0, ...L1, ...L2],
   sim: [...L0, '@xenkit/ring'],
   xen: [...L0, '@xenkit/native'],
-  xenkit: ['@xenkit/hypervisor', '@xenkit/xenstore-client', '@xenkit/vbd', '@xenkit/vbd/stores', '@xenkit/sim', '@xenkit/sim/socket', '@xenkit/xen', 'commander'],
+  xenkit: [
+    '@xenkit/hypervisor',
+    '@xenkit/xenstore-client',
+    '@xenkit/vbd',
+    '@xenkit/vbd/stores',
+    '@xenkit/sim',
+    '@xenkit/sim/socket',
+    '@xenkit/xen',
+    'commander',
+  ],
 }
 
 /** The only sources of packages that may use what Node alone provides. */
 const mayUseNode = [/^xen\//, /^xenkit\//, /^vbd\/src\/stores\//, /^sim\/src\/socket\.ts$/]
 
-const isBuiltin = (name: string): boolean => name.startsWith('node:') || builtinModules.includes(name)
+const isBuiltin = (name: string): boolean =>
+  name.startsWith('node:') || builtinModules.includes(name)
 
 function sources(directory: string): string[] {
   return readdirSync(directory, { recursive: true, encoding: 'utf8' })
@@ -40,7 +50,9 @@ function sources(directory: string): string[] {
 
 function importsOf(file: string): string[] {
   const text = readFileSync(file, 'utf8').replaceAll(/^\s*(\/\*|\*|\/\/).*$/gm, '')
-  return [...text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*['"]([^'"]+)['"]/g)].flatMap((m) => (m[1] === undefined ? [] : [m[1]]))
+  return [...text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*['"]([^'"]+)['"]/g)].flatMap((m) =>
+    m[1] === undefined ? [] : [m[1]],
+  )
 }
 
 test('every package has a rule', () => {
@@ -56,7 +68,9 @@ describe.each(Object.entries(allowed))('%s', (name, packages) => {
       const nodeAllowed = mayUseNode.some((pattern) => pattern.test(where))
       return importsOf(file)
         .filter((target) => {
-          if (target.startsWith('.')) return relative(directory, join(file, '..', target)).startsWith('..')
+          if (target.startsWith('.')) {
+            return relative(directory, join(file, '..', target)).startsWith('..')
+          }
           return isBuiltin(target) ? !nodeAllowed : !packages.includes(target)
         })
         .map((target) => `${where} imports ${target}`)
@@ -65,13 +79,32 @@ describe.each(Object.entries(allowed))('%s', (name, packages) => {
   })
 
   test('declares what it imports, and no more', () => {
-    const { dependencies = {} } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8')) as { dependencies?: Record<string, string> }
-    const used = new Set(sources(join(directory, 'src')).flatMap(importsOf).filter((t) => !t.startsWith('.') && !isBuiltin(t)).map((t) => t.split('/').slice(0, t.startsWith('@') ? 2 : 1).join('/')))
+    const { dependencies = {} } = JSON.parse(
+      readFileSync(join(directory, 'package.json'), 'utf8'),
+    ) as { dependencies?: Record<string, string> }
+    const used = new Set(
+      sources(join(directory, 'src'))
+        .flatMap(importsOf)
+        .filter((t) => !t.startsWith('.') && !isBuiltin(t))
+        .map((t) =>
+          t
+            .split('/')
+            .slice(0, t.startsWith('@') ? 2 : 1)
+            .join('/'),
+        ),
+    )
     expect(Object.keys(dependencies).toSorted()).toEqual([...used].toSorted())
   })
 })
 
 test('native is imported by the xen adapter alone', () => {
-  const users = sources(join(root, 'packages')).filter((file) => !file.includes('node_modules') && !file.includes('/dist/') && importsOf(file).includes('@xenkit/native'))
-  expect([...new Set(users.map((file) => relative(join(root, 'packages'), file).split('/')[0]))]).toEqual(['xen'])
+  const users = sources(join(root, 'packages')).filter(
+    (file) =>
+      !file.includes('node_modules') &&
+      !file.includes('/dist/') &&
+      importsOf(file).includes('@xenkit/native'),
+  )
+  expect([
+    ...new Set(users.map((file) => relative(join(root, 'packages'), file).split('/')[0])),
+  ]).toEqual(['xen'])
 })

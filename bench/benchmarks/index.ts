@@ -8,4 +8,12 @@ import * as wake from './wake/benchmark.ts'
 import * as xenstore from './xenstore/benchmark.ts'
 
 /** By the name that the command takes. */
-export const benchmarks: Readonly<Record<string, Benchmark>> = { codec, garbage, ...diskBenchmarks, wake, litmus, density, xenstore }
+export const benchmarks: Readonly<Record<string, Benchmark>> = {
+  codec,
+  garbage,
+  ...diskBenchmarks,
+  wake,
+  litmus,
+  density,
+  xenstore,
+}

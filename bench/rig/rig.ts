@@ -1,7 +1,8 @@
 /**
- * A guest and a backend on one machine without Xen: two processes over shared memory, each on a processor of its
- * own. The guest is front.c, or another program after served-guest.h. A backend of ours runs unchanged, on the real adapter
- * and addon: its devices are those of devices.c, its xenstored is the embedded one. docs/bench/disk.md has the picture.
+ * A guest and a backend on one machine without Xen: two processes over shared memory, each on a
+ * processor of its own. The guest is front.c, or another program after served-guest.h. A backend of
+ * ours runs unchanged, on the real adapter and addon: its devices are those of devices.c, its
+ * xenstored is the embedded one. docs/bench/disk.md has the picture.
  */
 import { join } from 'node:path'
 import { bundleThreads, command } from '@xenkit/lab'
@@ -25,7 +26,8 @@ const RING_PAGES = DATA_PAGES + SLOTS * SEGMENTS_MAX
 /** Reference of the page with a ring, counted from 0. */
 export const grefOf = (ring: number): number => 1 + ring * RING_PAGES
 /** Reference of the first page that a slot's data goes to. */
-export const dataGrefOf = (ring: number, slot: number): number => grefOf(ring) + DATA_PAGES + slot * SEGMENTS_MAX
+export const dataGrefOf = (ring: number, slot: number): number =>
+  grefOf(ring) + DATA_PAGES + slot * SEGMENTS_MAX
 export const portOf = (ring: number): number => 1 + ring
 
 const GUEST = 1
@@ -54,11 +56,23 @@ export class Rig {
     const { directory } = o
     const commands = new Map<string, readonly string[]>()
     for (const folder of [join(import.meta.dirname, 'programs'), ...folders]) {
-      for (const [name, argv] of await buildPrograms(folder, { directory, libraries: [] })) commands.set(name, argv)
+      for (const [name, argv] of await buildPrograms(folder, { directory, libraries: [] })) {
+        commands.set(name, argv)
+      }
     }
     await bundleThreads(directory)
     const devices = join(directory, 'devices.so')
-    await command('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-o', devices, join(import.meta.dirname, 'devices.c')])
+    await command('gcc', [
+      '-O2',
+      '-Wall',
+      '-Wextra',
+      '-Werror',
+      '-shared',
+      '-fPIC',
+      '-o',
+      devices,
+      join(import.meta.dirname, 'devices.c'),
+    ])
     return new Rig(o, commands, devices)
   }
 
@@ -74,13 +88,24 @@ export class Rig {
     return Program.start(this.#o.cpus.server, this.command(program, socket, ...args))
   }
 
-  /** Starts a program of ours that finds the devices of /dev/xen, a guest behind them, and a xenstored. */
+  /**
+   * Starts a program of ours that finds the devices of /dev/xen, a guest behind them, and a
+   * xenstored.
+   */
   async ours({ socket }: Guest, program: string, ...args: Argument[]): Promise<Ours> {
     const xenstored = await listenXenstored(new Xenstored(), `${socket}-xenstored`)
     const xs = await openXenstore(xenstoreSocket(xenstored.path))
     for (const domid of [0, GUEST]) await xs.write(`/local/domain/${domid}/domid`, String(domid))
-    const environment = [`LD_PRELOAD=${this.#devices}`, `XENKIT_BENCH_GUEST=${socket}`, `XENSTORED_PATH=${xenstored.path}`]
-    const started = await Program.start(this.#o.cpus.server, ['env', ...environment, ...this.command(program, ...args)])
+    const environment = [
+      `LD_PRELOAD=${this.#devices}`,
+      `XENKIT_BENCH_GUEST=${socket}`,
+      `XENSTORED_PATH=${xenstored.path}`,
+    ]
+    const started = await Program.start(this.#o.cpus.server, [
+      'env',
+      ...environment,
+      ...this.command(program, ...args),
+    ])
     return {
       program: started,
       xs,
@@ -117,15 +142,32 @@ export interface DiskOptions {
 }
 
 /** Gives the guest a disk, by all that toolstack and frontend write to xenstore. */
-export async function connectDisk(xs: XenstoreClient, { number, rings, image }: DiskOptions): Promise<void> {
+export async function connectDisk(
+  xs: XenstoreClient,
+  { number, rings, image }: DiskOptions,
+): Promise<void> {
   // From xvdq on: there are enough of those.
   const devid = (1 << 28) | ((16 + number) << 8)
-  await plugVbd(xs, { frontendDomid: GUEST, backendDomid: 0, vdev: String(devid), readOnly: false, params: image })
+  await plugVbd(xs, {
+    frontendDomid: GUEST,
+    backendDomid: 0,
+    vdev: String(devid),
+    readOnly: false,
+    params: image,
+  })
   const device = await FrontendDevice.open(xs, { domid: GUEST, type: 'vbd', devid })
   const queues = rings.map((ring, queue) => {
     const prefix = rings.length === 1 ? '' : `queue-${queue}/`
-    return { [`${prefix}ring-ref`]: String(grefOf(ring)), [`${prefix}event-channel`]: String(portOf(ring)) }
+    return {
+      [`${prefix}ring-ref`]: String(grefOf(ring)),
+      [`${prefix}event-channel`]: String(portOf(ring)),
+    }
   })
-  await device.publish({ 'multi-queue-num-queues': String(rings.length), protocol: 'x86_64-abi', 'feature-persistent': '1', ...Object.assign({}, ...queues) })
+  await device.publish({
+    'multi-queue-num-queues': String(rings.length),
+    protocol: 'x86_64-abi',
+    'feature-persistent': '1',
+    ...Object.assign({}, ...queues),
+  })
   await device.connected()
 }

@@ -12,9 +12,18 @@ export interface Arguments {
 
 export function readArguments(args: readonly string[], known: readonly string[]): Arguments {
   try {
-    const { positionals, values } = parseArgs({ args: [...args], allowPositionals: true, options: { json: { type: 'string' } } })
+    const { positionals, values } = parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: { json: { type: 'string' } },
+    })
     const unknown = positionals.filter((name) => !known.includes(name))
-    if (unknown.length > 0) return { names: [], mistake: `no benchmark is named "${unknown.join('", "')}", there are: ${known.join(', ')}` }
+    if (unknown.length > 0) {
+      return {
+        names: [],
+        mistake: `no benchmark is named "${unknown.join('", "')}", there are: ${known.join(', ')}`,
+      }
+    }
     return { names: positionals.length > 0 ? positionals : known, json: values.json }
   } catch (error) {
     return { names: [], mistake: error instanceof Error ? error.message : String(error) }

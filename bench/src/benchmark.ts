@@ -13,8 +13,8 @@ export interface Bench {
   /** Two processors: one for what serves, one for who asks. */
   readonly cpus: { readonly server: number; readonly client: number }
   /**
-   * Measures, and judges the figures by their gates. When one isn't met all of it is measured again, and
-   * what comes out then counts.
+   * Measures, and judges the figures by their gates. When one isn't met all of it is measured
+   * again, and what comes out then counts.
    * @throws what `work` throws
    */
   measure(what: string, work: () => Promise<readonly Figure[]>): Promise<void>

@@ -11,11 +11,14 @@ export interface BuildOptions {
 }
 
 /**
- * TypeScript is bundled, as it is for a published package. Run through tsx, which names functions while they run,
- * the same code takes 1.6 times as long.
+ * TypeScript is bundled, as it is for a published package. Run through tsx, which names functions
+ * while they run, the same code takes 1.6 times as long.
  * @returns the command line of each program, without its arguments
  */
-export async function buildPrograms(folder: string, { directory, libraries }: BuildOptions): Promise<Map<string, readonly string[]>> {
+export async function buildPrograms(
+  folder: string,
+  { directory, libraries }: BuildOptions,
+): Promise<Map<string, readonly string[]>> {
   const commands = new Map<string, readonly string[]>()
   const bundled: Record<string, string> = {}
   for (const file of await readdir(folder)) {
@@ -25,7 +28,16 @@ export async function buildPrograms(folder: string, { directory, libraries }: Bu
       bundled[name] = source
       commands.set(name, [process.execPath, '--expose-gc', `${target}.mjs`])
     } else if (ext === '.c') {
-      await command('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', target, source, ...libraries])
+      await command('gcc', [
+        '-O2',
+        '-Wall',
+        '-Wextra',
+        '-Werror',
+        '-o',
+        target,
+        source,
+        ...libraries,
+      ])
       commands.set(name, [target])
     }
   }

@@ -4,10 +4,13 @@ import { command } from '@xenkit/lab'
 
 /** Those of a list as the kernel writes it, `0-2,5`. */
 export function parseCpuList(list: string): number[] {
-  return list.trim().split(',').flatMap((range) => {
-    const [first = Number.NaN, last = first] = range.split('-').map(Number)
-    return Array.from({ length: last - first + 1 }, (_, index) => first + index)
-  })
+  return list
+    .trim()
+    .split(',')
+    .flatMap((range) => {
+      const [first = Number.NaN, last = first] = range.split('-').map(Number)
+      return Array.from({ length: last - first + 1 }, (_, index) => first + index)
+    })
 }
 
 /** Those that this process may use. */

@@ -7,7 +7,10 @@ export interface Environment {
   readonly kernel: string
   readonly processor: string
   readonly processors: number
-  /** Processes that ran or wanted to, on average over the last minute: of a benchmark's own about two. */
+  /**
+   * Processes that ran or wanted to, on average over the last minute: of a benchmark's own about
+   * two.
+   */
   readonly load: number
 }
 
@@ -21,5 +24,12 @@ export const environment = (): Environment => ({
 })
 
 /** In one line. */
-export const describeEnvironment = ({ date, node, kernel, processor, processors, load }: Environment): string =>
+export const describeEnvironment = ({
+  date,
+  node,
+  kernel,
+  processor,
+  processors,
+  load,
+}: Environment): string =>
   `${date}: Node ${node}, Linux ${kernel}, ${processors} x ${processor}, load ${load.toFixed(1)}`

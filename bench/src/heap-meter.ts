@@ -23,7 +23,10 @@ export class HeapMeter {
   end(): number {
     const used = process.memoryUsage().heapUsed
     const { statistics } = this.#profiler.stop()
-    const collected = statistics.map(({ beforeGC, afterGC }) => beforeGC.heapStatistics.usedHeapSize - afterGC.heapStatistics.usedHeapSize)
+    const collected = statistics.map(
+      ({ beforeGC, afterGC }) =>
+        beforeGC.heapStatistics.usedHeapSize - afterGC.heapStatistics.usedHeapSize,
+    )
     return used - this.#used + collected.reduce((sum, bytes) => sum + bytes, 0)
   }
 }

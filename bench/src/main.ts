@@ -1,4 +1,7 @@
-/** `npm run bench -- NAME... [--json FILE]` measures; without a name it measures everything, and draws docs/bench/bench.svg. */
+/**
+ * `npm run bench -- NAME... [--json FILE]` measures; without a name it measures everything, and
+ * draws docs/bench/bench.svg.
+ */
 import { writeFile } from 'node:fs/promises'
 import { Report, savePicture } from '@xenkit/lab'
 import { benchmarks } from '../benchmarks/index.ts'
@@ -25,7 +28,12 @@ if (mistake !== undefined) {
       report.fail(name, error instanceof Error ? error.message : String(error))
     }
   }
-  if (json !== undefined) await writeFile(json, `${JSON.stringify({ environment: begin, loadAtEnd: environment().load, results }, undefined, 2)}\n`)
+  if (json !== undefined) {
+    await writeFile(
+      json,
+      `${JSON.stringify({ environment: begin, loadAtEnd: environment().load, results }, undefined, 2)}\n`,
+    )
+  }
   const figures = pictured(Object.keys(benchmarks), results)
   if (figures) await savePicture('bench', { heading: describeEnvironment(begin), figures })
   console.log(report.total())

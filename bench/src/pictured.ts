@@ -7,7 +7,14 @@ import type { Measurement } from './run-benchmark.ts'
  * @param known every benchmark there is
  * @returns undefined unless each of them was measured: a picture shows all
  */
-export function pictured(known: readonly string[], results: Readonly<Record<string, readonly Measurement[]>>): Figure[] | undefined {
+export function pictured(
+  known: readonly string[],
+  results: Readonly<Record<string, readonly Measurement[]>>,
+): Figure[] | undefined {
   if (known.some((name) => results[name] === undefined)) return undefined
-  return known.flatMap((name) => (results[name] ?? []).flatMap(({ attempts }) => attempts.at(-1)?.figures ?? []).map((figure) => ({ ...figure, name: `${name}: ${figure.name}` })))
+  return known.flatMap((name) =>
+    (results[name] ?? [])
+      .flatMap(({ attempts }) => attempts.at(-1)?.figures ?? [])
+      .map((figure) => ({ ...figure, name: `${name}: ${figure.name}` })),
+  )
 }

@@ -1,6 +1,7 @@
 /**
- * A program of a benchmark, in any language, as a process on a processor of its own. It prints a line when it is
- * ready, then answers each line on its standard input with a line of JSON, and ends where there are no more.
+ * A program of a benchmark, in any language, as a process on a processor of its own. It prints a
+ * line when it is ready, then answers each line on its standard input with a line of JSON, and ends
+ * where there are no more.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -24,8 +25,13 @@ export class Program implements AsyncDisposable {
 
   private constructor(cpus: Cpus, argv: readonly string[]) {
     this.#name = `"${argv.join(' ')}"`
-    // setpriv becomes taskset, which becomes the program: the kernel ends it with this process, however that ends.
-    this.#process = spawn('setpriv', ['--pdeathsig', 'KILL', 'taskset', '--cpu-list', String(cpus), ...argv], { stdio: ['pipe', 'pipe', 'inherit'] })
+    // setpriv becomes taskset, which becomes the program: the kernel ends it with this process,
+    // however that ends.
+    this.#process = spawn(
+      'setpriv',
+      ['--pdeathsig', 'KILL', 'taskset', '--cpu-list', String(cpus), ...argv],
+      { stdio: ['pipe', 'pipe', 'inherit'] },
+    )
     this.#process.stdin.on('error', () => {}) // a program that ended is told of by #ended
     this.#lines = createInterface({ input: this.#process.stdout })
     this.#ended = once(this.#process, 'close').then(([status, signal]) => {
@@ -61,7 +67,11 @@ export class Program implements AsyncDisposable {
   }
 
   async #line(): Promise<string> {
-    const [line] = await within(PATIENCE_SECONDS, `an answer of ${this.#name}`, Promise.race([once(this.#lines, 'line'), this.#ended]))
+    const [line] = await within(
+      PATIENCE_SECONDS,
+      `an answer of ${this.#name}`,
+      Promise.race([once(this.#lines, 'line'), this.#ended]),
+    )
     return String(line)
   }
 }

@@ -19,10 +19,17 @@ interface Attempt {
 
 const ATTEMPTS_MAX = 2
 
-export async function runBenchmark(name: string, benchmark: Benchmark, report: Report): Promise<Measurement[]> {
+export async function runBenchmark(
+  name: string,
+  benchmark: Benchmark,
+  report: Report,
+): Promise<Measurement[]> {
   const [server, client] = await usableCpus()
-  if (server === undefined || client === undefined) throw new Error('a benchmark needs two processors')
-  // In /tmp: a path of a unix socket is at most 107 bytes long, and a checkout may lie deeper than that.
+  if (server === undefined || client === undefined) {
+    throw new Error('a benchmark needs two processors')
+  }
+  // In /tmp: a path of a unix socket is at most 107 bytes long, and a checkout may lie deeper than
+  // that.
   const directory = await mkdtemp(join(tmpdir(), 'xenkit-bench-'))
   const measurements: Measurement[] = []
   report.note(`${name}: ${benchmark.title}\n      ${header}`)
@@ -43,7 +50,11 @@ export async function runBenchmark(name: string, benchmark: Benchmark, report: R
 }
 
 /** Measures once, or, if a figure doesn't pass, twice. */
-export async function measure({ what, attempts }: Measurement, work: () => Promise<readonly Figure[]>, report: Report): Promise<void> {
+export async function measure(
+  { what, attempts }: Measurement,
+  work: () => Promise<readonly Figure[]>,
+  report: Report,
+): Promise<void> {
   for (;;) {
     const attempt = await measureOnce(work)
     attempts.push(attempt)
@@ -52,12 +63,18 @@ export async function measure({ what, attempts }: Measurement, work: () => Promi
       for (const figure of attempt.figures) reportFigure(figure, report)
       return
     }
-    report.note(`      ${what}: once more, because of\n${failed.map((figure) => `      ${format(figure)}`).join('\n')}`)
+    report.note(
+      `      ${what}: once more, because of\n${failed.map((figure) => `      ${format(figure)}`).join('\n')}`,
+    )
   }
 }
 
 async function measureOnce(work: () => Promise<readonly Figure[]>): Promise<Attempt> {
   const begin = performance.now()
-  const figures = (await work()).map((figure) => ({ ...figure, median: median(figure.values), passed: passes(figure) }))
+  const figures = (await work()).map((figure) => ({
+    ...figure,
+    median: median(figure.values),
+    passed: passes(figure),
+  }))
   return { seconds: (performance.now() - begin) / 1000, figures }
 }

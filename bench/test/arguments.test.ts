@@ -5,7 +5,10 @@ const known = ['codec', 'xenstore']
 
 test('everything is run unless something is named', () => {
   expect(readArguments([], known)).toEqual({ names: known, json: undefined })
-  expect(readArguments(['xenstore', '--json', 'out.json'], known)).toEqual({ names: ['xenstore'], json: 'out.json' })
+  expect(readArguments(['xenstore', '--json', 'out.json'], known)).toEqual({
+    names: ['xenstore'],
+    json: 'out.json',
+  })
 })
 
 test.each([

@@ -2,7 +2,10 @@ import { expect, test } from 'vitest'
 import { HeapMeter } from '../src/heap-meter.ts'
 
 const ARRAYS = 200_000
-/** An array of 10: its elements alone are 80 bytes, with what it takes to make it there are some more. */
+/**
+ * An array of 10: its elements alone are 80 bytes, with what it takes to make it there are some
+ * more.
+ */
 const [LEAST, MOST] = [100, 300]
 
 test.each([

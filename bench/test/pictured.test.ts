@@ -4,11 +4,17 @@ import type { Measurement } from '../src/run-benchmark.ts'
 
 const measurement = (...medians: readonly number[]): Measurement => ({
   what: 'turns',
-  attempts: medians.map((median) => ({ seconds: 1, figures: [{ name: 'ours / theirs', values: [median], median, passed: true }] })),
+  attempts: medians.map((median) => ({
+    seconds: 1,
+    figures: [{ name: 'ours / theirs', values: [median], median, passed: true }],
+  })),
 })
 
 test('a run of everything is shown, in the order of the table, each by its last attempt', () => {
-  const figures = pictured(['codec', 'wake'], { wake: [measurement(3)], codec: [measurement(1, 2)] })
+  const figures = pictured(['codec', 'wake'], {
+    wake: [measurement(3)],
+    codec: [measurement(1, 2)],
+  })
   expect(figures?.map(({ name, values }) => [name, values])).toEqual([
     ['codec: ours / theirs', [2]],
     ['wake: ours / theirs', [3]],

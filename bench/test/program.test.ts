@@ -20,7 +20,9 @@ const ECHO = `
 
 test('answers, on its processor', async () => {
   await start(ECHO)
-  expect(readFileSync(`/proc/${program.pid}/status`, 'latin1')).toMatch(new RegExp(`^Cpus_allowed_list:\\t${cpu}$`, 'm'))
+  expect(readFileSync(`/proc/${program.pid}/status`, 'latin1')).toMatch(
+    new RegExp(`^Cpus_allowed_list:\\t${cpu}$`, 'm'),
+  )
   expect(await program.ask('a b')).toEqual({ line: 'a b' })
   expect(await program.ask()).toEqual({ line: '' })
 })
@@ -31,7 +33,7 @@ test('ends when it is asked no more', async () => {
   await expect(program.ask('late')).rejects.toThrow('ended with 0')
 })
 
-test('is ended if it doesn\'t', async () => {
+test("is ended if it doesn't", async () => {
   await start("console.log('ready'); setInterval(() => {}, 1000)")
   await program[Symbol.asyncDispose]()
   await expect(program.ask('late')).rejects.toThrow('ended with SIGKILL')

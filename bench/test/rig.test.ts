@@ -28,36 +28,66 @@ describe.skipIf(reason !== undefined).each([
   ['ours', 2, () => Contestant.ours(rig, 'persistent', { queues: 2 })],
   ['ours, by workers', 2, () => Contestant.ours(rig, 'persistent', { queues: 2, workers: 2 })],
   ['ours, in memory', 1, () => Contestant.ours(rig, 'persistent', { store: 'memory' })],
-  ['ours, in memory, by workers', 2, () => Contestant.ours(rig, 'copy', { queues: 2, workers: 2, store: 'memory' })],
+  [
+    'ours, in memory, by workers',
+    2,
+    () => Contestant.ours(rig, 'copy', { queues: 2, workers: 2, store: 'memory' }),
+  ],
   ['without a library', 1, () => Contestant.idiomatic(rig)],
   ['in C', 1, () => Contestant.inC(rig, 'pread')],
   ['in C', 2, () => Contestant.inC(rig, 'pread', 2)],
 ])(`a disk served by a backend, %s, with %d queues${skipped}`, (name, queues, start) => {
   test('holds what was written', { timeout: 60_000 }, async () => {
     await using disk = await start()
-    // The guest looks into every block: what isn't as it was written ends it, and that is thrown here.
-    for (const operation of name === 'without a library' ? (['read'] as const) : (['write', 'mixed', 'read'] as const)) {
-      const { requests } = await disk.turn({ operation, depth: 32, segments: 1 }, { requests: REQUESTS })
+    // The guest looks into every block: what isn't as it was written ends it, and that is thrown
+    // here.
+    for (const operation of name === 'without a library'
+      ? (['read'] as const)
+      : (['write', 'mixed', 'read'] as const)) {
+      const { requests } = await disk.turn(
+        { operation, depth: 32, segments: 1 },
+        { requests: REQUESTS },
+      )
       expect(requests).toBe(queues * REQUESTS)
     }
     if (name === 'without a library') return // it has neither writes nor indirect requests
-    for (const [segments, depth] of [[11, 1], [12, 4], [256, 4]] as const) {
-      const { requests, wakes } = await disk.turn({ operation: 'mixed', depth, segments }, { requests: 20 })
+    for (const [segments, depth] of [
+      [11, 1],
+      [12, 4],
+      [256, 4],
+    ] as const) {
+      const { requests, wakes } = await disk.turn(
+        { operation: 'mixed', depth, segments },
+        { requests: 20 },
+      )
       expect(requests).toBe(queues * 20)
       expect(wakes).toBeGreaterThan(0)
     }
   })
 })
 
-test.skipIf(reason !== undefined)(`the guest notices a block that is not what was written${skipped}`, { timeout: 60_000 }, async () => {
-  await using disk = await Contestant.ours(rig, 'persistent')
-  await truncate(disk.image, 0)
-  await truncate(disk.image, 64 * 2 ** 20)
-  await expect(disk.turn({ operation: 'read', depth: 32, segments: 1 }, { requests: REQUESTS })).rejects.toThrow(/ended with 1/)
-})
+test.skipIf(reason !== undefined)(
+  `the guest notices a block that is not what was written${skipped}`,
+  { timeout: 60_000 },
+  async () => {
+    await using disk = await Contestant.ours(rig, 'persistent')
+    await truncate(disk.image, 0)
+    await truncate(disk.image, 64 * 2 ** 20)
+    await expect(
+      disk.turn({ operation: 'read', depth: 32, segments: 1 }, { requests: REQUESTS }),
+    ).rejects.toThrow(/ended with 1/)
+  },
+)
 
-test.skipIf(reason !== undefined)(`a disk in memory goes on when its image is cut${skipped}`, { timeout: 60_000 }, async () => {
-  await using disk = await Contestant.ours(rig, 'persistent', { store: 'memory' })
-  await truncate(disk.image, 0)
-  expect((await disk.turn({ operation: 'mixed', depth: 32, segments: 1 }, { requests: REQUESTS })).requests).toBe(REQUESTS)
-})
+test.skipIf(reason !== undefined)(
+  `a disk in memory goes on when its image is cut${skipped}`,
+  { timeout: 60_000 },
+  async () => {
+    await using disk = await Contestant.ours(rig, 'persistent', { store: 'memory' })
+    await truncate(disk.image, 0)
+    expect(
+      (await disk.turn({ operation: 'mixed', depth: 32, segments: 1 }, { requests: REQUESTS }))
+        .requests,
+    ).toBe(REQUESTS)
+  },
+)

@@ -13,7 +13,11 @@ beforeEach(() => {
   measurement = { what: 'reads', attempts: [] }
 })
 
-const figure = (value: number): Figure => ({ name: `figure ${value}`, values: [value, 0, 99], gate: { atLeast: 10 } })
+const figure = (value: number): Figure => ({
+  name: `figure ${value}`,
+  values: [value, 0, 99],
+  gate: { atLeast: 10 },
+})
 
 function measuring(...attempts: readonly Figure[][]) {
   const left = [...attempts]
@@ -21,15 +25,31 @@ function measuring(...attempts: readonly Figure[][]) {
 }
 
 test('figures that pass are measured once', async () => {
-  await measure(measurement, measuring([figure(10), { name: 'for information', values: [1] }], [figure(20)]), report)
-  expect(measurement.attempts.map(({ figures }) => figures.map(({ median, passed }) => [median, passed]))).toEqual([[[10, true], [1, true]]])
+  await measure(
+    measurement,
+    measuring([figure(10), { name: 'for information', values: [1] }], [figure(20)]),
+    report,
+  )
+  expect(
+    measurement.attempts.map(({ figures }) =>
+      figures.map(({ median, passed }) => [median, passed]),
+    ),
+  ).toEqual([
+    [
+      [10, true],
+      [1, true],
+    ],
+  ])
   expect(printed.map((line) => line.slice(0, 6))).toEqual(['ok    ', '      '])
   expect(report.total()).toBe('1 passed, 0 failed')
 })
 
 test('of a figure that fails, the second attempt counts', async () => {
   await measure(measurement, measuring([figure(9), figure(11)], [figure(12), figure(13)]), report)
-  expect(measurement.attempts.map(({ figures }) => figures.map(({ median }) => median))).toEqual([[9, 11], [12, 13]])
+  expect(measurement.attempts.map(({ figures }) => figures.map(({ median }) => median))).toEqual([
+    [9, 11],
+    [12, 13],
+  ])
   expect(printed[0]).toMatch(/once more, because of\n +figure 9 /)
   expect(report.total()).toBe('2 passed, 0 failed')
 })

@@ -1,4 +1,7 @@
-/** How fast our disk is beside the kernel's blkback and QEMU's qdisk: what is compared and why that is fair is in docs/bench/lab.md. */
+/**
+ * How fast our disk is beside the kernel's blkback and QEMU's qdisk: what is compared and why that
+ * is fair is in docs/bench/lab.md.
+ */
 import type { Dom0 } from '../src/dom0/dom0.ts'
 import { type Figure, short } from '../src/figure.ts'
 import type { Guest } from '../src/guest/guest.ts'
@@ -18,7 +21,10 @@ const ROUNDS = 3
 const SECONDS = 0.25
 /** More than are needed, since what came before may go on for a while. */
 const IDLE_ROUNDS = 7
-/** JavaScript is compiled in the first 10,000 requests, by threads that have no processor of their own here. */
+/**
+ * JavaScript is compiled in the first 10,000 requests, by threads that have no processor of their
+ * own here.
+ */
 const WARM_UP_SECONDS = 2
 
 const disks = {
@@ -58,17 +64,34 @@ type Turns = Readonly<Record<keyof typeof disks, readonly Turn[]>>
 
 export async function run({ boot, check, figures }: Lab): Promise<void> {
   const dom0 = await boot({ clock: 'virtual' })
-  await dom0.run('head -c 64M /dev/urandom > qdisk.img; cp qdisk.img persistent.img; cp qdisk.img copy.img; modprobe brd rd_nr=1 rd_size=65536; cat qdisk.img > /dev/ram0; modprobe xen-blkback')
+  await dom0.run(
+    'head -c 64M /dev/urandom > qdisk.img; cp qdisk.img persistent.img; cp qdisk.img copy.img; modprobe brd rd_nr=1 rd_size=65536; cat qdisk.img > /dev/ram0; modprobe xen-blkback',
+  )
   const server = dom0.spawn('exec ours')
-  const guest = await check('a guest boots with disks of each', () => dom0.createGuest({ name: 'guest', disks: Object.values(disks) }))
-  const devices = { blkback: await guest.disk('xvda'), qdisk: await guest.disk('xvdb'), persistent: await guest.disk('xvdc'), copy: await guest.disk('xvdd') }
+  const guest = await check('a guest boots with disks of each', () =>
+    dom0.createGuest({ name: 'guest', disks: Object.values(disks) }),
+  )
+  const devices = {
+    blkback: await guest.disk('xvda'),
+    qdisk: await guest.disk('xvdb'),
+    persistent: await guest.disk('xvdc'),
+    copy: await guest.disk('xvdd'),
+  }
   for (const device of [devices.persistent, devices.copy]) {
-    for (const { args } of loads) await guest.run(`io-bench ${device} ${args} ${WARM_UP_SECONDS}`, 300)
+    for (const { args } of loads) {
+      await guest.run(`io-bench ${device} ${args} ${WARM_UP_SECONDS}`, 300)
+    }
   }
   const idle = await idleTime(dom0, guest)
   for (const load of loads) {
-    const contestant = (device: string) => (): Promise<Turn> => takeTurn(dom0, guest, { device, load, idle })
-    const contestants = { blkback: contestant(devices.blkback), qdisk: contestant(devices.qdisk), persistent: contestant(devices.persistent), copy: contestant(devices.copy) }
+    const contestant = (device: string) => (): Promise<Turn> =>
+      takeTurn(dom0, guest, { device, load, idle })
+    const contestants = {
+      blkback: contestant(devices.blkback),
+      qdisk: contestant(devices.qdisk),
+      persistent: contestant(devices.persistent),
+      copy: contestant(devices.copy),
+    }
     await takeTurns(1, contestants)
     const turns = await takeTurns(ROUNDS, contestants)
     figures(compare(load, turns))
@@ -77,33 +100,74 @@ export async function run({ boot, check, figures }: Lab): Promise<void> {
   await server.stop()
 }
 
-/** What domain 0 uses while the guest sleeps for as long as a turn takes: for this measurement itself, mostly. In nanoseconds. */
+/**
+ * What domain 0 uses while the guest sleeps for as long as a turn takes: for this measurement
+ * itself, mostly. In nanoseconds.
+ */
 async function idleTime(dom0: Dom0, guest: Guest): Promise<number> {
-  const { sleep } = await takeTurns(IDLE_ROUNDS, { sleep: () => cpuTime(dom0, () => guest.run(`sleep ${SECONDS}`)) })
+  const { sleep } = await takeTurns(IDLE_ROUNDS, {
+    sleep: () => cpuTime(dom0, () => guest.run(`sleep ${SECONDS}`)),
+  })
   return median(sleep.map(({ nanoseconds }) => nanoseconds))
 }
 
-async function takeTurn(dom0: Dom0, guest: Guest, o: { readonly device: string; readonly load: Load; readonly idle: number }): Promise<Turn> {
-  const busy = await cpuTime(dom0, () => guest.run(`io-bench ${o.device} ${o.load.args} ${SECONDS}`, 300))
+async function takeTurn(
+  dom0: Dom0,
+  guest: Guest,
+  o: { readonly device: string; readonly load: Load; readonly idle: number },
+): Promise<Turn> {
+  const busy = await cpuTime(dom0, () =>
+    guest.run(`io-bench ${o.device} ${o.load.args} ${SECONDS}`, 300),
+  )
   const { requests, seconds } = JSON.parse(busy.output) as { requests: number; seconds: number }
-  return { requestsPerSecond: requests / seconds, cpu: (busy.nanoseconds - o.idle) / requests / 1000 }
+  return {
+    requestsPerSecond: requests / seconds,
+    cpu: (busy.nanoseconds - o.idle) / requests / 1000,
+  }
 }
 
-async function cpuTime(dom0: Dom0, work: () => Promise<string>): Promise<{ readonly nanoseconds: number; readonly output: string }> {
+async function cpuTime(
+  dom0: Dom0,
+  work: () => Promise<string>,
+): Promise<{ readonly nanoseconds: number; readonly output: string }> {
   const begin = Number(await dom0.run('cpu-time'))
   const output = await work()
   return { nanoseconds: Number(await dom0.run('cpu-time')) - begin, output }
 }
 
-/** At least as fast as qdisk, with at most as much of domain 0's time; blkback is what we want to reach. */
+/**
+ * At least as fast as qdisk, with at most as much of domain 0's time; blkback is what we want to
+ * reach.
+ */
 function compare({ name, unit, goal }: Load, turns: Turns): Figure[] {
-  const rates = (of: keyof Turns): number[] => turns[of].map(({ requestsPerSecond }) => requestsPerSecond * unit.worth)
+  const rates = (of: keyof Turns): number[] =>
+    turns[of].map(({ requestsPerSecond }) => requestsPerSecond * unit.worth)
   const cpu = (of: keyof Turns): number[] => turns[of].map((turn) => turn.cpu)
-  const made = (a: readonly number[], b: readonly number[], of: string): string => `${short(median(a))} / ${short(median(b))} ${of}`
+  const made = (a: readonly number[], b: readonly number[], of: string): string =>
+    `${short(median(a))} / ${short(median(b))} ${of}`
   return (['persistent', 'copy'] as const).flatMap((ours): Figure[] => [
-    { name: `${name}: ${ours} / qdisk`, values: ratios(rates(ours), rates('qdisk')), gate: { atLeast: 1 }, detail: made(rates(ours), rates('qdisk'), unit.name) },
-    { name: `${name}: ${ours} / blkback`, values: ratios(rates(ours), rates('blkback')), ...(goal !== undefined && { goal: { atLeast: goal } }), detail: made(rates(ours), rates('blkback'), unit.name) },
-    { name: `${name}: dom0's time, ${ours} / qdisk`, values: ratios(cpu(ours), cpu('qdisk')), gate: { atMost: 1 }, detail: made(cpu(ours), cpu('qdisk'), 'us a request') },
-    { name: `${name}: dom0's time, ${ours} / blkback`, values: ratios(cpu(ours), cpu('blkback')), detail: made(cpu(ours), cpu('blkback'), 'us a request') },
+    {
+      name: `${name}: ${ours} / qdisk`,
+      values: ratios(rates(ours), rates('qdisk')),
+      gate: { atLeast: 1 },
+      detail: made(rates(ours), rates('qdisk'), unit.name),
+    },
+    {
+      name: `${name}: ${ours} / blkback`,
+      values: ratios(rates(ours), rates('blkback')),
+      ...(goal !== undefined && { goal: { atLeast: goal } }),
+      detail: made(rates(ours), rates('blkback'), unit.name),
+    },
+    {
+      name: `${name}: dom0's time, ${ours} / qdisk`,
+      values: ratios(cpu(ours), cpu('qdisk')),
+      gate: { atMost: 1 },
+      detail: made(cpu(ours), cpu('qdisk'), 'us a request'),
+    },
+    {
+      name: `${name}: dom0's time, ${ours} / blkback`,
+      values: ratios(cpu(ours), cpu('blkback')),
+      detail: made(cpu(ours), cpu('blkback'), 'us a request'),
+    },
   ])
 }

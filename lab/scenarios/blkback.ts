@@ -1,13 +1,18 @@
-/** Our frontend against the backend of dom0's kernel, and against ours: both pass the same checks. */
+/**
+ * Our frontend against the backend of dom0's kernel, and against ours: both pass the same checks.
+ */
 import { relay } from '../src/relay.ts'
 import type { Lab } from '../src/scenario.ts'
 
-export const title = "attachDisk against the kernel's blkback and against serveVbd, dom0 with itself"
+export const title =
+  "attachDisk against the kernel's blkback and against serveVbd, dom0 with itself"
 export const programs = { blkback: 'lab/dom0/blkback/main.ts' }
 
 export async function run(lab: Lab): Promise<void> {
   const dom0 = await lab.boot()
-  await lab.check('the kernel has its block backend', () => dom0.run('modprobe loop max_loop=8; modprobe xen-blkback max_queues=4'))
+  await lab.check('the kernel has its block backend', () =>
+    dom0.run('modprobe loop max_loop=8; modprobe xen-blkback max_queues=4'),
+  )
   await relay(lab, 'blkback kernel', dom0.attempt('blkback kernel', 240))
   // It would serve the same disks as ours.
   await lab.check('its disks are closed: it can go', () => dom0.run('modprobe -r xen-blkback'))

@@ -9,4 +9,13 @@ import * as vbd from './vbd/index.ts'
 import * as vbd3 from './vbd3.ts'
 import * as xenstore from './xenstore.ts'
 
-export const scenarios: Readonly<Record<string, Scenario>> = { smoke, loopback, blkback, reboot, xenstore, vbd, vbd3, bench }
+export const scenarios: Readonly<Record<string, Scenario>> = {
+  smoke,
+  loopback,
+  blkback,
+  reboot,
+  xenstore,
+  vbd,
+  vbd3,
+  bench,
+}

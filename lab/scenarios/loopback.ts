@@ -1,8 +1,11 @@
-/** The hypervisor adapter against dom0 itself, which is both sides of every grant and event channel. */
+/**
+ * The hypervisor adapter against dom0 itself, which is both sides of every grant and event channel.
+ */
 import { relay } from '../src/relay.ts'
 import type { Lab } from '../src/scenario.ts'
 
-export const title = 'grants, copies, unmap notification and event channels of the real Xen, dom0 with itself'
+export const title =
+  'grants, copies, unmap notification and event channels of the real Xen, dom0 with itself'
 export const programs = { loopback: 'lab/dom0/loopback/main.ts' }
 
 export async function run(lab: Lab): Promise<void> {

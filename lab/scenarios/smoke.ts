@@ -1,19 +1,29 @@
-/** First light: everything between an unmodified guest's file system and an image file is TypeScript. */
+/**
+ * First light: everything between an unmodified guest's file system and an image file is
+ * TypeScript.
+ */
 import { ok, strictEqual } from 'node:assert'
 import { releases } from '../src/image/debian.ts'
 import type { Lab } from '../src/scenario.ts'
 import type { StackName } from '../src/stack.ts'
 
 export const title = 'an unmodified Linux guest uses disks served from TypeScript'
-export const programs = { 'file-disk': 'examples/file-disk.ts', xenkit: 'packages/xenkit/src/cli/main.ts' }
+export const programs = {
+  'file-disk': 'examples/file-disk.ts',
+  xenkit: 'packages/xenkit/src/cli/main.ts',
+}
 export const stacks: readonly StackName[] = ['debian12-pv', 'debian13-pvh']
 
-/** A custom script makes libxl leave the disk to whoever answers in xenstore; there is nothing for it to do. */
+/**
+ * A custom script makes libxl leave the disk to whoever answers in xenstore; there is nothing for
+ * it to do.
+ */
 const ours = (vdev: string): string => `vdev=${vdev},access=w,script=/bin/true,target=ours`
 
 /** Shell commands that print one line, the same for the same content. */
 const digest = (file: string): string => `sha256sum < ${file}`
-const digestOfTree = (root: string): string => `cd ${root} && find lib bin usr -type f -exec sha256sum {} + | sort | sha256sum`
+const digestOfTree = (root: string): string =>
+  `cd ${root} && find lib bin usr -type f -exec sha256sum {} + | sort | sha256sum`
 
 export async function run({ boot, check, stack }: Lab): Promise<void> {
   const dom0 = await boot()
@@ -23,15 +33,32 @@ export async function run({ boot, check, stack }: Lab): Promise<void> {
   await check('xenkit doctor finds nothing missing', () => dom0.run('xenkit doctor'))
 
   // Sizes that aren't multiples of a page: the last sectors are where off-by-ones live.
-  await dom0.run('head -c $((32 * 1024 * 1024 + 512)) /dev/urandom > first.img; head -c $((4 * 1024 * 1024 + 1536)) /dev/urandom > second.img')
+  await dom0.run(
+    'head -c $((32 * 1024 * 1024 + 512)) /dev/urandom > first.img; head -c $((4 * 1024 * 1024 + 1536)) /dev/urandom > second.img',
+  )
   const server = dom0.spawn('file-disk first.img')
-  const guest = await check('a guest boots with the disk of examples/file-disk.ts', () => dom0.createGuest({ name: 'guest', disks: [ours('xvda')] }))
-  await check(`it is a ${stack.guests} guest, Xen and both kernels are those of Debian ${stack.debian}`, async () => {
-    strictEqual(await guest.run('cat /sys/hypervisor/type /sys/hypervisor/guest_type | tr A-Z a-z'), `xen\n${stack.guests}`)
-    const { xen, linux } = releases[stack.debian]
-    strictEqual(await dom0.run('echo $(cat /sys/hypervisor/version/major).$(cat /sys/hypervisor/version/minor)'), xen)
-    for (const version of [await dom0.run('uname -r'), await guest.run('uname -r')]) ok(version.startsWith(`${linux}.`), version)
-  })
+  const guest = await check('a guest boots with the disk of examples/file-disk.ts', () =>
+    dom0.createGuest({ name: 'guest', disks: [ours('xvda')] }),
+  )
+  await check(
+    `it is a ${stack.guests} guest, Xen and both kernels are those of Debian ${stack.debian}`,
+    async () => {
+      strictEqual(
+        await guest.run('cat /sys/hypervisor/type /sys/hypervisor/guest_type | tr A-Z a-z'),
+        `xen\n${stack.guests}`,
+      )
+      const { xen, linux } = releases[stack.debian]
+      strictEqual(
+        await dom0.run(
+          'echo $(cat /sys/hypervisor/version/major).$(cat /sys/hypervisor/version/minor)',
+        ),
+        xen,
+      )
+      for (const version of [await dom0.run('uname -r'), await guest.run('uname -r')]) {
+        ok(version.startsWith(`${linux}.`), version)
+      }
+    },
+  )
   const xvda = await check('the guest has the disk', () => guest.disk('xvda'))
 
   await check('the guest reads all of it, sha256 agrees', async () => {
@@ -39,15 +66,24 @@ export async function run({ boot, check, stack }: Lab): Promise<void> {
   })
 
   await check('the guest writes, the image holds what was written', async () => {
-    const written = await guest.run(`head -c $((48 * 65536)) /dev/urandom > /tmp/data; dd if=/tmp/data of=${xvda} bs=64k seek=100 conv=fsync 2>/dev/null; ${digest('/tmp/data')}`)
-    strictEqual(await dom0.run(`dd if=first.img bs=64k skip=100 count=48 2>/dev/null | sha256sum`), written)
+    const written = await guest.run(
+      `head -c $((48 * 65536)) /dev/urandom > /tmp/data; dd if=/tmp/data of=${xvda} bs=64k seek=100 conv=fsync 2>/dev/null; ${digest('/tmp/data')}`,
+    )
+    strictEqual(
+      await dom0.run(`dd if=first.img bs=64k skip=100 count=48 2>/dev/null | sha256sum`),
+      written,
+    )
   })
 
   await check('the guest makes a file system and copies files', () =>
-    guest.run(`mkfs.ext4 -q ${xvda} && mount ${xvda} /mnt && cp -a /lib /bin /usr /mnt && sync && umount /mnt`),
+    guest.run(
+      `mkfs.ext4 -q ${xvda} && mount ${xvda} /mnt && cp -a /lib /bin /usr /mnt && sync && umount /mnt`,
+    ),
   )
   await check('the files are whole when mounted again', () =>
-    guest.run(`echo 3 > /proc/sys/vm/drop_caches; mount -o ro ${xvda} /mnt && for each in bin/busybox usr/bin/io-bench; do cmp /$each /mnt/$each || exit 1; done; umount /mnt`),
+    guest.run(
+      `echo 3 > /proc/sys/vm/drop_caches; mount -o ro ${xvda} /mnt && for each in bin/busybox usr/bin/io-bench; do cmp /$each /mnt/$each || exit 1; done; umount /mnt`,
+    ),
   )
   await check('the image is a clean file system: e2fsck', () => dom0.run('e2fsck -fn first.img'))
   await check('the files in the image are those of the guest, sha256 agrees', async () => {
@@ -60,10 +96,13 @@ export async function run({ boot, check, stack }: Lab): Promise<void> {
   })
 
   const attached = dom0.spawn(`xenkit disk attach ${guest.domid} xvdb second.img`)
-  const xvdb = await check('xenkit disk attach plugs a second disk into the running guest', async () => {
-    await attached.output(new RegExp(`xvdb of domain ${guest.domid}: connected`))
-    return guest.disk('xvdb')
-  })
+  const xvdb = await check(
+    'xenkit disk attach plugs a second disk into the running guest',
+    async () => {
+      await attached.output(new RegExp(`xvdb of domain ${guest.domid}: connected`))
+      return guest.disk('xvdb')
+    },
+  )
   await check('the guest reads all of that, too', async () => {
     strictEqual(await guest.run(digest(xvdb)), await dom0.run(digest('second.img')))
   })
@@ -82,7 +121,9 @@ export async function run({ boot, check, stack }: Lab): Promise<void> {
 
   await check('on Ctrl-C the second disk is unplugged, the first works on', async () => {
     strictEqual((await attached.stop('SIGINT')).status, 0)
-    await guest.run(`[ ! -e ${xvdb} ] && dd if=${xvda} of=/dev/null bs=1M count=8 iflag=direct 2>/dev/null`)
+    await guest.run(
+      `[ ! -e ${xvdb} ] && dd if=${xvda} of=/dev/null bs=1M count=8 iflag=direct 2>/dev/null`,
+    )
   })
   await check('the guest goes, its disk is closed', async () => {
     await guest.destroy()

@@ -2,13 +2,15 @@
 import { relay } from '../src/relay.ts'
 import type { Lab } from '../src/scenario.ts'
 
-export const title = 'every operation of the xenstore client beside a running guest, by the socket and by /dev/xen/xenbus'
+export const title =
+  'every operation of the xenstore client beside a running guest, by the socket and by /dev/xen/xenbus'
 export const programs = { xenstore: 'lab/dom0/xenstore/main.ts' }
 
 export async function run(lab: Lab): Promise<void> {
   const dom0 = await lab.boot()
   const guest = await lab.check('a guest boots', () => dom0.createGuest({ name: 'guest' }))
-  const relayed = (command: string): Promise<void> => relay(lab, command, dom0.attempt(command, 120))
+  const relayed = (command: string): Promise<void> =>
+    relay(lab, command, dom0.attempt(command, 120))
 
   await relayed('xenstore operations socket')
   // Without the socket, the kernel's device is what is left.
@@ -23,7 +25,10 @@ export async function run(lab: Lab): Promise<void> {
 
   const survivor = dom0.spawn('xenstore restart')
   await survivor.output(/^# watching$/m)
-  // The machine is of no use to others afterwards: the kernel's watches are lost with the old store.
-  await dom0.run('kill -9 $(cat /run/xen/xenstored.pid); rm /run/xen/xenstored.pid; xenstored --pid-file=/run/xen/xenstored.pid')
+  // The machine is of no use to others afterwards: the kernel's watches are lost with the old
+  // store.
+  await dom0.run(
+    'kill -9 $(cat /run/xen/xenstored.pid); rm /run/xen/xenstored.pid; xenstored --pid-file=/run/xen/xenstored.pid',
+  )
   await relay(lab, 'xenstore restart', survivor.ended)
 }

@@ -17,7 +17,9 @@ export async function bundle(programs: Programs, directory: string): Promise<voi
   await build({
     config: false,
     silent: true,
-    entry: Object.fromEntries(Object.entries(programs).map(([name, source]) => [name, resolve(repository, source)])),
+    entry: Object.fromEntries(
+      Object.entries(programs).map(([name, source]) => [name, resolve(repository, source)]),
+    ),
     outDir: directory,
     tsconfig: join(repository, 'tsconfig.json'),
     format: 'esm',
@@ -27,7 +29,9 @@ export async function bundle(programs: Programs, directory: string): Promise<voi
     noExternal: [/./],
     outExtension: () => ({ js: '.mjs' }),
     // CommonJS dependencies in a bundle call `require` for Node's own modules.
-    banner: { js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);" },
+    banner: {
+      js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",
+    },
     esbuildOptions: (options) => {
       options.conditions = ['xenkit-source', 'node', 'import', 'default']
     },
@@ -40,11 +44,17 @@ export async function bundle(programs: Programs, directory: string): Promise<voi
 const threadModules = ['thread', 'ring-thread', 'shared-file-store', 'shared-memory-store'] as const
 
 /**
- * Bundles those modules for the programs of a directory, which becomes the package that they look for them in. They lie beside the
- * programs, whose addon is theirs: what threads share by its memory, another copy of it wouldn't find.
+ * Bundles those modules for the programs of a directory, which becomes the package that they look
+ * for them in. They lie beside the programs, whose addon is theirs: what threads share by its
+ * memory, another copy of it wouldn't find.
  */
 export async function bundleThreads(directory: string): Promise<void> {
-  await bundle(Object.fromEntries(threadModules.map((name) => [name, fileURLToPath(import.meta.resolve(`xenkit/${name}`))])), directory)
+  await bundle(
+    Object.fromEntries(
+      threadModules.map((name) => [name, fileURLToPath(import.meta.resolve(`xenkit/${name}`))]),
+    ),
+    directory,
+  )
   const exports = Object.fromEntries(threadModules.map((name) => [`./${name}`, `./${name}.mjs`]))
   await writeFile(join(directory, 'package.json'), JSON.stringify({ name: 'xenkit', exports }))
 }

@@ -3,7 +3,10 @@
 /** Settles as `promise` does, or rejects after `seconds` with a text that says what was awaited. */
 export async function within<T>(seconds: number, awaited: string, promise: Promise<T>): Promise<T> {
   const { promise: late, reject } = withResolvers<never>()
-  const timer = setTimeout(() => reject(new Error(`${awaited}: not within ${seconds} s`)), seconds * 1000)
+  const timer = setTimeout(
+    () => reject(new Error(`${awaited}: not within ${seconds} s`)),
+    seconds * 1000,
+  )
   try {
     return await Promise.race([promise, late])
   } finally {
@@ -14,7 +17,11 @@ export async function within<T>(seconds: number, awaited: string, promise: Promi
 const ignore = (): void => {}
 
 /** Promise.withResolvers, which Node has from version 22 on. */
-export function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: Error) => void } {
+export function withResolvers<T>(): {
+  promise: Promise<T>
+  resolve: (value: T) => void
+  reject: (error: Error) => void
+} {
   let resolve: (value: T) => void = ignore
   let reject: (error: Error) => void = ignore
   const promise = new Promise<T>((yes, no) => {

@@ -1,8 +1,13 @@
-/** What a benchmark finds out: a number per round, of which the median counts, and the gate that it has to pass. */
+/**
+ * What a benchmark finds out: a number per round, of which the median counts, and the gate that it
+ * has to pass.
+ */
 import { median } from './median.ts'
 import type { Report } from './report.ts'
 
-export type Gate = { readonly atLeast: number; readonly unless?: Exception } | { readonly atMost: number }
+export type Gate =
+  | { readonly atLeast: number; readonly unless?: Exception }
+  | { readonly atMost: number }
 
 /** Why a figure below its gate is none of ours, where that is measured in the same run. */
 export interface Exception {
@@ -34,7 +39,13 @@ export function meets(values: readonly number[], gate: Gate): boolean {
 /** Three digits. */
 export const short = (value: number): string => String(Number(value.toPrecision(3)))
 
-const columns = (name: string, value: string, spread: string, gate: string, detail: string): string =>
+const columns = (
+  name: string,
+  value: string,
+  spread: string,
+  gate: string,
+  detail: string,
+): string =>
   `${name.padEnd(58)}${value.padStart(8)}  ${spread.padEnd(18)}${gate.padEnd(10)}${detail}`.trimEnd()
 
 export const header = columns('', 'median', 'min .. max', 'gate', '')
@@ -42,12 +53,23 @@ export const header = columns('', 'median', 'min .. max', 'gate', '')
 /** One line of the table. */
 export function format(figure: Figure): string {
   const { name, values, gate, goal, detail = '' } = figure
-  const spread = values.length > 1 ? `${short(Math.min(...values))} .. ${short(Math.max(...values))}` : ''
-  const excused = gate && 'atLeast' in gate && gate.unless?.holds && median(values) < gate.atLeast ? `${gate.unless.reason}. ` : ''
-  return columns(name, short(median(values)), spread, gate ? formatGate(gate) : goal ? `(${formatGate(goal)})` : '', excused + detail)
+  const spread =
+    values.length > 1 ? `${short(Math.min(...values))} .. ${short(Math.max(...values))}` : ''
+  const excused =
+    gate && 'atLeast' in gate && gate.unless?.holds && median(values) < gate.atLeast
+      ? `${gate.unless.reason}. `
+      : ''
+  return columns(
+    name,
+    short(median(values)),
+    spread,
+    gate ? formatGate(gate) : goal ? `(${formatGate(goal)})` : '',
+    excused + detail,
+  )
 }
 
-export const formatGate = (gate: Gate): string => ('atMost' in gate ? `<= ${gate.atMost}` : `>= ${gate.atLeast}`)
+export const formatGate = (gate: Gate): string =>
+  'atMost' in gate ? `<= ${gate.atMost}` : `>= ${gate.atLeast}`
 
 /** One line of a report. */
 export function reportFigure(figure: Figure, report: Report): void {

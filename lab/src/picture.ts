@@ -11,7 +11,10 @@ const pages = join(repository, 'docs/bench')
  * Draws `NAME.svg`.
  * @param heading one line: what was measured, where and when
  */
-export async function savePicture(name: string, o: { readonly heading: string; readonly figures: readonly Figure[]; readonly folder?: string }): Promise<void> {
+export async function savePicture(
+  name: string,
+  o: { readonly heading: string; readonly figures: readonly Figure[]; readonly folder?: string },
+): Promise<void> {
   const { heading, figures, folder = pages } = o
   await writeFile(join(folder, `${name}.svg`), plot(heading, figures))
 }

@@ -1,6 +1,7 @@
 /**
- * A picture of what was measured: for each figure with a gate or a goal how far it is from that, its median and its spread. To the right
- * of the line is better, whichever way the figure goes; the scale is logarithmic.
+ * A picture of what was measured: for each figure with a gate or a goal how far it is from that,
+ * its median and its spread. To the right of the line is better, whichever way the figure goes; the
+ * scale is logarithmic.
  */
 import { type Figure, formatGate, type Gate, meets, short } from './figure.ts'
 import { median } from './median.ts'
@@ -15,10 +16,18 @@ export function plot(heading: string, figures: readonly Figure[]): string {
     const gate = figure.gate ?? figure.goal
     return gate ? [{ figure, gate }] : []
   })
-  const [width, height] = [NAMES + SCALE + VALUES + 2 * MARGIN, (judged.length + 2) * ROW + 2 * MARGIN]
+  const [width, height] = [
+    NAMES + SCALE + VALUES + 2 * MARGIN,
+    (judged.length + 2) * ROW + 2 * MARGIN,
+  ]
   const bottom = height - MARGIN - ROW
-  const marks = [1 / FURTHEST, 1 / 2, 1, 2, FURTHEST].map((at) => `<path d="M${x(at)} ${MARGIN + ROW}V${bottom}" stroke="${at === 1 ? '#333' : '#ddd'}"/><text x="${x(at)}" y="${bottom + 16}" text-anchor="middle">${at === 1 ? 'as asked' : `× ${at}`}</text>`)
-  const rows = judged.map(({ figure, gate }, index) => row(figure, gate, MARGIN + (index + 1.5) * ROW))
+  const marks = [1 / FURTHEST, 1 / 2, 1, 2, FURTHEST].map(
+    (at) =>
+      `<path d="M${x(at)} ${MARGIN + ROW}V${bottom}" stroke="${at === 1 ? '#333' : '#ddd'}"/><text x="${x(at)}" y="${bottom + 16}" text-anchor="middle">${at === 1 ? 'as asked' : `× ${at}`}</text>`,
+  )
+  const rows = judged.map(({ figure, gate }, index) =>
+    row(figure, gate, MARGIN + (index + 1.5) * ROW),
+  )
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>
 <text x="${MARGIN}" y="${MARGIN + 10}">${escape(heading)}</text>
 ${[...marks, ...rows].join('\n')}
@@ -46,4 +55,5 @@ function x(times: number): number {
   return Math.round(MARGIN + NAMES + (SCALE / 2) * (1 + Math.min(1, Math.max(-1, share))))
 }
 
-const escape = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
+const escape = (text: string): string =>
+  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')

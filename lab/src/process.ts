@@ -13,13 +13,26 @@ export interface CommandOptions {
  * Runs a program and returns what it wrote to its standard output.
  * @throws Error with the program's last words when its exit status isn't 0
  */
-export async function command(program: string, args: readonly string[], options: CommandOptions = {}): Promise<string> {
+export async function command(
+  program: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<string> {
   // e2fsprogs, kmod and ldconfig live in /sbin, which an ordinary user's PATH lacks.
-  const env = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C', ...options.env }
+  const env = {
+    ...process.env,
+    PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`,
+    LC_ALL: 'C',
+    ...options.env,
+  }
   const child = spawn(program, args, { cwd: options.cwd, env, stdio: ['pipe', 'pipe', 'pipe'] })
   const status = new Promise<number | string>((resolve, reject) => {
     child.once('error', (error: NodeJS.ErrnoException) =>
-      reject(error.code === 'ENOENT' ? new Error(`"${program}" isn't installed, see lab/README.md for the packages`) : error),
+      reject(
+        error.code === 'ENOENT'
+          ? new Error(`"${program}" isn't installed, see lab/README.md for the packages`)
+          : error,
+      ),
     )
     child.once('close', (code, signal) => resolve(code ?? signal ?? 'unknown'))
   })
@@ -27,6 +40,10 @@ export async function command(program: string, args: readonly string[], options:
   child.stdin.on('error', () => {})
   child.stdin.end(options.input)
   const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), status])
-  if (code !== 0) throw new Error(`"${program} ${args.join(' ')}" failed with ${code}: ${stderr.trim().slice(-2000)}`)
+  if (code !== 0) {
+    throw new Error(
+      `"${program} ${args.join(' ')}" failed with ${code}: ${stderr.trim().slice(-2000)}`,
+    )
+  }
   return stdout
 }

@@ -1,5 +1,6 @@
 /**
- * Programs for dom0. They lie together in the folder that dom0 has as /lab/programs, which is on its PATH:
+ * Programs for dom0. They lie together in the folder that dom0 has as /lab/programs, which is on
+ * its PATH:
  * `NAME` starts a program as if installed.
  */
 import { chmod, writeFile } from 'node:fs/promises'

@@ -8,7 +8,8 @@ import type { Image } from './image/image.ts'
 
 /**
  * How time passes in the machine. `wall`: as outside, on two processors. `virtual`: by counting
- * instructions, on one; some five times slower, but a measurement repeats whatever else the host does.
+ * instructions, on one; some five times slower, but a measurement repeats whatever else the host
+ * does.
  */
 export type Clock = 'wall' | 'virtual'
 
@@ -34,7 +35,11 @@ export class Machine implements AsyncDisposable {
   constructor(o: MachineOptions) {
     const log = openSync(join(o.out, 'qemu.log'), 'w')
     // setpriv becomes QEMU and has the kernel end it with this process: that covers even SIGKILL.
-    const qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(o)], { stdio: ['ignore', log, log] })
+    const qemu = spawn(
+      'setpriv',
+      ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(o)],
+      { stdio: ['ignore', log, log] },
+    )
     const forget = atExit(() => qemu.kill('SIGKILL'))
     let why = 'the machine ended by itself'
     const life = setTimeout(() => {
@@ -44,7 +49,9 @@ export class Machine implements AsyncDisposable {
     this.#process = qemu
     this.ended = new Promise<string>((resolve) => {
       qemu.once('error', (error) => resolve(`the machine didn't start: ${error.message}`))
-      qemu.once('close', (code) => resolve(code === null || code === 0 ? why : `qemu failed with ${code}, see qemu.log`))
+      qemu.once('close', (code) =>
+        resolve(code === null || code === 0 ? why : `qemu failed with ${code}, see qemu.log`),
+      )
     }).finally(() => {
       clearTimeout(life)
       forget()
@@ -60,24 +67,57 @@ export class Machine implements AsyncDisposable {
 
 /** Why each flag is as it is: the pitfalls in lab/README.md. */
 function qemuArguments(o: MachineOptions): string[] {
-  const xen = 'console=com1 com1=115200,8n1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 dom0_vcpus_pin loglvl=all guest_loglvl=all'
+  const xen =
+    'console=com1 com1=115200,8n1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 dom0_vcpus_pin loglvl=all guest_loglvl=all'
   const processors = {
     wall: ['-accel', 'tcg,thread=multi', '-smp', '2'],
     virtual: ['-accel', 'tcg,thread=single', '-smp', '1', '-icount', 'shift=1,sleep=off,align=off'],
   }
   const linux = 'console=hvc0 quiet loglevel=4 panic=1 mitigations=off'
   return [
-    ['-machine', 'q35', '-cpu', 'max,-smap,-avx,-avx2,-f16c,-fma,-xsave,-erms', '-m', '3072', ...processors[o.clock]],
+    [
+      '-machine',
+      'q35',
+      '-cpu',
+      'max,-smap,-avx,-avx2,-f16c,-fma,-xsave,-erms',
+      '-m',
+      '3072',
+      ...processors[o.clock],
+    ],
     ['-nodefaults', '-nographic', '-no-reboot', '-serial', `file:${join(o.out, 'serial.log')}`],
-    ['-kernel', o.image.xen, '-append', xen, '-initrd', `${o.image.kernel} ${linux},${o.image.dom0Initrd}`],
-    ['-drive', `file=${o.image.dom0Disk},if=none,id=disk,format=raw,snapshot=on`, '-device', 'virtio-blk-pci,drive=disk'],
+    [
+      '-kernel',
+      o.image.xen,
+      '-append',
+      xen,
+      '-initrd',
+      `${o.image.kernel} ${linux},${o.image.dom0Initrd}`,
+    ],
+    [
+      '-drive',
+      `file=${o.image.dom0Disk},if=none,id=disk,format=raw,snapshot=on`,
+      '-device',
+      'virtio-blk-pci,drive=disk',
+    ],
     share('programs', o.programs, 'readonly=on'),
     share('out', o.out, 'readonly=off'),
-    ['-chardev', `socket,id=agent,path=${o.agentSocket}`, '-device', 'virtio-serial-pci,max_ports=2', '-device', `virtserialport,chardev=agent,name=${PORT_NAME}`],
+    [
+      '-chardev',
+      `socket,id=agent,path=${o.agentSocket}`,
+      '-device',
+      'virtio-serial-pci,max_ports=2',
+      '-device',
+      `virtserialport,chardev=agent,name=${PORT_NAME}`,
+    ],
     ['-device', 'virtio-rng-pci'],
   ].flat()
 }
 
 function share(tag: string, directory: string, access: string): string[] {
-  return ['-fsdev', `local,id=${tag},path=${directory},security_model=none,${access}`, '-device', `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`]
+  return [
+    '-fsdev',
+    `local,id=${tag},path=${directory},security_model=none,${access}`,
+    '-device',
+    `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`,
+  ]
 }

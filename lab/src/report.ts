@@ -16,7 +16,9 @@ export class Report {
 
   fail(what: string, why?: string): void {
     this.#failed++
-    console.log(`FAIL  ${what}${why === undefined ? '' : `\n      ${why.replaceAll('\n', '\n      ')}`}`)
+    console.log(
+      `FAIL  ${what}${why === undefined ? '' : `\n      ${why.replaceAll('\n', '\n      ')}`}`,
+    )
   }
 
   note(text: string): void {

@@ -20,12 +20,21 @@ export interface RunOptions {
 }
 
 /** @returns what it measured */
-export async function runScenario(name: string, scenario: Scenario, { on, image, report }: RunOptions): Promise<readonly Figure[]> {
+export async function runScenario(
+  name: string,
+  scenario: Scenario,
+  { on, image, report }: RunOptions,
+): Promise<readonly Figure[]> {
   const out = join(output, name, on)
   const stack = stacks[on]
   await rm(out, { recursive: true, force: true })
   await mkdir(out, { recursive: true })
-  await using session = await Session.open({ image, out, programs: scenario.programs, guests: stack.guests })
+  await using session = await Session.open({
+    image,
+    out,
+    programs: scenario.programs,
+    guests: stack.guests,
+  })
   const check = async <T>(
     what: string,
     work: () => Promise<T>,
@@ -47,7 +56,8 @@ export async function runScenario(name: string, scenario: Scenario, { on, image,
   try {
     await scenario.run({
       stack,
-      boot: ({ clock = 'wall' } = {}) => check('Xen boots, dom0 is ready', () => session.boot(clock)),
+      boot: ({ clock = 'wall' } = {}) =>
+        check('Xen boots, dom0 is ready', () => session.boot(clock)),
       check,
       async row(what, work) {
         // It has been reported.
@@ -76,7 +86,11 @@ async function showLogs(out: string, report: Report): Promise<void> {
   const names = (await readdir(out, { recursive: true })).filter((name) => name.endsWith('.log'))
   for (const name of names.toSorted()) {
     const lines = (await readFile(join(out, name), 'utf8')).trim().split('\n').slice(-8)
-    if (lines[0]) report.note(`${name} ends with:\n${lines.map((line) => `  ${line.slice(0, 300)}`).join('\n')}`)
+    if (lines[0]) {
+      report.note(
+        `${name} ends with:\n${lines.map((line) => `  ${line.slice(0, 300)}`).join('\n')}`,
+      )
+    }
   }
   report.note(`all logs: ${relative(process.cwd(), out)}`)
 }

@@ -10,20 +10,30 @@ export interface Scenario {
   readonly title: string
   /** What it runs in dom0. */
   readonly programs: Programs
-  /** What it runs on unless told otherwise, each with a machine of its own: `debian12-pv` if this is left out. */
+  /**
+   * What it runs on unless told otherwise, each with a machine of its own: `debian12-pv` if this is
+   * left out.
+   */
   readonly stacks?: readonly StackName[]
-  /** The picture of docs/bench that shows its figures, without `.svg`: drawn by each run on its own stacks. */
+  /**
+   * The picture of docs/bench that shows its figures, without `.svg`: drawn by each run on its own
+   * stacks.
+   */
   readonly picture?: string
   run(lab: Lab): Promise<void>
 }
 
 export interface Lab {
   readonly stack: Stack
-  /** Starts Xen and waits for dom0. The machine ends with the scenario. The clock is `wall` unless told. */
+  /**
+   * Starts Xen and waits for dom0. The machine ends with the scenario. The clock is `wall` unless
+   * told.
+   */
   boot(o?: { readonly clock?: Clock }): Promise<Dom0>
   /**
    * One thing that is shown: `work` returns, or throws what is wrong; it also fails when the kernel
-   * of a guest does meanwhile. The first failure ends the scenario, since what follows builds on it.
+   * of a guest does meanwhile. The first failure ends the scenario, since what follows builds on
+   * it.
    */
   check<T>(what: string, work: () => Promise<T>): Promise<T>
   /**

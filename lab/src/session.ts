@@ -40,7 +40,8 @@ export class Session implements AsyncDisposable {
   }
 
   static async open(o: SessionOptions): Promise<Session> {
-    // In /tmp: a path of a unix socket is at most 107 bytes long, and a checkout may lie deeper than that.
+    // In /tmp: a path of a unix socket is at most 107 bytes long, and a checkout may lie deeper
+    // than that.
     return new Session(o, await mkdtemp(join(tmpdir(), 'xenkit-lab-')))
   }
 
@@ -52,7 +53,14 @@ export class Session implements AsyncDisposable {
     await bundlePrograms(this.#o.programs, programs)
     const agentSocket = join(this.#work, 'agent')
     const agent = await Agent.listen(agentSocket, join(out, 'agent.log'))
-    this.#machine = new Machine({ image, programs, out, agentSocket, clock, lifeSeconds: LIFE_SECONDS })
+    this.#machine = new Machine({
+      image,
+      programs,
+      out,
+      agentSocket,
+      clock,
+      lifeSeconds: LIFE_SECONDS,
+    })
     const failed = this.#machine.ended.then((why) => {
       agent.lose(why)
       throw new Error(why)

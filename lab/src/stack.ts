@@ -1,7 +1,10 @@
 /** What a scenario can run on. */
 import type { Debian } from './image/debian.ts'
 
-/** What a guest is to the processor: `pv` calls Xen for everything, `pvh` is a virtual machine without emulated devices. */
+/**
+ * What a guest is to the processor: `pv` calls Xen for everything, `pvh` is a virtual machine
+ * without emulated devices.
+ */
 export type GuestType = 'pv' | 'pvh'
 
 export interface Stack {

@@ -30,7 +30,11 @@ export class Transcript {
   }
 
   /** Resolves with the first match in all of the text, past or to come. */
-  async find(pattern: RegExp, seconds: number, awaited = `${pattern} in the output`): Promise<RegExpExecArray> {
+  async find(
+    pattern: RegExp,
+    seconds: number,
+    awaited = `${pattern} in the output`,
+  ): Promise<RegExpExecArray> {
     const { promise, resolve, reject } = withResolvers<RegExpExecArray>()
     const waiter = { pattern, found: resolve, failed: reject }
     if (!this.#try(waiter)) {

@@ -1,7 +1,7 @@
 /**
- * Every operation of the client, each against whatever xenstored is at its other end: the embedded one,
- * Debian's without Xen, and in the lab the one of a running machine, by its socket and by the kernel's
- * device. What a xenstored may lack has to be refused by its name.
+ * Every operation of the client, each against whatever xenstored is at its other end: the embedded
+ * one, Debian's without Xen, and in the lab the one of a running machine, by its socket and by the
+ * kernel's device. What a xenstored may lack has to be refused by its name.
  */
 import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert'
 import type { XenstoreClient } from '@xenkit/xenstore-client'
@@ -16,12 +16,14 @@ const HOME = '/xenkit-operations'
 /** More than the 4096 bytes of one message. */
 const MANY = Array.from({ length: 900 }, (_, i) => `child-with-a-long-name-${i}`)
 
-const refusal = (errno: string, operation: string) => (error: unknown): boolean => {
-  ok(error instanceof Error && 'errno' in error)
-  strictEqual(error.errno, errno)
-  ok(error.message.startsWith(`xenstore ${operation} "`), error.message)
-  return true
-}
+const refusal =
+  (errno: string, operation: string) =>
+  (error: unknown): boolean => {
+    ok(error instanceof Error && 'errno' in error)
+    strictEqual(error.errno, errno)
+    ok(error.message.startsWith(`xenstore ${operation} "`), error.message)
+    return true
+  }
 
 /** The answer, or undefined from a xenstored that doesn't know the operation and says so. */
 async function ifKnown<T>(operation: string, answer: Promise<T>): Promise<T | undefined> {
@@ -49,7 +51,12 @@ export const operations: readonly Operation[] = [
     name: 'the longest message gets through, or is refused without harm where the kernel has no room for it',
     async run(xs) {
       const value = new Uint8Array(4096 - HOME.length - '/value'.length - 1)
-      await xs.write(`${HOME}/value`, value).then(async () => strictEqual((await xs.readBytes(`${HOME}/value`)).length, value.length), refusal('E2BIG', 'WRITE'))
+      await xs
+        .write(`${HOME}/value`, value)
+        .then(
+          async () => strictEqual((await xs.readBytes(`${HOME}/value`)).length, value.length),
+          refusal('E2BIG', 'WRITE'),
+        )
     },
   },
   {
@@ -80,7 +87,14 @@ export const operations: readonly Operation[] = [
   {
     name: 'permissions come back as they were set',
     async run(xs) {
-      const permissions = { owner: 0, access: 'none', acl: [{ domid: 0, access: 'read' }, { domid: 0, access: 'both' }] } as const
+      const permissions = {
+        owner: 0,
+        access: 'none',
+        acl: [
+          { domid: 0, access: 'read' },
+          { domid: 0, access: 'both' },
+        ],
+      } as const
       await xs.mkdir(`${HOME}/perms`)
       await xs.setPerms(`${HOME}/perms`, permissions)
       deepStrictEqual(await xs.getPerms(`${HOME}/perms`), permissions)
@@ -151,7 +165,9 @@ export const operations: readonly Operation[] = [
   {
     name: 'wait sees a change of what it has read',
     async run(xs) {
-      const waiting = xs.wait(async (view) => (await view.readOptional(`${HOME}/flag`)) === 'up' || undefined)
+      const waiting = xs.wait(
+        async (view) => (await view.readOptional(`${HOME}/flag`)) === 'up' || undefined,
+      )
       await xs.write(`${HOME}/flag`, 'down')
       await xs.write(`${HOME}/flag`, 'up')
       strictEqual(await waiting, true)
@@ -161,14 +177,31 @@ export const operations: readonly Operation[] = [
     name: 'a thousand requests at once are answered in order',
     async run(xs) {
       const paths = Array.from({ length: 500 }, (_, i) => `${HOME}/pipeline/${i % 50}`)
-      const answers = await Promise.all(paths.flatMap((path, i) => [xs.write(path, String(i)), xs.read(path)]))
-      deepStrictEqual(answers.filter((_, i) => i % 2 === 1), paths.map((_, i) => String(i)))
+      const answers = await Promise.all(
+        paths.flatMap((path, i) => [xs.write(path, String(i)), xs.read(path)]),
+      )
+      deepStrictEqual(
+        answers.filter((_, i) => i % 2 === 1),
+        paths.map((_, i) => String(i)),
+      )
     },
   },
   {
     name: 'a path that xenstore has no place for is refused before it is sent',
     async run(xs) {
-      for (const path of ['', '/a/', '/a//b', '/ü', '/a b', '/a\0b', `/${'x'.repeat(3072)}`, 'x'.repeat(2049), '@releaseDomain']) await rejects(xs.read(path), RangeError)
+      for (const path of [
+        '',
+        '/a/',
+        '/a//b',
+        '/ü',
+        '/a b',
+        '/a\0b',
+        `/${'x'.repeat(3072)}`,
+        'x'.repeat(2049),
+        '@releaseDomain',
+      ]) {
+        await rejects(xs.read(path), RangeError)
+      }
       await rejects(xs.control('help', 'a\0b'), RangeError)
       await rejects(xs.releaseDomain(40_000), RangeError)
     },
@@ -200,7 +233,9 @@ export const operations: readonly Operation[] = [
     name: 'features are told, or GET_FEATURE and SET_FEATURE are refused by name',
     async run(xs) {
       const features = await ifKnown('GET_FEATURE', xs.getFeatures())
-      if (features === undefined) return rejects(xs.setFeatures({ domid: 0, features: 1 }), refusal('ENOSYS', 'SET_FEATURE'))
+      if (features === undefined) {
+        return rejects(xs.setFeatures({ domid: 0, features: 1 }), refusal('ENOSYS', 'SET_FEATURE'))
+      }
       strictEqual(await xs.getFeatures(0), features)
       await rejects(xs.setFeatures({ domid: 0, features: 1 }), refusal('EBUSY', 'SET_FEATURE'))
     },
@@ -209,7 +244,9 @@ export const operations: readonly Operation[] = [
     name: 'quotas are told and set, or GET_QUOTA and SET_QUOTA are refused by name',
     async run(xs) {
       const quotas = await ifKnown('GET_QUOTA', xs.listQuotas())
-      if (quotas === undefined) return rejects(xs.setQuota({ quota: 'nodes', value: 1 }), refusal('ENOSYS', 'SET_QUOTA'))
+      if (quotas === undefined) {
+        return rejects(xs.setQuota({ quota: 'nodes', value: 1 }), refusal('ENOSYS', 'SET_QUOTA'))
+      }
       ok(quotas.includes('nodes'))
       const value = await xs.getQuota({ quota: 'nodes' })
       await xs.setQuota({ quota: 'nodes', value: value + 1 })

@@ -5,8 +5,8 @@ import { expect, test } from 'vitest'
 import { answerPattern, kernelFault, requestLine } from '../src/guest/console.ts'
 
 /**
- * The guest's init from its "ready" to its end, run by bash: it wants pipefail, as the guest's busybox
- * has it and dash doesn't.
+ * The guest's init from its "ready" to its end, run by bash: it wants pipefail, as the guest's
+ * busybox has it and dash doesn't.
  */
 const init = readFileSync(join(import.meta.dirname, '../guest/init.sh'), 'utf8')
 const loop = /\n(#[^]*)\npoweroff -f\n/.exec(init.split('echo "guest ready"')[1] ?? '')?.[1] ?? ''
@@ -71,7 +71,9 @@ test('a fault of the kernel is found in what a guest writes, once it is complete
 test('a panic needs no fault before it', () => {
   const text = '[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs'
   expect(kernelFault(text)).toBeUndefined()
-  expect(kernelFault(`${text}\r\n`)).toBe('Kernel panic - not syncing: VFS: Unable to mount root fs')
+  expect(kernelFault(`${text}\r\n`)).toBe(
+    'Kernel panic - not syncing: VFS: Unable to mount root fs',
+  )
 })
 
 test('what else a guest writes is no fault', () => {

@@ -15,7 +15,11 @@ describe('a gate', () => {
   })
 
   test('that is missed for a measured reason is passed', () => {
-    const figure = (holds: boolean) => ({ name: '', values: [9], gate: { atLeast: 10, unless: { reason: 'the store is the limit', holds } } })
+    const figure = (holds: boolean) => ({
+      name: '',
+      values: [9],
+      gate: { atLeast: 10, unless: { reason: 'the store is the limit', holds } },
+    })
     expect([passes(figure(true)), passes(figure(false))]).toEqual([true, false])
     expect(format(figure(true))).toContain('the store is the limit')
     expect(format(figure(false))).not.toContain('the store is the limit')
@@ -34,6 +38,13 @@ describe('a gate', () => {
 })
 
 test('a line of the table has the median, the spread, the gate and what they are made of', () => {
-  expect(format({ name: 'reads', values: [12.345, 0.98765, 1234.5], gate: { atLeast: 10 }, detail: '3 / 1' })).toMatch(/^reads +12\.3  0\.988 \.\. 1230 +>= 10 +3 \/ 1$/)
+  expect(
+    format({
+      name: 'reads',
+      values: [12.345, 0.98765, 1234.5],
+      gate: { atLeast: 10 },
+      detail: '3 / 1',
+    }),
+  ).toMatch(/^reads +12\.3  0\.988 \.\. 1230 +>= 10 +3 \/ 1$/)
   expect(format({ name: 'events', values: [1], gate: { atMost: 8 } })).toMatch(/^events +1 +<= 8$/)
 })

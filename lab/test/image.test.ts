@@ -9,7 +9,9 @@ import { neededBy } from '../src/image/shared-libraries.ts'
 
 /** Why a test that needs a program of Debian's is skipped, which on CI none is. */
 const missing = (program: string): string | undefined =>
-  process.env['CI'] !== 'true' && spawnSync(program, ['--version']).error ? `${program} can't be run here` : undefined
+  process.env['CI'] !== 'true' && spawnSync(program, ['--version']).error
+    ? `${program} can't be run here`
+    : undefined
 
 test('packages are the files that apt names', () => {
   const text = [
@@ -34,22 +36,30 @@ test('the payload of a bzImage lies behind its setup sectors', () => {
   expect(() => payloadOf(Buffer.alloc(4096))).toThrow('not a bzImage')
 })
 
-test.for(['xz', 'zstd'])('a kernel is unpacked that was compressed with %s', async (program, { skip }) => {
-  const why = missing(program)
-  if (why !== undefined) return skip(why)
-  const tree = await mkdtemp(join(tmpdir(), 'kernel-'))
-  onTestFinished(() => rm(tree, { recursive: true }))
-  const kernel = Buffer.from('\x7fELF and so on', 'latin1')
-  const size = Buffer.alloc(4)
-  size.writeUInt32LE(kernel.length)
-  const compressed = execFileSync(program, ['--compress', '--stdout'], { input: kernel })
-  await mkdir(join(tree, 'boot'))
-  await writeFile(join(tree, 'boot/vmlinuz-6.12-amd64'), bzImageOf(Buffer.concat([compressed, size])))
-  expect(await extractKernel(tree, join(tree, 'vmlinux'))).toBe('6.12-amd64')
-  expect(await readFile(join(tree, 'vmlinux'))).toEqual(kernel)
-})
+test.for(['xz', 'zstd'])(
+  'a kernel is unpacked that was compressed with %s',
+  async (program, { skip }) => {
+    const why = missing(program)
+    if (why !== undefined) return skip(why)
+    const tree = await mkdtemp(join(tmpdir(), 'kernel-'))
+    onTestFinished(() => rm(tree, { recursive: true }))
+    const kernel = Buffer.from('\x7fELF and so on', 'latin1')
+    const size = Buffer.alloc(4)
+    size.writeUInt32LE(kernel.length)
+    const compressed = execFileSync(program, ['--compress', '--stdout'], { input: kernel })
+    await mkdir(join(tree, 'boot'))
+    await writeFile(
+      join(tree, 'boot/vmlinuz-6.12-amd64'),
+      bzImageOf(Buffer.concat([compressed, size])),
+    )
+    expect(await extractKernel(tree, join(tree, 'vmlinux'))).toBe('6.12-amd64')
+    expect(await readFile(join(tree, 'vmlinux'))).toEqual(kernel)
+  },
+)
 
-test('packages are unpacked over one another, those that hold /bin and those that hold /usr/bin', async ({ skip }) => {
+test('packages are unpacked over one another, those that hold /bin and those that hold /usr/bin', async ({
+  skip,
+}) => {
   const why = missing('dpkg-deb')
   if (why !== undefined) return skip(why)
   const work = await mkdtemp(join(tmpdir(), 'unpack-'))
@@ -60,7 +70,10 @@ test('packages are unpacked over one another, those that hold /bin and those tha
       await mkdir(join(source, directory), { recursive: true })
       await mkdir(join(source, 'DEBIAN'))
       await writeFile(join(source, directory, `program-${i}`), '')
-      await writeFile(join(source, 'DEBIAN/control'), `Package: p${i}\nVersion: 1\nArchitecture: all\nMaintainer: none <none@example.org>\nDescription: none\n`)
+      await writeFile(
+        join(source, 'DEBIAN/control'),
+        `Package: p${i}\nVersion: 1\nArchitecture: all\nMaintainer: none <none@example.org>\nDescription: none\n`,
+      )
       execFileSync('dpkg-deb', ['--build', source, join(work, `${i}.deb`)])
       return join(work, `${i}.deb`)
     }),

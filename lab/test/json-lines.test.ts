@@ -4,17 +4,21 @@ import { encodeLine, lineReader } from '../dom0/agent/json-lines.ts'
 
 test('objects survive any division of the stream, within a character too', () => {
   fc.assert(
-    fc.property(fc.array(fc.record({ text: fc.string({ unit: 'binary' }) })), fc.array(fc.nat(50)), (objects, cuts) => {
-      const received: unknown[] = []
-      const read = lineReader((line) => received.push(JSON.parse(line)))
-      let bytes = Buffer.from(objects.map(encodeLine).join(''))
-      for (const cut of cuts) {
-        read(bytes.subarray(0, cut))
-        bytes = bytes.subarray(cut)
-      }
-      read(bytes)
-      expect(received).toEqual(objects)
-    }),
+    fc.property(
+      fc.array(fc.record({ text: fc.string({ unit: 'binary' }) })),
+      fc.array(fc.nat(50)),
+      (objects, cuts) => {
+        const received: unknown[] = []
+        const read = lineReader((line) => received.push(JSON.parse(line)))
+        let bytes = Buffer.from(objects.map(encodeLine).join(''))
+        for (const cut of cuts) {
+          read(bytes.subarray(0, cut))
+          bytes = bytes.subarray(cut)
+        }
+        read(bytes)
+        expect(received).toEqual(objects)
+      },
+    ),
   )
 })
 

@@ -9,14 +9,24 @@ test("another release is on the host's mirrors, with its updates and security up
     'http://security.example.org/debian-security bookworm-security',
   ].join('\n')
   expect(sourcesOf(mirrors, 'trixie').replaceAll(/\[.*?\] /g, '')).toBe(
-    ['deb http://mirror.example.org/debian trixie main', 'deb http://mirror.example.org/debian trixie-updates main', 'deb http://security.example.org/debian-security trixie-security main', ''].join('\n'),
+    [
+      'deb http://mirror.example.org/debian trixie main',
+      'deb http://mirror.example.org/debian trixie-updates main',
+      'deb http://security.example.org/debian-security trixie-security main',
+      '',
+    ].join('\n'),
   )
 })
 
 test("what is fetched is checked with Debian's keys", () => {
-  expect(sourcesOf('http://mirror.example.org/debian bookworm', 'trixie')).toContain('signed-by=/usr/share/keyrings/debian-archive-keyring.gpg')
+  expect(sourcesOf('http://mirror.example.org/debian bookworm', 'trixie')).toContain(
+    'signed-by=/usr/share/keyrings/debian-archive-keyring.gpg',
+  )
 })
 
-test.each(['', 'http://mirror.example.org/debian sid\n'])('a host without Debian 12 in its lists is told so (%j)', (mirrors) => {
-  expect(() => sourcesOf(mirrors, 'trixie')).toThrow('apt knows no mirror of Debian 12')
-})
+test.each(['', 'http://mirror.example.org/debian sid\n'])(
+  'a host without Debian 12 in its lists is told so (%j)',
+  (mirrors) => {
+    expect(() => sourcesOf(mirrors, 'trixie')).toThrow('apt knows no mirror of Debian 12')
+  },
+)

@@ -7,7 +7,13 @@ import { savePicture } from '../src/picture.ts'
 test('a picture is drawn in place of the one before', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'xenkit-picture-'))
   onTestFinished(() => rm(folder, { recursive: true }))
-  for (const name of ['slower than theirs', 'faster']) await savePicture('bench', { heading: 'today', figures: [{ name, values: [1], gate: { atLeast: 1 } }], folder })
+  for (const name of ['slower than theirs', 'faster']) {
+    await savePicture('bench', {
+      heading: 'today',
+      figures: [{ name, values: [1], gate: { atLeast: 1 } }],
+      folder,
+    })
+  }
   const svg = await readFile(join(folder, 'bench.svg'), 'utf8')
   expect(svg).toMatch(/^<svg [^]*today[^]*faster[^]*<\/svg>\n$/)
   expect(svg).not.toContain('slower')

@@ -3,7 +3,8 @@ import type { Figure } from '../src/figure.ts'
 import { plot } from '../src/plot.ts'
 
 /** Where the circle of each figure lies, in order. */
-const middles = (figures: readonly Figure[]): number[] => [...plot('', figures).matchAll(/<circle cx="(\d+)"/g)].map(([, x]) => Number(x))
+const middles = (figures: readonly Figure[]): number[] =>
+  [...plot('', figures).matchAll(/<circle cx="(\d+)"/g)].map(([, x]) => Number(x))
 
 test('better is to the right of the gate, worse to its left, far away at the end', () => {
   const [met = 0, ...others] = middles([
@@ -22,7 +23,10 @@ test('better is to the right of the gate, worse to its left, far away at the end
 })
 
 test('a goal is shown as a gate is, in another colour where it is missed', () => {
-  const svg = plot('', [{ name: 'slow', values: [1], goal: { atLeast: 2 } }, { name: 'fast', values: [3], goal: { atLeast: 2 } }])
+  const svg = plot('', [
+    { name: 'slow', values: [1], goal: { atLeast: 2 } },
+    { name: 'fast', values: [3], goal: { atLeast: 2 } },
+  ])
   const [slow, fast] = [...svg.matchAll(/<circle [^>]*fill="(#\w+)"/g)].map(([, color]) => color)
   expect(svg).toContain('1, goal &gt;= 2')
   expect(slow).not.toBe(fast)
@@ -30,7 +34,10 @@ test('a goal is shown as a gate is, in another colour where it is missed', () =>
 })
 
 test('figures without a gate are left out, names are shown as they are', () => {
-  const svg = plot('a & b', [{ name: 'for information', values: [1] }, { name: 'ours < theirs', values: [1, 2, 3], gate: { atMost: 1 } }])
+  const svg = plot('a & b', [
+    { name: 'for information', values: [1] },
+    { name: 'ours < theirs', values: [1, 2, 3], gate: { atMost: 1 } },
+  ])
   expect(svg).not.toContain('for information')
   expect(svg).toContain('ours &lt; theirs')
   expect(svg).toContain('a &amp; b')

@@ -22,5 +22,7 @@ test('at the end, waiters get the error, and late ones too', async () => {
 })
 
 test('waiting has a bound', async () => {
-  await expect(new Transcript().find(/never/, 0.01, 'the lamp to burn')).rejects.toThrow('the lamp to burn: not within 0.01 s')
+  await expect(new Transcript().find(/never/, 0.01, 'the lamp to burn')).rejects.toThrow(
+    'the lamp to burn: not within 0.01 s',
+  )
 })

@@ -1,4 +1,7 @@
-/** Every operation of the client against Debian's xenstored and the embedded one, by a socket and by a domain's own connection. */
+/**
+ * Every operation of the client against Debian's xenstored and the embedded one, by a socket and by
+ * a domain's own connection.
+ */
 import type { XenstorePort } from '@xenkit/hypervisor'
 import { Xenstored } from '@xenkit/sim'
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
@@ -9,23 +12,26 @@ import { XenstoredProcess } from '../src/xenstored/xenstored-process.ts'
 
 const absent = await whyNoXenstored()
 
-describe.skipIf(absent !== undefined)(`Debian's xenstored${absent === undefined ? '' : `: ${absent}`}`, () => {
-  let xenstored: XenstoredProcess
-  let xs: XenstoreClient
+describe.skipIf(absent !== undefined)(
+  `Debian's xenstored${absent === undefined ? '' : `: ${absent}`}`,
+  () => {
+    let xenstored: XenstoredProcess
+    let xs: XenstoreClient
 
-  beforeAll(async () => {
-    xenstored = await XenstoredProcess.start()
-    xs = await openXenstore(xenstored)
-  })
-  afterAll(async () => {
-    xs.close()
-    await xenstored.close()
-  })
+    beforeAll(async () => {
+      xenstored = await XenstoredProcess.start()
+      xs = await openXenstore(xenstored)
+    })
+    afterAll(async () => {
+      xs.close()
+      await xenstored.close()
+    })
 
-  test.each([...operations, resetWatches])('$name', async ({ run }) => {
-    await expect(run(xs)).resolves.toBeUndefined()
-  })
-})
+    test.each([...operations, resetWatches])('$name', async ({ run }) => {
+      await expect(run(xs)).resolves.toBeUndefined()
+    })
+  },
+)
 
 describe('the embedded xenstored', () => {
   const xenstored = new Xenstored()

@@ -1,4 +1,6 @@
-/** Any sequence of requests gets the same answers and events from our xenstored as from Debian's. */
+/**
+ * Any sequence of requests gets the same answers and events from our xenstored as from Debian's.
+ */
 import { XS } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -61,7 +63,8 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
   })
 
   describe('what a guest may do by default', () => {
-    const many = (count: number, ask: (i: number) => Promise<string>): Promise<string[]> => Promise.all(Array.from({ length: count }, (_, i) => ask(i)))
+    const many = (count: number, ask: (i: number) => Promise<string>): Promise<string[]> =>
+      Promise.all(Array.from({ length: count }, (_, i) => ask(i)))
 
     async function furnished(): Promise<Pair> {
       const pair = await Pair.start()
@@ -72,7 +75,8 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
     test('nodes', async () => {
       await using pair = await furnished()
       const answers = await many(1020, (i) => pair.ask('5', XS.MKDIR, `d${i % 20}/${i}|`))
-      expect(answers.filter((answer) => answer === 'OK|').length).toBe(979) // its home and 20 directories are its own, too
+      // its home and 20 directories are its own, too
+      expect(answers.filter((answer) => answer === 'OK|').length).toBe(979)
       await pair.ask('5', XS.RM, 'd0|')
       await many(60, (i) => pair.ask('5', XS.WRITE, `e${i}|`))
       await pair.compareStores()
@@ -81,7 +85,10 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
     test('nodes in a transaction', async () => {
       await using pair = await furnished()
       await many(940, (i) => pair.ask('5', XS.MKDIR, `d${i % 20}/${i}|`))
-      const [some, more] = [Number.parseInt(await pair.ask('5', XS.TRANSACTION_START, '|'), 10), Number.parseInt(await pair.ask('5', XS.TRANSACTION_START, '|'), 10)]
+      const [some, more] = [
+        Number.parseInt(await pair.ask('5', XS.TRANSACTION_START, '|'), 10),
+        Number.parseInt(await pair.ask('5', XS.TRANSACTION_START, '|'), 10),
+      ]
       await many(39, (i) => pair.ask('5', XS.MKDIR, `d0/t${i}|`, more))
       await many(38, (i) => pair.ask('5', XS.MKDIR, `d0/t${i}|`, some))
       expect(await pair.ask('5', XS.TRANSACTION_END, 'T|', more)).toBe('!ENOSPC|')
@@ -113,9 +120,13 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
       expect(values.indexOf('!ENOSPC|')).toBe(2)
       const names = await many(200, (i) => pair.ask('5', XS.MKDIR, `names/${'n'.repeat(8)}${i}|`))
       expect(names).toContain('!ENOSPC|')
-      const permissions = await many(3, (i) => pair.ask('5', XS.SET_PERMS, `w|${'n5|'.repeat(4 + i)}`))
+      const permissions = await many(3, (i) =>
+        pair.ask('5', XS.SET_PERMS, `w|${'n5|'.repeat(4 + i)}`),
+      )
       expect(permissions).toEqual(['!ENOENT|', '!ENOENT|', '!ENOSPC|'])
-      const paths = await many(3, (i) => pair.ask('5', XS.READ, `/local/domain/5/${'l'.repeat(2047 + i)}|`))
+      const paths = await many(3, (i) =>
+        pair.ask('5', XS.READ, `/local/domain/5/${'l'.repeat(2047 + i)}|`),
+      )
       expect(paths).toEqual(['!ENOENT|', '!ENOENT|', '!EINVAL|'])
       await pair.compareStores()
     })
@@ -123,10 +134,16 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
 
   test('a list of children that one message does not hold', async () => {
     await using pair = await Pair.start()
-    for (let i = 0; i < 150; i++) await pair.ask('0', XS.MKDIR, `/many/${'n'.repeat(40 + (i % 30))}${i}|`)
+    for (let i = 0; i < 150; i++) {
+      await pair.ask('0', XS.MKDIR, `/many/${'n'.repeat(40 + (i % 30))}${i}|`)
+    }
     expect(await pair.ask('0', XS.DIRECTORY, '/many|')).toBe('!E2BIG|')
     // Each offset ends the part elsewhere.
-    for (let offset = 0; offset < 75; offset++) await pair.ask('0', XS.DIRECTORY_PART, `/many|${offset}|`)
-    for (let offset = 4000; offset < 10_000; offset += 37) await pair.ask('0', XS.DIRECTORY_PART, `/many|${offset}|`)
+    for (let offset = 0; offset < 75; offset++) {
+      await pair.ask('0', XS.DIRECTORY_PART, `/many|${offset}|`)
+    }
+    for (let offset = 4000; offset < 10_000; offset += 37) {
+      await pair.ask('0', XS.DIRECTORY_PART, `/many|${offset}|`)
+    }
   })
 })

@@ -1,4 +1,6 @@
-/** Debian's xenstored runs without Xen, and takes our ring pages and events for those of domains. */
+/**
+ * Debian's xenstored runs without Xen, and takes our ring pages and events for those of domains.
+ */
 import { XS } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { whyNoXenstored } from '../src/xenstored/program.ts'
@@ -26,20 +28,34 @@ describe.skipIf(why !== undefined)('xenstored', () => {
     return RawClient.connect(domain)
   }
 
-  test('gives its socket domain 0\'s rights', async () => {
-    expect(await Promise.all([dom0.ask(XS.DIRECTORY, '/|'), dom0.ask(XS.WRITE, '/a|1'), dom0.ask(XS.READ, '/a|')])).toEqual(['tool|', 'OK|', '1'])
+  test("gives its socket domain 0's rights", async () => {
+    expect(
+      await Promise.all([
+        dom0.ask(XS.DIRECTORY, '/|'),
+        dom0.ask(XS.WRITE, '/a|1'),
+        dom0.ask(XS.READ, '/a|'),
+      ]),
+    ).toEqual(['tool|', 'OK|', '1'])
   })
 
   test('gives a domain its own', async () => {
     const dom5 = await introduce(5)
-    expect(await Promise.all([dom5.ask(XS.WRITE, 'data|1'), dom5.ask(XS.WRITE, '/a|1'), dom5.ask(XS.RELEASE, '5|')])).toEqual(['OK|', '!EACCES|', '!EACCES|'])
+    expect(
+      await Promise.all([
+        dom5.ask(XS.WRITE, 'data|1'),
+        dom5.ask(XS.WRITE, '/a|1'),
+        dom5.ask(XS.RELEASE, '5|'),
+      ]),
+    ).toEqual(['OK|', '!EACCES|', '!EACCES|'])
     expect(await dom0.ask(XS.READ, '/local/domain/5/data|')).toBe('1')
   })
 
   test('takes and gives more than a ring page holds at a time', async () => {
     const dom5 = await introduce(5)
     const value = (i: number): string => String(i).repeat(1500)
-    const answers = await Promise.all([1, 2, 3].flatMap((i) => [dom5.ask(XS.WRITE, `big|${value(i)}`), dom5.ask(XS.READ, 'big|')]))
+    const answers = await Promise.all(
+      [1, 2, 3].flatMap((i) => [dom5.ask(XS.WRITE, `big|${value(i)}`), dom5.ask(XS.READ, 'big|')]),
+    )
     expect(answers).toEqual(['OK|', value(1), 'OK|', value(2), 'OK|', value(3)])
   })
 
@@ -55,7 +71,12 @@ describe.skipIf(why !== undefined)('xenstored', () => {
     dom0.takeEvents()
     await xenstored.destroyDomain(5)
     expect(await dom5.ask(XS.READ, 'data|')).toBe('ended: the domain was destroyed')
-    expect(await Promise.all([dom0.ask(XS.DIRECTORY, '/local/domain|'), dom0.ask(XS.IS_DOMAIN_INTRODUCED, '5|')])).toEqual(['', 'F|'])
+    expect(
+      await Promise.all([
+        dom0.ask(XS.DIRECTORY, '/local/domain|'),
+        dom0.ask(XS.IS_DOMAIN_INTRODUCED, '5|'),
+      ]),
+    ).toEqual(['', 'F|'])
     expect(dom0.takeEvents()).toEqual(['@releaseDomain|t|'])
   })
 
@@ -68,7 +89,8 @@ describe.skipIf(why !== undefined)('xenstored', () => {
 
   test('does not limit the rate of writes', async () => {
     const dom5 = await introduce(5)
-    await dom0.ask(XS.TRANSACTION_START, '|') // without a transaction that they may disturb writes are free
+    // without a transaction that they may disturb writes are free
+    await dom0.ask(XS.TRANSACTION_START, '|')
     const begun = performance.now()
     for (let i = 0; i < 2000; i++) await dom5.ask(XS.WRITE, 'data|1')
     expect(performance.now() - begun).toBeLessThan(5000) // 200 a second would be 10 s

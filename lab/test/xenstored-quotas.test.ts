@@ -4,8 +4,18 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import {
-  attachDisk, createMachine, type Disk, type Hypervisor, memoryStore, openXenstore, plugVbd,
-  serveVbd, type SimMachine, unplugVbd, type VbdEvent, type XenstoreClient,
+  attachDisk,
+  createMachine,
+  type Disk,
+  type Hypervisor,
+  memoryStore,
+  openXenstore,
+  plugVbd,
+  serveVbd,
+  type SimMachine,
+  unplugVbd,
+  type VbdEvent,
+  type XenstoreClient,
 } from 'xenkit'
 import { whyNoXenstored } from '../src/xenstored/program.ts'
 import { XenstoredProcess } from '../src/xenstored/xenstored-process.ts'
@@ -16,7 +26,12 @@ const numbers = (count: number): number[] => Array.from({ length: count }, (_, i
 const vdev = (disk: number): string => String(2 ** 28 + disk * 256)
 
 const withXenstore = (hv: Hypervisor, xenstore: Hypervisor['xenstore']): Hypervisor => ({
-  name: hv.name, domid: hv.domid, arena: hv.arena, grants: hv.grants, evtchn: hv.evtchn, xenstore,
+  name: hv.name,
+  domid: hv.domid,
+  arena: hv.arena,
+  grants: hv.grants,
+  evtchn: hv.evtchn,
+  xenstore,
   close: () => hv.close(),
   [Symbol.asyncDispose]: () => hv.close(),
 })
@@ -80,8 +95,11 @@ describe.skipIf(absent !== undefined)(`disks of a domain of Debian's xenstored`,
       listeners.add(look)
       look()
     })
-  const address = (disk: number) =>
-    ({ frontendDomid: guest.domid, backendDomid: backend.domid, vdev: vdev(disk) })
+  const address = (disk: number) => ({
+    frontendDomid: guest.domid,
+    backendDomid: backend.domid,
+    vdev: vdev(disk),
+  })
   const plug = (disk: number): Promise<void> => plugVbd(dom0, { ...address(disk), readOnly: false })
   const attach = (disk: number): Promise<Disk> => attachDisk(guest, { vdev: vdev(disk) })
 
@@ -92,23 +110,27 @@ describe.skipIf(absent !== undefined)(`disks of a domain of Debian's xenstored`,
   })
 
   test.each([
-    [30, 'xenstored\'s own', 1000],
+    [30, "xenstored's own", 1000],
     [100, 'more nodes', 8000],
-  ])('%i are plugged at once, and closed at once: %s', async (count, _, nodes) => {
-    await dom0.control('quota', 'set', 'nodes', String(nodes))
-    const service = serve()
-    await Promise.all(numbers(count).map(plug))
-    const disks: Disk[] = []
-    // Each by a connection of its own, of which xenstored's socket has one waiting at most.
-    for (const disk of numbers(count)) disks.push(await attach(disk))
-    expect(kinds('connected')).toHaveLength(count)
-    await Promise.all(numbers(count).map((disk) => unplugVbd(dom0, address(disk))))
-    await until(() => kinds('removed').length === count)
-    expect(kinds('failed')).toEqual([])
-    await Promise.all(disks.map((disk) => disk.close().catch(() => {})))
-    service.abort()
-    await served
-  }, 120_000)
+  ])(
+    '%i are plugged at once, and closed at once: %s',
+    async (count, _, nodes) => {
+      await dom0.control('quota', 'set', 'nodes', String(nodes))
+      const service = serve()
+      await Promise.all(numbers(count).map(plug))
+      const disks: Disk[] = []
+      // Each by a connection of its own, of which xenstored's socket has one waiting at most.
+      for (const disk of numbers(count)) disks.push(await attach(disk))
+      expect(kinds('connected')).toHaveLength(count)
+      await Promise.all(numbers(count).map((disk) => unplugVbd(dom0, address(disk))))
+      await until(() => kinds('removed').length === count)
+      expect(kinds('failed')).toEqual([])
+      await Promise.all(disks.map((disk) => disk.close().catch(() => {})))
+      service.abort()
+      await served
+    },
+    120_000,
+  )
 
   test('more than fit: those that are offered connect, the others name the quota', async () => {
     const count = 60

@@ -23,7 +23,9 @@ impl Arena {
     #[napi(constructor, catch_unwind)]
     pub fn new(pages: u32) -> Result<Self> {
         if pages == 0 || pages > 1 << (32 - PAGE_SHIFT) {
-            return Err(out_of_range(format!("\"pages\" expected an integer 1..1048576, got {pages}")));
+            return Err(out_of_range(format!(
+                "\"pages\" expected an integer 1..1048576, got {pages}"
+            )));
         }
         Ok(Self { runs: Rc::new(Runs::new(pages)?) })
     }
@@ -39,21 +41,34 @@ impl Arena {
         let (base, bytes) = self.runs.extent();
         let owner = Rc::into_raw(Rc::clone(self.runs.memory()));
         let mut value = std::ptr::null_mut();
-        // SAFETY: the memory lives until `release_memory` has dropped `owner`, however long JavaScript
-        // keeps the buffer; every byte of it stays accessible for that time.
+        // SAFETY: the memory lives until `release_memory` has dropped `owner`, however long
+        // JavaScript keeps the buffer; every byte of it stays accessible for that time.
         let status = unsafe {
-            sys::napi_create_external_arraybuffer(env.raw(), base.as_ptr(), bytes, Some(release_memory), owner.cast_mut().cast(), &mut value)
+            sys::napi_create_external_arraybuffer(
+                env.raw(),
+                base.as_ptr(),
+                bytes,
+                Some(release_memory),
+                owner.cast_mut().cast(),
+                &mut value,
+            )
         };
         if status != sys::Status::napi_ok {
             // SAFETY: without a buffer the finalizer never runs; this is the pointer made above.
             drop(unsafe { Rc::from_raw(owner) });
-            return Err(failure(RUNTIME, format!("this JavaScript runtime has no external ArrayBuffer (status {status})")));
+            return Err(failure(
+                RUNTIME,
+                format!("this JavaScript runtime has no external ArrayBuffer (status {status})"),
+            ));
         }
         let (mut data, mut length) = (std::ptr::null_mut(), 0);
         // SAFETY: `value` is the array buffer just made.
         unsafe { sys::napi_get_arraybuffer_info(env.raw(), value, &mut data, &mut length) };
         if data != base.as_ptr() || length != bytes {
-            return Err(failure(RUNTIME, "this JavaScript runtime copies external memory instead of using it"));
+            return Err(failure(
+                RUNTIME,
+                "this JavaScript runtime copies external memory instead of using it",
+            ));
         }
         // SAFETY: `value` is a live value of this environment and of the current scope.
         Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), value) })
@@ -65,7 +80,8 @@ impl Arena {
         Ok(self.runs.commit(self.runs.take(pages)?, None))
     }
 
-    /// Ends what begins at `offset`, after its last pin. After `close_all` there is nothing left to do.
+    /// Ends what begins at `offset`, after its last pin. After `close_all` there is nothing left to
+    /// do.
     #[napi(catch_unwind)]
     pub fn close(&self, offset: u32) -> Result<()> {
         self.runs.close(offset)
@@ -91,7 +107,12 @@ impl Arena {
 
     /// What happens when the run that begins at `offset` ends, however it ends.
     #[napi(catch_unwind)]
-    pub fn notify_on_unmap(&self, offset: u32, clear_byte: Option<u32>, port: Option<u32>) -> Result<()> {
+    pub fn notify_on_unmap(
+        &self,
+        offset: u32,
+        clear_byte: Option<u32>,
+        port: Option<u32>,
+    ) -> Result<()> {
         self.runs.notify_on_unmap(offset, clear_byte, port)
     }
 }

@@ -20,7 +20,8 @@ impl Device {
     /// Opens for reading and writing, nonblocking, not inherited by child processes.
     pub fn open(path: &str) -> Result<Self> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(os(format!("open \"{path}\"")))?;
+        let fd =
+            rustix::fs::open(path, flags, Mode::empty()).map_err(os(format!("open \"{path}\"")))?;
         Ok(Self { fd, _token: Token::fd() })
     }
 
@@ -34,7 +35,11 @@ impl Device {
     /// # Safety
     /// `T` must begin with the struct that `opcode` takes, and any pointer in it must be valid for
     /// what the driver does with it.
-    pub unsafe fn ioctl<T: ?Sized>(&self, opcode: Opcode, argument: &mut T) -> std::result::Result<u32, Errno> {
+    pub unsafe fn ioctl<T: ?Sized>(
+        &self,
+        opcode: Opcode,
+        argument: &mut T,
+    ) -> std::result::Result<u32, Errno> {
         let call = Call { opcode, argument: std::ptr::from_mut(argument).cast() };
         // SAFETY: the caller vouches that argument and opcode belong together.
         unsafe { ioctl::ioctl(&self.fd, call) }
@@ -52,8 +57,8 @@ struct Call {
     argument: *mut std::ffi::c_void,
 }
 
-// SAFETY: `as_ptr` gives the pointer that the caller of `Device::ioctl` vouched for; the output is the
-// plain return value, which is not negative after success.
+// SAFETY: `as_ptr` gives the pointer that the caller of `Device::ioctl` vouched for; the output is
+// the plain return value, which is not negative after success.
 unsafe impl Ioctl for Call {
     type Output = u32;
     const IS_MUTATING: bool = true;
@@ -66,7 +71,10 @@ unsafe impl Ioctl for Call {
         self.argument
     }
 
-    unsafe fn output_from_ptr(out: IoctlOutput, _: *mut std::ffi::c_void) -> rustix::io::Result<u32> {
+    unsafe fn output_from_ptr(
+        out: IoctlOutput,
+        _: *mut std::ffi::c_void,
+    ) -> rustix::io::Result<u32> {
         Ok(out.unsigned_abs())
     }
 }

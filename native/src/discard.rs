@@ -28,10 +28,11 @@ impl Task for Discard {
     type JsValue = i32;
 
     fn compute(&mut self) -> napi::Result<i32> {
-        // SAFETY: not negative, and the caller keeps it open until this has settled; of a number that
-        // isn't open the kernel says EBADF.
+        // SAFETY: not negative, and the caller keeps it open until this has settled; of a number
+        // that isn't open the kernel says EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
-        Ok(discard_range(fd, self.offset, self.length).map_or_else(|errno| -errno.raw_os_error(), |()| 0))
+        Ok(discard_range(fd, self.offset, self.length)
+            .map_or_else(|errno| -errno.raw_os_error(), |()| 0))
     }
 
     fn resolve(&mut self, _: Env, result: i32) -> napi::Result<i32> {
@@ -42,7 +43,12 @@ impl Task for Discard {
 /// Gives up a range; of a file it then reads as zeros.
 pub fn discard_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io::Result<()> {
     if !is_block_device(fd)? {
-        return fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length);
+        return fallocate(
+            fd,
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            offset,
+            length,
+        );
     }
     // SAFETY: the argument is what BLKDISCARD takes, and the kernel only reads it.
     unsafe { ioctl(fd, Setter::<BLKDISCARD, [u64; 2]>::new([offset, length])) }
@@ -64,11 +70,14 @@ fn is_block_device(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::BlockDevice)
 }
 
-/// Punches a hole into a file, or discards sectors of a block device. Resolves to 0 or a negative errno.
+/// Punches a hole into a file, or discards sectors of a block device. Resolves to 0 or a negative
+/// errno.
 #[napi(catch_unwind)]
 pub fn discard(fd: i32, offset: i64, length: i64) -> Result<AsyncTask<Discard>> {
     let [Ok(offset), Ok(length)] = [u64::try_from(offset), u64::try_from(length)] else {
-        return Err(out_of_range(format!("discard of {length} bytes at {offset}: expected none negative")));
+        return Err(out_of_range(format!(
+            "discard of {length} bytes at {offset}: expected none negative"
+        )));
     };
     if fd < 0 {
         return Err(out_of_range(format!("discard on descriptor {fd}: expected 0 or more")));

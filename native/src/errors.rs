@@ -1,4 +1,5 @@
-//! Failures, as JavaScript sees them: an `Error` with `code` and a text that begins with the operation.
+//! Failures, as JavaScript sees them: an `Error` with `code` and a text that begins with the
+//! operation.
 
 use rustix::io::Errno;
 
@@ -39,5 +40,7 @@ pub fn os(operation: impl AsRef<str>) -> impl FnOnce(Errno) -> Failure {
 
 /// `EINVAL` and the like, from libuv's table.
 pub fn errno_name(errno: Errno) -> String {
-    Uv::get().and_then(|uv| uv.error_name(errno)).unwrap_or_else(|| format!("errno {}", errno.raw_os_error()))
+    Uv::get()
+        .and_then(|uv| uv.error_name(errno))
+        .unwrap_or_else(|| format!("errno {}", errno.raw_os_error()))
 }

@@ -1,13 +1,13 @@
 //! /dev/xen/evtchn: event channels, delivered in batches.
 //!
-//! Reading a port masks it until it is written back. The driver keeps one queue of pending ports per
-//! open file. When the queue overflows, reads fail with EFBIG until a RESET, which empties it: ports
-//! that were in it stay masked and nobody is told of their events. So JavaScript is then told to treat
-//! every bound port as pending. An event too many is harmless; one lost is not.
+//! Reading a port masks it until it is written back. The driver keeps one queue of pending ports
+//! per open file. When the queue overflows, reads fail with EFBIG until a RESET, which empties it:
+//! ports that were in it stay masked and nobody is told of their events. So JavaScript is then told
+//! to treat every bound port as pending. An event too many is harmless; one lost is not.
 //!
-//! Every kernel can overflow. Linux before 4.7 has room for 1024 ports. Later ones make room for as many
-//! as are bound, but a port that is unbound leaves its entry behind, and the driver may see an old
-//! value of the reader's index and take the queue for full.
+//! Every kernel can overflow. Linux before 4.7 has room for 1024 ports. Later ones make room for as
+//! many as are bound, but a port that is unbound leaves its entry behind, and the driver may see an
+//! old value of the reader's index and take the queue for full.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -50,19 +50,32 @@ impl State {
         }
     }
 
-    fn ioctl<const WORDS: usize>(&self, (opcode, operation): (Opcode, &str), mut argument: [u32; WORDS]) -> Result<u32> {
+    fn ioctl<const WORDS: usize>(
+        &self,
+        (opcode, operation): (Opcode, &str),
+        mut argument: [u32; WORDS],
+    ) -> Result<u32> {
         // SAFETY: every event-channel ioctl takes this many 32-bit words and no pointer.
-        self.with(|device, _| unsafe { device.ioctl(opcode, &mut argument) })?.map_err(os(format!("{operation} {argument:?}")))
+        self.with(|device, _| unsafe { device.ioctl(opcode, &mut argument) })?
+            .map_err(os(format!("{operation} {argument:?}")))
     }
 
-    /// Unmasks the first `count` ports of the table's second page, in one write; returns the bytes written.
+    /// Unmasks the first `count` ports of the table's second page, in one write; returns the bytes
+    /// written.
     fn unmask(&self, count: u32) -> Result<u32> {
         if count as usize > BATCH {
-            return Err(out_of_range(format!("\"count\" expected an integer 0..{BATCH}, got {count}")));
+            return Err(out_of_range(format!(
+                "\"count\" expected an integer 0..{BATCH}, got {count}"
+            )));
         }
         let written = self.with(|device, table| {
             // SAFETY: `count` ports of the second page; JavaScript, on this thread, isn't running.
-            let ports = unsafe { std::slice::from_raw_parts(table.add(BATCH).as_ptr().cast::<u8>(), count as usize * size_of::<u32>()) };
+            let ports = unsafe {
+                std::slice::from_raw_parts(
+                    table.add(BATCH).as_ptr().cast::<u8>(),
+                    count as usize * size_of::<u32>(),
+                )
+            };
             rustix::io::write(device, ports)
         })?;
         Ok(written.map_err(os("write to unmask event channels"))? as u32)
@@ -71,8 +84,11 @@ impl State {
     /// One read, so that a storm can't hold the loop: what is left wakes it again.
     fn on_ready(&self, poll: &Poll, failed: bool) -> std::result::Result<(), Errno> {
         let read = self.with(|device, pending| {
-            // SAFETY: the first page; the kernel writes to it, JavaScript, on this thread, isn't running.
-            let buffer = unsafe { std::slice::from_raw_parts_mut(pending.as_ptr().cast::<u8>(), PAGE_SIZE as usize) };
+            // SAFETY: the first page; the kernel writes to it, JavaScript, on this thread, isn't
+            // running.
+            let buffer = unsafe {
+                std::slice::from_raw_parts_mut(pending.as_ptr().cast::<u8>(), PAGE_SIZE as usize)
+            };
             rustix::io::read(device, buffer)
         });
         match read.unwrap_or(Err(Errno::BADF)) {
@@ -92,7 +108,8 @@ impl State {
     /// Empties the driver's queue.
     fn reset(&self) -> std::result::Result<(), Errno> {
         // SAFETY: takes no argument.
-        let reset = self.with(|device, _| unsafe { device.ioctl(uapi::EVTCHN_RESET, &mut [0u32; 0]) });
+        let reset =
+            self.with(|device, _| unsafe { device.ioctl(uapi::EVTCHN_RESET, &mut [0u32; 0]) });
         reset.unwrap_or(Err(Errno::BADF)).map(|_| ())
     }
 }
@@ -108,11 +125,18 @@ pub struct Evtchn {
 impl Evtchn {
     /// Opens the device. `table` is the offset of two pages got by `allocate`.
     #[napi(constructor, strict, catch_unwind)]
-    pub fn new(env: Env, arena: &Arena, path: String, table: u32, on_pending: Callback) -> Result<Self> {
+    pub fn new(
+        env: Env,
+        arena: &Arena,
+        path: String,
+        table: u32,
+        on_pending: Callback,
+    ) -> Result<Self> {
         let device = Device::open(&path)?;
         let fd = device.raw();
         let table = Pinned::new(arena.runs(), table, 2 * PAGE_SIZE as usize)?;
-        let state = Rc::new(State { open: RefCell::new(Some((device, table))), bound: RefCell::default() });
+        let state =
+            Rc::new(State { open: RefCell::new(Some((device, table))), bound: RefCell::default() });
         let for_ready = Rc::clone(&state);
         let ready = move |poll: &Poll, failed| {
             if let Err(errno) = for_ready.on_ready(poll, failed) {
@@ -124,7 +148,11 @@ impl Evtchn {
         Ok(Self { state, poll })
     }
 
-    fn bind<const WORDS: usize>(&self, operation: (Opcode, &str), argument: [u32; WORDS]) -> Result<u32> {
+    fn bind<const WORDS: usize>(
+        &self,
+        operation: (Opcode, &str),
+        argument: [u32; WORDS],
+    ) -> Result<u32> {
         let port = self.state.ioctl(operation, argument)?;
         self.state.bound.borrow_mut().insert(port, Token::port());
         self.poll.keep_alive(true);
@@ -134,13 +162,19 @@ impl Evtchn {
     /// Binds to another domain's unbound port; returns the local port.
     #[napi(catch_unwind)]
     pub fn bind_interdomain(&self, domid: u16, port: u32) -> Result<u32> {
-        self.bind((uapi::EVTCHN_BIND_INTERDOMAIN, "IOCTL_EVTCHN_BIND_INTERDOMAIN"), [u32::from(domid), port])
+        self.bind(
+            (uapi::EVTCHN_BIND_INTERDOMAIN, "IOCTL_EVTCHN_BIND_INTERDOMAIN"),
+            [u32::from(domid), port],
+        )
     }
 
     /// Opens a port for another domain; returns it.
     #[napi(catch_unwind)]
     pub fn bind_unbound(&self, domid: u16) -> Result<u32> {
-        self.bind((uapi::EVTCHN_BIND_UNBOUND_PORT, "IOCTL_EVTCHN_BIND_UNBOUND_PORT"), [u32::from(domid)])
+        self.bind(
+            (uapi::EVTCHN_BIND_UNBOUND_PORT, "IOCTL_EVTCHN_BIND_UNBOUND_PORT"),
+            [u32::from(domid)],
+        )
     }
 
     /// Binds to a virtual interrupt; returns the local port.
@@ -153,7 +187,9 @@ impl Evtchn {
     #[napi(catch_unwind)]
     pub fn create_notify<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let state = Rc::clone(&self.state);
-        function::create(env, c"notify", move |port: [u32; 1]| state.ioctl((uapi::EVTCHN_NOTIFY, "IOCTL_EVTCHN_NOTIFY"), port))
+        function::create(env, c"notify", move |port: [u32; 1]| {
+            state.ioctl((uapi::EVTCHN_NOTIFY, "IOCTL_EVTCHN_NOTIFY"), port)
+        })
     }
 
     /// Makes the function that unmasks the first ports of the table's second page.
@@ -163,8 +199,8 @@ impl Evtchn {
         function::create(env, c"unmask", move |[count]| state.unmask(count))
     }
 
-    /// Unbinds a port. An event of it that was read already may still be delivered. After `close` there is
-    /// nothing left to do.
+    /// Unbinds a port. An event of it that was read already may still be delivered. After `close`
+    /// there is nothing left to do.
     #[napi(catch_unwind)]
     pub fn unbind(&self, port: u32) -> Result<()> {
         if self.state.open.borrow().is_none() {

@@ -1,5 +1,6 @@
-//! Functions of JavaScript that take a number or some, give one back, and have what they need at hand. To find that by `this`,
-//! as a method of a class has to, takes several times as long as the rest of such a call.
+//! Functions of JavaScript that take a number or some, give one back, and have what they need at
+//! hand. To find that by `this`, as a method of a class has to, takes several times as long as the
+//! rest of such a call.
 
 use std::ffi::{CStr, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,16 +11,35 @@ use napi::{JsError, sys};
 
 use crate::errors::{RUNTIME, Result, failure};
 
-/// Makes a function that runs `call`, which lives for as long as JavaScript keeps the function, at most until the
-/// environment's end.
-pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>(env: &'env Env, name: &CStr, call: Call) -> Result<Unknown<'env>> {
+/// Makes a function that runs `call`, which lives for as long as JavaScript keeps the function, at
+/// most until the environment's end.
+pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>(
+    env: &'env Env,
+    name: &CStr,
+    call: Call,
+) -> Result<Unknown<'env>> {
     let (env, mut value) = (env.raw(), null_mut());
     let owner = Box::into_raw(Box::new(call)).cast::<c_void>();
-    // SAFETY: the function and then its finalizer, which takes the owner back, are given what was just made.
+    // SAFETY: the function and then its finalizer, which takes the owner back, are given what was
+    // just made.
     let status = unsafe {
-        let created = sys::napi_create_function(env, name.as_ptr(), name.count_bytes() as isize, Some(called::<N, Call>), owner, &mut value);
+        let created = sys::napi_create_function(
+            env,
+            name.as_ptr(),
+            name.count_bytes() as isize,
+            Some(called::<N, Call>),
+            owner,
+            &mut value,
+        );
         if created == sys::Status::napi_ok {
-            sys::napi_add_finalizer(env, value, owner, Some(release::<Call>), null_mut(), null_mut())
+            sys::napi_add_finalizer(
+                env,
+                value,
+                owner,
+                Some(release::<Call>),
+                null_mut(),
+                null_mut(),
+            )
         } else {
             created
         }
@@ -33,17 +53,25 @@ pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>
     Ok(unsafe { Unknown::from_raw_unchecked(env, value) })
 }
 
-unsafe extern "C" fn called<const N: usize, Call: Fn([u32; N]) -> Result<u32>>(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
-    let (mut given, mut arguments, mut data, mut numbers) = (N, [null_mut(); N], null_mut(), [0; N]);
-    // SAFETY: called by JavaScript, on the environment's thread; so many arguments are asked for, `undefined` where there is none.
+unsafe extern "C" fn called<const N: usize, Call: Fn([u32; N]) -> Result<u32>>(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    let (mut given, mut arguments, mut data, mut numbers) =
+        (N, [null_mut(); N], null_mut(), [0; N]);
+    // SAFETY: called by JavaScript, on the environment's thread; so many arguments are asked for,
+    // `undefined` where there is none.
     let all_numbers = unsafe {
         sys::napi_get_cb_info(env, info, &mut given, arguments.as_mut_ptr(), null_mut(), &mut data);
-        arguments.iter().zip(&mut numbers).all(|(&argument, number)| sys::napi_get_value_uint32(env, argument, number) == sys::Status::napi_ok)
+        arguments.iter().zip(&mut numbers).all(|(&argument, number)| {
+            sys::napi_get_value_uint32(env, argument, number) == sys::Status::napi_ok
+        })
     };
     let result = if all_numbers {
         // SAFETY: the function's data, which lives as long as the function.
         let call = unsafe { &*data.cast::<Call>() };
-        catch_unwind(AssertUnwindSafe(|| call(numbers))).unwrap_or_else(|_| Err(failure("GenericFailure", "a panic in the addon")))
+        catch_unwind(AssertUnwindSafe(|| call(numbers)))
+            .unwrap_or_else(|_| Err(failure("GenericFailure", "a panic in the addon")))
     } else {
         Err(failure("InvalidArg", "expected a number"))
     };

@@ -39,13 +39,18 @@ impl Gntalloc {
     /// Allocates zeroed pages and grants them to `domid`.
     #[napi(catch_unwind)]
     pub fn share(&self, domid: u16, pages: u32, writable: bool) -> Result<Share> {
-        let device = self.device.borrow().clone().ok_or_else(|| failure(CLOSED, "the grant device is closed"))?;
+        let device = self
+            .device
+            .borrow()
+            .clone()
+            .ok_or_else(|| failure(CLOSED, "the grant device is closed"))?;
         let run = self.runs.take(pages)?;
         let flags = if writable { uapi::GNTALLOC_FLAG_WRITABLE } else { 0 };
         let mut words = vec![0u32; HEADER_WORDS + pages as usize];
         words.splice(..2, [u32::from(domid) | flags << 16, pages]);
         // SAFETY: the words are the struct that the ioctl takes, with room for `pages` references.
-        if let Err(errno) = unsafe { device.ioctl(uapi::GNTALLOC_ALLOC_GREF, words.as_mut_slice()) } {
+        if let Err(errno) = unsafe { device.ioctl(uapi::GNTALLOC_ALLOC_GREF, words.as_mut_slice()) }
+        {
             self.runs.give_back(run);
             return Err(os("IOCTL_GNTALLOC_ALLOC_GREF")(errno));
         }

@@ -38,18 +38,33 @@ impl State {
         self.device.borrow().clone().ok_or_else(|| failure(CLOSED, "the grant device is closed"))
     }
 
-    /// Does the first `count` operations of a table that lies in pages got by `allocate` and holds `capacity`
-    /// operations as columns: gref u32, local u32, offset u16, length u16, status i16. Returns how many failed.
-    fn copy(&self, table: u32, capacity: u32, count: u32, domid: u16, outward: bool) -> Result<u32> {
+    /// Does the first `count` operations of a table that lies in pages got by `allocate` and holds
+    /// `capacity` operations as columns: gref u32, local u32, offset u16, length u16, status i16.
+    /// Returns how many failed.
+    fn copy(
+        &self,
+        table: u32,
+        capacity: u32,
+        count: u32,
+        domid: u16,
+        outward: bool,
+    ) -> Result<u32> {
         let device = self.device()?;
         if count > capacity || capacity > MAX_OPERATIONS {
-            return Err(out_of_range(format!("\"count\" expected an integer 0..{capacity}, got {count}")));
+            return Err(out_of_range(format!(
+                "\"count\" expected an integer 0..{capacity}, got {count}"
+            )));
         }
-        let columns = Columns::new(self.runs.own(table, capacity as usize * OPERATION_BYTES)?, capacity as usize);
+        let columns = Columns::new(
+            self.runs.own(table, capacity as usize * OPERATION_BYTES)?,
+            capacity as usize,
+        );
         let mut segments = self.segments.borrow_mut();
         segments.clear();
         for at in 0..count as usize {
-            let operation = columns.operation(at, &self.runs).map_err(|what| out_of_range(format!("operation {at}: {what}")))?;
+            let operation = columns
+                .operation(at, &self.runs)
+                .map_err(|what| out_of_range(format!("operation {at}: {what}")))?;
             segments.push(copy_segment(operation, domid, outward));
         }
         copy(&device, &mut segments).map_err(os("IOCTL_GNTDEV_GRANT_COPY"))?;
@@ -74,7 +89,13 @@ impl Gntdev {
     #[napi(constructor, catch_unwind)]
     pub fn new(arena: &Arena, path: String) -> Result<Self> {
         let device = Rc::new(Device::open(&path)?);
-        Ok(Self { state: Rc::new(State { runs: arena.runs(), device: RefCell::new(Some(device)), segments: RefCell::default() }) })
+        Ok(Self {
+            state: Rc::new(State {
+                runs: arena.runs(),
+                device: RefCell::new(Some(device)),
+                segments: RefCell::default(),
+            }),
+        })
     }
 
     /// Maps `refs`, pairs of domid and gref, contiguously; returns the arena offset.
@@ -96,10 +117,13 @@ impl Gntdev {
                     return Err(os("IOCTL_GNTDEV_MAP_GRANT_REF")(errno));
                 }
             };
-            let Err(errno) = runs.map_device(run, &device, index, writable) else { break (run, index) };
+            let Err(errno) = runs.map_device(run, &device, index, writable) else {
+                break (run, index);
+            };
             remove(&device, index, run.pages);
-            // In a PV domain the first mapping of a process registers an MMU notifier, which gives up when
-            // a signal is pending (mm_take_all_locks): a profiler's, say. The index is then of no more use.
+            // In a PV domain the first mapping of a process registers an MMU notifier, which gives
+            // up when a signal is pending (mm_take_all_locks): a profiler's, say. The index is then
+            // of no more use.
             if errno != Errno::INTR {
                 return Err(os("mmap of granted pages")(errno));
             }
@@ -114,28 +138,38 @@ impl Gntdev {
         Ok(runs.commit(run, Some(backing)))
     }
 
-    /// Why one ref can't be mapped: 0 if it can, else its GNTST_* code, or a negative errno where only
-    /// that is known. The driver says no more than EINVAL of a whole `map`, so this maps the ref alone,
-    /// elsewhere, and asks a grant copy of one byte for the code.
+    /// Why one ref can't be mapped: 0 if it can, else its GNTST_* code, or a negative errno where
+    /// only that is known. The driver says no more than EINVAL of a whole `map`, so this maps the
+    /// ref alone, elsewhere, and asks a grant copy of one byte for the code.
     #[napi(catch_unwind)]
     pub fn probe(&self, domid: u16, gref: u32, writable: bool) -> Result<i32> {
         let device = self.state.device()?;
         let Err(errno) = map_elsewhere(&device, domid, gref, writable) else { return Ok(0) };
         let mut byte = 0u8;
         let local = NonNull::from(&mut byte).cast();
-        let mut segment = [copy_segment(Operation { gref, offset: 0, length: 1, local }, domid, false)];
+        let mut segment =
+            [copy_segment(Operation { gref, offset: 0, length: 1, local }, domid, false)];
         Ok(match copy(&device, &mut segment) {
             Ok(()) if segment[0].status != 0 => i32::from(segment[0].status),
             _ => -errno.raw_os_error(),
         })
     }
 
-    /// Makes the function that copies the first operations of the table at arena offset `table`, between pages
-    /// of `domid` and the arena.
+    /// Makes the function that copies the first operations of the table at arena offset `table`,
+    /// between pages of `domid` and the arena.
     #[napi(catch_unwind)]
-    pub fn create_copy<'env>(&self, env: &'env Env, table: u32, capacity: u32, domid: u16, outward: bool) -> Result<Unknown<'env>> {
+    pub fn create_copy<'env>(
+        &self,
+        env: &'env Env,
+        table: u32,
+        capacity: u32,
+        domid: u16,
+        outward: bool,
+    ) -> Result<Unknown<'env>> {
         let state = Rc::clone(&self.state);
-        function::create(env, c"copy", move |[count]| state.copy(table, capacity, count, domid, outward))
+        function::create(env, c"copy", move |[count]| {
+            state.copy(table, capacity, count, domid, outward)
+        })
     }
 
     /// Closes the device once its last mapping has ended. Idempotent.
@@ -163,12 +197,26 @@ fn remove(device: &Device, index: u64, count: u32) {
 }
 
 /// Maps one page where the kernel likes, and unmaps it at once.
-fn map_elsewhere(device: &Device, domid: u16, gref: u32, writable: bool) -> std::result::Result<(), Errno> {
+fn map_elsewhere(
+    device: &Device,
+    domid: u16,
+    gref: u32,
+    writable: bool,
+) -> std::result::Result<(), Errno> {
     let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
     rustix::io::retry_on_intr(|| {
         let index = insert(device, &[u32::from(domid), gref])?;
         // SAFETY: without MAP_FIXED nothing is replaced.
-        let mapped = unsafe { mmap(std::ptr::null_mut(), PAGE_SIZE as usize, protection, MapFlags::SHARED, device, index) };
+        let mapped = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                PAGE_SIZE as usize,
+                protection,
+                MapFlags::SHARED,
+                device,
+                index,
+            )
+        };
         if let Ok(at) = mapped {
             // SAFETY: mapped just now, and nobody knows of it.
             let _ = unsafe { munmap(at, PAGE_SIZE as usize) };
@@ -190,13 +238,19 @@ fn copy_segment(operation: Operation, domid: u16, outward: bool) -> CopySegment 
     let Operation { gref, offset, length, local } = operation;
     let local = CopySide { local: local.as_ptr() };
     let foreign = CopySide { foreign: CopyForeign { gref, offset, domid } };
-    let (source, dest, flags) = if outward { (local, foreign, uapi::COPY_DEST_IS_GRANT) } else { (foreign, local, uapi::COPY_SOURCE_IS_GRANT) };
+    let (source, dest, flags) = if outward {
+        (local, foreign, uapi::COPY_DEST_IS_GRANT)
+    } else {
+        (foreign, local, uapi::COPY_SOURCE_IS_GRANT)
+    };
     CopySegment { source, dest, len: length, flags, status: 0 }
 }
 
-/// One ioctl whatever the number of segments: the driver feeds the hypervisor in batches of its own.
+/// One ioctl whatever the number of segments: the driver feeds the hypervisor in batches of its
+/// own.
 fn copy(device: &Device, segments: &mut [CopySegment]) -> std::result::Result<(), Errno> {
-    let mut argument = uapi::GrantCopy { count: segments.len() as u32, segments: segments.as_mut_ptr() };
+    let mut argument =
+        uapi::GrantCopy { count: segments.len() as u32, segments: segments.as_mut_ptr() };
     // SAFETY: the segments live through the call, and the local side of each is memory whose holder
     // expects it to be read or written: the arena, or `probe`'s byte.
     unsafe { device.ioctl(uapi::GNTDEV_GRANT_COPY, &mut argument) }?;
@@ -225,8 +279,8 @@ impl Columns {
 
     /// Reads each field once and checks what was read. `at` is below the capacity.
     fn operation(&self, at: usize, runs: &Runs) -> std::result::Result<Operation, String> {
-        // SAFETY: `own` vouched for the table's length, and a page-aligned table aligns every column.
-        // JavaScript, on this thread, is not running.
+        // SAFETY: `own` vouched for the table's length, and a page-aligned table aligns every
+        // column. JavaScript, on this thread, is not running.
         let (gref, local, offset, length) = unsafe {
             (
                 self.gref.add(at).read_volatile(),

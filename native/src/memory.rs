@@ -1,17 +1,19 @@
-//! The arena's address range. It stays reserved, every page of it accessible, from `reserve` until the
-//! value is dropped; what changes is what lies behind a page: anonymous memory or a device.
+//! The arena's address range. It stays reserved, every page of it accessible, from `reserve` until
+//! the value is dropped; what changes is what lies behind a page: anonymous memory or a device.
 //!
-//! Never `munmap`ed in parts: JavaScript keeps views of the whole range, and a load from a hole ends
-//! the process. One hole can't be avoided: where a driver refuses an mmap with MAP_FIXED, Linux has
-//! already removed what was there (mmap_region unmaps before it calls the driver). A peer that sends a
-//! bad grant reference can bring that about. `map_device` fills the hole, with MAP_FIXED_NOREPLACE:
-//! should another thread's mmap have landed in it meanwhile, overwriting that would corrupt its
-//! memory, so the range is given up instead. (A failure before the driver is asked leaves no hole; with
-//! a device open for reading and writing that is ENOMEM alone. The range is given up then, too.)
+//! Never `munmap`ed in parts: JavaScript keeps views of the whole range, and a load from a hole
+//! ends the process. One hole can't be avoided: where a driver refuses an mmap with MAP_FIXED,
+//! Linux has already removed what was there (mmap_region unmaps before it calls the driver). A peer
+//! that sends a bad grant reference can bring that about. `map_device` fills the hole, with
+//! MAP_FIXED_NOREPLACE: should another thread's mmap have landed in it meanwhile, overwriting that
+//! would corrupt its memory, so the range is given up instead. (A failure before the driver is
+//! asked leaves no hole; with a device open for reading and writing that is ENOMEM alone. The range
+//! is given up then, too.)
 //!
-//! A child process gets no page of it. A fork makes anonymous pages copy-on-write, and a direct read
-//! (O_DIRECT) in flight may then fill the child's page instead of ours: open(2) warns of it. And a
-//! child with a mapping of gntdev, if only until execve, keeps grants mapped that we have unmapped.
+//! A child process gets no page of it. A fork makes anonymous pages copy-on-write, and a direct
+//! read (O_DIRECT) in flight may then fill the child's page instead of ours: open(2) warns of it.
+//! And a child with a mapping of gntdev, if only until execve, keeps grants mapped that we have
+//! unmapped.
 
 use std::ffi::c_void;
 use std::os::fd::AsFd;
@@ -79,7 +81,8 @@ impl Memory {
         Ok(memory)
     }
 
-    /// First byte. Only for raw reads and writes: JavaScript and other domains change the bytes at any time.
+    /// First byte. Only for raw reads and writes: JavaScript and other domains change the bytes at
+    /// any time.
     pub fn base(&self) -> NonNull<c_void> {
         self.base
     }
@@ -102,30 +105,42 @@ impl Memory {
         unsafe { madvise(self.address(run), run.bytes(), Advice::LinuxDontFork) }
     }
 
-    /// Lays fresh zeroed memory over a run, which ends whatever was mapped there. After an error the
-    /// run must not be used for anything else; calling it again is fine.
+    /// Lays fresh zeroed memory over a run, which ends whatever was mapped there. After an error
+    /// the run must not be used for anything else; calling it again is fine.
     pub fn overlay(&self, run: Run) -> Result<(), Errno> {
-        // SAFETY: the run lies inside our own range, so nothing else's memory is replaced. Views of the
-        // run stay valid: the replacement is atomic, and reads give 0 afterwards.
-        unsafe { mmap_anonymous(self.address(run), run.bytes(), READ_WRITE, ANONYMOUS | MapFlags::FIXED) }?;
+        // SAFETY: the run lies inside our own range, so nothing else's memory is replaced. Views of
+        // the run stay valid: the replacement is atomic, and reads give 0 afterwards.
+        unsafe {
+            mmap_anonymous(self.address(run), run.bytes(), READ_WRITE, ANONYMOUS | MapFlags::FIXED)
+        }?;
         self.keep_from_children(run)
     }
 
     /// Maps `fd` at `offset` over a run.
-    pub fn map_device(&self, run: Run, fd: impl AsFd, offset: u64, writable: bool) -> Result<(), MapFailure> {
+    pub fn map_device(
+        &self,
+        run: Run,
+        fd: impl AsFd,
+        offset: u64,
+        writable: bool,
+    ) -> Result<(), MapFailure> {
         let protection = if writable { READ_WRITE } else { ProtFlags::READ };
         let flags = MapFlags::SHARED | MapFlags::FIXED;
         // SAFETY: as in `overlay`; a mapping of a device is only ever accessed by raw pointers.
         unsafe { mmap(self.address(run), run.bytes(), protection, flags, fd, offset) }
             .map_err(|errno| MapFailure { errno, intact: self.fill_hole(run) })?;
-        self.keep_from_children(run).map_err(|errno| MapFailure { errno, intact: self.overlay(run).is_ok() })
+        self.keep_from_children(run)
+            .map_err(|errno| MapFailure { errno, intact: self.overlay(run).is_ok() })
     }
 
-    /// Makes a run that a failed mmap left empty anonymous again; false if something else lies there now.
+    /// Makes a run that a failed mmap left empty anonymous again; false if something else lies
+    /// there now.
     fn fill_hole(&self, run: Run) -> bool {
         let wanted = self.address(run);
         // SAFETY: NOREPLACE never touches an existing mapping.
-        let filled = unsafe { mmap_anonymous(wanted, run.bytes(), READ_WRITE, ANONYMOUS | MapFlags::FIXED_NOREPLACE) };
+        let filled = unsafe {
+            mmap_anonymous(wanted, run.bytes(), READ_WRITE, ANONYMOUS | MapFlags::FIXED_NOREPLACE)
+        };
         match filled {
             Ok(at) if at == wanted => self.keep_from_children(run).is_ok(),
             Ok(elsewhere) => {
@@ -141,7 +156,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the last owner is gone: the ArrayBuffer was finalized and no mapping refers to the range.
+        // SAFETY: the last owner is gone: the ArrayBuffer was finalized and no mapping refers to
+        // the range.
         let _ = unsafe { munmap(self.base.as_ptr(), self.bytes) };
     }
 }
@@ -201,19 +217,24 @@ mod tests {
         let memory = Memory::reserve(4).unwrap();
         let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
         let run = Run { start: 1, pages: 2 };
-        let Err(failure) = memory.map_device(run, &socket, 0, true) else { panic!("a socket was mapped") };
+        let Err(failure) = memory.map_device(run, &socket, 0, true) else {
+            panic!("a socket was mapped")
+        };
         assert_eq!((failure.errno, failure.intact), (Errno::NODEV, true));
         store(&memory, 4096, 3);
         assert_eq!((load(&memory, 4096), load(&memory, 2 * 4096)), (3, 0));
     }
 
-    /// Refused before the driver is asked, nothing was unmapped; that can't be told from a stranger's
-    /// mapping, so the run is given up all the same.
+    /// Refused before the driver is asked, nothing was unmapped; that can't be told from a
+    /// stranger's mapping, so the run is given up all the same.
     #[test]
     fn a_mapping_refused_early_is_given_up() {
         let memory = Memory::reserve(4).unwrap();
         let (read_only, _peer) = std::io::pipe().unwrap();
-        let Err(failure) = memory.map_device(Run { start: 1, pages: 2 }, &read_only, 0, true) else { panic!("a pipe was mapped") };
+        let Err(failure) = memory.map_device(Run { start: 1, pages: 2 }, &read_only, 0, true)
+        else {
+            panic!("a pipe was mapped")
+        };
         assert_eq!((failure.errno, failure.intact), (Errno::ACCESS, false));
         assert_eq!(load(&memory, 4096), 0);
     }
@@ -232,7 +253,8 @@ mod tests {
         assert_eq!(load(&memory, 2 * 4096), 4, "and left alone");
     }
 
-    /// Pages of the arena that a child of this process would get, by what the kernel says of each mapping.
+    /// Pages of the arena that a child of this process would get, by what the kernel says of each
+    /// mapping.
     fn inherited(memory: &Memory) -> usize {
         let start = memory.base().as_ptr().addr();
         let mut own = 0..0;
@@ -267,7 +289,9 @@ mod tests {
     #[test]
     fn a_run_outside_is_refused() {
         let memory = Memory::reserve(4).unwrap();
-        for run in [Run { start: 4, pages: 1 }, Run { start: 0, pages: 5 }, Run { start: 0, pages: 0 }] {
+        for run in
+            [Run { start: 4, pages: 1 }, Run { start: 0, pages: 5 }, Run { start: 0, pages: 0 }]
+        {
             assert!(std::panic::catch_unwind(|| memory.address(run)).is_err());
         }
     }

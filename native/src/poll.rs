@@ -2,8 +2,9 @@
 //!
 //! Lifetime. libuv's handle owns a strong reference to `Inner` until its close callback has run, so
 //! nothing here dangles, whatever JavaScript drops. Closing is asked for by JavaScript or, at the
-//! latest, by an asynchronous cleanup hook: the environment then waits until libuv has let go of the
-//! handle, in a worker too. `process.exit` on the main thread runs no hooks: the kernel closes all.
+//! latest, by an asynchronous cleanup hook: the environment then waits until libuv has let go of
+//! the handle, in a worker too. `process.exit` on the main thread runs no hooks: the kernel closes
+//! all.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
@@ -48,18 +49,32 @@ impl Poll {
     /// Polls `fd` for reading. It doesn't keep the process alive until `keep_alive`. The descriptor
     /// must stay open until `close`.
     pub fn open(env: &Env, fd: RawFd, callback: Callback, ready: Ready) -> Result<Self> {
-        let uv = Uv::get().ok_or_else(|| failure(RUNTIME, "this JavaScript runtime has no libuv"))?;
+        let uv =
+            Uv::get().ok_or_else(|| failure(RUNTIME, "this JavaScript runtime has no libuv"))?;
         let mut event_loop = null_mut();
         // SAFETY: called on the environment's thread.
-        check(unsafe { sys::napi_get_uv_event_loop(env.raw(), &mut event_loop) }, "napi_get_uv_event_loop")?;
-        let layout = Layout::from_size_align(uv.poll_size(), 16).map_err(|_| failure(RUNTIME, "uv_handle_size"))?;
+        check(
+            unsafe { sys::napi_get_uv_event_loop(env.raw(), &mut event_loop) },
+            "napi_get_uv_event_loop",
+        )?;
+        let layout = Layout::from_size_align(uv.poll_size(), 16)
+            .map_err(|_| failure(RUNTIME, "uv_handle_size"))?;
         // SAFETY: the size of a handle isn't 0.
-        let handle = NonNull::new(unsafe { alloc_zeroed(layout) }.cast()).ok_or_else(|| failure("ENOMEM", "uv_poll_t"))?;
+        let handle = NonNull::new(unsafe { alloc_zeroed(layout) }.cast())
+            .ok_or_else(|| failure("ENOMEM", "uv_poll_t"))?;
         let (env, mut reference) = (env.raw(), null_mut());
         // SAFETY: a live function of this environment.
-        let created = check(unsafe { sys::napi_create_reference(env, callback.raw(), 1, &mut reference) }, "napi_create_reference");
+        let created = check(
+            unsafe { sys::napi_create_reference(env, callback.raw(), 1, &mut reference) },
+            "napi_create_reference",
+        );
         // SAFETY: the handle has the size that libuv asked for and a strict enough alignment.
-        let initialized = created.and_then(|()| check_uv(unsafe { (uv.poll_init)(event_loop.cast(), handle.as_ptr(), fd) }, "uv_poll_init"));
+        let initialized = created.and_then(|()| {
+            check_uv(
+                unsafe { (uv.poll_init)(event_loop.cast(), handle.as_ptr(), fd) },
+                "uv_poll_init",
+            )
+        });
         if let Err(failure) = initialized {
             // SAFETY: the loop doesn't know the handle.
             unsafe { dealloc(handle.as_ptr().cast(), layout) };
@@ -80,8 +95,8 @@ impl Poll {
         let poll = Self(inner);
         let mut cleanup = null_mut();
         let owned = Rc::into_raw(Rc::clone(&poll.0)).cast_mut().cast::<c_void>();
-        // SAFETY: the handle is initialized; `owned` is the reference that `on_close` takes back. It
-        // outlives the hook, which `on_close` removes.
+        // SAFETY: the handle is initialized; `owned` is the reference that `on_close` takes back.
+        // It outlives the hook, which `on_close` removes.
         let hooked = unsafe {
             (uv.set_data)(handle.as_ptr(), owned);
             (uv.let_go)(handle.as_ptr());
@@ -102,7 +117,10 @@ impl Poll {
             return Ok(());
         }
         // SAFETY: the handle is initialized and not closing.
-        check_uv(unsafe { (self.0.uv.poll_start)(self.0.handle.as_ptr(), READABLE, on_event) }, "uv_poll_start")
+        check_uv(
+            unsafe { (self.0.uv.poll_start)(self.0.handle.as_ptr(), READABLE, on_event) },
+            "uv_poll_start",
+        )
     }
 
     /// Whether this keeps the process alive.
@@ -122,20 +140,25 @@ impl Poll {
             return;
         }
         let mut scope = null_mut();
-        // SAFETY: on the environment's thread, in a callback of its loop; every value is of the scope
-        // opened here, and the reference lives until `on_close`.
+        // SAFETY: on the environment's thread, in a callback of its loop; every value is of the
+        // scope opened here, and the reference lives until `on_close`.
         unsafe {
             if sys::napi_open_handle_scope(env, &mut scope) != sys::Status::napi_ok {
                 return;
             }
-            let (mut function, mut global, mut value, mut thrown) = (null_mut(), null_mut(), null_mut(), null_mut());
+            let (mut function, mut global, mut value, mut thrown) =
+                (null_mut(), null_mut(), null_mut(), null_mut());
             sys::napi_get_reference_value(env, reference, &mut function);
             sys::napi_get_global(env, &mut global);
             sys::napi_create_int32(env, argument, &mut value);
-            let status = sys::napi_make_callback(env, null_mut(), global, function, 1, &value, null_mut());
+            let status =
+                sys::napi_make_callback(env, null_mut(), global, function, 1, &value, null_mut());
             let mut pending = false;
             sys::napi_is_exception_pending(env, &mut pending);
-            if status != sys::Status::napi_ok && pending && sys::napi_get_and_clear_last_exception(env, &mut thrown) == sys::Status::napi_ok {
+            if status != sys::Status::napi_ok
+                && pending
+                && sys::napi_get_and_clear_last_exception(env, &mut thrown) == sys::Status::napi_ok
+            {
                 sys::napi_fatal_exception(env, thrown);
             }
             sys::napi_close_handle_scope(env, scope);
@@ -155,7 +178,8 @@ impl Poll {
 /// A new strong reference to the `Inner` behind a pointer that libuv or Node-API hands back.
 ///
 /// # Safety
-/// `data` must be the pointer made in `Poll::open`, whose strong reference `on_close` hasn't taken yet.
+/// `data` must be the pointer made in `Poll::open`, whose strong reference `on_close` hasn't taken
+/// yet.
 unsafe fn borrow(data: *mut c_void) -> Poll {
     let inner = data.cast::<Inner>().cast_const();
     // SAFETY: the strong reference behind `data` is alive, says the caller.
@@ -185,9 +209,9 @@ unsafe extern "C" fn on_teardown(_: sys::napi_async_cleanup_hook_handle, data: *
 
 unsafe extern "C" fn on_close(handle: *mut Opaque) {
     let Some(uv) = Uv::get() else { return };
-    // SAFETY: takes back the reference that `Poll::open` gave to the handle; libuv calls this once and
-    // never looks at the handle again, so its memory can go. Removing the hook tells a waiting teardown
-    // that this handle is done, and is therefore last.
+    // SAFETY: takes back the reference that `Poll::open` gave to the handle; libuv calls this once
+    // and never looks at the handle again, so its memory can go. Removing the hook tells a waiting
+    // teardown that this handle is done, and is therefore last.
     unsafe {
         let inner = Rc::from_raw((uv.get_data)(handle).cast::<Inner>().cast_const());
         dealloc(handle.cast(), inner.layout);
@@ -203,15 +227,24 @@ unsafe extern "C" fn on_close(handle: *mut Opaque) {
 
 fn delete_reference(env: sys::napi_env, reference: sys::napi_ref) {
     if !reference.is_null() {
-        // SAFETY: each reference is deleted once, by the thread and during the life of its environment.
+        // SAFETY: each reference is deleted once, by the thread and during the life of its
+        // environment.
         unsafe { sys::napi_delete_reference(env, reference) };
     }
 }
 
 fn check(status: sys::napi_status, operation: &str) -> Result<()> {
-    if status == sys::Status::napi_ok { Ok(()) } else { Err(failure(RUNTIME, format!("{operation}: status {status}"))) }
+    if status == sys::Status::napi_ok {
+        Ok(())
+    } else {
+        Err(failure(RUNTIME, format!("{operation}: status {status}")))
+    }
 }
 
 fn check_uv(result: c_int, operation: &str) -> Result<()> {
-    if result == 0 { Ok(()) } else { Err(crate::errors::os(operation)(rustix::io::Errno::from_raw_os_error(-result))) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(crate::errors::os(operation)(rustix::io::Errno::from_raw_os_error(-result)))
+    }
 }

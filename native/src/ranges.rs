@@ -90,7 +90,8 @@ mod tests {
                 let (start, pages) = taken.swap_remove((random >> 16) as usize % taken.len());
                 ranges.give(start, pages);
             }
-            let mut all: Vec<(u32, u32)> = taken.iter().copied().chain(ranges.free.clone()).collect();
+            let mut all: Vec<(u32, u32)> =
+                taken.iter().copied().chain(ranges.free.clone()).collect();
             all.sort_unstable();
             let mut next = 0;
             for (start, pages) in all {

@@ -1,4 +1,5 @@
-//! What is where in an arena: runs of pages that are free, own, mapped or shared; their pins; their end.
+//! What is where in an arena: runs of pages that are free, own, mapped or shared; their pins; their
+//! end.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -72,7 +73,12 @@ impl Runs {
             Some(start) => Ok(Run { start, pages }),
             None => {
                 let longest = table.free.longest();
-                Err(failure(ARENA_FULL, format!("no {pages} free pages in a row in the arena, the longest run has {longest}")))
+                Err(failure(
+                    ARENA_FULL,
+                    format!(
+                        "no {pages} free pages in a row in the arena, the longest run has {longest}"
+                    ),
+                ))
             }
         }
     }
@@ -84,25 +90,43 @@ impl Runs {
 
     /// Records a run and returns its offset.
     pub fn commit(&self, run: Run, backing: Option<Backing>) -> u32 {
-        self.table.borrow_mut().live.insert(run.start, Live { run, backing, pins: 0, closing: false });
+        self.table
+            .borrow_mut()
+            .live
+            .insert(run.start, Live { run, backing, pins: 0, closing: false });
         run.start << PAGE_SHIFT
     }
 
     /// Maps a device over a run that was taken, which is given back, or given up, on failure.
-    pub fn map_device(&self, run: Run, device: &Device, index: u64, writable: bool) -> std::result::Result<(), rustix::io::Errno> {
-        self.memory.map_device(run, device, index, writable).map_err(|MapFailure { errno, intact }| {
-            if intact {
-                self.give_back(run);
-            }
-            errno
-        })
+    pub fn map_device(
+        &self,
+        run: Run,
+        device: &Device,
+        index: u64,
+        writable: bool,
+    ) -> std::result::Result<(), rustix::io::Errno> {
+        self.memory.map_device(run, device, index, writable).map_err(
+            |MapFailure { errno, intact }| {
+                if intact {
+                    self.give_back(run);
+                }
+                errno
+            },
+        )
     }
 
     /// The address of `bytes` bytes at an offset that begins a live run of anonymous pages.
     pub fn own(&self, offset: u32, bytes: usize) -> Result<NonNull<c_void>> {
         let table = self.table.borrow();
-        let found = table.live.get(&page_of(offset)?).filter(|live| live.backing.is_none() && bytes <= live.run.bytes());
-        let run = found.ok_or_else(|| out_of_range(format!("no {bytes} allocated bytes at arena offset {offset}")))?.run;
+        let found = table
+            .live
+            .get(&page_of(offset)?)
+            .filter(|live| live.backing.is_none() && bytes <= live.run.bytes());
+        let run = found
+            .ok_or_else(|| {
+                out_of_range(format!("no {bytes} allocated bytes at arena offset {offset}"))
+            })?
+            .run;
         // SAFETY: a live run lies inside the range.
         Ok(unsafe { self.memory.base().byte_add(run.offset()) })
     }
@@ -130,7 +154,10 @@ impl Runs {
         let page = page_of(offset)?;
         let mut table = self.table.borrow_mut();
         let live = table.live.get_mut(&page).ok_or_else(|| unknown(offset))?;
-        live.pins = live.pins.checked_sub(1).ok_or_else(|| out_of_range(format!("no pin to end at arena offset {offset}")))?;
+        live.pins = live
+            .pins
+            .checked_sub(1)
+            .ok_or_else(|| out_of_range(format!("no pin to end at arena offset {offset}")))?;
         if live.pins == 0 && live.closing { self.end(&mut table, page) } else { Ok(()) }
     }
 
@@ -160,7 +187,8 @@ impl Runs {
         result
     }
 
-    /// Overlays a run, tells its driver, frees it. If even the overlay fails the run stays as it is.
+    /// Overlays a run, tells its driver, frees it. If even the overlay fails the run stays as it
+    /// is.
     fn end(&self, table: &mut Table, page: u32) -> Result<()> {
         let Some(live) = table.live.get(&page) else { return Ok(()) };
         let run = live.run;
@@ -176,12 +204,23 @@ impl Runs {
     }
 
     /// Arranges what happens when the run that begins at `offset` ends.
-    pub fn notify_on_unmap(&self, offset: u32, clear_byte: Option<u32>, port: Option<u32>) -> Result<()> {
+    pub fn notify_on_unmap(
+        &self,
+        offset: u32,
+        clear_byte: Option<u32>,
+        port: Option<u32>,
+    ) -> Result<()> {
         let table = self.table.borrow();
         let live = table.live.get(&page_of(offset)?).ok_or_else(|| unknown(offset))?;
-        let backing = live.backing.as_ref().ok_or_else(|| out_of_range("pages of this domain's own have no unmap-notify"))?;
+        let backing = live
+            .backing
+            .as_ref()
+            .ok_or_else(|| out_of_range("pages of this domain's own have no unmap-notify"))?;
         if clear_byte.is_some_and(|byte| byte as usize >= live.run.bytes()) {
-            return Err(out_of_range(format!("\"clearByte\" expected 0..{}", live.run.bytes() - 1)));
+            return Err(out_of_range(format!(
+                "\"clearByte\" expected 0..{}",
+                live.run.bytes() - 1
+            )));
         }
         let (opcode, name) = backing.notify;
         let clear = if clear_byte.is_some() { uapi::UNMAP_NOTIFY_CLEAR_BYTE } else { 0 };

@@ -83,8 +83,10 @@ fn a_backed_run_ends_even_if_its_driver_objects() {
     std::fs::remove_file(&path).unwrap();
     let run = runs.take(1).unwrap();
     runs.map_device(run, &device, 0, true).unwrap();
-    let (end, notify) = ((uapi::GNTDEV_UNMAP_GRANT_REF, "END"), (uapi::GNTDEV_SET_UNMAP_NOTIFY, "NOTIFY"));
-    let offset = runs.commit(run, Some(Backing { device, end, notify, index: 0, _token: Token::mapping() }));
+    let (end, notify) =
+        ((uapi::GNTDEV_UNMAP_GRANT_REF, "END"), (uapi::GNTDEV_SET_UNMAP_NOTIFY, "NOTIFY"));
+    let offset =
+        runs.commit(run, Some(Backing { device, end, notify, index: 0, _token: Token::mapping() }));
     assert_eq!(code(runs.own(offset, 1)), OUT_OF_RANGE, "a grant is not ours");
     assert_eq!(code(runs.notify_on_unmap(offset, Some(4096), None)), OUT_OF_RANGE);
     let objection = runs.close(offset).unwrap_err();

@@ -1,8 +1,8 @@
 //! The ioctls of Linux's Xen drivers, after include/uapi/xen/{gntdev,gntalloc,evtchn}.h.
 //!
-//! All numbers are `_IOC(_IOC_NONE, ...)` though the structs go both ways. Structs of variable length
-//! are declared there with one element, which the number's size counts; here they are little-endian
-//! 32-bit words, as every Xen guest has them.
+//! All numbers are `_IOC(_IOC_NONE, ...)` though the structs go both ways. Structs of variable
+//! length are declared there with one element, which the number's size counts; here they are
+//! little-endian 32-bit words, as every Xen guest has them.
 
 use std::ffi::c_void;
 
@@ -25,8 +25,8 @@ pub const GNTDEV_UNMAP_GRANT_REF: Opcode = gnt(1, size_of::<Run>());
 pub const GNTDEV_SET_UNMAP_NOTIFY: Opcode = gnt(7, size_of::<UnmapNotify>());
 /// Argument: [`GrantCopy`].
 pub const GNTDEV_GRANT_COPY: Opcode = gnt(8, size_of::<GrantCopy>());
-/// Argument, in words: domid (low half) and [`GNTALLOC_FLAG_WRITABLE`] (high half), count, the index
-/// to give to mmap (2 words, set by the driver), then the references, set by the driver.
+/// Argument, in words: domid (low half) and [`GNTALLOC_FLAG_WRITABLE`] (high half), count, the
+/// index to give to mmap (2 words, set by the driver), then the references, set by the driver.
 pub const GNTALLOC_ALLOC_GREF: Opcode = gnt(5, 24);
 /// Argument: [`Run`].
 pub const GNTALLOC_DEALLOC_GREF: Opcode = gnt(6, size_of::<Run>());

@@ -1,9 +1,9 @@
 //! The part of libuv used here: watch a file descriptor on the environment's own loop.
 //!
 //! Looked up in the running process instead of linked. The host program brings libuv, so there is
-//! nothing to link against; a runtime without it is told apart; and `cargo test`, which runs outside
-//! Node, links. Handles are opaque and sized by `uv_handle_size`: no struct layout of one libuv
-//! version is assumed, which is why no bindings crate is used.
+//! nothing to link against; a runtime without it is told apart; and `cargo test`, which runs
+//! outside Node, links. Handles are opaque and sized by `uv_handle_size`: no struct layout of one
+//! libuv version is assumed, which is why no bindings crate is used.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -23,7 +23,8 @@ pub type PollCallback = unsafe extern "C" fn(handle: *mut Opaque, status: c_int,
 /// `uv_close_cb`
 pub type CloseCallback = unsafe extern "C" fn(handle: *mut Opaque);
 
-/// libuv's functions. Each takes what libuv's manual says; all but `err_name_r` only on the loop's thread.
+/// libuv's functions. Each takes what libuv's manual says; all but `err_name_r` only on the loop's
+/// thread.
 #[allow(missing_docs)]
 pub struct Uv {
     handle_size: unsafe extern "C" fn(c_int) -> usize,
@@ -48,9 +49,9 @@ impl Uv {
         let process = Library::this();
         macro_rules! symbol {
             ($name:literal) => {
-                // SAFETY: the types of the fields are those of libuv's uv.h, stable through 1.x. The
-                // library is the running program itself, which is never unloaded, so the pointer may
-                // outlive `process`.
+                // SAFETY: the types of the fields are those of libuv's uv.h, stable through 1.x.
+                // The library is the running program itself, which is never unloaded, so the
+                // pointer may outlive `process`.
                 *unsafe { process.get(concat!($name, "\0").as_bytes()) }.ok()?
             };
         }

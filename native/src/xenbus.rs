@@ -1,8 +1,8 @@
 //! /dev/xen/xenbus: the kernel's own connection to xenstored, as a stream of bytes.
 //!
-//! The driver (drivers/xen/xenbus/xenbus_dev_frontend.c) acts on one message per write and drops bytes
-//! that follow it, so the caller gives whole messages one at a time. It takes a write whole, or refuses
-//! it; it never asks to wait for room and reports none. So there is no queue here.
+//! The driver (drivers/xen/xenbus/xenbus_dev_frontend.c) acts on one message per write and drops
+//! bytes that follow it, so the caller gives whole messages one at a time. It takes a write whole,
+//! or refuses it; it never asks to wait for room and reports none. So there is no queue here.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,8 +26,11 @@ fn on_ready(open: &Open, poll: &Poll) -> std::result::Result<(), Errno> {
     let read = match open.borrow().as_ref() {
         Some((device, page)) => {
             let page = page.address().cast::<u8>().as_ptr();
-            // SAFETY: a whole page; the kernel writes to it, JavaScript, on this thread, isn't running.
-            rustix::io::read(device, unsafe { std::slice::from_raw_parts_mut(page, PAGE_SIZE as usize) })
+            // SAFETY: a whole page; the kernel writes to it, JavaScript, on this thread, isn't
+            // running.
+            rustix::io::read(device, unsafe {
+                std::slice::from_raw_parts_mut(page, PAGE_SIZE as usize)
+            })
         }
         None => Err(Errno::BADF),
     };
@@ -58,7 +61,13 @@ pub struct XenbusDevice {
 impl XenbusDevice {
     /// Opens the device. `page` is the offset of a page got by `allocate`.
     #[napi(constructor, strict, catch_unwind)]
-    pub fn new(env: Env, arena: &Arena, path: String, page: u32, on_data: Callback) -> Result<Self> {
+    pub fn new(
+        env: Env,
+        arena: &Arena,
+        path: String,
+        page: u32,
+        on_data: Callback,
+    ) -> Result<Self> {
         let device = Device::open(&path)?;
         let fd = device.raw();
         let page = Pinned::new(arena.runs(), page, PAGE_SIZE as usize)?;

@@ -4,14 +4,18 @@ import { loadNative } from '../index.js'
 const native = loadNative()
 const coded = (code: string): unknown => expect.objectContaining({ code })
 
-afterEach(() => expect(native.counters()).toMatchObject({ fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0 }))
+afterEach(() =>
+  expect(native.counters()).toMatchObject({ fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0 }),
+)
 
 describe('arena', () => {
   test('is one zeroed buffer of any size up to 4 GiB', () => {
     for (const pages of [1, 65_536, 2 ** 20]) {
       const buffer = new native.Arena(pages).createBuffer()
       expect(buffer.byteLength).toBe(pages * 4096)
-      expect(new Uint8Array(buffer, buffer.byteLength - 4096).every((byte) => byte === 0)).toBe(true)
+      expect(new Uint8Array(buffer, buffer.byteLength - 4096).every((byte) => byte === 0)).toBe(
+        true,
+      )
     }
   })
 
@@ -91,13 +95,19 @@ describe('devices that are not there', () => {
     const missing = { code: 'ENOENT', message: 'open "/nowhere": ENOENT' }
     expect(() => new native.Gntdev(arena, '/nowhere')).toThrow(expect.objectContaining(missing))
     expect(() => new native.Gntalloc(arena, '/nowhere')).toThrow(expect.objectContaining(missing))
-    expect(() => new native.Evtchn(arena, '/nowhere', arena.allocate(2), () => {})).toThrow(expect.objectContaining(missing))
-    expect(() => new native.XenbusDevice(arena, '/nowhere', arena.allocate(1), () => {})).toThrow(expect.objectContaining(missing))
+    expect(() => new native.Evtchn(arena, '/nowhere', arena.allocate(2), () => {})).toThrow(
+      expect.objectContaining(missing),
+    )
+    expect(() => new native.XenbusDevice(arena, '/nowhere', arena.allocate(1), () => {})).toThrow(
+      expect.objectContaining(missing),
+    )
   })
 
   test('arguments of a wrong type are refused', () => {
     expect(() => Reflect.construct(native.Arena, ['x'])).toThrow(coded('NumberExpected'))
     expect(() => Reflect.construct(native.Gntdev, [{}, '/dev/null'])).toThrow(coded('InvalidArg'))
-    expect(() => Reflect.construct(native.Evtchn, [arena, '/dev/null', 0, 1])).toThrow(coded('InvalidArg'))
+    expect(() => Reflect.construct(native.Evtchn, [arena, '/dev/null', 0, 1])).toThrow(
+      coded('InvalidArg'),
+    )
   })
 })

@@ -1,5 +1,13 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { closeSync, fdatasyncSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  fdatasyncSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
@@ -8,7 +16,8 @@ import { until } from './fifo.ts'
 import { newEngine } from './new-engine.mjs'
 
 const directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
-const coded = (code: string, message = ''): unknown => expect.objectContaining({ code, message: expect.stringContaining(message) as string })
+const coded = (code: string, message = ''): unknown =>
+  expect.objectContaining({ code, message: expect.stringContaining(message) as string })
 const EIO = -5
 const EBADF = -9
 const EFBIG = -27
@@ -18,8 +27,13 @@ afterAll(() => rmSync(directory, { recursive: true }))
 afterEach(() => until(() => Object.values(native.counters()).every((count) => count === 0)))
 
 /** A file with bytes that tell their position. */
-function image(bytes: number, path = join(directory, 'image')): { fd: number; path: string; content: Buffer } {
-  const content = Buffer.from(Uint32Array.from({ length: bytes / 4 }, (_, at) => at * 2654435761).buffer)
+function image(
+  bytes: number,
+  path = join(directory, 'image'),
+): { fd: number; path: string; content: Buffer } {
+  const content = Buffer.from(
+    Uint32Array.from({ length: bytes / 4 }, (_, at) => at * 2654435761).buffer,
+  )
   const fd = openSync(path, 'w+')
   writeSync(fd, content)
   fdatasyncSync(fd)
@@ -31,8 +45,18 @@ function openEngine(fd: number, kind: (typeof kinds)[number], bytes?: number) {
   return { engine, file: engine.engine.open(fd) }
 }
 
-const read = (file: number, position: number, ...vectors: (readonly [number, number])[]): Job => ({ file, operation: 'read', position, vectors })
-const write = (file: number, position: number, ...vectors: (readonly [number, number])[]): Job => ({ file, operation: 'write', position, vectors })
+const read = (file: number, position: number, ...vectors: (readonly [number, number])[]): Job => ({
+  file,
+  operation: 'read',
+  position,
+  vectors,
+})
+const write = (file: number, position: number, ...vectors: (readonly [number, number])[]): Job => ({
+  file,
+  operation: 'write',
+  position,
+  vectors,
+})
 
 describe.each(kinds)('with %s', (kind) => {
   test('what is in the page cache is read within the call', async () => {
@@ -40,13 +64,18 @@ describe.each(kinds)('with %s', (kind) => {
     const { engine, file } = openEngine(fd, kind)
     await using _ = engine
     expect([kind, 'threads']).toContain(engine.engine.kind)
-    const outcomes = await engine.run([read(file, 8192, [0, 4096], [20_480, 8192]), read(file, 0, [4096, 512])])
+    const outcomes = await engine.run([
+      read(file, 8192, [0, 4096], [20_480, 8192]),
+      read(file, 0, [4096, 512]),
+    ])
     expect(outcomes).toEqual([
       { result: 12_288, atOnce: true },
       { result: 512, atOnce: true },
     ])
     expect(Buffer.compare(engine.memory.subarray(0, 4096), content.subarray(8192, 12_288))).toBe(0)
-    expect(Buffer.compare(engine.memory.subarray(20_480, 28_672), content.subarray(12_288, 20_480))).toBe(0)
+    expect(
+      Buffer.compare(engine.memory.subarray(20_480, 28_672), content.subarray(12_288, 20_480)),
+    ).toBe(0)
     expect(Buffer.compare(engine.memory.subarray(4096, 4608), content.subarray(0, 512))).toBe(0)
     closeSync(fd)
   })
@@ -68,7 +97,11 @@ describe.each(kinds)('with %s', (kind) => {
     const { engine, file } = openEngine(fd, kind)
     await using _ = engine
     engine.memory.fill(7)
-    const outcomes = await engine.run([read(file, 4096, [0, 2048], [8192, 8192]), read(file, 8192, [65_536, 512]), read(file, 1 << 30, [66_048, 512])])
+    const outcomes = await engine.run([
+      read(file, 4096, [0, 2048], [8192, 8192]),
+      read(file, 8192, [65_536, 512]),
+      read(file, 1 << 30, [66_048, 512]),
+    ])
     expect(outcomes.map(({ result }) => result)).toEqual([4096, 0, 0])
     expect(Buffer.compare(engine.memory.subarray(8192, 10_240), content.subarray(6144))).toBe(0)
     expect(engine.memory.subarray(10_240).every((byte) => byte === 7)).toBe(true)
@@ -82,7 +115,9 @@ describe.each(kinds)('with %s', (kind) => {
     const unreadable = openSync('/proc/self/mem', 'r')
     const full = openSync('/dev/full', 'r+')
     const readOnly = openSync(join(directory, 'image'), 'r')
-    const [noDisk, noSpace, noWriting] = [unreadable, full, readOnly].map((bad) => engine.engine.open(bad)) as [number, number, number]
+    const [noDisk, noSpace, noWriting] = [unreadable, full, readOnly].map((bad) =>
+      engine.engine.open(bad),
+    ) as [number, number, number]
     const outcomes = await engine.run([
       read(file, 0, [0, 512]),
       read(noDisk, 0, [4096, 512]),
@@ -92,7 +127,15 @@ describe.each(kinds)('with %s', (kind) => {
       write(noWriting, 0, [0, 512]),
       read(file, 1024, [8192, 512]),
     ])
-    expect(outcomes.map(({ result }) => result)).toEqual([512, EIO, 512, ENOSPC, expect.toSatisfy((result: number) => result < 0), EBADF, 512])
+    expect(outcomes.map(({ result }) => result)).toEqual([
+      512,
+      EIO,
+      512,
+      ENOSPC,
+      expect.toSatisfy((result: number) => result < 0),
+      EBADF,
+      512,
+    ])
     expect(Buffer.compare(engine.memory.subarray(8192, 8704), content.subarray(1024, 1536))).toBe(0)
     for (const one of [fd, unreadable, full, readOnly]) closeSync(one)
   })
@@ -108,10 +151,16 @@ describe.each(kinds)('with %s', (kind) => {
     const other = image(4096, join(directory, 'other'))
     expect(engine.engine.open(other.fd)).toBe(file)
     expect((await written)[0]?.result).toBe(1 << 20)
-    expect(execFileSync('cat', [join(directory, 'image')], { maxBuffer: 1 << 21 }).every((byte) => byte === 9)).toBe(true)
+    expect(
+      execFileSync('cat', [join(directory, 'image')], { maxBuffer: 1 << 21 }).every(
+        (byte) => byte === 9,
+      ),
+    ).toBe(true)
     expect(Buffer.compare(execFileSync('cat', [other.path]), other.content)).toBe(0)
     engine.engine.release(file)
-    expect(() => engine.engine.release(file)).toThrow(coded('ERR_OUT_OF_RANGE', `no file ${file} is open`))
+    expect(() => engine.engine.release(file)).toThrow(
+      coded('ERR_OUT_OF_RANGE', `no file ${file} is open`),
+    )
     closeSync(other.fd)
   })
 
@@ -119,9 +168,13 @@ describe.each(kinds)('with %s', (kind) => {
     const { fd } = image(1 << 20)
     const { engine, file } = openEngine(fd, kind)
     await using _ = engine
-    const outcomes = await engine.run(Array.from({ length: 64 }, (_, at) => write(file, at * 4096, [at * 4096, 4096])))
+    const outcomes = await engine.run(
+      Array.from({ length: 64 }, (_, at) => write(file, at * 4096, [at * 4096, 4096])),
+    )
     expect(outcomes.map(({ result }) => result)).toEqual(Array.from({ length: 64 }, () => 4096))
-    expect(engine.wakes.reduce((sum, count) => sum + count, 0)).toBe(outcomes.filter(({ atOnce }) => !atOnce).length)
+    expect(engine.wakes.reduce((sum, count) => sum + count, 0)).toBe(
+      outcomes.filter(({ atOnce }) => !atOnce).length,
+    )
     closeSync(fd)
   })
 
@@ -170,7 +223,20 @@ test('a write that a limit cuts short goes on, and fails with the limit', () => 
       engine.createSubmit()(number, 1)
       engine.proceed()
     }`
-  const { stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -f 8; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script, join(directory, 'limited-')], { encoding: 'utf8', timeout: 20_000 })
+  const { stdout, stderr } = spawnSync(
+    'sh',
+    [
+      '-c',
+      'ulimit -f 8; exec "$@"',
+      'sh',
+      process.execPath,
+      '--input-type=module',
+      '-e',
+      script,
+      join(directory, 'limited-'),
+    ],
+    { encoding: 'utf8', timeout: 20_000 },
+  )
   expect(stderr).toBe('')
   const [first, size, ...others] = JSON.parse(stdout) as number[]
   expect([first, ...others]).toEqual([EFBIG, EFBIG, size])
@@ -193,7 +259,11 @@ test('where io_uring is refused, threads serve', () => {
     setTimeout(() => {
       try { new BlockEngine(new Uint8Array(8), () => {}, 'io_uring') } catch (error) { console.log(error.code, error.message) }
     })`
-  const { stdout, stderr } = spawnSync('sh', ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 })
+  const { stdout, stderr } = spawnSync(
+    'sh',
+    ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', script],
+    { encoding: 'utf8', timeout: 20_000 },
+  )
   expect(stderr).toBe('')
   expect(stdout).toBe('threads\nEMFILE io_uring_setup: EMFILE\n')
 })
@@ -202,7 +272,11 @@ test('where the kernel has no memory for a ring just now, a test goes on with th
   const asked: (string | undefined)[] = []
   const refusing = (code: string) => ({
     BlockEngine: class extends native.BlockEngine {
-      constructor(memory: Uint8Array, onDone: (count: number) => void, kind?: 'io_uring' | 'threads') {
+      constructor(
+        memory: Uint8Array,
+        onDone: (count: number) => void,
+        kind?: 'io_uring' | 'threads',
+      ) {
         asked.push(kind)
         if (kind !== 'threads') throw Object.assign(new Error(`io_uring_setup: ${code}`), { code })
         super(memory, onDone, kind)
@@ -213,7 +287,9 @@ test('where the kernel has no memory for a ring just now, a test goes on with th
   newEngine(refusing('ENOMEM'), new Uint8Array(8), () => {}, 'io_uring').close()
   expect(warn).toHaveBeenCalledWith('io_uring_setup: ENOMEM: threads serve in its place')
   warn.mockRestore()
-  expect(() => newEngine(refusing('EMFILE'), new Uint8Array(8), () => {}, 'io_uring')).toThrow('EMFILE')
+  expect(() => newEngine(refusing('EMFILE'), new Uint8Array(8), () => {}, 'io_uring')).toThrow(
+    'EMFILE',
+  )
   expect(() => newEngine(refusing('ENOMEM'), new Uint8Array(8), () => {})).toThrow('ENOMEM')
   expect(asked).toEqual(['io_uring', 'threads', 'io_uring', undefined])
 })
@@ -222,7 +298,17 @@ describe('tables', () => {
   /** An engine, and what its wakes were about: table and job. */
   function open() {
     const done: (readonly [number, number])[] = []
-    const engine = new native.BlockEngine(new Uint8Array(4096), (count) => done.push(...Array.from(list.subarray(0, count), (number) => [number >>> 16, number & 0xffff] as const)), 'threads')
+    const engine = new native.BlockEngine(
+      new Uint8Array(4096),
+      (count) =>
+        done.push(
+          ...Array.from(
+            list.subarray(0, count),
+            (number) => [number >>> 16, number & 0xffff] as const,
+          ),
+        ),
+      'threads',
+    )
     const list = new Uint32Array(engine.createDone())
     const submit = engine.createSubmit()
     /** A table of one job that flushes a file. */
@@ -244,7 +330,10 @@ describe('tables', () => {
     for (const table of [2, 0]) expect(submit(tables[table] ?? -1, 1)).toBe(0)
     engine.proceed()
     await until(() => done.length === 2)
-    expect(done.toSorted()).toEqual([[0, 0], [2, 0]])
+    expect(done.toSorted()).toEqual([
+      [0, 0],
+      [2, 0],
+    ])
     engine.close()
     closeSync(fd)
   })
@@ -254,12 +343,30 @@ describe('tables', () => {
     const { engine, done, submit, add } = open()
     const file = engine.open(fd)
     const [first = -1, second = -1] = [add(file), add(file)]
-    for (const [table, count] of [[first, 1], [second, 0], [second, 0], [first, 0]] as const) submit(table, count)
+    for (const [table, count] of [
+      [first, 1],
+      [second, 0],
+      [second, 0],
+      [first, 0],
+    ] as const) {
+      submit(table, count)
+    }
     await until(() => done.length === 1)
     // And counted anew.
-    for (const [table, count] of [[second, 1], [first, 1], [first, 0], [first, 0]] as const) submit(table, count)
+    for (const [table, count] of [
+      [second, 1],
+      [first, 1],
+      [first, 0],
+      [first, 0],
+    ] as const) {
+      submit(table, count)
+    }
     await until(() => done.length === 3)
-    expect(done.toSorted()).toEqual([[first, 0], [first, 0], [second, 0]])
+    expect(done.toSorted()).toEqual([
+      [first, 0],
+      [first, 0],
+      [second, 0],
+    ])
     engine.close()
     engine.proceed()
     closeSync(fd)
@@ -292,22 +399,58 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
   const whole: Job = { file: 0, operation: 'write', vectors: [[0, 4096]] }
   test.each<[string, string, (engine: TestEngine) => void]>([
     ['a number past the end', 'job 64: expected one of 0..63', (engine) => (engine.list[1] = 64)],
-    ['the same job twice', 'job 5: it is in flight or listed twice', (engine) => (engine.list[1] = 5)],
-    ['an operation that there is none of', '"operation" expected 0..4, got 5', (engine) => (engine.operation[6] = 5)],
+    [
+      'the same job twice',
+      'job 5: it is in flight or listed twice',
+      (engine) => (engine.list[1] = 5),
+    ],
+    [
+      'an operation that there is none of',
+      '"operation" expected 0..4, got 5',
+      (engine) => (engine.operation[6] = 5),
+    ],
     ['a file that is not open', 'no file 1 is open', (engine) => (engine.file[6] = 1)],
-    ['a negative position', '"position" expected an integer 0..2^53-1, got -1', (engine) => (engine.position[6] = -1)],
+    [
+      'a negative position',
+      '"position" expected an integer 0..2^53-1, got -1',
+      (engine) => (engine.position[6] = -1),
+    ],
     ['a position that is no number', 'got NaN', (engine) => (engine.position[6] = NaN)],
     ['a position between bytes', 'got 0.5', (engine) => (engine.position[6] = 0.5)],
-    ['a position that JavaScript cannot count', 'got 9007199254740992', (engine) => (engine.position[6] = 2 ** 53)],
+    [
+      'a position that JavaScript cannot count',
+      'got 9007199254740992',
+      (engine) => (engine.position[6] = 2 ** 53),
+    ],
     ['no vectors', '"count" expected 1..1024 vectors, got 0', (engine) => (engine.count[6] = 0)],
     ['too many vectors', 'got 1025', (engine) => (engine.count[6] = 1025)],
     ['a vector past the end', 'there is no vector 1024', (engine) => (engine.first[6] = 1024)],
-    ['vectors past the end of numbers', 'there is no vector 4294967295', (engine) => (engine.first[6] = 0xffff_ffff)],
+    [
+      'vectors past the end of numbers',
+      'there is no vector 4294967295',
+      (engine) => (engine.first[6] = 0xffff_ffff),
+    ],
     ['an empty vector', 'vector 1 of 0 bytes at 0', (engine) => (engine.bytes[1] = 0)],
-    ['a vector that leaves the memory', 'vector 1 of 4096 bytes at 1044481', (engine) => (engine.offset[1] = (1 << 20) - 4095)],
-    ['a vector beside the memory', 'vector 1 of 4096 bytes at 4294967295', (engine) => (engine.offset[1] = 0xffff_ffff)],
-    ['a discard of nothing', '"length" expected an integer 1..2^53-1, got 0', (engine) => (engine.operation[6] = 3)],
-    ['zeros for half a byte', 'got 0.5', (engine) => ((engine.operation[6] = 4), (engine.length[6] = 0.5))],
+    [
+      'a vector that leaves the memory',
+      'vector 1 of 4096 bytes at 1044481',
+      (engine) => (engine.offset[1] = (1 << 20) - 4095),
+    ],
+    [
+      'a vector beside the memory',
+      'vector 1 of 4096 bytes at 4294967295',
+      (engine) => (engine.offset[1] = 0xffff_ffff),
+    ],
+    [
+      'a discard of nothing',
+      '"length" expected an integer 1..2^53-1, got 0',
+      (engine) => (engine.operation[6] = 3),
+    ],
+    [
+      'zeros for half a byte',
+      'got 0.5',
+      (engine) => ((engine.operation[6] = 4), (engine.length[6] = 0.5)),
+    ],
   ])('%s', async (_, message, spoil) => {
     const fd = openSync(join(directory, 'untouched'), 'w+')
     const { engine } = openEngine(fd, 'threads')
@@ -338,7 +481,9 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     const { engine, file } = openEngine(fd, 'threads', 1 << 30)
     await using _ = engine
     const gibibyte = [0, 1 << 30] as const
-    await expect(async () => engine.run([write(file, 0, gibibyte, gibibyte)])).rejects.toThrow(coded('ERR_OUT_OF_RANGE', '2147483648 bytes are more than 2147479552'))
+    await expect(async () => engine.run([write(file, 0, gibibyte, gibibyte)])).rejects.toThrow(
+      coded('ERR_OUT_OF_RANGE', '2147483648 bytes are more than 2147479552'),
+    )
     closeSync(fd)
   })
 
@@ -346,21 +491,29 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     const memory = new Uint8Array(4096)
     const engine = new native.BlockEngine(memory, () => {})
     structuredClone(memory.buffer, { transfer: [memory.buffer] })
-    expect(() => engine.createSubmit()(0, 0)).toThrow(coded('ERR_OUT_OF_RANGE', 'detached or resized'))
+    expect(() => engine.createSubmit()(0, 0)).toThrow(
+      coded('ERR_OUT_OF_RANGE', 'detached or resized'),
+    )
     engine.close()
   })
 
   test('arguments', async () => {
     const memory = new Uint8Array(16)
-    expect(() => new native.BlockEngine(memory, () => {}, 'magic' as 'threads')).toThrow(coded('ERR_OUT_OF_RANGE', "'magic'"))
-    expect(() => new native.BlockEngine(new Float64Array(1) as unknown as Uint8Array, () => {})).toThrow(coded('InvalidArg', 'Uint8Array'))
+    expect(() => new native.BlockEngine(memory, () => {}, 'magic' as 'threads')).toThrow(
+      coded('ERR_OUT_OF_RANGE', "'magic'"),
+    )
+    expect(
+      () => new native.BlockEngine(new Float64Array(1) as unknown as Uint8Array, () => {}),
+    ).toThrow(coded('InvalidArg', 'Uint8Array'))
     await using engine = new TestEngine({ kind: 'threads' })
     const table = (jobs: number, vectors: number) => () => engine.engine.addTable(jobs, vectors)
     expect(table(0, 1)).toThrow(coded('ERR_OUT_OF_RANGE', '1..32768 jobs'))
     expect(table(32_769, 1)).toThrow(coded('ERR_OUT_OF_RANGE'))
     expect(table(1, 2 ** 25 + 1)).toThrow(coded('ERR_OUT_OF_RANGE'))
     expect(() => engine.submit('1' as unknown as number)).toThrow(coded('InvalidArg', 'a number'))
-    expect(() => engine.submit(65)).toThrow(coded('ERR_OUT_OF_RANGE', '"count" expected an integer 0..64, got 65'))
+    expect(() => engine.submit(65)).toThrow(
+      coded('ERR_OUT_OF_RANGE', '"count" expected an integer 0..64, got 65'),
+    )
     expect(() => engine.engine.open(-1)).toThrow(coded('ERR_OUT_OF_RANGE'))
     expect(() => engine.engine.open(1 << 20)).toThrow(coded('EBADF', 'dup of descriptor 1048576'))
     expect(() => engine.engine.release(0)).toThrow(coded('ERR_OUT_OF_RANGE'))

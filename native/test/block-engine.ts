@@ -43,7 +43,17 @@ export class TestEngine implements AsyncDisposable {
   readonly #waiting = new Map<number, (outcome: Outcome) => void>()
   readonly #free: number[]
 
-  constructor({ bytes = 1 << 20, jobs = 64, vectors = 1024, kind }: { bytes?: number; jobs?: number; vectors?: number; kind?: BlockEngine['kind'] }) {
+  constructor({
+    bytes = 1 << 20,
+    jobs = 64,
+    vectors = 1024,
+    kind,
+  }: {
+    bytes?: number
+    jobs?: number
+    vectors?: number
+    kind?: BlockEngine['kind']
+  }) {
     // A growable buffer begins at a page, as O_DIRECT wants it.
     this.memory = new Uint8Array(new SharedArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
     this.engine = newEngine(native, this.memory, (count) => this.#onDone(count), kind)
@@ -53,7 +63,11 @@ export class TestEngine implements AsyncDisposable {
     this.submit = (count) => submit(number, count)
     const table = this.engine.createTable(number)
     let at = 0
-    const column = <T>(Column: new (buffer: ArrayBuffer, at: number, length: number) => T, width: number, length: number): T => {
+    const column = <T>(
+      Column: new (buffer: ArrayBuffer, at: number, length: number) => T,
+      width: number,
+      length: number,
+    ): T => {
       const made = new Column(table, at, length)
       at += width * length
       return made
@@ -68,12 +82,18 @@ export class TestEngine implements AsyncDisposable {
     this.offset = column(Uint32Array, 4, vectors)
     this.bytes = column(Uint32Array, 4, vectors)
     this.operation = column(Uint8Array, 1, jobs)
-    if (at !== table.byteLength) throw new Error(`the table has ${table.byteLength} bytes, its columns ${at}`)
+    if (at !== table.byteLength) {
+      throw new Error(`the table has ${table.byteLength} bytes, its columns ${at}`)
+    }
     this.#free = Array.from({ length: jobs }, (_, job) => job)
   }
 
   /** Writes a job's row, and its vectors from `first` on. */
-  describe(number: number, { file, operation, position = 0, length = 0, vectors = [] }: Job, first = 0): void {
+  describe(
+    number: number,
+    { file, operation, position = 0, length = 0, vectors = [] }: Job,
+    first = 0,
+  ): void {
     this.position[number] = position
     this.length[number] = length
     this.file[number] = file
@@ -97,7 +117,9 @@ export class TestEngine implements AsyncDisposable {
       this.list[at] = number
       return number
     })
-    const outcomes = numbers.map((number) => new Promise<Outcome>((resolve) => this.#waiting.set(number, resolve)))
+    const outcomes = numbers.map(
+      (number) => new Promise<Outcome>((resolve) => this.#waiting.set(number, resolve)),
+    )
     const done = this.submit(jobs.length)
     this.engine.proceed()
     for (const number of this.list.slice(0, done)) this.#settle(number, true)

@@ -1,5 +1,18 @@
-/** Whatever jobs run together, as long as they don't overlap: files and memory end as a model of both says. */
-import { closeSync, constants, fsyncSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs'
+/**
+ * Whatever jobs run together, as long as they don't overlap: files and memory end as a model of
+ * both says.
+ */
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -14,7 +27,10 @@ afterAll(() => {
   for (const made of [directory, inMemory]) rmSync(made, { recursive: true })
 })
 
-/** What positions and lengths of direct transfers are multiples of; 0 where the file system knows none. */
+/**
+ * What positions and lengths of direct transfers are multiples of; 0 where the file system knows
+ * none.
+ */
 function directUnit(): number {
   const path = join(directory, 'probe')
   writeSync(openSync(path, 'w'), Buffer.alloc(8192))
@@ -34,7 +50,16 @@ const unit = directUnit()
 const places = [
   { name: 'a file', path: join(directory, 'image'), flags: 0, unit: 1 },
   { name: 'a file in memory', path: join(inMemory, 'image'), flags: 0, unit: 1 },
-  ...(unit > 0 ? [{ name: 'a file read and written directly', path: join(directory, 'direct'), flags: constants.O_DIRECT, unit }] : []),
+  ...(unit > 0
+    ? [
+        {
+          name: 'a file read and written directly',
+          path: join(directory, 'direct'),
+          flags: constants.O_DIRECT,
+          unit,
+        },
+      ]
+    : []),
 ]
 
 interface Wish {
@@ -48,7 +73,15 @@ interface Wish {
 
 const wishes = fc.array(
   fc.record<Wish>({
-    operation: fc.constantFrom('read', 'read', 'write', 'write', 'flush', 'discard', 'write-zeroes'),
+    operation: fc.constantFrom(
+      'read',
+      'read',
+      'write',
+      'write',
+      'flush',
+      'discard',
+      'write-zeroes',
+    ),
     at: fc.nat(48),
     parts: fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 12 }),
     gap: fc.nat(2),
@@ -57,8 +90,8 @@ const wishes = fc.array(
 )
 
 /**
- * The wishes that touch no byte of the file that another does, with a place of their own in memory each. Past
- * its end the file is like one byte, for a write there is seen by whoever reads there.
+ * The wishes that touch no byte of the file that another does, with a place of their own in memory
+ * each. Past its end the file is like one byte, for a write there is seen by whoever reads there.
  */
 function toJobs(wished: readonly Wish[], file: number, scale: number, size: number): Job[] {
   const taken: [number, number][] = []
@@ -74,14 +107,20 @@ function toJobs(wished: readonly Wish[], file: number, scale: number, size: numb
     const touched: [number, number] = to > size ? [Math.min(from, size), Infinity] : [from, to]
     if (taken.some(([start, end]) => touched[0] < end && start < touched[1])) continue
     taken.push(touched)
-    if (operation === 'discard' || operation === 'write-zeroes') jobs.push({ file, operation, position: from, length })
-    else {
+    if (operation === 'discard' || operation === 'write-zeroes') {
+      jobs.push({ file, operation, position: from, length })
+    } else {
       const vectors = parts.map((part) => {
         const vector = [free, part * scale] as const
         free += (part + gap) * scale
         return vector
       })
-      jobs.push({ file, operation, position: from, vectors: at % 2 === 0 ? vectors : vectors.toReversed() })
+      jobs.push({
+        file,
+        operation,
+        position: from,
+        vectors: at % 2 === 0 ? vectors : vectors.toReversed(),
+      })
     }
   }
   return jobs
@@ -98,17 +137,25 @@ class Model {
   }
 
   /**
-   * @param seen the memory after the job: what a read past the end leaves there is not said (zeros, if
+   * @param seen the memory after the job: what a read past the end leaves there is not said (zeros,
+   *   if
    * the file is read directly)
    */
   run({ operation, position = 0, length = 0, vectors = [] }: Job, seen: Uint8Array): number {
     const size = this.content.length
-    if (operation === 'discard' || operation === 'write-zeroes') this.content.fill(0, Math.min(position, size), Math.min(position + length, size))
+    if (operation === 'discard' || operation === 'write-zeroes') {
+      this.content.fill(0, Math.min(position, size), Math.min(position + length, size))
+    }
     let moved = 0
     for (const [offset, bytes] of vectors) {
       const at = position + moved
       if (operation === 'write') {
-        if (at + bytes > this.content.length) this.content = Buffer.concat([this.content, Buffer.alloc(at + bytes - this.content.length)])
+        if (at + bytes > this.content.length) {
+          this.content = Buffer.concat([
+            this.content,
+            Buffer.alloc(at + bytes - this.content.length),
+          ])
+        }
         this.memory.copy(this.content, at, offset, offset + bytes)
         moved += bytes
       } else {
@@ -126,26 +173,35 @@ describe.each(kinds)('with %s', (kind) => {
   test.each(places)('$name', async ({ path, flags, unit: scale }) => {
     await using engine = new TestEngine({ bytes: MEMORY, kind })
     await fc.assert(
-      fc.asyncProperty(fc.array(wishes, { minLength: 1, maxLength: 5 }), fc.integer({ min: 0, max: 120 }), fc.integer({ min: 1 }), async (batches, size, seed) => {
-        const start = openSync(path, 'w')
-        const content = Buffer.from(Uint8Array.from({ length: size * scale }, (_, at) => (at * seed) >>> 3))
-        writeSync(start, content)
-        fsyncSync(start)
-        closeSync(start)
-        const fd = openSync(path, constants.O_RDWR | flags)
-        const file = engine.engine.open(fd)
-        closeSync(fd)
-        engine.memory.forEach((_, at, memory) => (memory[at] = (at * 7 + seed) >>> 2))
-        const model = new Model(content, Buffer.from(engine.memory))
-        for (const wished of batches) {
-          const jobs = toJobs(wished, file, scale, model.content.length)
-          const outcomes = await engine.run(jobs)
-          expect(outcomes.map(({ result }) => result)).toEqual(jobs.map((job) => model.run(job, engine.memory)))
-          expect(Buffer.compare(engine.memory, model.memory)).toBe(0)
-          expect(Buffer.compare(readFileSync(path), model.content)).toBe(0)
-        }
-        engine.engine.release(file)
-      }),
+      fc.asyncProperty(
+        fc.array(wishes, { minLength: 1, maxLength: 5 }),
+        fc.integer({ min: 0, max: 120 }),
+        fc.integer({ min: 1 }),
+        async (batches, size, seed) => {
+          const start = openSync(path, 'w')
+          const content = Buffer.from(
+            Uint8Array.from({ length: size * scale }, (_, at) => (at * seed) >>> 3),
+          )
+          writeSync(start, content)
+          fsyncSync(start)
+          closeSync(start)
+          const fd = openSync(path, constants.O_RDWR | flags)
+          const file = engine.engine.open(fd)
+          closeSync(fd)
+          engine.memory.forEach((_, at, memory) => (memory[at] = (at * 7 + seed) >>> 2))
+          const model = new Model(content, Buffer.from(engine.memory))
+          for (const wished of batches) {
+            const jobs = toJobs(wished, file, scale, model.content.length)
+            const outcomes = await engine.run(jobs)
+            expect(outcomes.map(({ result }) => result)).toEqual(
+              jobs.map((job) => model.run(job, engine.memory)),
+            )
+            expect(Buffer.compare(engine.memory, model.memory)).toBe(0)
+            expect(Buffer.compare(readFileSync(path), model.content)).toBe(0)
+          }
+          engine.engine.release(file)
+        },
+      ),
       { numRuns: 40 },
     )
   })

@@ -16,53 +16,86 @@ afterAll(() => rmSync(directory, { recursive: true }))
 
 // A process without /dev/fuse or the right to mount can't have such a disk: both are checked.
 describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
-  test.each(['read', 'write', 'flush'] as const)('while a %s waits, the event loop goes round and other jobs are done', async (operation) => {
-    await using disk = await StallingDisk.mount()
-    await using engine = new TestEngine({ kind })
-    const [slowFd, quickFd] = [openSync(disk.path, 'r+'), openSync(quick, 'r+')]
-    const [slow, fine] = [engine.engine.open(slowFd), engine.engine.open(quickFd)]
-    const vectors = [[0, 4096]] as const
-    let answered = false
-    const job: Job = operation === 'flush' ? { file: slow, operation } : { file: slow, operation, position: 8192, vectors }
-    const waits = engine.run([job]).then((outcomes) => {
-      answered = true
-      return outcomes
-    })
-    // The news arrives by the event loop.
-    await until(() => disk.requests.includes(operation))
-    const others = await engine.run([
-      { file: fine, operation: 'read', vectors: [[4096, 4096]] },
-      { file: fine, operation: 'write', vectors: [[4096, 4096]] },
-      { file: fine, operation: 'flush' },
-    ])
-    expect(others.map(({ result }) => result)).toEqual([4096, 4096, 0])
-    expect(answered).toBe(false)
-    expect(native.counters().jobs).toBe(1)
-    disk.go()
-    expect(await waits).toEqual([{ result: operation === 'flush' ? 0 : 4096, atOnce: false }])
-    if (operation === 'read') expect([...engine.memory.subarray(255, 257)]).toEqual([32, 33])
-    for (const fd of [slowFd, quickFd]) closeSync(fd)
-  })
+  test.each(['read', 'write', 'flush'] as const)(
+    'while a %s waits, the event loop goes round and other jobs are done',
+    async (operation) => {
+      await using disk = await StallingDisk.mount()
+      await using engine = new TestEngine({ kind })
+      const [slowFd, quickFd] = [openSync(disk.path, 'r+'), openSync(quick, 'r+')]
+      const [slow, fine] = [engine.engine.open(slowFd), engine.engine.open(quickFd)]
+      const vectors = [[0, 4096]] as const
+      let answered = false
+      const job: Job =
+        operation === 'flush'
+          ? { file: slow, operation }
+          : { file: slow, operation, position: 8192, vectors }
+      const waits = engine.run([job]).then((outcomes) => {
+        answered = true
+        return outcomes
+      })
+      // The news arrives by the event loop.
+      await until(() => disk.requests.includes(operation))
+      const others = await engine.run([
+        { file: fine, operation: 'read', vectors: [[4096, 4096]] },
+        { file: fine, operation: 'write', vectors: [[4096, 4096]] },
+        { file: fine, operation: 'flush' },
+      ])
+      expect(others.map(({ result }) => result)).toEqual([4096, 4096, 0])
+      expect(answered).toBe(false)
+      expect(native.counters().jobs).toBe(1)
+      disk.go()
+      expect(await waits).toEqual([{ result: operation === 'flush' ? 0 : 4096, atOnce: false }])
+      if (operation === 'read') expect([...engine.memory.subarray(255, 257)]).toEqual([32, 33])
+      for (const fd of [slowFd, quickFd]) closeSync(fd)
+    },
+  )
 
   test('one thread does the writes of a file, in their order, and others do what else there is', async () => {
     await using disk = await StallingDisk.mount(8192)
     await using engine = new TestEngine({ kind })
     const fd = openSync(disk.path, 'r+')
     const file = engine.engine.open(fd)
-    const write = (position: number): Job => ({ file, operation: 'write', position, vectors: [[0, 4096]] })
-    const [before, stalls, behind] = [engine.run([write(0), write(4096)]), engine.run([write(8192)]), engine.run([write(0)])]
+    const write = (position: number): Job => ({
+      file,
+      operation: 'write',
+      position,
+      vectors: [[0, 4096]],
+    })
+    const [before, stalls, behind] = [
+      engine.run([write(0), write(4096)]),
+      engine.run([write(8192)]),
+      engine.run([write(0)]),
+    ]
     await until(() => disk.requests.includes('write'))
-    expect((await engine.run([{ file, operation: 'read', vectors: [[4096, 4096]] }]))[0]).toMatchObject({ result: 4096 })
-    expect(await before).toEqual([{ result: 4096, atOnce: false }, { result: 4096, atOnce: false }])
+    expect(
+      (await engine.run([{ file, operation: 'read', vectors: [[4096, 4096]] }]))[0],
+    ).toMatchObject({ result: 4096 })
+    expect(await before).toEqual([
+      { result: 4096, atOnce: false },
+      { result: 4096, atOnce: false },
+    ])
     expect(native.counters().jobs).toBe(2)
     disk.go()
-    expect(await Promise.all([stalls, behind])).toEqual([[{ result: 4096, atOnce: false }], [{ result: 4096, atOnce: false }]])
+    expect(await Promise.all([stalls, behind])).toEqual([
+      [{ result: 4096, atOnce: false }],
+      [{ result: 4096, atOnce: false }],
+    ])
     closeSync(fd)
   })
 
   test('a worker that is ended waits for its jobs', async () => {
     await using disk = await StallingDisk.mount()
-    const worker = new Worker(new URL('block-worker.mjs', import.meta.url), { workerData: { kind, jobs: 1, operation: operations.read, path: disk.path, flags: 'r+', end: 'terminate', proceeds: true } })
+    const worker = new Worker(new URL('block-worker.mjs', import.meta.url), {
+      workerData: {
+        kind,
+        jobs: 1,
+        operation: operations.read,
+        path: disk.path,
+        flags: 'r+',
+        end: 'terminate',
+        proceeds: true,
+      },
+    })
     await until(() => disk.requests.includes('read'))
     let ended = false
     const end = worker.terminate().then(() => (ended = true))

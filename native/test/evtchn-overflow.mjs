@@ -1,4 +1,7 @@
-/** Prints what a device delivers until the event that was sent to it: run by a test that has one of its reads fail. */
+/**
+ * Prints what a device delivers until the event that was sent to it: run by a test that has one of
+ * its reads fail.
+ */
 import { openSync, writeSync } from 'node:fs'
 import { loadNative } from '../index.js'
 

@@ -6,7 +6,8 @@ import { loadNative } from '../index.js'
 import { Fifo, until } from './fifo.ts'
 
 const native = loadNative()
-const coded = (code: string, message = ''): unknown => expect.objectContaining({ code, message: expect.stringContaining(message) as string })
+const coded = (code: string, message = ''): unknown =>
+  expect.objectContaining({ code, message: expect.stringContaining(message) as string })
 
 const toClose: (() => void)[] = []
 
@@ -31,7 +32,16 @@ function open(onPending: (batch: number[]) => void = () => {}) {
     evtchn.close()
     fifo[Symbol.dispose]()
   })
-  return { fifo, arena, table, words, batches, evtchn, notify: evtchn.createNotify(), unmask: evtchn.createUnmask() }
+  return {
+    fifo,
+    arena,
+    table,
+    words,
+    batches,
+    evtchn,
+    notify: evtchn.createNotify(),
+    unmask: evtchn.createUnmask(),
+  }
 }
 
 describe('delivery', () => {
@@ -72,8 +82,16 @@ describe('delivery', () => {
   test('goes on after a handler threw, which is an uncaught exception', async () => {
     const uncaught: unknown[] = []
     const listeners = process.listeners('uncaughtException')
-    process.removeAllListeners('uncaughtException').on('uncaughtException', (error) => uncaught.push(error))
-    onTestFinished(() => void listeners.reduce((target, listener) => target.on('uncaughtException', listener), process.removeAllListeners('uncaughtException')))
+    process
+      .removeAllListeners('uncaughtException')
+      .on('uncaughtException', (error) => uncaught.push(error))
+    onTestFinished(
+      () =>
+        void listeners.reduce(
+          (target, listener) => target.on('uncaughtException', listener),
+          process.removeAllListeners('uncaughtException'),
+        ),
+    )
     const { fifo, batches } = open(([port]) => {
       if (port === 1) throw new Error('handler')
     })
@@ -97,17 +115,32 @@ describe('delivery', () => {
 /** Not everywhere, nor may every process be traced. */
 const strace = spawnSync('strace', ['-o', '/dev/null', 'true']).status === 0
 
-test.skipIf(!strace)('a read that answers EFBIG empties the queue of the driver, and says so', () => {
-  using fifo = new Fifo()
-  const trace = `${fifo.path}.trace`
-  const program = [process.execPath, join(import.meta.dirname, 'evtchn-overflow.mjs'), fifo.path]
-  const injected = ['read:error=EFBIG:when=1', 'ioctl:retval=7'].flatMap((each) => ['-e', `inject=${each}`])
-  // Only what is done with the stand-in for the device.
-  const out = execFileSync('strace', ['-f', '-qq', '-o', trace, '-P', fifo.path, ...injected, ...program], { encoding: 'utf8' })
-  expect(JSON.parse(out)).toEqual([[0, []], [1, [5]]])
-  const calls = readFileSync(trace, 'utf8').split('\n').flatMap((line) => /EFBIG|EVTCHN_RESET/.exec(line) ?? [])
-  expect(calls).toEqual(['EFBIG', 'EVTCHN_RESET'])
-})
+test.skipIf(!strace)(
+  'a read that answers EFBIG empties the queue of the driver, and says so',
+  () => {
+    using fifo = new Fifo()
+    const trace = `${fifo.path}.trace`
+    const program = [process.execPath, join(import.meta.dirname, 'evtchn-overflow.mjs'), fifo.path]
+    const injected = ['read:error=EFBIG:when=1', 'ioctl:retval=7'].flatMap((each) => [
+      '-e',
+      `inject=${each}`,
+    ])
+    // Only what is done with the stand-in for the device.
+    const out = execFileSync(
+      'strace',
+      ['-f', '-qq', '-o', trace, '-P', fifo.path, ...injected, ...program],
+      { encoding: 'utf8' },
+    )
+    expect(JSON.parse(out)).toEqual([
+      [0, []],
+      [1, [5]],
+    ])
+    const calls = readFileSync(trace, 'utf8')
+      .split('\n')
+      .flatMap((line) => /EFBIG|EVTCHN_RESET/.exec(line) ?? [])
+    expect(calls).toEqual(['EFBIG', 'EVTCHN_RESET'])
+  },
+)
 
 test('unmask is one write of many ports', async () => {
   const { words, batches, unmask } = open()
@@ -122,8 +155,12 @@ test('unmask is one write of many ports', async () => {
 describe('failures', () => {
   test('name the operation and its arguments', () => {
     const { evtchn, notify } = open()
-    expect(() => evtchn.bindInterdomain(1, 7)).toThrow(coded('ENOTTY', 'IOCTL_EVTCHN_BIND_INTERDOMAIN [1, 7]'))
-    expect(() => evtchn.bindUnbound(1)).toThrow(coded('ENOTTY', 'IOCTL_EVTCHN_BIND_UNBOUND_PORT [1]'))
+    expect(() => evtchn.bindInterdomain(1, 7)).toThrow(
+      coded('ENOTTY', 'IOCTL_EVTCHN_BIND_INTERDOMAIN [1, 7]'),
+    )
+    expect(() => evtchn.bindUnbound(1)).toThrow(
+      coded('ENOTTY', 'IOCTL_EVTCHN_BIND_UNBOUND_PORT [1]'),
+    )
     expect(() => evtchn.bindVirq(2)).toThrow(coded('ENOTTY', 'IOCTL_EVTCHN_BIND_VIRQ [2]'))
     expect(() => notify(7)).toThrow(coded('ENOTTY', 'IOCTL_EVTCHN_NOTIFY [7]'))
     expect(() => evtchn.unbind(7)).toThrow(coded('ENOTTY', 'IOCTL_EVTCHN_UNBIND [7]'))
@@ -141,18 +178,26 @@ describe('failures', () => {
 
   test('a call without a number is refused', () => {
     const { notify, unmask } = open()
-    for (const call of [notify, unmask]) expect(() => Reflect.apply(call, undefined, [])).toThrow(coded('InvalidArg', 'expected a number'))
+    for (const call of [notify, unmask]) {
+      expect(() => Reflect.apply(call, undefined, [])).toThrow(
+        coded('InvalidArg', 'expected a number'),
+      )
+    }
   })
 
   test('a device that cannot be polled is refused, and closed', () => {
     const { arena, table } = open()
-    expect(() => new native.Evtchn(arena, '/dev/null', table, () => {})).toThrow(coded('EPERM', 'uv_poll_init'))
+    expect(() => new native.Evtchn(arena, '/dev/null', table, () => {})).toThrow(
+      coded('EPERM', 'uv_poll_init'),
+    )
     expect(native.counters()).toMatchObject({ fds: 1, polls: 1 })
   })
 
   test('a table must be two allocated pages', () => {
     const { fifo, arena } = open()
-    expect(() => new native.Evtchn(arena, fifo.path, arena.allocate(1), () => {})).toThrow(coded('ERR_OUT_OF_RANGE'))
+    expect(() => new native.Evtchn(arena, fifo.path, arena.allocate(1), () => {})).toThrow(
+      coded('ERR_OUT_OF_RANGE'),
+    )
   })
 
   test('the table stays while the device is open', () => {

@@ -1,6 +1,6 @@
 /**
- * A fifo stands in for a device of Xen's where there is no Xen: it can be polled and read, and what is
- * written to it comes back. Its ioctls fail, so no port can be bound.
+ * A fifo stands in for a device of Xen's where there is no Xen: it can be polled and read, and what
+ * is written to it comes back. Its ioctls fail, so no port can be bound.
  */
 import { execFileSync } from 'node:child_process'
 import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'

@@ -4,7 +4,8 @@ import { loadNative } from '../index.js'
 import { Fifo } from './fifo.ts'
 
 const native = loadNative()
-const coded = (code: string, message = ''): unknown => expect.objectContaining({ code, message: expect.stringContaining(message) as string })
+const coded = (code: string, message = ''): unknown =>
+  expect.objectContaining({ code, message: expect.stringContaining(message) as string })
 
 const CAPACITY = 4
 const fifo = new Fifo()
@@ -17,7 +18,11 @@ const local = new Uint32Array(buffer, table + 4 * CAPACITY, CAPACITY)
 const offset = new Uint16Array(buffer, table + 8 * CAPACITY, CAPACITY)
 const length = new Uint16Array(buffer, table + 10 * CAPACITY, CAPACITY)
 
-function fill(op: { readonly local?: number; readonly offset?: number; readonly length?: number }): void {
+function fill(op: {
+  readonly local?: number
+  readonly offset?: number
+  readonly length?: number
+}): void {
   gref[0] = 8
   local[0] = op.local ?? 4096
   offset[0] = op.offset ?? 0
@@ -32,9 +37,16 @@ afterAll(() => {
 
 describe('copy', () => {
   test('in bounds goes to the driver, which a fifo is not', () => {
-    for (const op of [{}, { offset: 4095, length: 1 }, { local: 8 * 4096 - 1, length: 1 }, { local: 4097 }]) {
+    for (const op of [
+      {},
+      { offset: 4095, length: 1 },
+      { local: 8 * 4096 - 1, length: 1 },
+      { local: 4097 },
+    ]) {
       fill(op)
-      expect(() => gntdev.createCopy(table, CAPACITY, 0, false)(1)).toThrow(coded('ENOTTY', 'IOCTL_GNTDEV_GRANT_COPY'))
+      expect(() => gntdev.createCopy(table, CAPACITY, 0, false)(1)).toThrow(
+        coded('ENOTTY', 'IOCTL_GNTDEV_GRANT_COPY'),
+      )
     }
   })
 
@@ -47,7 +59,9 @@ describe('copy', () => {
     ['begins beyond the arena', { local: 2 ** 32 - 1, length: 1 }],
   ])('is refused if it %s', (_, op) => {
     fill(op)
-    expect(() => gntdev.createCopy(table, CAPACITY, 0, true)(1)).toThrow(coded('ERR_OUT_OF_RANGE', 'operation 0'))
+    expect(() => gntdev.createCopy(table, CAPACITY, 0, true)(1)).toThrow(
+      coded('ERR_OUT_OF_RANGE', 'operation 0'),
+    )
   })
 
   test.each([
@@ -59,7 +73,9 @@ describe('copy', () => {
     ['a table outside the arena', 2 ** 32 - 4096, CAPACITY, 1],
   ])('is refused with %s', (_, at, capacity, count) => {
     fill({})
-    expect(() => gntdev.createCopy(at, capacity, 0, false)(count)).toThrow(coded('ERR_OUT_OF_RANGE'))
+    expect(() => gntdev.createCopy(at, capacity, 0, false)(count)).toThrow(
+      coded('ERR_OUT_OF_RANGE'),
+    )
   })
 })
 
@@ -76,7 +92,9 @@ describe('map', () => {
   test('leaves nothing behind when the driver refuses', () => {
     const free = arena.allocate(7)
     arena.close(free)
-    expect(() => gntdev.map(Uint32Array.of(0, 8, 0, 9), true)).toThrow(coded('ENOTTY', 'IOCTL_GNTDEV_MAP_GRANT_REF'))
+    expect(() => gntdev.map(Uint32Array.of(0, 8, 0, 9), true)).toThrow(
+      coded('ENOTTY', 'IOCTL_GNTDEV_MAP_GRANT_REF'),
+    )
     expect(arena.allocate(7)).toBe(free)
     arena.close(free)
   })

@@ -1,6 +1,13 @@
 /** Importing never fails; loading says why it can't. */
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -16,29 +23,44 @@ afterEach(() => rmSync(directory, { recursive: true }))
 
 /** Runs index.js as part of a bundle, that is as the beginning of another module elsewhere. */
 function runBundle(code: string, prelude = ''): string {
-  const source = readFileSync(join(native, 'index.js'), 'utf8').replace('export function', 'function')
+  const source = readFileSync(join(native, 'index.js'), 'utf8').replace(
+    'export function',
+    'function',
+  )
   writeFileSync(join(directory, 'bundle.mjs'), `${prelude}${source}\n${code}`)
-  return execFileSync(process.execPath, [join(directory, 'bundle.mjs')], { encoding: 'utf8', timeout: 20_000 }).trim()
+  return execFileSync(process.execPath, [join(directory, 'bundle.mjs')], {
+    encoding: 'utf8',
+    timeout: 20_000,
+  }).trim()
 }
 
-const REPORT = 'try { loadNative(); console.log("loaded") } catch (error) { console.log(error.code, error.message) }'
+const REPORT =
+  'try { loadNative(); console.log("loaded") } catch (error) { console.log(error.code, error.message) }'
 
 test('finds the addon beside the bundle', () => {
   copyFileSync(join(native, addon), join(directory, addon))
-  expect(runBundle('console.log(loadNative() === loadNative(), typeof loadNative().counters)')).toBe('true function')
+  expect(
+    runBundle('console.log(loadNative() === loadNative(), typeof loadNative().counters)'),
+  ).toBe('true function')
 })
 
 test('without the addon, importing works and loading says what is missing', () => {
   expect(runBundle('console.log("imported")')).toBe('imported')
-  expect(runBundle(REPORT)).toBe(`ERR_XENKIT_NATIVE the native addon of xenkit can't be loaded: there is no build for linux-${process.arch}, Node ${process.versions.node}`)
+  expect(runBundle(REPORT)).toBe(
+    `ERR_XENKIT_NATIVE the native addon of xenkit can't be loaded: there is no build for linux-${process.arch}, Node ${process.versions.node}`,
+  )
 })
 
 test('an addon that does not load says why', () => {
   writeFileSync(join(directory, addon), 'not an addon')
-  expect(runBundle(REPORT)).toMatch(/ERR_XENKIT_NATIVE the native addon of xenkit can't be loaded: ".\/xenkit\..*\.node": .*file too short/)
+  expect(runBundle(REPORT)).toMatch(
+    /ERR_XENKIT_NATIVE the native addon of xenkit can't be loaded: ".\/xenkit\..*\.node": .*file too short/,
+  )
 })
 
 test('on another platform nothing is tried', () => {
   copyFileSync(join(native, addon), join(directory, addon))
-  expect(runBundle(REPORT, 'Object.defineProperty(process, "platform", { value: "darwin" });')).toContain(`no build for darwin-${process.arch}`)
+  expect(
+    runBundle(REPORT, 'Object.defineProperty(process, "platform", { value: "darwin" });'),
+  ).toContain(`no build for darwin-${process.arch}`)
 })

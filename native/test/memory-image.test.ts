@@ -1,4 +1,7 @@
-/** Memory images against a model of one: by jobs and by calls, of any size at any time, given back, in threads. */
+/**
+ * Memory images against a model of one: by jobs and by calls, of any size at any time, given back,
+ * in threads.
+ */
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
@@ -8,7 +11,8 @@ import { type Job, native, TestEngine } from './block-engine.ts'
 import { until } from './fifo.ts'
 
 const MEMORY = 1 << 16
-const coded = (code: string, message = ''): unknown => expect.objectContaining({ code, message: expect.stringContaining(message) as string })
+const coded = (code: string, message = ''): unknown =>
+  expect.objectContaining({ code, message: expect.stringContaining(message) as string })
 
 afterEach(() => until(() => Object.values(native.counters()).every((count) => count === 0)))
 
@@ -21,9 +25,24 @@ interface Step {
 }
 
 const step = fc.record<Step>({
-  kind: fc.constantFrom('read', 'read', 'write', 'write', 'discard', 'write-zeroes', 'flush', 'resize'),
+  kind: fc.constantFrom(
+    'read',
+    'read',
+    'write',
+    'write',
+    'discard',
+    'write-zeroes',
+    'flush',
+    'resize',
+  ),
   // Beside the ends of pages as often as anywhere.
-  position: fc.oneof(fc.nat(40_000), fc.tuple(fc.nat(9), fc.integer({ min: -1, max: 1 })).map(([page, by]) => Math.max(0, page * 4096 + by)), fc.constantFrom(2 ** 32, 2 ** 53 - 1)),
+  position: fc.oneof(
+    fc.nat(40_000),
+    fc
+      .tuple(fc.nat(9), fc.integer({ min: -1, max: 1 }))
+      .map(([page, by]) => Math.max(0, page * 4096 + by)),
+    fc.constantFrom(2 ** 32, 2 ** 53 - 1),
+  ),
   parts: fc.array(fc.integer({ min: 1, max: 9000 }), { minLength: 1, maxLength: 6 }),
   byCall: fc.boolean(),
 })
@@ -31,53 +50,80 @@ const step = fc.record<Step>({
 test('equals an array, whose end cuts what is moved', async () => {
   await using engine = new TestEngine({ bytes: MEMORY })
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 30 }), fc.integer({ min: 1, max: 40_000 }), fc.nat(255), async (steps, size, seed) => {
-      const image = new native.MemoryImage(size)
-      const file = engine.engine.openMemory(image)
-      let model = Buffer.alloc(size)
-      for (const [number, { kind, position, parts, byCall }] of steps.entries()) {
-        const length = parts.reduce((sum, part) => sum + part, 0)
-        const there = Math.max(0, Math.min(length, model.length - position))
-        if (kind === 'resize') {
-          const next = Buffer.alloc(length)
-          model.copy(next)
-          model = next
-          image.resize(length)
-          continue
-        }
-        if (kind === 'discard' || kind === 'write-zeroes') {
-          model.fill(0, Math.min(position, model.length), Math.min(position + length, model.length))
-          if (byCall) await image.discard(position, length)
-          else expect(await engine.run([{ file, operation: kind, position, length }])).toEqual([{ result: 0, atOnce: true }])
-          continue
-        }
-        engine.memory.forEach((_, at, memory) => (memory[at] = (at * 7 + seed + number * 31) >>> 1))
-        const before = Buffer.from(engine.memory)
-        let free = 0
-        const vectors = parts.map((bytes) => [(free += bytes + 3) - bytes, bytes] as const)
-        if (kind === 'flush') expect(await engine.run([{ file, operation: 'flush' }])).toEqual([{ result: 0, atOnce: true }])
-        else if (byCall) {
-          const views = vectors.map(([offset, bytes]) => engine.memory.subarray(offset, offset + bytes))
-          expect(kind === 'read' ? image.read(position, views) : image.write(position, views)).toBe(there)
-        } else expect(await engine.run([{ file, operation: kind, position, vectors }])).toEqual([{ result: there, atOnce: true }])
-        if (kind !== 'flush') {
-          let at = position
-          for (const [offset, bytes] of vectors) {
-            if (at >= model.length) break
-            if (kind === 'read') model.copy(before, offset, at, Math.min(at + bytes, model.length))
-            else before.copy(model, at, offset, offset + Math.min(bytes, model.length - at))
-            at += bytes
+    fc.asyncProperty(
+      fc.array(step, { minLength: 1, maxLength: 30 }),
+      fc.integer({ min: 1, max: 40_000 }),
+      fc.nat(255),
+      async (steps, size, seed) => {
+        const image = new native.MemoryImage(size)
+        const file = engine.engine.openMemory(image)
+        let model = Buffer.alloc(size)
+        for (const [number, { kind, position, parts, byCall }] of steps.entries()) {
+          const length = parts.reduce((sum, part) => sum + part, 0)
+          const there = Math.max(0, Math.min(length, model.length - position))
+          if (kind === 'resize') {
+            const next = Buffer.alloc(length)
+            model.copy(next)
+            model = next
+            image.resize(length)
+            continue
           }
+          if (kind === 'discard' || kind === 'write-zeroes') {
+            model.fill(
+              0,
+              Math.min(position, model.length),
+              Math.min(position + length, model.length),
+            )
+            if (byCall) await image.discard(position, length)
+            else {
+              expect(await engine.run([{ file, operation: kind, position, length }])).toEqual([
+                { result: 0, atOnce: true },
+              ])
+            }
+            continue
+          }
+          engine.memory.forEach(
+            (_, at, memory) => (memory[at] = (at * 7 + seed + number * 31) >>> 1),
+          )
+          const before = Buffer.from(engine.memory)
+          let free = 0
+          const vectors = parts.map((bytes) => [(free += bytes + 3) - bytes, bytes] as const)
+          if (kind === 'flush') {
+            expect(await engine.run([{ file, operation: 'flush' }])).toEqual([
+              { result: 0, atOnce: true },
+            ])
+          } else if (byCall) {
+            const views = vectors.map(([offset, bytes]) =>
+              engine.memory.subarray(offset, offset + bytes),
+            )
+            expect(
+              kind === 'read' ? image.read(position, views) : image.write(position, views),
+            ).toBe(there)
+          } else {
+            expect(await engine.run([{ file, operation: kind, position, vectors }])).toEqual([
+              { result: there, atOnce: true },
+            ])
+          }
+          if (kind !== 'flush') {
+            let at = position
+            for (const [offset, bytes] of vectors) {
+              if (at >= model.length) break
+              if (kind === 'read') {
+                model.copy(before, offset, at, Math.min(at + bytes, model.length))
+              } else before.copy(model, at, offset, offset + Math.min(bytes, model.length - at))
+              at += bytes
+            }
+          }
+          expect(Buffer.compare(engine.memory, before), 'memory that no vector names').toBe(0)
         }
-        expect(Buffer.compare(engine.memory, before), 'memory that no vector names').toBe(0)
-      }
-      const all = Buffer.alloc(model.length + 1)
-      expect(image.read(0, [all])).toBe(model.length)
-      expect(Buffer.compare(all.subarray(0, model.length), model)).toBe(0)
-      image.close()
-      engine.engine.release(file)
-      expect(native.counters().images).toBe(0)
-    }),
+        const all = Buffer.alloc(model.length + 1)
+        expect(image.read(0, [all])).toBe(model.length)
+        expect(Buffer.compare(all.subarray(0, model.length), model)).toBe(0)
+        image.close()
+        engine.engine.release(file)
+        expect(native.counters().images).toBe(0)
+      },
+    ),
     { numRuns: 200 },
   )
 })
@@ -90,7 +136,9 @@ test('an image lives for as long as an engine has it, closed or not', async () =
   image.close()
   image.close()
   expect(native.counters().images).toBe(1)
-  expect(await engine.run([{ file, operation: 'read', position: 4096, vectors: [[0, 4]] }])).toEqual([{ result: 4, atOnce: true }])
+  expect(
+    await engine.run([{ file, operation: 'read', position: 4096, vectors: [[0, 4]] }]),
+  ).toEqual([{ result: 4, atOnce: true }])
   expect(Buffer.from(engine.memory.subarray(0, 4)).toString()).toBe('here')
   expect(native.MemoryImage.open(image.id).read(4096, [Buffer.alloc(4)])).toBe(4)
   engine.engine.close()
@@ -100,7 +148,12 @@ test('jobs of one batch that the image has shrunk from end short, and a file bes
   await using engine = new TestEngine({ bytes: MEMORY })
   const image = new native.MemoryImage(1 << 16)
   const file = engine.engine.openMemory(image)
-  const read = (position: number, at: number): Job => ({ file, operation: 'read', position, vectors: [[at, 4096]] })
+  const read = (position: number, at: number): Job => ({
+    file,
+    operation: 'read',
+    position,
+    vectors: [[at, 4096]],
+  })
   // Described before, submitted after: what counts is the size when it is done.
   const jobs = [read(0, 0), read(6000, 4096), read(1 << 15, 8192)]
   image.resize(8192)
@@ -112,22 +165,38 @@ test('jobs of one batch that the image has shrunk from end short, and a file bes
 test('wrong arguments are refused', async () => {
   await using engine = new TestEngine({})
   const make = (bytes: number) => () => new native.MemoryImage(bytes)
-  for (const bytes of [0, -1, 0.5, NaN, 2 ** 53]) expect(make(bytes)).toThrow(coded('ERR_OUT_OF_RANGE', '"bytes" expected an integer 1..2^53-1'))
+  for (const bytes of [0, -1, 0.5, NaN, 2 ** 53]) {
+    expect(make(bytes)).toThrow(coded('ERR_OUT_OF_RANGE', '"bytes" expected an integer 1..2^53-1'))
+  }
   // More than a process has addresses for.
   expect(make(2 ** 52)).toThrow(coded('ENOMEM', 'a memory image of 4503599627370496 bytes'))
   const image = new native.MemoryImage(4096)
   expect(() => image.resize(0)).toThrow(coded('ERR_OUT_OF_RANGE'))
   expect(() => image.read(-1, [])).toThrow(coded('ERR_OUT_OF_RANGE', '"position"'))
-  expect(() => image.read(0, [new Float64Array(1) as unknown as Uint8Array])).toThrow(coded('InvalidArg', 'Uint8Arrays'))
+  expect(() => image.read(0, [new Float64Array(1) as unknown as Uint8Array])).toThrow(
+    coded('InvalidArg', 'Uint8Arrays'),
+  )
   expect(() => image.discard(0.5, 1)).toThrow(coded('ERR_OUT_OF_RANGE', 'discard'))
-  expect(() => native.MemoryImage.open(image.id + 1)).toThrow(coded('ERR_OUT_OF_RANGE', 'no memory image'))
+  expect(() => native.MemoryImage.open(image.id + 1)).toThrow(
+    coded('ERR_OUT_OF_RANGE', 'no memory image'),
+  )
   expect(() => engine.engine.openMemory({} as typeof image)).toThrow()
   const gone = new Uint8Array(4096)
   structuredClone(gone.buffer, { transfer: [gone.buffer] })
   expect(image.read(0, [gone])).toBe(0)
   image.close()
-  for (const use of [() => image.read(0, []), () => image.write(0, []), () => image.resize(1), () => image.discard(0, 1), () => engine.engine.openMemory(image)]) expect(use).toThrow(coded('ERR_CLOSED'))
-  expect(() => native.MemoryImage.open(image.id)).toThrow(coded('ERR_OUT_OF_RANGE', `no memory image ${image.id} is open`))
+  for (const use of [
+    () => image.read(0, []),
+    () => image.write(0, []),
+    () => image.resize(1),
+    () => image.discard(0, 1),
+    () => engine.engine.openMemory(image),
+  ]) {
+    expect(use).toThrow(coded('ERR_CLOSED'))
+  }
+  expect(() => native.MemoryImage.open(image.id)).toThrow(
+    coded('ERR_OUT_OF_RANGE', `no memory image ${image.id} is open`),
+  )
 })
 
 test('a discard that is under way has the memory until it is done', async () => {
@@ -144,7 +213,10 @@ test('a discard that is under way has the memory until it is done', async () => 
 })
 
 describe('memory', () => {
-  /** Runs the script in a process of its own, where nothing else takes memory; `grown()` is in units of 16 MiB. */
+  /**
+   * Runs the script in a process of its own, where nothing else takes memory; `grown()` is in units
+   * of 16 MiB.
+   */
   function run(script: string): unknown {
     const prelude = `
       import { loadNative } from ${JSON.stringify(new URL('../index.js', import.meta.url).href)}
@@ -154,7 +226,11 @@ describe('memory', () => {
       gc()
       const before = process.memoryUsage.rss()
       const grown = () => Math.round((process.memoryUsage.rss() - before) / MIB / 16)`
-    const { stdout, stderr } = spawnSync(process.execPath, ['--expose-gc', '--input-type=module', '-e', `${prelude}\n${script}`], { encoding: 'utf8', timeout: 20_000 })
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      ['--expose-gc', '--input-type=module', '-e', `${prelude}\n${script}`],
+      { encoding: 'utf8', timeout: 20_000 },
+    )
     expect(stderr).toBe('')
     return JSON.parse(stdout)
   }
@@ -193,7 +269,9 @@ describe.each(['close', 'exit', 'terminate'])('a worker that ends by %s', (end) 
   test('has what was written here, and leaves nothing of its own', async () => {
     const image = new native.MemoryImage(1 << 20)
     image.write(9, [Buffer.from('from here')])
-    const worker = new Worker(new URL('memory-worker.mjs', import.meta.url), { workerData: { id: image.id, end } })
+    const worker = new Worker(new URL('memory-worker.mjs', import.meta.url), {
+      workerData: { id: image.id, end },
+    })
     const exited = once(worker, 'exit')
     expect(await once(worker, 'message')).toEqual(['from here'])
     const seen = Buffer.alloc(10)
@@ -209,7 +287,12 @@ describe.each(['close', 'exit', 'terminate'])('a worker that ends by %s', (end) 
 
 test('threads copy side by side while the image is cut and grows', async () => {
   const image = new native.MemoryImage(1 << 20)
-  const workers = [1, 2].map((fill) => new Worker(new URL('memory-worker.mjs', import.meta.url), { workerData: { id: image.id, end: 'storm', fill } }))
+  const workers = [1, 2].map(
+    (fill) =>
+      new Worker(new URL('memory-worker.mjs', import.meta.url), {
+        workerData: { id: image.id, end: 'storm', fill },
+      }),
+  )
   const exits = workers.map((worker) => once(worker, 'exit'))
   const results: { readonly short: number; readonly whole: number; readonly strange: number }[] = []
   for (const worker of workers) worker.once('message', (moved) => results.push(moved))

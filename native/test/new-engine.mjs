@@ -1,7 +1,7 @@
 // Block engines of either kind, on a kernel that may be short of memory for one of them.
 
-// The kernel frees the rings of ended threads late, and answers ENOMEM to new ones for a while: then threads
-// serve, as they do where nobody asks for a kind, and a line says so.
+// The kernel frees the rings of ended threads late, and answers ENOMEM to new ones for a while:
+// then threads serve, as they do where nobody asks for a kind, and a line says so.
 export function newEngine({ BlockEngine }, memory, onDone, kind) {
   try {
     return new BlockEngine(memory, onDone, kind)

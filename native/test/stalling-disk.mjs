@@ -1,19 +1,34 @@
-// A file system (FUSE) with one file, `image`, whose disk stalls: what reads or writes it from a position on, and
-// what flushes it, waits until the parent says 'go'. Tells the parent 'mounted', and the name of each request that waits. Ends by
-// itself after a while, with errors for those who wait: a test that blocks then fails instead of hanging.
+// A file system (FUSE) with one file, `image`, whose disk stalls: what reads or writes it from a
+// position on, and what flushes it, waits until the parent says 'go'. Tells the parent 'mounted',
+// and the name of each request that waits. Ends by itself after a while, with errors for those who
+// wait: a test that blocks then fails instead of hanging.
 import { spawnSync } from 'node:child_process'
 import { openSync, read, writeSync } from 'node:fs'
 
 const SIZE = 1 << 20
 // Of include/uapi/linux/fuse.h.
-const LOOKUP = 1, FORGET = 2, GETATTR = 3, OPEN = 14, READ = 15, WRITE = 16, STATFS = 17, RELEASE = 18, FSYNC = 20, FLUSH = 25, INIT = 26, INTERRUPT = 36, BATCH_FORGET = 42
+const LOOKUP = 1,
+  FORGET = 2,
+  GETATTR = 3,
+  OPEN = 14,
+  READ = 15,
+  WRITE = 16,
+  STATFS = 17,
+  RELEASE = 18,
+  FSYNC = 20,
+  FLUSH = 25,
+  INIT = 26,
+  INTERRUPT = 36,
+  BATCH_FORGET = 42
 const names = { [READ]: 'read', [WRITE]: 'write', [FSYNC]: 'flush' }
 const ENOSYS = 38
 
 const [, , directory, from] = process.argv
 const device = openSync('/dev/fuse', 'r+')
 const options = 'fd=3,rootmode=40000,user_id=0,group_id=0'
-const mounted = spawnSync('mount', ['-i', '-t', 'fuse', '-o', options, 'stalling', directory], { stdio: ['ignore', 'inherit', 'inherit', device] })
+const mounted = spawnSync('mount', ['-i', '-t', 'fuse', '-o', options, 'stalling', directory], {
+  stdio: ['ignore', 'inherit', 'inherit', device],
+})
 if (mounted.status !== 0) process.exit(1)
 process.send('mounted')
 
@@ -32,7 +47,13 @@ serve()
 function serve() {
   read(device, request, 0, request.length, null, (error) => {
     if (error?.code === 'ENODEV') process.exit()
-    if (error === null) handle(request.readUInt32LE(4), request.readBigUInt64LE(8), Number(request.readBigUInt64LE(16)))
+    if (error === null) {
+      handle(
+        request.readUInt32LE(4),
+        request.readBigUInt64LE(8),
+        Number(request.readBigUInt64LE(16)),
+      )
+    }
     serve()
   })
 }
@@ -74,7 +95,16 @@ function handle(operation, unique, node) {
       return reply(Buffer.alloc(16))
     case READ:
       // Bytes that tell their position.
-      return later(() => reply(Buffer.from(Uint8Array.from({ length: Math.min(length, SIZE - position) }, (_, at) => (position + at) >>> 8))))
+      return later(() =>
+        reply(
+          Buffer.from(
+            Uint8Array.from(
+              { length: Math.min(length, SIZE - position) },
+              (_, at) => (position + at) >>> 8,
+            ),
+          ),
+        ),
+      )
     case WRITE:
       return later(() => {
         const body = Buffer.alloc(8)

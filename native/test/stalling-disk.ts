@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { until } from './fifo.ts'
 
-/** Whether this process may mount it: /dev/fuse is there, and it is root with the right to mount. */
+/**
+ * Whether this process may mount it: /dev/fuse is there, and it is root with the right to mount.
+ */
 export function canStall(): boolean {
   try {
     accessSync('/dev/fuse', constants.R_OK | constants.W_OK)
@@ -24,7 +26,11 @@ export class StallingDisk implements AsyncDisposable {
   readonly requests: string[] = []
 
   private constructor(from: number) {
-    this.#server = fork(new URL('stalling-disk.mjs', import.meta.url), [this.#directory, String(from)], { execArgv: [] })
+    this.#server = fork(
+      new URL('stalling-disk.mjs', import.meta.url),
+      [this.#directory, String(from)],
+      { execArgv: [] },
+    )
   }
 
   /** @param from the position at which it begins to stall */

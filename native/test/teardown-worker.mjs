@@ -15,7 +15,11 @@ const open = [
   new native.XenbusDevice(arena, workerData.quiet, arena.allocate(1), () => {}),
 ]
 // Kept, they hold what their objects do.
-globalThis.functions = [open[0].createCopy(arena.allocate(1), 1, 0, true), open[1].createNotify(), open[1].createUnmask()]
+globalThis.functions = [
+  open[0].createCopy(arena.allocate(1), 1, 0, true),
+  open[1].createNotify(),
+  open[1].createUnmask(),
+]
 arena.pin(arena.allocate(1))
 bytes[0] = open.length
 parentPort.postMessage('open')

@@ -8,10 +8,21 @@ import { Fifo } from './fifo.ts'
 
 const native = loadNative()
 const ROUNDS = 12
-const nothing = { fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0, arenas: 0, jobs: 0, images: 0 }
+const nothing = {
+  fds: 0,
+  mappings: 0,
+  shares: 0,
+  ports: 0,
+  polls: 0,
+  arenas: 0,
+  jobs: 0,
+  images: 0,
+}
 
 async function runWorker(end: string, quiet: Fifo, busy: Fifo): Promise<void> {
-  const worker = new Worker(new URL('teardown-worker.mjs', import.meta.url), { workerData: { end, quiet: quiet.path, busy: busy.path } })
+  const worker = new Worker(new URL('teardown-worker.mjs', import.meta.url), {
+    workerData: { end, quiet: quiet.path, busy: busy.path },
+  })
   const failed: unknown[] = []
   worker.on('error', (error) => failed.push(error))
   const ended = new Promise((resolve) => worker.once('exit', resolve))
@@ -26,7 +37,14 @@ async function runWorker(end: string, quiet: Fifo, busy: Fifo): Promise<void> {
   expect(failed).toEqual(end.startsWith('throw') ? [new Error('wanted')] : [])
 }
 
-describe.each(['close', 'exit', 'terminate', 'exit in a callback', 'throw in a callback', 'terminate in a callback'])('a worker that ends by %s', (end) => {
+describe.each([
+  'close',
+  'exit',
+  'terminate',
+  'exit in a callback',
+  'throw in a callback',
+  'terminate in a callback',
+])('a worker that ends by %s', (end) => {
   test(`leaves nothing open, ${ROUNDS} times`, async () => {
     using quiet = new Fifo()
     for (let round = 0; round < ROUNDS; round++) {
@@ -58,13 +76,18 @@ describe('a process', () => {
 
   async function run(body: string): Promise<number> {
     using fifo = new Fifo()
-    const child = spawn(process.execPath, ['--input-type=module', '-e', `${prelude}\n${body}`, fifo.path], { stdio: 'inherit', timeout: 20_000 })
+    const child = spawn(
+      process.execPath,
+      ['--input-type=module', '-e', `${prelude}\n${body}`, fifo.path],
+      { stdio: 'inherit', timeout: 20_000 },
+    )
     const [code, signal]: unknown[] = await once(child, 'exit')
     expect(signal).toBeNull()
     return Number(code)
   }
 
-  test('is not kept alive by a device without bound ports', async () => expect(await run('')).toBe(0))
+  test('is not kept alive by a device without bound ports', async () =>
+    expect(await run('')).toBe(0))
 
   test('is kept alive by an open stream, until it is closed', async () => {
     expect(
@@ -76,10 +99,16 @@ describe('a process', () => {
   })
 
   test('may exit with everything open', async () => {
-    expect(await run(`setTimeout(() => {}, 10_000); new Uint32Array(bytes.buffer)[1024] = 7; evtchn.createUnmask()(1)`)).toBe(4)
+    expect(
+      await run(
+        `setTimeout(() => {}, 10_000); new Uint32Array(bytes.buffer)[1024] = 7; evtchn.createUnmask()(1)`,
+      ),
+    ).toBe(4)
   })
 
   test('may end with everything open', async () => {
-    expect(await run(`new native.Gntdev(arena, path); bytes[0] = 1; arena.pin(arena.allocate(1))`)).toBe(0)
+    expect(
+      await run(`new native.Gntdev(arena, path); bytes[0] = 1; arena.pin(arena.allocate(1))`),
+    ).toBe(0)
   })
 })

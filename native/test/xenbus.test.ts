@@ -10,13 +10,23 @@ function open() {
   const page = arena.allocate(1)
   const bytes = new Uint8Array(arena.createBuffer(), page, 4096)
   const chunks: Uint8Array[] = []
-  const device = new native.XenbusDevice(arena, fifo.path, page, (count) => void chunks.push(bytes.slice(0, count)))
+  const device = new native.XenbusDevice(
+    arena,
+    fifo.path,
+    page,
+    (count) => void chunks.push(bytes.slice(0, count)),
+  )
   onTestFinished(async () => {
     device.close()
     fifo[Symbol.dispose]()
     await until(() => native.counters().polls === 0 && native.counters().fds === 0)
   })
-  return { fifo, chunks, device, received: () => chunks.reduce((sum, chunk) => sum + chunk.length, 0) }
+  return {
+    fifo,
+    chunks,
+    device,
+    received: () => chunks.reduce((sum, chunk) => sum + chunk.length, 0),
+  }
 }
 
 test('gives what was read, at most a page at a time', async () => {
@@ -39,7 +49,11 @@ test('sends what is written, each write before it returns', async () => {
   device.write(new Uint8Array())
   await until(() => received() === 10 * message.length)
   const all = Buffer.concat(chunks)
-  for (let index = 0; index < 10; index++) expect(all.subarray(index * 4096, (index + 1) * 4096).every((byte) => byte === index)).toBe(true)
+  for (let index = 0; index < 10; index++) {
+    expect(all.subarray(index * 4096, (index + 1) * 4096).every((byte) => byte === index)).toBe(
+      true,
+    )
+  }
 })
 
 test('says when the device does not take a message', () => {
@@ -47,7 +61,9 @@ test('says when the device does not take a message', () => {
   const fill = (): void => {
     for (;;) device.write(new Uint8Array(4096)) // until the fifo is full
   }
-  expect(fill).toThrow(expect.objectContaining({ code: 'EAGAIN', message: 'write to the xenbus device: EAGAIN' }))
+  expect(fill).toThrow(
+    expect.objectContaining({ code: 'EAGAIN', message: 'write to the xenbus device: EAGAIN' }),
+  )
 })
 
 test('is silent after close, and refuses writes', async () => {
@@ -57,5 +73,7 @@ test('is silent after close, and refuses writes', async () => {
   device.close()
   await new Promise((resolve) => setTimeout(resolve, 20))
   expect(chunks).toEqual([])
-  expect(() => device.write(Uint8Array.of(1))).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }))
+  expect(() => device.write(Uint8Array.of(1))).toThrow(
+    expect.objectContaining({ code: 'ERR_CLOSED' }),
+  )
 })

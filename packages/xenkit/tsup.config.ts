@@ -1,3 +1,11 @@
 import { library } from '../../tsup.base.ts'
 
-export default library(['src/index.ts', 'src/cli/main.ts', 'src/sim/guest.ts', 'src/threads/shared-file-store.ts', 'src/threads/shared-memory-store.ts', 'src/threads/ring-thread.ts', 'src/threads/thread.mjs'])
+export default library([
+  'src/index.ts',
+  'src/cli/main.ts',
+  'src/sim/guest.ts',
+  'src/threads/shared-file-store.ts',
+  'src/threads/shared-memory-store.ts',
+  'src/threads/ring-thread.ts',
+  'src/threads/thread.mjs',
+])

@@ -13,8 +13,12 @@ const BATCHES = 20_000
 const WARM_UP = 5
 
 export async function run({ directory, cpus, measure }: Bench): Promise<void> {
-  const commands = await buildPrograms(join(import.meta.dirname, 'programs'), { directory, libraries: [] })
-  const start = (program: string, segments: number) => Program.start(cpus.server, [...(commands.get(program) ?? []), String(segments)])
+  const commands = await buildPrograms(join(import.meta.dirname, 'programs'), {
+    directory,
+    libraries: [],
+  })
+  const start = (program: string, segments: number) =>
+    Program.start(cpus.server, [...(commands.get(program) ?? []), String(segments)])
   for (const segments of [1, 11]) {
     await using ours = await start('ours', segments)
     await using image = await start('image', segments)
@@ -24,7 +28,14 @@ export async function run({ directory, cpus, measure }: Bench): Promise<void> {
       const time = (program: Program) => () => program.ask<number>(String(BATCHES))
       const times = await takeTurns(ROUNDS, { ours: time(ours), image: time(image) })
       const detail = `${median(times.ours).toFixed(1)} / ${median(times.image).toFixed(1)} ns per request`
-      return [{ name: `time of a request, ${what}: ours / C`, values: ratios(times.ours, times.image), gate: { atMost: 4.5 }, detail }]
+      return [
+        {
+          name: `time of a request, ${what}: ours / C`,
+          values: ratios(times.ours, times.image),
+          gate: { atMost: 4.5 },
+          detail,
+        },
+      ]
     })
   }
 }

@@ -1,4 +1,7 @@
-/** A ring of 32 slots that is always full: the backend's work on it without a guest and without a disk. */
+/**
+ * A ring of 32 slots that is always full: the backend's work on it without a guest and without a
+ * disk.
+ */
 import { BackRing } from '@xenkit/ring'
 import { BLKIF_OP, RING_OFFSET, XEN_PAGE_SIZE, blkif, sring } from '@xenkit/wire'
 

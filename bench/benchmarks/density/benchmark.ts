@@ -30,12 +30,22 @@ export async function run(bench: Bench): Promise<void> {
     let connected = 0
     for (const count of COUNTS) {
       while (connected < count) {
-        const some = Array.from({ length: Math.min(ABREAST, count - connected) }, (_, i) => connected + i)
-        await Promise.all(some.map((number) => connectDisk(ours.xs, { number, rings: [number], image })))
+        const some = Array.from(
+          { length: Math.min(ABREAST, count - connected) },
+          (_, i) => connected + i,
+        )
+        await Promise.all(
+          some.map((number) => connectDisk(ours.xs, { number, rings: [number], image })),
+        )
         connected += some.length
       }
       const megabytes = ((await resident()) - empty) / count / MEGABYTE
-      figures.push({ name: `megabytes of a disk, ${count} in a process`, values: [megabytes], detail: `${(empty / MEGABYTE).toFixed(0)} megabytes without any`, ...(count === 1 ? {} : { gate: { atMost: 1.5 } }) })
+      figures.push({
+        name: `megabytes of a disk, ${count} in a process`,
+        values: [megabytes],
+        detail: `${(empty / MEGABYTE).toFixed(0)} megabytes without any`,
+        ...(count === 1 ? {} : { gate: { atMost: 1.5 } }),
+      })
     }
     return figures
   })

@@ -1,4 +1,7 @@
-/** Whole paths of a disk's requests, ours and others, under one load. docs/bench/disk.md explains them. */
+/**
+ * Whole paths of a disk's requests, ours and others, under one load. docs/bench/disk.md explains
+ * them.
+ */
 import { type Figure, type Gate, median, ratios, takeTurns } from '@xenkit/lab'
 import type { Bench, Benchmark } from '../../src/benchmark.ts'
 import { Rig } from '../../rig/rig.ts'
@@ -40,10 +43,21 @@ export interface Count {
   readonly gate?: Gate
 }
 
-/** Everybody named in `comparisons` takes turns under the load. With `spread`, guests and backends share both processors, as their threads are. */
-export function diskBenchmark(o: { readonly title: string; readonly load: Load; readonly comparisons: readonly Comparison[]; readonly counts?: readonly Count[]; readonly spread?: boolean }): Benchmark {
+/**
+ * Everybody named in `comparisons` takes turns under the load. With `spread`, guests and backends
+ * share both processors, as their threads are.
+ */
+export function diskBenchmark(o: {
+  readonly title: string
+  readonly load: Load
+  readonly comparisons: readonly Comparison[]
+  readonly counts?: readonly Count[]
+  readonly spread?: boolean
+}): Benchmark {
   const { title, load, comparisons, counts = [], spread = false } = o
-  const names = [...new Set(comparisons.flatMap((comparison) => [comparison.what, ...comparison.with]))]
+  const names = [
+    ...new Set(comparisons.flatMap((comparison) => [comparison.what, ...comparison.with])),
+  ]
   return { title, run }
 
   async function run(bench: Bench): Promise<void> {
@@ -53,7 +67,9 @@ export function diskBenchmark(o: { readonly title: string; readonly load: Load; 
     const contestants: [Name, Contestant][] = []
     try {
       for (const name of names) contestants.push([name, await starts[name](rig)])
-      for (const [, contestant] of contestants) await contestant.turn(load, { seconds: WARM_UP_SECONDS })
+      for (const [, contestant] of contestants) {
+        await contestant.turn(load, { seconds: WARM_UP_SECONDS })
+      }
       await bench.measure('turns', () => measure(contestants))
     } finally {
       for (const [, contestant] of contestants) await contestant[Symbol.asyncDispose]()
@@ -78,13 +94,28 @@ export function diskBenchmark(o: { readonly title: string; readonly load: Load; 
     const rateOf = (name: Name): readonly number[] => rates[name] ?? []
     return [
       ...comparisons.map(({ what, with: others, gate }): Figure => {
-        // Of the run, not of each round: the best of two of equal speed in each would be the luckier one.
-        const best = others.map((name) => ({ name, rates: rateOf(name) })).reduce((a, b) => (median(b.rates) > median(a.rates) ? b : a))
+        // Of the run, not of each round: the best of two of equal speed in each would be the
+        // luckier one.
+        const best = others
+          .map((name) => ({ name, rates: rateOf(name) }))
+          .reduce((a, b) => (median(b.rates) > median(a.rates) ? b : a))
         const detail = `${Math.round(median(rateOf(what)))} / ${Math.round(median(best.rates))} per second${others.length > 1 ? ` (${best.name})` : ''}`
-        return { name: `${what} / ${others.length > 1 ? `best of ${others.length} in C` : others.join()}`, values: ratios(rateOf(what), best.rates), detail, ...(gate ? { gate } : {}) }
+        return {
+          name: `${what} / ${others.length > 1 ? `best of ${others.length} in C` : others.join()}`,
+          values: ratios(rateOf(what), best.rates),
+          detail,
+          ...(gate ? { gate } : {}),
+        }
       }),
-      ...names.map((name): Figure => ({ name: `${name}: us of the backend's processor per request`, values: (turns.get(name) ?? []).map(({ busy, requests }) => (busy * 1e6) / requests) })),
-      ...counts.map(({ of, name, value, gate }): Figure => ({ name: `${of}: ${name}`, values: (turns.get(of) ?? []).map(value), ...(gate ? { gate } : {}) })),
+      ...names.map((name): Figure => ({
+        name: `${name}: us of the backend's processor per request`,
+        values: (turns.get(name) ?? []).map(({ busy, requests }) => (busy * 1e6) / requests),
+      })),
+      ...counts.map(({ of, name, value, gate }): Figure => ({
+        name: `${of}: ${name}`,
+        values: (turns.get(of) ?? []).map(value),
+        ...(gate ? { gate } : {}),
+      })),
     ]
   }
 }

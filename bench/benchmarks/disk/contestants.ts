@@ -1,8 +1,18 @@
-/** A guest with a disk, and who serves it. They stay connected; whose turn it is has the processors. */
+/**
+ * A guest with a disk, and who serves it. They stay connected; whose turn it is has the processors.
+ */
 import { open } from 'node:fs/promises'
 import { processorSeconds } from '../../src/process-usage.ts'
 import type { Program } from '../../src/program.ts'
-import { connectDisk, dataGrefOf, grefOf, type Guest, portOf, type Rig, SLOTS } from '../../rig/rig.ts'
+import {
+  connectDisk,
+  dataGrefOf,
+  grefOf,
+  type Guest,
+  portOf,
+  type Rig,
+  SLOTS,
+} from '../../rig/rig.ts'
 
 /** Of the image, 64 MiB: it stays in the page cache, and doesn't fit the processor's. */
 const BLOCKS = 16_384
@@ -44,17 +54,40 @@ export class Contestant implements AsyncDisposable {
   }
 
   /** A backend of back.c, which does it `how`, with a thread for each queue. */
-  static async inC(rig: Rig, how: 'pread' | 'spin' | 'mmap' | 'thread', queues = 1): Promise<Contestant> {
+  static async inC(
+    rig: Rig,
+    how: 'pread' | 'spin' | 'mmap' | 'thread',
+    queues = 1,
+  ): Promise<Contestant> {
     const guest = await rig.guest('front', queues, BLOCKS)
     const program = await rig.backend(guest, 'back', queues, await makeImage(guest), how)
     return new Contestant(guest, program)
   }
 
-  /** `serveVbd`, which has so many threads for its queues besides its own; the image is a file, or loaded into memory. */
-  static async ours(rig: Rig, dataPath: 'copy' | 'persistent', { queues = 1, workers = 0, store = 'file' }: { readonly queues?: number; readonly workers?: number; readonly store?: 'file' | 'memory' } = {}): Promise<Contestant> {
+  /**
+   * `serveVbd`, which has so many threads for its queues besides its own; the image is a file, or
+   * loaded into memory.
+   */
+  static async ours(
+    rig: Rig,
+    dataPath: 'copy' | 'persistent',
+    {
+      queues = 1,
+      workers = 0,
+      store = 'file',
+    }: {
+      readonly queues?: number
+      readonly workers?: number
+      readonly store?: 'file' | 'memory'
+    } = {},
+  ): Promise<Contestant> {
     const guest = await rig.guest('front', queues, BLOCKS)
     const ours = await rig.ours(guest, 'serve', dataPath, workers, store)
-    await connectDisk(ours.xs, { number: 0, rings: Array.from({ length: queues }, (_, ring) => ring), image: await makeImage(guest) })
+    await connectDisk(ours.xs, {
+      number: 0,
+      rings: Array.from({ length: queues }, (_, ring) => ring),
+      image: await makeImage(guest),
+    })
     return new Contestant(guest, ours.program, ours)
   }
 
@@ -62,14 +95,29 @@ export class Contestant implements AsyncDisposable {
   static async idiomatic(rig: Rig): Promise<Contestant> {
     const guest = await rig.guest('front', 1, BLOCKS)
     const pages = Array.from({ length: SLOTS }, (_, slot) => dataGrefOf(0, slot))
-    const ours = await rig.ours(guest, 'idiomatic', await makeImage(guest), grefOf(0), portOf(0), ...pages)
+    const ours = await rig.ours(
+      guest,
+      'idiomatic',
+      await makeImage(guest),
+      grefOf(0),
+      portOf(0),
+      ...pages,
+    )
     return new Contestant(guest, ours.program, ours)
   }
 
   /** Has the guest do that until it has been so many seconds, or requests. */
-  async turn({ operation, depth, segments }: Load, { seconds = 3_600, requests = Number.MAX_SAFE_INTEGER }: { readonly seconds?: number; readonly requests?: number }): Promise<Turn> {
+  async turn(
+    { operation, depth, segments }: Load,
+    {
+      seconds = 3_600,
+      requests = Number.MAX_SAFE_INTEGER,
+    }: { readonly seconds?: number; readonly requests?: number },
+  ): Promise<Turn> {
     const before = processorSeconds(this.program.pid)
-    const counted = await this.#guest.program.ask<Omit<Turn, 'busy'>>(`${operation} ${depth} ${segments} ${seconds} ${requests}`)
+    const counted = await this.#guest.program.ask<Omit<Turn, 'busy'>>(
+      `${operation} ${depth} ${segments} ${seconds} ${requests}`,
+    )
     return { ...counted, busy: processorSeconds(this.program.pid) - before }
   }
 
@@ -81,12 +129,15 @@ export class Contestant implements AsyncDisposable {
 
 const imageOf = ({ socket }: Guest): string => `${socket}.img`
 
-/** Each block begins with its number, which the guest looks for. Of its own for each: some write to it. */
+/**
+ * Each block begins with its number, which the guest looks for. Of its own for each: some write to
+ * it.
+ */
 async function makeImage(guest: Guest): Promise<string> {
   const path = imageOf(guest)
   await using file = await open(path, 'w')
   const bytes = Buffer.alloc(2 ** 20)
-  for (let block = 0; block < BLOCKS; ) {
+  for (let block = 0; block < BLOCKS;) {
     for (let at = 0; at < bytes.length; at += BLOCK) bytes.writeBigUInt64LE(BigInt(block++), at)
     await file.write(bytes)
   }

@@ -13,18 +13,49 @@ const writing: readonly Comparison[] = [
 ]
 
 const events = (of: Name): Count[] => [
-  { of, name: 'notifications per request, from the guest', value: ({ kicks, requests }) => kicks / requests },
-  { of, name: 'notifications per request, to the guest', value: ({ wakes, requests }) => wakes / requests, gate: { atMost: 0.13 } },
-  { of, name: 'calls for grants per request', value: ({ grantCalls, requests }) => grantCalls / requests, gate: { atMost: 0 } },
-  { of, name: 'calls for events per request', value: ({ eventCalls, requests }) => eventCalls / requests, gate: { atMost: 0.13 } },
+  {
+    of,
+    name: 'notifications per request, from the guest',
+    value: ({ kicks, requests }) => kicks / requests,
+  },
+  {
+    of,
+    name: 'notifications per request, to the guest',
+    value: ({ wakes, requests }) => wakes / requests,
+    gate: { atMost: 0.13 },
+  },
+  {
+    of,
+    name: 'calls for grants per request',
+    value: ({ grantCalls, requests }) => grantCalls / requests,
+    gate: { atMost: 0 },
+  },
+  {
+    of,
+    name: 'calls for events per request',
+    value: ({ eventCalls, requests }) => eventCalls / requests,
+    gate: { atMost: 0.13 },
+  },
 ]
 
 export const diskBenchmarks = {
   qd32: diskBenchmark({
     title: '4 KiB reads, 32 at a time',
     load: { operation: 'read', depth: 32, segments: 1 },
-    comparisons: [oursAndBestOfC, { what: 'ours, copied', with: PREADS }, { what: 'C, mmap', with: PREADS }],
-    counts: [...events('ours'), { of: 'ours, copied', name: 'calls for grants per request', value: ({ grantCalls, requests }) => grantCalls / requests, gate: { atMost: 0.13 } }],
+    comparisons: [
+      oursAndBestOfC,
+      { what: 'ours, copied', with: PREADS },
+      { what: 'C, mmap', with: PREADS },
+    ],
+    counts: [
+      ...events('ours'),
+      {
+        of: 'ours, copied',
+        name: 'calls for grants per request',
+        value: ({ grantCalls, requests }) => grantCalls / requests,
+        gate: { atMost: 0.13 },
+      },
+    ],
   }),
   qd1: diskBenchmark({
     title: '4 KiB reads, one at a time',
@@ -33,11 +64,30 @@ export const diskBenchmarks = {
       { what: 'ours', with: ['C, pread'], gate: { atLeast: 1.25 } },
       { what: 'ours', with: ['C, pread and spin'] },
     ],
-    counts: [{ of: 'ours', name: 'notifications per request, from the guest', value: ({ kicks, requests }) => kicks / requests, gate: { atMost: 0.05 } }],
+    counts: [
+      {
+        of: 'ours',
+        name: 'notifications per request, from the guest',
+        value: ({ kicks, requests }) => kicks / requests,
+        gate: { atMost: 0.05 },
+      },
+    ],
   }),
-  write32: diskBenchmark({ title: '4 KiB writes, 32 at a time', load: { operation: 'write', depth: 32, segments: 1 }, comparisons: writing }),
-  mixed: diskBenchmark({ title: '4 KiB, 70 reads to 30 writes, 32 at a time', load: { operation: 'mixed', depth: 32, segments: 1 }, comparisons: writing }),
-  seq1m: diskBenchmark({ title: '1 MiB reads by indirect requests, 4 at a time', load: { operation: 'read', depth: 4, segments: 256 }, comparisons: [oursAndBestOfC] }),
+  write32: diskBenchmark({
+    title: '4 KiB writes, 32 at a time',
+    load: { operation: 'write', depth: 32, segments: 1 },
+    comparisons: writing,
+  }),
+  mixed: diskBenchmark({
+    title: '4 KiB, 70 reads to 30 writes, 32 at a time',
+    load: { operation: 'mixed', depth: 32, segments: 1 },
+    comparisons: writing,
+  }),
+  seq1m: diskBenchmark({
+    title: '1 MiB reads by indirect requests, 4 at a time',
+    load: { operation: 'read', depth: 4, segments: 256 },
+    comparisons: [oursAndBestOfC],
+  }),
   idiomatic: diskBenchmark({
     title: '4 KiB reads, 32 at a time, against a backend that calls fs.read for each',
     load: { operation: 'read', depth: 32, segments: 1 },

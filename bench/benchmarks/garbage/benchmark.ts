@@ -18,7 +18,11 @@ const LOAD: Load = { operation: 'read', depth: 32, segments: 1 }
 
 export async function run(bench: Bench): Promise<void> {
   const rig = await Rig.build(bench, join(import.meta.dirname, 'programs'))
-  const figure = (what: string, bytes: number): Figure => ({ name: `bytes of heap per request, ${what}`, values: [bytes / REQUESTS], gate: { atMost: 1 } })
+  const figure = (what: string, bytes: number): Figure => ({
+    name: `bytes of heap per request, ${what}`,
+    values: [bytes / REQUESTS],
+    gate: { atMost: 1 },
+  })
   await bench.measure('the ring', async () => {
     await using ring = await Program.start(bench.cpus.server, rig.command('ring'))
     await ring.ask(String(WARM_UP / BATCH))

@@ -20,7 +20,10 @@ export async function run(bench: Bench): Promise<void> {
     await using backend = await rig.ours(guest, 'sleeper', grefOf(0), dataGrefOf(0, 0), barrier)
     const sum = { requests: 0, responses: 0 }
     for (let rounds = 0; rounds < ROUNDS && !enough(sum); rounds += TURN_ROUNDS) {
-      const [{ requests, responses }] = await Promise.all([guest.program.ask<Lost>(String(TURN_ROUNDS)), backend.program.ask(String(TURN_ROUNDS))])
+      const [{ requests, responses }] = await Promise.all([
+        guest.program.ask<Lost>(String(TURN_ROUNDS)),
+        backend.program.ask(String(TURN_ROUNDS)),
+      ])
       sum.requests += requests
       sum.responses += responses
     }
@@ -29,16 +32,37 @@ export async function run(bench: Bench): Promise<void> {
   await bench.measure('with barriers', async () => {
     const { requests, responses } = await lost('full', () => false)
     return [
-      { name: 'requests that nobody wakes up for', values: [requests], gate: { atMost: 0 }, detail: `of ${ROUNDS}` },
-      { name: 'responses that nobody wakes up for', values: [responses], gate: { atMost: 0 }, detail: `of ${ROUNDS}` },
+      {
+        name: 'requests that nobody wakes up for',
+        values: [requests],
+        gate: { atMost: 0 },
+        detail: `of ${ROUNDS}`,
+      },
+      {
+        name: 'responses that nobody wakes up for',
+        values: [responses],
+        gate: { atMost: 0 },
+        detail: `of ${ROUNDS}`,
+      },
     ]
   })
   // That the test would notice.
   await bench.measure('without', async () => {
-    const { requests, responses } = await lost('none', (sum) => sum.requests > 0 && sum.responses > 0)
+    const { requests, responses } = await lost(
+      'none',
+      (sum) => sum.requests > 0 && sum.responses > 0,
+    )
     return [
-      { name: 'requests, indices stored without a barrier', values: [requests], gate: { atLeast: 1 } },
-      { name: 'responses, indices stored without a barrier', values: [responses], gate: { atLeast: 1 } },
+      {
+        name: 'requests, indices stored without a barrier',
+        values: [requests],
+        gate: { atLeast: 1 },
+      },
+      {
+        name: 'responses, indices stored without a barrier',
+        values: [responses],
+        gate: { atLeast: 1 },
+      },
     ]
   })
 }

@@ -1,4 +1,6 @@
-/** From an event to the answer to it, through the addon and in C. docs/bench/wake.md explains it. */
+/**
+ * From an event to the answer to it, through the addon and in C. docs/bench/wake.md explains it.
+ */
 import { join } from 'node:path'
 import { median, ratios, takeTurns } from '@xenkit/lab'
 import type { Bench } from '../../src/benchmark.ts'
@@ -18,8 +20,18 @@ export async function run(bench: Bench): Promise<void> {
   await using _inC = await rig.backend(pingedInC, 'echo-in-c')
   await pinged.program.ask(String(WARM_UP_SECONDS))
   await bench.measure('round trips', async () => {
-    const rates = await takeTurns(ROUNDS, { ours: () => pinged.program.ask<number>(String(TURN_SECONDS)), inC: () => pingedInC.program.ask<number>(String(TURN_SECONDS)) })
+    const rates = await takeTurns(ROUNDS, {
+      ours: () => pinged.program.ask<number>(String(TURN_SECONDS)),
+      inC: () => pingedInC.program.ask<number>(String(TURN_SECONDS)),
+    })
     const microseconds = (of: readonly number[]): string => (1e6 / median(of)).toFixed(1)
-    return [{ name: 'time of a round trip: ours / C', values: ratios(rates.inC, rates.ours), gate: { atMost: 1.5 }, detail: `${microseconds(rates.ours)} / ${microseconds(rates.inC)} us` }]
+    return [
+      {
+        name: 'time of a round trip: ours / C',
+        values: ratios(rates.inC, rates.ours),
+        gate: { atMost: 1.5 },
+        detail: `${microseconds(rates.ours)} / ${microseconds(rates.inC)} us`,
+      },
+    ]
   })
 }

@@ -1,4 +1,7 @@
-/** Our client against libxenstore, our store against the C xenstored. docs/bench/xenstore.md explains it. */
+/**
+ * Our client against libxenstore, our store against the C xenstored. docs/bench/xenstore.md
+ * explains it.
+ */
 import { join } from 'node:path'
 import { type Figure, median, ratios, takeTurns, XenstoredProcess } from '@xenkit/lab'
 import { xenstoreSocket } from '@xenkit/xen'
@@ -41,21 +44,35 @@ interface Stage {
 }
 
 export async function run({ directory, cpus, measure }: Bench): Promise<void> {
-  const commands = await buildPrograms(join(import.meta.dirname, 'programs'), { directory, libraries: ['-lxenstore'] })
-  const startOn = (cpu: number, program: string, args: readonly (string | number)[]): Promise<Program> => Program.start(cpu, [...(commands.get(program) ?? []), ...args.map(String)])
+  const commands = await buildPrograms(join(import.meta.dirname, 'programs'), {
+    directory,
+    libraries: ['-lxenstore'],
+  })
+  const startOn = (
+    cpu: number,
+    program: string,
+    args: readonly (string | number)[],
+  ): Promise<Program> => Program.start(cpu, [...(commands.get(program) ?? []), ...args.map(String)])
 
   await using xenstored = await XenstoredProcess.start()
   await moveTo(cpus.server, xenstored.pid)
   const socket = join(directory, 'socket')
   await using embedded = await startOn(cpus.server, 'embedded', [socket])
   const stage: Stage = {
-    real: { name: 'C xenstored', socket: xenstored.socketPath, pid: xenstored.pid, memory: async () => residentBytes(xenstored.pid) },
+    real: {
+      name: 'C xenstored',
+      socket: xenstored.socketPath,
+      pid: xenstored.pid,
+      memory: async () => residentBytes(xenstored.pid),
+    },
     embedded: { name: 'embedded store', socket, pid: embedded.pid, memory: () => embedded.ask() },
     start: (program, ...args) => startOn(cpus.client, program, args),
   }
   await measure('reads', () => reads(stage))
   await measure('transactions', () => transactions(stage))
-  for (const store of [stage.real, stage.embedded]) await measure(`watches, ${store.name}`, () => watches(stage, store))
+  for (const store of [stage.real, stage.embedded]) {
+    await measure(`watches, ${store.name}`, () => watches(stage, store))
+  }
   await measure('sizes', () => sizes(stage))
 }
 
@@ -84,11 +101,25 @@ async function reads({ real, embedded, start }: Stage): Promise<Figure[]> {
   })
   const limit = { reason: 'the C xenstored is the limit', holds: median(busy) >= BUSY }
   return [
-    { name: `reads, ${DEPTH} at a time: ours / libxenstore`, ...compare(rates.pipelined, rates.libxenstore), gate: { atLeast: 10, unless: limit } },
-    { name: 'reads, one at a time: ours / libxenstore', ...compare(rates.serial, rates.libxenstore), gate: { atLeast: 0.6 } },
+    {
+      name: `reads, ${DEPTH} at a time: ours / libxenstore`,
+      ...compare(rates.pipelined, rates.libxenstore),
+      gate: { atLeast: 10, unless: limit },
+    },
+    {
+      name: 'reads, one at a time: ours / libxenstore',
+      ...compare(rates.serial, rates.libxenstore),
+      gate: { atLeast: 0.6 },
+    },
     { name: `reads, ${DEPTH} at a time: C xenstored busy, share of time`, values: busy },
-    { name: `reads, ${DEPTH} at a time: ours / a C program`, ...compare(rates.pipelined, rates.inC) },
-    { name: `reads, ${DEPTH} at a time: embedded store / C xenstored`, ...compare(rates.embedded, rates.pipelined) },
+    {
+      name: `reads, ${DEPTH} at a time: ours / a C program`,
+      ...compare(rates.pipelined, rates.inC),
+    },
+    {
+      name: `reads, ${DEPTH} at a time: embedded store / C xenstored`,
+      ...compare(rates.embedded, rates.pipelined),
+    },
   ]
 }
 
@@ -96,17 +127,30 @@ async function transactions({ real, start }: Stage): Promise<Figure[]> {
   await using serial = await start('transact', real.socket, 1)
   await using parallel = await start('transact', real.socket, TRANSACTIONS)
   await warmUp([serial, parallel])
-  const rates = await takeTurns(ROUNDS, { serial: () => rateOf(serial), parallel: () => rateOf(parallel) })
-  return [{ name: `transactions: ${TRANSACTIONS} at a time / one at a time`, ...compare(rates.parallel, rates.serial) }]
+  const rates = await takeTurns(ROUNDS, {
+    serial: () => rateOf(serial),
+    parallel: () => rateOf(parallel),
+  })
+  return [
+    {
+      name: `transactions: ${TRANSACTIONS} at a time / one at a time`,
+      ...compare(rates.parallel, rates.serial),
+    },
+  ]
 }
 
 async function watches({ start }: Stage, { name, socket, memory }: Store): Promise<Figure[]> {
   interface Answer {
     readonly rate: number
-    readonly samples: readonly { readonly events: number; readonly heap: number; readonly resident: number }[]
+    readonly samples: readonly {
+      readonly events: number
+      readonly heap: number
+      readonly resident: number
+    }[]
   }
   await using program = await start('watch', socket)
-  await program.ask('20000 4000') // until every watch has fired twice, everything is compiled and buffers have their size
+  // until every watch has fired twice, everything is compiled and buffers have their size
+  await program.ask('20000 4000')
   const before = await memory()
   const { rate, samples } = await program.ask<Answer>(`${EVENTS} 1100`)
   const after = await memory()
@@ -119,9 +163,18 @@ async function watches({ start }: Stage, { name, socket, memory }: Store): Promi
   })
   return [
     { name: `watches, ${name}: events a second`, values: [rate], gate: { atLeast: 1000 } },
-    { name: `watches, ${name}: bytes of heap per event, client`, ...growth('heap'), gate: { atMost: 8 } },
+    {
+      name: `watches, ${name}: bytes of heap per event, client`,
+      ...growth('heap'),
+      gate: { atMost: 8 },
+    },
     { name: `watches, ${name}: bytes of memory per event, client`, ...growth('resident') },
-    { name: `watches, ${name}: bytes of memory per event, store`, values: [(after - before) / EVENTS], detail: fromTo([before, after]), gate: { atMost: 8 } },
+    {
+      name: `watches, ${name}: bytes of memory per event, store`,
+      values: [(after - before) / EVENTS],
+      detail: fromTo([before, after]),
+      gate: { atMost: 8 },
+    },
   ]
 }
 
@@ -131,21 +184,35 @@ async function sizes({ start }: Stage): Promise<Figure[]> {
   const figures: Figure[] = []
   for (const operation of ['list', 'read', 'transaction']) {
     await warmUp([few, many], `${operation} `)
-    const rates = await takeTurns(ROUNDS, { few: () => rateOf(few, `${operation} `), many: () => rateOf(many, `${operation} `) })
-    figures.push({ name: `cost of a ${operation}: 100,000 nodes / 1,000 nodes`, ...compare(rates.few, rates.many), gate: { atMost: 2 } })
+    const rates = await takeTurns(ROUNDS, {
+      few: () => rateOf(few, `${operation} `),
+      many: () => rateOf(many, `${operation} `),
+    })
+    figures.push({
+      name: `cost of a ${operation}: 100,000 nodes / 1,000 nodes`,
+      ...compare(rates.few, rates.many),
+      gate: { atMost: 2 },
+    })
   }
   return figures
 }
 
-const rateOf = async (program: Program, request = ''): Promise<number> => (await program.ask<{ rate: number }>(`${request}${TURN_SECONDS}`)).rate
+const rateOf = async (program: Program, request = ''): Promise<number> =>
+  (await program.ask<{ rate: number }>(`${request}${TURN_SECONDS}`)).rate
 
 async function warmUp(programs: readonly Program[], request = ''): Promise<void> {
   for (const program of programs) await program.ask(`${request}${WARM_UP_SECONDS}`)
 }
 
-const compare = (some: readonly number[], others: readonly number[]): Pick<Figure, 'values' | 'detail'> => ({
+const compare = (
+  some: readonly number[],
+  others: readonly number[],
+): Pick<Figure, 'values' | 'detail'> => ({
   values: ratios(some, others),
   detail: `${Math.round(median(some))} / ${Math.round(median(others))} per second`,
 })
 
-const fromTo = (bytes: readonly number[]): string => [bytes.at(0), bytes.at(-1)].map((value = Number.NaN) => `${(value / 2 ** 20).toFixed(2)} MiB`).join(' .. ')
+const fromTo = (bytes: readonly number[]): string =>
+  [bytes.at(0), bytes.at(-1)]
+    .map((value = Number.NaN) => `${(value / 2 ** 20).toFixed(2)} MiB`)
+    .join(' .. ')

@@ -1,6 +1,7 @@
 /**
- * idiomatic FILE RING PORT GREF...: a backend as one would write it without a library: an object per request, `fs.read` for its data, and
- * an answer for each. It has the guest's pages mapped from the start, as with persistent grants: the ring's, and those of data.
+ * idiomatic FILE RING PORT GREF...: a backend as one would write it without a library: an object
+ * per request, `fs.read` for its data, and an answer for each. It has the guest's pages mapped from
+ * the start, as with persistent grants: the ring's, and those of data.
  */
 import { open } from 'node:fs/promises'
 import { openHypervisor } from 'xenkit'
@@ -14,7 +15,8 @@ const [REQ_PROD, REQ_EVENT, RSP_PROD, RSP_EVENT] = [0, 1, 2, 3]
 
 await using hv = await openHypervisor({ adapter: 'xen' })
 await using image = await open(file)
-const map = (gref: number): Uint8Array => hv.grants.map([{ domid: 1, gref }], { writable: true }).bytes
+const map = (gref: number): Uint8Array =>
+  hv.grants.map([{ domid: 1, gref }], { writable: true }).bytes
 const pages = new Map(grefs.map((gref) => [gref, map(gref)]))
 const page = map(ringRef)
 const view = new DataView(page.buffer, page.byteOffset, page.length)
@@ -26,20 +28,35 @@ interface Request {
   readonly operation: number
   readonly id: bigint
   readonly sector: bigint
-  readonly segments: readonly { readonly gref: number; readonly first: number; readonly last: number }[]
+  readonly segments: readonly {
+    readonly gref: number
+    readonly first: number
+    readonly last: number
+  }[]
 }
 
 function readRequest(at: number): Request {
   const segments = Array.from({ length: view.getUint8(at + 1) }, (_, i) => {
     const segment = at + 24 + i * 8
-    return { gref: view.getUint32(segment, true), first: view.getUint8(segment + 4), last: view.getUint8(segment + 5) }
+    return {
+      gref: view.getUint32(segment, true),
+      first: view.getUint8(segment + 4),
+      last: view.getUint8(segment + 5),
+    }
   })
-  return { operation: view.getUint8(at), id: view.getBigUint64(at + 8, true), sector: view.getBigUint64(at + 16, true), segments }
+  return {
+    operation: view.getUint8(at),
+    id: view.getBigUint64(at + 8, true),
+    sector: view.getBigUint64(at + 16, true),
+    segments,
+  }
 }
 
 function drain(): void {
   do {
-    while (consumed !== Atomics.load(indices, REQ_PROD)) void serve(readRequest(RING + (consumed++ % SLOTS) * SLOT_SIZE))
+    while (consumed !== Atomics.load(indices, REQ_PROD)) {
+      void serve(readRequest(RING + (consumed++ % SLOTS) * SLOT_SIZE))
+    }
     Atomics.store(indices, REQ_EVENT, consumed + 1)
   } while (consumed !== Atomics.load(indices, REQ_PROD))
   channel.unmask()

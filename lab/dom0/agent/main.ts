@@ -24,11 +24,25 @@ function handle(request: Request): void {
   }
   switch (request.type) {
     case 'spawn':
-      channels.set(id, startProcess(request.command, (stream, text) => report({ type: 'output', id, stream, text }), onEnd))
+      channels.set(
+        id,
+        startProcess(
+          request.command,
+          (stream, text) => report({ type: 'output', id, stream, text }),
+          onEnd,
+        ),
+      )
       break
     case 'open':
       try {
-        channels.set(id, openTerminal(request.path, (text) => report({ type: 'output', id, stream: 'stdout', text }), onEnd))
+        channels.set(
+          id,
+          openTerminal(
+            request.path,
+            (text) => report({ type: 'output', id, stream: 'stdout', text }),
+            onEnd,
+          ),
+        )
       } catch (error) {
         report({ type: 'output', id, stream: 'stderr', text: String(error) })
         onEnd(1)
@@ -47,12 +61,17 @@ function handle(request: Request): void {
 /** No udev here: /dev/virtio-ports, which would link the name to the device, doesn't exist. */
 function portDevice(): string {
   const ports = '/sys/class/virtio-ports'
-  const found = readdirSync(ports).find((name) => readFileSync(`${ports}/${name}/name`, 'utf8').trim() === PORT_NAME)
+  const found = readdirSync(ports).find(
+    (name) => readFileSync(`${ports}/${name}/name`, 'utf8').trim() === PORT_NAME,
+  )
   if (found === undefined) throw new Error(`no virtio port is named "${PORT_NAME}"`)
   return `/dev/${found}`
 }
 
 createReadStream('', { fd })
-  .on('data', lineReader((line) => handle(JSON.parse(line))))
+  .on(
+    'data',
+    lineReader((line) => handle(JSON.parse(line))),
+  )
   .on('end', () => process.exit(0))
 report({ type: 'ready' })

@@ -1,8 +1,8 @@
 /**
  * What the host and the agent in dom0 say to each other, one JSON object per line.
  *
- * Everything the agent does is a channel, numbered by the host: a process, or the console of a guest. A
- * channel carries text out, may take text in, and ends once.
+ * Everything the agent does is a channel, numbered by the host: a process, or the console of a
+ * guest. A channel carries text out, may take text in, and ends once.
  */
 export type Request =
   /** Runs `command` in a shell of its own, which ends with the first failure (`-e -o pipefail`). */

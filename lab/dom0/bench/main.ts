@@ -1,4 +1,7 @@
-/** Serves the disks of the scenario `bench`: of each way to move data the image that is named after it. */
+/**
+ * Serves the disks of the scenario `bench`: of each way to move data the image that is named after
+ * it.
+ */
 import { type DataPathKind, openFileStore, openHypervisor, serveVbd } from 'xenkit'
 
 await using hv = await openHypervisor()
@@ -7,6 +10,11 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => 
 
 async function serve(dataPath: DataPathKind): Promise<void> {
   await using store = await openFileStore(`/tmp/${dataPath}.img`)
-  await serveVbd(hv, { dataPath, backendTypes: ['vbd3'], store: ({ target }) => (target === store.path ? store : undefined), signal: stop.signal })
+  await serveVbd(hv, {
+    dataPath,
+    backendTypes: ['vbd3'],
+    store: ({ target }) => (target === store.path ? store : undefined),
+    signal: stop.signal,
+  })
 }
 await Promise.all([serve('persistent'), serve('copy')])

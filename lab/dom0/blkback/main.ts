@@ -14,12 +14,21 @@ import { check, soon } from '../tap.ts'
 import { checkDisk } from './suite.ts'
 
 const SIZE = 4 << 20
-const run = async (command: string, ...args: string[]): Promise<string> => (await promisify(execFile)(command, args)).stdout.trim()
+const run = async (command: string, ...args: string[]): Promise<string> =>
+  (await promisify(execFile)(command, args)).stdout.trim()
 
 const addressOf = (vdev: string) => ({ frontendDomid: 0, backendDomid: 0, vdev })
 
 /** Attaches an image to a loop device and gives that to blkback, as Xen's script `block` does. */
-async function plugLoop(xs: XenstoreClient, o: { readonly vdev: string; readonly devid: number; readonly image: string; readonly readOnly: boolean }): Promise<string> {
+async function plugLoop(
+  xs: XenstoreClient,
+  o: {
+    readonly vdev: string
+    readonly devid: number
+    readonly image: string
+    readonly readOnly: boolean
+  },
+): Promise<string> {
   await writeFile(o.image, '')
   await truncate(o.image, SIZE)
   const device = await run('losetup', '-f')
@@ -27,7 +36,10 @@ async function plugLoop(xs: XenstoreClient, o: { readonly vdev: string; readonly
   const { rdev } = await stat(device)
   const hex = (n: number): string => n.toString(16)
   await plugVbd(xs, { ...addressOf(o.vdev), readOnly: o.readOnly, params: device })
-  await xs.write(`/local/domain/0/backend/vbd/0/${o.devid}/physical-device`, `${hex((rdev >> 8) & 0xfff)}:${hex(rdev & 0xff)}`)
+  await xs.write(
+    `/local/domain/0/backend/vbd/0/${o.devid}/physical-device`,
+    `${hex((rdev >> 8) & 0xfff)}:${hex(rdev & 0xff)}`,
+  )
   return device
 }
 
@@ -64,7 +76,10 @@ async function againstBlkback(hv: Hypervisor, xs: XenstoreClient): Promise<void>
     {
       await using disk = await soon('the attach', attachDisk(hv, { vdev: 'xvdm' }))
       strictEqual(disk.readOnly, true)
-      const refused = await disk.write(0, [new Uint8Array(512)]).then(() => 'written', () => 'refused')
+      const refused = await disk.write(0, [new Uint8Array(512)]).then(
+        () => 'written',
+        () => 'refused',
+      )
       strictEqual(refused, 'refused')
     }
     await unplugVbd(xs, addressOf('xvdm'))
@@ -79,7 +94,13 @@ async function againstXenkit(hv: Hypervisor, xs: XenstoreClient): Promise<void> 
     const store = await openFileStore(image)
     const abort = new AbortController()
     let last: VbdEvent | undefined
-    const serving = serveVbd(hv, { store, dataPath, reservation: 'xenkit', signal: abort.signal, onEvent: (event) => (last = event) })
+    const serving = serveVbd(hv, {
+      store,
+      dataPath,
+      reservation: 'xenkit',
+      signal: abort.signal,
+      onEvent: (event) => (last = event),
+    })
     await plugVbd(xs, { ...addressOf(vdev), readOnly: false, reservation: 'xenkit' })
     await checkDisk(hv, {
       name: `xenkit, ${dataPath}`,

@@ -17,33 +17,46 @@ export interface Served {
   reads(): Promise<number>
 }
 
-const SETUPS: readonly Omit<AttachDiskOptions, 'vdev'>[] = [{}, { abi: 'x86_32' }, { ringPageOrder: 2, depth: 128 }, { queues: 4 }, { queues: 2, ringPageOrder: 1 }]
+const SETUPS: readonly Omit<AttachDiskOptions, 'vdev'>[] = [
+  {},
+  { abi: 'x86_32' },
+  { ringPageOrder: 2, depth: 128 },
+  { queues: 4 },
+  { queues: 2, ringPageOrder: 1 },
+]
 
 export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
   const { name, vdev } = served
-  const attach = (o: Omit<AttachDiskOptions, 'vdev'> = {}): Promise<Disk> => soon('the attach', attachDisk(hv, { vdev, ...o }))
+  const attach = (o: Omit<AttachDiskOptions, 'vdev'> = {}): Promise<Disk> =>
+    soon('the attach', attachDisk(hv, { vdev, ...o }))
 
   for (const [seed, setup] of SETUPS.entries()) {
-    await check(`${name}: written, read back and found in the image, with ${JSON.stringify(setup)}`, async () => {
-      await using disk = await attach(setup)
-      strictEqual(disk.sectors, 4 * 2048)
-      const data = noise(3 * MIB, seed)
-      // Of all sizes, several at a time.
-      const sizes = [1, 7, 8, 88, 89, 300, 2048, 2049]
-      for (let at = 0; at < data.length; ) {
-        const writes = sizes.map((size) => {
-          const from = at
-          at = Math.min(data.length, at + size * 512)
-          return disk.write(3 + from / 512, [data.subarray(from, at)])
-        })
-        await Promise.all(writes)
-      }
-      await disk.flush()
-      const back = new Uint8Array(data.length)
-      await disk.read(3, [back.subarray(0, 1000), back.subarray(1000)])
-      strictEqual(Buffer.compare(back, data), 0)
-      strictEqual(Buffer.compare((await served.image()).subarray(3 * 512, 3 * 512 + data.length), data), 0)
-    })
+    await check(
+      `${name}: written, read back and found in the image, with ${JSON.stringify(setup)}`,
+      async () => {
+        await using disk = await attach(setup)
+        strictEqual(disk.sectors, 4 * 2048)
+        const data = noise(3 * MIB, seed)
+        // Of all sizes, several at a time.
+        const sizes = [1, 7, 8, 88, 89, 300, 2048, 2049]
+        for (let at = 0; at < data.length;) {
+          const writes = sizes.map((size) => {
+            const from = at
+            at = Math.min(data.length, at + size * 512)
+            return disk.write(3 + from / 512, [data.subarray(from, at)])
+          })
+          await Promise.all(writes)
+        }
+        await disk.flush()
+        const back = new Uint8Array(data.length)
+        await disk.read(3, [back.subarray(0, 1000), back.subarray(1000)])
+        strictEqual(Buffer.compare(back, data), 0)
+        strictEqual(
+          Buffer.compare((await served.image()).subarray(3 * 512, 3 * 512 + data.length), data),
+          0,
+        )
+      },
+    )
   }
 
   await check(`${name}: 1 MiB is one request: indirect`, async () => {
@@ -55,7 +68,9 @@ export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
 
   await check(`${name}: 200 requests at once, each its own data`, async () => {
     await using disk = await attach({ queues: 2 })
-    await Promise.all(Array.from({ length: 200 }, (_, i) => disk.write(i * 8, [new Uint8Array(4096).fill(i)])))
+    await Promise.all(
+      Array.from({ length: 200 }, (_, i) => disk.write(i * 8, [new Uint8Array(4096).fill(i)])),
+    )
     await Promise.all(
       Array.from({ length: 200 }, async (_, i) => {
         const into = new Uint8Array(4096)
@@ -73,12 +88,19 @@ export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
     await disk.discard(granule / 512, (4 * granule) / 512)
     const into = new Uint8Array(64 * 4096)
     await disk.read(0, [into])
-    deepStrictEqual([into[granule - 1], into[granule], into[5 * granule - 1], into[5 * granule]], [0xee, 0, 0, 0xee])
+    deepStrictEqual(
+      [into[granule - 1], into[granule], into[5 * granule - 1], into[5 * granule]],
+      [0xee, 0, 0, 0xee],
+    )
   })
 
   await check(`${name}: a barrier with data is written`, async () => {
     await using disk = await attach()
-    await Promise.all([disk.write(0, [new Uint8Array(512).fill(1)]), disk.barrier(0, [new Uint8Array(512).fill(2)]), disk.write(1, [new Uint8Array(512).fill(3)])])
+    await Promise.all([
+      disk.write(0, [new Uint8Array(512).fill(1)]),
+      disk.barrier(0, [new Uint8Array(512).fill(2)]),
+      disk.write(1, [new Uint8Array(512).fill(3)]),
+    ])
     const into = new Uint8Array(1024)
     await disk.read(0, [into])
     deepStrictEqual([into[0], into[512]], [2, 3])
@@ -90,16 +112,22 @@ export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
     await disk.read(disk.sectors - 1, [new Uint8Array(512)])
   })
 
-  await check(`${name}: closed with requests in flight and attached again, five times`, async () => {
-    for (let life = 0; life < 5; life++) {
-      const disk = await attach({ queues: 1 + (life % 2) })
-      const reading = disk.read(0, [new Uint8Array(2 * MIB)])
-      await disk.read(0, [new Uint8Array(512)])
-      const ended = reading.then(() => {}, () => {})
-      await soon('the close', disk.close())
-      await ended
-    }
-  })
+  await check(
+    `${name}: closed with requests in flight and attached again, five times`,
+    async () => {
+      for (let life = 0; life < 5; life++) {
+        const disk = await attach({ queues: 1 + (life % 2) })
+        const reading = disk.read(0, [new Uint8Array(2 * MIB)])
+        await disk.read(0, [new Uint8Array(512)])
+        const ended = reading.then(
+          () => {},
+          () => {},
+        )
+        await soon('the close', disk.close())
+        await ended
+      }
+    },
+  )
 
   await check(`${name}: another size is told, the new sectors are there`, async () => {
     await using disk = await attach()
@@ -117,6 +145,9 @@ export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
 
 /** Words that aren't alike, others for another seed. */
 function noise(length: number, seed: number): Uint8Array {
-  const numbers = Uint32Array.from({ length: length / 4 }, (_, i) => Math.imul(i + 1, 0x9e3779b1) + seed)
+  const numbers = Uint32Array.from(
+    { length: length / 4 },
+    (_, i) => Math.imul(i + 1, 0x9e3779b1) + seed,
+  )
   return new Uint8Array(numbers.buffer)
 }

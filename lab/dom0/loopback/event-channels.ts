@@ -15,27 +15,33 @@ export async function checkEventChannels(hv: Hypervisor, where: string): Promise
     strictEqual(wire.client.events, 0)
   })
 
-  await check(`${where}: ten notifications before the first is looked at are one event`, async () => {
-    using wire = await openWire(hv)
-    for (let i = 0; i < 10; i++) wire.client.binding.notify()
-    await wire.server.reaches(1)
-    await settle()
-    strictEqual(wire.server.events, 1)
-  })
+  await check(
+    `${where}: ten notifications before the first is looked at are one event`,
+    async () => {
+      using wire = await openWire(hv)
+      for (let i = 0; i < 10; i++) wire.client.binding.notify()
+      await wire.server.reaches(1)
+      await settle()
+      strictEqual(wire.server.events, 1)
+    },
+  )
 
-  await check(`${where}: a port that was delivered stays silent until unmasked, then tells what it missed`, async () => {
-    using wire = await openWire(hv)
-    wire.client.binding.notify()
-    await wire.server.reaches(1)
-    wire.client.binding.notify()
-    await settle()
-    strictEqual(wire.server.events, 1)
-    wire.server.binding.unmask()
-    await wire.server.reaches(2)
-    wire.server.binding.unmask()
-    await settle()
-    strictEqual(wire.server.events, 2)
-  })
+  await check(
+    `${where}: a port that was delivered stays silent until unmasked, then tells what it missed`,
+    async () => {
+      using wire = await openWire(hv)
+      wire.client.binding.notify()
+      await wire.server.reaches(1)
+      wire.client.binding.notify()
+      await settle()
+      strictEqual(wire.server.events, 1)
+      wire.server.binding.unmask()
+      await wire.server.reaches(2)
+      wire.server.binding.unmask()
+      await settle()
+      strictEqual(wire.server.events, 2)
+    },
+  )
 
   await check(`${where}: 500 round trips lose no event`, async () => {
     using wire = await openWire(hv)
@@ -56,7 +62,10 @@ export async function checkEventChannels(hv: Hypervisor, where: string): Promise
       for (const { client } of called) client.binding.notify()
       await Promise.all(called.map(({ server }) => server.reaches(1)))
       await settle()
-      strictEqual(wires.reduce((sum, { server }) => sum + server.events, 0), called.length)
+      strictEqual(
+        wires.reduce((sum, { server }) => sum + server.events, 0),
+        called.length,
+      )
     } finally {
       for (const wire of wires) wire[Symbol.dispose]()
     }
@@ -75,7 +84,9 @@ export async function checkEventChannels(hv: Hypervisor, where: string): Promise
   })
 }
 
-/** Gives an event that should not come the time to come: a round trip takes a few milliseconds here. */
+/**
+ * Gives an event that should not come the time to come: a round trip takes a few milliseconds here.
+ */
 async function settle(): Promise<void> {
   const until = performance.now() + 50
   while (performance.now() < until) await turn()

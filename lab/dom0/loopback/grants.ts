@@ -28,8 +28,13 @@ export async function checkGrants(hv: Hypervisor, where: string): Promise<void> 
     using shared = share(16)
     const order = Array.from({ length: 16 }, (_, i) => (i * 7) % 16)
     for (let page = 0; page < 16; page++) shared.bytes[page * PAGE_SIZE] = page + 1
-    using mapped = grants.map(refs(order.map((page) => shared.grefs[page] ?? 0)), { writable: false })
-    deepStrictEqual(order.map((_, i) => mapped.bytes[i * PAGE_SIZE]), order.map((page) => page + 1))
+    using mapped = grants.map(refs(order.map((page) => shared.grefs[page] ?? 0)), {
+      writable: false,
+    })
+    deepStrictEqual(
+      order.map((_, i) => mapped.bytes[i * PAGE_SIZE]),
+      order.map((page) => page + 1),
+    )
   })
 
   await check(`${where}: one bad reference among good ones maps nothing`, () => {
@@ -71,7 +76,10 @@ export async function checkGrants(hv: Hypervisor, where: string): Promise<void> 
     local.bytes.fill(0x33, 0, 10)
     set(0, second, 5, 10, 0)
     strictEqual(batch.copyOut(1), 0)
-    deepStrictEqual([...shared.bytes.subarray(PAGE_SIZE + 4, PAGE_SIZE + 16)], [0x22, ...Array.from({ length: 10 }, () => 0x33), 0x22])
+    deepStrictEqual(
+      [...shared.bytes.subarray(PAGE_SIZE + 4, PAGE_SIZE + 16)],
+      [0x22, ...Array.from({ length: 10 }, () => 0x33), 0x22],
+    )
   })
 
   await check(`${where}: a copy that is out of bounds copies nothing`, () => {
@@ -87,16 +95,19 @@ export async function checkGrants(hv: Hypervisor, where: string): Promise<void> 
     strictEqual(local.bytes[0], 0)
   })
 
-  await check(`${where}: when a mapping ends, its byte is cleared and its port notified`, async () => {
-    using shared = share(1)
-    using wire = await openWire(hv)
-    const mapped = grants.map(refs(shared.grefs), { writable: true })
-    shared.bytes.fill(1, 0, 3)
-    mapped.notifyOnUnmap({ clearByte: 1, port: wire.client.binding.port })
-    mapped.close()
-    await wire.server.reaches(1)
-    deepStrictEqual([...shared.bytes.subarray(0, 3)], [1, 0, 1])
-  })
+  await check(
+    `${where}: when a mapping ends, its byte is cleared and its port notified`,
+    async () => {
+      using shared = share(1)
+      using wire = await openWire(hv)
+      const mapped = grants.map(refs(shared.grefs), { writable: true })
+      shared.bytes.fill(1, 0, 3)
+      mapped.notifyOnUnmap({ clearByte: 1, port: wire.client.binding.port })
+      mapped.close()
+      await wire.server.reaches(1)
+      deepStrictEqual([...shared.bytes.subarray(0, 3)], [1, 0, 1])
+    },
+  )
 
   await check(`${where}: a pinned mapping outlives its close until the last pin`, () => {
     using shared = share(1)

@@ -1,6 +1,6 @@
 /**
- * Drives @xenkit/xen against this domain itself, first on the main thread, then on a worker, and looks
- * at the end whether anything is still held. The scenario `loopback` reads what it prints.
+ * Drives @xenkit/xen against this domain itself, first on the main thread, then on a worker, and
+ * looks at the end whether anything is still held. The scenario `loopback` reads what it prints.
  */
 import { deepStrictEqual, notDeepStrictEqual, strictEqual } from 'node:assert'
 import { once } from 'node:events'
@@ -17,14 +17,18 @@ import { checkXenbusDevice } from './xenbus-device.ts'
 
 const NOTHING = { fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0 }
 
-/** Live things of this process. An arena's memory goes with its ArrayBuffer, whenever that is collected. */
+/**
+ * Live things of this process. An arena's memory goes with its ArrayBuffer, whenever that is
+ * collected.
+ */
 function held(): typeof NOTHING {
   const { fds, mappings, shares, ports, polls } = loadNative().counters()
   return { fds, mappings, shares, ports, polls }
 }
 
 async function expectNothingHeld(): Promise<void> {
-  // libuv lets go of closed handles at the end of a turn of the event loop: after the first of these, before the second.
+  // libuv lets go of closed handles at the end of a turn of the event loop: after the first of
+  // these, before the second.
   await turn()
   await turn()
   deepStrictEqual(held(), NOTHING)
@@ -68,13 +72,16 @@ async function work(): Promise<void> {
   await once(worker, 'exit')
   await check('worker: nothing is held after close', expectNothingHeld)
 
-  await check('worker: terminated while it holds a mapping, a share and a port, all are let go', async () => {
-    const holder = new Worker(new URL(import.meta.url), { workerData: 'holdOn', stdout: true })
-    await soon('the start of the worker', once(holder.stdout, 'data'))
-    notDeepStrictEqual(held(), NOTHING)
-    await holder.terminate()
-    await expectNothingHeld()
-  })
+  await check(
+    'worker: terminated while it holds a mapping, a share and a port, all are let go',
+    async () => {
+      const holder = new Worker(new URL(import.meta.url), { workerData: 'holdOn', stdout: true })
+      await soon('the start of the worker', once(holder.stdout, 'data'))
+      notDeepStrictEqual(held(), NOTHING)
+      await holder.terminate()
+      await expectNothingHeld()
+    },
+  )
   console.log('# end')
 }
 

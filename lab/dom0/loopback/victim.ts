@@ -8,20 +8,27 @@ import { check, soon } from '../tap.ts'
 import { End } from './wire.ts'
 
 export async function checkKilledProcess(hv: Hypervisor): Promise<void> {
-  await check('a process: killed by SIGKILL, its byte is cleared and its peer notified', async () => {
-    using shared = hv.grants.share({ domid: hv.domid, pages: 1, writable: true })
-    const end = new End()
-    using binding = hv.evtchn.bindUnbound({ domid: hv.domid }, end.onEvent)
-    shared.bytes.fill(1, 0, 3)
-    const victim = spawn(process.execPath, [process.argv[1] ?? '', 'victim', String(shared.grefs[0]), String(binding.port)], { stdio: ['ignore', 'pipe', 'inherit'] })
-    await soon('the start of the victim', once(victim.stdout, 'data'))
-    // Its binding may have told us something by itself.
-    end.events = 0
-    binding.unmask()
-    victim.kill('SIGKILL')
-    await end.reaches(1)
-    deepStrictEqual([...shared.bytes.subarray(0, 3)], [1, 0, 1])
-  })
+  await check(
+    'a process: killed by SIGKILL, its byte is cleared and its peer notified',
+    async () => {
+      using shared = hv.grants.share({ domid: hv.domid, pages: 1, writable: true })
+      const end = new End()
+      using binding = hv.evtchn.bindUnbound({ domid: hv.domid }, end.onEvent)
+      shared.bytes.fill(1, 0, 3)
+      const victim = spawn(
+        process.execPath,
+        [process.argv[1] ?? '', 'victim', String(shared.grefs[0]), String(binding.port)],
+        { stdio: ['ignore', 'pipe', 'inherit'] },
+      )
+      await soon('the start of the victim', once(victim.stdout, 'data'))
+      // Its binding may have told us something by itself.
+      end.events = 0
+      binding.unmask()
+      victim.kill('SIGKILL')
+      await end.reaches(1)
+      deepStrictEqual([...shared.bytes.subarray(0, 3)], [1, 0, 1])
+    },
+  )
 }
 
 /** What the process does: holds the page until its end. */

@@ -24,7 +24,12 @@ export class End {
 
   /** Resolves once there have been `count` events in all. */
   async reaches(count: number): Promise<void> {
-    while (this.events < count) await soon(`event ${count} (there were ${this.events})`, new Promise<void>((resolve) => (this.#wake = resolve)))
+    while (this.events < count) {
+      await soon(
+        `event ${count} (there were ${this.events})`,
+        new Promise<void>((resolve) => (this.#wake = resolve)),
+      )
+    }
   }
 }
 

@@ -1,4 +1,7 @@
-/** xenstore through /dev/xen/xenbus, as in a domain that xenstored has no socket in. The scenario hides the socket first. */
+/**
+ * xenstore through /dev/xen/xenbus, as in a domain that xenstored has no socket in. The scenario
+ * hides the socket first.
+ */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { openXenstore } from '@xenkit/xenstore-client'
@@ -19,7 +22,9 @@ export async function checkXenbusDevice(hv: Hypervisor): Promise<void> {
     deepStrictEqual(await Promise.all(names.map((name) => xs.read(`${HOME}/${name}`))), names)
   })
   await check('xenbus device: a transaction is seen by a waiter', async () => {
-    const seen = xs.wait(async (view) => ((await view.readOptional(`${HOME}/flag`)) === 'up' ? true : undefined))
+    const seen = xs.wait(async (view) =>
+      (await view.readOptional(`${HOME}/flag`)) === 'up' ? true : undefined,
+    )
     await xs.transaction(async (view) => {
       await view.write(`${HOME}/flag`, 'down')
       await view.write(`${HOME}/flag`, 'up')

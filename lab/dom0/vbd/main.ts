@@ -1,7 +1,8 @@
 /**
- * Serves the disks of the scenario `vbd`. A disk names how its data is to be moved, and its store, as in
- * `target=persistent:sparse`. The stores stay when a disk goes: another one may name them. On SIGUSR2 it prints
- * what each disk has done, as `stats N {"xvda": {...}}`, N counting.
+ * Serves the disks of the scenario `vbd`. A disk names how its data is to be moved, and its store,
+ * as in
+ * `target=persistent:sparse`. The stores stay when a disk goes: another one may name them. On
+ * SIGUSR2 it prints what each disk has done, as `stats N {"xvda": {...}}`, N counting.
  */
 import {
   type BlockStore,
@@ -24,14 +25,24 @@ const MiB = 2048
 
 /** Fails whatever touches sector 4096: a medium with a bad spot. */
 const withBadSector = (base: BlockStore): BlockStore =>
-  faultyStore(base, ({ sector, bytes }) => (sector <= 4096 && 4096 < sector + bytes / 512 ? { error: new Error('bad sector') } : undefined))
+  faultyStore(base, ({ sector, bytes }) =>
+    sector <= 4096 && 4096 < sector + bytes / 512 ? { error: new Error('bad sector') } : undefined,
+  )
 
 /** A disk whose smallest unit is 4096 bytes. */
-const of4096 = ({ sectors, read, write, flush }: BlockStore): BlockStore => ({ sectors, sectorSize: 4096, read, ...(write && { write }), ...(flush && { flush }) })
+const of4096 = ({ sectors, read, write, flush }: BlockStore): BlockStore => ({
+  sectors,
+  sectorSize: 4096,
+  read,
+  ...(write && { write }),
+  ...(flush && { flush }),
+})
 
 const base = await openFileStore('base.img', { readOnly: true })
 // Its connection would keep the program running.
-await using nbd = await openNbdStore('nbd+unix:///?socket=nbd.sock', { onEvent: ({ kind }) => console.log(`nbd: ${kind}`) })
+await using nbd = await openNbdStore('nbd+unix:///?socket=nbd.sock', {
+  onEvent: ({ kind }) => console.log(`nbd: ${kind}`),
+})
 const stores: Readonly<Record<string, BlockStore>> = {
   file: await openFileStore('file.img'),
   sparse: sparseStore(64 * MiB),
@@ -39,8 +50,12 @@ const stores: Readonly<Record<string, BlockStore>> = {
   base,
   overlay: overlayStore(base),
   '4096': of4096(await openFileStore('4096.img')),
-  encrypted: encryptedStore(await openFileStore('encrypted.img'), { key: Uint8Array.from({ length: 64 }, (_, i) => i) }),
-  throttled: throttledStore(memoryStore(16 * MiB), { bytes: { perSecond: 4 << 20, burst: 1 << 20 } }),
+  encrypted: encryptedStore(await openFileStore('encrypted.img'), {
+    key: Uint8Array.from({ length: 64 }, (_, i) => i),
+  }),
+  throttled: throttledStore(memoryStore(16 * MiB), {
+    bytes: { perSecond: 4 << 20, burst: 1 << 20 },
+  }),
   faulty: withBadSector(memoryStore(16 * MiB)),
   nbd,
   spare: memoryStore(4 * MiB),
@@ -52,7 +67,11 @@ await using hv = await openHypervisor()
 const stop = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
 let asked = 0
-process.on('SIGUSR2', () => console.log(`stats ${++asked} ${JSON.stringify(Object.fromEntries([...disks].map(([vdev, { stats }]) => [vdev, { ...stats, persistentGrants: stats.persistentGrants }])))}`))
+process.on('SIGUSR2', () =>
+  console.log(
+    `stats ${++asked} ${JSON.stringify(Object.fromEntries([...disks].map(([vdev, { stats }]) => [vdev, { ...stats, persistentGrants: stats.persistentGrants }])))}`,
+  ),
+)
 
 const serve = (dataPath: DataPathKind): Promise<void> =>
   serveVbd(hv, {
@@ -65,7 +84,9 @@ const serve = (dataPath: DataPathKind): Promise<void> =>
     onEvent({ kind, disk, error }) {
       const vdev = vdevName(disk.devid)
       disks.set(vdev, disk)
-      console.log(`${vdev} of domain ${disk.frontendDomid}: ${kind}${error === undefined ? '' : `: ${String(error)}`}`)
+      console.log(
+        `${vdev} of domain ${disk.frontendDomid}: ${kind}${error === undefined ? '' : `: ${String(error)}`}`,
+      )
     },
   })
 console.log(`pid ${process.pid}`)

@@ -15,5 +15,6 @@ await serveVbd(hv, {
   dataPath: 'persistent',
   store: ({ target }) => (target === name ? store : undefined),
   signal: stop.signal,
-  onEvent: ({ kind, error }) => console.log(`${kind}${error === undefined ? '' : `: ${String(error)}`}`),
+  onEvent: ({ kind, error }) =>
+    console.log(`${kind}${error === undefined ? '' : `: ${String(error)}`}`),
 })

@@ -1,7 +1,7 @@
 /**
- * The client against the xenstored of this machine. `operations` runs every operation, with whatever
- * carries the connection; `guest DOMID` follows a running guest to its end; `restart` lives through a
- * restart of xenstored. The scenario `xenstore` reads what it prints.
+ * The client against the xenstored of this machine. `operations` runs every operation, with
+ * whatever carries the connection; `guest DOMID` follows a running guest to its end; `restart`
+ * lives through a restart of xenstored. The scenario `xenstore` reads what it prints.
  */
 import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert'
 import { openXen } from '@xenkit/xen'
@@ -10,9 +10,16 @@ import { operations, resetWatches } from '../../src/xenstore-operations.ts'
 import { check, soon } from '../tap.ts'
 
 async function everyOperation(xs: XenstoreClient, carrier: string): Promise<void> {
-  for (const { name, run } of operations) await check(`${carrier}: ${name}`, () => soon(name, run(xs)))
-  if (carrier === 'socket') await check(`${carrier}: ${resetWatches.name}`, () => resetWatches.run(xs))
-  else await check(`${carrier}: the watches of the kernel are not reset`, () => rejects(xs.resetWatches(), { errno: 'EACCES' }))
+  for (const { name, run } of operations) {
+    await check(`${carrier}: ${name}`, () => soon(name, run(xs)))
+  }
+  if (carrier === 'socket') {
+    await check(`${carrier}: ${resetWatches.name}`, () => resetWatches.run(xs))
+  } else {
+    await check(`${carrier}: the watches of the kernel are not reset`, () =>
+      rejects(xs.resetWatches(), { errno: 'EACCES' }),
+    )
+  }
 }
 
 /** From a running guest to its end, which the scenario brings about. */
@@ -22,18 +29,31 @@ async function followGuest(xs: XenstoreClient, domid: number): Promise<void> {
     strictEqual(await xs.isDomainIntroduced(domid), true)
     strictEqual(await xs.read(`${home}/name`), 'guest')
   })
-  await check('guest: its kernel watches its own nodes: a request to shut down is taken', async () => {
-    // Linux empties the node before it acts; "sysrq" h is help: it does nothing else.
-    const taken = xs.wait(async (view) => (await view.readOptional(`${home}/control/sysrq`)) === '' || undefined)
-    await xs.write(`${home}/control/sysrq`, 'h')
-    strictEqual(await soon('the kernel took it', taken), true)
-  })
+  await check(
+    'guest: its kernel watches its own nodes: a request to shut down is taken',
+    async () => {
+      // Linux empties the node before it acts; "sysrq" h is help: it does nothing else.
+      const taken = xs.wait(
+        async (view) => (await view.readOptional(`${home}/control/sysrq`)) === '' || undefined,
+      )
+      await xs.write(`${home}/control/sysrq`, 'h')
+      strictEqual(await soon('the kernel took it', taken), true)
+    },
+  )
   await check('guest: a node is owned by whom it is given to', async () => {
     await xs.transaction(async (view) => {
       await view.write(`${home}/data/ours`, '1')
-      await view.setPerms(`${home}/data/ours`, { owner: domid, access: 'none', acl: [{ domid: 0, access: 'read' }] })
+      await view.setPerms(`${home}/data/ours`, {
+        owner: domid,
+        access: 'none',
+        acl: [{ domid: 0, access: 'read' }],
+      })
     })
-    deepStrictEqual(await xs.getPerms(`${home}/data/ours`), { owner: domid, access: 'none', acl: [{ domid: 0, access: 'read' }] })
+    deepStrictEqual(await xs.getPerms(`${home}/data/ours`), {
+      owner: domid,
+      access: 'none',
+      acl: [{ domid: 0, access: 'read' }],
+    })
   })
   await check('guest: its end is heard of, and its home goes', async () => {
     const released = xs.watch('@releaseDomain')
@@ -55,7 +75,9 @@ async function outlive(xs: XenstoreClient, outages: readonly Outage[]): Promise<
   await watch.next()
   const again = watch.next()
   console.log('# watching')
-  await check('restart: the watch is set again and fires once', async () => strictEqual((await again).value, path))
+  await check('restart: the watch is set again and fires once', async () =>
+    strictEqual((await again).value, path),
+  )
   await check('restart: the client goes on, and has told of one outage', async () => {
     strictEqual(await xs.readOptional(path), undefined)
     await xs.write(path, 'after')

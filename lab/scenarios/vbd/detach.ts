@@ -20,7 +20,8 @@ export async function detach(row: Row, { dom0, guest, linux }: Rig): Promise<voi
     await dom0.run(`xenstore-write ${backend}/online 0 ${backend}/state 5`)
     await meanwhile()
     await reaches(`${backend}/state`, 6)
-    // It has only the nodes left to remove, and after that blkfront since Linux 5.15 removes the disk.
+    // It has only the nodes left to remove, and after that blkfront since Linux 5.15 removes the
+    // disk.
     await dom0.run(`xl block-detach ${domid} ${vdev}`)
     await guest.diskGone(vdev)
   }

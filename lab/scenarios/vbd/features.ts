@@ -1,6 +1,6 @@
 /**
- * The rows of the table, in their order. The README's table of features is held against this list, and the
- * scenario fails if it has no row for one of them.
+ * The rows of the table, in their order. The README's table of features is held against this list,
+ * and the scenario fails if it has no row for one of them.
  */
 export const features = [
   'read, write, flush',
@@ -22,7 +22,7 @@ export const features = [
   'store: NBD',
   'xl block-attach, -detach',
   'xenkit disk list, detach',
-  'a block device, libxl\'s script',
+  "a block device, libxl's script",
   'forced detach',
   'detach of an idle disk',
   'detach of a disk in use',

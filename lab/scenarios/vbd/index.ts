@@ -1,4 +1,7 @@
-/** Every feature of the block backend, with Linux's own blkfront as its witness: what was done, and what the guest says. */
+/**
+ * Every feature of the block backend, with Linux's own blkfront as its witness: what was done, and
+ * what the guest says.
+ */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import { holdings } from '../../src/dom0/holdings.ts'
 import type { Guest } from '../../src/guest/guest.ts'
@@ -14,16 +17,28 @@ import { disks, line, type Rig } from './rig.ts'
 import { storesOf } from './stores.ts'
 import { toolstack } from './toolstack.ts'
 
-export const title = 'a row for each feature of the block backend, witnessed by the blkfront of a guest'
-export const programs = { stores: 'lab/dom0/vbd/main.ts', single: 'lab/dom0/vbd/single.ts', xenkit: 'packages/xenkit/src/cli/main.ts' }
-export const stacks: readonly StackName[] = ['debian12-pv', 'debian12-pvh', 'debian13-pv', 'debian13-pvh']
+export const title =
+  'a row for each feature of the block backend, witnessed by the blkfront of a guest'
+export const programs = {
+  stores: 'lab/dom0/vbd/main.ts',
+  single: 'lab/dom0/vbd/single.ts',
+  xenkit: 'packages/xenkit/src/cli/main.ts',
+}
+export const stacks: readonly StackName[] = [
+  'debian12-pv',
+  'debian12-pvh',
+  'debian13-pv',
+  'debian13-pvh',
+]
 
 export async function run(lab: Lab): Promise<void> {
   const dom0 = await lab.boot()
   await dom0.run(
     'head -c 16M /dev/urandom > file.img; head -c 8388608 /dev/urandom > base.img; head -c 16M /dev/zero > 4096.img; cp 4096.img encrypted.img; cp 4096.img threads.img; qemu-img create -q -f qcow2 disk.qcow2 16M',
   )
-  const nbd = dom0.spawn('exec qemu-nbd --persistent --discard=unmap --socket=/tmp/nbd.sock --format=qcow2 disk.qcow2')
+  const nbd = dom0.spawn(
+    'exec qemu-nbd --persistent --discard=unmap --socket=/tmp/nbd.sock --format=qcow2 disk.qcow2',
+  )
   await dom0.run('until [ -S nbd.sock ]; do usleep 10000; done')
   const server = dom0.spawn('exec stores')
   const [, pid = ''] = await server.output(/^pid (\d+)$/m)
@@ -32,7 +47,8 @@ export async function run(lab: Lab): Promise<void> {
     dom0.createGuest({
       name: 'guest',
       disks: Object.entries(disks).map(([vdev, target]) => line(vdev, target)),
-      // Where grants are persistent blkfront has a page for each segment of each request that fits on the ring: 32 MiB of these.
+      // Where grants are persistent blkfront has a page for each segment of each request that fits
+      // on the ring: 32 MiB of these.
       kernelArguments: 'xen_blkfront.max_ring_page_order=2 xen_blkfront.max_indirect_segments=64',
     }),
   )
@@ -80,5 +96,7 @@ export async function run(lab: Lab): Promise<void> {
   await lab.check('every feature has its row', async () =>
     deepStrictEqual(shown, [...features, ...featuresOfOldest.map(onOldest)]),
   )
-  await lab.check('the backend ends in good order', async () => strictEqual((await server.stop('SIGTERM')).status, 0))
+  await lab.check('the backend ends in good order', async () =>
+    strictEqual((await server.stop('SIGTERM')).status, 0),
+  )
 }

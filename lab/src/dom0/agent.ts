@@ -1,4 +1,7 @@
-/** The host's end of the wire to the agent in dom0: opens channels and gives each report to the right one. */
+/**
+ * The host's end of the wire to the agent in dom0: opens channels and gives each report to the
+ * right one.
+ */
 import { appendFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { type Socket, createServer } from 'node:net'
@@ -37,7 +40,10 @@ export class Agent {
     this.#markReady = () => resolve(undefined)
   }
 
-  /** Listens on a unix socket for one connection: QEMU's, which is the agent's port. `log` gets every message. */
+  /**
+   * Listens on a unix socket for one connection: QEMU's, which is the agent's port. `log` gets
+   * every message.
+   */
   static async listen(path: string, log: string): Promise<Agent> {
     const agent = new Agent(log)
     const server = createServer((socket) => {
@@ -66,10 +72,13 @@ export class Agent {
 
   #attach(socket: Socket): void {
     this.#socket = socket
-    socket.on('data', lineReader((line) => {
-      this.#note('dom0', line)
-      this.#deliver(JSON.parse(line))
-    }))
+    socket.on(
+      'data',
+      lineReader((line) => {
+        this.#note('dom0', line)
+        this.#deliver(JSON.parse(line))
+      }),
+    )
     // The other end is QEMU itself. Who watches that knows why it is gone, and says so by `lose`.
     socket.on('error', () => {})
   }

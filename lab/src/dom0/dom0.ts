@@ -25,7 +25,10 @@ export class Dom0 {
     this.#defaults = defaults
   }
 
-  /** Starts a command in a shell of its own (`bash -e -o pipefail`); its working directory is /tmp, in memory. */
+  /**
+   * Starts a command in a shell of its own (`bash -e -o pipefail`); its working directory is /tmp,
+   * in memory.
+   */
   spawn(command: string): RemoteProcess {
     return new RemoteProcess(this.#agent, command)
   }
@@ -44,16 +47,22 @@ export class Dom0 {
   }
 
   /**
-   * Waits until `condition`, a shell command, succeeds, and returns what it wrote. It is tried at each
-   * event of a xenstore watch on `path`, of which the first comes at once: no change slips by unseen.
+   * Waits until `condition`, a shell command, succeeds, and returns what it wrote. It is tried at
+   * each event of a xenstore watch on `path`, of which the first comes at once: no change slips by
+   * unseen.
    */
   async when(path: string, condition: string, seconds = 30): Promise<string> {
-    const watch = this.spawn(`xenstore-watch ${path} | while read -r _; do output=$(${condition} 2>&1) && echo "<$output>"; done`)
+    const watch = this.spawn(
+      `xenstore-watch ${path} | while read -r _; do output=$(${condition} 2>&1) && echo "<$output>"; done`,
+    )
     try {
       const [, output = ''] = await watch.output(/^<([^]*?)>$/m, seconds)
       return output
     } catch (cause) {
-      throw new Error(`"${condition}" did not come true in dom0 within ${seconds} s of watching ${path}`, { cause })
+      throw new Error(
+        `"${condition}" did not come true in dom0 within ${seconds} s of watching ${path}`,
+        { cause },
+      )
     } finally {
       watch.signal('SIGTERM')
     }
@@ -74,7 +83,10 @@ export class Dom0 {
     return (await this.#meet(name)).guest
   }
 
-  /** Does `work`. Fails as soon as a guest's kernel has failed: what needs the guest would wait in vain. */
+  /**
+   * Does `work`. Fails as soon as a guest's kernel has failed: what needs the guest would wait in
+   * vain.
+   */
   async watchingGuests<T>(work: () => Promise<T>): Promise<T> {
     const { promise: failure, reject } = withResolvers<never>()
     this.#watchers.add(reject)

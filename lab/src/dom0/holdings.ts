@@ -5,10 +5,14 @@ import type { Dom0 } from './dom0.ts'
 export async function holdings(dom0: Dom0, pid: string): Promise<Record<string, string>> {
   return {
     // Without the port numbers, which are given out anew.
-    eventChannels: await dom0.run(`lsevtchn 0 | sed 's/[0-9]*: //; s/Port [0-9]*//' | sort | uniq -c`),
+    eventChannels: await dom0.run(
+      `lsevtchn 0 | sed 's/[0-9]*: //; s/Port [0-9]*//' | sort | uniq -c`,
+    ),
     grantMappings: await dom0.run(`grep -c gntdev /proc/${pid}/maps || true`),
     // A connection that was made anew is another socket of the same kind.
-    files: await dom0.run(`ls -l /proc/${pid}/fd | awk '{print $NF}' | sed 's/[[][0-9]*]//' | sort`),
+    files: await dom0.run(
+      `ls -l /proc/${pid}/fd | awk '{print $NF}' | sed 's/[[][0-9]*]//' | sort`,
+    ),
     nodes: await dom0.run('xenstore-ls -f /local/domain/0/backend || true'),
     domains: await dom0.run('xl list | wc -l'),
   }

@@ -41,9 +41,16 @@ export class RemoteProcess {
     this.#channel = agent.spawn(command, receiver)
   }
 
-  /** Waits until the program has written what `pattern` matches, to either of its outputs; it may have already. */
+  /**
+   * Waits until the program has written what `pattern` matches, to either of its outputs; it may
+   * have already.
+   */
   output(pattern: RegExp, seconds = 60): Promise<RegExpExecArray> {
-    return this.#all.find(pattern, seconds, `"${this.#command}" to write ${pattern}, after: ${this.#lastWords()}`)
+    return this.#all.find(
+      pattern,
+      seconds,
+      `"${this.#command}" to write ${pattern}, after: ${this.#lastWords()}`,
+    )
   }
 
   /** Sends a signal to the program and whatever it started. */
@@ -64,6 +71,10 @@ export class RemoteProcess {
 
 /** The output of a command that must succeed, without its last line feed. */
 export function demandSuccess(command: string, { status, stdout, stderr }: Outcome): string {
-  if (status !== 0) throw new Error(`"${command}" ended with ${status}: ${`${stdout}${stderr}`.trim().slice(-1000) || 'it wrote nothing'}`)
+  if (status !== 0) {
+    throw new Error(
+      `"${command}" ended with ${status}: ${`${stdout}${stderr}`.trim().slice(-1000) || 'it wrote nothing'}`,
+    )
+  }
   return stdout.trimEnd()
 }

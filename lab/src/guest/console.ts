@@ -1,6 +1,6 @@
 /**
- * A guest's console as a way to run commands: how requests and answers are framed. The other side is
- * lab/guest/init.sh.
+ * A guest's console as a way to run commands: how requests and answers are framed. The other side
+ * is lab/guest/init.sh.
  */
 import { Transcript } from '../transcript.ts'
 import type { Agent, Channel } from '../dom0/agent.ts'
@@ -43,8 +43,16 @@ export class GuestConsole {
   async run(script: string, seconds: number): Promise<Outcome> {
     const id = ++this.#lastId
     this.#channel.write(requestLine(id, script))
-    const match = await this.#transcript.find(answerPattern(id), seconds, `"${script}" to end in the guest`)
-    return { stdout: match.groups?.['output'] ?? '', stderr: '', status: Number(match.groups?.['status']) }
+    const match = await this.#transcript.find(
+      answerPattern(id),
+      seconds,
+      `"${script}" to end in the guest`,
+    )
+    return {
+      stdout: match.groups?.['output'] ?? '',
+      stderr: '',
+      status: Number(match.groups?.['status']),
+    }
   }
 
   /** Has the guest's kernel panic, which is then no failure. */
@@ -64,11 +72,13 @@ export class GuestConsole {
 }
 
 /**
- * What a Linux kernel writes of the fault that ended it or one of its tasks, in one line; undefined as
- * long as it has not written all of that.
+ * What a Linux kernel writes of the fault that ended it or one of its tasks, in one line; undefined
+ * as long as it has not written all of that.
  */
 export function kernelFault(text: string): string | undefined {
-  if (!/\[#\d+\][^]*---\[ end trace|Kernel panic - not syncing: [^\n]*\n/.test(text)) return undefined
+  if (!/\[#\d+\][^]*---\[ end trace|Kernel panic - not syncing: [^\n]*\n/.test(text)) {
+    return undefined
+  }
   // The first "RIP" is where it happened, the second what was interrupted there.
   const parts = [/(?:BUG: |kernel BUG at |general protection fault).*/, /RIP: .*/, /Kernel panic.*/]
   return parts.flatMap((part) => part.exec(text)?.[0] ?? []).join('; ')

@@ -8,13 +8,19 @@ export interface GuestOptions {
   readonly name: string
   /** Default: that of the stack. */
   readonly type?: GuestType
-  /** Lines of xl.cfg's `disk`, such as `format=raw,vdev=xvda,access=w,backendtype=qdisk,target=/tmp/disk`. */
+  /**
+   * Lines of xl.cfg's `disk`, such as
+   * `format=raw,vdev=xvda,access=w,backendtype=qdisk,target=/tmp/disk`.
+   */
   readonly disks?: readonly string[]
   /** Default `own`, that of the stack. `oldest` is Linux 5.10, of Debian 11. */
   readonly kernel?: 'own' | 'oldest'
   /** Default 1. All of them run on the same processor. */
   readonly vcpus?: number
-  /** More of the kernel's command line, where modules find their parameters, too: `xen_blkfront.max_ring_page_order=4`. */
+  /**
+   * More of the kernel's command line, where modules find their parameters, too:
+   * `xen_blkfront.max_ring_page_order=4`.
+   */
   readonly kernelArguments?: string
 }
 
@@ -31,7 +37,10 @@ export class Guest {
   readonly #dom0: Dom0
   readonly #console: GuestConsole
 
-  constructor(dom0: Dom0, o: { readonly name: string; readonly domid: number; readonly console: GuestConsole }) {
+  constructor(
+    dom0: Dom0,
+    o: { readonly name: string; readonly domid: number; readonly console: GuestConsole },
+  ) {
     this.#dom0 = dom0
     this.name = o.name
     this.domid = o.domid
@@ -39,8 +48,8 @@ export class Guest {
   }
 
   /**
-   * Runs a shell script in the guest up to its first failure (`set -e -o pipefail`), whatever its status.
-   * Standard error is part of `stdout`.
+   * Runs a shell script in the guest up to its first failure (`set -e -o pipefail`), whatever its
+   * status. Standard error is part of `stdout`.
    */
   attempt(script: string, seconds = 60): Promise<Outcome> {
     return this.#console.run(script, seconds)
@@ -54,10 +63,15 @@ export class Guest {
     return demandSuccess(`guest ${this.name}: ${script}`, await this.attempt(script, seconds))
   }
 
-  /** Waits for a block device, which the guest's kernel makes after the backend has connected; returns its path. */
+  /**
+   * Waits for a block device, which the guest's kernel makes after the backend has connected;
+   * returns its path.
+   */
   async disk(vdev: string): Promise<string> {
     // It ends in the guest, too: the console takes the next command only after that.
-    await this.run(`timeout 40 sh -c 'until [ -b /dev/${vdev} ]; do usleep 20000; done' || { dmesg | tail -n 2; false; }`)
+    await this.run(
+      `timeout 40 sh -c 'until [ -b /dev/${vdev} ]; do usleep 20000; done' || { dmesg | tail -n 2; false; }`,
+    )
     return `/dev/${vdev}`
   }
 
@@ -88,14 +102,18 @@ export function xlConfig(o: GuestOptions, defaults: GuestDefaults): string {
     memory: 192,
     vcpus: o.vcpus ?? 1,
     cpus: String(defaults.processor),
-    // The default traps every RDTSC, which is slow where the processor itself is emulated; a PVH guest's RDTSCP then doesn't work at all.
+    // The default traps every RDTSC, which is slow where the processor itself is emulated; a PVH
+    // guest's RDTSCP then doesn't work at all.
     tsc_mode: 'native',
-    extra: `console=hvc0 quiet loglevel=4 mitigations=off panic=1 ${o.kernelArguments ?? ''}`.trimEnd(),
+    extra:
+      `console=hvc0 quiet loglevel=4 mitigations=off panic=1 ${o.kernelArguments ?? ''}`.trimEnd(),
     on_crash: 'destroy',
     on_poweroff: 'destroy',
     on_reboot: 'destroy',
     disk: o.disks ?? [],
   }
   // Strings, numbers and lists of strings are written in xl.cfg as in JSON.
-  return Object.entries(settings).map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`).join('')
+  return Object.entries(settings)
+    .map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`)
+    .join('')
 }

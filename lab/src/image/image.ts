@@ -1,7 +1,7 @@
 /**
- * The image that the lab boots: built on first use, kept in the cache under a hash of its inputs, and
- * so built again exactly when one of them changes. It appears in the cache by a rename: an interrupted
- * build leaves nothing that looks like an image.
+ * The image that the lab boots: built on first use, kept in the cache under a hash of its inputs,
+ * and so built again exactly when one of them changes. It appears in the cache by a rename: an
+ * interrupted build leaves nothing that looks like an image.
  */
 import { existsSync, rmSync } from 'node:fs'
 import { link, mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
@@ -37,10 +37,19 @@ const partsIn = (directory: string): Image => ({
 /** Whether a package holds the hypervisor or a kernel. */
 const isBoot = (path: string): boolean => /^(linux-image|xen-hypervisor)-\d/.test(basename(path))
 
-/** The image of a release for the sources as they are, built if need be. `say` hears about a build. */
+/**
+ * The image of a release for the sources as they are, built if need be. `say` hears about a build.
+ */
 export async function openImage(debian: Debian, say: (text: string) => void): Promise<Image> {
   const packages = { own: await resolvePackages(debian), oldest: await resolvePackages(OLDEST) }
-  const files = [process.execPath, import.meta.dirname, join(lab, 'guest'), join(lab, 'dom0/init.sh'), join(lab, 'dom0/initrd-init.sh'), join(lab, 'dom0/cpu-time.c')]
+  const files = [
+    process.execPath,
+    import.meta.dirname,
+    join(lab, 'guest'),
+    join(lab, 'dom0/init.sh'),
+    join(lab, 'dom0/initrd-init.sh'),
+    join(lab, 'dom0/cpu-time.c'),
+  ]
   const words = [`debian ${debian}`, ...packages.own, ...packages.oldest]
   const directory = join(cache, `image-${await hashInputs({ files, words })}`)
   if (!existsSync(directory)) {
@@ -79,9 +88,17 @@ async function build(debian: Debian, packages: Packages, directory: string): Pro
     await extractXen(kernel.directory, parts.xen)
 
     const dom0 = join(work, 'dom0')
-    await unpack(downloaded.filter((path) => !isBoot(path)), dom0)
+    await unpack(
+      downloaded.filter((path) => !isBoot(path)),
+      dom0,
+    )
     const busybox = join(dom0, 'bin/busybox')
-    await buildDom0Initrd({ kernel, busybox, work: join(work, 'dom0-initrd'), target: parts.dom0Initrd })
+    await buildDom0Initrd({
+      kernel,
+      busybox,
+      work: join(work, 'dom0-initrd'),
+      target: parts.dom0Initrd,
+    })
     const old = await downloadPackages(OLDEST, packages.oldest)
     const oldest = await openKernel(old, join(work, 'oldest'), join(work, 'vmlinux-oldest'))
     for (const [name, from] of Object.entries({ own: kernel, oldest })) {
@@ -92,7 +109,12 @@ async function build(debian: Debian, packages: Packages, directory: string): Pro
       const initrd = join(target, 'initrd')
       await buildGuestInitrd({ packages: dom0, kernel: from, work: tree, target: initrd })
     }
-    await buildDom0Disk({ tree: dom0, kernel, xenVersion: releases[debian].xen, target: parts.dom0Disk })
+    await buildDom0Disk({
+      tree: dom0,
+      kernel,
+      xenVersion: releases[debian].xen,
+      target: parts.dom0Disk,
+    })
     await rename(result, directory).catch((error: unknown) => {
       // Another lab may have built the same image meanwhile.
       if (!existsSync(directory)) throw error
@@ -105,7 +127,9 @@ async function build(debian: Debian, packages: Packages, directory: string): Pro
 
 /** Unpacks a kernel's package by itself: of its modules only a few go any further. */
 async function openKernel(
-  packages: readonly string[], directory: string, vmlinux: string,
+  packages: readonly string[],
+  directory: string,
+  vmlinux: string,
 ): Promise<Kernel> {
   await unpack(packages.filter(isBoot), directory)
   const kernel = { directory, version: await extractKernel(directory, vmlinux), vmlinux }
@@ -113,10 +137,16 @@ async function openKernel(
   return kernel
 }
 
-/** Drops all images but the last used: another checkout may be about to boot one that isn't ours. */
+/**
+ * Drops all images but the last used: another checkout may be about to boot one that isn't ours.
+ */
 async function dropUnused(): Promise<void> {
-  const paths = (await readdir(cache)).filter((name) => name.startsWith('image-')).map((name) => join(cache, name))
-  const images = await Promise.all(paths.map(async (path) => ({ path, used: (await stat(path)).mtimeMs })))
+  const paths = (await readdir(cache))
+    .filter((name) => name.startsWith('image-'))
+    .map((name) => join(cache, name))
+  const images = await Promise.all(
+    paths.map(async (path) => ({ path, used: (await stat(path)).mtimeMs })),
+  )
   const unused = images.toSorted((a, b) => b.used - a.used).slice(IMAGES_KEPT)
   await Promise.all(unused.map(({ path }) => rm(path, { recursive: true, force: true })))
 }

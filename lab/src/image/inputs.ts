@@ -9,7 +9,10 @@ export interface Inputs {
   readonly words: readonly string[]
 }
 
-/** Twelve hex digits that change when a file's content, a file's name within its directory or a word does. */
+/**
+ * Twelve hex digits that change when a file's content, a file's name within its directory or a word
+ * does.
+ */
 export async function hashInputs({ files, words }: Inputs): Promise<string> {
   const hash = createHash('sha256')
   // A length before each piece: no two lists of pieces run together into the same bytes.
@@ -29,6 +32,8 @@ export async function hashInputs({ files, words }: Inputs): Promise<string> {
 async function filesBelow(root: string): Promise<Array<[name: string, path: string]>> {
   if ((await stat(root)).isFile()) return [['', root]]
   const entries = await readdir(root, { recursive: true, withFileTypes: true })
-  const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+  const paths = entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
   return paths.toSorted().map((path) => [path.slice(root.length), path])
 }

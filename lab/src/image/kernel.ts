@@ -1,6 +1,6 @@
 /**
- * The hypervisor and the kernel, unpacked ahead of time: decompression is what software emulation does
- * worst, and each guest would pay for it again.
+ * The hypervisor and the kernel, unpacked ahead of time: decompression is what software emulation
+ * does worst, and each guest would pay for it again.
  */
 import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
@@ -24,30 +24,42 @@ export async function extractKernel(tree: string, target: string): Promise<strin
 }
 
 /**
- * The compressed kernel within a bzImage. Fields of the Linux/x86 boot protocol 2.08: setup_sects at
- * 0x1f1, payload_offset at 0x248 (counted from the protected-mode code), payload_length at 0x24c.
+ * The compressed kernel within a bzImage. Fields of the Linux/x86 boot protocol 2.08: setup_sects
+ * at 0x1f1, payload_offset at 0x248 (counted from the protected-mode code), payload_length at
+ * 0x24c.
  */
 export function payloadOf(bzImage: Buffer): Buffer {
-  if (bzImage.toString('latin1', 0x202, 0x206) !== 'HdrS') throw new Error('not a bzImage: no "HdrS" at 0x202')
+  if (bzImage.toString('latin1', 0x202, 0x206) !== 'HdrS') {
+    throw new Error('not a bzImage: no "HdrS" at 0x202')
+  }
   const protectedMode = (bzImage.readUInt8(0x1f1) + 1) * 512
   const start = protectedMode + bzImage.readUInt32LE(0x248)
   return bzImage.subarray(start, start + bzImage.readUInt32LE(0x24c))
 }
 
 /**
- * Debian 12 compresses with xz, Debian 13 with zstd. The kernel's build appends the size of the result, 4 bytes
- * that both take for a broken stream.
+ * Debian 12 compresses with xz, Debian 13 with zstd. The kernel's build appends the size of the
+ * result, 4 bytes that both take for a broken stream.
  */
 function decompress(payload: Buffer): Buffer {
   const program = payload.subarray(0, 4).equals(ZSTD_MAGIC) ? 'zstd' : 'xz'
-  const { status, stdout, stderr, error } = spawnSync(program, ['--decompress', '--stdout'], { input: payload.subarray(0, -4), maxBuffer: 1 << 28 })
+  const { status, stdout, stderr, error } = spawnSync(program, ['--decompress', '--stdout'], {
+    input: payload.subarray(0, -4),
+    maxBuffer: 1 << 28,
+  })
   if (error) throw error
-  if (status !== 0 || !stdout.subarray(0, 4).equals(ELF_MAGIC)) throw new Error(`the kernel's payload isn't an ELF file compressed with ${program}: ${stderr.toString()}`)
+  if (status !== 0 || !stdout.subarray(0, 4).equals(ELF_MAGIC)) {
+    throw new Error(
+      `the kernel's payload isn't an ELF file compressed with ${program}: ${stderr.toString()}`,
+    )
+  }
   return stdout
 }
 
 async function onlyFile(directory: string, pattern: RegExp): Promise<string> {
   const found = (await readdir(directory)).filter((name) => pattern.test(name))
-  if (found.length !== 1 || found[0] === undefined) throw new Error(`"${directory}" should hold one file like ${pattern}, it has ${found.length}`)
+  if (found.length !== 1 || found[0] === undefined) {
+    throw new Error(`"${directory}" should hold one file like ${pattern}, it has ${found.length}`)
+  }
   return join(directory, found[0])
 }

@@ -1,4 +1,7 @@
-/** Kernel modules of a tree: those a domain loads, with what they depend on, none of them compressed. */
+/**
+ * Kernel modules of a tree: those a domain loads, with what they depend on, none of them
+ * compressed.
+ */
 import { cp, mkdir } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { command } from '../process.ts'
@@ -14,11 +17,25 @@ export async function indexModules({ directory, version }: KernelTree): Promise<
   await command('depmod', ['-b', directory, version])
 }
 
-export async function copyModules(kernel: KernelTree, names: readonly string[], tree: string): Promise<void> {
+export async function copyModules(
+  kernel: KernelTree,
+  names: readonly string[],
+  tree: string,
+): Promise<void> {
   const { directory, version } = kernel
-  const shown = await command('modprobe', ['--dirname', directory, '--set-version', version, '--show-depends', '--all', ...names])
+  const shown = await command('modprobe', [
+    '--dirname',
+    directory,
+    '--set-version',
+    version,
+    '--show-depends',
+    '--all',
+    ...names,
+  ])
   const files = new Set([...shown.matchAll(/^insmod (\S+)/gm)].flatMap(([, file]) => file ?? []))
-  const index = ['modules.builtin', 'modules.builtin.modinfo', 'modules.order'].map((name) => join(directory, 'lib/modules', version, name))
+  const index = ['modules.builtin', 'modules.builtin.modinfo', 'modules.order'].map((name) =>
+    join(directory, 'lib/modules', version, name),
+  )
   for (const file of [...files, ...index]) {
     const target = join(tree, relative(directory, file))
     await mkdir(dirname(target), { recursive: true })

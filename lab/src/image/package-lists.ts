@@ -1,7 +1,7 @@
 /**
- * Where apt finds the packages of a release. Those of the host's own are in the lists that the host has. Any
- * other has lists in the cache, fetched from the same mirrors and checked with Debian's keys; the host's
- * apt knows nothing of them.
+ * Where apt finds the packages of a release. Those of the host's own are in the lists that the host
+ * has. Any other has lists in the cache, fetched from the same mirrors and checked with Debian's
+ * keys; the host's apt knows nothing of them.
  */
 import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -10,19 +10,35 @@ import { command } from '../process.ts'
 import { HOST, type Release, releases } from './debian.ts'
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
-/** Here apt first puts what it fetches, so this directory is as old as the host's last `apt-get update`. */
+/**
+ * Here apt first puts what it fetches, so this directory is as old as the host's last `apt-get
+ * update`.
+ */
 const HOST_UPDATED = '/var/lib/apt/lists/partial'
 
-/** What apt has to be told for it to install packages of `release`. The lists are as fresh as the host's. */
+/**
+ * What apt has to be told for it to install packages of `release`. The lists are as fresh as the
+ * host's.
+ */
 export async function packageLists(release: Release): Promise<string[]> {
   if (release === HOST) return []
   const root = join(cache, `apt-${release}`)
   const settings = ['-c', join(root, 'apt.conf')]
   const updated = join(root, 'updated')
-  const [ours, hosts] = await Promise.all([updated, HOST_UPDATED].map((path) => stat(path).then(({ mtimeMs }) => mtimeMs, () => undefined)))
+  const [ours, hosts] = await Promise.all(
+    [updated, HOST_UPDATED].map((path) =>
+      stat(path).then(
+        ({ mtimeMs }) => mtimeMs,
+        () => undefined,
+      ),
+    ),
+  )
   if (ours === undefined || hosts === undefined || ours < hosts) {
     await mkdir(join(root, 'lists/partial'), { recursive: true })
-    await writeFile(join(root, 'sources.list'), sourcesOf(await mirrors(), releases[release].codename))
+    await writeFile(
+      join(root, 'sources.list'),
+      sourcesOf(await mirrors(), releases[release].codename),
+    )
     await writeFile(join(root, 'apt.conf'), configuration(root))
     await command('apt-get', ['-qq', ...settings, 'update'])
     await writeFile(updated, '')
@@ -30,16 +46,34 @@ export async function packageLists(release: Release): Promise<string[]> {
   return settings
 }
 
-/** A line `URI RELEASE` for each part of the host's release: itself, its updates, its security updates. */
+/**
+ * A line `URI RELEASE` for each part of the host's release: itself, its updates, its security
+ * updates.
+ */
 function mirrors(): Promise<string> {
-  return command('apt-get', ['indextargets', '--format', '$(SITE) $(CODENAME)', 'Created-By: Packages', 'Origin: Debian', 'Component: main'])
+  return command('apt-get', [
+    'indextargets',
+    '--format',
+    '$(SITE) $(CODENAME)',
+    'Created-By: Packages',
+    'Origin: Debian',
+    'Component: main',
+  ])
 }
 
 /** The sources.list of another release on the same mirrors. */
 export function sourcesOf(mirrors: string, codename: string): string {
   const hosts = releases[HOST].codename
-  const lines = [...mirrors.matchAll(/^(\S+) (\S+)$/gm)].flatMap(([, uri, release]) => (release?.startsWith(hosts) ? `deb [target=Packages signed-by=${KEYRING}] ${uri} ${release.replace(hosts, codename)} main\n` : []))
-  if (lines.length === 0) throw new Error(`apt knows no mirror of Debian ${HOST}: the host is another system, or "apt-get update" never ran`)
+  const lines = [...mirrors.matchAll(/^(\S+) (\S+)$/gm)].flatMap(([, uri, release]) =>
+    release?.startsWith(hosts)
+      ? `deb [target=Packages signed-by=${KEYRING}] ${uri} ${release.replace(hosts, codename)} main\n`
+      : [],
+  )
+  if (lines.length === 0) {
+    throw new Error(
+      `apt knows no mirror of Debian ${HOST}: the host is another system, or "apt-get update" never ran`,
+    )
+  }
   return [...new Set(lines)].join('')
 }
 

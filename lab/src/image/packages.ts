@@ -41,14 +41,28 @@ async function apt(release: Release, archives: string, ...args: string[]): Promi
   await mkdir(nothing, { recursive: true })
   await writeFile(emptyStatus, '')
   // An empty sandbox user: root's apt would otherwise become _apt, who can't write to this cache.
-  const settings = [`Dir::State::status=${emptyStatus}`, `Dir::Cache::archives=${archives}`, 'Debug::NoLocking=1', 'APT::Sandbox::User=']
+  const settings = [
+    `Dir::State::status=${emptyStatus}`,
+    `Dir::Cache::archives=${archives}`,
+    'Debug::NoLocking=1',
+    'APT::Sandbox::User=',
+  ]
   const lists = await packageLists(release)
-  return command('apt-get', ['-qq', '--yes', '--no-install-recommends', ...lists, ...settings.flatMap((s) => ['-o', s]), ...args, 'install', ...wanted(release)])
+  return command('apt-get', [
+    '-qq',
+    '--yes',
+    '--no-install-recommends',
+    ...lists,
+    ...settings.flatMap((s) => ['-o', s]),
+    ...args,
+    'install',
+    ...wanted(release),
+  ])
 }
 
 /**
- * The files that apt would install today, by their names `NAME_VERSION_ARCH.deb`. Uses the package lists
- * of the host's last `apt-get update`, and no network while those are no older.
+ * The files that apt would install today, by their names `NAME_VERSION_ARCH.deb`. Uses the package
+ * lists of the host's last `apt-get update`, and no network while those are no older.
  */
 export async function resolvePackages(release: Release): Promise<string[]> {
   return parseUris(await apt(release, nothing, '--print-uris'))
@@ -59,22 +73,37 @@ export function parseUris(text: string): string[] {
   return [...text.matchAll(/^'\S+' (\S+) \d+ /gm)].flatMap(([, file]) => file ?? []).toSorted()
 }
 
-/** Downloads what isn't here yet, drops what is no longer wanted, and returns the path of each file. */
-export async function downloadPackages(release: Release, files: readonly string[]): Promise<string[]> {
+/**
+ * Downloads what isn't here yet, drops what is no longer wanted, and returns the path of each file.
+ */
+export async function downloadPackages(
+  release: Release,
+  files: readonly string[],
+): Promise<string[]> {
   const downloads = downloadsOf(release)
   await apt(release, downloads, '--download-only')
-  const stale = (await readdir(downloads)).filter((name) => name.endsWith('.deb') && !files.includes(name))
+  const stale = (await readdir(downloads)).filter(
+    (name) => name.endsWith('.deb') && !files.includes(name),
+  )
   await Promise.all(stale.map((name) => rm(join(downloads, name))))
   return files.map((file) => join(downloads, file))
 }
 
-/** Unpacks packages over one another, with /bin and the like in /usr whatever their release. Maintainer scripts don't run. */
+/**
+ * Unpacks packages over one another, with /bin and the like in /usr whatever their release.
+ * Maintainer scripts don't run.
+ */
 export async function unpack(packages: readonly string[], tree: string): Promise<void> {
   for (const name of ['bin', 'lib', 'lib64', 'sbin']) {
     await mkdir(join(tree, 'usr', name), { recursive: true })
     await symlink(join('usr', name), join(tree, name))
   }
-  const extract = 'dpkg-deb --fsys-tarfile "$1" | tar --extract --keep-directory-symlink --directory="$2"'
-  for (const file of packages) await command('bash', ['-o', 'pipefail', '-c', extract, 'bash', file, tree])
-  for (const unread of ['doc', 'info', 'iso-codes', 'locale', 'man', 'xml']) await rm(join(tree, 'usr/share', unread), { recursive: true, force: true })
+  const extract =
+    'dpkg-deb --fsys-tarfile "$1" | tar --extract --keep-directory-symlink --directory="$2"'
+  for (const file of packages) {
+    await command('bash', ['-o', 'pipefail', '-c', extract, 'bash', file, tree])
+  }
+  for (const unread of ['doc', 'info', 'iso-codes', 'locale', 'man', 'xml']) {
+    await rm(join(tree, 'usr/share', unread), { recursive: true, force: true })
+  }
 }

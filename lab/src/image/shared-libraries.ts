@@ -5,13 +5,19 @@ import { command } from '../process.ts'
 
 const LIBRARIES = 'lib/x86_64-linux-gnu'
 
-/** Prepares a tree for programs that aren't static: they name their interpreter `/lib64/ld-linux-x86-64.so.2`. */
+/**
+ * Prepares a tree for programs that aren't static: they name their interpreter
+ * `/lib64/ld-linux-x86-64.so.2`.
+ */
 export async function linkInterpreter(tree: string): Promise<void> {
   await symlink(LIBRARIES, join(tree, 'lib64'))
 }
 
 /** Copies `program`, a path within the tree, and all it links to. */
-export async function copyProgram(o: { readonly from: string; readonly to: string }, program: string): Promise<void> {
+export async function copyProgram(
+  o: { readonly from: string; readonly to: string },
+  program: string,
+): Promise<void> {
   const pending = [program]
   const copied = new Set<string>()
   for (let file = pending.pop(); file !== undefined; file = pending.pop()) {
@@ -20,7 +26,11 @@ export async function copyProgram(o: { readonly from: string; readonly to: strin
     const source = await realpath(join(o.from, file))
     await mkdir(dirname(join(o.to, file)), { recursive: true })
     await cp(source, join(o.to, file))
-    for (const name of neededBy(await command('readelf', ['--dynamic', '--program-headers', '--wide', source]))) pending.push(await findLibrary(o.from, name))
+    for (const name of neededBy(
+      await command('readelf', ['--dynamic', '--program-headers', '--wide', source]),
+    )) {
+      pending.push(await findLibrary(o.from, name))
+    }
   }
 }
 

@@ -2,15 +2,21 @@
 import { closeSync, openSync } from 'node:fs'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type ByteStream, type ByteStreamReceiver, HypervisorClosedError, type XenstorePort } from '@xenkit/hypervisor'
+import {
+  type ByteStream,
+  type ByteStreamReceiver,
+  HypervisorClosedError,
+  type XenstorePort,
+} from '@xenkit/hypervisor'
 import { EventChannel } from './event-channel.ts'
 import { RingStream } from './ring-stream.ts'
 
 const PAGE_SIZE = 4096
 
 /**
- * A domain exists from `create` to `remove`. xenstored takes notice of it when domain 0 introduces it, with
- * any port, and the domain can connect from then on. It isn't told when xenstored lets go of it.
+ * A domain exists from `create` to `remove`. xenstored takes notice of it when domain 0 introduces
+ * it, with any port, and the domain can connect from then on. It isn't told when xenstored lets go
+ * of it.
  */
 export class Domain implements XenstorePort {
   readonly #directory: string
@@ -39,7 +45,9 @@ export class Domain implements XenstorePort {
 
   /** One connection at a time: it is the page. */
   async connect(receiver: ByteStreamReceiver): Promise<ByteStream> {
-    if (this.#removed) throw new HypervisorClosedError('the domain is no more', {}, { cause: this.#removed })
+    if (this.#removed) {
+      throw new HypervisorClosedError('the domain is no more', {}, { cause: this.#removed })
+    }
     this.#stream = new RingStream(this.#page, receiver, () => this.#channel.notify())
     return this.#stream
   }

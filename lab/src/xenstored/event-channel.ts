@@ -1,4 +1,7 @@
-/** An event channel to the stub: a unix socket on which it waits for the stub to bind. An event is a byte. */
+/**
+ * An event channel to the stub: a unix socket on which it waits for the stub to bind. An event is a
+ * byte.
+ */
 import { type Server, type Socket, createServer } from 'node:net'
 
 export class EventChannel {
@@ -15,7 +18,9 @@ export class EventChannel {
     const channel = new EventChannel(server)
     server.on('connection', (socket) => {
       channel.#peer = socket
-      socket.write('\0') // as on Xen, an event is pending at once: it stands for notifications since the stub bound, too
+      // as on Xen, an event is pending at once: it stands for notifications since the stub bound,
+      // too
+      socket.write('\0')
       socket.on('data', () => onEvent())
       socket.on('error', () => {}) // who is gone can't be notified, and needn't be
     })

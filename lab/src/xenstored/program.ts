@@ -1,6 +1,7 @@
 /**
- * Debian's xenstored and the stub that lets it run without Xen, kept in the cache under a hash of what they
- * are made from. The program is that of the Xen whose libraries are installed; nothing else is.
+ * Debian's xenstored and the stub that lets it run without Xen, kept in the cache under a hash of
+ * what they are made from. The program is that of the Xen whose libraries are installed; nothing
+ * else is.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
@@ -23,13 +24,15 @@ const stubSource = join(import.meta.dirname, 'stub.c')
 /** What keeps this machine from running the program. */
 class Missing extends Error {}
 
-const orMissing = (what: string) => (error: unknown): never => {
-  throw new Missing(`${what}: ${error instanceof Error ? error.message : String(error)}`)
-}
+const orMissing =
+  (what: string) =>
+  (error: unknown): never => {
+    throw new Missing(`${what}: ${error instanceof Error ? error.message : String(error)}`)
+  }
 
 /**
- * Why xenstored can't run on this machine, or undefined where it can. On CI, where it has to, that is an
- * error.
+ * Why xenstored can't run on this machine, or undefined where it can. On CI, where it has to, that
+ * is an error.
  */
 export async function whyNoXenstored(): Promise<string | undefined> {
   try {
@@ -42,13 +45,24 @@ export async function whyNoXenstored(): Promise<string | undefined> {
 }
 
 export async function openXenstoredProgram(): Promise<XenstoredProgram> {
-  const version = await command('dpkg-query', ['--show', '--showformat', '${Version}', 'libxen-dev']).catch(orMissing("libxen-dev isn't installed"))
-  const directory = join(cache, `xenstored-${await hashInputs({ files: [stubSource], words: [version] })}`)
+  const version = await command('dpkg-query', [
+    '--show',
+    '--showformat',
+    '${Version}',
+    'libxen-dev',
+  ]).catch(orMissing("libxen-dev isn't installed"))
+  const directory = join(
+    cache,
+    `xenstored-${await hashInputs({ files: [stubSource], words: [version] })}`,
+  )
   if (!existsSync(directory)) await build(version, directory)
   return partsIn(directory)
 }
 
-const partsIn = (directory: string): XenstoredProgram => ({ xenstored: join(directory, 'xenstored'), stub: join(directory, 'stub.so') })
+const partsIn = (directory: string): XenstoredProgram => ({
+  xenstored: join(directory, 'xenstored'),
+  stub: join(directory, 'stub.so'),
+})
 
 async function build(version: string, directory: string): Promise<void> {
   await mkdir(cache, { recursive: true })
@@ -57,9 +71,26 @@ async function build(version: string, directory: string): Promise<void> {
     const result = partsIn(join(work, 'result'))
     await mkdir(join(work, 'result'))
     await command('gcc', ['--version']).catch(orMissing('no C compiler'))
-    await command('gcc', ['-Wall', '-Wextra', '-Werror', '-std=gnu11', '-O2', '-fPIC', '-shared', stubSource, '-o', result.stub])
-    await command('apt-get', ['-qq', '-o', 'APT::Sandbox::User=', 'download', `${PACKAGE}=${version}`], { cwd: work }).catch(orMissing(`${PACKAGE} ${version} can't be downloaded`))
-    const packages = (await readdir(work)).filter((name) => name.endsWith('.deb')).map((name) => join(work, name))
+    await command('gcc', [
+      '-Wall',
+      '-Wextra',
+      '-Werror',
+      '-std=gnu11',
+      '-O2',
+      '-fPIC',
+      '-shared',
+      stubSource,
+      '-o',
+      result.stub,
+    ])
+    await command(
+      'apt-get',
+      ['-qq', '-o', 'APT::Sandbox::User=', 'download', `${PACKAGE}=${version}`],
+      { cwd: work },
+    ).catch(orMissing(`${PACKAGE} ${version} can't be downloaded`))
+    const packages = (await readdir(work))
+      .filter((name) => name.endsWith('.deb'))
+      .map((name) => join(work, name))
     await unpack(packages, join(work, 'tree'))
     await rename(join(work, `tree/usr/lib/xen-${XEN_VERSION}/bin/xenstored`), result.xenstored)
     await rename(join(work, 'result'), directory).catch((error: unknown) => {

@@ -76,7 +76,10 @@ export class RingStream implements ByteStream {
     if (received) this.#notify()
   }
 
-  /** They lie together, and are read anew each time: xenstored sets them back when it is introduced to the domain again. */
+  /**
+   * They lie together, and are read anew each time: xenstored sets them back when it is introduced
+   * to the domain again.
+   */
   #indices(): Record<Index, number> {
     readSync(this.#page, this.#words, 0, 16, at.req_cons)
     const [req_cons = 0, req_prod = 0, rsp_cons = 0, rsp_prod = 0] = this.#words

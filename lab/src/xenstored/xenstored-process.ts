@@ -1,9 +1,11 @@
 /**
- * Debian's C xenstored as a process of this machine, which needn't have Xen: what it asks of the hypervisor
- * is answered by stub.c from a folder. The domains that it is introduced to are made, and die, here.
+ * Debian's C xenstored as a process of this machine, which needn't have Xen: what it asks of the
+ * hypervisor is answered by stub.c from a folder. The domains that it is introduced to are made,
+ * and die, here.
  *
- * Two things are unlike xenstored on Xen. No domain is ever delayed by the limit on its rate of writes (see
- * the stub's clock), and a watch event waits for its domain for ever, not for 20 seconds.
+ * Two things are unlike xenstored on Xen. No domain is ever delayed by the limit on its rate of
+ * writes (see the stub's clock), and a watch event waits for its domain for ever, not for 20
+ * seconds.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync, readFileSync, rmSync } from 'node:fs'
@@ -32,10 +34,13 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
   readonly #ended: Promise<Error>
   #onVirqDone = (): void => {}
 
-  /** Starts one, with a store of its own. @throws Error with what it had to say if it doesn't start */
+  /**
+   * Starts one, with a store of its own. @throws Error with what it had to say if it doesn't start
+   */
   static async start(): Promise<XenstoredProcess> {
     const program = await openXenstoredProgram()
-    // In /tmp: a path of a unix socket is at most 107 bytes long, and a checkout may lie deeper than that.
+    // In /tmp: a path of a unix socket is at most 107 bytes long, and a checkout may lie deeper
+    // than that.
     const directory = await mkdtemp(join(tmpdir(), 'xenkit-xenstored-'))
     await mkdir(join(directory, 'domains'))
     const ready = withResolvers<void>()
@@ -51,21 +56,32 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
     return xenstored
   }
 
-  private constructor(directory: string, program: XenstoredProgram, { dom0, virq }: { dom0: Domain; virq: EventChannel }) {
+  private constructor(
+    directory: string,
+    program: XenstoredProgram,
+    { dom0, virq }: { dom0: Domain; virq: EventChannel },
+  ) {
     this.#directory = directory
     this.#virq = virq
     this.#domains.set(0, dom0)
     const log = openSync(this.#logPath, 'w')
-    // setpriv becomes xenstored and has the kernel end it with this process: that covers even SIGKILL.
-    this.#process = spawn('setpriv', ['--pdeathsig', 'KILL', program.xenstored, '--no-fork', '--timeout', 'watch-event=0'], {
-      env: { PATH: process.env['PATH'], LD_PRELOAD: program.stub, XENSTORED_RUNDIR: directory },
-      stdio: ['ignore', log, log],
-    })
+    // setpriv becomes xenstored and has the kernel end it with this process: that covers even
+    // SIGKILL.
+    this.#process = spawn(
+      'setpriv',
+      ['--pdeathsig', 'KILL', program.xenstored, '--no-fork', '--timeout', 'watch-event=0'],
+      {
+        env: { PATH: process.env['PATH'], LD_PRELOAD: program.stub, XENSTORED_RUNDIR: directory },
+        stdio: ['ignore', log, log],
+      },
+    )
     closeSync(log)
     const forget = atExit(() => this.#removeDirectory())
     this.#ended = new Promise<string>((resolve) => {
       this.#process.once('error', (error) => resolve(error.message))
-      this.#process.once('close', (status, signal) => resolve(`${signal ?? `status ${status}`}. ${this.log()}`))
+      this.#process.once('close', (status, signal) =>
+        resolve(`${signal ?? `status ${status}`}. ${this.log()}`),
+      )
     }).then((why) => {
       forget()
       return new Error(`xenstored has ended: ${why}`)

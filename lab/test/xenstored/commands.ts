@@ -1,4 +1,7 @@
-/** What a run is made of: requests by one client or another, in a transaction or not, and domains that come and go. */
+/**
+ * What a run is made of: requests by one client or another, in a transaction or not, and domains
+ * that come and go.
+ */
 import assert from 'node:assert/strict'
 import { XS } from '@xenkit/wire'
 import type * as fc from 'fast-check'
@@ -41,9 +44,16 @@ export class Model {
 export type Command = fc.AsyncCommand<Model, Pair>
 
 /** Even within a transaction. */
-const hasEffectAtOnce = new Set<number>([XS.TRANSACTION_END, XS.INTRODUCE, XS.RELEASE, XS.SET_TARGET, XS.RESET_WATCHES])
+const hasEffectAtOnce = new Set<number>([
+  XS.TRANSACTION_END,
+  XS.INTRODUCE,
+  XS.RELEASE,
+  XS.SET_TARGET,
+  XS.RESET_WATCHES,
+])
 
-const domidsIn = (payload: string): number[] => payload.split('|').map((text) => Number.parseInt(text, 10) >>> 0)
+const domidsIn = (payload: string): number[] =>
+  payload.split('|').map((text) => Number.parseInt(text, 10) >>> 0)
 
 export class Ask implements Command {
   readonly client: ClientName
@@ -62,7 +72,10 @@ export class Ask implements Command {
     const [domid = 0, target] = domidsIn(payload)
     if (type === XS.RELEASE && !model.mayGo(domid)) return false
     if (type === XS.SET_TARGET && domid === target) return false
-    return model.pair.isConnected(this.client) && (this.within === undefined || this.#index(model) < model.transactionsOf(this.client).length)
+    return (
+      model.pair.isConnected(this.client) &&
+      (this.within === undefined || this.#index(model) < model.transactionsOf(this.client).length)
+    )
   }
 
   async run(model: Model, pair: Pair): Promise<void> {
@@ -74,7 +87,14 @@ export class Ask implements Command {
     model.requests++
     const hasWorked = !answer.startsWith('!')
     if (type === XS.TRANSACTION_START && hasWorked) transactions.push(Number.parseInt(answer, 10))
-    if (type === XS.TRANSACTION_END && (payload === 'T|' || payload === 'F|') && this.within !== undefined && index >= 0) transactions.splice(index, 1)
+    if (
+      type === XS.TRANSACTION_END &&
+      (payload === 'T|' || payload === 'F|') &&
+      this.within !== undefined &&
+      index >= 0
+    ) {
+      transactions.splice(index, 1)
+    }
     if (type === XS.SET_TARGET && hasWorked) {
       const [domid = 0, target = 0] = domidsIn(payload)
       model.targets.set(domid, (model.targets.get(domid) ?? new Set()).add(target))
@@ -85,10 +105,13 @@ export class Ask implements Command {
   }
 
   #index(model: Model): number {
-    return this.within === 'latest' ? model.transactionsOf(this.client).length - 1 : (this.within ?? -1)
+    return this.within === 'latest'
+      ? model.transactionsOf(this.client).length - 1
+      : (this.within ?? -1)
   }
 
-  toString = (): string => `${this.client}: ${shown(this.request)}${this.within === undefined ? '' : ` in ${this.within}`}`
+  toString = (): string =>
+    `${this.client}: ${shown(this.request)}${this.within === undefined ? '' : ` in ${this.within}`}`
 }
 
 /** Several commands, of which those happen that can. */
@@ -122,7 +145,9 @@ export class Burst implements Command {
 
   async run(model: Model, pair: Pair): Promise<void> {
     await pair.settle() // what the others were sent so far was for one request
-    await Promise.all(this.requests.map(({ type, payload }) => pair.ask(this.client, type, payload)))
+    await Promise.all(
+      this.requests.map(({ type, payload }) => pair.ask(this.client, type, payload)),
+    )
     model.requests += this.requests.length
     await model.settle('several')
   }

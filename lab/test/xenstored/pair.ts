@@ -20,12 +20,17 @@ interface Client {
 }
 
 /**
- * Whether ours answers what the real one means. That one refuses permissions of a special path with the
- * errno of whatever failed last, which the stub has made EINVAL.
+ * Whether ours answers what the real one means. That one refuses permissions of a special path with
+ * the errno of whatever failed last, which the stub has made EINVAL.
  */
-const isMeant = ({ type, payload }: Request, real: string, ours: string): boolean => type === XS.SET_PERMS && payload.startsWith('@') && real === '!EINVAL|' && ours === '!EACCES|'
+const isMeant = ({ type, payload }: Request, real: string, ours: string): boolean =>
+  type === XS.SET_PERMS && payload.startsWith('@') && real === '!EINVAL|' && ours === '!EACCES|'
 
-const distinct = (events: readonly string[]): string[] => [...new Set(events.filter((event) => !event.startsWith('@'))), ...events.filter((event) => event.startsWith('@'))].toSorted()
+const distinct = (events: readonly string[]): string[] =>
+  [
+    ...new Set(events.filter((event) => !event.startsWith('@'))),
+    ...events.filter((event) => event.startsWith('@')),
+  ].toSorted()
 
 export class Pair implements AsyncDisposable {
   readonly #real: RealSide
@@ -57,22 +62,30 @@ export class Pair implements AsyncDisposable {
   /** @returns the answer that both gave */
   async ask(name: ClientName, type: number, payload: string, txId = 0): Promise<string> {
     const { real, ours } = this.#client(name)
-    const [theirAnswer, ourAnswer] = await Promise.all([real.ask(type, payload, txId), ours.ask(type, payload, txId)])
-    if (!isMeant({ type, payload }, theirAnswer, ourAnswer)) assert.equal(ourAnswer, theirAnswer, `client ${name} asks ${shown({ type, payload })}`)
+    const [theirAnswer, ourAnswer] = await Promise.all([
+      real.ask(type, payload, txId),
+      ours.ask(type, payload, txId),
+    ])
+    if (!isMeant({ type, payload }, theirAnswer, ourAnswer)) {
+      assert.equal(ourAnswer, theirAnswer, `client ${name} asks ${shown({ type, payload })}`)
+    }
     return theirAnswer
   }
 
   /**
-   * Waits until all that was asked has had its effects, and compares the events that each client was sent:
-   * they came before the answer to what it asked last. After one request they are the same, in the same
-   * order. Of several in one go, the same event comes once or more often, and so at one place or another,
-   * depending on how fast it is taken; only special ones come for each request.
+   * Waits until all that was asked has had its effects, and compares the events that each client
+   * was sent: they came before the answer to what it asked last. After one request they are the
+   * same, in the same order. Of several in one go, the same event comes once or more often, and so
+   * at one place or another, depending on how fast it is taken; only special ones come for each
+   * request.
    */
   async settle(after: 'one' | 'several' = 'one'): Promise<void> {
     const names = [...this.#clients.keys()]
     await Promise.all(names.map((name) => this.ask(name, XS.GET_DOMAIN_PATH, '0|')))
     for (const [name, { real, ours }] of this.#clients) {
-      const [ourEvents, theirEvents] = [ours, real].map((client) => (after === 'one' ? client.takeEvents() : distinct(client.takeEvents())))
+      const [ourEvents, theirEvents] = [ours, real].map((client) =>
+        after === 'one' ? client.takeEvents() : distinct(client.takeEvents()),
+      )
       assert.deepEqual(ourEvents, theirEvents, `events of client ${name}`)
     }
   }
@@ -88,9 +101,13 @@ export class Pair implements AsyncDisposable {
     await this.followIntroductions()
   }
 
-  /** Connects the guests that have been introduced meanwhile, and drops those that were released. */
+  /**
+   * Connects the guests that have been introduced meanwhile, and drops those that were released.
+   */
   async followIntroductions(): Promise<void> {
-    const answers = await Promise.all(GUESTS.map((domid) => this.ask('0', XS.IS_DOMAIN_INTRODUCED, `${domid}|`)))
+    const answers = await Promise.all(
+      GUESTS.map((domid) => this.ask('0', XS.IS_DOMAIN_INTRODUCED, `${domid}|`)),
+    )
     for (const [i, domid] of GUESTS.entries()) {
       const name: ClientName = `${domid}`
       const isIntroduced = answers[i] === 'T|'
@@ -106,12 +123,17 @@ export class Pair implements AsyncDisposable {
     for (const domid of [0, 9, ...GUESTS]) await this.compareUsage(domid)
   }
 
-  /** What CONTROL tells of a domain, if it knows it. Of domain 0 the real one doesn't count what comes over sockets. */
+  /**
+   * What CONTROL tells of a domain, if it knows it. Of domain 0 the real one doesn't count what
+   * comes over sockets.
+   */
   async compareUsage(domid: number): Promise<void> {
     const { real, ours } = this.#client('0')
     const usage = async (client: RawClient): Promise<string | undefined> => {
       const answer = await client.ask(XS.CONTROL, `quota|${domid}|`)
-      return answer.startsWith('!') ? answer : (domid === 0 ? /nodes.*\n/ : /nodes[^]*/).exec(answer)?.[0]
+      return answer.startsWith('!')
+        ? answer
+        : (domid === 0 ? /nodes.*\n/ : /nodes[^]*/).exec(answer)?.[0]
     }
     assert.equal(await usage(ours), await usage(real), `usage of domain ${domid}`)
   }
@@ -134,7 +156,10 @@ export class Pair implements AsyncDisposable {
   }
 
   async #connect(name: ClientName): Promise<void> {
-    const [real, ours] = await Promise.all([RawClient.connect(this.#real.port(domidOf(name))), RawClient.connect(this.#ours.port(domidOf(name)))])
+    const [real, ours] = await Promise.all([
+      RawClient.connect(this.#real.port(domidOf(name))),
+      RawClient.connect(this.#ours.port(domidOf(name))),
+    ])
     this.#clients.set(name, { real, ours })
   }
 
@@ -146,8 +171,15 @@ export class Pair implements AsyncDisposable {
   }
 
   async #compareTree(path: string): Promise<void> {
-    const [, , children = ''] = await Promise.all([XS.READ, XS.GET_PERMS, XS.DIRECTORY].map((type) => this.ask('0', type, `${path}|`)))
+    const [, , children = ''] = await Promise.all(
+      [XS.READ, XS.GET_PERMS, XS.DIRECTORY].map((type) => this.ask('0', type, `${path}|`)),
+    )
     await this.ask('0', XS.DIRECTORY_PART, `${path}|0|`)
-    await Promise.all(children.split('|').slice(0, -1).map((name) => this.#compareTree(`${path === '/' ? '' : path}/${name}`)))
+    await Promise.all(
+      children
+        .split('|')
+        .slice(0, -1)
+        .map((name) => this.#compareTree(`${path === '/' ? '' : path}/${name}`)),
+    )
   }
 }

@@ -14,18 +14,25 @@ export class RawClient {
 
   static async connect(port: XenstorePort): Promise<RawClient> {
     const client = new RawClient()
-    const parser = new XsParser((type, reqId, _txId, payload) => client.#heard(type, reqId, Buffer.from(payload).toString('latin1')))
+    const parser = new XsParser((type, reqId, _txId, payload) =>
+      client.#heard(type, reqId, Buffer.from(payload).toString('latin1')),
+    )
     client.#stream = await port.connect({
       data: (bytes) => parser.push(bytes),
       closed: (reason) => {
         client.ended = reason
-        for (const reqId of client.#waiting.keys()) client.#answer(reqId, `ended: ${reason.message}`)
+        for (const reqId of client.#waiting.keys()) {
+          client.#answer(reqId, `ended: ${reason.message}`)
+        }
       },
     })
     return client
   }
 
-  /** @param payload in latin1, `|` stands for NUL. @returns the reply likewise; of an error `!` and its name */
+  /**
+   * @param payload in latin1, `|` stands for NUL. @returns the reply likewise; of an error `!` and
+   * its name
+   */
   async ask(type: number, payload: string, txId = 0): Promise<string> {
     if (this.ended) return `ended: ${this.ended.message}`
     const reqId = ++this.#lastReqId

@@ -44,7 +44,10 @@ export class OurSide implements Side {
   readonly #xenstored = new Xenstored({ exists: (domid) => this.#domids.has(domid) })
 
   port(domid: number): XenstorePort {
-    return { connect: async (receiver: ByteStreamReceiver): Promise<ByteStream> => this.#xenstored.connect(domid, receiver) }
+    return {
+      connect: async (receiver: ByteStreamReceiver): Promise<ByteStream> =>
+        this.#xenstored.connect(domid, receiver),
+    }
   }
 
   async createDomain(domid: number): Promise<void> {

@@ -9,8 +9,8 @@ use napi::{JsValue, sys};
 use crate::errors::{Result, failure, out_of_range};
 use crate::memory::PAGE_SHIFT;
 
-/// A range of memory that a `Uint8Array` shows, kept for as long as this value exists. To be dropped
-/// on the environment's thread.
+/// A range of memory that a `Uint8Array` shows, kept for as long as this value exists. To be
+/// dropped on the environment's thread.
 pub struct Bytes {
     env: sys::napi_env,
     reference: sys::napi_ref,
@@ -22,26 +22,35 @@ impl Bytes {
     /// Over an ArrayBuffer or a SharedArrayBuffer.
     pub fn new(env: &Env, array: Unknown) -> Result<Self> {
         let env = env.raw();
-        let (base, length) = extent(env, array.raw()).ok_or_else(|| failure("InvalidArg", "\"memory\" expected a Uint8Array"))?;
+        let (base, length) = extent(env, array.raw())
+            .ok_or_else(|| failure("InvalidArg", "\"memory\" expected a Uint8Array"))?;
         let mut reference = null_mut();
         // SAFETY: a live value of this environment, on its thread.
         let status = unsafe { sys::napi_create_reference(env, array.raw(), 1, &mut reference) };
         if status != sys::Status::napi_ok {
-            return Err(failure(crate::errors::RUNTIME, format!("napi_create_reference: status {status}")));
+            return Err(failure(
+                crate::errors::RUNTIME,
+                format!("napi_create_reference: status {status}"),
+            ));
         }
         Ok(Self { env, reference, base, length })
     }
 
-    /// Fails if JavaScript has detached or resized the buffer: its memory is somewhere else now, or gone. To be called
-    /// within a call of JavaScript's, whose scope the handle is of.
+    /// Fails if JavaScript has detached or resized the buffer: its memory is somewhere else now, or
+    /// gone. To be called within a call of JavaScript's, whose scope the handle is of.
     pub fn check(&self) -> Result<()> {
         let mut array = null_mut();
-        // SAFETY: on the environment's thread; the reference lives as long as `self`, the value as long as the caller's scope.
+        // SAFETY: on the environment's thread; the reference lives as long as `self`, the value as
+        // long as the caller's scope.
         let now = unsafe {
             sys::napi_get_reference_value(self.env, self.reference, &mut array);
             extent(self.env, array)
         };
-        if now == Some((self.base, self.length)) { Ok(()) } else { Err(out_of_range("the memory of the block engine was detached or resized")) }
+        if now == Some((self.base, self.length)) {
+            Ok(())
+        } else {
+            Err(out_of_range("the memory of the block engine was detached or resized"))
+        }
     }
 
     /// Whether it begins at a page, as O_DIRECT wants.
@@ -49,8 +58,8 @@ impl Bytes {
         self.base.addr().is_multiple_of(1 << PAGE_SHIFT)
     }
 
-    /// The address of `length` bytes at `offset`, `None` if they aren't inside. Only for the kernel to
-    /// read and write: a guest may change the bytes at any time.
+    /// The address of `length` bytes at `offset`, `None` if they aren't inside. Only for the kernel
+    /// to read and write: a guest may change the bytes at any time.
     pub fn at(&self, offset: u32, length: u32) -> Option<*mut c_void> {
         let (offset, length) = (offset as usize, length as usize);
         let inside = offset <= self.length && length <= self.length - offset;
@@ -67,8 +76,20 @@ impl Drop for Bytes {
 
 /// Address and length of a `Uint8Array`, valid until JavaScript runs again.
 pub fn extent(env: sys::napi_env, array: sys::napi_value) -> Option<(*mut c_void, usize)> {
-    let (mut kind, mut length, mut data, mut buffer, mut offset) = (0, 0, null_mut(), null_mut(), 0);
+    let (mut kind, mut length, mut data, mut buffer, mut offset) =
+        (0, 0, null_mut(), null_mut(), 0);
     // SAFETY: a live value of this environment; what isn't a typed array is refused.
-    let status = unsafe { sys::napi_get_typedarray_info(env, array, &mut kind, &mut length, &mut data, &mut buffer, &mut offset) };
-    (status == sys::Status::napi_ok && kind == sys::TypedarrayType::uint8_array).then_some((data, length))
+    let status = unsafe {
+        sys::napi_get_typedarray_info(
+            env,
+            array,
+            &mut kind,
+            &mut length,
+            &mut data,
+            &mut buffer,
+            &mut offset,
+        )
+    };
+    (status == sys::Status::napi_ok && kind == sys::TypedarrayType::uint8_array)
+        .then_some((data, length))
 }

@@ -25,8 +25,9 @@ const BYTES: u64 = 0x7fff_f000;
 /// The first number that JavaScript can't count on: 2^53.
 const POSITIONS: f64 = 9_007_199_254_740_992.0;
 
-/// Most calls of `submit`, that with the first of them included, after which jobs that have to wait are begun. A caller that has more jobs
-/// right away has more of them done by a thread that is woken once; one that has many that don't wait can't put off for long those that do.
+/// Most calls of `submit`, that with the first of them included, after which jobs that have to wait
+/// are begun. A caller that has more jobs right away has more of them done by a thread that is
+/// woken once; one that has many that don't wait can't put off for long those that do.
 const HELD_CALLS: u32 = 4;
 
 /// Tables are counted by 16 bits, as their jobs are: a number of both has 32.
@@ -79,7 +80,12 @@ pub struct Engine {
 
 impl Engine {
     /// Without files and tables.
-    pub fn new(memory: Bytes, done: Arc<DoneList>, event: Arc<Event>, uring: Option<Uring>) -> Self {
+    pub fn new(
+        memory: Bytes,
+        done: Arc<DoneList>,
+        event: Arc<Event>,
+        uring: Option<Uring>,
+    ) -> Self {
         Self {
             memory,
             uring,
@@ -135,7 +141,9 @@ impl Engine {
             return Ok(());
         }
         let taken = self.files.get_mut(file as usize).and_then(Option::take);
-        taken.map(drop).ok_or_else(|| out_of_range(format!("no file {file} is open in the block engine")))
+        taken
+            .map(drop)
+            .ok_or_else(|| out_of_range(format!("no file {file} is open in the block engine")))
     }
 
     /// Adds a table; returns its number.
@@ -145,12 +153,24 @@ impl Engine {
             return Err(out_of_range(format!("a block engine has at most {TABLES} tables")));
         }
         let slots = (0..jobs).map(|_| Slot::default()).collect();
-        Ok(add(&mut self.queues, Queue { table: Arc::new(Table::new(jobs, vectors)?), slots, in_flight: 0, removed: false }))
+        Ok(add(
+            &mut self.queues,
+            Queue {
+                table: Arc::new(Table::new(jobs, vectors)?),
+                slots,
+                in_flight: 0,
+                removed: false,
+            },
+        ))
     }
 
     /// A table that was added.
     pub fn table(&self, number: u32) -> Result<Arc<Table>> {
-        self.queues.get(number as usize).and_then(Option::as_ref).map(|queue| Arc::clone(&queue.table)).ok_or_else(|| no_table(number))
+        self.queues
+            .get(number as usize)
+            .and_then(Option::as_ref)
+            .map(|queue| Arc::clone(&queue.table))
+            .ok_or_else(|| no_table(number))
     }
 
     /// Lets go of a table, with its last job in flight.
@@ -164,18 +184,28 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts the first `count` jobs of a table's list, or none if one of them is wrong. Those that are done at
-    /// once are listed in their stead; returns how many. Others may wait for `proceed`.
+    /// Starts the first `count` jobs of a table's list, or none if one of them is wrong. Those that
+    /// are done at once are listed in their stead; returns how many. Others may wait for `proceed`.
     pub fn submit(&mut self, number: u32, count: u32) -> Result<u32> {
         self.check_open()?;
         self.memory.check()?;
         let Self { memory, files, batch, .. } = self;
-        let queue = self.queues.get_mut(number as usize).and_then(Option::as_mut).filter(|queue| !queue.removed).ok_or_else(|| no_table(number))?;
+        let queue = self
+            .queues
+            .get_mut(number as usize)
+            .and_then(Option::as_mut)
+            .filter(|queue| !queue.removed)
+            .ok_or_else(|| no_table(number))?;
         if count as usize > queue.slots.len() {
-            return Err(out_of_range(format!("\"count\" expected an integer 0..{}, got {count}", queue.slots.len())));
+            return Err(out_of_range(format!(
+                "\"count\" expected an integer 0..{}, got {count}",
+                queue.slots.len()
+            )));
         }
         batch.clear();
-        if let Err(failure) = (0..count).try_for_each(|at| queue.load(at, number, memory, files).map(|job| batch.push(job))) {
+        if let Err(failure) = (0..count)
+            .try_for_each(|at| queue.load(at, number, memory, files).map(|job| batch.push(job)))
+        {
             for &job in &*batch {
                 if let Some(slot) = queue.slots.get_mut(job as usize) {
                     slot.busy = false;
@@ -188,8 +218,9 @@ impl Engine {
             let Some(slot) = queue.slots.get_mut(job as usize) else { continue };
             let waits_for = match files.get(slot.job.file as usize) {
                 Some(Some(Image::Memory(mapping))) => {
-                    // SAFETY: the vectors lie in `memory`, which was checked when this call began and is JavaScript's to change
-                    // after it alone. Pages mapped read-only aren't named by a read, see README.md.
+                    // SAFETY: the vectors lie in `memory`, which was checked when this call began
+                    // and is JavaScript's to change after it alone. Pages mapped read-only aren't
+                    // named by a read, see README.md.
                     unsafe { mapping.perform(&mut slot.job) };
                     None
                 }
@@ -288,17 +319,26 @@ impl Engine {
 impl Queue {
     /// Checks the job that is listed at `at`, and makes its slot busy.
     /// Returns its number within the table, whose number is `table`.
-    fn load(&mut self, at: u32, table: u32, memory: &Bytes, files: &[Option<Image>]) -> Result<u32> {
+    fn load(
+        &mut self,
+        at: u32,
+        table: u32,
+        memory: &Bytes,
+        files: &[Option<Image>],
+    ) -> Result<u32> {
         let number = self.table.listed(at).unwrap_or(u32::MAX);
         let wrong = |what: String| Err(out_of_range(format!("job {number}: {what}")));
-        let (Some(row), Some(slot)) = (self.table.row(number), self.slots.get_mut(number as usize)) else {
+        let (Some(row), Some(slot)) = (self.table.row(number), self.slots.get_mut(number as usize))
+        else {
             return wrong(format!("expected one of 0..{}", self.slots.len() - 1));
         };
         let Row { position, length, file, first, count, operation } = row;
         if slot.busy {
             return wrong("it is in flight or listed twice".into());
         }
-        let Some(operation) = Operation::new(operation) else { return wrong(format!("\"operation\" expected 0..4, got {operation}")) };
+        let Some(operation) = Operation::new(operation) else {
+            return wrong(format!("\"operation\" expected 0..4, got {operation}"));
+        };
         if !matches!(files.get(file as usize), Some(Some(_))) {
             return wrong(format!("no file {file} is open in the block engine"));
         }
@@ -307,7 +347,11 @@ impl Queue {
         if operation != Operation::Flush {
             slot.job.position = match integer(position) {
                 Some(position) => position,
-                None => return wrong(format!("\"position\" expected an integer 0..2^53-1, got {position}")),
+                None => {
+                    return wrong(format!(
+                        "\"position\" expected an integer 0..2^53-1, got {position}"
+                    ));
+                }
             };
         }
         if operation.transfers() {
@@ -316,10 +360,14 @@ impl Queue {
             }
             let mut total = 0;
             for at in (0..count).map(|at| first.saturating_add(at)) {
-                let Some((offset, bytes)) = self.table.vector(at) else { return wrong(format!("there is no vector {at}")) };
+                let Some((offset, bytes)) = self.table.vector(at) else {
+                    return wrong(format!("there is no vector {at}"));
+                };
                 let address = memory.at(offset, bytes).filter(|_| bytes > 0);
                 let Some(iov_base) = address else {
-                    return wrong(format!("vector {at} of {bytes} bytes at {offset} isn't in the memory, or is empty"));
+                    return wrong(format!(
+                        "vector {at} of {bytes} bytes at {offset} isn't in the memory, or is empty"
+                    ));
                 };
                 slot.job.add_vector(iovec { iov_base, iov_len: bytes as usize });
                 total += u64::from(bytes);
@@ -330,7 +378,11 @@ impl Queue {
         } else if operation != Operation::Flush {
             slot.job.length = match integer(length) {
                 Some(length) if length > 0 => length,
-                _ => return wrong(format!("\"length\" expected an integer 1..2^53-1, got {length}")),
+                _ => {
+                    return wrong(format!(
+                        "\"length\" expected an integer 1..2^53-1, got {length}"
+                    ));
+                }
             };
         }
         slot.busy = true;
@@ -371,8 +423,11 @@ fn add<T>(places: &mut Vec<Option<T>>, value: T) -> u32 {
 /// Hands a job on to what shall do it; `go` begins it.
 fn dispatch(job: &mut Job, uring: Option<&mut Uring>, for_pool: &mut Vec<Job>) {
     let pushed = match (uring, &job.descriptor) {
-        // SAFETY: the job stays in its slot, busy, until it was reaped, and the engine keeps the memory until then.
-        (Some(uring), Some(descriptor)) if job.prefers_uring => unsafe { uring.push(job, &**descriptor) },
+        // SAFETY: the job stays in its slot, busy, until it was reaped, and the engine keeps the
+        // memory until then.
+        (Some(uring), Some(descriptor)) if job.prefers_uring => unsafe {
+            uring.push(job, &**descriptor)
+        },
         _ => false,
     };
     if !pushed {

@@ -14,8 +14,8 @@ use crate::errors::{Result, os, out_of_range};
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of include/uapi/linux/magic.h.
 const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 
-/// A descriptor of the engine's own, closed with the last job that uses it: JavaScript may close the
-/// number that it gave, and get it again for another file.
+/// A descriptor of the engine's own, closed with the last job that uses it: JavaScript may close
+/// the number that it gave, and get it again for another file.
 pub struct Descriptor {
     fd: OwnedFd,
     _token: Token,
@@ -42,8 +42,9 @@ pub struct File {
     direct: bool,
     /// Writes end in the page cache of a file, whose lock only one has at a time.
     locks_to_write: bool,
-    /// The file system can fail a call rather than wait. For one that can't, io_uring isn't trustworthy either: it takes
-    /// a file that can be polled, as those of FUSE can, for one that doesn't wait, and makes the event loop wait.
+    /// The file system can fail a call rather than wait. For one that can't, io_uring isn't
+    /// trustworthy either: it takes a file that can be polled, as those of FUSE can, for one that
+    /// doesn't wait, and makes the event loop wait.
     nowait: bool,
     /// Whether that is worth trying. Some file systems have it for reading alone.
     try_read: Cell<bool>,
@@ -56,20 +57,32 @@ impl File {
         if fd < 0 {
             return Err(out_of_range(format!("\"fd\" expected an integer 0.., got {fd}")));
         }
-        // SAFETY: not negative, and only used for this call; of a number that isn't open the kernel says EBADF.
+        // SAFETY: not negative, and only used for this call; of a number that isn't open the kernel
+        // says EBADF.
         let given = unsafe { BorrowedFd::borrow_raw(fd) };
-        let descriptor = Descriptor { fd: fcntl_dupfd_cloexec(given, 0).map_err(os(format!("dup of descriptor {fd}")))?, _token: Token::fd() };
+        let descriptor = Descriptor {
+            fd: fcntl_dupfd_cloexec(given, 0).map_err(os(format!("dup of descriptor {fd}")))?,
+            _token: Token::fd(),
+        };
         let inspect = || {
             // Device nodes lie on a file system in memory, too.
-            let regular = FileType::from_raw_mode(fstat(&descriptor)?.st_mode) == FileType::RegularFile;
+            let regular =
+                FileType::from_raw_mode(fstat(&descriptor)?.st_mode) == FileType::RegularFile;
             // The type's name and size depend on the platform, the number doesn't.
             let in_memory = regular && IN_MEMORY.contains(&(fstatfs(&descriptor)?.f_type as u32));
             let flags = fcntl_getfl(&descriptor)?;
             // What has to be on the disk waits for it without the lock, several together.
-            let locks_to_write = regular && !flags.intersects(OFlags::DIRECT | OFlags::DSYNC | OFlags::SYNC);
-            Ok((in_memory, flags.contains(OFlags::DIRECT), locks_to_write, can_fail_rather_than_wait(&descriptor)))
+            let locks_to_write =
+                regular && !flags.intersects(OFlags::DIRECT | OFlags::DSYNC | OFlags::SYNC);
+            Ok((
+                in_memory,
+                flags.contains(OFlags::DIRECT),
+                locks_to_write,
+                can_fail_rather_than_wait(&descriptor),
+            ))
         };
-        let (in_memory, direct, locks_to_write, nowait) = inspect().map_err(os(format!("look at descriptor {fd}")))?;
+        let (in_memory, direct, locks_to_write, nowait) =
+            inspect().map_err(os(format!("look at descriptor {fd}")))?;
         // A direct transfer that is told not to wait would still wait for its end.
         let worthwhile = nowait && !direct;
         Ok(Self {
@@ -88,11 +101,12 @@ impl File {
         Arc::clone(&self.descriptor)
     }
 
-    /// Whether io_uring is the one to do what has to wait. It has no operation for some. Writes to the page cache it
-    /// gives to one thread of its own for each file: 0.49 of a loop of pwrite in C, 0.87 by our threads (32 in flight,
-    /// 4 KiB, ext4).
+    /// Whether io_uring is the one to do what has to wait. It has no operation for some. Writes to
+    /// the page cache it gives to one thread of its own for each file: 0.49 of a loop of pwrite in
+    /// C, 0.87 by our threads (32 in flight, 4 KiB, ext4).
     pub fn prefers_uring(&self, operation: Operation) -> bool {
-        self.nowait && (operation == Operation::Read || operation == Operation::Write && self.direct)
+        self.nowait
+            && (operation == Operation::Read || operation == Operation::Write && self.direct)
     }
 
     /// Whether such jobs wait for one another anyway.
@@ -126,7 +140,8 @@ impl File {
     }
 }
 
-/// Whether reading knows `RWF_NOWAIT`: the kernel looks at that before it looks at anything else but the right to read.
+/// Whether reading knows `RWF_NOWAIT`: the kernel looks at that before it looks at anything else
+/// but the right to read.
 fn can_fail_rather_than_wait(descriptor: &Descriptor) -> bool {
     let mut byte = 0u8;
     let mut probe = Job::default();

@@ -74,8 +74,8 @@ pub struct Job {
     pub token: Option<Token>,
 }
 
-// SAFETY: the pointers are addresses of memory that the engine keeps until the job is back; they are
-// only given to the kernel.
+// SAFETY: the pointers are addresses of memory that the engine keeps until the job is back; they
+// are only given to the kernel.
 unsafe impl Send for Job {}
 
 impl Job {
@@ -88,7 +88,9 @@ impl Job {
     /// Adds memory. What is behind the last becomes one with it: the kernel takes longer for each.
     pub fn add_vector(&mut self, vector: iovec) {
         match self.vectors.last_mut() {
-            Some(last) if last.iov_base.wrapping_byte_add(last.iov_len) == vector.iov_base => last.iov_len += vector.iov_len,
+            Some(last) if last.iov_base.wrapping_byte_add(last.iov_len) == vector.iov_base => {
+                last.iov_len += vector.iov_len
+            }
             _ => self.vectors.push(vector),
         }
     }
@@ -100,18 +102,33 @@ impl Job {
 
     /// Moves data, with one system call.
     pub fn transfer(&self, fd: impl AsFd, flags: i32) -> Result<usize, Errno> {
-        let call = if self.operation == Operation::Read { libc::SYS_preadv2 } else { libc::SYS_pwritev2 };
+        let call =
+            if self.operation == Operation::Read { libc::SYS_preadv2 } else { libc::SYS_pwritev2 };
         let left = self.left();
         // Two halves, of which a 64-bit kernel looks at the first alone.
         let (low, high) = (self.position as libc::c_long, (self.position >> 32) as libc::c_long);
         let fd = fd.as_fd().as_raw_fd();
-        // SAFETY: the vectors are addresses of memory that the engine keeps until the job is done, which
-        // nothing in this process has a Rust reference to. Not by libc's function: musl has none.
-        let moved = unsafe { libc::syscall(call, libc::c_long::from(fd), left.as_ptr(), left.len(), low, high, libc::c_long::from(flags)) };
-        usize::try_from(moved).map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+        // SAFETY: the vectors are addresses of memory that the engine keeps until the job is done,
+        // which nothing in this process has a Rust reference to. Not by libc's function: musl has
+        // none.
+        let moved = unsafe {
+            libc::syscall(
+                call,
+                libc::c_long::from(fd),
+                left.as_ptr(),
+                left.len(),
+                low,
+                high,
+                libc::c_long::from(flags),
+            )
+        };
+        usize::try_from(moved).map_err(|_| {
+            Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+        })
     }
 
-    /// Takes in what a transfer gave. True if the job is done with that; else the rest is to be moved.
+    /// Takes in what a transfer gave. True if the job is done with that; else the rest is to be
+    /// moved.
     pub fn take(&mut self, outcome: Result<usize, Errno>) -> bool {
         match outcome {
             Err(Errno::INTR) => false,
@@ -157,7 +174,8 @@ impl Job {
             Operation::WriteZeroes => zero_range(fd, self.position, self.length),
             Operation::Flush | Operation::Read | Operation::Write => fdatasync(fd),
         };
-        self.result = rustix::io::retry_on_intr(call).map_or_else(|errno| -errno.raw_os_error(), |()| 0);
+        self.result =
+            rustix::io::retry_on_intr(call).map_or_else(|errno| -errno.raw_os_error(), |()| 0);
     }
 }
 
@@ -183,7 +201,10 @@ mod tests {
     fn goes_on_where_it_stopped() {
         let mut job = job(&[10, 20, 30]);
         assert!(!job.take(Ok(4)));
-        assert_eq!((left(&job), job.position), (vec![(0x1004, 6), (0x100a, 20), (0x101e, 30)], 104));
+        assert_eq!(
+            (left(&job), job.position),
+            (vec![(0x1004, 6), (0x100a, 20), (0x101e, 30)], 104)
+        );
         assert!(!job.take(Err(Errno::INTR)));
         assert!(!job.take(Ok(26)));
         assert_eq!((left(&job), job.position), (vec![(0x101e, 30)], 130));

@@ -1,9 +1,11 @@
-//! The memory of a disk: a mapping of this process's own. Moving data is copying it, without a system call, and never waits.
+//! The memory of a disk: a mapping of this process's own. Moving data is copying it, without a
+//! system call, and never waits.
 //!
-//! It is anonymous and private, so that nobody can cut it. A file that is mapped can be truncated by whoever may write to it, and
-//! its disk can fail: either is a SIGBUS at the next copy, and the end of the process. A memfd sealed against shrinking can't be
-//! truncated, but to read what was never written takes memory there, which it doesn't here, and under strict overcommit a
-//! copy that finds no memory is a SIGBUS, where this mapping is refused when it is made.
+//! It is anonymous and private, so that nobody can cut it. A file that is mapped can be truncated
+//! by whoever may write to it, and its disk can fail: either is a SIGBUS at the next copy, and the
+//! end of the process. A memfd sealed against shrinking can't be truncated, but to read what was
+//! never written takes memory there, which it doesn't here, and under strict overcommit a copy that
+//! finds no memory is a SIGBUS, where this mapping is refused when it is made.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{NonNull, null_mut};
@@ -11,16 +13,20 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use libc::{iovec, size_t};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mremap, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mremap, munmap,
+};
 use rustix::param::page_size;
 
 use super::job::{Job, Operation};
 use crate::counters::Token;
 
-/// Of what is made zero while the lock is held, at multiples of it: some milliseconds, for which a `resize` may have to wait.
+/// Of what is made zero while the lock is held, at multiples of it: some milliseconds, for which a
+/// `resize` may have to wait.
 const ZEROED_AT_ONCE: u64 = 64 << 20;
 
-/// Bytes that several threads read and write at once, as those of a disk: who races gets any mix of both.
+/// Bytes that several threads read and write at once, as those of a disk: who races gets any mix of
+/// both.
 pub struct Mapping {
     /// Held for reading while bytes are touched, for writing while the mapping is cut or moves.
     extent: RwLock<Extent>,
@@ -33,8 +39,8 @@ struct Extent {
     length: u64,
 }
 
-// SAFETY: the address is that of memory of the process, which belongs to no thread and is freed once, by the last owner. All
-// access to it is by `copy` and `fill`.
+// SAFETY: the address is that of memory of the process, which belongs to no thread and is freed
+// once, by the last owner. All access to it is by `copy` and `fill`.
 unsafe impl Send for Extent {}
 // SAFETY: as above.
 unsafe impl Sync for Extent {}
@@ -45,7 +51,9 @@ impl Mapping {
         let bytes = whole_pages(length)?;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: the kernel picks an unused address.
-        let base = unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags) }?;
+        let base = unsafe {
+            mmap_anonymous(null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags)
+        }?;
         // A child would have all its page tables copied, and each write meanwhile its page.
         // SAFETY: just mapped, and nobody knows of it.
         let _ = unsafe { madvise(base, bytes, Advice::LinuxDontFork) };
@@ -61,13 +69,17 @@ impl Mapping {
         match job.operation {
             // What a job moves at most fits.
             // SAFETY: the caller vouches for the vectors.
-            Operation::Read | Operation::Write => job.result = unsafe { self.transfer(job.operation, job.position, &job.vectors) } as i32,
+            Operation::Read | Operation::Write => {
+                job.result =
+                    unsafe { self.transfer(job.operation, job.position, &job.vectors) } as i32
+            }
             Operation::Discard | Operation::WriteZeroes => self.zero(job.position, job.length),
             Operation::Flush => {}
         }
     }
 
-    /// Copies between the bytes from `position` on and the vectors. Returns how many, fewer than asked for only at the end.
+    /// Copies between the bytes from `position` on and the vectors. Returns how many, fewer than
+    /// asked for only at the end.
     ///
     /// # Safety
     /// As for `perform`.
@@ -75,16 +87,23 @@ impl Mapping {
         let extent = self.extent();
         let mut moved = 0;
         for vector in vectors {
-            let (at, bytes) = extent.clip(position.saturating_add(moved as u64), vector.iov_len as u64);
-            let (into, from) = if operation == Operation::Read { (vector.iov_base, at) } else { (at, vector.iov_base) };
-            // SAFETY: `bytes` bytes at `at` are mapped for as long as `extent` is held, and the caller vouches for the others.
+            let (at, bytes) =
+                extent.clip(position.saturating_add(moved as u64), vector.iov_len as u64);
+            let (into, from) = if operation == Operation::Read {
+                (vector.iov_base, at)
+            } else {
+                (at, vector.iov_base)
+            };
+            // SAFETY: `bytes` bytes at `at` are mapped for as long as `extent` is held, and the
+            // caller vouches for the others.
             unsafe { copy(into, from, bytes) };
             moved += bytes;
         }
         moved
     }
 
-    /// Makes a range read as zeros, as far as it exists, and gives back the memory of its whole pages.
+    /// Makes a range read as zeros, as far as it exists, and gives back the memory of its whole
+    /// pages.
     pub fn zero(&self, position: u64, length: u64) {
         let end = position.saturating_add(length).min(self.extent().length);
         let mut at = position;
@@ -156,12 +175,17 @@ impl Drop for Extent {
 }
 
 fn whole_pages(length: u64) -> Result<usize, Errno> {
-    usize::try_from(length).ok().and_then(|length| length.checked_next_multiple_of(page_size())).ok_or(Errno::NOMEM)
+    usize::try_from(length)
+        .ok()
+        .and_then(|length| length.checked_next_multiple_of(page_size()))
+        .ok_or(Errno::NOMEM)
 }
 
-// Another thread may change the bytes meanwhile, and those of a guest's page the guest. That is no business of the compiler's as
-// long as it doesn't know what is done with them: it is told to look up which function it calls.
-static MEMCPY: unsafe extern "C" fn(*mut c_void, *const c_void, size_t) -> *mut c_void = libc::memcpy;
+// Another thread may change the bytes meanwhile, and those of a guest's page the guest. That is no
+// business of the compiler's as long as it doesn't know what is done with them: it is told to look
+// up which function it calls.
+static MEMCPY: unsafe extern "C" fn(*mut c_void, *const c_void, size_t) -> *mut c_void =
+    libc::memcpy;
 static MEMSET: unsafe extern "C" fn(*mut c_void, c_int, size_t) -> *mut c_void = libc::memset;
 
 /// # Safety

@@ -6,8 +6,16 @@ use super::*;
 
 const PAGE: usize = 4096;
 
-fn transfer(mapping: &Mapping, operation: Operation, position: u64, buffers: &mut [&mut [u8]]) -> usize {
-    let vectors: Vec<iovec> = buffers.iter_mut().map(|buffer| iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }).collect();
+fn transfer(
+    mapping: &Mapping,
+    operation: Operation,
+    position: u64,
+    buffers: &mut [&mut [u8]],
+) -> usize {
+    let vectors: Vec<iovec> = buffers
+        .iter_mut()
+        .map(|buffer| iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() })
+        .collect();
     // SAFETY: the buffers are borrowed for the call.
     unsafe { mapping.transfer(operation, position, &vectors) }
 }
@@ -37,7 +45,15 @@ fn resident(mapping: &Mapping) -> usize {
 #[test]
 fn moves_what_there_is_and_ends_short() {
     let mapping = Mapping::new(5000).unwrap();
-    assert_eq!(transfer(&mapping, Operation::Write, 4000, &mut [&mut [1; 500], &mut [2; 400], &mut [3; 400], &mut [4; 9]]), 1000);
+    assert_eq!(
+        transfer(
+            &mapping,
+            Operation::Write,
+            4000,
+            &mut [&mut [1; 500], &mut [2; 400], &mut [3; 400], &mut [4; 9]]
+        ),
+        1000
+    );
     assert_eq!(read(&mapping, 4499, 9999), [vec![1], vec![2; 400], vec![3; 100]].concat());
     for position in [5000, 5001, 1 << 40, u64::MAX] {
         assert_eq!((read(&mapping, position, 9).len(), write(&mapping, position, 7, 9)), (0, 0));
@@ -53,22 +69,39 @@ fn the_end_of_the_last_page_is_never_written() {
     assert_eq!(read(&mapping, 4990, 99), [vec![7; 10], vec![0; 89]].concat());
     mapping.resize(4995).unwrap();
     mapping.resize(20_000).unwrap();
-    assert_eq!(read(&mapping, 4990, 9), [7, 7, 7, 7, 7, 0, 0, 0, 0], "what was cut doesn't come back");
+    assert_eq!(
+        read(&mapping, 4990, 9),
+        [7, 7, 7, 7, 7, 0, 0, 0, 0],
+        "what was cut doesn't come back"
+    );
 }
 
 #[test]
 fn zeros_a_range_whatever_its_ends_and_gives_pages_back() {
     let length = 4 * PAGE as u64 + 100;
-    for (from, to) in
-        [(0, 1), (1, 4096), (4095, 4097), (4096, 8192), (100, 16_000), (5000, 8192), (0, length), (9000, 1 << 50), (16_300, length), (length, length)]
-    {
+    for (from, to) in [
+        (0, 1),
+        (1, 4096),
+        (4095, 4097),
+        (4096, 8192),
+        (100, 16_000),
+        (5000, 8192),
+        (0, length),
+        (9000, 1 << 50),
+        (16_300, length),
+        (length, length),
+    ] {
         let mapping = Mapping::new(length).unwrap();
         write(&mapping, 0, 7, length as usize);
         assert_eq!(resident(&mapping), 5);
         mapping.zero(from, to - from);
         let zero = from as usize..to.min(length) as usize;
-        let expected: Vec<u8> = (0..length as usize).map(|at| if zero.contains(&at) { 0 } else { 7 }).collect();
-        assert_eq!(resident(&mapping), 5 - (zero.end / PAGE).saturating_sub(zero.start.div_ceil(PAGE)));
+        let expected: Vec<u8> =
+            (0..length as usize).map(|at| if zero.contains(&at) { 0 } else { 7 }).collect();
+        assert_eq!(
+            resident(&mapping),
+            5 - (zero.end / PAGE).saturating_sub(zero.start.div_ceil(PAGE))
+        );
         assert_eq!(read(&mapping, 0, length as usize), expected);
     }
 }

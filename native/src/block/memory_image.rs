@@ -36,7 +36,9 @@ impl MemoryImage {
     /// Zeros, `bytes` of them.
     #[napi(constructor, catch_unwind)]
     pub fn new(bytes: f64) -> Result<Self> {
-        let mapping = Arc::new(Mapping::new(length(bytes)?).map_err(os(format!("a memory image of {bytes} bytes")))?);
+        let mapping = Arc::new(
+            Mapping::new(length(bytes)?).map_err(os(format!("a memory image of {bytes} bytes")))?,
+        );
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.mappings.retain(|_, mapping| mapping.strong_count() > 0);
         let id = shared.next;
@@ -48,9 +50,16 @@ impl MemoryImage {
     /// One that somebody has open.
     #[napi(factory, catch_unwind)]
     pub fn open(id: i64) -> Result<Self> {
-        let mapping = SHARED.lock().unwrap_or_else(PoisonError::into_inner).mappings.get(&id).and_then(Weak::upgrade);
+        let mapping = SHARED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .mappings
+            .get(&id)
+            .and_then(Weak::upgrade);
         if mapping.is_none() {
-            return Err(out_of_range(format!("no memory image {id} is open, by this copy of the addon")));
+            return Err(out_of_range(format!(
+                "no memory image {id} is open, by this copy of the addon"
+            )));
         }
         Ok(Self { id, mapping: RefCell::new(mapping) })
     }
@@ -66,13 +75,28 @@ impl MemoryImage {
         self.mapping.borrow().clone().ok_or_else(|| failure(CLOSED, "the memory image is closed"))
     }
 
-    fn transfer(&self, env: Env, operation: Operation, position: f64, buffers: &[Unknown]) -> Result<i64> {
+    fn transfer(
+        &self,
+        env: Env,
+        operation: Operation,
+        position: f64,
+        buffers: &[Unknown],
+    ) -> Result<i64> {
         let mapping = self.mapping()?;
-        let position = integer(position).ok_or_else(|| out_of_range(format!("\"position\" expected an integer 0..2^53-1, got {position}")))?;
-        let vectors: Option<Vec<iovec>> =
-            buffers.iter().map(|buffer| extent(env.raw(), buffer.raw()).map(|(iov_base, iov_len)| iovec { iov_base, iov_len })).collect();
-        let vectors = vectors.ok_or_else(|| failure("InvalidArg", "\"buffers\" expected Uint8Arrays"))?;
-        // SAFETY: where the arrays' bytes are was asked last of all, and no JavaScript has run since.
+        let position = integer(position).ok_or_else(|| {
+            out_of_range(format!("\"position\" expected an integer 0..2^53-1, got {position}"))
+        })?;
+        let vectors: Option<Vec<iovec>> = buffers
+            .iter()
+            .map(|buffer| {
+                extent(env.raw(), buffer.raw())
+                    .map(|(iov_base, iov_len)| iovec { iov_base, iov_len })
+            })
+            .collect();
+        let vectors =
+            vectors.ok_or_else(|| failure("InvalidArg", "\"buffers\" expected Uint8Arrays"))?;
+        // SAFETY: where the arrays' bytes are was asked last of all, and no JavaScript has run
+        // since.
         Ok(unsafe { mapping.transfer(operation, position, &vectors) } as i64)
     }
 
@@ -92,7 +116,9 @@ impl MemoryImage {
     #[napi(catch_unwind)]
     pub fn discard(&self, position: f64, length: f64) -> Result<AsyncTask<Zero>> {
         let (Some(position), Some(length)) = (integer(position), integer(length)) else {
-            return Err(out_of_range(format!("discard of {length} bytes at {position}: expected integers 0..2^53-1")));
+            return Err(out_of_range(format!(
+                "discard of {length} bytes at {position}: expected integers 0..2^53-1"
+            )));
         };
         Ok(AsyncTask::new(Zero { mapping: self.mapping()?, position, length }))
     }
@@ -100,7 +126,9 @@ impl MemoryImage {
     /// Cuts it, or lengthens it by zeros, for everybody.
     #[napi(catch_unwind)]
     pub fn resize(&self, bytes: f64) -> Result<()> {
-        self.mapping()?.resize(length(bytes)?).map_err(os(format!("resize of a memory image to {bytes} bytes")))
+        self.mapping()?
+            .resize(length(bytes)?)
+            .map_err(os(format!("resize of a memory image to {bytes} bytes")))
     }
 
     /// Lets go of the memory. Idempotent.
@@ -111,7 +139,9 @@ impl MemoryImage {
 }
 
 fn length(bytes: f64) -> Result<u64> {
-    integer(bytes).filter(|&bytes| bytes > 0).ok_or_else(|| out_of_range(format!("\"bytes\" expected an integer 1..2^53-1, got {bytes}")))
+    integer(bytes).filter(|&bytes| bytes > 0).ok_or_else(|| {
+        out_of_range(format!("\"bytes\" expected an integer 1..2^53-1, got {bytes}"))
+    })
 }
 
 /// On libuv's thread pool: to free a gigabyte takes tens of milliseconds.

@@ -1,7 +1,8 @@
 //! Jobs between disk images and memory, many with one call: the object that JavaScript sees.
 //!
-//! A job is tried at once, as far as that needs no disk: what is in the page cache is read there and then, what is in a memory image copied. The rest is
-//! done beside the event loop, which an eventfd wakes: by io_uring, or by threads.
+//! A job is tried at once, as far as that needs no disk: what is in the page cache is read there
+//! and then, what is in a memory image copied. The rest is done beside the event loop, which an
+//! eventfd wakes: by io_uring, or by threads.
 
 mod bytes;
 mod engine;
@@ -35,14 +36,15 @@ use crate::errors::{RUNTIME, Result, failure, os, out_of_range};
 use crate::function;
 use crate::poll::{Callback, Poll};
 
-/// Jobs and vectors that a table may have: half of the numbers that 16 bits have, and `VECTORS` for each.
+/// Jobs and vectors that a table may have: half of the numbers that 16 bits have, and `VECTORS` for
+/// each.
 const JOBS: u32 = 32 << 10;
 const VECTORS: u32 = JOBS << 10;
 /// Jobs that a wake tells of at most, and that are given to io_uring at once.
 const DONE: u32 = 4096;
 
-/// What polls owns it: when that ends, at the latest with the environment, nothing may be in flight any more, for
-/// JavaScript's memory goes next.
+/// What polls owns it: when that ends, at the latest with the environment, nothing may be in flight
+/// any more, for JavaScript's memory goes next.
 struct Settled(Rc<State>);
 
 impl Drop for Settled {
@@ -77,15 +79,23 @@ impl BlockEngine {
         let uring = match (kind.as_deref(), Uring::open(DONE, event.as_raw_fd())) {
             (None, uring) => uring.ok(),
             (Some("threads"), _) => None,
-            (Some("io_uring"), uring) => Some(uring.map_err(|error| os("io_uring_setup")(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?),
-            (Some(kind), _) => return Err(out_of_range(format!("\"kind\" expected 'io_uring' or 'threads', got '{kind}'"))),
+            (Some("io_uring"), uring) => Some(uring.map_err(|error| {
+                os("io_uring_setup")(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            })?),
+            (Some(kind), _) => {
+                return Err(out_of_range(format!(
+                    "\"kind\" expected 'io_uring' or 'threads', got '{kind}'"
+                )));
+            }
         };
         let done = Arc::new(DoneList::new(DONE)?);
         let fd = event.as_raw_fd();
         let kind = if uring.is_some() { "io_uring" } else { "threads" };
-        let state = Rc::new(RefCell::new(Some(Engine::new(memory, Arc::clone(&done), event, uring))));
+        let state =
+            Rc::new(RefCell::new(Some(Engine::new(memory, Arc::clone(&done), event, uring))));
         let settled = Settled(Rc::clone(&state));
-        let poll = Poll::open(&env, fd, on_done, Box::new(move |poll, _| on_ready(&settled.0, poll)))?;
+        let poll =
+            Poll::open(&env, fd, on_done, Box::new(move |poll, _| on_ready(&settled.0, poll)))?;
         Ok(Self { state, kind, aligned, done, poll })
     }
 
@@ -105,7 +115,8 @@ impl BlockEngine {
         self.aligned
     }
 
-    /// Makes the ArrayBuffer of the list of what is done. To be called once: V8 wants one buffer per address.
+    /// Makes the ArrayBuffer of the list of what is done. To be called once: V8 wants one buffer
+    /// per address.
     #[napi(catch_unwind)]
     pub fn create_done<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         show(env, &self.done)
@@ -115,7 +126,9 @@ impl BlockEngine {
     #[napi(catch_unwind)]
     pub fn add_table(&self, jobs: u32, vectors: u32) -> Result<u32> {
         if jobs == 0 || jobs > JOBS || vectors > VECTORS {
-            return Err(out_of_range(format!("a table has 1..{JOBS} jobs and 0..{VECTORS} vectors, got {jobs} and {vectors}")));
+            return Err(out_of_range(format!(
+                "a table has 1..{JOBS} jobs and 0..{VECTORS} vectors, got {jobs} and {vectors}"
+            )));
         }
         self.with(|engine| engine.add_table(jobs, vectors))
     }
@@ -198,7 +211,10 @@ fn on_ready(state: &State, poll: &Poll) {
 
 /// Lists what is done; returns how many.
 fn reap(state: &State, poll: &Poll) -> u32 {
-    let (done, idle) = state.borrow_mut().as_mut().map_or((0, false), |engine| (engine.reap(), engine.in_flight() == 0));
+    let (done, idle) = state
+        .borrow_mut()
+        .as_mut()
+        .map_or((0, false), |engine| (engine.reap(), engine.in_flight() == 0));
     if idle {
         poll.keep_alive(false);
     }
@@ -217,14 +233,25 @@ fn show<'env, Owner: Shown>(env: &'env Env, owner: &Arc<Owner>) -> Result<Unknow
     let (base, bytes) = owner.extent();
     let owner = Arc::into_raw(Arc::clone(owner));
     let mut value = std::ptr::null_mut();
-    // SAFETY: the memory lives until `release` has dropped `owner`, however long JavaScript keeps the buffer.
+    // SAFETY: the memory lives until `release` has dropped `owner`, however long JavaScript keeps
+    // the buffer.
     let status = unsafe {
-        sys::napi_create_external_arraybuffer(env.raw(), base.as_ptr().cast(), bytes, Some(release::<Owner>), owner.cast_mut().cast(), &mut value)
+        sys::napi_create_external_arraybuffer(
+            env.raw(),
+            base.as_ptr().cast(),
+            bytes,
+            Some(release::<Owner>),
+            owner.cast_mut().cast(),
+            &mut value,
+        )
     };
     if status != sys::Status::napi_ok {
         // SAFETY: without a buffer the finalizer never runs; this is the pointer made above.
         drop(unsafe { Arc::from_raw(owner) });
-        return Err(failure(RUNTIME, format!("this JavaScript runtime has no external ArrayBuffer (status {status})")));
+        return Err(failure(
+            RUNTIME,
+            format!("this JavaScript runtime has no external ArrayBuffer (status {status})"),
+        ));
     }
     // SAFETY: `value` is a live value of this environment and of the current scope.
     Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), value) })

@@ -1,10 +1,11 @@
 //! Threads for what has to wait and io_uring doesn't do, or isn't there to do.
 //!
-//! They start when there is work for them. A batch is handed over under one lock, with one wake: each
-//! thread that takes work wakes the next while there is more. Jobs of a file that takes one at a time
-//! make a lane, in which one thread does several: eight that wait for the same lock cost a third of a processor.
-//! What a thread has done it announces at once, by an eventfd, that of a lane when it has done its share. One more thread,
-//! which is there when a lane is, announces what is done behind a job that stalls.
+//! They start when there is work for them. A batch is handed over under one lock, with one wake:
+//! each thread that takes work wakes the next while there is more. Jobs of a file that takes one at
+//! a time make a lane, in which one thread does several: eight that wait for the same lock cost a
+//! third of a processor. What a thread has done it announces at once, by an eventfd, that of a lane
+//! when it has done its share. One more thread, which is there when a lane is, announces what is
+//! done behind a job that stalls.
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::vec_deque::VecDeque;
@@ -23,12 +24,12 @@ const THREADS: usize = 8;
 /// They call the kernel and little else.
 const STACK: usize = 128 << 10;
 
-/// Jobs that a thread does in a lane before it announces them: half of what a ring of one page holds, so that
-/// the guest has work while the other half is done.
+/// Jobs that a thread does in a lane before it announces them: half of what a ring of one page
+/// holds, so that the guest has work while the other half is done.
 const SHARE: usize = 16;
 
-/// How long what is done may wait to be announced together with what stalls. A timer of the event loop, which it sets
-/// each time that it sleeps, would take a tenth of a write.
+/// How long what is done may wait to be announced together with what stalls. A timer of the event
+/// loop, which it sets each time that it sleeps, would take a tenth of a write.
 const WATCH: Duration = Duration::from_millis(5);
 
 /// What a thread takes.
@@ -77,7 +78,13 @@ pub struct Pool {
 impl Pool {
     /// Without threads yet.
     pub fn new(event: Arc<Event>) -> Self {
-        let shared = Shared { work: Mutex::default(), wake: Condvar::new(), watch: Condvar::new(), done: Mutex::default(), event };
+        let shared = Shared {
+            work: Mutex::default(),
+            wake: Condvar::new(),
+            watch: Condvar::new(),
+            done: Mutex::default(),
+            event,
+        };
         Self { shared: Arc::new(shared), threads: Vec::new(), watcher: None, spare: Vec::new() }
     }
 
@@ -91,7 +98,8 @@ impl Pool {
             work.add(job);
         }
         let (waiting, idle) = (work.queue.len(), work.idle);
-        let watch = !work.lanes.is_empty() && (!std::mem::replace(&mut work.watched, true) || self.watcher.is_none());
+        let watch = !work.lanes.is_empty()
+            && (!std::mem::replace(&mut work.watched, true) || self.watcher.is_none());
         drop(work);
         if watch {
             self.shared.watch.notify_one();
@@ -139,7 +147,11 @@ impl Drop for Pool {
 
 impl Work {
     fn add(&mut self, job: Job) {
-        let lane = job.descriptor.as_ref().filter(|_| job.in_lane).map(|descriptor| Arc::as_ptr(descriptor).addr());
+        let lane = job
+            .descriptor
+            .as_ref()
+            .filter(|_| job.in_lane)
+            .map(|descriptor| Arc::as_ptr(descriptor).addr());
         match lane.map(|number| (number, self.lanes.entry(number))) {
             None => self.queue.push_back(Task::Job(job)),
             Some((_, Entry::Occupied(mut jobs))) => jobs.get_mut().push_back(job),
@@ -150,7 +162,8 @@ impl Work {
         }
     }
 
-    /// Moves what a thread does next to `jobs`. Returns the lane that it is of, which has to be put back.
+    /// Moves what a thread does next to `jobs`. Returns the lane that it is of, which has to be put
+    /// back.
     fn unpack(&mut self, task: Task, jobs: &mut Vec<Job>) -> Option<usize> {
         match task {
             Task::Job(job) => {
@@ -192,7 +205,8 @@ impl Shared {
         lock(&self.done).jobs.push(job);
     }
 
-    /// Has the event loop look, unless it is about to. It may do so before this returns, so the lock is given back first.
+    /// Has the event loop look, unless it is about to. It may do so before this returns, so the
+    /// lock is given back first.
     fn announce(&self) {
         let mut done = lock(&self.done);
         let news = !done.jobs.is_empty() && !std::mem::replace(&mut done.announced, true);
@@ -214,7 +228,8 @@ impl Shared {
     fn perform(&self, mut job: Job) {
         // Closed here, should it be the last job of a file that JavaScript let go.
         let descriptor = job.descriptor.take();
-        let performed = descriptor.map(|descriptor| catch_unwind(AssertUnwindSafe(|| job.perform(&*descriptor))));
+        let performed = descriptor
+            .map(|descriptor| catch_unwind(AssertUnwindSafe(|| job.perform(&*descriptor))));
         if !matches!(performed, Some(Ok(()))) {
             job.result = -Errno::IO.raw_os_error();
         }
@@ -249,7 +264,8 @@ fn serve(shared: &Shared) {
     }
 }
 
-/// It goes on for as long as there are lanes whenever it looks, so that nobody has to wake it for each.
+/// It goes on for as long as there are lanes whenever it looks, so that nobody has to wake it for
+/// each.
 fn watch_lanes(shared: &Shared) {
     let mut work = lock(&shared.work);
     while !work.closed {

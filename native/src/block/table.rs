@@ -1,8 +1,8 @@
 //! What JavaScript and the engine tell each other: columns in memory of the engine's own, of which
 //! JavaScript sees those of a table as one ArrayBuffer. index.d.ts has their order.
 //!
-//! JavaScript may write anything to it at any time, from another thread too: each field is read once
-//! per job, as a plain number, and checked after that.
+//! JavaScript may write anything to it at any time, from another thread too: each field is read
+//! once per job, as a plain number, and checked after that.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
@@ -17,7 +17,8 @@ struct Column<T> {
 
 impl<T: Copy> Column<T> {
     fn get(&self, at: u32) -> Option<T> {
-        // SAFETY: within the column, whose memory lives as long as its table; every bit pattern is a number.
+        // SAFETY: within the column, whose memory lives as long as its table; every bit pattern is
+        // a number.
         (at < self.length).then(|| unsafe { self.first.add(at as usize).read_volatile() })
     }
 
@@ -67,7 +68,8 @@ pub struct DoneList {
     numbers: Column<u32>,
 }
 
-/// Zeroed memory, freed by the last owner, on whichever thread JavaScript collects the buffer that is one of them.
+/// Zeroed memory, freed by the last owner, on whichever thread JavaScript collects the buffer that
+/// is one of them.
 struct Memory {
     base: NonNull<u8>,
     layout: Layout,
@@ -138,7 +140,9 @@ impl Table {
     /// All fields are 0. There is a job.
     pub fn new(jobs: u32, vectors: u32) -> Result<Self> {
         let (wide, narrow) = (size_of::<f64>(), size_of::<u32>());
-        let memory = Memory::new(jobs as usize * (2 * wide + 5 * narrow + 1) + vectors as usize * 2 * narrow)?;
+        let memory = Memory::new(
+            jobs as usize * (2 * wide + 5 * narrow + 1) + vectors as usize * 2 * narrow,
+        )?;
         let mut at = memory.base.as_ptr();
         Ok(Self {
             memory,
@@ -223,7 +227,10 @@ mod tests {
             table.offset.set(at, at);
             table.bytes.set(at, 50 + at);
         }
-        assert_eq!((0..3).map(|job| table.row(job).unwrap().position).collect::<Vec<_>>(), [0.0, 1.0, 2.0]);
+        assert_eq!(
+            (0..3).map(|job| table.row(job).unwrap().position).collect::<Vec<_>>(),
+            [0.0, 1.0, 2.0]
+        );
         assert_eq!(table.vector(4), Some((4, 54)));
         assert_eq!((table.row(2).unwrap().operation, table.listed(2)), (7, Some(102)));
         assert!(table.row(3).is_none() && table.vector(5).is_none() && table.listed(3).is_none());

@@ -17,8 +17,9 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// A ring for `jobs` jobs in flight, or why there is none: the kernel lacks it, `io_uring_disabled` or a filter of
-    /// system calls forbids it. It is tried out, for a filter may allow to make one and nothing else.
+    /// A ring for `jobs` jobs in flight, or why there is none: the kernel lacks it,
+    /// `io_uring_disabled` or a filter of system calls forbids it. It is tried out, for a filter
+    /// may allow to make one and nothing else.
     pub fn open(jobs: u32, event: RawFd) -> Result<Self> {
         let mut ring = IoUring::new(jobs.next_power_of_two())?;
         // SAFETY: no operation takes no pointer.
@@ -29,11 +30,12 @@ impl Uring {
         Ok(Self { ring, jobs, in_flight: 0 })
     }
 
-    /// Adds a transfer to what `submit` starts. False if there is no room: also for its completion, which would come
-    /// unannounced, and only when the kernel is called.
+    /// Adds a transfer to what `submit` starts. False if there is no room: also for its completion,
+    /// which would come unannounced, and only when the kernel is called.
     ///
     /// # Safety
-    /// Until its completion was reaped the job must stay as it is, and its vectors' memory accessible.
+    /// Until its completion was reaped the job must stay as it is, and its vectors' memory
+    /// accessible.
     pub unsafe fn push(&mut self, job: &Job, fd: &impl AsRawFd) -> bool {
         if self.in_flight == self.jobs {
             return false;
@@ -45,13 +47,14 @@ impl Uring {
             _ => opcode::Writev::new(fd, first, count).offset(job.position).build(),
         };
         // SAFETY: the caller vouches for all that the entry points to.
-        let pushed = unsafe { self.ring.submission().push(&entry.user_data(u64::from(job.number))) }.is_ok();
+        let pushed =
+            unsafe { self.ring.submission().push(&entry.user_data(u64::from(job.number))) }.is_ok();
         self.in_flight += u32::from(pushed);
         pushed
     }
 
-    /// Starts what was pushed, with one system call if there is any. False if the kernel took not all, for want of memory say: to be
-    /// called again.
+    /// Starts what was pushed, with one system call if there is any. False if the kernel took not
+    /// all, for want of memory say: to be called again.
     pub fn submit(&mut self) -> bool {
         if !self.ring.submission().is_empty() {
             let _ = self.ring.submit();
@@ -63,7 +66,8 @@ impl Uring {
     pub fn reap(&mut self) -> Option<(u32, std::result::Result<usize, Errno>)> {
         let completion = self.ring.completion().next()?;
         self.in_flight -= 1;
-        let outcome = usize::try_from(completion.result()).map_err(|_| Errno::from_raw_os_error(-completion.result()));
+        let outcome = usize::try_from(completion.result())
+            .map_err(|_| Errno::from_raw_os_error(-completion.result()));
         Some((completion.user_data() as u32, outcome))
     }
 }
@@ -85,7 +89,10 @@ mod tests {
         let jobs = [0usize, 1, 2].map(|at| {
             let mut job = Job::default();
             job.begin(at as u32, Operation::Read);
-            job.add_vector(iovec { iov_base: bytes.as_mut_ptr().wrapping_add(at).cast(), iov_len: 1 });
+            job.add_vector(iovec {
+                iov_base: bytes.as_mut_ptr().wrapping_add(at).cast(),
+                iov_len: 1,
+            });
             job
         });
         let [first, second, third] = &jobs;
@@ -101,7 +108,10 @@ mod tests {
         };
         assert!(push(&mut uring, first) && push(&mut uring, second));
         assert!(uring.submit());
-        assert!(!push(&mut uring, third), "the queue of submissions is empty, that of completions may not be");
+        assert!(
+            !push(&mut uring, third),
+            "the queue of submissions is empty, that of completions may not be"
+        );
         assert_eq!(next(&mut uring).1, Ok(1));
         assert!(push(&mut uring, third) && uring.submit());
         assert_eq!((next(&mut uring).1, next(&mut uring).1), (Ok(1), Ok(1)));

@@ -1,11 +1,12 @@
 /**
  * An event channel as its owner uses it. Follows xen/include/public/event_channel.h and the rule of
- * /dev/xen/evtchn: a delivered event masks the port, and the port is unmasked once the work is done.
+ * /dev/xen/evtchn: a delivered event masks the port, and the port is unmasked once the work is
+ * done.
  *
- * Events carry no data and coalesce. An event says "look", so it is kept as a level: one that arrives
- * while nobody looks is remembered, any number of them are one. And since the port stays masked until
- * the owner asks for more, a peer that notifies without end costs one turn of work per look, not one
- * callback per notification (XSA-391).
+ * Events carry no data and coalesce. An event says "look", so it is kept as a level: one that
+ * arrives while nobody looks is remembered, any number of them are one. And since the port stays
+ * masked until the owner asks for more, a peer that notifies without end costs one turn of work per
+ * look, not one callback per notification (XSA-391).
  */
 import type { EvtchnBinding, EvtchnPort } from '@xenkit/hypervisor'
 
@@ -24,8 +25,8 @@ export interface WaitOptions {
 }
 
 /**
- * One end of an event channel, used in one of two ways: `handle` runs a callback per wake, for a ring's
- * hot path; `wait` and `for await` suit everything that has steps of its own.
+ * One end of an event channel, used in one of two ways: `handle` runs a callback per wake, for a
+ * ring's hot path; `wait` and `for await` suit everything that has steps of its own.
  */
 export class EventChannel implements Disposable {
   readonly #binding: EvtchnBinding
@@ -41,11 +42,14 @@ export class EventChannel implements Disposable {
   }
 
   /**
-   * Binds to the port that another domain opened for this one. The other end may have notified before:
-   * look once without waiting for an event.
+   * Binds to the port that another domain opened for this one. The other end may have notified
+   * before: look once without waiting for an event.
    * @throws EvtchnError when there is no such unbound port
    */
-  static bindInterdomain(evtchn: EvtchnPort, o: { readonly domid: number; readonly port: number }): EventChannel {
+  static bindInterdomain(
+    evtchn: EvtchnPort,
+    o: { readonly domid: number; readonly port: number },
+  ): EventChannel {
     return new EventChannel((onEvent) => evtchn.bindInterdomain(o, onEvent))
   }
 
@@ -101,7 +105,8 @@ export class EventChannel implements Disposable {
   }
 
   /**
-   * Waits for an event newer than the last one that `wait` told of; returns at once if there is one.
+   * Waits for an event newer than the last one that `wait` told of; returns at once if there is
+   * one.
    * @returns true for an event, false once the channel is closed
    * @throws TypeError if the channel has a handler or is waited on
    * @throws the signal's reason when that aborts
@@ -146,7 +151,8 @@ export class EventChannel implements Disposable {
 
   #arm(): void {
     if (this.#closed) return
-    // Before the call, so that an adapter that delivers within it, which none should, is understood.
+    // Before the call, so that an adapter that delivers within it, which none should, is
+    // understood.
     this.#level = 'armed'
     this.#binding.unmask()
   }

@@ -1,6 +1,6 @@
 /**
- * One port as Xen and /dev/xen/evtchn have it: a pending bit, a mask, and delivery that sets the mask.
- * Events are delivered when the test says so, or within `unmask` itself.
+ * One port as Xen and /dev/xen/evtchn have it: a pending bit, a mask, and delivery that sets the
+ * mask. Events are delivered when the test says so, or within `unmask` itself.
  */
 import type { EvtchnBinding, EvtchnPort } from '@xenkit/hypervisor'
 
@@ -17,7 +17,10 @@ export class FakeEvtchn implements EvtchnPort {
   refusesUnmask: Error | undefined
   #onEvent: (() => void) | undefined
 
-  bindInterdomain(_o: { readonly domid: number; readonly port: number }, onEvent: () => void): EvtchnBinding {
+  bindInterdomain(
+    _o: { readonly domid: number; readonly port: number },
+    onEvent: () => void,
+  ): EvtchnBinding {
     return this.#bind(onEvent)
   }
 

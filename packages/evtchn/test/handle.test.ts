@@ -28,18 +28,21 @@ describe('a handler', () => {
     expect([xen.masked, xen.unmasks]).toEqual([false, 2])
   })
 
-  test.each([false, true])('runs once more for events that come while it runs (delivered in unmask: %s)', (deliversInUnmask) => {
-    const { xen, channel } = open()
-    xen.deliversInUnmask = deliversInUnmask
-    let runs = 0
-    channel.handle(() => {
-      if (runs++ === 0) for (let i = 0; i < 5; i++) xen.send()
-    }, unexpected)
-    xen.sendAndDeliver()
-    while (xen.deliver());
-    expect(runs).toBe(2)
-    expect(xen.masked).toBe(false)
-  })
+  test.each([false, true])(
+    'runs once more for events that come while it runs (delivered in unmask: %s)',
+    (deliversInUnmask) => {
+      const { xen, channel } = open()
+      xen.deliversInUnmask = deliversInUnmask
+      let runs = 0
+      channel.handle(() => {
+        if (runs++ === 0) for (let i = 0; i < 5; i++) xen.send()
+      }, unexpected)
+      xen.sendAndDeliver()
+      while (xen.deliver());
+      expect(runs).toBe(2)
+      expect(xen.masked).toBe(false)
+    },
+  )
 
   test('that throws is reported, and the port is unmasked all the same', () => {
     const { xen, channel } = open()
@@ -69,7 +72,10 @@ describe('a handler', () => {
     const { xen, channel } = open()
     const errors: unknown[] = []
     const refusal = new Error('unmask')
-    channel.handle(() => {}, (error) => errors.push(error))
+    channel.handle(
+      () => {},
+      (error) => errors.push(error),
+    )
     xen.refusesUnmask = refusal
     xen.sendAndDeliver()
     expect(errors).toEqual([refusal])

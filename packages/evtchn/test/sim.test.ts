@@ -7,7 +7,10 @@ test('two domains take turns', async () => {
   const back = machine.createDomain()
   const front = machine.createDomain()
   using asking = EventChannel.bindUnbound(front.evtchn, { domid: back.domid })
-  using answering = EventChannel.bindInterdomain(back.evtchn, { domid: front.domid, port: asking.port })
+  using answering = EventChannel.bindInterdomain(back.evtchn, {
+    domid: front.domid,
+    port: asking.port,
+  })
   const turn = { asked: 0, answered: 0 }
   answering.handle(
     () => {
@@ -30,7 +33,10 @@ test('an owner that works through a storm hears of its end', async () => {
   const back = machine.createDomain()
   const front = machine.createDomain()
   using storm = EventChannel.bindUnbound(front.evtchn, { domid: back.domid })
-  using channel = EventChannel.bindInterdomain(back.evtchn, { domid: front.domid, port: storm.port })
+  using channel = EventChannel.bindInterdomain(back.evtchn, {
+    domid: front.domid,
+    port: storm.port,
+  })
   let published = 0
   const storming = (async () => {
     while (published < 500) {
@@ -53,7 +59,10 @@ test('an aborted iteration leaves nothing open', async () => {
   const back = machine.createDomain()
   const front = machine.createDomain()
   using _ours = EventChannel.bindUnbound(front.evtchn, { domid: back.domid })
-  using channel = EventChannel.bindInterdomain(back.evtchn, { domid: front.domid, port: _ours.port })
+  using channel = EventChannel.bindInterdomain(back.evtchn, {
+    domid: front.domid,
+    port: _ours.port,
+  })
   const iteration = (async () => {
     for await (const _ of channel.events({ signal: AbortSignal.timeout(20) }));
   })()

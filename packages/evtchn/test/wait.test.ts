@@ -83,7 +83,12 @@ describe('wait', () => {
     const { channel } = open()
     const waiting = channel.wait()
     await expect(channel.wait()).rejects.toThrow('port 7 is waited on already')
-    expect(() => channel.handle(() => {}, () => {})).toThrow(TypeError)
+    expect(() =>
+      channel.handle(
+        () => {},
+        () => {},
+      ),
+    ).toThrow(TypeError)
     channel.close()
     expect(await waiting).toBe(false)
     expect(await channel.wait()).toBe(false)
@@ -136,12 +141,20 @@ describe('for await', () => {
 })
 
 /**
- * A peer publishes `total` pieces of work, one notification each, while the owner takes what it finds
- * per wake. Deliveries and the owner's own steps happen in the order that the scheduler draws.
+ * A peer publishes `total` pieces of work, one notification each, while the owner takes what it
+ * finds per wake. Deliveries and the owner's own steps happen in the order that the scheduler
+ * draws.
  */
-async function race(s: fc.Scheduler, o: { total: number; handler: boolean }): Promise<{ done: number; turns: number; errors: unknown[] }> {
+async function race(
+  s: fc.Scheduler,
+  o: { total: number; handler: boolean },
+): Promise<{ done: number; turns: number; errors: unknown[] }> {
   const { xen, channel } = open()
-  const result: { done: number; turns: number; errors: unknown[] } = { done: 0, turns: 0, errors: [] }
+  const result: { done: number; turns: number; errors: unknown[] } = {
+    done: 0,
+    turns: 0,
+    errors: [],
+  }
   let published = 0
   const look = (): void => {
     result.turns++
@@ -174,11 +187,18 @@ async function race(s: fc.Scheduler, o: { total: number; handler: boolean }): Pr
   return result
 }
 
-test.each([{ handler: false }, { handler: true }])('no work is left over, whatever the order of sending, delivery and work (handler: $handler)', async ({ handler }) => {
-  const property = fc.asyncProperty(fc.scheduler(), fc.integer({ min: 1, max: 12 }), async (s, total) => {
-    const { done, turns, errors } = await race(s, { total, handler })
-    expect([done, errors]).toEqual([total, []])
-    expect(turns).toBeLessThanOrEqual(total)
-  })
-  await expect(fc.assert(property, { numRuns: 300 })).resolves.toBeUndefined()
-})
+test.each([{ handler: false }, { handler: true }])(
+  'no work is left over, whatever the order of sending, delivery and work (handler: $handler)',
+  async ({ handler }) => {
+    const property = fc.asyncProperty(
+      fc.scheduler(),
+      fc.integer({ min: 1, max: 12 }),
+      async (s, total) => {
+        const { done, turns, errors } = await race(s, { total, handler })
+        expect([done, errors]).toEqual([total, []])
+        expect(turns).toBeLessThanOrEqual(total)
+      },
+    )
+    await expect(fc.assert(property, { numRuns: 300 })).resolves.toBeUndefined()
+  },
+)

@@ -122,7 +122,7 @@ export class ArenaShare implements ArenaTenant, Disposable {
       if (!(error instanceof ArenaFullError)) throw error
     }
     for (const tenant of [...this.#arena.tenants].toSorted((a, b) => b.cached - a.cached)) {
-      for (let before = Infinity; tenant.cached < before; ) {
+      for (let before = Infinity; tenant.cached < before;) {
         before = tenant.cached
         tenant.reclaim(STEP)
         try {

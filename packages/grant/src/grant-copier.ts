@@ -53,7 +53,9 @@ export class GrantCopier implements Disposable {
    */
   add(gref: number, offset: number, length: number, local: number): number {
     const index = this.#count
-    if (index === this.capacity) throw new RangeError(`the copier holds ${this.capacity} operations, which is its capacity`)
+    if (index === this.capacity) {
+      throw new RangeError(`the copier holds ${this.capacity} operations, which is its capacity`)
+    }
     const batch = this.#batch
     batch.gref[index] = gref
     batch.offset[index] = offset
@@ -91,9 +93,9 @@ export class GrantCopier implements Disposable {
   }
 
   /**
-   * A page that was paged out is there after a few more calls, or its operation fails: sleeping until it
-   * comes would stop every other device of this thread. All operations are run again, since copying
-   * twice is harmless and picking some would move the caller's indices.
+   * A page that was paged out is there after a few more calls, or its operation fails: sleeping
+   * until it comes would stop every other device of this thread. All operations are run again,
+   * since copying twice is harmless and picking some would move the caller's indices.
    */
   #run(direction: 'copyIn' | 'copyOut'): number {
     if (this.#count === 0) return 0

@@ -1,7 +1,14 @@
 /** Granted pages and who holds them. Follows xen/include/public/grant_table.h. */
 import {
-  ArenaFullError, closeAll, GrantError, type GrantMapping, type GrantPort, type GrantRef,
-  type GrantShare, type MappedPages, PAGE_SIZE,
+  ArenaFullError,
+  closeAll,
+  GrantError,
+  type GrantMapping,
+  type GrantPort,
+  type GrantRef,
+  type GrantShare,
+  type MappedPages,
+  PAGE_SIZE,
 } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 import type { ArenaShare } from './arena-share.ts'
@@ -119,7 +126,11 @@ export class GrantTable implements Disposable {
    * @throws GrantError when grants or pages are used up
    * @throws TypeError once the table is closed
    */
-  share(o: { readonly domid: number; readonly pages: number; readonly writable: boolean }): GrantShare {
+  share(o: {
+    readonly domid: number
+    readonly pages: number
+    readonly writable: boolean
+  }): GrantShare {
     this.#expectOpen()
     const share = new TrackedShare(this.#port.share(o), () => this.#shares.delete(share))
     this.#shares.add(share)
@@ -132,10 +143,13 @@ export class GrantTable implements Disposable {
    */
   openCopier(o: { readonly domid: number; readonly capacity: number }): GrantCopier {
     this.#expectOpen()
-    const copier = new GrantCopier(this.#fit(() => this.#port.openCopyBatch(o)), {
-      retried: () => this.#retries++,
-      closed: () => this.#copiers.delete(copier),
-    })
+    const copier = new GrantCopier(
+      this.#fit(() => this.#port.openCopyBatch(o)),
+      {
+        retried: () => this.#retries++,
+        closed: () => this.#copiers.delete(copier),
+      },
+    )
     this.#copiers.add(copier)
     return copier
   }
@@ -170,7 +184,8 @@ export class GrantTable implements Disposable {
   }
 }
 
-const isEagain = (error: unknown): boolean => error instanceof GrantError && error.details['status'] === GNTST.eagain
+const isEagain = (error: unknown): boolean =>
+  error instanceof GrantError && error.details['status'] === GNTST.eagain
 
 const pagesOf = (all: Iterable<GrantMapping | GrantShare | TrackedPages>): number => {
   let pages = 0

@@ -1,7 +1,7 @@
 /**
  * Pages of one domain that stay mapped from one use to the next: feature-persistent of
- * xen/include/public/io/blkif.h. The other domain promises to use the same references again and to let
- * them be mapped writable; it is not told which are mapped and must not care.
+ * xen/include/public/io/blkif.h. The other domain promises to use the same references again and to
+ * let them be mapped writable; it is not told which are mapped and must not care.
  *
  * Pages that are mapped together are a run: one call maps them, they are one memory area of the
  * process, and they go together. When the cache is full, the runs that were used longest ago go. So

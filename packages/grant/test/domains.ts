@@ -9,7 +9,8 @@ export function twoDomains() {
   return {
     back,
     front,
-    refs: (grefs: Iterable<number>): GrantRef[] => [...grefs].map((gref) => ({ domid: front.domid, gref })),
+    refs: (grefs: Iterable<number>): GrantRef[] =>
+      [...grefs].map((gref) => ({ domid: front.domid, gref })),
     [Symbol.asyncDispose]: () => machine[Symbol.asyncDispose](),
   }
 }

@@ -8,7 +8,10 @@ import { withShortage, type Shortage } from './eagain.ts'
 const OPS = 11
 
 /** A copier of a backend with 11 pages of its own, on 11 granted ones. */
-function copying(m: ReturnType<typeof twoDomains>, { writable = true, shortage = { calls: 0 } }: { writable?: boolean; shortage?: Shortage } = {}) {
+function copying(
+  m: ReturnType<typeof twoDomains>,
+  { writable = true, shortage = { calls: 0 } }: { writable?: boolean; shortage?: Shortage } = {},
+) {
   const front = new GrantTable(m.front.grants)
   const back = new GrantTable(withShortage(m.back.grants, shortage))
   const share = front.share({ domid: m.back.domid, pages: OPS, writable })
@@ -30,7 +33,9 @@ function copying(m: ReturnType<typeof twoDomains>, { writable = true, shortage =
 /** One operation per page, sectors 1..6 of each. */
 function addAll(copier: GrantCopier, grefs: ArrayLike<number>, own: Pages): void {
   copier.reset()
-  for (const [i, gref] of Array.from(grefs).entries()) expect(copier.add(gref, 512, 6 * 512, own.byteOffset + i * 4096)).toBe(i)
+  for (const [i, gref] of Array.from(grefs).entries()) {
+    expect(copier.add(gref, 512, 6 * 512, own.byteOffset + i * 4096)).toBe(i)
+  }
 }
 
 test('copies in and out what was asked for, and nothing around it', async () => {
@@ -47,26 +52,33 @@ test('copies in and out what was asked for, and nothing around it', async () => 
   c.own.bytes.fill(0x77)
   expect(c.copier.copyOut()).toBe(0)
   for (let i = 0; i < OPS; i++) {
-    expect(new Set(c.share.bytes.subarray(i * 4096 + 512, i * 4096 + 3584))).toEqual(new Set([0x77]))
+    expect(new Set(c.share.bytes.subarray(i * 4096 + 512, i * 4096 + 3584))).toEqual(
+      new Set([0x77]),
+    )
     expect([c.share.bytes[i * 4096 + 511], c.share.bytes[i * 4096 + 3584]]).toEqual([i + 1, i + 1])
   }
 })
 
-test.each(Array.from({ length: OPS }, (_, i) => i))('the operation at %i fails alone: the others are done (XSA-361)', async (bad) => {
-  await using m = twoDomains()
-  using c = copying(m)
-  c.share.bytes.fill(0x11)
-  addAll(c.copier, c.share.grefs.with(bad, UNGRANTED), c.own)
-  for (const run of [() => c.copier.copyIn(), () => c.copier.copyOut()]) {
-    expect(run()).toBe(1)
-    expect([...c.copier.status].map((status) => status < 0)).toEqual(Array.from({ length: OPS }, (_, i) => i === bad))
-  }
-  for (let i = 0; i < OPS; i++) expect(c.own.bytes[i * 4096]).toBe(i === bad ? 0 : 0x11)
-  // A failure isn't carried over to the next use.
-  addAll(c.copier, c.share.grefs, c.own)
-  expect(c.copier.copyIn()).toBe(0)
-  expect([...c.copier.status].every((status) => status === GNTST.okay)).toBe(true)
-})
+test.each(Array.from({ length: OPS }, (_, i) => i))(
+  'the operation at %i fails alone: the others are done (XSA-361)',
+  async (bad) => {
+    await using m = twoDomains()
+    using c = copying(m)
+    c.share.bytes.fill(0x11)
+    addAll(c.copier, c.share.grefs.with(bad, UNGRANTED), c.own)
+    for (const run of [() => c.copier.copyIn(), () => c.copier.copyOut()]) {
+      expect(run()).toBe(1)
+      expect([...c.copier.status].map((status) => status < 0)).toEqual(
+        Array.from({ length: OPS }, (_, i) => i === bad),
+      )
+    }
+    for (let i = 0; i < OPS; i++) expect(c.own.bytes[i * 4096]).toBe(i === bad ? 0 : 0x11)
+    // A failure isn't carried over to the next use.
+    addAll(c.copier, c.share.grefs, c.own)
+    expect(c.copier.copyIn()).toBe(0)
+    expect([...c.copier.status].every((status) => status === GNTST.okay)).toBe(true)
+  },
+)
 
 test('a page granted read-only is not written', async () => {
   await using m = twoDomains()
@@ -79,13 +91,15 @@ test('holds as many operations as its capacity, until reset', async () => {
   await using m = twoDomains()
   using c = copying(m)
   addAll(c.copier, c.share.grefs, c.own)
-  expect(() => c.copier.add(1, 0, 1, 0)).toThrow('the copier holds 11 operations, which is its capacity')
+  expect(() => c.copier.add(1, 0, 1, 0)).toThrow(
+    'the copier holds 11 operations, which is its capacity',
+  )
   c.copier.reset()
   expect([c.copier.count, c.copier.copyIn(), c.copier.copyOut()]).toEqual([0, 0, 0])
   expect(c.copier.add(c.share.grefs[0] ?? 0, 0, 4096, c.own.byteOffset)).toBe(0)
 })
 
-test('an operation out of bounds is the caller\'s mistake, and nothing is copied', async () => {
+test("an operation out of bounds is the caller's mistake, and nothing is copied", async () => {
   await using m = twoDomains()
   using c = copying(m)
   c.share.bytes.fill(0x11)
@@ -112,7 +126,11 @@ test('a page that stays away fails its operation after eight calls', async () =>
   using c = copying(m, { shortage })
   addAll(c.copier, c.share.grefs, c.own)
   expect(c.copier.copyOut()).toBe(1)
-  expect([shortage.calls, c.copier.status[0], c.copier.status[1]]).toEqual([992, GNTST.eagain, GNTST.okay])
+  expect([shortage.calls, c.copier.status[0], c.copier.status[1]]).toEqual([
+    992,
+    GNTST.eagain,
+    GNTST.okay,
+  ])
 })
 
 test('other failures are not tried again', async () => {

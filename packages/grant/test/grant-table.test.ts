@@ -31,7 +31,7 @@ describe('what is open', () => {
     }
   })
 
-  test('that can\'t be closed is told of, when all else is closed', async () => {
+  test("that can't be closed is told of, when all else is closed", async () => {
     await using m = twoDomains()
     const front = new GrantTable(m.front.grants)
     const back = new GrantTable(m.back.grants)
@@ -81,7 +81,9 @@ describe('what is open', () => {
     await using m = twoDomains()
     const back = new GrantTable(m.back.grants)
     back.close()
-    await expect(back.map(m.refs([9]), { writable: true })).rejects.toThrow('the grant table is closed')
+    await expect(back.map(m.refs([9]), { writable: true })).rejects.toThrow(
+      'the grant table is closed',
+    )
     expect(() => back.share({ domid: m.front.domid, pages: 1, writable: true })).toThrow(TypeError)
     expect(() => back.openCopier({ domid: m.front.domid, capacity: 1 })).toThrow(TypeError)
   })
@@ -94,7 +96,9 @@ describe('map', () => {
     using back = new GrantTable(m.back.grants)
     const refs = m.refs(front.share({ domid: m.back.domid, pages: 4, writable: true }).grefs)
     const broken = refs.with(bad, { domid: m.front.domid, gref: UNGRANTED })
-    await expect(back.map(broken, { writable: true })).rejects.toThrow(`gref ${UNGRANTED} of domain ${m.front.domid}: GNTST_`)
+    await expect(back.map(broken, { writable: true })).rejects.toThrow(
+      `gref ${UNGRANTED} of domain ${m.front.domid}: GNTST_`,
+    )
     expect(back.stats).toEqual(nothing)
     const mapping = await back.map(refs, { writable: true })
     expect(mapping.byteOffset).toBe(mapping.bytes.byteOffset)
@@ -134,7 +138,9 @@ describe('a page that is away (GNTST_eagain)', () => {
     expect(outcome).not.toHaveBeenCalled()
     await vi.advanceTimersByTimeAsync(1)
     await mapped
-    expect(outcome).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ details: { status: GNTST.eagain } }))
+    expect(outcome).toHaveBeenCalledExactlyOnceWith(
+      expect.objectContaining({ details: { status: GNTST.eagain } }),
+    )
     expect(outcome.mock.calls[0]?.[0]).toBeInstanceOf(GrantError)
     expect(back.stats.retries).toBe(8)
   })
@@ -147,7 +153,9 @@ describe('a page that is away (GNTST_eagain)', () => {
     const closed = back.map(m.refs([9]), { writable: true })
     abort.abort(new Error('enough'))
     await expect(aborted).rejects.toThrow('enough')
-    await expect(back.map(m.refs([9]), { writable: true, signal: abort.signal })).rejects.toThrow('enough')
+    await expect(back.map(m.refs([9]), { writable: true, signal: abort.signal })).rejects.toThrow(
+      'enough',
+    )
     back.close()
     await expect(closed).rejects.toThrow('the grant table is closed')
   })

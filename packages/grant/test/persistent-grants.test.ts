@@ -85,7 +85,7 @@ test('pages that come together are one mapping, and go together', async () => {
   end()
 })
 
-test('what can\'t be mapped writable is an error, and nothing is kept of it', async () => {
+test("what can't be mapped writable is an error, and nothing is kept of it", async () => {
   await using m = machine()
   const { front, cache, share, back, gref, end } = caching(m, { pages: 1, capacity: 4 })
   const readOnly = front.share({ domid: m.back.domid, pages: 1, writable: false })

@@ -9,7 +9,10 @@ export const PAGE_SIZE = 4096
 export interface Pages extends Disposable {
   /** Offset of the first byte in the arena's buffer, a multiple of 4096. */
   readonly byteOffset: number
-  /** The pages: a view of the arena's buffer. After `close` it must not be used; reads then give other data or 0. */
+  /**
+   * The pages: a view of the arena's buffer. After `close` it must not be used; reads then give
+   * other data or 0.
+   */
   readonly bytes: Uint8Array
   /**
    * Gives the pages back. Idempotent.

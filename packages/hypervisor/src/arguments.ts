@@ -6,8 +6,12 @@ import type { Hypervisor } from './port.ts'
  * @throws RangeError if it lies outside `min..max`, both inclusive
  */
 export function expectInteger(name: string, value: number, min: number, max: number): void {
-  if (!Number.isInteger(value)) throw new TypeError(`"${name}" expected an integer ${min}..${max}, got ${String(value)}`)
-  if (value < min || value > max) throw new RangeError(`"${name}" expected an integer ${min}..${max}, got ${value}`)
+  if (!Number.isInteger(value)) {
+    throw new TypeError(`"${name}" expected an integer ${min}..${max}, got ${String(value)}`)
+  }
+  if (value < min || value > max) {
+    throw new RangeError(`"${name}" expected an integer ${min}..${max}, got ${value}`)
+  }
 }
 
 /** @throws TypeError if `hv` is none, which it isn't while it is a promise */

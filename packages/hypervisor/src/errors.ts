@@ -1,10 +1,10 @@
 /**
  * Errors say who is to blame. The caller: TypeError and RangeError, thrown synchronously. The
- * environment: subclasses of XenError. The peer, the other domain's half of a device: PeerError, which
- * closes that one device and nothing else.
+ * environment: subclasses of XenError. The peer, the other domain's half of a device: PeerError,
+ * which closes that one device and nothing else.
  *
- * Text is lower case, names what it is about in double quotes and says what to do where that is known.
- * A XenError makes it printable: part of it may be the words of a guest or a server.
+ * Text is lower case, names what it is about in double quotes and says what to do where that is
+ * known. A XenError makes it printable: part of it may be the words of a guest or a server.
  */
 import { printable } from './text.ts'
 
@@ -24,9 +24,15 @@ export class XenError extends Error {
   }
 }
 
-/** A grant could not be mapped, copied or shared. `status` is a GNTST_* code or a negative errno. */
+/**
+ * A grant could not be mapped, copied or shared. `status` is a GNTST_* code or a negative errno.
+ */
 export class GrantError extends XenError {
-  constructor(message: string, details: ErrorDetails & { readonly status: number }, options?: ErrorOptions) {
+  constructor(
+    message: string,
+    details: ErrorDetails & { readonly status: number },
+    options?: ErrorOptions,
+  ) {
     super('ERR_XEN_GRANT', message, details, options)
   }
 }
@@ -40,29 +46,46 @@ export class ArenaFullError extends XenError {
 
 /** An event channel could not be bound, notified or unbound. `errno` is a name such as `EINVAL`. */
 export class EvtchnError extends XenError {
-  constructor(message: string, details: ErrorDetails & { readonly errno: string }, options?: ErrorOptions) {
+  constructor(
+    message: string,
+    details: ErrorDetails & { readonly errno: string },
+    options?: ErrorOptions,
+  ) {
     super('ERR_XEN_EVTCHN', message, details, options)
   }
 }
 
-/** xenstored refused an operation. `errno` is the name it answered with (`ENOENT`, `EACCES`, `EAGAIN` ...). */
+/**
+ * xenstored refused an operation. `errno` is the name it answered with (`ENOENT`, `EACCES`,
+ * `EAGAIN` ...).
+ */
 export class XenstoreError extends XenError {
   readonly errno: string
 
-  constructor(message: string, details: ErrorDetails & { readonly errno: string }, options?: ErrorOptions) {
+  constructor(
+    message: string,
+    details: ErrorDetails & { readonly errno: string },
+    options?: ErrorOptions,
+  ) {
     super('ERR_XEN_XENSTORE', message, details, options)
     this.errno = details.errno
   }
 }
 
-/** What was asked for isn't there on this machine. The text says what to install or start, or that sim exists. */
+/**
+ * What was asked for isn't there on this machine. The text says what to install or start, or that
+ * sim exists.
+ */
 export class NotAvailableError extends XenError {
   constructor(message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
     super('ERR_XEN_NOT_AVAILABLE', message, details, options)
   }
 }
 
-/** This hypervisor was closed, or its domain is gone. Unlike what else isn't available, it doesn't come back. */
+/**
+ * This hypervisor was closed, or its domain is gone. Unlike what else isn't available, it doesn't
+ * come back.
+ */
 export class HypervisorClosedError extends NotAvailableError {}
 
 /** The other domain broke a rule of the protocol. */
@@ -80,7 +103,10 @@ export interface RingIndices {
   readonly consumer: number
 }
 
-/** The two indices of a ring of bytes: this side's private one, and the other side's as it was read, once. */
+/**
+ * The two indices of a ring of bytes: this side's private one, and the other side's as it was read,
+ * once.
+ */
 export interface ByteRingIndices {
   readonly prod: number
   readonly cons: number
@@ -88,14 +114,26 @@ export interface ByteRingIndices {
 
 /** The other side moved a ring index, or filled a slot, in a way no correct peer does. */
 export class RingProtocolError extends PeerError {
-  constructor(message: string, details: ErrorDetails & { readonly indices: RingIndices | ByteRingIndices }, options?: ErrorOptions) {
+  constructor(
+    message: string,
+    details: ErrorDetails & { readonly indices: RingIndices | ByteRingIndices },
+    options?: ErrorOptions,
+  ) {
     super('ERR_XEN_RING_PROTOCOL', message, details, options)
   }
 }
 
 /** A xenstore node of the other side is missing or holds a value that can't be used. */
 export class NegotiationError extends PeerError {
-  constructor(message: string, details: { readonly node: string; readonly value: string | undefined; readonly expected: string }, options?: ErrorOptions) {
+  constructor(
+    message: string,
+    details: {
+      readonly node: string
+      readonly value: string | undefined
+      readonly expected: string
+    },
+    options?: ErrorOptions,
+  ) {
     super('ERR_XEN_NEGOTIATION', message, details, options)
   }
 }

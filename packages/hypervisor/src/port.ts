@@ -2,8 +2,8 @@
  * The port: everything protocol code knows about a hypervisor. `@xenkit/sim` and `@xenkit/xen`
  * implement it; nothing above can tell which one it runs on.
  *
- * "page" is always 4096 bytes. A domid is an integer 0..32751 (DOMID_FIRST_RESERVED - 1), a gref and
- * an event-channel port are unsigned 32-bit integers.
+ * "page" is always 4096 bytes. A domid is an integer 0..32751 (DOMID_FIRST_RESERVED - 1), a gref
+ * and an event-channel port are unsigned 32-bit integers.
  */
 import type { Arena, Pages } from './arena.ts'
 
@@ -14,8 +14,8 @@ export interface GrantRef {
 }
 
 /**
- * What the hypervisor does when a mapping or a share ends, however it ends (SIGKILL included): the way
- * to tell the other side that this side is gone. Follows `IOCTL_GNTDEV_SET_UNMAP_NOTIFY`.
+ * What the hypervisor does when a mapping or a share ends, however it ends (SIGKILL included): the
+ * way to tell the other side that this side is gone. Follows `IOCTL_GNTDEV_SET_UNMAP_NOTIFY`.
  */
 export interface UnmapNotify {
   /** Offset of a byte within the pages that is set to 0. */
@@ -27,8 +27,8 @@ export interface UnmapNotify {
 /** Granted pages of another domain, mapped contiguously into the arena in the order of the refs. */
 export interface GrantMapping extends Pages {
   /**
-   * Holds the pages in place while something outside this thread of control uses them (a disk read in
-   * flight, say). `close` on a pinned mapping takes effect when the last pin is gone.
+   * Holds the pages in place while something outside this thread of control uses them (a disk read
+   * in flight, say). `close` on a pinned mapping takes effect when the last pin is gone.
    */
   pin(): void
   /** Ends one `pin`. @throws RangeError without a pin to end. */
@@ -45,7 +45,8 @@ export interface GrantShare extends Pages {
 
 /**
  * A registered set of arrays that describe grant copies between one domain's granted pages and this
- * arena. Fill the first `count` elements, call once, read `status`. One hypercall batch however large
+ * arena. Fill the first `count` elements, call once, read `status`. One hypercall batch however
+ * large
  * `count` is, and no object per operation: a batch is opened once per ring and used for its life.
  */
 export interface GrantCopyBatch extends Disposable {
@@ -63,7 +64,8 @@ export interface GrantCopyBatch extends Disposable {
   /**
    * Copies from the other domain's pages into the arena.
    * @returns how many of the operations failed; the others are done.
-   * @throws RangeError if a count, offset, length or local offset is out of bounds: nothing is copied.
+   * @throws RangeError if a count, offset, length or local offset is out of bounds: nothing is
+   *   copied.
    * @throws GrantError if the hypervisor refuses the whole call.
    */
   copyIn(count: number): number
@@ -98,7 +100,11 @@ export interface GrantPort {
    * Allocates zeroed pages and grants them to `domid`.
    * @throws GrantError when grants or pages are used up.
    */
-  share(o: { readonly domid: number; readonly pages: number; readonly writable: boolean }): GrantShare
+  share(o: {
+    readonly domid: number
+    readonly pages: number
+    readonly writable: boolean
+  }): GrantShare
 }
 
 /**
@@ -125,12 +131,17 @@ export interface EvtchnPort {
    * Binds to the port that another domain opened for this one. An event may be pending at once.
    * @throws EvtchnError when there is no such unbound port.
    */
-  bindInterdomain(o: { readonly domid: number; readonly port: number }, onEvent: () => void): EvtchnBinding
+  bindInterdomain(
+    o: { readonly domid: number; readonly port: number },
+    onEvent: () => void,
+  ): EvtchnBinding
   /** Opens a port that `domid` may bind to. */
   bindUnbound(o: { readonly domid: number }, onEvent: () => void): EvtchnBinding
 }
 
-/** The sending half of a byte stream. Writes are delivered in order and whole, or the stream closes. */
+/**
+ * The sending half of a byte stream. Writes are delivered in order and whole, or the stream closes.
+ */
 export interface ByteStream {
   /** Takes the bytes before it returns: the caller may reuse the buffer. */
   write(bytes: Uint8Array): void

@@ -19,7 +19,11 @@ test.each(sets)('all are closed once though %j fail; the first failure is thrown
 
 test('what was thrown is thrown, were it undefined', () => {
   const thrown: unknown[] = []
-  const throws = { close: () => { throw undefined } }
+  const throws = {
+    close: () => {
+      throw undefined
+    },
+  }
   try {
     closeAll([throws, { close() {} }])
   } catch (error) {

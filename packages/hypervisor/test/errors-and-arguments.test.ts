@@ -1,6 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { GrantError, NegotiationError, PeerError, XenError, XenstoreError, expectInteger } from '../src/index.ts'
+import {
+  GrantError,
+  NegotiationError,
+  PeerError,
+  XenError,
+  XenstoreError,
+  expectInteger,
+} from '../src/index.ts'
 
 describe('expectInteger', () => {
   test('takes what lies within the range, its ends included', () => {
@@ -14,16 +21,28 @@ describe('expectInteger', () => {
     )
   })
 
-  test.each([1.5, Number.NaN, Number.POSITIVE_INFINITY])('%d is a mistake of type, and named', (value) => {
-    expect(() => expectInteger('devid', value, 0, 9)).toThrow(new TypeError(`"devid" expected an integer 0..9, got ${value}`))
-  })
+  test.each([1.5, Number.NaN, Number.POSITIVE_INFINITY])(
+    '%d is a mistake of type, and named',
+    (value) => {
+      expect(() => expectInteger('devid', value, 0, 9)).toThrow(
+        new TypeError(`"devid" expected an integer 0..9, got ${value}`),
+      )
+    },
+  )
 })
 
 test('errors are known by class, code and details', () => {
   const grant = new GrantError('text', { status: -3, gref: 8 })
-  expect(grant).toMatchObject({ name: 'GrantError', message: 'text', code: 'ERR_XEN_GRANT', details: { status: -3, gref: 8 } })
+  expect(grant).toMatchObject({
+    name: 'GrantError',
+    message: 'text',
+    code: 'ERR_XEN_GRANT',
+    details: { status: -3, gref: 8 },
+  })
   expect(grant).toBeInstanceOf(XenError)
   expect(grant).not.toBeInstanceOf(PeerError)
-  expect(new NegotiationError('text', { node: 'n', value: undefined, expected: 'e' })).toBeInstanceOf(PeerError)
+  expect(
+    new NegotiationError('text', { node: 'n', value: undefined, expected: 'e' }),
+  ).toBeInstanceOf(PeerError)
   expect(new XenstoreError('text', { errno: 'ENOENT' }).errno).toBe('ENOENT')
 })

@@ -19,7 +19,10 @@ const HARMFUL: readonly (readonly [what: string, first: number, last: number])[]
 ]
 
 const escapeOf = (text: string): string =>
-  Array.from({ length: text.length }, (_, i) => `\\u${text.charCodeAt(i).toString(16).padStart(4, '0')}`).join('')
+  Array.from(
+    { length: text.length },
+    (_, i) => `\\u${text.charCodeAt(i).toString(16).padStart(4, '0')}`,
+  ).join('')
 
 describe('printable', () => {
   test.each(HARMFUL)('escapes %s', (_, first, last) => {
@@ -35,7 +38,9 @@ describe('printable', () => {
       const character = String.fromCodePoint(code)
       const shown = printable(character)
       if (shown === character) kept++
-      else if (shown !== escapeOf(character)) expect.fail(`U+${code.toString(16)} is shown as ${shown}`)
+      else if (shown !== escapeOf(character)) {
+        expect.fail(`U+${code.toString(16)} is shown as ${shown}`)
+      }
     }
     // Unicode 15 has 149,813 characters that somebody can read; later versions have more.
     expect(kept).toBeGreaterThan(149_000)
@@ -53,13 +58,21 @@ describe('printable', () => {
   })
 
   test('leaves nothing harmful wherever it stands, and changes nothing twice', () => {
-    const harmful = new RegExp(`[${HARMFUL.map(([, first, last]) => `\\u{${first.toString(16)}}-\\u{${last.toString(16)}}`).join('')}]`, 'u')
+    const harmful = new RegExp(
+      `[${HARMFUL.map(([, first, last]) => `\\u{${first.toString(16)}}-\\u{${last.toString(16)}}`).join('')}]`,
+      'u',
+    )
     fc.assert(
-      fc.property(fc.string({ unit: fc.integer({ min: 0, max: 0xffff }).map((unit) => String.fromCharCode(unit)) }), (text) => {
-        const shown = printable(text)
-        expect(shown).not.toMatch(harmful)
-        expect(printable(shown)).toBe(shown)
-      }),
+      fc.property(
+        fc.string({
+          unit: fc.integer({ min: 0, max: 0xffff }).map((unit) => String.fromCharCode(unit)),
+        }),
+        (text) => {
+          const shown = printable(text)
+          expect(shown).not.toMatch(harmful)
+          expect(printable(shown)).toBe(shown)
+        },
+      ),
     )
   })
 })
@@ -81,7 +94,13 @@ describe('textOf', () => {
   ])('of %s', (thrown, text) => expect(textOf(thrown)).toBe(text))
 
   test('of what has none', () => {
-    const worst = { toString: () => { throw new Error('none') } }
-    expect([textOf(Object.create(null)), textOf(worst)]).toEqual(Array(2).fill('an object that has no text was thrown'))
+    const worst = {
+      toString: () => {
+        throw new Error('none')
+      },
+    }
+    expect([textOf(Object.create(null)), textOf(worst)]).toEqual(
+      Array(2).fill('an object that has no text was thrown'),
+    )
   })
 })

@@ -1,4 +1,7 @@
-/** Bytes that wait for room in a ring, in order. Each is copied once more at most, however many wait. */
+/**
+ * Bytes that wait for room in a ring, in order. Each is copied once more at most, however many
+ * wait.
+ */
 import type { ByteRingProducer } from './byte-ring.ts'
 
 const INITIAL_SIZE = 4096
@@ -40,7 +43,10 @@ export class ByteQueue {
   #makeRoom(bytes: number): void {
     const needed = this.length + bytes
     // Moved up only where at least as much was taken out since as is moved now.
-    const buffer = needed * 2 <= this.#buffer.length ? this.#buffer : new Uint8Array(Math.max(needed, this.#buffer.length * 2))
+    const buffer =
+      needed * 2 <= this.#buffer.length
+        ? this.#buffer
+        : new Uint8Array(Math.max(needed, this.#buffer.length * 2))
     buffer.set(this.#buffer.subarray(this.#from, this.#to))
     this.#to = this.length
     this.#from = 0

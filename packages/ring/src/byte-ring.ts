@@ -1,15 +1,17 @@
 /**
  * One direction of a ring of bytes: a circular buffer and two free-running indices, as the console
- * (xen/include/public/io/console.h), xenstore (io/xs_wire.h), vchan and FLEX rings have two of each.
+ * (xen/include/public/io/console.h), xenstore (io/xs_wire.h), vchan and FLEX rings have two of
+ * each.
  *
- * A producer's end is a consumer's end seen from the other side: both own one index, look at the other
- * one and may move as many bytes as lie between them. A consumer owns `cons` and takes `prod - cons`
- * bytes; a producer owns `prod`, and what it may fill begins at `prod` and ends a ring's length behind
+ * A producer's end is a consumer's end seen from the other side: both own one index, look at the
+ * other one and may move as many bytes as lie between them. A consumer owns `cons` and takes `prod
+ * - cons` bytes; a producer owns `prod`, and what it may fill begins at `prod` and ends a ring's
+ *   length behind
  * `cons`. One subtraction and one comparison serve both.
  *
- * The other domain can write to the page at any time. This end's index lives in a private field and is
- * never read back; the other end's is read once per transfer and checked before use. Indices are kept
- * as the int32 that `Atomics.load` gives, as in ring-end.ts.
+ * The other domain can write to the page at any time. This end's index lives in a private field and
+ * is never read back; the other end's is read once per transfer and checked before use. Indices are
+ * kept as the int32 that `Atomics.load` gives, as in ring-end.ts.
  */
 import { RingProtocolError, expectInteger } from '@xenkit/hypervisor'
 
@@ -32,7 +34,9 @@ abstract class ByteRingEnd {
   /** Positions of the two indices in `#words`. */
   readonly #own: number
   readonly #other: number
-  /** How far behind the other end's index this end may go: the ring's length for a producer, else 0. */
+  /**
+   * How far behind the other end's index this end may go: the ring's length for a producer, else 0.
+   */
   readonly #lead: number
   protected readonly data: Uint8Array
   protected readonly mask: number
@@ -42,11 +46,17 @@ abstract class ByteRingEnd {
   /** @throws RangeError if the memory can't be a ring */
   protected constructor(own: 'prod' | 'cons', { name, data, page, prod, cons }: ByteRingMemory) {
     const { length } = data
-    if (length === 0 || (length & (length - 1)) !== 0) throw new RangeError(`"data" of "${name}" expected a power of two, got ${length} bytes`)
+    if (length === 0 || (length & (length - 1)) !== 0) {
+      throw new RangeError(`"data" of "${name}" expected a power of two, got ${length} bytes`)
+    }
     this.#name = name
     this.#words = new Int32Array(page.buffer, page.byteOffset, page.byteLength >>> 2)
     for (const offset of [prod, cons]) {
-      if (this.#words[offset / 4] === undefined) throw new RangeError(`index of "${name}" expected at a multiple of 4 within ${page.byteLength} bytes, got ${offset}`)
+      if (this.#words[offset / 4] === undefined) {
+        throw new RangeError(
+          `index of "${name}" expected at a multiple of 4 within ${page.byteLength} bytes, got ${offset}`,
+        )
+      }
     }
     this.#own = (own === 'prod' ? prod : cons) / 4
     this.#other = (own === 'prod' ? cons : prod) / 4
@@ -76,15 +86,19 @@ abstract class ByteRingEnd {
   }
 
   #refuse(other: number): never {
-    const [prod, cons] = this.#lead === 0 ? [other >>> 0, this.index >>> 0] : [this.index >>> 0, other >>> 0]
+    const [prod, cons] =
+      this.#lead === 0 ? [other >>> 0, this.index >>> 0] : [this.index >>> 0, other >>> 0]
     const distance = (prod - cons) >>> 0
-    throw new RingProtocolError(`"${this.#name}_prod" ${prod} is ${distance} ahead of "${this.#name}_cons" ${cons}, at most ${this.data.length} is possible`, { indices: { prod, cons } })
+    throw new RingProtocolError(
+      `"${this.#name}_prod" ${prod} is ${distance} ahead of "${this.#name}_cons" ${cons}, at most ${this.data.length} is possible`,
+      { indices: { prod, cons } },
+    )
   }
 }
 
 /**
- * The end that fills the ring. It goes on at the `prod` of the page, which is its own: what an earlier
- * producer left there is still to be consumed.
+ * The end that fills the ring. It goes on at the `prod` of the page, which is its own: what an
+ * earlier producer left there is still to be consumed.
  */
 export class ByteRingProducer extends ByteRingEnd {
   constructor(memory: ByteRingMemory) {
@@ -104,8 +118,15 @@ export class ByteRingProducer extends ByteRingEnd {
     const count = Math.min(this.movable(), end - start)
     const { data, mask } = this
     const stop = (start + count) | 0
-    // `| 0` as in copy-slots.ts. By `set` of a subarray 1 KiB takes a third, 24 bytes twice the time, and a view is made.
-    for (let at = this.index & mask, i = start | 0; i < stop; i = (i + 1) | 0, at = (at + 1) & mask) data[at] = bytes[i] ?? 0
+    // `| 0` as in copy-slots.ts. By `set` of a subarray 1 KiB takes a third, 24 bytes twice the
+    // time, and a view is made.
+    for (
+      let at = this.index & mask, i = start | 0;
+      i < stop;
+      i = (i + 1) | 0, at = (at + 1) & mask
+    ) {
+      data[at] = bytes[i] ?? 0
+    }
     this.moved(count)
     return count
   }
@@ -125,7 +146,9 @@ export class ByteRingConsumer extends ByteRingEnd {
   read(into: Uint8Array): number {
     const count = Math.min(this.movable(), into.length)
     const { data, mask } = this
-    for (let at = this.index & mask, i = 0; i < count; i = (i + 1) | 0, at = (at + 1) & mask) into[i] = data[at] ?? 0
+    for (let at = this.index & mask, i = 0; i < count; i = (i + 1) | 0, at = (at + 1) & mask) {
+      into[i] = data[at] ?? 0
+    }
     this.moved(count)
     return count
   }

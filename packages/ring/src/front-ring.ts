@@ -1,4 +1,7 @@
-/** The frontend's end of a ring: produces requests, consumes responses. Follows xen/include/public/io/ring.h. */
+/**
+ * The frontend's end of a ring: produces requests, consumes responses. Follows
+ * xen/include/public/io/ring.h.
+ */
 import { UINT32_MAX, expectInteger } from '@xenkit/hypervisor'
 import { sring } from '@xenkit/wire'
 import { RingEnd, type RingMemory, type RingSide } from './ring-end.ts'
@@ -24,7 +27,10 @@ export class FrontRing extends RingEnd {
    * @throws RangeError if `bytes` isn't whole pages at a page boundary or no slot fits
    */
   static init(o: RingMemory): FrontRing {
-    sring.encode({ req_prod: 0, req_event: 1, rsp_prod: 0, rsp_event: 1, pvt: zeros(4), pad: zeros(44) }, o.bytes)
+    sring.encode(
+      { req_prod: 0, req_event: 1, rsp_prod: 0, rsp_event: 1, pvt: zeros(4), pad: zeros(44) },
+      o.bytes,
+    )
     return new FrontRing(FRONT, o, 0)
   }
 
@@ -39,7 +45,9 @@ export class FrontRing extends RingEnd {
     return new FrontRing(FRONT, o, o.index)
   }
 
-  /** Requests that can be reserved: slots without a request whose response is still to be drained. */
+  /**
+   * Requests that can be reserved: slots without a request whose response is still to be drained.
+   */
   get free(): number {
     return this.size - ((this.producer - this.consumer) >>> 0)
   }

@@ -4,4 +4,9 @@ export { connectXenstoreRing, type XenstoreRingEnd } from './connect-xenstore-ri
 export { FrontRing } from './front-ring.ts'
 export type { RingMemory } from './ring-end.ts'
 export type { Bind } from './ring-turns.ts'
-export { serveXenstoreRing, type StoreConnection, type XenstoreRingOptions, type XenstoreRingServer } from './serve-xenstore-ring.ts'
+export {
+  serveXenstoreRing,
+  type StoreConnection,
+  type XenstoreRingOptions,
+  type XenstoreRingServer,
+} from './serve-xenstore-ring.ts'

@@ -2,9 +2,9 @@
  * What the two ends of a ring have in common. Follows xen/include/public/io/ring.h.
  *
  * Each end produces one kind of message and consumes the other, in the same slots: a backend is a
- * frontend with requests and responses swapped. Two differences remain: which index words are whose,
- * and how far a producer may run ahead. Requests may be a whole ring ahead of responses; a response
- * can't be ahead of its request.
+ * frontend with requests and responses swapped. Two differences remain: which index words are
+ * whose, and how far a producer may run ahead. Requests may be a whole ring ahead of responses; a
+ * response can't be ahead of its request.
  *
  * The other domain can write to the page at any time. This end's indices live in private fields and
  * are never read back, the other end's are read once per decision and checked before use.
@@ -83,11 +83,25 @@ export abstract class RingEnd {
   /** @param index where both private indices begin */
   protected constructor(side: RingSide, { bytes, slotSize }: RingMemory, index: number) {
     const pages = bytes.byteLength / XEN_PAGE_SIZE
-    if (!Number.isInteger(pages) || pages < 1) throw new RangeError(`"bytes" expected whole pages of ${XEN_PAGE_SIZE}, got ${bytes.byteLength} bytes`)
-    if (bytes.byteOffset % XEN_PAGE_SIZE !== 0) throw new RangeError(`"bytes" expected at a page boundary of its buffer, got offset ${bytes.byteOffset}`)
-    if (!Number.isInteger(slotSize) || slotSize < 4 || slotSize % 4 !== 0) throw new RangeError(`"slotSize" expected a multiple of 4, got ${slotSize}`)
+    if (!Number.isInteger(pages) || pages < 1) {
+      throw new RangeError(
+        `"bytes" expected whole pages of ${XEN_PAGE_SIZE}, got ${bytes.byteLength} bytes`,
+      )
+    }
+    if (bytes.byteOffset % XEN_PAGE_SIZE !== 0) {
+      throw new RangeError(
+        `"bytes" expected at a page boundary of its buffer, got offset ${bytes.byteOffset}`,
+      )
+    }
+    if (!Number.isInteger(slotSize) || slotSize < 4 || slotSize % 4 !== 0) {
+      throw new RangeError(`"slotSize" expected a multiple of 4, got ${slotSize}`)
+    }
     const size = ringSlots({ pages, slotSize })
-    if (size === 0) throw new RangeError(`"slotSize" expected at most ${bytes.byteLength - RING_OFFSET}, which is one slot, got ${slotSize}`)
+    if (size === 0) {
+      throw new RangeError(
+        `"slotSize" expected at most ${bytes.byteLength - RING_OFFSET}, which is one slot, got ${slotSize}`,
+      )
+    }
 
     this.bytes = bytes
     this.slotSize = slotSize
@@ -110,12 +124,13 @@ export abstract class RingEnd {
    * shared index at most, none where `max` are known of, and every slot read once.
    * @param max most messages to take, 0 or more
    * @returns how many were taken; 0 if there are none
-   * @throws RingProtocolError if the other end's index, where it was looked at, is where no correct peer can have
-   *   moved it; nothing is taken.
+   * @throws RingProtocolError if the other end's index, where it was looked at, is where no correct
+   *   peer can have moved it; nothing is taken.
    */
   drain(max: number): number {
     expectInteger('max', max, 0, UINT32_MAX)
-    // The index shares a cache line with those that the other end waits for: each look at it may take both of them some 100 ns.
+    // The index shares a cache line with those that the other end waits for: each look at it may
+    // take both of them some 100 ns.
     const known = (this.#seen - this.consumer) >>> 0
     const count = known >= max ? max : Math.min(this.#consumable(), max)
     if (count === 0) return 0
@@ -139,18 +154,18 @@ export abstract class RingEnd {
     const published = this.producer
     if (published === old) return false
     this.#published = published
-    // The peer sees the messages /before/ the new index, and the new index /before/ this end looks at
-    // the event index: Atomics.store is a full barrier. With a plain store the load below can pass it,
-    // a peer that arms its event in between is never notified, and both sides sleep (547 to 10 237
-    // times in 2 million rounds on x86).
+    // The peer sees the messages /before/ the new index, and the new index /before/ this end looks
+    // at the event index: Atomics.store is a full barrier. With a plain store the load below can
+    // pass it, a peer that arms its event in between is never notified, and both sides sleep (547
+    // to 10 237 times in 2 million rounds on x86).
     Atomics.store(this.#words, this.#produces, published)
     const event = Atomics.load(this.#words, this.#heeds)
     return (published - event) >>> 0 < (published - old) >>> 0
   }
 
   /**
-   * Asks to be notified of the next message, then looks once more: call it when `drain` gave 0, before
-   * going to sleep.
+   * Asks to be notified of the next message, then looks once more: call it when `drain` gave 0,
+   * before going to sleep.
    * @returns true if there are messages after all: drain again
    * @throws RingProtocolError as `drain` does
    */
@@ -205,7 +220,10 @@ export abstract class RingEnd {
   #refuse(available: number, most: number): never {
     const { consumes, consumer } = this.#side
     const indices = this.indices()
-    throw new RingProtocolError(`"${consumes}" is ${available} ahead of ${consumer}, at most ${most} is possible: ${this.#describe(indices)}`, { indices })
+    throw new RingProtocolError(
+      `"${consumes}" is ${available} ahead of ${consumer}, at most ${most} is possible: ${this.#describe(indices)}`,
+      { indices },
+    )
   }
 
   #describe({ reqProd, reqEvent, rspProd, rspEvent, producer, consumer }: RingIndices): string {

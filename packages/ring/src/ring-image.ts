@@ -1,12 +1,13 @@
 /**
- * Takes the only look at the other domain's slots: what is drained is copied into private memory before
- * anything of it is read. What is checked later is what is used later (XSA-155).
+ * Takes the only look at the other domain's slots: what is drained is copied into private memory
+ * before anything of it is read. What is checked later is what is used later (XSA-155).
  *
- * A slot's copy lies where the slot lies in the ring. So neighbours are one run, whatever their size: many
- * go by whole pages (2 ns for a slot of 112 bytes), a few by 64-bit words (8 ns), which between
- * BigUint64Arrays keep to machine registers. What else lies in those pages and words comes along, and is
- * looked at by nobody. Neither way allocates. Where the other domain is writing to the rest of the page, its
- * cache lines cost more than words do: 8 slots of 112 bytes by pages took 70 ns each.
+ * A slot's copy lies where the slot lies in the ring. So neighbours are one run, whatever their
+ * size: many go by whole pages (2 ns for a slot of 112 bytes), a few by 64-bit words (8 ns), which
+ * between BigUint64Arrays keep to machine registers. What else lies in those pages and words comes
+ * along, and is looked at by nobody. Neither way allocates. Where the other domain is writing to
+ * the rest of the page, its cache lines cost more than words do: 8 slots of 112 bytes by pages took
+ * 70 ns each.
  */
 import { RING_OFFSET, XEN_PAGE_SIZE } from '@xenkit/wire'
 
@@ -34,7 +35,9 @@ export class RingImage {
     this.buffer = new ArrayBuffer(bytes.byteLength)
     this.#slotSize = slotSize
     this.#size = size
-    this.#pages = Array.from({ length: bytes.byteLength / XEN_PAGE_SIZE }, (_, page) => bytes.subarray(page * XEN_PAGE_SIZE, (page + 1) * XEN_PAGE_SIZE))
+    this.#pages = Array.from({ length: bytes.byteLength / XEN_PAGE_SIZE }, (_, page) =>
+      bytes.subarray(page * XEN_PAGE_SIZE, (page + 1) * XEN_PAGE_SIZE),
+    )
     this.#bytes = new Uint8Array(this.buffer)
     this.#from = new BigUint64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8)
     this.#to = new BigUint64Array(this.buffer)
@@ -46,8 +49,9 @@ export class RingImage {
     const wraps = end > this.#size
     const from = this.#offset(first)
     const to = this.#offset(wraps ? end - this.#size : end)
-    if (count * this.#slotSize > FEW) this.#copyPages(Math.trunc(from / XEN_PAGE_SIZE), Math.trunc((to - 1) / XEN_PAGE_SIZE), wraps)
-    else if (!wraps) this.#copyWords(from, to)
+    if (count * this.#slotSize > FEW) {
+      this.#copyPages(Math.trunc(from / XEN_PAGE_SIZE), Math.trunc((to - 1) / XEN_PAGE_SIZE), wraps)
+    } else if (!wraps) this.#copyWords(from, to)
     else {
       this.#copyWords(from, this.#offset(this.#size))
       this.#copyWords(RING_OFFSET, to)

@@ -1,9 +1,9 @@
 /**
- * Work on a ring in turns. An event says "look", no more: events coalesce, and one may come for what
- * was seen already. So a turn looks at everything and says whether it found something; then another
- * turn follows, after the rest of the event loop had its own. The port stays masked until a turn finds
- * nothing, and an event that came meanwhile is delivered then: none is lost, and a peer that sends
- * events, or work, without end costs one bounded turn per round of the event loop.
+ * Work on a ring in turns. An event says "look", no more: events coalesce, and one may come for
+ * what was seen already. So a turn looks at everything and says whether it found something; then
+ * another turn follows, after the rest of the event loop had its own. The port stays masked until a
+ * turn finds nothing, and an event that came meanwhile is delivered then: none is lost, and a peer
+ * that sends events, or work, without end costs one bounded turn per round of the event loop.
  */
 import type { EvtchnBinding } from '@xenkit/hypervisor'
 

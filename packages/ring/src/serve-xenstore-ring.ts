@@ -1,14 +1,21 @@
 /**
- * xenstored's end of a domain's xenstore ring: brings what the domain sends to a store, and back what
- * the store answers. Follows docs/misc/xenstore-ring.txt, with the features "ring reconnection" and
- * "connection error indicator".
+ * xenstored's end of a domain's xenstore ring: brings what the domain sends to a store, and back
+ * what the store answers. Follows docs/misc/xenstore-ring.txt, with the features "ring
+ * reconnection" and "connection error indicator".
  *
- * The domain is hostile. What it breaks ends its connection to the store and sets `error`; it may start
- * again by a reset. A domain that doesn't read its replies isn't listened to either, until it does.
+ * The domain is hostile. What it breaks ends its connection to the store and sets `error`; it may
+ * start again by a reset. A domain that doesn't read its replies isn't listened to either, until it
+ * does.
  */
 import type { ByteStream, ByteStreamReceiver } from '@xenkit/hypervisor'
 import { RingProtocolError } from '@xenkit/hypervisor'
-import { XENSTORE_CONNECTED, XENSTORE_ERROR, XENSTORE_RECONNECT, XENSTORE_SERVER_FEATURE, XsFormatError } from '@xenkit/wire'
+import {
+  XENSTORE_CONNECTED,
+  XENSTORE_ERROR,
+  XENSTORE_RECONNECT,
+  XENSTORE_SERVER_FEATURE,
+  XsFormatError,
+} from '@xenkit/wire'
 import { ByteQueue } from './byte-queue.ts'
 import type { XenstoreRingEnd } from './connect-xenstore-ring.ts'
 import { RingTurns } from './ring-turns.ts'
@@ -24,7 +31,10 @@ export interface StoreConnection extends ByteStream {
 export interface XenstoreRingOptions extends XenstoreRingEnd {
   /** What the page offers to the domain: bits of XENSTORE_SERVER_FEATURE. */
   readonly features: number
-  /** Opens a connection to the store with the domain's rights; for its first bytes, and again after a reset. What it throws, the domain is to blame for. */
+  /**
+   * Opens a connection to the store with the domain's rights; for its first bytes, and again after
+   * a reset. What it throws, the domain is to blame for.
+   */
   connect(receiver: ByteStreamReceiver): StoreConnection
 }
 
@@ -41,7 +51,10 @@ export interface XenstoreRingServer extends Disposable {
   close(): void
 }
 
-/** Bytes of replies that wait before the domain's next requests have to, and the store's next replies. */
+/**
+ * Bytes of replies that wait before the domain's next requests have to, and the store's next
+ * replies.
+ */
 const WAITING_FULL = 64 * 1024
 
 const NOTHING = new Uint8Array()
@@ -71,7 +84,11 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
     this.#o = o
     this.#page = new XenstorePage(o.page)
     this.#features = o.features
-    this.#turns = new RingTurns(o.bind, () => this.#turn(), (error) => this.#giveUp(error))
+    this.#turns = new RingTurns(
+      o.bind,
+      () => this.#turn(),
+      (error) => this.#giveUp(error),
+    )
     this.#attach()
     this.#page.store('error', XENSTORE_ERROR.NONE)
     this.#page.store('server_features', o.features)
@@ -142,19 +159,27 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
 
   #reset(): void {
     this.#leaveStore()
-    for (const index of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const) this.#page.store(index, 0)
+    for (const index of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const) {
+      this.#page.store(index, 0)
+    }
     this.#page.store('error', XENSTORE_ERROR.NONE)
     this.#page.store('server_features', this.#features)
     this.#attach()
     if (!this.#isAskedToReset) return
-    // Last: the domain sees the rest of the page as it is now /before/ it takes the ring for connected.
+    // Last: the domain sees the rest of the page as it is now /before/ it takes the ring for
+    // connected.
     this.#page.store('connection', XENSTORE_CONNECTED)
     this.#turns.notify()
   }
 
   #attach(): void {
     this.#waiting = new ByteQueue()
-    this.#rings = new XenstoreRings(this.#page, { reads: 'req', writes: 'rsp', waiting: this.#waiting, turns: this.#turns })
+    this.#rings = new XenstoreRings(this.#page, {
+      reads: 'req',
+      writes: 'rsp',
+      waiting: this.#waiting,
+      turns: this.#turns,
+    })
   }
 
   /** The store forgets the domain's watches and transactions with its connection. */

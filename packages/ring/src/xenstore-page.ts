@@ -1,6 +1,6 @@
 /**
- * The page that a domain and xenstored share: two rings of bytes and a few words about the connection.
- * Follows xen/include/public/io/xs_wire.h (struct xenstore_domain_interface) and
+ * The page that a domain and xenstored share: two rings of bytes and a few words about the
+ * connection. Follows xen/include/public/io/xs_wire.h (struct xenstore_domain_interface) and
  * docs/misc/xenstore-ring.txt.
  */
 import { XENSTORE_RING_SIZE, XEN_PAGE_SIZE, xenstoreDomainInterface } from '@xenkit/wire'
@@ -10,7 +10,14 @@ import type { RingTurns } from './ring-turns.ts'
 
 const { at } = xenstoreDomainInterface
 
-type Word = 'req_cons' | 'req_prod' | 'rsp_cons' | 'rsp_prod' | 'server_features' | 'connection' | 'error'
+type Word =
+  | 'req_cons'
+  | 'req_prod'
+  | 'rsp_cons'
+  | 'rsp_prod'
+  | 'server_features'
+  | 'connection'
+  | 'error'
 
 export class XenstorePage {
   readonly #bytes: Uint8Array
@@ -18,7 +25,9 @@ export class XenstorePage {
 
   /** @throws RangeError if it isn't a page */
   constructor(bytes: Uint8Array) {
-    if (bytes.byteLength !== XEN_PAGE_SIZE) throw new RangeError(`"page" expected ${XEN_PAGE_SIZE} bytes, got ${bytes.byteLength}`)
+    if (bytes.byteLength !== XEN_PAGE_SIZE) {
+      throw new RangeError(`"page" expected ${XEN_PAGE_SIZE} bytes, got ${bytes.byteLength}`)
+    }
     this.#bytes = bytes
     this.#words = new Int32Array(bytes.buffer, bytes.byteOffset, XEN_PAGE_SIZE / 4)
   }
@@ -42,9 +51,10 @@ export class XenstorePage {
 /**
  * The rings as one end has them: one it reads, one it writes, and what waits for room in that.
  *
- * Whoever moves an index notifies, says the specification. Linux notifies only an end that may sleep:
- * of bytes put into an empty ring, of room made in a full one. Both kinds of peers are served by an end
- * that looks once more after each index it moved, and sleeps when that look found nothing to do.
+ * Whoever moves an index notifies, says the specification. Linux notifies only an end that may
+ * sleep: of bytes put into an empty ring, of room made in a full one. Both kinds of peers are
+ * served by an end that looks once more after each index it moved, and sleeps when that look found
+ * nothing to do.
  */
 export class XenstoreRings {
   readonly #input: ByteRingConsumer
@@ -54,14 +64,25 @@ export class XenstoreRings {
   readonly #chunk = new Uint8Array(XENSTORE_RING_SIZE)
 
   /** Goes on where the page's indices are. */
-  constructor(page: XenstorePage, o: { readonly reads: 'req' | 'rsp'; readonly writes: 'req' | 'rsp'; readonly waiting: ByteQueue; readonly turns: RingTurns }) {
+  constructor(
+    page: XenstorePage,
+    o: {
+      readonly reads: 'req' | 'rsp'
+      readonly writes: 'req' | 'rsp'
+      readonly waiting: ByteQueue
+      readonly turns: RingTurns
+    },
+  ) {
     this.#input = new ByteRingConsumer(page.ring(o.reads))
     this.#output = new ByteRingProducer(page.ring(o.writes))
     this.#waiting = o.waiting
     this.#turns = o.turns
   }
 
-  /** Sends of what waits as much as there is room for. @returns how many bytes: for any the other end is to be notified. @throws RingProtocolError */
+  /**
+   * Sends of what waits as much as there is room for. @returns how many bytes: for any the other
+   * end is to be notified. @throws RingProtocolError
+   */
   flush(): number {
     const sent = this.#waiting.moveTo(this.#output)
     if (sent > 0 && this.#waiting.length > 0) this.#turns.schedule()
@@ -69,8 +90,10 @@ export class XenstoreRings {
   }
 
   /**
-   * Takes what has come, a ring's length at most. Look again after it took something, as for `flush`.
-   * @returns a view that is valid until the next call: for any bytes the other end is to be notified
+   * Takes what has come, a ring's length at most. Look again after it took something, as for
+   * `flush`.
+   * @returns a view that is valid until the next call: for any bytes the other end is to be
+   *   notified
    * @throws RingProtocolError
    */
   read(): Uint8Array {

@@ -4,12 +4,22 @@ import { ByteQueue } from '../src/byte-queue.ts'
 import { ByteRingConsumer, ByteRingProducer, type ByteRingMemory } from '../src/index.ts'
 
 /** Bytes of a stream by position. */
-const streamed = (from: number, to: number): Buffer => Buffer.from(Array.from({ length: to - from }, (_, i) => (from + i) * 167))
+const streamed = (from: number, to: number): Buffer =>
+  Buffer.from(Array.from({ length: to - from }, (_, i) => (from + i) * 167))
 
 test('what is pushed comes out in order, as the ring has room', () => {
-  const step = fc.oneof(fc.record({ push: fc.oneof(fc.nat(100), fc.nat(9000)) }), fc.record({ take: fc.nat(4096) }))
+  const step = fc.oneof(
+    fc.record({ push: fc.oneof(fc.nat(100), fc.nat(9000)) }),
+    fc.record({ take: fc.nat(4096) }),
+  )
   const property = fc.property(fc.array(step, { maxLength: 150, size: 'max' }), (steps) => {
-    const memory: ByteRingMemory = { name: 'in', data: new Uint8Array(4096), page: new Uint8Array(8), prod: 0, cons: 4 }
+    const memory: ByteRingMemory = {
+      name: 'in',
+      data: new Uint8Array(4096),
+      page: new Uint8Array(8),
+      prod: 0,
+      cons: 4,
+    }
     const [producer, consumer] = [new ByteRingProducer(memory), new ByteRingConsumer(memory)]
     const queue = new ByteQueue()
     let [pushed, moved, taken] = [0, 0, 0]

@@ -1,9 +1,18 @@
 /**
- * Both ends against the macros of Xen's own ring.h. One sequence of operations runs on three rings at
- * once: C on both sides, C frontend with BackRing, and FrontRing with C backend. After every operation
- * the answers agree and the pages are equal, byte by byte.
+ * Both ends against the macros of Xen's own ring.h. One sequence of operations runs on three rings
+ * at once: C on both sides, C frontend with BackRing, and FrontRing with C backend. After every
+ * operation the answers agree and the pages are equal, byte by byte.
  */
-import { closeSync, mkdtempSync, openSync, readSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
@@ -19,7 +28,10 @@ type Operation =
   | { readonly name: 'collect' | 'check' }
 
 const operation: fc.Arbitrary<Operation> = fc.oneof(
-  fc.record({ name: fc.constantFrom('push' as const, 'answer' as const), count: fc.integer({ min: 0, max: 40 }) }),
+  fc.record({
+    name: fc.constantFrom('push' as const, 'answer' as const),
+    count: fc.integer({ min: 0, max: 40 }),
+  }),
   fc.record({ name: fc.constant('take' as const), max: fc.integer({ min: 0, max: 40 }) }),
   fc.record({ name: fc.constantFrom('collect' as const, 'check' as const) }),
 )
@@ -29,12 +41,15 @@ const directory = mkdtempSync(join(tmpdir(), 'xenkit-ring-peer-'))
 afterAll(() => rmSync(directory, { recursive: true }))
 
 const flag = (value: boolean): string => (value ? '1' : '0')
-const tagsOf = (ring: BackRing | FrontRing, count: number): string => Array.from({ length: count }, (_, i) => ` ${readMessage(ring, i)}`).join('')
+const tagsOf = (ring: BackRing | FrontRing, count: number): string =>
+  Array.from({ length: count }, (_, i) => ` ${readMessage(ring, i)}`).join('')
 
 /** What the C program does for a command, by this package's rings; the answer is spelled alike. */
 const ours = {
   push: (ring: FrontRing, tag: number, count: number): string => {
-    for (let i = 0; i < count && ring.free > 0; i++) writeMessage(ring, ring.reserveRequest(), tag + i)
+    for (let i = 0; i < count && ring.free > 0; i++) {
+      writeMessage(ring, ring.reserveRequest(), tag + i)
+    }
     return flag(ring.publish())
   },
   collect: (ring: FrontRing): string => {
@@ -43,14 +58,22 @@ const ours = {
   },
   take: (ring: BackRing, max: number): string => tagsOf(ring, ring.drain(max)),
   answer: (ring: BackRing, tag: number, count: number): string => {
-    for (let i = 0; i < count && ring.unanswered > 0; i++) writeMessage(ring, ring.reserveResponse(), tag + i)
+    for (let i = 0; i < count && ring.unanswered > 0; i++) {
+      writeMessage(ring, ring.reserveResponse(), tag + i)
+    }
     return flag(ring.publish())
   },
   check: (ring: BackRing): string => flag(ring.finalCheck()),
 }
 
 /** Runs the operations on all three rings. */
-async function compare(o: { program: string; slotSize: number; pages: number; index: number; operations: readonly Operation[] }): Promise<void> {
+async function compare(o: {
+  program: string
+  slotSize: number
+  pages: number
+  index: number
+  operations: readonly Operation[]
+}): Promise<void> {
   const { slotSize, pages, index } = o
   const file = join(directory, 'pages')
   const bytes = pages * 4096
@@ -77,8 +100,12 @@ async function compare(o: { program: string; slotSize: number; pages: number; in
     for (const one of o.operations) {
       const [command, isFront, step] = describeOperation(one, tag, front, back)
       const reference = await peer.run(0, command)
-      const withBackRing = isFront ? await peer.run(1, command) : withPages(1, backMemory.bytes, step)
-      const withFrontRing = isFront ? withPages(2, frontMemory.bytes, step) : await peer.run(2, command)
+      const withBackRing = isFront
+        ? await peer.run(1, command)
+        : withPages(1, backMemory.bytes, step)
+      const withFrontRing = isFront
+        ? withPages(2, frontMemory.bytes, step)
+        : await peer.run(2, command)
       expect([command, withBackRing, withFrontRing]).toEqual([command, reference, reference])
       const pagesOf = (ring: number): Buffer => {
         const content = Buffer.alloc(bytes)
@@ -96,7 +123,12 @@ async function compare(o: { program: string; slotSize: number; pages: number; in
 }
 
 /** The command for C, whether it is the frontend's, and the same step in TypeScript. */
-function describeOperation(one: Operation, tag: number, front: FrontRing, back: BackRing): [string, boolean, () => string] {
+function describeOperation(
+  one: Operation,
+  tag: number,
+  front: FrontRing,
+  back: BackRing,
+): [string, boolean, () => string] {
   switch (one.name) {
     case 'push':
       return [`push ${tag} ${one.count}`, true, () => ours.push(front, tag, one.count)]
@@ -111,16 +143,24 @@ function describeOperation(one: Operation, tag: number, front: FrontRing, back: 
   }
 }
 
-describe.skipIf(reason !== undefined)(`against ring.h${reason ? ` (skipped: ${reason})` : ''}`, () => {
-  describe.each([112, 108, 12])('slots of %i bytes', (slotSize) => {
-    const program = join(directory, `ring-peer-${slotSize}`)
-    beforeAll(() => compileC(join(import.meta.dirname, 'ring-peer.c'), program, `-DSLOT=${slotSize}`))
-
-    test('any sequence of operations, from any index, on 1 to 4 pages', async () => {
-      const property = fc.asyncProperty(anyIndex, fc.constantFrom(1, 2, 4), fc.array(operation, { minLength: 20, maxLength: 120, size: 'max' }), (index, pages, operations) =>
-        compare({ program, slotSize, pages, index, operations }),
+describe.skipIf(reason !== undefined)(
+  `against ring.h${reason ? ` (skipped: ${reason})` : ''}`,
+  () => {
+    describe.each([112, 108, 12])('slots of %i bytes', (slotSize) => {
+      const program = join(directory, `ring-peer-${slotSize}`)
+      beforeAll(() =>
+        compileC(join(import.meta.dirname, 'ring-peer.c'), program, `-DSLOT=${slotSize}`),
       )
-      await expect(fc.assert(property, { numRuns: 25 })).resolves.toBeUndefined()
+
+      test('any sequence of operations, from any index, on 1 to 4 pages', async () => {
+        const property = fc.asyncProperty(
+          anyIndex,
+          fc.constantFrom(1, 2, 4),
+          fc.array(operation, { minLength: 20, maxLength: 120, size: 'max' }),
+          (index, pages, operations) => compare({ program, slotSize, pages, index, operations }),
+        )
+        await expect(fc.assert(property, { numRuns: 25 })).resolves.toBeUndefined()
+      })
     })
-  })
-})
+  },
+)

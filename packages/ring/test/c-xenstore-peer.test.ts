@@ -1,10 +1,19 @@
 /**
- * A xenstore page driven from both sides: C code over the struct of Xen's own xs_wire.h, and ours. In
- * the first test one sequence of transfers runs on three pages at once, C on both sides, C domain with
- * our xenstored, our domain with C xenstored, and after each the pages are equal byte by byte. In the
- * second the whole ends of ours, with their turns and resets, meet C.
+ * A xenstore page driven from both sides: C code over the struct of Xen's own xs_wire.h, and ours.
+ * In the first test one sequence of transfers runs on three pages at once, C on both sides, C
+ * domain with our xenstored, our domain with C xenstored, and after each the pages are equal byte
+ * by byte. In the second the whole ends of ours, with their turns and resets, meet C.
  */
-import { closeSync, mkdtempSync, openSync, readSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
@@ -12,12 +21,23 @@ import type { ByteStream } from '@xenkit/hypervisor'
 import { XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
 import { afterAll, assert, beforeAll, describe, expect, test } from 'vitest'
 import { compileC, whyNoXenC } from '../../wire/test/compile-c.ts'
-import { ByteRingConsumer, ByteRingProducer, connectXenstoreRing, serveXenstoreRing } from '../src/index.ts'
+import {
+  ByteRingConsumer,
+  ByteRingProducer,
+  connectXenstoreRing,
+  serveXenstoreRing,
+} from '../src/index.ts'
 import { XenstorePage } from '../src/xenstore-page.ts'
 import { PeerProgram } from './peer-program.ts'
 import { anyIndex } from './ring-memory.ts'
 import {
-  FakeReceiver, FakeStore, Port, RING_FEATURES, settle, setWord, xenstorePage,
+  FakeReceiver,
+  FakeStore,
+  Port,
+  RING_FEATURES,
+  settle,
+  setWord,
+  xenstorePage,
 } from './xenstore-page.ts'
 
 const reason = whyNoXenC()
@@ -26,7 +46,8 @@ const program = join(directory, 'xenstore-peer')
 afterAll(() => rmSync(directory, { recursive: true }))
 
 /** What xenstore-peer.c puts for a tag. */
-const tagged = (tag: number, count: number): Uint8Array => Uint8Array.from({ length: count }, (_, i) => (tag * 31 + i * 7) & 0xff)
+const tagged = (tag: number, count: number): Uint8Array =>
+  Uint8Array.from({ length: count }, (_, i) => (tag * 31 + i * 7) & 0xff)
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 
 /** The program on a file of pages, and copies of those for this side. */
@@ -61,10 +82,23 @@ class SharedPages implements Disposable {
   }
 }
 
-type Operation = { readonly name: 'request' | 'reply' | 'collect' | 'take'; readonly count: number } | { readonly name: 'reset' }
+type Operation =
+  | { readonly name: 'request' | 'reply' | 'collect' | 'take'; readonly count: number }
+  | { readonly name: 'reset' }
 const count = fc.oneof(fc.nat(30), fc.nat(1100))
 const operation: fc.Arbitrary<Operation> = fc.oneof(
-  { weight: 20, arbitrary: fc.record({ name: fc.constantFrom('request' as const, 'reply' as const, 'collect' as const, 'take' as const), count }) },
+  {
+    weight: 20,
+    arbitrary: fc.record({
+      name: fc.constantFrom(
+        'request' as const,
+        'reply' as const,
+        'collect' as const,
+        'take' as const,
+      ),
+      count,
+    }),
+  },
   { weight: 1, arbitrary: fc.constant({ name: 'reset' as const }) },
 )
 
@@ -72,7 +106,12 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 const ringsOf = ([, second, third]: readonly Uint8Array[]) => {
   const served = new XenstorePage(second ?? expect.unreachable())
   const used = new XenstorePage(third ?? expect.unreachable())
-  return { take: new ByteRingConsumer(served.ring('req')), reply: new ByteRingProducer(served.ring('rsp')), collect: new ByteRingConsumer(used.ring('rsp')), request: new ByteRingProducer(used.ring('req')) }
+  return {
+    take: new ByteRingConsumer(served.ring('req')),
+    reply: new ByteRingProducer(served.ring('rsp')),
+    collect: new ByteRingConsumer(used.ring('rsp')),
+    request: new ByteRingProducer(used.ring('req')),
+  }
 }
 
 async function compare(index: number, operations: readonly Operation[]): Promise<void> {
@@ -84,7 +123,9 @@ async function compare(index: number, operations: readonly Operation[]): Promise
   let tag = 0
   for (const one of operations) {
     if (one.name === 'reset') {
-      for (const page of pages.keys()) for (const command of ['reconnect', 'reset']) await peer.run(page, command)
+      for (const page of pages.keys()) {
+        for (const command of ['reconnect', 'reset']) await peer.run(page, command)
+      }
       for (const page of pages.keys()) shared.fetch(page)
       rings = ringsOf(pages)
       continue
@@ -98,7 +139,10 @@ async function compare(index: number, operations: readonly Operation[]): Promise
     const other = await peer.run(3 - ours, command)
     shared.fetch(ours)
     const into = new Uint8Array(one.count)
-    const answer = name === 'request' || name === 'reply' ? String(rings[name].write(tagged(tag, one.count))) : hex(into.subarray(0, rings[name].read(into)))
+    const answer =
+      name === 'request' || name === 'reply'
+        ? String(rings[name].write(tagged(tag, one.count)))
+        : hex(into.subarray(0, rings[name].read(into)))
     shared.put(ours)
     assert.deepStrictEqual([command, answer, other], [command, reference, reference])
     const [first, ...others] = [...pages.keys()].map((page) => Buffer.from(shared.fetch(page)))
@@ -107,7 +151,11 @@ async function compare(index: number, operations: readonly Operation[]): Promise
 }
 
 /** One whole end of ours meets C: everything arrives both ways, and nothing from before a reset. */
-async function meet(side: 'domain' | 'xenstored', index: number, operations: readonly Operation[]): Promise<void> {
+async function meet(
+  side: 'domain' | 'xenstored',
+  index: number,
+  operations: readonly Operation[],
+): Promise<void> {
   using shared = new SharedPages(1, index)
   const { peer } = shared
   expect(await peer.answer()).toBe('ready')
@@ -120,7 +168,8 @@ async function meet(side: 'domain' | 'xenstored', index: number, operations: rea
     await settle(port)
     shared.put(0)
   }
-  const end = side === 'domain' ? await domainEnd(shared, port, ours) : await xenstoredEnd(shared, port, ours)
+  const end =
+    side === 'domain' ? await domainEnd(shared, port, ours) : await xenstoredEnd(shared, port, ours)
   const [put, take] = side === 'domain' ? ['reply', 'take'] : ['request', 'collect']
   let [sent, received, arrived] = ['', '', '']
   for (const [tag, one] of operations.entries()) {
@@ -158,7 +207,8 @@ type Ours = (step?: () => void) => Promise<void>
 async function domainEnd({ pages, peer }: SharedPages, port: Port, ours: Ours): Promise<End> {
   const page = pages[0] ?? expect.unreachable()
   let receiver = new FakeReceiver()
-  const connect = () => connectXenstoreRing({ page, bind: port.bind }, (receiver = new FakeReceiver()))
+  const connect = () =>
+    connectXenstoreRing({ page, bind: port.bind }, (receiver = new FakeReceiver()))
   let stream: ByteStream | undefined
   const reset = async (): Promise<void> => {
     await ours(() => {
@@ -170,7 +220,11 @@ async function domainEnd({ pages, peer }: SharedPages, port: Port, ours: Ours): 
     await ours()
   }
   await reset()
-  return { send: (bytes) => stream?.write(bytes), arrived: () => Uint8Array.from(receiver.received), reset }
+  return {
+    send: (bytes) => stream?.write(bytes),
+    arrived: () => Uint8Array.from(receiver.received),
+    reset,
+  }
 }
 
 async function xenstoredEnd({ pages, peer }: SharedPages, port: Port, ours: Ours): Promise<End> {
@@ -187,18 +241,32 @@ async function xenstoredEnd({ pages, peer }: SharedPages, port: Port, ours: Ours
     await ours()
   }
   await reset()
-  return { send: (bytes) => store.last.send(bytes), arrived: () => Uint8Array.from(store.last.received.slice(1)), reset }
+  return {
+    send: (bytes) => store.last.send(bytes),
+    arrived: () => Uint8Array.from(store.last.received.slice(1)),
+    reset,
+  }
 }
 
-describe.skipIf(reason !== undefined)(`against xs_wire.h${reason ? ` (skipped: ${reason})` : ''}`, () => {
-  beforeAll(() => compileC(join(import.meta.dirname, 'xenstore-peer.c'), program))
-  const operations = fc.array(operation, { minLength: 10, maxLength: 60, size: 'max' })
+describe.skipIf(reason !== undefined)(
+  `against xs_wire.h${reason ? ` (skipped: ${reason})` : ''}`,
+  () => {
+    beforeAll(() => compileC(join(import.meta.dirname, 'xenstore-peer.c'), program))
+    const operations = fc.array(operation, { minLength: 10, maxLength: 60, size: 'max' })
 
-  test('any sequence of transfers, from any index', async () => {
-    await expect(fc.assert(fc.asyncProperty(anyIndex, operations, compare), { numRuns: 25 })).resolves.toBeUndefined()
-  })
+    test('any sequence of transfers, from any index', async () => {
+      await expect(
+        fc.assert(fc.asyncProperty(anyIndex, operations, compare), { numRuns: 25 }),
+      ).resolves.toBeUndefined()
+    })
 
-  test.each(['domain', 'xenstored'] as const)('our %s', async (side) => {
-    await expect(fc.assert(fc.asyncProperty(anyIndex, operations, (index, sequence) => meet(side, index, sequence)), { numRuns: 20 })).resolves.toBeUndefined()
-  })
-})
+    test.each(['domain', 'xenstored'] as const)('our %s', async (side) => {
+      await expect(
+        fc.assert(
+          fc.asyncProperty(anyIndex, operations, (index, sequence) => meet(side, index, sequence)),
+          { numRuns: 20 },
+        ),
+      ).resolves.toBeUndefined()
+    })
+  },
+)

@@ -8,7 +8,14 @@ import { RingProtocolError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
 import { BackRing, FrontRing } from '../src/index.ts'
 import { intercepted, type Interceptor } from './intercept.ts'
-import { anyIndex, readMessage, ringMemory, setIndices, writeMessage, type IndexName } from './ring-memory.ts'
+import {
+  anyIndex,
+  readMessage,
+  ringMemory,
+  setIndices,
+  writeMessage,
+  type IndexName,
+} from './ring-memory.ts'
 
 /** One write of the other domain: anywhere in the page, often one of the four indices. */
 const write = fc.record({
@@ -49,7 +56,10 @@ function serve<T>(step: () => T): T | undefined {
 }
 
 type Step = 'drain' | 'reserve' | 'publish' | 'finalCheck'
-const steps = fc.array(fc.constantFrom<Step>('drain', 'reserve', 'publish', 'finalCheck'), { minLength: 1, maxLength: 60 })
+const steps = fc.array(fc.constantFrom<Step>('drain', 'reserve', 'publish', 'finalCheck'), {
+  minLength: 1,
+  maxLength: 60,
+})
 const attacks = fc.array(fc.array(write, { maxLength: 3 }), { maxLength: 200 })
 
 /** One end under attack, and the reservation that is this end's. */
@@ -62,8 +72,15 @@ interface End {
   readonly expectedRoom: (consumed: number, produced: number) => number
 }
 
-/** Takes the steps and checks after each that the private indices are where these steps alone put them. */
-function surviveAttack({ ring, room, reserve, expectedRoom }: End, index: number, sequence: readonly Step[]): void {
+/**
+ * Takes the steps and checks after each that the private indices are where these steps alone put
+ * them.
+ */
+function surviveAttack(
+  { ring, room, reserve, expectedRoom }: End,
+  index: number,
+  sequence: readonly Step[],
+): void {
   let consumed = index
   let produced = index
   let reserved = 0
@@ -92,8 +109,15 @@ describe('arbitrary writes between any two steps', () => {
       fc.property(anyIndex, steps, attacks, (index, sequence, writes) => {
         const memory = ringMemory({ index })
         const ring = BackRing.attach(memory)
-        const end: End = { ring, room: () => ring.unanswered, reserve: () => ring.reserveResponse(), expectedRoom: (consumed, produced) => (consumed - produced) >>> 0 }
-        intercepted(attacker(memory.bytes, writes[Symbol.iterator]()), () => surviveAttack(end, index, sequence))
+        const end: End = {
+          ring,
+          room: () => ring.unanswered,
+          reserve: () => ring.reserveResponse(),
+          expectedRoom: (consumed, produced) => (consumed - produced) >>> 0,
+        }
+        intercepted(attacker(memory.bytes, writes[Symbol.iterator]()), () =>
+          surviveAttack(end, index, sequence),
+        )
       }),
       { numRuns: 300 },
     )
@@ -105,8 +129,15 @@ describe('arbitrary writes between any two steps', () => {
       fc.property(anyIndex, steps, attacks, (index, sequence, writes) => {
         const memory = ringMemory({ index })
         const ring = FrontRing.attach({ ...memory, index })
-        const end: End = { ring, room: () => ring.free, reserve: () => ring.reserveRequest(), expectedRoom: (consumed, produced) => 32 - ((produced - consumed) >>> 0) }
-        intercepted(attacker(memory.bytes, writes[Symbol.iterator]()), () => surviveAttack(end, index, sequence))
+        const end: End = {
+          ring,
+          room: () => ring.free,
+          reserve: () => ring.reserveRequest(),
+          expectedRoom: (consumed, produced) => 32 - ((produced - consumed) >>> 0),
+        }
+        intercepted(attacker(memory.bytes, writes[Symbol.iterator]()), () =>
+          surviveAttack(end, index, sequence),
+        )
       }),
       { numRuns: 300 },
     )
@@ -114,14 +145,17 @@ describe('arbitrary writes between any two steps', () => {
   })
 })
 
-const expectDrained = (ring: BackRing | FrontRing, count: number): void => expect(ring.drain(32)).toBe(count)
+const expectDrained = (ring: BackRing | FrontRing, count: number): void =>
+  expect(ring.drain(32)).toBe(count)
 
 /** Both calls that look at the peer's index throw, and nothing moves. */
 function expectRefused(ring: BackRing | FrontRing): void {
   const before = ring.indices()
   for (const call of [() => ring.drain(32), () => ring.finalCheck()]) {
     expect(call).toThrow(RingProtocolError)
-    expect(call).toThrow(expect.objectContaining({ code: 'ERR_XEN_RING_PROTOCOL', details: { indices: before } }))
+    expect(call).toThrow(
+      expect.objectContaining({ code: 'ERR_XEN_RING_PROTOCOL', details: { indices: before } }),
+    )
   }
   expect(ring.indices()).toEqual(before)
 }
@@ -129,32 +163,42 @@ function expectRefused(ring: BackRing | FrontRing): void {
 describe('an index that no correct peer can have written', () => {
   test('req_prod beyond the ring, or gone back', () => {
     fc.assert(
-      fc.property(anyIndex, fc.integer({ min: 0, max: 32 }), fc.integer({ min: 0, max: 2 ** 32 - 1 }), (index, taken, claim) => {
-        const memory = ringMemory({ index })
-        const back = BackRing.attach(memory)
-        setIndices(memory.bytes, { req_prod: (index + taken) >>> 0 })
-        back.drain(32)
-        const claimed = (index + taken + claim) >>> 0
-        setIndices(memory.bytes, { req_prod: claimed })
-        if (claim <= 32 - taken) expectDrained(back, claim)
-        else expectRefused(back)
-      }),
+      fc.property(
+        anyIndex,
+        fc.integer({ min: 0, max: 32 }),
+        fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+        (index, taken, claim) => {
+          const memory = ringMemory({ index })
+          const back = BackRing.attach(memory)
+          setIndices(memory.bytes, { req_prod: (index + taken) >>> 0 })
+          back.drain(32)
+          const claimed = (index + taken + claim) >>> 0
+          setIndices(memory.bytes, { req_prod: claimed })
+          if (claim <= 32 - taken) expectDrained(back, claim)
+          else expectRefused(back)
+        },
+      ),
     )
     expect.hasAssertions()
   })
 
   test('rsp_prod for a request that was never published', () => {
     fc.assert(
-      fc.property(anyIndex, fc.integer({ min: 0, max: 32 }), fc.integer({ min: 0, max: 2 ** 32 - 1 }), (index, requests, claim) => {
-        const memory = ringMemory({ index })
-        const front = FrontRing.attach({ ...memory, index })
-        for (let i = 0; i < requests; i++) front.reserveRequest()
-        front.publish()
-        if (requests < 32) front.reserveRequest() // reserved alone isn't published
-        setIndices(memory.bytes, { rsp_prod: (index + claim) >>> 0 })
-        if (claim <= requests) expectDrained(front, claim)
-        else expectRefused(front)
-      }),
+      fc.property(
+        anyIndex,
+        fc.integer({ min: 0, max: 32 }),
+        fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+        (index, requests, claim) => {
+          const memory = ringMemory({ index })
+          const front = FrontRing.attach({ ...memory, index })
+          for (let i = 0; i < requests; i++) front.reserveRequest()
+          front.publish()
+          if (requests < 32) front.reserveRequest() // reserved alone isn't published
+          setIndices(memory.bytes, { rsp_prod: (index + claim) >>> 0 })
+          if (claim <= requests) expectDrained(front, claim)
+          else expectRefused(front)
+        },
+      ),
     )
     expect.hasAssertions()
   })
@@ -163,7 +207,9 @@ describe('an index that no correct peer can have written', () => {
     const memory = ringMemory({ index: 2 ** 32 - 3 })
     const back = BackRing.attach(memory)
     setIndices(memory.bytes, { req_prod: 1000 })
-    expect(() => back.drain(32)).toThrow('"req_prod" is 1003 ahead of req_cons, at most 32 is possible: back ring of 32 slots, req_prod 1000')
+    expect(() => back.drain(32)).toThrow(
+      '"req_prod" is 1003 ahead of req_cons, at most 32 is possible: back ring of 32 slots, req_prod 1000',
+    )
     setIndices(memory.bytes, { req_prod: 2 })
     expect(back.drain(32)).toBe(5)
   })
@@ -173,7 +219,8 @@ test('own indices are never read back', () => {
   const memory = ringMemory({ index: 100 })
   const back = BackRing.attach(memory)
   const front = FrontRing.attach({ ...memory, index: 100 })
-  const lie = (...names: IndexName[]): void => setIndices(memory.bytes, Object.fromEntries(names.map((name) => [name, 0xdead_beef])))
+  const lie = (...names: IndexName[]): void =>
+    setIndices(memory.bytes, Object.fromEntries(names.map((name) => [name, 0xdead_beef])))
   front.reserveRequest()
   front.publish()
   lie('rsp_prod', 'req_event')

@@ -1,4 +1,7 @@
-/** Gets between a ring and the index words, which it reaches by Atomics.load and Atomics.store alone. */
+/**
+ * Gets between a ring and the index words, which it reaches by Atomics.load and Atomics.store
+ * alone.
+ */
 
 type Load = (words: Int32Array, index: number) => number
 type Store = (words: Int32Array, index: number, value: number) => number

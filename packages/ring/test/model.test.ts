@@ -25,11 +25,26 @@ interface Real {
   readonly back: BackRing
 }
 
-const newModel = (): Model => ({ nextTag: 1, reserved: [], published: [], taken: [], answers: [], publishedAnswers: [], free: 32, backAsks: 0, frontAsks: 0 })
+const newModel = (): Model => ({
+  nextTag: 1,
+  reserved: [],
+  published: [],
+  taken: [],
+  answers: [],
+  publishedAnswers: [],
+  free: 32,
+  backAsks: 0,
+  frontAsks: 0,
+})
 
 /** Counts a publication against what was asked; the ask is spent when it is passed. */
-const spend = (asks: number | undefined, messages: number): { notify: boolean; asks: number | undefined } =>
-  asks !== undefined && messages > asks ? { notify: true, asks: undefined } : { notify: false, asks: asks === undefined ? undefined : asks - messages }
+const spend = (
+  asks: number | undefined,
+  messages: number,
+): { notify: boolean; asks: number | undefined } =>
+  asks !== undefined && messages > asks
+    ? { notify: true, asks: undefined }
+    : { notify: false, asks: asks === undefined ? undefined : asks - messages }
 
 abstract class Command implements fc.Command<Model, Real> {
   check(_model: Readonly<Model>): boolean {
@@ -80,7 +95,10 @@ class DrainRequests extends Command {
   override run(model: Model, { back }: Real): void {
     const expected = model.published.splice(0, this.max)
     assert.strictEqual(back.drain(this.max), expected.length)
-    assert.deepStrictEqual(expected.map((_, i) => readMessage(back, i)), expected)
+    assert.deepStrictEqual(
+      expected.map((_, i) => readMessage(back, i)),
+      expected,
+    )
     model.taken.push(...expected)
     assert.strictEqual(back.unanswered, model.taken.length)
   }
@@ -138,7 +156,10 @@ class DrainResponses extends Command {
   override run(model: Model, { front }: Real): void {
     const expected = model.publishedAnswers.splice(0, this.max)
     assert.strictEqual(front.drain(this.max), expected.length)
-    assert.deepStrictEqual(expected.map((_, i) => readMessage(front, i)), expected)
+    assert.deepStrictEqual(
+      expected.map((_, i) => readMessage(front, i)),
+      expected,
+    )
     model.free += expected.length
     assert.strictEqual(front.free, model.free)
   }
@@ -177,9 +198,24 @@ test('both ends, any sequence of calls', () => {
     fc.constant(new FrontFinalCheck()),
     fc.constant(new Reattach()),
   ]
-  const property = fc.property(anyIndex, fc.constantFrom(112, 108), fc.commands(commands, { maxCommands: 300, size: 'max' }), (index, slotSize, sequence) => {
-    const memory = ringMemory({ slotSize, index })
-    fc.modelRun(() => ({ model: newModel(), real: { memory, front: FrontRing.attach({ ...memory, index }), back: BackRing.attach(memory) } }), sequence)
-  })
+  const property = fc.property(
+    anyIndex,
+    fc.constantFrom(112, 108),
+    fc.commands(commands, { maxCommands: 300, size: 'max' }),
+    (index, slotSize, sequence) => {
+      const memory = ringMemory({ slotSize, index })
+      fc.modelRun(
+        () => ({
+          model: newModel(),
+          real: {
+            memory,
+            front: FrontRing.attach({ ...memory, index }),
+            back: BackRing.attach(memory),
+          },
+        }),
+        sequence,
+      )
+    },
+  )
   expect(() => fc.assert(property, { numRuns: 150 })).not.toThrow()
 })

@@ -3,7 +3,14 @@ import { RingProtocolError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
 import { BackRing, FrontRing } from '../src/index.ts'
 import { intercepted } from './intercept.ts'
-import { anyGeometry, anyIndex, readMessage, ringMemory, setIndices, writeMessage } from './ring-memory.ts'
+import {
+  anyGeometry,
+  anyIndex,
+  readMessage,
+  ringMemory,
+  setIndices,
+  writeMessage,
+} from './ring-memory.ts'
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
 
@@ -31,14 +38,27 @@ test('an index is looked at once for all messages that it tells of', () => {
   const { back, request } = bothEnds()
   const looks = (max: number): [count: number, looks: number] => {
     let count = 0
-    const taken = intercepted({ load: (words, index, real) => (count++, real(words, index)), store: (words, index, value, real) => real(words, index, value) }, () => back.drain(max))
+    const taken = intercepted(
+      {
+        load: (words, index, real) => (count++, real(words, index)),
+        store: (words, index, value, real) => real(words, index, value),
+      },
+      () => back.drain(max),
+    )
     return [taken, count]
   }
   request(...range(8))
-  expect([looks(3), looks(3)]).toEqual([[3, 1], [3, 0]])
+  expect([looks(3), looks(3)]).toEqual([
+    [3, 1],
+    [3, 0],
+  ])
   request(8)
   // Two are known of: there may be more.
-  expect([looks(3), looks(3), looks(0)]).toEqual([[3, 1], [0, 1], [0, 0]])
+  expect([looks(3), looks(3), looks(0)]).toEqual([
+    [3, 1],
+    [0, 1],
+    [0, 0],
+  ])
 })
 
 describe('a ring, from any index and of any geometry', () => {
@@ -130,15 +150,20 @@ function passes(old: number, next: number, event: number): boolean {
 describe('notification', () => {
   test('is wanted exactly when the event index is passed', () => {
     fc.assert(
-      fc.property(anyIndex, fc.integer({ min: 1, max: 32 }), fc.integer({ min: -40, max: 40 }), (index, count, distance) => {
-        const event = (index + distance) >>> 0
-        const wanted = passes(index, (index + count) >>> 0, event)
-        const { memory, back, request, respond } = bothEnds({ index })
-        setIndices(memory.bytes, { req_event: event, rsp_event: event })
-        expect(request(...range(count))).toBe(wanted)
-        back.drain(32)
-        expect(respond(...range(count))).toBe(wanted)
-      }),
+      fc.property(
+        anyIndex,
+        fc.integer({ min: 1, max: 32 }),
+        fc.integer({ min: -40, max: 40 }),
+        (index, count, distance) => {
+          const event = (index + distance) >>> 0
+          const wanted = passes(index, (index + count) >>> 0, event)
+          const { memory, back, request, respond } = bothEnds({ index })
+          setIndices(memory.bytes, { req_event: event, rsp_event: event })
+          expect(request(...range(count))).toBe(wanted)
+          back.drain(32)
+          expect(respond(...range(count))).toBe(wanted)
+        },
+      ),
     )
   })
 
@@ -192,7 +217,9 @@ describe('init and attach', () => {
         respond(...range(answered))
         const successor = BackRing.attach(memory)
         expect(successor.drain(32)).toBe(32 - answered)
-        expect(range(32 - answered).map((i) => readMessage(successor, i))).toEqual(range(32).slice(answered))
+        expect(range(32 - answered).map((i) => readMessage(successor, i))).toEqual(
+          range(32).slice(answered),
+        )
       }),
     )
   })
@@ -246,6 +273,15 @@ test('says where it stands, all six indices', () => {
   request(1, 2, 3)
   back.drain(2)
   respond(1)
-  expect(back.toString()).toBe('back ring of 32 slots, req_prod 1 req_event 4294967295 rsp_prod 4294967295 rsp_event 4294967295 rsp_prod_pvt 4294967295 req_cons 0')
-  expect(front.indices()).toEqual({ reqProd: 1, reqEvent: 4294967295, rspProd: 4294967295, rspEvent: 4294967295, producer: 1, consumer: 4294967294 })
+  expect(back.toString()).toBe(
+    'back ring of 32 slots, req_prod 1 req_event 4294967295 rsp_prod 4294967295 rsp_event 4294967295 rsp_prod_pvt 4294967295 req_cons 0',
+  )
+  expect(front.indices()).toEqual({
+    reqProd: 1,
+    reqEvent: 4294967295,
+    rspProd: 4294967295,
+    rspEvent: 4294967295,
+    producer: 1,
+    consumer: 4294967294,
+  })
 })

@@ -1,7 +1,8 @@
 /**
- * A model of two processors with store buffers (x86; weaker ones reorder no more than this where every
- * access is atomic), on which recorded accesses run in every interleaving. An `Atomics.store` waits
- * until its processor's buffer is empty; a plain store may stay in it while later loads go ahead.
+ * A model of two processors with store buffers (x86; weaker ones reorder no more than this where
+ * every access is atomic), on which recorded accesses run in every interleaving. An `Atomics.store`
+ * waits until its processor's buffer is empty; a plain store may stay in it while later loads go
+ * ahead.
  *
  * All words begin at 0 and every store sets its word to 1: "not yet" and "done".
  */
@@ -17,8 +18,14 @@ export interface Access {
   readonly word: string
 }
 
-/** Takes down the accesses to index words that are made through its interceptor. A plain store shows as the absence of one. */
-export function recorder(wordNames: ReadonlyMap<number, string>): { readonly accesses: Access[]; readonly interceptor: Interceptor } {
+/**
+ * Takes down the accesses to index words that are made through its interceptor. A plain store shows
+ * as the absence of one.
+ */
+export function recorder(wordNames: ReadonlyMap<number, string>): {
+  readonly accesses: Access[]
+  readonly interceptor: Interceptor
+} {
   const accesses: Access[] = []
   const note = (kind: Access['kind'], index: number): void => {
     accesses.push({ kind, word: wordNames.get(index) ?? expect.unreachable() })
@@ -39,7 +46,8 @@ export function recorder(wordNames: ReadonlyMap<number, string>): { readonly acc
 }
 
 /** The same accesses by a program that knows no barriers. */
-export const plain = (accesses: readonly Access[]): Access[] => accesses.map((access) => (access.kind === 'store' ? { ...access, kind: 'plain store' } : access))
+export const plain = (accesses: readonly Access[]): Access[] =>
+  accesses.map((access) => (access.kind === 'store' ? { ...access, kind: 'plain store' } : access))
 
 /** A state of the model: two processors over one memory. */
 interface State {
@@ -53,25 +61,55 @@ interface State {
 }
 type Both<T> = readonly [T, T]
 
-const set = <T>(both: Both<T>, side: 0 | 1, value: T): Both<T> => (side === 0 ? [value, both[1]] : [both[0], value])
+const set = <T>(both: Both<T>, side: 0 | 1, value: T): Both<T> =>
+  side === 0 ? [value, both[1]] : [both[0], value]
 
-/** Every state that one step leads to: an access of either processor, or a store that leaves its buffer. */
+/**
+ * Every state that one step leads to: an access of either processor, or a store that leaves its
+ * buffer.
+ */
 function* successors(programs: Both<readonly Access[]>, state: State): Generator<State> {
   for (const side of [0, 1] as const) {
     const buffer = state.buffers[side]
     const [oldest, ...younger] = buffer
-    if (oldest !== undefined) yield { ...state, memory: { ...state.memory, [oldest]: 1 }, buffers: set(state.buffers, side, younger) }
+    if (oldest !== undefined) {
+      yield {
+        ...state,
+        memory: { ...state.memory, [oldest]: 1 },
+        buffers: set(state.buffers, side, younger),
+      }
+    }
     const access = programs[side][state.at[side]]
-    if (access === undefined || (access.kind === 'store' && oldest !== undefined) || (access.kind === 'await' && state.memory[access.word] !== 1)) continue
+    if (
+      access === undefined ||
+      (access.kind === 'store' && oldest !== undefined) ||
+      (access.kind === 'await' && state.memory[access.word] !== 1)
+    ) {
+      continue
+    }
     const next = { ...state, at: set(state.at, side, state.at[side] + 1) }
-    if (access.kind === 'store' || access.kind === 'notify') yield { ...next, memory: { ...state.memory, [access.word]: 1 } }
-    else if (access.kind === 'plain store') yield { ...next, buffers: set(state.buffers, side, [...buffer, access.word]) }
-    else if (access.kind === 'await') yield next
-    else yield { ...next, seen: set(state.seen, side, buffer.includes(access.word) ? 1 : (state.memory[access.word] ?? 0)) }
+    if (access.kind === 'store' || access.kind === 'notify') {
+      yield { ...next, memory: { ...state.memory, [access.word]: 1 } }
+    } else if (access.kind === 'plain store') {
+      yield { ...next, buffers: set(state.buffers, side, [...buffer, access.word]) }
+    } else if (access.kind === 'await') yield next
+    else {
+      yield {
+        ...next,
+        seen: set(
+          state.seen,
+          side,
+          buffer.includes(access.word) ? 1 : (state.memory[access.word] ?? 0),
+        ),
+      }
+    }
   }
 }
 
-/** Runs both programs in every interleaving. @returns in how many the last load that each came to found "not yet" */
+/**
+ * Runs both programs in every interleaving. @returns in how many the last load that each came to
+ * found "not yet"
+ */
 export function bothSeeNothing(programs: Both<readonly Access[]>): number {
   const from = (state: State): number => {
     const next = [...successors(programs, state)]

@@ -1,9 +1,9 @@
 /**
- * No wake-up is lost: a message is never published without a notification while the other end goes to
- * sleep.
+ * No wake-up is lost: a message is never published without a notification while the other end goes
+ * to sleep.
  *
- * The accesses that the real rings make are recorded, then run on the model of store-buffers.ts. The
- * model is shown to have teeth on sequences with one fault each.
+ * The accesses that the real rings make are recorded, then run on the model of store-buffers.ts.
+ * The model is shown to have teeth on sequences with one fault each.
  */
 import { sring } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -20,7 +20,10 @@ function record(step: () => void): Access[] {
   return accesses
 }
 
-/** Who publishes a message and who goes to sleep, from index 0: producer word 0 -> 1, event word 0 -> 1. */
+/**
+ * Who publishes a message and who goes to sleep, from index 0: producer word 0 -> 1, event word 0
+ * -> 1.
+ */
 interface Race {
   readonly publish: readonly Access[]
   readonly sleep: readonly Access[]
@@ -28,10 +31,16 @@ interface Race {
   readonly event: IndexName
 }
 
-/** By its last load the publisher decides whether the event was armed, the sleeper whether there is work. */
+/**
+ * By its last load the publisher decides whether the event was armed, the sleeper whether there is
+ * work.
+ */
 const lostWakeUps = ({ publish, sleep }: Race): number => bothSeeNothing([publish, sleep])
 
-/** The race of a request with a backend that goes to sleep, and of a response with a frontend, as the rings run them. */
+/**
+ * The race of a request with a backend that goes to sleep, and of a response with a frontend, as
+ * the rings run them.
+ */
 function recordRaces(): [string, Race][] {
   const memory = ringMemory()
   const front = FrontRing.attach({ ...memory, index: 0 })
@@ -44,8 +53,14 @@ function recordRaces(): [string, Race][] {
   back.reserveResponse()
   const publishResponse = record(() => back.publish())
   return [
-    ['a request and a backend', { publish: publishRequest, sleep: sleepBack, producer: 'req_prod', event: 'req_event' }],
-    ['a response and a frontend', { publish: publishResponse, sleep: sleepFront, producer: 'rsp_prod', event: 'rsp_event' }],
+    [
+      'a request and a backend',
+      { publish: publishRequest, sleep: sleepBack, producer: 'req_prod', event: 'req_event' },
+    ],
+    [
+      'a response and a frontend',
+      { publish: publishResponse, sleep: sleepFront, producer: 'rsp_prod', event: 'rsp_event' },
+    ],
   ]
 }
 
@@ -53,8 +68,15 @@ describe.each(recordRaces())('%s that goes to sleep', (_name, race) => {
   const { publish, sleep, producer, event } = race
 
   test('access the indices as ring.h does, and no oftener', () => {
-    expect(publish).toEqual([{ kind: 'store', word: producer }, { kind: 'load', word: event }])
-    expect(sleep).toEqual([{ kind: 'load', word: producer }, { kind: 'store', word: event }, { kind: 'load', word: producer }])
+    expect(publish).toEqual([
+      { kind: 'store', word: producer },
+      { kind: 'load', word: event },
+    ])
+    expect(sleep).toEqual([
+      { kind: 'load', word: producer },
+      { kind: 'store', word: event },
+      { kind: 'load', word: producer },
+    ])
   })
 
   test('never miss each other', () => expect(lostWakeUps(race)).toBe(0))

@@ -11,15 +11,45 @@ import { connectXenstoreRing, serveXenstoreRing } from '../src/index.ts'
 import { intercept, type Interceptor } from './intercept.ts'
 import { anyIndex } from './ring-memory.ts'
 import {
-  FakeReceiver, FakeStore, offsetOf, Port, RING_FEATURES, settle, setWord, text, turnOfLoop, word,
+  FakeReceiver,
+  FakeStore,
+  offsetOf,
+  Port,
+  RING_FEATURES,
+  settle,
+  setWord,
+  text,
+  turnOfLoop,
+  word,
   xenstorePage,
 } from './xenstore-page.ts'
 
-const anyWord = fc.constantFrom(...(['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod', 'server_features', 'connection', 'error'] as const).map(offsetOf))
-const write = fc.record({ at: fc.oneof({ weight: 3, arbitrary: anyWord }, { weight: 1, arbitrary: fc.nat(4092) }), value: fc.oneof(fc.nat(2), fc.nat(1100), anyIndex) })
+const anyWord = fc.constantFrom(
+  ...(
+    [
+      'req_cons',
+      'req_prod',
+      'rsp_cons',
+      'rsp_prod',
+      'server_features',
+      'connection',
+      'error',
+    ] as const
+  ).map(offsetOf),
+)
+const write = fc.record({
+  at: fc.oneof({ weight: 3, arbitrary: anyWord }, { weight: 1, arbitrary: fc.nat(4092) }),
+  value: fc.oneof(fc.nat(2), fc.nat(1100), anyIndex),
+})
 type Write = { readonly at: number; readonly value: number }
 const attacks = fc.array(fc.array(write, { maxLength: 3 }), { maxLength: 150, size: 'max' })
-const steps = fc.array(fc.record({ do: fc.constantFrom('send' as const, 'event' as const, 'turn' as const), length: fc.oneof(fc.nat(100), fc.nat(5000)) }), { maxLength: 40, size: 'max' })
+const steps = fc.array(
+  fc.record({
+    do: fc.constantFrom('send' as const, 'event' as const, 'turn' as const),
+    length: fc.oneof(fc.nat(100), fc.nat(5000)),
+  }),
+  { maxLength: 40, size: 'max' },
+)
 
 function attacker(page: Uint8Array, writes: Iterator<Write[]>): Interceptor {
   const view = new DataView(page.buffer, page.byteOffset)
@@ -32,11 +62,24 @@ function attacker(page: Uint8Array, writes: Iterator<Write[]>): Interceptor {
     attack()
     return result
   }
-  return { load: (words, index, load) => around(() => load(words, index)), store: (words, index, value, store) => around(() => store(words, index, value)) }
+  return {
+    load: (words, index, load) => around(() => load(words, index)),
+    store: (words, index, value, store) => around(() => store(words, index, value)),
+  }
 }
 
-/** Runs the steps under attack; `send` is what the end has to send, `received` counts what came to it. */
-async function attack(o: { page: Uint8Array; port: Port; writes: readonly Write[][]; steps: readonly { do: 'send' | 'event' | 'turn'; length: number }[]; send: (bytes: Uint8Array) => void; received: () => number }): Promise<void> {
+/**
+ * Runs the steps under attack; `send` is what the end has to send, `received` counts what came to
+ * it.
+ */
+async function attack(o: {
+  page: Uint8Array
+  port: Port
+  writes: readonly Write[][]
+  steps: readonly { do: 'send' | 'event' | 'turn'; length: number }[]
+  send: (bytes: Uint8Array) => void
+  received: () => number
+}): Promise<void> {
   const end = intercept(attacker(o.page, o.writes[Symbol.iterator]()))
   try {
     for (const step of o.steps) {
@@ -62,16 +105,25 @@ test('a domain writes what it likes: xenstored serves it or not, and serves it a
     const { connect } = store
     const server = serveXenstoreRing({ page, bind: port.bind, features: RING_FEATURES, connect })
     await attack({
-      page, port, writes, steps: sequence,
+      page,
+      port,
+      writes,
+      steps: sequence,
       send: (bytes) => store.connections.at(-1)?.send(bytes),
       received: () => store.connections.reduce((sum, { received }) => sum + received.length, 0),
     })
-    assert.isTrue(store.connections.slice(0, -1).every(({ closed }) => closed), 'at most one connection to the store')
+    assert.isTrue(
+      store.connections.slice(0, -1).every(({ closed }) => closed),
+      'at most one connection to the store',
+    )
 
     setWord(page, 'connection', XENSTORE_RECONNECT)
     port.pending = true
     await settle(port)
-    assert.deepStrictEqual([word(page, 'connection'), word(page, 'error'), word(page, 'rsp_prod')], [XENSTORE_CONNECTED, 0, 0])
+    assert.deepStrictEqual(
+      [word(page, 'connection'), word(page, 'error'), word(page, 'rsp_prod')],
+      [XENSTORE_CONNECTED, 0, 0],
+    )
     page[0] = 0x41
     setWord(page, 'req_prod', 1)
     port.pending = true
@@ -90,10 +142,22 @@ test('xenstored writes what it likes: a domain is served, or loses the connectio
     const [port] = Port.pair()
     const receiver = new FakeReceiver()
     const stream = connectXenstoreRing({ page, bind: port.bind }, receiver)
-    await attack({ page, port, writes, steps: sequence, send: (bytes) => stream.write(bytes), received: () => receiver.received.length })
+    await attack({
+      page,
+      port,
+      writes,
+      steps: sequence,
+      send: (bytes) => stream.write(bytes),
+      received: () => receiver.received.length,
+    })
     await settle(port)
     assert.isAtMost(receiver.reasons.length, 1)
-    for (const reason of receiver.reasons) assert.isTrue(reason instanceof RingProtocolError || reason instanceof XenstoreError, String(reason))
+    for (const reason of receiver.reasons) {
+      assert.isTrue(
+        reason instanceof RingProtocolError || reason instanceof XenstoreError,
+        String(reason),
+      )
+    }
     assert.strictEqual(port.closed, receiver.reasons.length === 1)
     stream.close()
     assert.isTrue(port.closed)

@@ -2,19 +2,39 @@
 import { RingProtocolError } from '@xenkit/hypervisor'
 import { XENSTORE_ERROR, XENSTORE_SERVER_FEATURE, XsFormatError } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
-import { bytesOf, served, settle, setWord, text, turnOfLoop, unserved, word } from './xenstore-page.ts'
+import {
+  bytesOf,
+  served,
+  settle,
+  setWord,
+  text,
+  turnOfLoop,
+  unserved,
+  word,
+} from './xenstore-page.ts'
 
 const { RECONNECTION, ERROR } = XENSTORE_SERVER_FEATURE
 
 describe('xenstored says that it gave up', () => {
-  test.each([[1, 'COMM'], [2, 'RINGIDX'], [3, 'PROTO'], [9, '9']])('%i: the connection ends with the name, %s', async (error, name) => {
+  test.each([
+    [1, 'COMM'],
+    [2, 'RINGIDX'],
+    [3, 'PROTO'],
+    [9, '9'],
+  ])('%i: the connection ends with the name, %s', async (error, name) => {
     const d = unserved({ features: ERROR })
     const { receiver } = d.connect()
     await d.wake()
     expect(receiver.reasons).toEqual([])
     setWord(d.page, 'error', error)
     await d.wake()
-    expect(receiver.reasons).toMatchObject([{ code: 'ERR_XEN_XENSTORE', message: `xenstored gave up on the ring: ${name}`, details: { error: name } }])
+    expect(receiver.reasons).toMatchObject([
+      {
+        code: 'ERR_XEN_XENSTORE',
+        message: `xenstored gave up on the ring: ${name}`,
+        details: { error: name },
+      },
+    ])
     expect(d.domainPort.closed).toBe(true)
   })
 
@@ -98,7 +118,11 @@ describe('xenstored gives up', () => {
     const { stream, receiver } = s.connect()
     stream.write(bytesOf('again'))
     await s.settle()
-    expect([word(s.page, 'error'), text(s.store.last.received), receiver.reasons.length]).toEqual([XENSTORE_ERROR.NONE, 'again', 0])
+    expect([word(s.page, 'error'), text(s.store.last.received), receiver.reasons.length]).toEqual([
+      XENSTORE_ERROR.NONE,
+      'again',
+      0,
+    ])
   })
 })
 
@@ -109,7 +133,12 @@ describe('a domain loses the connection', () => {
     await d.wake()
     setWord(d.page, 'rsp_prod', 1025)
     await d.wake()
-    expect(receiver.reasons).toEqual([new RingProtocolError('"rsp_prod" 1025 is 1025 ahead of "rsp_cons" 0, at most 1024 is possible', { indices: { prod: 1025, cons: 0 } })])
+    expect(receiver.reasons).toEqual([
+      new RingProtocolError(
+        '"rsp_prod" 1025 is 1025 ahead of "rsp_cons" 0, at most 1024 is possible',
+        { indices: { prod: 1025, cons: 0 } },
+      ),
+    ])
   })
 
   test('not while it writes', async () => {
@@ -161,6 +190,12 @@ describe('a domain loses the connection', () => {
     expect(receiver.reasons).toEqual([])
     stream.write(new Uint8Array(1))
     await turnOfLoop()
-    expect(receiver.reasons).toMatchObject([{ code: 'ERR_XEN_XENSTORE', message: 'xenstored left 16777217 bytes of requests unread', details: { errno: 'ENOBUFS' } }])
+    expect(receiver.reasons).toMatchObject([
+      {
+        code: 'ERR_XEN_XENSTORE',
+        message: 'xenstored left 16777217 bytes of requests unread',
+        details: { errno: 'ENOBUFS' },
+      },
+    ])
   })
 })

@@ -1,4 +1,7 @@
-/** A xenstore page to test on, an event channel whose events come when the test says so, and a store that is the test. */
+/**
+ * A xenstore page to test on, an event channel whose events come when the test says so, and a store
+ * that is the test.
+ */
 import type { ByteStreamReceiver, EvtchnBinding } from '@xenkit/hypervisor'
 import { XENSTORE_SERVER_FEATURE, xenstoreDomainInterface } from '@xenkit/wire'
 import { connectXenstoreRing, serveXenstoreRing, type StoreConnection } from '../src/index.ts'
@@ -7,18 +10,29 @@ const { at } = xenstoreDomainInterface
 /** What a store's end does of what a page can offer. */
 export const RING_FEATURES = XENSTORE_SERVER_FEATURE.RECONNECTION | XENSTORE_SERVER_FEATURE.ERROR
 
-export type Word = 'req_cons' | 'req_prod' | 'rsp_cons' | 'rsp_prod' | 'server_features' | 'connection' | 'error'
+export type Word =
+  | 'req_cons'
+  | 'req_prod'
+  | 'rsp_cons'
+  | 'rsp_prod'
+  | 'server_features'
+  | 'connection'
+  | 'error'
 
 /** A page with a page before and after it, all indices at `index`. */
 export function xenstorePage({ index = 0 } = {}): Uint8Array {
   const page = new Uint8Array(new SharedArrayBuffer(3 * 4096), 4096, 4096)
-  for (const word of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const) setWord(page, word, index)
+  for (const word of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const) {
+    setWord(page, word, index)
+  }
   return page
 }
 
-const viewOf = (page: Uint8Array): DataView => new DataView(page.buffer, page.byteOffset, page.byteLength)
+const viewOf = (page: Uint8Array): DataView =>
+  new DataView(page.buffer, page.byteOffset, page.byteLength)
 export const word = (page: Uint8Array, name: Word): number => viewOf(page).getUint32(at[name], true)
-export const setWord = (page: Uint8Array, name: Word, value: number): void => viewOf(page).setUint32(at[name], value, true)
+export const setWord = (page: Uint8Array, name: Word, value: number): void =>
+  viewOf(page).setUint32(at[name], value, true)
 export const offsetOf = (name: Word): number => at[name]
 
 /** One end of an event channel, as Xen and /dev/xen/evtchn have it. */
@@ -79,10 +93,15 @@ export class Port {
 
 export const turnOfLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-/** Delivers all events, and theirs, until nothing happens any more. A masked port is being worked for. */
+/**
+ * Delivers all events, and theirs, until nothing happens any more. A masked port is being worked
+ * for.
+ */
 export async function settle(...ports: readonly Port[]): Promise<void> {
   for (let quiet = 0, rounds = 0; quiet < 3; quiet++) {
-    for (const port of ports) if (port.deliver() || (port.masked && !port.closed && !port.broken)) quiet = -1
+    for (const port of ports) {
+      if (port.deliver() || (port.masked && !port.closed && !port.broken)) quiet = -1
+    }
     if (rounds++ === 5000) throw new Error('no end of turns')
     await turnOfLoop()
   }
@@ -136,7 +155,9 @@ export class FakeConnection implements StoreConnection {
   resume(): void {
     this.paused = false
     setImmediate(() => {
-      while (!this.paused && this.#held.length > 0) this.send(this.#held.shift() ?? new Uint8Array())
+      while (!this.paused && this.#held.length > 0) {
+        this.send(this.#held.shift() ?? new Uint8Array())
+      }
     })
   }
 
@@ -201,6 +222,8 @@ export function unserved(o: { index?: number; features?: number } = {}) {
 }
 
 /** Numbered bytes, more than a ring holds. */
-export const long = (length: number, first = 0): Uint8Array => Uint8Array.from({ length }, (_, i) => ((first + i) * 167 + ((first + i) >>> 8)) & 0xff)
+export const long = (length: number, first = 0): Uint8Array =>
+  Uint8Array.from({ length }, (_, i) => ((first + i) * 167 + ((first + i) >>> 8)) & 0xff)
 export const text = (bytes: readonly number[]): string => String.fromCharCode(...bytes)
-export const bytesOf = (string: string): Uint8Array => Uint8Array.from(string, (char) => char.charCodeAt(0))
+export const bytesOf = (string: string): Uint8Array =>
+  Uint8Array.from(string, (char) => char.charCodeAt(0))

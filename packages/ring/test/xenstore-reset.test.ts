@@ -1,5 +1,10 @@
 /** How a connection over a xenstore ring begins and ends: as if there had been none before. */
-import { XENSTORE_CONNECTED, XENSTORE_ERROR, XENSTORE_RECONNECT, XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
+import {
+  XENSTORE_CONNECTED,
+  XENSTORE_ERROR,
+  XENSTORE_RECONNECT,
+  XENSTORE_SERVER_FEATURE,
+} from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { bytesOf, long, served, settle, setWord, text, unserved, word } from './xenstore-page.ts'
 
@@ -16,7 +21,10 @@ describe('a reset', () => {
     const second = s.connect()
     second.stream.write(bytesOf('new'))
     await s.settle()
-    expect(s.store.connections.map(({ closed, received }) => [closed, text(received)])).toEqual([[true, 'half a requ'], [false, 'new']])
+    expect(s.store.connections.map(({ closed, received }) => [closed, text(received)])).toEqual([
+      [true, 'half a requ'],
+      [false, 'new'],
+    ])
     s.store.last.send(bytesOf('reply'))
     await s.settle()
     expect(text(second.receiver.received)).toBe('reply')
@@ -44,7 +52,9 @@ describe('a reset', () => {
     await d.wake()
     await d.wake()
     expect(receiver.reasons).toEqual([])
-    for (const name of ['req_cons', 'req_prod', 'rsp_prod', 'rsp_cons'] as const) setWord(d.page, name, 2 ** 32 - 2)
+    for (const name of ['req_cons', 'req_prod', 'rsp_prod', 'rsp_cons'] as const) {
+      setWord(d.page, name, 2 ** 32 - 2)
+    }
     setWord(d.page, 'error', XENSTORE_ERROR.NONE)
     setWord(d.page, 'connection', XENSTORE_CONNECTED)
     await d.wake()
@@ -68,10 +78,17 @@ describe('a reset', () => {
 
   test('empties the page before it says so', async () => {
     const s = served()
-    for (const name of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod', 'error'] as const) setWord(s.page, name, 4711)
+    for (const name of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod', 'error'] as const) {
+      setWord(s.page, name, 4711)
+    }
     setWord(s.page, 'connection', XENSTORE_RECONNECT)
     const notified: number[][] = []
-    s.storePort.onNotify = () => notified.push((['connection', 'req_cons', 'req_prod', 'rsp_cons', 'rsp_prod', 'error'] as const).map((name) => word(s.page, name)))
+    s.storePort.onNotify = () =>
+      notified.push(
+        (['connection', 'req_cons', 'req_prod', 'rsp_cons', 'rsp_prod', 'error'] as const).map(
+          (name) => word(s.page, name),
+        ),
+      )
     s.storePort.pending = true
     await settle(s.storePort)
     expect(notified).toEqual([[0, 0, 0, 0, 0, 0]])
@@ -155,7 +172,7 @@ test('features that a page does not offer are not used', async () => {
   setWord(s.page, 'req_prod', 5000)
   s.storePort.pending = true
   await settle(s.storePort)
-  const words = (['connection', 'req_prod', 'error', 'server_features'] as const)
+  const words = ['connection', 'req_prod', 'error', 'server_features'] as const
   expect(words.map((name) => word(s.page, name))).toEqual([XENSTORE_RECONNECT, 5000, 0, 0])
 })
 
@@ -181,6 +198,9 @@ describe('a xenstored without the feature', () => {
     const { stream } = d.connect()
     await d.wake()
     stream.close()
-    expect([word(d.page, 'connection'), d.domainPort.notifications]).toEqual([XENSTORE_CONNECTED, 0])
+    expect([word(d.page, 'connection'), d.domainPort.notifications]).toEqual([
+      XENSTORE_CONNECTED,
+      0,
+    ])
   })
 })

@@ -3,8 +3,19 @@ import { XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { connectXenstoreRing, serveXenstoreRing } from '../src/index.ts'
 import {
-  bytesOf, FakeReceiver, long, Port, RING_FEATURES, served, settle, setWord, text, turnOfLoop,
-  unserved, word, xenstorePage,
+  bytesOf,
+  FakeReceiver,
+  long,
+  Port,
+  RING_FEATURES,
+  served,
+  settle,
+  setWord,
+  text,
+  turnOfLoop,
+  unserved,
+  word,
+  xenstorePage,
 } from './xenstore-page.ts'
 
 const { ERROR, WATCHDEPTH } = XENSTORE_SERVER_FEATURE
@@ -83,7 +94,9 @@ describe('a connection', () => {
 
   test('is to a page', () => {
     const short = { page: new Uint8Array(4095), bind: new Port().bind }
-    expect(() => connectXenstoreRing(short, new FakeReceiver())).toThrow('"page" expected 4096 bytes, got 4095')
+    expect(() => connectXenstoreRing(short, new FakeReceiver())).toThrow(
+      '"page" expected 4096 bytes, got 4095',
+    )
     const options = { ...short, features: RING_FEATURES, connect: () => expect.unreachable() }
     expect(() => serveXenstoreRing(options)).toThrow('"page" expected 4096 bytes, got 4095')
   })
@@ -96,7 +109,11 @@ describe('a connection', () => {
     s.store.last.send(long(3000))
     await s.settle()
     const around = new Uint8Array(s.page.buffer)
-    expect([around.subarray(0, 4096), around.subarray(8192)].every((bytes) => bytes.every((byte) => byte === 0))).toBe(true)
+    expect(
+      [around.subarray(0, 4096), around.subarray(8192)].every((bytes) =>
+        bytes.every((byte) => byte === 0),
+      ),
+    ).toBe(true)
     expect(s.page.subarray(2048 + 7 * 4).every((byte) => byte === 0)).toBe(true)
   })
 })
@@ -116,7 +133,9 @@ describe('a server', () => {
     const received: string[] = []
     const write = (bytes: Uint8Array) => received.push(text([...bytes]))
     const server = serveXenstoreRing({
-      page, bind: storePort.bind, features: RING_FEATURES,
+      page,
+      bind: storePort.bind,
+      features: RING_FEATURES,
       connect: () => ({ write, close() {}, pause() {}, resume() {} }),
     })
     await turnOfLoop()
@@ -134,7 +153,12 @@ describe('a server', () => {
       using _ended = s.server
     }
     await s.settle()
-    expect([s.store.last.closed, text(s.store.last.received), s.storePort.closed, word(s.page, 'req_cons')]).toEqual([true, 'x', true, 1])
+    expect([
+      s.store.last.closed,
+      text(s.store.last.received),
+      s.storePort.closed,
+      word(s.page, 'req_cons'),
+    ]).toEqual([true, 'x', true, 1])
     s.server.close()
   })
 
@@ -182,7 +206,7 @@ describe('notifications', () => {
     expect(count()).toEqual([domain + 2, store + 2])
   })
 
-  test('are a few per ring\'s length, however much there is', async () => {
+  test("are a few per ring's length, however much there is", async () => {
     const s = served()
     const { stream } = s.connect()
     stream.write(long(100 * 1024))
@@ -193,7 +217,7 @@ describe('notifications', () => {
 })
 
 describe('a peer that has more whenever one looks', () => {
-  test('gets a ring\'s length per round of the event loop', async () => {
+  test("gets a ring's length per round of the event loop", async () => {
     const d = unserved()
     const { receiver } = d.connect()
     await d.wake()

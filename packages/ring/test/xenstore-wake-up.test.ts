@@ -1,10 +1,11 @@
 /**
- * No end of a xenstore ring sleeps on work, in any interleaving of its accesses with those of the other.
+ * No end of a xenstore ring sleeps on work, in any interleaving of its accesses with those of the
+ * other.
  *
- * The accesses of our ends are recorded and run on the model of store-buffers.ts against those of two
- * kinds of peers. One goes to sleep after it looked, until an event comes: ours notifies of every
- * update. The other notifies as rarely as Linux does, and ours may sleep only when that has to notify.
- * The model is shown to have teeth on sequences with one fault each.
+ * The accesses of our ends are recorded and run on the model of store-buffers.ts against those of
+ * two kinds of peers. One goes to sleep after it looked, until an event comes: ours notifies of
+ * every update. The other notifies as rarely as Linux does, and ours may sleep only when that has
+ * to notify. The model is shown to have teeth on sequences with one fault each.
  */
 import { xenstoreDomainInterface } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -12,10 +13,19 @@ import { connectXenstoreRing, serveXenstoreRing } from '../src/index.ts'
 import { intercept } from './intercept.ts'
 import { bothSeeNothing, plain, recorder, type Access } from './store-buffers.ts'
 import {
-  FakeReceiver, FakeStore, Port, RING_FEATURES, settle, setWord, turnOfLoop, xenstorePage,
+  FakeReceiver,
+  FakeStore,
+  Port,
+  RING_FEATURES,
+  settle,
+  setWord,
+  turnOfLoop,
+  xenstorePage,
 } from './xenstore-page.ts'
 
-const wordNames = new Map(Object.entries(xenstoreDomainInterface.at).map(([name, offset]) => [offset / 4, name]))
+const wordNames = new Map(
+  Object.entries(xenstoreDomainInterface.at).map(([name, offset]) => [offset / 4, name]),
+)
 
 const load = (word: string): Access => ({ kind: 'load', word })
 const store = (word: string): Access => ({ kind: 'store', word })
@@ -37,10 +47,16 @@ async function record(ring: 'req' | 'rsp', port: Port, step: () => void): Promis
 async function recordEnds() {
   const [domainPage, storePage] = [xenstorePage(), xenstorePage()]
   const [[domainPort], [storePort]] = [Port.pair(), Port.pair()]
-  const stream = connectXenstoreRing({ page: domainPage, bind: domainPort.bind }, new FakeReceiver())
+  const stream = connectXenstoreRing(
+    { page: domainPage, bind: domainPort.bind },
+    new FakeReceiver(),
+  )
   const fake = new FakeStore()
   serveXenstoreRing({
-    page: storePage, bind: storePort.bind, features: RING_FEATURES, connect: fake.connect,
+    page: storePage,
+    bind: storePort.bind,
+    features: RING_FEATURES,
+    connect: fake.connect,
   })
   setWord(storePage, 'req_prod', 1)
   storePort.pending = true
@@ -66,29 +82,44 @@ async function recordEnds() {
 const recorded = await recordEnds()
 
 const isIndex = ({ kind }: Access): boolean => kind !== 'notify'
-const without = (accesses: readonly Access[], index: number): Access[] => accesses.toSpliced(index, 1)
+const without = (accesses: readonly Access[], index: number): Access[] =>
+  accesses.toSpliced(index, 1)
 
-describe.each([['domain', 'req', 'rsp'], ['xenstored', 'rsp', 'req']] as const)('our %s', (side, out, into) => {
+describe.each([
+  ['domain', 'req', 'rsp'],
+  ['xenstored', 'rsp', 'req'],
+] as const)('our %s', (side, out, into) => {
   const { takes, sends, fills } = recorded[side]
 
   test('looks, moves, tells, and looks again, with no access more', () => {
     expect(sends).toEqual([load(`${out}_cons`), store(`${out}_prod`), EVENT])
-    expect(takes).toEqual([load(`${into}_prod`), store(`${into}_cons`), EVENT, load(`${into}_prod`)])
+    expect(takes).toEqual([
+      load(`${into}_prod`),
+      store(`${into}_cons`),
+      EVENT,
+      load(`${into}_prod`),
+    ])
     expect(fills).toEqual([load(`${out}_cons`), store(`${out}_prod`), EVENT, load(`${out}_cons`)])
   })
 
-  describe.each([['sends', `${out}_prod`, sends], ['takes', `${into}_cons`, takes]])('%s', (_what, word, accesses) => {
+  describe.each([
+    ['sends', `${out}_prod`, sends],
+    ['takes', `${into}_cons`, takes],
+  ])('%s', (_what, word, accesses) => {
     /** Looks, finds nothing, sleeps until an event comes, looks. */
     const sleeper: readonly Access[] = [load(word), { kind: 'await', word: 'event' }, load(word)]
     const tells = accesses.slice(0, 3)
 
-    test('and the other, asleep, hears of it', () => expect(bothSeeNothing([tells, sleeper])).toBe(0))
+    test('and the other, asleep, hears of it', () =>
+      expect(bothSeeNothing([tells, sleeper])).toBe(0))
 
     test.each([
       ['stores plainly', plain(tells)],
       ['tells first', [tells[0] ?? EVENT, EVENT, store(word)]],
       ['does not tell', tells.filter(isIndex)],
-    ])('which it would not, if ours %s', (_fault, faulty) => expect(bothSeeNothing([faulty, sleeper])).toBeGreaterThan(0))
+    ])('which it would not, if ours %s', (_fault, faulty) =>
+      expect(bothSeeNothing([faulty, sleeper])).toBeGreaterThan(0),
+    )
   })
 
   describe.each([
@@ -101,8 +132,14 @@ describe.each([['domain', 'req', 'rsp'], ['xenstored', 'rsp', 'req']] as const)(
     test.each([
       ['ours stores plainly', peer, plain(ours)],
       ['ours does not look again', peer, without(ours, 2)],
-      ['ours looks again before it stores', peer, [ours[0], ours[2], ours[1]].filter((access) => access !== undefined)],
+      [
+        'ours looks again before it stores',
+        peer,
+        [ours[0], ours[2], ours[1]].filter((access) => access !== undefined),
+      ],
       ['the other stores plainly', plain(peer), ours],
-    ])('but not if %s', (_fault, faultyPeer, faulty) => expect(bothSeeNothing([faultyPeer, faulty])).toBeGreaterThan(0))
+    ])('but not if %s', (_fault, faultyPeer, faulty) =>
+      expect(bothSeeNothing([faultyPeer, faulty])).toBeGreaterThan(0),
+    )
   })
 })

@@ -37,7 +37,11 @@ export class Attachment {
 
   /** @throws HypervisorClosedError if the domain was destroyed, or closed in this thread */
   hypercall<T>(call: () => T): T {
-    if (this.#closed) throw new HypervisorClosedError(`domain ${this.domid} was closed in this thread`, { domid: this.domid })
+    if (this.#closed) {
+      throw new HypervisorClosedError(`domain ${this.domid} was closed in this thread`, {
+        domid: this.domid,
+      })
+    }
     return this.hypervisor.hypercall(this.domid, call)
   }
 

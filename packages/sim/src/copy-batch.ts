@@ -51,7 +51,9 @@ export class CopyBatch implements GrantCopyBatch {
     this.#attachment.hypercall(() => this.#expectOwn(count, inward))
     let failed = 0
     for (let from = 0; from < count; from += CHUNK) {
-      failed += this.#attachment.hypercall(() => this.#copyRange(from, Math.min(from + CHUNK, count), inward))
+      failed += this.#attachment.hypercall(() =>
+        this.#copyRange(from, Math.min(from + CHUNK, count), inward),
+      )
     }
     return failed
   }
@@ -87,16 +89,22 @@ export class CopyBatch implements GrantCopyBatch {
     }
   }
 
-  /** A process that hands the kernel memory which isn't its own gets EFAULT; so does one that kept an offset too long. */
+  /**
+   * A process that hands the kernel memory which isn't its own gets EFAULT; so does one that kept
+   * an offset too long.
+   */
   #expectOwn(count: number, inward: boolean): void {
     for (let op = 0; op < count; op++) {
       const local = this.local[op] ?? 0
       for (const end of [local, local + (this.length[op] ?? 0) - 1]) {
         if (this.#mayUse(Math.floor(end / PAGE_SIZE), inward)) continue
-        throw new GrantError(`cannot copy at offset ${end} of the arena: EFAULT, domain ${this.#attachment.domid} has no ${inward ? 'writable ' : ''}page there`, {
-          status: -EFAULT,
-          local,
-        })
+        throw new GrantError(
+          `cannot copy at offset ${end} of the arena: EFAULT, domain ${this.#attachment.domid} has no ${inward ? 'writable ' : ''}page there`,
+          {
+            status: -EFAULT,
+            local,
+          },
+        )
       }
     }
   }

@@ -1,6 +1,6 @@
 /**
- * The toolstack's part in a domain's life: the nodes that libxl makes for a new domain (libxl__domain_make
- * in libxl_create.c), and removes in the end.
+ * The toolstack's part in a domain's life: the nodes that libxl makes for a new domain
+ * (libxl__domain_make in libxl_create.c), and removes in the end.
  */
 import type { XsPermissions } from '@xenkit/wire'
 import type { Xenstored } from './xenstored/index.ts'
@@ -25,10 +25,17 @@ const OWNED = [
 
 const encoder = new TextEncoder()
 
-export function makeDomainNodes(xenstored: Xenstored, o: { readonly domid: number; readonly name: string }): void {
+export function makeDomainNodes(
+  xenstored: Xenstored,
+  o: { readonly domid: number; readonly name: string },
+): void {
   const requester = toolstack(xenstored)
   xenstored.domains.know(o.domid) // before permissions name it: they are about no earlier one
-  const readable: XsPermissions = { owner: 0, access: 'none', acl: [{ domid: o.domid, access: 'read' }] }
+  const readable: XsPermissions = {
+    owner: 0,
+    access: 'none',
+    acl: [{ domid: o.domid, access: 'read' }],
+  }
   const owned: XsPermissions = { owner: o.domid, access: 'none', acl: [] }
   const make = (path: string, perms: XsPermissions): void => {
     mkdir(requester, path)
@@ -57,7 +64,8 @@ export function removeDomainNodes(xenstored: Xenstored, domid: number): void {
 
 const homeOf = (domid: number): string => `/local/domain/${domid}`
 /** The uuid of a simulated domain is its domid. */
-const vmOf = (domid: number): string => `/vm/00000000-0000-0000-0000-${String(domid).padStart(12, '0')}`
+const vmOf = (domid: number): string =>
+  `/vm/00000000-0000-0000-0000-${String(domid).padStart(12, '0')}`
 
 const toolstack = (xenstored: Xenstored): Requester => ({
   domain: xenstored.dom0,

@@ -1,5 +1,11 @@
 /** A domain of a machine, as one thread sees it. */
-import type { Arena, EvtchnPort, GrantPort, Hypervisor as HypervisorPort, XenstorePort } from '@xenkit/hypervisor'
+import type {
+  Arena,
+  EvtchnPort,
+  GrantPort,
+  Hypervisor as HypervisorPort,
+  XenstorePort,
+} from '@xenkit/hypervisor'
 import type { ArenaLimits } from './arena-room.ts'
 import { Attachment } from './attachment.ts'
 import { SimEvtchn } from './evtchn-port.ts'
@@ -11,7 +17,10 @@ import { connectThrough, type Link, serveLink } from './xenstore-link.ts'
 import { SimXenstore, type XenstoreConnector, type XenstoreStream } from './xenstore-port.ts'
 import { connectThroughRing } from './xenstore-ring.ts'
 
-/** Brings a domain to another thread: `new Worker(url, { workerData: handle, transferList: handle.transferList })`. */
+/**
+ * Brings a domain to another thread: `new Worker(url, { workerData: handle, transferList:
+ * handle.transferList })`.
+ */
 export interface DomainHandle {
   readonly domid: number
   readonly machine: SharedMachine
@@ -38,7 +47,10 @@ export class SimDomain implements HypervisorPort {
   constructor(
     hypervisor: Hypervisor,
     domid: number,
-    { connect, arena = {} }: {
+    {
+      connect,
+      arena = {},
+    }: {
       readonly connect: XenstoreConnector<XenstoreStream> | undefined
       readonly arena?: ArenaLimits
     },
@@ -63,9 +75,15 @@ export class SimDomain implements HypervisorPort {
     this.#connect = connect
   }
 
-  /** A new handle of this domain, good for one `attachDomain`. What is opened there counts as this domain's. */
+  /**
+   * A new handle of this domain, good for one `attachDomain`. What is opened there counts as this
+   * domain's.
+   */
   handle(): DomainHandle {
-    const { hypervisor, room: { pages, mappings } } = this.#attachment
+    const {
+      hypervisor,
+      room: { pages, mappings },
+    } = this.#attachment
     const arena = { pages, mappings }
     const handle = { domid: this.domid, machine: hypervisor.state.shared, arena }
     if (!this.#connect) return { ...handle, transferList: [] }
@@ -74,7 +92,10 @@ export class SimDomain implements HypervisorPort {
     return { ...handle, transferList: [port2] }
   }
 
-  /** Closes what was opened through this object; the domain goes on. `SimMachine.destroyDomain` ends it. */
+  /**
+   * Closes what was opened through this object; the domain goes on. `SimMachine.destroyDomain` ends
+   * it.
+   */
   async close(): Promise<void> {
     this.#attachment.close()
   }
@@ -89,7 +110,12 @@ export class SimDomain implements HypervisorPort {
  * @throws NotAvailableError if the domain was destroyed
  */
 export function attachDomain(handle: DomainHandle): SimDomain {
-  const { domid, machine, arena, transferList: [link] } = handle
+  const {
+    domid,
+    machine,
+    arena,
+    transferList: [link],
+  } = handle
   const hypervisor = new Hypervisor(new MachineState(machine))
   return new SimDomain(hypervisor, domid, { connect: link && connectThrough(link), arena })
 }

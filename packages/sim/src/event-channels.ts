@@ -14,11 +14,20 @@ const INTERDOMAIN = 2
 export const UPCALL_IDLE = 0
 const UPCALL_RAISED = 1
 
-/** An event with nothing behind it, which a correct driver shrugs off: one in so many looks at a port. */
+/**
+ * An event with nothing behind it, which a correct driver shrugs off: one in so many looks at a
+ * port.
+ */
 const SPURIOUS_ONE_IN = 64
 
 type PortField =
-  'state' | 'pending' | 'masked' | 'remoteDomid' | 'remotePort' | 'attachment' | 'references'
+  | 'state'
+  | 'pending'
+  | 'masked'
+  | 'remoteDomid'
+  | 'remotePort'
+  | 'attachment'
+  | 'references'
 
 export interface PortStatus {
   readonly domid: number
@@ -33,13 +42,20 @@ export class EventChannels {
     this.#state = state
   }
 
-  bindUnbound(o: { readonly domid: number; readonly remote: number; readonly attachment: number }): number {
+  bindUnbound(o: {
+    readonly domid: number
+    readonly remote: number
+    readonly attachment: number
+  }): number {
     const port = this.#allocate(o.domid, o.attachment)
     this.#bind(o.domid, port, UNBOUND, o.remote, EVTCHN_PORT_INVALID)
     return port
   }
 
-  /** Opens the port of a domain's xenstore ring, for xenstored in domain 0 to bind to. Masked: the domain has yet to adopt it. */
+  /**
+   * Opens the port of a domain's xenstore ring, for xenstored in domain 0 to bind to. Masked: the
+   * domain has yet to adopt it.
+   */
   openXenstorePort(domid: number): number {
     const port = this.bindUnbound({ domid, remote: 0, attachment: 0 })
     this.#set(domid, port, 'masked', 1)
@@ -62,25 +78,37 @@ export class EventChannels {
     if (this.#get(domid, port, 'attachment') === attachment) this.#set(domid, port, 'masked', 1)
   }
 
-  bindInterdomain(o: { readonly domid: number; readonly remote: { readonly domid: number; readonly port: number }; readonly attachment: number }): number {
+  bindInterdomain(o: {
+    readonly domid: number
+    readonly remote: { readonly domid: number; readonly port: number }
+    readonly attachment: number
+  }): number {
     const { domid, remote } = o
     const refuse = (errno: string, why: string) =>
-      new EvtchnError(`cannot bind to port ${remote.port} of domain ${remote.domid}: ${errno}, ${why}`, { errno, domid: remote.domid, port: remote.port })
+      new EvtchnError(
+        `cannot bind to port ${remote.port} of domain ${remote.domid}: ${errno}, ${why}`,
+        { errno, domid: remote.domid, port: remote.port },
+      )
     if (!this.#state.isAlive(remote.domid)) throw refuse('ESRCH', 'there is no such domain')
-    const known = remote.port < this.#state.shared.limits.ports && this.#get(remote.domid, remote.port, 'state') === UNBOUND
+    const known =
+      remote.port < this.#state.shared.limits.ports &&
+      this.#get(remote.domid, remote.port, 'state') === UNBOUND
     if (!known) throw refuse('EINVAL', 'it is not open for binding')
     const awaited = this.#get(remote.domid, remote.port, 'remoteDomid')
     if (awaited !== domid) throw refuse('EINVAL', `it is open for domain ${awaited}`)
     const port = this.#allocate(domid, o.attachment)
     this.#bind(domid, port, INTERDOMAIN, remote.domid, remote.port)
     this.#bind(remote.domid, remote.port, INTERDOMAIN, domid, port)
-    // Notifications to the unbound port were dropped; the new end makes up for them by looking once.
+    // Notifications to the unbound port were dropped; the new end makes up for them by looking
+    // once.
     this.#setPending(domid, port)
     return port
   }
 
   isOpen(domid: number, port: number): boolean {
-    return port > 0 && port < this.#state.shared.limits.ports && this.#get(domid, port, 'state') !== FREE
+    return (
+      port > 0 && port < this.#state.shared.limits.ports && this.#get(domid, port, 'state') !== FREE
+    )
   }
 
   /** Sends an event to the other end. To an unbound one it is dropped, as Xen does. */
@@ -97,7 +125,9 @@ export class EventChannels {
   /** Delivers the event of a port, if it has one: masks the port until `unmask`. */
   take(domid: number, port: number): boolean {
     if (this.#get(domid, port, 'masked') !== 0) return false
-    if (this.#get(domid, port, 'pending') === 0 && !this.#state.random.oneIn(SPURIOUS_ONE_IN)) return false
+    if (this.#get(domid, port, 'pending') === 0 && !this.#state.random.oneIn(SPURIOUS_ONE_IN)) {
+      return false
+    }
     this.#set(domid, port, 'pending', 0)
     this.#set(domid, port, 'masked', 1)
     return true
@@ -122,7 +152,10 @@ export class EventChannels {
   /** The other end turns unbound, for this domain to bind to again. */
   #free(domid: number, port: number): void {
     if (this.#get(domid, port, 'state') === INTERDOMAIN) {
-      const remote = this.#row(this.#get(domid, port, 'remoteDomid'), this.#get(domid, port, 'remotePort'))
+      const remote = this.#row(
+        this.#get(domid, port, 'remoteDomid'),
+        this.#get(domid, port, 'remotePort'),
+      )
       this.#state.ports.set(remote, 'state', UNBOUND)
       this.#state.ports.set(remote, 'remotePort', EVTCHN_PORT_INVALID)
     }
@@ -137,24 +170,47 @@ export class EventChannels {
   /** Makes the thread look at its ports, and whether its domain still exists. */
   raise(attachment: number): void {
     const index = this.#state.attachments.index(attachment, 'upcall')
-    if (Atomics.exchange(this.#state.words, index, UPCALL_RAISED) === UPCALL_IDLE) Atomics.notify(this.#state.words, index)
+    if (Atomics.exchange(this.#state.words, index, UPCALL_RAISED) === UPCALL_IDLE) {
+      Atomics.notify(this.#state.words, index)
+    }
   }
 
-  /** Ports that somebody has opened: not the two of a xenstore ring, which are there as long as its domain is. */
+  /**
+   * Ports that somebody has opened: not the two of a xenstore ring, which are there as long as its
+   * domain is.
+   */
   list(): PortStatus[] {
     return ownersOf(this.#state.domains).flatMap(([, domid]) =>
       this.#used(domid).flatMap((port) => {
-        const [remoteDomid, remotePort] = [this.#get(domid, port, 'remoteDomid'), this.#get(domid, port, 'remotePort')]
+        const [remoteDomid, remotePort] = [
+          this.#get(domid, port, 'remoteDomid'),
+          this.#get(domid, port, 'remotePort'),
+        ]
         const bound = this.#get(domid, port, 'state') === INTERDOMAIN
-        if (port === this.xenstorePort(domid) || (bound && remotePort === this.xenstorePort(remoteDomid))) return []
-        return [{ domid, port, text: bound ? `bound to port ${remotePort} of domain ${remoteDomid}` : `waits for domain ${remoteDomid}` }]
+        if (
+          port === this.xenstorePort(domid) ||
+          (bound && remotePort === this.xenstorePort(remoteDomid))
+        ) {
+          return []
+        }
+        return [
+          {
+            domid,
+            port,
+            text: bound
+              ? `bound to port ${remotePort} of domain ${remoteDomid}`
+              : `waits for domain ${remoteDomid}`,
+          },
+        ]
       }),
     )
   }
 
   #used(domid: number): number[] {
     const ports = []
-    for (let port = 1; port < this.#state.shared.limits.ports; port++) if (this.#get(domid, port, 'state') !== FREE) ports.push(port)
+    for (let port = 1; port < this.#state.shared.limits.ports; port++) {
+      if (this.#get(domid, port, 'state') !== FREE) ports.push(port)
+    }
     return ports
   }
 
@@ -162,7 +218,12 @@ export class EventChannels {
     const { domains, random, shared } = this.#state
     const usable = shared.limits.ports - 1
     const slot = this.#state.slot(domid)
-    if (domains.get(slot, 'ports') === usable) throw new EvtchnError(`domain ${domid} has all of its ${usable} event-channel ports in use: ENOSPC`, { errno: 'ENOSPC', domid })
+    if (domains.get(slot, 'ports') === usable) {
+      throw new EvtchnError(
+        `domain ${domid} has all of its ${usable} event-channel ports in use: ENOSPC`,
+        { errno: 'ENOSPC', domid },
+      )
+    }
     let index = random.below(usable)
     while (this.#get(domid, 1 + index, 'state') !== FREE) index = (index + 1) % usable
     domains.add(slot, 'ports', 1)

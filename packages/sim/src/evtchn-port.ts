@@ -1,5 +1,13 @@
 /** The event-channel port of a domain. */
-import { DOMID_MAX, EvtchnError, type EvtchnBinding, type EvtchnPort, expectInteger, NotAvailableError, UINT32_MAX } from '@xenkit/hypervisor'
+import {
+  DOMID_MAX,
+  EvtchnError,
+  type EvtchnBinding,
+  type EvtchnPort,
+  expectInteger,
+  NotAvailableError,
+  UINT32_MAX,
+} from '@xenkit/hypervisor'
 import type { Attachment, Opened } from './attachment.ts'
 import { Upcall } from './upcall.ts'
 
@@ -13,12 +21,17 @@ export class SimEvtchn implements EvtchnPort {
     this.#upcall = new Upcall(attachment, o)
   }
 
-  bindInterdomain(o: { readonly domid: number; readonly port: number }, onEvent: () => void): EvtchnBinding {
+  bindInterdomain(
+    o: { readonly domid: number; readonly port: number },
+    onEvent: () => void,
+  ): EvtchnBinding {
     expectInteger('domid', o.domid, 0, DOMID_MAX)
     expectInteger('port', o.port, 0, UINT32_MAX)
     const { hypervisor, domid, row } = this.#attachment
     return this.#open(
-      this.#attachment.hypercall(() => hypervisor.events.bindInterdomain({ domid, remote: o, attachment: row })),
+      this.#attachment.hypercall(() =>
+        hypervisor.events.bindInterdomain({ domid, remote: o, attachment: row }),
+      ),
       onEvent,
     )
   }
@@ -27,7 +40,9 @@ export class SimEvtchn implements EvtchnPort {
     expectInteger('domid', o.domid, 0, DOMID_MAX)
     const { hypervisor, domid, row } = this.#attachment
     return this.#open(
-      this.#attachment.hypercall(() => hypervisor.events.bindUnbound({ domid, remote: o.domid, attachment: row })),
+      this.#attachment.hypercall(() =>
+        hypervisor.events.bindUnbound({ domid, remote: o.domid, attachment: row }),
+      ),
       onEvent,
     )
   }
@@ -39,7 +54,12 @@ export class SimEvtchn implements EvtchnPort {
   bindXenstore(onEvent: () => void): EvtchnBinding {
     const { hypervisor, domid, row } = this.#attachment
     const port = this.#attachment.hypercall(() => hypervisor.events.xenstorePort(domid))
-    if (this.#upcall.has(port)) throw new NotAvailableError(`the xenstore ring of domain ${domid} carries one connection at a time: share the client that is open`, { domid })
+    if (this.#upcall.has(port)) {
+      throw new NotAvailableError(
+        `the xenstore ring of domain ${domid} carries one connection at a time: share the client that is open`,
+        { domid },
+      )
+    }
     const binding = this.#add(port, onEvent, () => hypervisor.events.disown(domid, port, row))
     this.#attachment.hypercall(() => hypervisor.events.adopt(domid, port, row))
     return binding
@@ -75,14 +95,20 @@ class Binding implements EvtchnBinding, Opened {
 
   /** @throws EvtchnError if the binding is closed */
   notify(): void {
-    if (this.#closed) throw new EvtchnError(`cannot notify port ${this.port}: ENOTCONN, it is closed`, { errno: 'ENOTCONN', port: this.port })
+    if (this.#closed) {
+      throw new EvtchnError(`cannot notify port ${this.port}: ENOTCONN, it is closed`, {
+        errno: 'ENOTCONN',
+        port: this.port,
+      })
+    }
     const { hypervisor, domid } = this.#attachment
     // Not the attachment's: while that closes, what is abandoned may still tell the other side.
     hypervisor.hypercall(domid, () => hypervisor.events.send(domid, this.port))
   }
 
   unmask(): void {
-    // /dev/xen/evtchn ignores a port that isn't bound: work that ends with an unmask may have closed it.
+    // /dev/xen/evtchn ignores a port that isn't bound: work that ends with an unmask may have
+    // closed it.
     if (this.#closed) return
     const { hypervisor, domid } = this.#attachment
     this.#attachment.hypercall(() => hypervisor.events.unmask(domid, this.port))

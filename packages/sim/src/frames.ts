@@ -1,4 +1,7 @@
-/** The frame allocator, and how often each frame is mapped. Every call is made under the machine lock. */
+/**
+ * The frame allocator, and how often each frame is mapped. Every call is made under the machine
+ * lock.
+ */
 import { ArenaFullError } from '@xenkit/hypervisor'
 import { type MachineState, ownersOf } from './machine-state.ts'
 
@@ -14,15 +17,21 @@ export class Frames {
 
   /**
    * Gives `domid` a run of frames, with their old contents.
-   * Next fit, so that a frame which was just freed isn't handed out at once: a use after free shows.
+   * Next fit, so that a frame which was just freed isn't handed out at once: a use after free
+   * shows.
    * @returns the first frame
    */
   allocate(domid: number, count: number): number {
     const { frames, header, shared } = this.#state
     const next = header.get(0, 'nextFrame')
-    const first = this.#freeRun(next, shared.limits.pages, count) ?? this.#freeRun(1, Math.min(next + count, shared.limits.pages), count)
+    const first =
+      this.#freeRun(next, shared.limits.pages, count) ??
+      this.#freeRun(1, Math.min(next + count, shared.limits.pages), count)
     if (first === undefined) {
-      throw new ArenaFullError(`no run of ${count} free pages in a machine of ${shared.limits.pages}: create it with more "pages"`, { domid, pages: count })
+      throw new ArenaFullError(
+        `no run of ${count} free pages in a machine of ${shared.limits.pages}: create it with more "pages"`,
+        { domid, pages: count },
+      )
     }
     for (let frame = first; frame < first + count; frame++) frames.set(frame, 'owner', domid + 1)
     header.set(0, 'nextFrame', first + count)
@@ -62,7 +71,9 @@ export class Frames {
 
   dropMap(frame: number, writable: boolean): void {
     this.#state.frames.add(frame, 'maps', writable ? -WRITABLE : -1)
-    if (!this.isMapped(frame) && this.#state.frames.get(frame, 'orphan') !== 0) this.#state.frames.clear(frame)
+    if (!this.isMapped(frame) && this.#state.frames.get(frame, 'orphan') !== 0) {
+      this.#state.frames.clear(frame)
+    }
   }
 
   /** Allocates frames for what a read-only mapping shows. */
@@ -79,6 +90,9 @@ export class Frames {
   /** Whether the frame is the domain's, to write to if `writable`, and it didn't give it back. */
   isOwn(domid: number, frame: number, writable: boolean): boolean {
     if (writable && this.isView(frame)) return false
-    return this.#state.frames.get(frame, 'owner') === domid + 1 && this.#state.frames.get(frame, 'orphan') === 0
+    return (
+      this.#state.frames.get(frame, 'owner') === domid + 1 &&
+      this.#state.frames.get(frame, 'orphan') === 0
+    )
   }
 }

@@ -1,7 +1,14 @@
 /** The grant port of a domain. */
 import {
-  DOMID_MAX, expectInteger, type GrantCopyBatch, type GrantMapping, type GrantPort, type GrantRef,
-  type GrantShare, type MappedPages, UINT32_MAX,
+  DOMID_MAX,
+  expectInteger,
+  type GrantCopyBatch,
+  type GrantMapping,
+  type GrantPort,
+  type GrantRef,
+  type GrantShare,
+  type MappedPages,
+  UINT32_MAX,
 } from '@xenkit/hypervisor'
 import { ApartMapping } from './apart-mapping.ts'
 import type { Attachment } from './attachment.ts'
@@ -32,7 +39,11 @@ export class SimGrants implements GrantPort {
     return new CopyBatch(this.#attachment, o)
   }
 
-  share(o: { readonly domid: number; readonly pages: number; readonly writable: boolean }): GrantShare {
+  share(o: {
+    readonly domid: number
+    readonly pages: number
+    readonly writable: boolean
+  }): GrantShare {
     expectInteger('domid', o.domid, 0, DOMID_MAX)
     return new Share(this.#attachment, o)
   }

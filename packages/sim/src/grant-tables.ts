@@ -1,8 +1,10 @@
 /**
- * Every domain's grant table, in the layout of grant_entry_v1. Every call is made under the machine lock.
+ * Every domain's grant table, in the layout of grant_entry_v1. Every call is made under the machine
+ * lock.
  *
  * Status codes are those of xen/common/grant_table.c: GNTST_general_error for an entry that grants
- * nothing, or not to this domain, or not for writing; GNTST_permission_denied belongs to security modules.
+ * nothing, or not to this domain, or not for writing; GNTST_permission_denied belongs to security
+ * modules.
  */
 import { GNTST, GNTTAB_NR_RESERVED_ENTRIES, grant_entry_v1, GTF } from '@xenkit/wire'
 import type { Frames } from './frames.ts'
@@ -33,7 +35,9 @@ export class GrantTables {
     if (!this.#state.isAlive(grantor)) return GNTST.bad_domain
     if (gref >= this.#state.shared.limits.grants) return GNTST.bad_gntref
     const flags = this.#flags(grantor, gref)
-    if ((flags & GTF.type_mask) !== GTF.permit_access || this.#grantee(grantor, gref) !== grantee) return GNTST.general_error
+    if ((flags & GTF.type_mask) !== GTF.permit_access || this.#grantee(grantor, gref) !== grantee) {
+      return GNTST.general_error
+    }
     if (writable && flags & GTF.readonly) return GNTST.general_error
     return this.frame(grantor, gref)
   }
@@ -41,8 +45,12 @@ export class GrantTables {
   /** Why `lookUp` refused, for the text of an error. */
   refusal(grantor: number, gref: number, grantee: number): string {
     if (!this.#state.isAlive(grantor)) return 'there is no such domain'
-    if (gref >= this.#state.shared.limits.grants) return `its grant table has ${this.#state.shared.limits.grants} entries`
-    if ((this.#flags(grantor, gref) & GTF.type_mask) !== GTF.permit_access) return 'nothing is granted by this reference'
+    if (gref >= this.#state.shared.limits.grants) {
+      return `its grant table has ${this.#state.shared.limits.grants} entries`
+    }
+    if ((this.#flags(grantor, gref) & GTF.type_mask) !== GTF.permit_access) {
+      return 'nothing is granted by this reference'
+    }
     const granted = this.#grantee(grantor, gref)
     return granted === grantee ? 'it is granted read-only' : `it is granted to domain ${granted}`
   }
@@ -55,14 +63,18 @@ export class GrantTables {
   /** Grants a frame by a free reference, of which the caller has seen that there is one. */
   grant(o: Grant): number {
     let index = this.#state.random.below(this.#usable())
-    while (this.#flags(o.domid, GNTTAB_NR_RESERVED_ENTRIES + index) !== 0) index = (index + 1) % this.#usable()
+    while (this.#flags(o.domid, GNTTAB_NR_RESERVED_ENTRIES + index) !== 0) {
+      index = (index + 1) % this.#usable()
+    }
     const gref = GNTTAB_NR_RESERVED_ENTRIES + index
     this.grantBy(gref, o)
     this.#state.domains.add(this.#state.slot(o.domid), 'grants', 1)
     return gref
   }
 
-  /** Grants a frame by one of the reserved references, as the toolstack does before the domain runs. */
+  /**
+   * Grants a frame by one of the reserved references, as the toolstack does before the domain runs.
+   */
   grantBy(gref: number, o: Grant): void {
     const entry = this.#entry(o.domid, gref)
     this.#view.setUint16(entry + DOMID, o.to, true)
@@ -74,7 +86,10 @@ export class GrantTables {
     return (this.#flags(domid, gref) & GTF.reading) !== 0
   }
 
-  /** Ends a grant and frees its frame. Nobody can map it any more; a mapping that exists keeps both until it ends. */
+  /**
+   * Ends a grant and frees its frame. Nobody can map it any more; a mapping that exists keeps both
+   * until it ends.
+   */
   revoke(domid: number, gref: number): void {
     const mapped = this.#flags(domid, gref) & (GTF.reading | GTF.writing)
     this.#view.setUint16(this.#entry(domid, gref) + FLAGS, mapped, true)
@@ -86,7 +101,9 @@ export class GrantTables {
   noteMaps(domid: number, gref: number, frame: number): void {
     if (!this.#state.isAlive(domid) || this.frame(domid, gref) !== frame) return
     const before = this.#flags(domid, gref)
-    const mapped = (this.#frames.isMapped(frame) ? GTF.reading : 0) | (this.#frames.isMappedWritable(frame) ? GTF.writing : 0)
+    const mapped =
+      (this.#frames.isMapped(frame) ? GTF.reading : 0) |
+      (this.#frames.isMappedWritable(frame) ? GTF.writing : 0)
     const after = (before & ~(GTF.reading | GTF.writing)) | mapped
     this.#view.setUint16(this.#entry(domid, gref) + FLAGS, after, true)
     if (after === 0 && before !== 0) this.#release(domid, gref)
@@ -98,15 +115,31 @@ export class GrantTables {
 
   /** Empties the table of a domain that is gone. */
   clear(domid: number): void {
-    new Uint8Array(this.#state.shared.tables, this.#entry(domid, 0), this.#state.shared.limits.grants * grant_entry_v1.size).fill(0)
+    new Uint8Array(
+      this.#state.shared.tables,
+      this.#entry(domid, 0),
+      this.#state.shared.limits.grants * grant_entry_v1.size,
+    ).fill(0)
   }
 
   /** References in use, with whom they are for. */
-  list(): { readonly grantor: number; readonly gref: number; readonly grantee: number; readonly frame: number }[] {
+  list(): {
+    readonly grantor: number
+    readonly gref: number
+    readonly grantee: number
+    readonly frame: number
+  }[] {
     const used = []
     for (const [, grantor] of ownersOf(this.#state.domains)) {
       for (let gref = 0; gref < this.#state.shared.limits.grants; gref++) {
-        if (this.#flags(grantor, gref) !== 0) used.push({ grantor, gref, grantee: this.#grantee(grantor, gref), frame: this.frame(grantor, gref) })
+        if (this.#flags(grantor, gref) !== 0) {
+          used.push({
+            grantor,
+            gref,
+            grantee: this.#grantee(grantor, gref),
+            frame: this.frame(grantor, gref),
+          })
+        }
       }
     }
     return used
@@ -130,6 +163,9 @@ export class GrantTables {
   }
 
   #entry(domid: number, gref: number): number {
-    return this.#state.grantTables + (this.#state.slot(domid) * this.#state.shared.limits.grants + gref) * grant_entry_v1.size
+    return (
+      this.#state.grantTables +
+      (this.#state.slot(domid) * this.#state.shared.limits.grants + gref) * grant_entry_v1.size
+    )
   }
 }

@@ -43,7 +43,9 @@ export class Hypervisor {
    */
   hypercall<T>(domid: number, call: () => T): T {
     return this.locked(domid, () => {
-      if (!this.state.isAlive(domid)) throw new HypervisorClosedError(`domain ${domid} was destroyed`, { domid })
+      if (!this.state.isAlive(domid)) {
+        throw new HypervisorClosedError(`domain ${domid} was destroyed`, { domid })
+      }
       return call()
     })
   }
@@ -65,7 +67,10 @@ export class Hypervisor {
         attachments.set(row, 'owner', domid + 1)
         return row
       }
-      throw new NotAvailableError(`all ${attachments.rows} attachments of threads to domains are in use`, { domid })
+      throw new NotAvailableError(
+        `all ${attachments.rows} attachments of threads to domains are in use`,
+        { domid },
+      )
     })
   }
 

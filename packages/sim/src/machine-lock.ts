@@ -1,23 +1,32 @@
 /**
  * The machine lock: one futex word that makes each hypercall whole, from whichever thread it comes.
  *
- * The word holds the holder's domid + 1, so that a holder which was terminated inside a hypercall is
- * known by name: destroying its domain takes the lock away from it. It also counts turns, so that one
- * holder who doesn't leave can be told from one who comes again and again.
+ * The word holds the holder's domid + 1, so that a holder which was terminated inside a hypercall
+ * is known by name: destroying its domain takes the lock away from it. It also counts turns, so
+ * that one holder who doesn't leave can be told from one who comes again and again.
  */
 
 /** The holder's domid + 1; 0 while the lock is free. */
 const HOLDER = 0xffff
-/** Set by whoever goes to sleep; the holder then wakes one sleeper when it leaves, and the lock is that one's to take. */
+/**
+ * Set by whoever goes to sleep; the holder then wakes one sleeper when it leaves, and the lock is
+ * that one's to take.
+ */
 const WAITERS = 1 << 16
 /** The rest of the word: 15 bits of turns. */
 const TURN = 1 << 17
 const TURNS = ~(HOLDER | WAITERS)
-/** A hypercall takes a few microseconds: looking again is cheaper than the 50 us of a sleep and a wake-up. */
+/**
+ * A hypercall takes a few microseconds: looking again is cheaper than the 50 us of a sleep and a
+ * wake-up.
+ */
 const SPINS = 200
 /** For a sleeper that was woken to take the lock before newcomers may. */
 const PRECEDENCE_MS = 1
-/** Thousands of times the longest hypercall: a holder that is still there was terminated, or waits very long for a processor. */
+/**
+ * Thousands of times the longest hypercall: a holder that is still there was terminated, or waits
+ * very long for a processor.
+ */
 const PATIENCE_MS = 2000
 /** With a holder whose domain is being destroyed. */
 const PATIENCE_WITH_DEAD_MS = 500
@@ -41,7 +50,9 @@ export class MachineLock {
     const mine = domid + 1
     for (let spin = 0; spin < SPINS; spin++) {
       const seen = this.#load()
-      if ((seen & (HOLDER | WAITERS)) === 0 && this.#replace(seen, nextTurn(seen) | mine)) return false
+      if ((seen & (HOLDER | WAITERS)) === 0 && this.#replace(seen, nextTurn(seen) | mine)) {
+        return false
+      }
     }
     let turn = this.#load() & TURNS
     let since = performance.now()
@@ -51,7 +62,8 @@ export class MachineLock {
       const holder = (seen & HOLDER) - 1
       if (holder < 0) {
         if (slept || (seen & WAITERS) === 0) {
-          // Others may still sleep: who has slept wakes one when it leaves, whether there is one or not.
+          // Others may still sleep: who has slept wakes one when it leaves, whether there is one or
+          // not.
           if (this.#replace(seen, nextTurn(seen) | mine | WAITERS)) return false
         } else {
           slept = true
@@ -63,14 +75,17 @@ export class MachineLock {
         turn = seen & TURNS
         since = performance.now()
       }
-      const patience = since + (dead.includes(holder) ? PATIENCE_WITH_DEAD_MS : PATIENCE_MS) - performance.now()
+      const patience =
+        since + (dead.includes(holder) ? PATIENCE_WITH_DEAD_MS : PATIENCE_MS) - performance.now()
       if (patience > 0) {
         if (this.#replace(seen, seen | WAITERS)) {
           slept = true
           Atomics.wait(this.#words, this.#index, seen | WAITERS, patience)
         }
       } else if (!dead.includes(holder)) {
-        throw new Error(`the machine is held by a hypercall of domain ${holder}: if its thread was terminated, destroy the domain`)
+        throw new Error(
+          `the machine is held by a hypercall of domain ${holder}: if its thread was terminated, destroy the domain`,
+        )
       } else if (this.#replace(seen, nextTurn(seen) | mine | WAITERS)) {
         return true
       }
@@ -84,7 +99,9 @@ export class MachineLock {
       if ((seen & HOLDER) !== domid + 1) return
       if (!this.#replace(seen, seen & ~HOLDER)) continue
       // Nobody slept: newcomers needn't give precedence.
-      if (seen & WAITERS && Atomics.notify(this.#words, this.#index, 1) === 0) this.#replace(seen & ~HOLDER, seen & TURNS)
+      if (seen & WAITERS && Atomics.notify(this.#words, this.#index, 1) === 0) {
+        this.#replace(seen & ~HOLDER, seen & TURNS)
+      }
       return
     }
   }

@@ -1,6 +1,6 @@
 /**
- * What all threads of a machine share: its memory, and the tables that hypercalls work on. The tables
- * lie in a buffer of their own, as Xen's do: no stray write into a page can reach them.
+ * What all threads of a machine share: its memory, and the tables that hypercalls work on. The
+ * tables lie in a buffer of their own, as Xen's do: no stray write into a page can reach them.
  */
 import { DOMID_MAX, PAGE_SIZE } from '@xenkit/hypervisor'
 import { grant_entry_v1 } from '@xenkit/wire'
@@ -8,7 +8,10 @@ import { MachineLock } from './machine-lock.ts'
 import { SeededRandom } from './seeded-random.ts'
 import { Table } from './table.ts'
 
-/** Domains that can exist at once. A domid is not used again, so a domain's slot is its domid modulo this. */
+/**
+ * Domains that can exist at once. A domid is not used again, so a domain's slot is its domid modulo
+ * this.
+ */
 const DOMAINS = 64
 /** Threads that can be attached to domains at once. */
 const ATTACHMENTS = 256
@@ -20,8 +23,16 @@ const MAPTRACK = 16_384
  * by whom (domid + 1, 0 for none) and to which byte of which grant.
  */
 const header = [
-  'lock', 'random', 'nextDomid', 'nextFrame', 'nextHandle', 'mapped',
-  'storedBy', 'storedGrantor', 'storedGref', 'storedByte',
+  'lock',
+  'random',
+  'nextDomid',
+  'nextFrame',
+  'nextHandle',
+  'mapped',
+  'storedBy',
+  'storedGrantor',
+  'storedGref',
+  'storedByte',
 ] as const
 /** `owner`, here and below, is a domid + 1, so that 0 is a free row. */
 /** `xenstorePort`: the port of the domain's xenstore ring; 0 if it has none. */
@@ -29,17 +40,35 @@ const domain = ['owner', 'grants', 'ports', 'xenstorePort'] as const
 /** `upcall` is raised when one of the ports of that thread has an event. */
 const attachment = ['owner', 'upcall'] as const
 /** `view`: 1 for a frame that shows what is mapped read-only. */
-/** `maps`: read-only mappings + 65536 * writable ones. `clearByte` (offset + 1) and `notifyPort`: a share's UnmapNotify, on its first frame. */
+/**
+ * `maps`: read-only mappings + 65536 * writable ones. `clearByte` (offset + 1) and `notifyPort`: a
+ * share's UnmapNotify, on its first frame.
+ */
 const frame = ['owner', 'orphan', 'maps', 'clearByte', 'notifyPort', 'view'] as const
 /** A page that `owner` maps. The first page of a mapping carries what belongs to the mapping. */
-const mapping = ['owner', 'grantor', 'gref', 'frame', 'writable', 'pinned', 'clearByte', 'notifyPort'] as const
+const mapping = [
+  'owner',
+  'grantor',
+  'gref',
+  'frame',
+  'writable',
+  'pinned',
+  'clearByte',
+  'notifyPort',
+] as const
 /**
  * `attachment`: the thread that hears of its events. A port of the toolstack's has one only while
  * it is adopted, and else is masked.
  * `references`: its binding and the unmap notifications that will use it. The last one frees it.
  */
 const port = [
-  'state', 'pending', 'masked', 'remoteDomid', 'remotePort', 'attachment', 'references',
+  'state',
+  'pending',
+  'masked',
+  'remoteDomid',
+  'remotePort',
+  'attachment',
+  'references',
 ] as const
 
 export interface MachineLimits {
@@ -73,13 +102,21 @@ export class MachineState {
   readonly maptrack: Table<(typeof mapping)[number]>
   /** The ports of all domains; a domain's begin at `slot(domid) * limits.ports`. */
   readonly ports: Table<(typeof port)[number]>
-  /** First byte of the grant tables in the tables' buffer; a domain's begins `slot(domid) * limits.grants` entries later. */
+  /**
+   * First byte of the grant tables in the tables' buffer; a domain's begins `slot(domid) *
+   * limits.grants` entries later.
+   */
   readonly grantTables: number
 
   static create(limits: MachineLimits, seed: number): MachineState {
     const { byteLength } = layOut(new Int32Array(0), limits)
     const memory = new SharedArrayBuffer(limits.pages * PAGE_SIZE)
-    const state = new MachineState({ limits, seed, memory, tables: new SharedArrayBuffer(byteLength) })
+    const state = new MachineState({
+      limits,
+      seed,
+      memory,
+      tables: new SharedArrayBuffer(byteLength),
+    })
     state.header.set(0, 'random', seed)
     // Frame 0 is never handed out: offset 0 of the arena is nobody's page.
     state.header.set(0, 'nextFrame', 1)

@@ -11,7 +11,10 @@ import type { XenstoreConnector, XenstoreStream } from './xenstore-port.ts'
 import { Xenstored } from './xenstored/index.ts'
 
 export interface MachineOptions extends Partial<MachineLimits> {
-  /** Decides numbers and orders that Xen leaves open. Default: random; errors of `assertQuiescent` name it. */
+  /**
+   * Decides numbers and orders that Xen leaves open. Default: random; errors of `assertQuiescent`
+   * name it.
+   */
   readonly seed?: number
 }
 
@@ -26,7 +29,10 @@ export interface DomainOptions {
   readonly arena?: ArenaLimits
 }
 
-/** 64 MiB, of which the system commits what is touched; as many grants and ports as a domain with a few busy disks and cards uses. */
+/**
+ * 64 MiB, of which the system commits what is touched; as many grants and ports as a domain with a
+ * few busy disks and cards uses.
+ */
 const DEFAULT_LIMITS: MachineLimits = { pages: 16_384, grants: 8192, ports: 1024 }
 
 /** A simulated machine, as `createMachine` makes it: memory, domains and their xenstored. */
@@ -54,12 +60,16 @@ export class SimMachine implements AsyncDisposable {
 
   /**
    * Makes a domain, with the nodes that a toolstack gives it. The first one is domain 0.
-   * @throws ArenaFullError, EvtchnError or NotAvailableError if a ring can't be made: no page, no port in domain 0, no domain 0
+   * @throws ArenaFullError, EvtchnError or NotAvailableError if a ring can't be made: no page, no
+   *   port in domain 0, no domain 0
    */
   createDomain({ name, xenstore = 'direct', arena }: DomainOptions = {}): SimDomain {
     const domid = this.#hypervisor.locked(0, () => this.#hypervisor.state.addDomain())
     if (xenstore === 'ring') this.#serveRing(domid)
-    makeDomainNodes(this.xenstored, { domid, name: name ?? (domid === 0 ? 'Domain-0' : `sim-${domid}`) })
+    makeDomainNodes(this.xenstored, {
+      domid,
+      name: name ?? (domid === 0 ? 'Domain-0' : `sim-${domid}`),
+    })
     this.xenstored.introduceDomain(domid)
     const direct: XenstoreConnector<XenstoreStream> = (receiver) =>
       this.xenstored.connect(domid, receiver)
@@ -94,11 +104,19 @@ export class SimMachine implements AsyncDisposable {
     removeDomainNodes(this.xenstored, domid)
   }
 
-  /** @throws Error that lists what is still open: mappings, grants, ports, pages, and connections to xenstored with what they hold */
+  /**
+   * @throws Error that lists what is still open: mappings, grants, ports, pages, and connections to
+   * xenstored with what they hold
+   */
   assertQuiescent(): void {
     this.#rings?.look()
-    const open = [...this.#hypervisor.locked(0, () => openResources(this.#hypervisor)), ...this.xenstored.openResources()]
-    if (open.length > 0) throw new Error(`the machine (seed ${this.seed}) is not quiescent:\n  ${open.join('\n  ')}`)
+    const open = [
+      ...this.#hypervisor.locked(0, () => openResources(this.#hypervisor)),
+      ...this.xenstored.openResources(),
+    ]
+    if (open.length > 0) {
+      throw new Error(`the machine (seed ${this.seed}) is not quiescent:\n  ${open.join('\n  ')}`)
+    }
   }
 
   /** Destroys all domains. */
@@ -108,7 +126,10 @@ export class SimMachine implements AsyncDisposable {
     for (const domid of domids) this.#destroy(domid, domids)
   }
 
-  /** `assertQuiescent`, then `close`: with `await using machine = createMachine()` a test can't forget it. */
+  /**
+   * `assertQuiescent`, then `close`: with `await using machine = createMachine()` a test can't
+   * forget it.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     // What was closed in other threads is closed here after a turn of the event loop.
     await new Promise((resolve) => setImmediate(resolve))

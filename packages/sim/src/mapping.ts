@@ -4,7 +4,13 @@
  * it was mapped. There is no MMU to stop a store: it is noticed when the mapping ends. Since the
  * guest can't reach the copy, whatever changed it was the mapper.
  */
-import { GrantError, type GrantMapping, type GrantRef, PAGE_SIZE, type UnmapNotify } from '@xenkit/hypervisor'
+import {
+  GrantError,
+  type GrantMapping,
+  type GrantRef,
+  PAGE_SIZE,
+  type UnmapNotify,
+} from '@xenkit/hypervisor'
 import type { Attachment, Opened } from './attachment.ts'
 import type { MappedPages } from './maptrack.ts'
 import { pagesAt } from './own-pages.ts'
@@ -75,9 +81,18 @@ export class Mapping implements GrantMapping, Opened {
     if (first === undefined) return
     expectNotify(notify, this.bytes.length)
     if (notify.clearByte !== undefined && !this.#writable) {
-      throw new GrantError('cannot clear a byte of a read-only mapping: EINVAL', { status: -EINVAL, byteOffset: this.byteOffset })
+      throw new GrantError('cannot clear a byte of a read-only mapping: EINVAL', {
+        status: -EINVAL,
+        byteOffset: this.byteOffset,
+      })
     }
-    this.#attachment.hypercall(() => hypervisor.notifications.set(hypervisor.state.maptrack, first, { domid, frame: this.#frame, notify }))
+    this.#attachment.hypercall(() =>
+      hypervisor.notifications.set(hypervisor.state.maptrack, first, {
+        domid,
+        frame: this.#frame,
+        notify,
+      }),
+    )
   }
 
   close(): void {

@@ -29,7 +29,10 @@ export class Maptrack {
     const { maptrack, header } = this.#state
     const room = maptrack.rows - header.get(0, 'mapped')
     if (refs.length > room) {
-      throw new GrantError(`cannot map ${refs.length} pages: GNTST_no_space, the machine has room for ${room} more`, { status: GNTST.no_space })
+      throw new GrantError(
+        `cannot map ${refs.length} pages: GNTST_no_space, the machine has room for ${room} more`,
+        { status: GNTST.no_space },
+      )
     }
     const handles = refs.map((ref, page) => this.#add(domid, ref, frame + page, writable))
     return { handles, frame }
@@ -66,7 +69,10 @@ export class Maptrack {
   /** Whether the domain maps the frame, for writing if `writable`. */
   maps(domid: number, frame: number, writable: boolean): boolean {
     const { maptrack } = this.#state
-    return this.handlesOf(domid).some((row) => maptrack.get(row, 'frame') === frame && (!writable || maptrack.get(row, 'writable') !== 0))
+    return this.handlesOf(domid).some(
+      (row) =>
+        maptrack.get(row, 'frame') === frame && (!writable || maptrack.get(row, 'writable') !== 0),
+    )
   }
 
   handlesOf(domid: number): number[] {
@@ -74,16 +80,20 @@ export class Maptrack {
   }
 
   /**
-   * Counts all mappings anew after a hypercall that remained half done. The rows are the truth: a row
-   * is filled before its owner is set, and the owner is the first field that is cleared.
+   * Counts all mappings anew after a hypercall that remained half done. The rows are the truth: a
+   * row is filled before its owner is set, and the owner is the first field that is cleared.
    */
   recount(): void {
     const { frames, maptrack, header } = this.#state
     for (const [frame] of ownersOf(frames)) frames.set(frame, 'maps', 0)
     const rows = ownersOf(maptrack)
     header.set(0, 'mapped', rows.length)
-    for (const [row] of rows) this.#frames.addMap(maptrack.get(row, 'frame'), maptrack.get(row, 'writable') !== 0)
-    for (const { grantor, gref, frame } of this.#grants.list()) this.#grants.noteMaps(grantor, gref, frame)
+    for (const [row] of rows) {
+      this.#frames.addMap(maptrack.get(row, 'frame'), maptrack.get(row, 'writable') !== 0)
+    }
+    for (const { grantor, gref, frame } of this.#grants.list()) {
+      this.#grants.noteMaps(grantor, gref, frame)
+    }
   }
 
   /** @returns the first frame of the pages, if all may be mapped and they lie side by side. */
@@ -91,12 +101,18 @@ export class Maptrack {
     let first = 0
     for (const [page, { domid: grantor, gref }] of refs.entries()) {
       const refuse = (status: number, why: string) =>
-        new GrantError(`cannot map gref ${gref} of domain ${grantor}: ${gntstName(status)}, ${why}`, { status, domid: grantor, gref })
+        new GrantError(
+          `cannot map gref ${gref} of domain ${grantor}: ${gntstName(status)}, ${why}`,
+          { status, domid: grantor, gref },
+        )
       const found = this.#grants.lookUp(grantor, gref, domid, writable)
       if (found < 0) throw refuse(found, this.#grants.refusal(grantor, gref, domid))
       if (page === 0) first = found
       else if (found !== first + page) {
-        throw refuse(GNTST.general_error, 'its page does not follow the one before in memory, and sim has no MMU to put them side by side: map it on its own')
+        throw refuse(
+          GNTST.general_error,
+          'its page does not follow the one before in memory, and sim has no MMU to put them side by side: map it on its own',
+        )
       }
     }
     return first

@@ -43,7 +43,9 @@ export class OwnPages implements Pages, Opened {
     this.#attachment.forget(this)
     this.#attachment.room.give({ pages: this.#count })
     this.#attachment.release(() => {
-      for (let page = 0; page < this.#count; page++) this.#attachment.hypervisor.frames.free(this.#frame + page)
+      for (let page = 0; page < this.#count; page++) {
+        this.#attachment.hypervisor.frames.free(this.#frame + page)
+      }
     })
   }
 

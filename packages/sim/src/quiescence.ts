@@ -1,9 +1,14 @@
-/** What is still open in a machine, one line each, from the hypervisor's own tables: whoever forgot it. */
+/**
+ * What is still open in a machine, one line each, from the hypervisor's own tables: whoever forgot
+ * it.
+ */
 import { GNTTAB_NR_RESERVED_ENTRIES } from '@xenkit/wire'
 import type { Hypervisor } from './hypervisor.ts'
 import { type MachineState, ownersOf } from './machine-state.ts'
 
-/** What the toolstack granted for a domain, by these references, is there as long as the domain is. */
+/**
+ * What the toolstack granted for a domain, by these references, is there as long as the domain is.
+ */
 const isReserved = (gref: number): boolean => gref < GNTTAB_NR_RESERVED_ENTRIES
 
 export function openResources({ state, grants, events, frames }: Hypervisor): string[] {
@@ -12,7 +17,9 @@ export function openResources({ state, grants, events, frames }: Hypervisor): st
     const { maptrack } = state
     const [gref, grantor] = [maptrack.get(row, 'gref'), maptrack.get(row, 'grantor')]
     if (isReserved(gref) && state.isAlive(grantor)) return []
-    return [`domain ${domid} maps gref ${gref} of domain ${grantor} ${maptrack.get(row, 'writable') === 0 ? 'read-only' : 'writable'}${maptrack.get(row, 'pinned') === 0 ? '' : ', pinned'}`]
+    return [
+      `domain ${domid} maps gref ${gref} of domain ${grantor} ${maptrack.get(row, 'writable') === 0 ? 'read-only' : 'writable'}${maptrack.get(row, 'pinned') === 0 ? '' : ', pinned'}`,
+    ]
   })
   const grantedFrames = new Set(granted.map(({ frame }) => frame))
   const pages = new Map<number, number>()
@@ -23,8 +30,15 @@ export function openResources({ state, grants, events, frames }: Hypervisor): st
   return [
     ...storesToReadOnly(state),
     ...mappings,
-    ...granted.filter(({ gref }) => !isReserved(gref)).map(({ grantor, gref, grantee }) => `domain ${grantor} grants gref ${gref} to domain ${grantee}`),
-    ...events.list().map(({ domid, port, text }) => `port ${port} of domain ${domid} is open: ${text}`),
+    ...granted
+      .filter(({ gref }) => !isReserved(gref))
+      .map(
+        ({ grantor, gref, grantee }) =>
+          `domain ${grantor} grants gref ${gref} to domain ${grantee}`,
+      ),
+    ...events
+      .list()
+      .map(({ domid, port, text }) => `port ${port} of domain ${domid} is open: ${text}`),
     ...[...pages].map(([domid, count]) => `domain ${domid} has ${count} pages allocated`),
   ]
 }

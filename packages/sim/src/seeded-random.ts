@@ -1,4 +1,7 @@
-/** mulberry32, its state in a word of the machine: one sequence for all threads, drawn under the machine lock. */
+/**
+ * mulberry32, its state in a word of the machine: one sequence for all threads, drawn under the
+ * machine lock.
+ */
 export class SeededRandom {
   readonly #words: Int32Array
   readonly #index: number

@@ -16,7 +16,10 @@ export class Share implements GrantShare, Opened {
   readonly #frame: number
   #closed = false
 
-  constructor(attachment: Attachment, o: { readonly domid: number; readonly pages: number; readonly writable: boolean }) {
+  constructor(
+    attachment: Attachment,
+    o: { readonly domid: number; readonly pages: number; readonly writable: boolean },
+  ) {
     const { frames, grants } = attachment.hypervisor
     this.#attachment = attachment
     this.#frame = allocateZeroed(attachment, o.pages)
@@ -27,13 +30,21 @@ export class Share implements GrantShare, Opened {
       if (room < o.pages) {
         for (let page = 0; page < o.pages; page++) frames.free(this.#frame + page)
         attachment.room.give({ pages: o.pages })
-        throw new GrantError(`cannot grant ${o.pages} pages: GNTST_no_space, the grant table of domain ${attachment.domid} has ${room} free entries`, {
-          status: GNTST.no_space,
-          domid: attachment.domid,
-        })
+        throw new GrantError(
+          `cannot grant ${o.pages} pages: GNTST_no_space, the grant table of domain ${attachment.domid} has ${room} free entries`,
+          {
+            status: GNTST.no_space,
+            domid: attachment.domid,
+          },
+        )
       }
       return Uint32Array.from({ length: o.pages }, (_, page) =>
-        grants.grant({ domid: attachment.domid, to: o.domid, frame: this.#frame + page, writable: o.writable }),
+        grants.grant({
+          domid: attachment.domid,
+          to: o.domid,
+          frame: this.#frame + page,
+          writable: o.writable,
+        }),
       )
     })
     attachment.opened(this)
@@ -42,13 +53,19 @@ export class Share implements GrantShare, Opened {
   notifyOnUnmap(notify: UnmapNotify): void {
     const { hypervisor, domid } = this.#attachment
     expectNotify(notify, this.bytes.length)
-    this.#attachment.hypercall(() => hypervisor.notifications.set(hypervisor.state.frames, this.#frame, { domid, frame: this.#frame, notify }))
+    this.#attachment.hypercall(() =>
+      hypervisor.notifications.set(hypervisor.state.frames, this.#frame, {
+        domid,
+        frame: this.#frame,
+        notify,
+      }),
+    )
   }
 
   /**
-   * Ends the grants. The kernel's gntalloc waits in silence for a domain that still maps a page; here
-   * that is an error of whoever closes, who can't know when the other side is done with the page.
-   * With `notifyOnUnmap` it is the way to tell the other side, and the pages wait for it.
+   * Ends the grants. The kernel's gntalloc waits in silence for a domain that still maps a page;
+   * here that is an error of whoever closes, who can't know when the other side is done with the
+   * page. With `notifyOnUnmap` it is the way to tell the other side, and the pages wait for it.
    * @throws GrantError if the other domain still maps a page; the share stays as it was
    */
   close(): void {
@@ -56,11 +73,14 @@ export class Share implements GrantShare, Opened {
     this.#end(() => {
       const mapped = this.grefs.find((gref) => grants.isMapped(this.#attachment.domid, gref))
       if (mapped === undefined || notifications.isSet(state.frames, this.#frame)) return
-      throw new GrantError(`cannot revoke gref ${mapped} of domain ${this.#attachment.domid}: it is still mapped; close it when the other side is done`, {
-        status: -EBUSY,
-        domid: this.#attachment.domid,
-        gref: mapped,
-      })
+      throw new GrantError(
+        `cannot revoke gref ${mapped} of domain ${this.#attachment.domid}: it is still mapped; close it when the other side is done`,
+        {
+          status: -EBUSY,
+          domid: this.#attachment.domid,
+          gref: mapped,
+        },
+      )
     })
   }
 

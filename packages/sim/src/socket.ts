@@ -1,4 +1,7 @@
-/** A xenstored on a real unix socket, so that Xen's own tools (`XENSTORED_PATH=... xenstore-ls`) can use it. */
+/**
+ * A xenstored on a real unix socket, so that Xen's own tools (`XENSTORED_PATH=... xenstore-ls`) can
+ * use it.
+ */
 import { chmod, link, lstat, mkdtemp, rm } from 'node:fs/promises'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
@@ -12,11 +15,14 @@ export interface XenstoredSocket extends AsyncDisposable {
 }
 
 /**
- * Listens on `path`, as this user alone may connect to it. Its clients have domain 0's rights. A socket that
- * another process left there is replaced.
+ * Listens on `path`, as this user alone may connect to it. Its clients have domain 0's rights. A
+ * socket that another process left there is replaced.
  * @throws NotAvailableError when the socket can't be made, or is in use
  */
-export async function listenXenstored(xenstored: Xenstored, path: string): Promise<XenstoredSocket> {
+export async function listenXenstored(
+  xenstored: Xenstored,
+  path: string,
+): Promise<XenstoredSocket> {
   const sockets = new Set<Socket>()
   // A client that has sent all and now waits for its answers is half open, and gets them.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
@@ -26,7 +32,11 @@ export async function listenXenstored(xenstored: Xenstored, path: string): Promi
   })
   await listenOrReplace(server, path).catch((error: unknown) => {
     server.close()
-    throw new NotAvailableError(`no xenstored can listen on "${path}": ${reasons[codeOf(error)] ?? String(error)}`, { path }, { cause: error })
+    throw new NotAvailableError(
+      `no xenstored can listen on "${path}": ${reasons[codeOf(error)] ?? String(error)}`,
+      { path },
+      { cause: error },
+    )
   })
   server.on('error', (error) => xenstored.log(`a client could not be served: ${error.message}`))
   const close = async (): Promise<void> => {
@@ -70,7 +80,8 @@ const reasons: Readonly<Record<string, string>> = {
 }
 
 const systemError = (code: string): Error => Object.assign(new Error(code), { code })
-const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error ? String(error.code) : '')
+const codeOf = (error: unknown): string =>
+  error instanceof Error && 'code' in error ? String(error.code) : ''
 
 /**
  * A socket gets its mode from the umask and accepts at once, before any chmod. So it is made in a

@@ -1,6 +1,6 @@
 /**
- * Records of 32-bit words in the machine's shared state. Access is atomic: a record is written under
- * the machine lock, but some words are waited for, or looked at, outside it.
+ * Records of 32-bit words in the machine's shared state. Access is atomic: a record is written
+ * under the machine lock, but some words are waited for, or looked at, outside it.
  */
 export class Table<Field extends string> {
   readonly rows: number
@@ -10,12 +10,18 @@ export class Table<Field extends string> {
   readonly #at: Readonly<Record<Field, number>>
 
   /** @param base index of the first word in `words` */
-  constructor(words: Int32Array, o: { readonly base: number; readonly rows: number; readonly fields: readonly Field[] }) {
+  constructor(
+    words: Int32Array,
+    o: { readonly base: number; readonly rows: number; readonly fields: readonly Field[] },
+  ) {
     this.rows = o.rows
     this.#words = words
     this.#base = o.base
     this.#fields = o.fields
-    this.#at = Object.fromEntries(o.fields.map((field, index) => [field, index])) as Record<Field, number> // every field has its index
+    this.#at = Object.fromEntries(o.fields.map((field, index) => [field, index])) as Record<
+      Field,
+      number
+    > // every field has its index
   }
 
   get(row: number, field: Field): number {

@@ -18,7 +18,9 @@ export const EINVAL = 22
 
 /** @throws RangeError if the byte doesn't lie within the pages */
 export function expectNotify(notify: UnmapNotify, byteLength: number): void {
-  if (notify.clearByte !== undefined) expectInteger('clearByte', notify.clearByte, 0, byteLength - 1)
+  if (notify.clearByte !== undefined) {
+    expectInteger('clearByte', notify.clearByte, 0, byteLength - 1)
+  }
 }
 
 export class UnmapNotifications {
@@ -31,10 +33,17 @@ export class UnmapNotifications {
   }
 
   /** @throws GrantError if the port isn't one of the domain's */
-  set(table: Notifying, row: number, o: { readonly domid: number; readonly frame: number; readonly notify: UnmapNotify }): void {
+  set(
+    table: Notifying,
+    row: number,
+    o: { readonly domid: number; readonly frame: number; readonly notify: UnmapNotify },
+  ): void {
     const { clearByte, port } = o.notify
     if (port !== undefined && !this.#events.isOpen(o.domid, port)) {
-      throw new GrantError(`cannot notify port ${port} of domain ${o.domid} on unmap: EINVAL, it isn't open`, { status: -EINVAL, domid: o.domid, port })
+      throw new GrantError(
+        `cannot notify port ${port} of domain ${o.domid} on unmap: EINVAL, it isn't open`,
+        { status: -EINVAL, domid: o.domid, port },
+      )
     }
     const former = table.get(row, 'notifyPort')
     if (port !== undefined) this.#events.hold(o.domid, port)

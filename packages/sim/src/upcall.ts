@@ -1,7 +1,8 @@
 /**
  * Delivery of events to one thread: waits for the upcall word of its attachment, then looks at its
  * ports. Atomics.waitAsync wakes a thread wherever the sender runs, in 52 us for both ways between
- * two threads (a MessagePort takes 49 us, but can't be used inside a hypercall) and 3 us within one.
+ * two threads (a MessagePort takes 49 us, but can't be used inside a hypercall) and 3 us within
+ * one.
  */
 import type { Attachment } from './attachment.ts'
 import { UPCALL_IDLE } from './event-channels.ts'
@@ -34,9 +35,14 @@ export class Upcall {
 
   #wait(): void {
     const { state } = this.#attachment.hypervisor
-    const wait = Atomics.waitAsync(state.words, state.attachments.index(this.#attachment.row, 'upcall'), UPCALL_IDLE)
+    const wait = Atomics.waitAsync(
+      state.words,
+      state.attachments.index(this.#attachment.row, 'upcall'),
+      UPCALL_IDLE,
+    )
     if (wait.async) void wait.value.then(this.#wake)
-    // Raised already: the event loop has its turn first, or two busy domains would starve everything else.
+    // Raised already: the event loop has its turn first, or two busy domains would starve
+    // everything else.
     else setImmediate(this.#wake)
   }
 
@@ -52,7 +58,10 @@ export class Upcall {
     }
   }
 
-  /** Takes the events of all ports in one hypercall, in no particular order. @returns undefined if the domain was destroyed */
+  /**
+   * Takes the events of all ports in one hypercall, in no particular order. @returns undefined if
+   * the domain was destroyed
+   */
   #take(): [port: number, onEvent: () => void][] | undefined {
     const { hypervisor, domid, row } = this.#attachment
     const { state, events } = hypervisor

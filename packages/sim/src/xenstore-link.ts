@@ -1,8 +1,9 @@
 /**
  * Connections to xenstored from another thread. Each has a MessagePort of its own, of which one end
- * goes through the link, the MessagePort that a domain's handle carries. What goes over a connection is
- * a Uint8Array; at its end xenstored may send an Error, the reason. The other thread answers with numbers,
- * of bytes that it has taken: one that is busy isn't sent more than a port should hold.
+ * goes through the link, the MessagePort that a domain's handle carries. What goes over a
+ * connection is a Uint8Array; at its end xenstored may send an Error, the reason. The other thread
+ * answers with numbers, of bytes that it has taken: one that is busy isn't sent more than a port
+ * should hold.
  */
 import type { XenstoreConnector, XenstoreStream } from './xenstore-port.ts'
 
@@ -73,7 +74,9 @@ export function connectThrough(link: Link): XenstoreConnector<XenstoreStream> {
     return {
       write: (bytes) => send(port, bytes),
       close: () => port.close(),
-      pause: () => { isPaused = true },
+      pause: () => {
+        isPaused = true
+      },
       resume() {
         isPaused = false
         acknowledge()

@@ -10,7 +10,9 @@ export interface XenstoreStream extends ByteStream {
 }
 
 /** Opens a connection to xenstored with the rights of one domain. */
-export type XenstoreConnector<Stream extends ByteStream = ByteStream> = (receiver: ByteStreamReceiver) => Stream
+export type XenstoreConnector<Stream extends ByteStream = ByteStream> = (
+  receiver: ByteStreamReceiver,
+) => Stream
 
 export class SimXenstore implements XenstorePort {
   readonly #attachment: Attachment

@@ -1,7 +1,7 @@
 /**
  * A domain's xenstore ring: what the toolstack makes before the domain runs, a granted page and an
- * event channel, and both ends of it. xenstored's is a program in domain 0, on the machine's thread;
- * the domain's is wherever the domain is.
+ * event channel, and both ends of it. xenstored's is a program in domain 0, on the machine's
+ * thread; the domain's is wherever the domain is.
  */
 import type { GrantMapping } from '@xenkit/hypervisor'
 import { connectXenstoreRing, serveXenstoreRing, type XenstoreRingServer } from '@xenkit/ring'
@@ -30,8 +30,16 @@ export function makeXenstoreRing(hypervisor: Hypervisor, domid: number): void {
 export function connectThroughRing(attachment: Attachment, evtchn: SimEvtchn): XenstoreConnector {
   const { domid, hypervisor } = attachment
   return (receiver) => {
-    const frame = attachment.hypercall(() => hypervisor.grants.frame(domid, GNTTAB_RESERVED_XENSTORE))
-    return connectXenstoreRing({ page: pagesAt(hypervisor.state, frame, 1), bind: (onEvent) => evtchn.bindXenstore(onEvent) }, receiver)
+    const frame = attachment.hypercall(() =>
+      hypervisor.grants.frame(domid, GNTTAB_RESERVED_XENSTORE),
+    )
+    return connectXenstoreRing(
+      {
+        page: pagesAt(hypervisor.state, frame, 1),
+        bind: (onEvent) => evtchn.bindXenstore(onEvent),
+      },
+      receiver,
+    )
   }
 }
 
@@ -41,7 +49,10 @@ export class RingXenstored {
   readonly #hypervisor: Hypervisor
   readonly #grants: SimGrants
   readonly #evtchn: SimEvtchn
-  readonly #served = new Map<number, { readonly server: XenstoreRingServer; readonly mapping: GrantMapping }>()
+  readonly #served = new Map<
+    number,
+    { readonly server: XenstoreRingServer; readonly mapping: GrantMapping }
+  >()
 
   /** @throws NotAvailableError if there is no domain 0 */
   constructor(hypervisor: Hypervisor, xenstored: Xenstored) {
@@ -55,7 +66,9 @@ export class RingXenstored {
 
   /** @throws EvtchnError when domain 0 has no port left */
   serve(domid: number): void {
-    const mapping = this.#grants.map([{ domid, gref: GNTTAB_RESERVED_XENSTORE }], { writable: true })
+    const mapping = this.#grants.map([{ domid, gref: GNTTAB_RESERVED_XENSTORE }], {
+      writable: true,
+    })
     const port = this.#hypervisor.locked(0, () => this.#hypervisor.events.xenstorePort(domid))
     try {
       const server = serveXenstoreRing({

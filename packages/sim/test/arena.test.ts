@@ -46,7 +46,7 @@ describe('an arena', () => {
     await machine[Symbol.asyncDispose]()
   })
 
-  test('is as large in another thread of the domain, and is that thread\'s own', async () => {
+  test("is as large in another thread of the domain, and is that thread's own", async () => {
     const { machine, back, share } = twoDomains({ pages: 4, mappings: 3 })
     const own = back.arena.allocate(4)
     const again = attachDomain(back.handle())

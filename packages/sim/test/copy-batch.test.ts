@@ -14,15 +14,27 @@ test('copies in and out, and reports each operation', async () => {
   batch.offset.set([4092, 0, 0, 0])
   batch.length.set([4, 3, 1, 1])
   // The local side may cross a page, as the ioctl allows.
-  batch.local.set([local.byteOffset + 4094, local.byteOffset, local.byteOffset, local.byteOffset + 4])
+  batch.local.set([
+    local.byteOffset + 4094,
+    local.byteOffset,
+    local.byteOffset,
+    local.byteOffset + 4,
+  ])
   expect(batch.copyIn(4)).toBe(1)
   expect([...batch.status]).toEqual([GNTST.okay, GNTST.okay, GNTST.general_error, GNTST.okay])
   expect([...local.bytes.subarray(4094, 4098)]).toEqual([1, 2, 3, 4])
   expect([...local.bytes.subarray(0, 3)]).toEqual([5, 6, 7])
   local.bytes.fill(0xee)
   expect(batch.copyOut(4)).toBe(2)
-  expect([...batch.status]).toEqual([GNTST.okay, GNTST.okay, GNTST.general_error, GNTST.general_error])
-  expect([...share.bytes.subarray(4091, 4100)]).toEqual([0, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0])
+  expect([...batch.status]).toEqual([
+    GNTST.okay,
+    GNTST.okay,
+    GNTST.general_error,
+    GNTST.general_error,
+  ])
+  expect([...share.bytes.subarray(4091, 4100)]).toEqual([
+    0, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0,
+  ])
   expect(readOnly.bytes[0]).toBe(0)
 })
 
@@ -65,7 +77,12 @@ test.each([
   using local = m.back.arena.allocate(1)
   using batch = m.back.grants.openCopyBatch({ domid: m.front.domid, capacity: 2 })
   share.bytes.fill(1)
-  const { count = 2, offset = 0, length = 1, local: at = local.byteOffset } = bad as Partial<Record<'count' | 'offset' | 'length' | 'local', number>>
+  const {
+    count = 2,
+    offset = 0,
+    length = 1,
+    local: at = local.byteOffset,
+  } = bad as Partial<Record<'count' | 'offset' | 'length' | 'local', number>>
   batch.gref.fill(share.grefs[0] ?? 0)
   batch.length.set([1, length])
   batch.offset.set([0, offset])
@@ -74,7 +91,7 @@ test.each([
   expect(local.bytes[0]).toBe(0)
 })
 
-test('the local side has to be the domain\'s own, or mapped by it', async () => {
+test("the local side has to be the domain's own, or mapped by it", async () => {
   await using m = twoDomains()
   using share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
   using batch = m.back.grants.openCopyBatch({ domid: m.front.domid, capacity: 1 })

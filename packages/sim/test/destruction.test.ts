@@ -10,7 +10,10 @@ test('its pages stay with those who map them, its ports leave the others unbound
   await using m = twoDomains({ pages: 32 })
   const share = m.front.grants.share({ domid: 0, pages: 2, writable: true })
   const port = m.front.evtchn.bindUnbound({ domid: 0 }, nothing)
-  const mapping = m.back.grants.map([...share.grefs].map((gref) => ({ domid: 1, gref })), { writable: true })
+  const mapping = m.back.grants.map(
+    [...share.grefs].map((gref) => ({ domid: 1, gref })),
+    { writable: true },
+  )
   const binding = m.back.evtchn.bindInterdomain({ domid: 1, port: port.port }, nothing)
   share.bytes.fill(7)
   m.machine.destroyDomain(1)
@@ -63,7 +66,9 @@ test('what it still does afterwards is refused, and what it closes is closed alr
     () => m.front.handle() && m.front.arena.allocate(1),
   ]
   for (const call of refused) expect(call).toThrow(NotAvailableError)
-  await expect(m.front.xenstore.connect({ data: nothing, closed: nothing })).rejects.toThrow('domain 1 was destroyed')
+  await expect(m.front.xenstore.connect({ data: nothing, closed: nothing })).rejects.toThrow(
+    'domain 1 was destroyed',
+  )
   for (const open of [share, port, own, batch]) open.close()
   await m.front.close()
 })
@@ -101,19 +106,25 @@ test('there is room for 64 domains', async () => {
   expect(m.machine.createDomain().domid).toBe(69)
 })
 
-test('a thread terminated anywhere, its domain destroyed: the machine goes on and nothing is left', { timeout: 60_000 }, async () => {
-  await using m = twoDomains()
-  for (let run = 0; run < 8; run++) {
-    const domain = m.machine.createDomain()
-    await using thread = startThread('churn.ts', domain, [1_000_000, 0])
-    await thread.next()
-    // Somewhere within its first rounds.
-    for (let step = 0; step < run * 3; step++) await new Promise((resolve) => setImmediate(resolve))
-    await thread.terminate()
-    m.machine.destroyDomain(domain.domid)
-    expect(() => m.machine.assertQuiescent()).not.toThrow()
-  }
-})
+test(
+  'a thread terminated anywhere, its domain destroyed: the machine goes on and nothing is left',
+  { timeout: 60_000 },
+  async () => {
+    await using m = twoDomains()
+    for (let run = 0; run < 8; run++) {
+      const domain = m.machine.createDomain()
+      await using thread = startThread('churn.ts', domain, [1_000_000, 0])
+      await thread.next()
+      // Somewhere within its first rounds.
+      for (let step = 0; step < run * 3; step++) {
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      await thread.terminate()
+      m.machine.destroyDomain(domain.domid)
+      expect(() => m.machine.assertQuiescent()).not.toThrow()
+    }
+  },
+)
 
 test('a thread that runs on after its domain was destroyed gets an error', async () => {
   await using m = twoDomains()

@@ -13,7 +13,11 @@ test('a new domain finds what a toolstack makes for it', async () => {
   expect(text('/local/domain/1/name')).toBe('guest')
   expect(text('/local/domain/1/domid')).toBe('1')
   expect(text(`${text('/local/domain/1/vm')}/name`)).toBe('guest')
-  for (const name of ['', '/name', '/memory', '/device', '/control']) expect(node(`/local/domain/1${name}`)?.perms).toEqual(readable)
-  for (const name of ['data', 'error', 'control/shutdown', 'feature']) expect(node(`/local/domain/1/${name}`)?.perms).toEqual(owned)
+  for (const name of ['', '/name', '/memory', '/device', '/control']) {
+    expect(node(`/local/domain/1${name}`)?.perms).toEqual(readable)
+  }
+  for (const name of ['data', 'error', 'control/shutdown', 'feature']) {
+    expect(node(`/local/domain/1/${name}`)?.perms).toEqual(owned)
+  }
   expect(machine.xenstored.introduced(domid)).toBeDefined()
 })

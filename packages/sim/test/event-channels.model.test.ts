@@ -5,13 +5,17 @@ import { DOMAINS, eventCommands, type Real } from './support/event-channels-mode
 
 test('event channels behave as the model, in any order of calls', async () => {
   const run = fc.assert(
-    fc.asyncProperty(fc.integer({ min: 0, max: 0xffff_ffff }), eventCommands(), async (seed, sequence) => {
-      await using machine = createMachine({ seed, pages: 8, grants: 16, ports: 256 })
-      const domains = Array.from({ length: DOMAINS }, () => machine.createDomain())
-      const real: Real = { domains, ports: [] }
-      await fc.asyncModelRun(() => ({ model: { ports: [] }, real }), sequence)
-      for (const { binding } of real.ports) binding.close()
-    }),
+    fc.asyncProperty(
+      fc.integer({ min: 0, max: 0xffff_ffff }),
+      eventCommands(),
+      async (seed, sequence) => {
+        await using machine = createMachine({ seed, pages: 8, grants: 16, ports: 256 })
+        const domains = Array.from({ length: DOMAINS }, () => machine.createDomain())
+        const real: Real = { domains, ports: [] }
+        await fc.asyncModelRun(() => ({ model: { ports: [] }, real }), sequence)
+        for (const { binding } of real.ports) binding.close()
+      },
+    ),
     { numRuns: 150 },
   )
   await expect(run).resolves.toBeUndefined()

@@ -18,7 +18,10 @@ function errnoOf(call: () => unknown): unknown {
 async function pair(m: ReturnType<typeof twoDomains>) {
   const count = { front: 0, back: 0 }
   const front = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => count.front++)
-  const back = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, () => count.back++)
+  const back = m.back.evtchn.bindInterdomain(
+    { domid: m.front.domid, port: front.port },
+    () => count.back++,
+  )
   await expect.poll(() => count.back).toBe(1)
   back.unmask()
   return { front, back, count, close: () => [front, back].forEach((binding) => binding.close()) }
@@ -35,7 +38,10 @@ test('an event is never delivered within notify, nor within bind', async () => {
   await using m = twoDomains()
   let heard = 0
   const front = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => heard++)
-  const back = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, () => heard++)
+  const back = m.back.evtchn.bindInterdomain(
+    { domid: m.front.domid, port: front.port },
+    () => heard++,
+  )
   back.notify()
   front.notify()
   await Promise.resolve()
@@ -65,7 +71,9 @@ test('delivery masks; unmask delivers what came meanwhile, once', async () => {
 test('no event is delivered after close, and closing in a callback spares the others of the batch', async () => {
   await using m = twoDomains()
   const heard: number[] = []
-  const fronts = [0, 1, 2, 3].map(() => m.front.evtchn.bindUnbound({ domid: m.back.domid }, nothing))
+  const fronts = [0, 1, 2, 3].map(() =>
+    m.front.evtchn.bindUnbound({ domid: m.back.domid }, nothing),
+  )
   const backs = fronts.map((front, which) =>
     m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, () => {
       heard.push(which)
@@ -81,15 +89,35 @@ test('a bind that is refused has the errno that Xen gives', async () => {
   await using m = twoDomains()
   const stranger = m.machine.createDomain()
   const front = m.front.evtchn.bindUnbound({ domid: m.back.domid }, nothing)
-  expect(errnoOf(() => m.back.evtchn.bindInterdomain({ domid: 77, port: front.port }, nothing))).toBe('ESRCH')
-  expect(errnoOf(() => m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: 0xffff_ffff }, nothing))).toBe('EINVAL')
-  expect(errnoOf(() => m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: 0 }, nothing))).toBe('EINVAL')
-  expect(errnoOf(() => stranger.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, nothing))).toBe('EINVAL')
+  expect(
+    errnoOf(() => m.back.evtchn.bindInterdomain({ domid: 77, port: front.port }, nothing)),
+  ).toBe('ESRCH')
+  expect(
+    errnoOf(() =>
+      m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: 0xffff_ffff }, nothing),
+    ),
+  ).toBe('EINVAL')
+  expect(
+    errnoOf(() => m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: 0 }, nothing)),
+  ).toBe('EINVAL')
+  expect(
+    errnoOf(() =>
+      stranger.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, nothing),
+    ),
+  ).toBe('EINVAL')
   const back = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, nothing)
-  expect(errnoOf(() => m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, nothing))).toBe('EINVAL')
+  expect(
+    errnoOf(() =>
+      m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, nothing),
+    ),
+  ).toBe('EINVAL')
   back.close()
   front.close()
-  expect(errnoOf(() => m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, nothing))).toBe('EINVAL')
+  expect(
+    errnoOf(() =>
+      m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, nothing),
+    ),
+  ).toBe('EINVAL')
   expect(errnoOf(() => front.notify())).toBe('ENOTCONN')
   front.unmask()
 })
@@ -100,7 +128,10 @@ test('after a close the other end can be bound again, by the same domain', async
   p.back.close()
   p.front.notify()
   let heard = 0
-  const again = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: p.front.port }, () => heard++)
+  const again = m.back.evtchn.bindInterdomain(
+    { domid: m.front.domid, port: p.front.port },
+    () => heard++,
+  )
   await expect.poll(() => heard).toBe(1)
   again.notify()
   await expect.poll(() => p.count.front).toBe(1)

@@ -1,23 +1,33 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { createMachine } from '../src/index.ts'
-import { DOMAINS, expectAccount, expectBytes, grantCommands, type World } from './support/grants-model.ts'
+import {
+  DOMAINS,
+  expectAccount,
+  expectBytes,
+  grantCommands,
+  type World,
+} from './support/grants-model.ts'
 
 test('grants behave as the model, in any order of calls', async () => {
   const run = fc.assert(
-    fc.asyncProperty(fc.integer({ min: 0, max: 0xffff_ffff }), grantCommands(), async (seed, sequence) => {
-      await using machine = createMachine({ seed, pages: 25, grants: 1024, ports: 8 })
-      const domains = Array.from({ length: DOMAINS }, () => machine.createDomain())
-      const world: World = { machine, domains, shares: [], mappings: [], marks: 0 }
-      fc.modelRun(() => ({ model: world, real: world }), sequence)
-      expectBytes(world)
-      expectAccount(world)
-      for (const mapped of world.mappings) {
-        mapped.mapping.close()
-        for (; mapped.pins > 0; mapped.pins--) mapped.mapping.unpin()
-      }
-      for (const shared of world.shares) shared.share.close()
-    }),
+    fc.asyncProperty(
+      fc.integer({ min: 0, max: 0xffff_ffff }),
+      grantCommands(),
+      async (seed, sequence) => {
+        await using machine = createMachine({ seed, pages: 25, grants: 1024, ports: 8 })
+        const domains = Array.from({ length: DOMAINS }, () => machine.createDomain())
+        const world: World = { machine, domains, shares: [], mappings: [], marks: 0 }
+        fc.modelRun(() => ({ model: world, real: world }), sequence)
+        expectBytes(world)
+        expectAccount(world)
+        for (const mapped of world.mappings) {
+          mapped.mapping.close()
+          for (; mapped.pins > 0; mapped.pins--) mapped.mapping.unpin()
+        }
+        for (const shared of world.shares) shared.share.close()
+      },
+    ),
     { numRuns: 60 },
   )
   await expect(run).resolves.toBeUndefined()

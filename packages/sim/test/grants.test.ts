@@ -3,7 +3,8 @@ import { GNTST } from '@xenkit/wire'
 import { expect, test } from 'vitest'
 import { settled, statusOf, twoDomains } from './support/machine.ts'
 
-const refsOf = (domid: number, grefs: Iterable<number>) => [...grefs].map((gref) => ({ domid, gref }))
+const refsOf = (domid: number, grefs: Iterable<number>) =>
+  [...grefs].map((gref) => ({ domid, gref }))
 
 test('both sides see the same bytes, in the order of the refs', async () => {
   await using m = twoDomains()
@@ -25,15 +26,23 @@ test('a map that is refused has the status that Xen gives', async () => {
   const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: false })
   const [gref = 0] = share.grefs
   const ref = { domid: m.front.domid, gref }
-  expect(statusOf(() => m.back.grants.map([{ domid: 77, gref }], { writable: false }))).toBe(GNTST.bad_domain)
-  expect(statusOf(() => m.back.grants.map([{ domid: m.front.domid, gref: 64 }], { writable: false }))).toBe(GNTST.bad_gntref)
-  expect(statusOf(() => m.back.grants.map([{ domid: m.front.domid, gref: 3 }], { writable: false }))).toBe(GNTST.general_error)
+  expect(statusOf(() => m.back.grants.map([{ domid: 77, gref }], { writable: false }))).toBe(
+    GNTST.bad_domain,
+  )
+  expect(
+    statusOf(() => m.back.grants.map([{ domid: m.front.domid, gref: 64 }], { writable: false })),
+  ).toBe(GNTST.bad_gntref)
+  expect(
+    statusOf(() => m.back.grants.map([{ domid: m.front.domid, gref: 3 }], { writable: false })),
+  ).toBe(GNTST.general_error)
   expect(statusOf(() => m.back.grants.map([ref], { writable: true }))).toBe(GNTST.general_error)
   expect(statusOf(() => stranger.grants.map([ref], { writable: false }))).toBe(GNTST.general_error)
   expect(statusOf(() => m.back.grants.map([ref], { writable: false }).close())).toBe(GNTST.okay)
   share.close()
   expect(statusOf(() => m.back.grants.map([ref], { writable: false }))).toBe(GNTST.general_error)
-  expect(() => m.back.grants.map([ref], { writable: false })).toThrow(`cannot map gref ${gref} of domain 1: GNTST_general_error, nothing is granted by this reference`)
+  expect(() => m.back.grants.map([ref], { writable: false })).toThrow(
+    `cannot map gref ${gref} of domain 1: GNTST_general_error, nothing is granted by this reference`,
+  )
 })
 
 test('all pages are mapped or none', async () => {
@@ -63,7 +72,9 @@ test('references are scattered and none of the reserved ones', async () => {
 test('revoking what is mapped is an error, and the share goes on', async () => {
   await using m = twoDomains()
   const share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
-  const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs.subarray(1)), { writable: false })
+  const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs.subarray(1)), {
+    writable: false,
+  })
   expect(() => share.close()).toThrow(/cannot revoke gref \d+ of domain 1: it is still mapped/)
   expect(() => m.machine.assertQuiescent()).toThrow('maps gref')
   mapping.close()
@@ -91,7 +102,9 @@ test('an unmap clears the byte, then notifies', async () => {
   await using m = twoDomains()
   const heard: (number | undefined)[] = []
   const share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
-  const port = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => heard.push(share.bytes[4097]))
+  const port = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () =>
+    heard.push(share.bytes[4097]),
+  )
   const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })
   const remote = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: port.port }, () => {})
   share.bytes[4097] = 1
@@ -182,7 +195,10 @@ test('a share that tells the other side may be closed while it is mapped', async
   const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
   const port = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => {})
   const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })
-  const remote = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: port.port }, () => heard++)
+  const remote = m.back.evtchn.bindInterdomain(
+    { domid: m.front.domid, port: port.port },
+    () => heard++,
+  )
   await settled()
   remote.unmask()
   heard = 0
@@ -192,7 +208,9 @@ test('a share that tells the other side may be closed while it is mapped', async
   await expect.poll(() => heard).toBe(1)
   expect([...mapping.bytes.subarray(0, 3)]).toEqual([9, 0, 9])
   // The page is the mapper's until it unmaps: nobody else gets it, and nobody maps it again.
-  expect(() => m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })).toThrow(GrantError)
+  expect(() => m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })).toThrow(
+    GrantError,
+  )
   const others = Array.from({ length: 8 }, () => m.front.arena.allocate(1))
   expect(others.some(({ byteOffset }) => byteOffset === mapping.byteOffset)).toBe(false)
   for (const open of [...others, port, remote, mapping]) open.close()
@@ -201,7 +219,9 @@ test('a share that tells the other side may be closed while it is mapped', async
 test('grants of a domain run out, and come back', async () => {
   await using m = twoDomains({ grants: 16 })
   const share = m.front.grants.share({ domid: m.back.domid, pages: 7, writable: true })
-  expect(statusOf(() => m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true }))).toBe(GNTST.no_space)
+  expect(
+    statusOf(() => m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })),
+  ).toBe(GNTST.no_space)
   using last = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
   share.close()
   using again = m.front.grants.share({ domid: m.back.domid, pages: 7, writable: true })
@@ -257,7 +277,7 @@ test('so is one by a grant copy: it is refused, as the page is not writable', as
   expect(batch.copyOut(1)).toBe(0)
 })
 
-test('a guest that changes what is mapped read-only is nobody\'s fault', async () => {
+test("a guest that changes what is mapped read-only is nobody's fault", async () => {
   await using m = twoDomains()
   using share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
   const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: false })

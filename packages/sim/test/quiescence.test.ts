@@ -11,10 +11,19 @@ async function leave(): Promise<void> {
 }
 
 const leaks: [text: RegExp, leak: (m: Two) => { close(): void } | Promise<{ close(): void }>][] = [
-  [/domain 1 grants gref \d+ to domain 0$/, (m) => m.front.grants.share({ domid: 0, pages: 1, writable: true })],
+  [
+    /domain 1 grants gref \d+ to domain 0$/,
+    (m) => m.front.grants.share({ domid: 0, pages: 1, writable: true }),
+  ],
   [/domain 1 has 2 pages allocated$/, (m) => m.front.arena.allocate(2)],
-  [/port \d+ of domain 1 is open: waits for domain 0$/, (m) => m.front.evtchn.bindUnbound({ domid: 0 }, nothing)],
-  [/xenstore connection of domain 1$/, (m) => m.front.xenstore.connect({ data: nothing, closed: nothing })],
+  [
+    /port \d+ of domain 1 is open: waits for domain 0$/,
+    (m) => m.front.evtchn.bindUnbound({ domid: 0 }, nothing),
+  ],
+  [
+    /xenstore connection of domain 1$/,
+    (m) => m.front.xenstore.connect({ data: nothing, closed: nothing }),
+  ],
 ]
 
 test.each(leaks)('%s', async (text, leak) => {

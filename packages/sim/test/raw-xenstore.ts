@@ -1,4 +1,6 @@
-/** A client of xenstored that does nothing by itself: it sends what a test says and shows what came. */
+/**
+ * A client of xenstored that does nothing by itself: it sends what a test says and shows what came.
+ */
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import type { Connection } from '../src/xenstored/connection.ts'
 import { Xenstored, type XenstoredOptions } from '../src/xenstored/index.ts'
@@ -23,7 +25,9 @@ export class RawXenstore {
     })
     this.connection = xenstored.connect(domid, {
       data: (bytes) => parser.push(bytes),
-      closed: (reason) => { this.ended = reason },
+      closed: (reason) => {
+        this.ended = reason
+      },
     })
   }
 
@@ -37,16 +41,22 @@ export class RawXenstore {
   }
 
   read = (path: string, txId?: number): Promise<string> => this.ask(XS.READ, `${path}|`, txId)
-  write = (path: string, value: string, txId?: number): Promise<string> => this.ask(XS.WRITE, `${path}|${value}`, txId)
+  write = (path: string, value: string, txId?: number): Promise<string> =>
+    this.ask(XS.WRITE, `${path}|${value}`, txId)
   list = (path: string, txId?: number): Promise<string> => this.ask(XS.DIRECTORY, `${path}|`, txId)
   mkdir = (path: string, txId?: number): Promise<string> => this.ask(XS.MKDIR, `${path}|`, txId)
   rm = (path: string, txId?: number): Promise<string> => this.ask(XS.RM, `${path}|`, txId)
-  getPerms = (path: string, txId?: number): Promise<string> => this.ask(XS.GET_PERMS, `${path}|`, txId)
-  setPerms = (path: string, perms: string, txId?: number): Promise<string> => this.ask(XS.SET_PERMS, `${path}|${perms}|`, txId)
+  getPerms = (path: string, txId?: number): Promise<string> =>
+    this.ask(XS.GET_PERMS, `${path}|`, txId)
+  setPerms = (path: string, perms: string, txId?: number): Promise<string> =>
+    this.ask(XS.SET_PERMS, `${path}|${perms}|`, txId)
   watch = (path: string, token: string): Promise<string> => this.ask(XS.WATCH, `${path}|${token}|`)
-  unwatch = (path: string, token: string): Promise<string> => this.ask(XS.UNWATCH, `${path}|${token}|`)
-  begin = async (): Promise<number> => Number.parseInt(await this.ask(XS.TRANSACTION_START, '|'), 10)
-  end = (txId: number, verdict: 'T' | 'F' = 'T'): Promise<string> => this.ask(XS.TRANSACTION_END, `${verdict}|`, txId)
+  unwatch = (path: string, token: string): Promise<string> =>
+    this.ask(XS.UNWATCH, `${path}|${token}|`)
+  begin = async (): Promise<number> =>
+    Number.parseInt(await this.ask(XS.TRANSACTION_START, '|'), 10)
+  end = (txId: number, verdict: 'T' | 'F' = 'T'): Promise<string> =>
+    this.ask(XS.TRANSACTION_END, `${verdict}|`, txId)
 
   /** What watches have told since the last call, once everything that is on its way has come. */
   async events(): Promise<string[]> {
@@ -58,7 +68,9 @@ export class RawXenstore {
 }
 
 /** Domains 0 and 5, which owns its home. */
-export async function startXenstored(o: XenstoredOptions = {}): Promise<{ xenstored: Xenstored; dom0: RawXenstore; dom5: RawXenstore }> {
+export async function startXenstored(
+  o: XenstoredOptions = {},
+): Promise<{ xenstored: Xenstored; dom0: RawXenstore; dom5: RawXenstore }> {
   const xenstored = new Xenstored(o)
   xenstored.introduceDomain(5)
   const dom0 = new RawXenstore(xenstored, 0)

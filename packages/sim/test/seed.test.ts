@@ -8,7 +8,9 @@ async function run(seed: number): Promise<unknown[]> {
   const share = m.front.grants.share({ domid: 0, pages: 4, writable: true })
   trace.push(...share.grefs)
   const fronts = Array.from({ length: 6 }, () => m.front.evtchn.bindUnbound({ domid: 0 }, () => {}))
-  const backs = fronts.map((front) => m.back.evtchn.bindInterdomain({ domid: 1, port: front.port }, () => trace.push(front.port)))
+  const backs = fronts.map((front) =>
+    m.back.evtchn.bindInterdomain({ domid: 1, port: front.port }, () => trace.push(front.port)),
+  )
   trace.push(...backs.map(({ port }) => port))
   await expect.poll(() => trace.length).toBe(16)
   for (const open of [share, ...fronts, ...backs]) open.close()
@@ -25,7 +27,9 @@ test('the same seed gives the same run, another one another', async () => {
 test('events of a batch come in another order than the ports were opened', async () => {
   const order = (await run(42)).slice(-6)
   expect(new Set(order).size).toBe(6)
-  const orders = await Promise.all([1, 2, 3].map(async (seed) => (await run(seed)).slice(-6).map(Number)))
+  const orders = await Promise.all(
+    [1, 2, 3].map(async (seed) => (await run(seed)).slice(-6).map(Number)),
+  )
   expect(orders.some((ports) => ports.some((port, at) => port < (ports[at - 1] ?? 0)))).toBe(true)
 })
 

@@ -20,38 +20,48 @@ test('no wake-up is lost between two threads', async () => {
     })
     return port
   })
-  await using backend = startThread('backend.ts', m.back, [share.grefs[0] ?? 0, ...ports.map(({ port }) => port)])
+  await using backend = startThread('backend.ts', m.back, [
+    share.grefs[0] ?? 0,
+    ...ports.map(({ port }) => port),
+  ])
   const events = backend.next()
   for (let count = 1; count <= 2000; count++) {
     for (const [at, port] of ports.entries()) {
       Atomics.store(words, at, count === 2000 ? -1 : count)
       port.notify()
-      // The other port follows 0..99 us later, while the backend wakes up, looks at its ports, or is done.
+      // The other port follows 0..99 us later, while the backend wakes up, looks at its ports, or
+      // is done.
       spin(count % 100)
     }
-    while (ports.some((_, at) => Atomics.load(words, 16 + at) !== Atomics.load(words, at))) await new Promise<void>((resolve) => (heard = resolve))
+    while (ports.some((_, at) => Atomics.load(words, 16 + at) !== Atomics.load(words, at))) {
+      await new Promise<void>((resolve) => (heard = resolve))
+    }
   }
   expect(await events).toBeGreaterThanOrEqual(4000)
   await backend.ended()
   for (const open of [share, ...ports]) open.close()
 })
 
-test('threads that make and unmake everything at once leave nothing behind', { timeout: 60_000 }, async () => {
-  await using m = twoDomains()
-  const third = m.machine.createDomain()
-  await using one = startThread('churn.ts', m.back, [400, 1])
-  await using two = startThread('churn.ts', m.front, [400, 2])
-  await using same = startThread('churn.ts', m.front, [400, 0])
-  for (let round = 0; round < 200; round++) {
-    using share = third.grants.share({ domid: 0, pages: 3, writable: true })
-    share.bytes.fill(round)
-    const refs = [...share.grefs].map((gref) => ({ domid: third.domid, gref }))
-    using mapping = m.back.grants.map(refs, { writable: false })
-    expect(mapping.bytes[3 * 4096 - 1]).toBe(round)
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-  await Promise.all([one.ended(), two.ended(), same.ended()])
-})
+test(
+  'threads that make and unmake everything at once leave nothing behind',
+  { timeout: 60_000 },
+  async () => {
+    await using m = twoDomains()
+    const third = m.machine.createDomain()
+    await using one = startThread('churn.ts', m.back, [400, 1])
+    await using two = startThread('churn.ts', m.front, [400, 2])
+    await using same = startThread('churn.ts', m.front, [400, 0])
+    for (let round = 0; round < 200; round++) {
+      using share = third.grants.share({ domid: 0, pages: 3, writable: true })
+      share.bytes.fill(round)
+      const refs = [...share.grefs].map((gref) => ({ domid: third.domid, gref }))
+      using mapping = m.back.grants.map(refs, { writable: false })
+      expect(mapping.bytes[3 * 4096 - 1]).toBe(round)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await Promise.all([one.ended(), two.ended(), same.ended()])
+  },
+)
 
 test('a peer that notifies without end leaves the event loop its turns', async () => {
   await using m = twoDomains()
@@ -65,7 +75,8 @@ test('a peer that notifies without end leaves the event loop its turns', async (
   const before = heard
   for (let tick = 0; tick < 50; tick++) await new Promise((resolve) => setTimeout(resolve, 1))
   expect(heard - before).toBeGreaterThan(50)
-  // It ends by itself: a thread that is terminated in the middle of a hypercall holds up the machine.
+  // It ends by itself: a thread that is terminated in the middle of a hypercall holds up the
+  // machine.
   m.machine.destroyDomain(1)
   await expect(peer.ended()).rejects.toThrow('destroyed')
   port.close()
@@ -79,7 +90,9 @@ test('a domain in another thread has its own connections to xenstored', async ()
   const ended = thread.next()
   m.machine.destroyDomain(1)
   // Whichever of the two hears it first: the domain or the connection.
-  expect(await ended).toMatch(/^(the domain was closed or destroyed|domain 1 was released from xenstored)$/)
+  expect(await ended).toMatch(
+    /^(the domain was closed or destroyed|domain 1 was released from xenstored)$/,
+  )
   // Nothing keeps it running.
   await thread.ended()
 })

@@ -8,7 +8,12 @@ import { RawXenstore } from './raw-xenstore.ts'
 
 const KIB = 1024
 
-async function linked(): Promise<{ stream: XenstoreStream; received: () => number; xenstored: Xenstored; dom0: RawXenstore }> {
+async function linked(): Promise<{
+  stream: XenstoreStream
+  received: () => number
+  xenstored: Xenstored
+  dom0: RawXenstore
+}> {
   const xenstored = new Xenstored()
   xenstored.introduceDomain(5)
   const dom0 = new RawXenstore(xenstored, 0)
@@ -16,7 +21,12 @@ async function linked(): Promise<{ stream: XenstoreStream; received: () => numbe
   const { port1, port2 } = new MessageChannel()
   serveLink(port1, (receiver) => xenstored.connect(5, receiver))
   let received = 0
-  const stream = connectThrough(port2)({ data: (bytes) => { received += bytes.length }, closed: () => {} })
+  const stream = connectThrough(port2)({
+    data: (bytes) => {
+      received += bytes.length
+    },
+    closed: () => {},
+  })
   const packer = new XsPacker()
   packer.append(XS.WATCH, 1, 0, '/\0t\0')
   stream.write(packer.take())
@@ -33,7 +43,9 @@ const NAME = 1000
 /** Header, path and token. */
 const EVENT = 16 + 1 + NAME + 1 + 2
 async function causeEvents(dom0: RawXenstore, count: number): Promise<void> {
-  for (let i = 0; i < count; i++) await dom0.write(`/${String(i).padStart(4, '0').padEnd(NAME, 'n')}`, '')
+  for (let i = 0; i < count; i++) {
+    await dom0.write(`/${String(i).padStart(4, '0').padEnd(NAME, 'n')}`, '')
+  }
 }
 
 test('a thread that does not take what it is sent is not sent more than 256 KiB', async () => {

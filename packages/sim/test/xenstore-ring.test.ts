@@ -1,5 +1,16 @@
 /** A domain whose connection to xenstored is a page of its own and an event channel. */
-import { GNTTAB_RESERVED_XENSTORE, XENSTORE_CONNECTED, XENSTORE_ERROR, XENSTORE_RECONNECT, XENSTORE_SERVER_FEATURE, xenstoreDomainInterface, XS, xsdSockmsg, XsPacker, XsParser } from '@xenkit/wire'
+import {
+  GNTTAB_RESERVED_XENSTORE,
+  XENSTORE_CONNECTED,
+  XENSTORE_ERROR,
+  XENSTORE_RECONNECT,
+  XENSTORE_SERVER_FEATURE,
+  xenstoreDomainInterface,
+  XS,
+  xsdSockmsg,
+  XsPacker,
+  XsParser,
+} from '@xenkit/wire'
 import { expect, test } from 'vitest'
 import { createMachine, type MachineOptions, type SimDomain } from '../src/index.ts'
 import { settled } from './support/machine.ts'
@@ -18,7 +29,9 @@ async function connect(domain: SimDomain) {
   const replies: string[] = []
   const reasons: string[] = []
   let heard = (): void => {}
-  const parser = new XsParser((type, _reqId, _txId, payload) => replies.push(`${type} ${new TextDecoder().decode(payload)}`))
+  const parser = new XsParser((type, _reqId, _txId, payload) =>
+    replies.push(`${type} ${new TextDecoder().decode(payload)}`),
+  )
   const stream = await domain.xenstore.connect({
     data: (bytes) => {
       parser.push(bytes)
@@ -44,12 +57,16 @@ async function connect(domain: SimDomain) {
 }
 
 /** Whichever of the two hears it first: the domain, or the ring that it works on. */
-const DESTROYED: string = expect.stringMatching(/^(the domain was closed or destroyed|domain \d+ was destroyed)$/)
+const DESTROYED: string = expect.stringMatching(
+  /^(the domain was closed or destroyed|domain \d+ was destroyed)$/,
+)
 
 /** The page of domain 1 as its xenstored sees it. */
-const mapPage = (dom0: SimDomain) => dom0.grants.map([{ domid: 1, gref: GNTTAB_RESERVED_XENSTORE }], { writable: true })
+const mapPage = (dom0: SimDomain) =>
+  dom0.grants.map([{ domid: 1, gref: GNTTAB_RESERVED_XENSTORE }], { writable: true })
 const { at } = xenstoreDomainInterface
-const wordsOf = ({ bytes }: { bytes: Uint8Array }) => new Int32Array(bytes.buffer, bytes.byteOffset, 1024)
+const wordsOf = ({ bytes }: { bytes: Uint8Array }) =>
+  new Int32Array(bytes.buffer, bytes.byteOffset, 1024)
 
 test('is served through it, and leaves nothing open but what it opens', async () => {
   await using m = withRing()
@@ -61,17 +78,28 @@ test('is served through it, and leaves nothing open but what it opens', async ()
   expect(xs.replies).toEqual([`${XS.READ} sim-1`])
   xs.send(XS.WATCH, 'data|token|')
   while (xs.replies.length < 3) await xs.heard()
-  expect(() => m.machine.assertQuiescent()).toThrow(/is not quiescent:\n {2}xenstore connection of domain 1\n {2}xenstore connection of domain 1: watch "\/local\/domain\/1\/data" with token "token"$/)
+  expect(() => m.machine.assertQuiescent()).toThrow(
+    /is not quiescent:\n {2}xenstore connection of domain 1\n {2}xenstore connection of domain 1: watch "\/local\/domain\/1\/data" with token "token"$/,
+  )
   xs.stream.close()
   m.machine.assertQuiescent()
 })
 
-test('has a page like a guest\'s, by the reserved reference', async () => {
+test("has a page like a guest's, by the reserved reference", async () => {
   await using m = withRing()
   using page = mapPage(m.dom0)
   const { req, rsp, ...words } = xenstoreDomainInterface.decode(page.bytes)
   const { RECONNECTION, ERROR, WATCHDEPTH, DOMID_ANY } = XENSTORE_SERVER_FEATURE
-  expect(words).toEqual({ req_cons: 0, req_prod: 0, rsp_cons: 0, rsp_prod: 0, server_features: RECONNECTION | ERROR | WATCHDEPTH | DOMID_ANY, connection: XENSTORE_CONNECTED, error: XENSTORE_ERROR.NONE, evtchn_port: 0 })
+  expect(words).toEqual({
+    req_cons: 0,
+    req_prod: 0,
+    rsp_cons: 0,
+    rsp_prod: 0,
+    server_features: RECONNECTION | ERROR | WATCHDEPTH | DOMID_ANY,
+    connection: XENSTORE_CONNECTED,
+    error: XENSTORE_ERROR.NONE,
+    evtchn_port: 0,
+  })
   expect([...req, ...rsp].every((byte) => byte === 0)).toBe(true)
   const xs = await connect(m.guest)
   xs.send(XS.READ, 'name|')
@@ -83,7 +111,9 @@ test('has a page like a guest\'s, by the reserved reference', async () => {
 test('has one connection at a time, and another after it', async () => {
   await using m = withRing()
   const first = await connect(m.guest)
-  await expect(connect(m.guest)).rejects.toThrow('the xenstore ring of domain 1 carries one connection at a time')
+  await expect(connect(m.guest)).rejects.toThrow(
+    'the xenstore ring of domain 1 carries one connection at a time',
+  )
   first.send(XS.WATCH, 'data|token|')
   await first.heard()
   first.stream.close()
@@ -147,7 +177,9 @@ test('is not made where there is no page for it', async () => {
   await using machine = createMachine({ pages: 2 })
   const dom0 = machine.createDomain()
   const page = dom0.arena.allocate(1)
-  for (let i = 0; i < 65; i++) expect(() => machine.createDomain({ xenstore: 'ring' })).toThrow('no run of 1 free pages') // and takes no domain's place
+  for (let i = 0; i < 65; i++) {
+    expect(() => machine.createDomain({ xenstore: 'ring' })).toThrow('no run of 1 free pages')
+  } // and takes no domain's place
   page.bytes.fill(0xff)
   page.close()
   machine.assertQuiescent()
@@ -162,7 +194,9 @@ test('a mapping of its page that outlives it is named', async () => {
   const page = mapPage(m.dom0)
   m.machine.assertQuiescent()
   m.machine.destroyDomain(1)
-  expect(() => m.machine.assertQuiescent()).toThrow(/is not quiescent:\n {2}domain 0 maps gref 1 of domain 1 writable$/)
+  expect(() => m.machine.assertQuiescent()).toThrow(
+    /is not quiescent:\n {2}domain 0 maps gref 1 of domain 1 writable$/,
+  )
   page.close()
 })
 
@@ -170,7 +204,9 @@ test('is not made where domain 0 has no port for it', async () => {
   await using machine = createMachine({ ports: 2 })
   const dom0 = machine.createDomain()
   const port = dom0.evtchn.bindUnbound({ domid: 1 }, () => {})
-  expect(() => machine.createDomain({ xenstore: 'ring' })).toThrow('domain 0 has all of its 1 event-channel ports in use')
+  expect(() => machine.createDomain({ xenstore: 'ring' })).toThrow(
+    'domain 0 has all of its 1 event-channel ports in use',
+  )
   port.close()
   machine.assertQuiescent()
   machine.createDomain({ xenstore: 'ring' })
@@ -193,25 +229,31 @@ test('that is released from xenstored hears that it gave up', async () => {
 test.each([
   ['an index beyond the ring', 'RINGIDX', at.req_prod / 4, 4711],
   ['a message that is too long', 'PROTO', (24 + xsdSockmsg.at.len) / 4, 4097],
-])('that sends %s loses its connection alone, and may have another: %s', async (_what, name, word, value) => {
-  await using m = withRing()
-  const other = m.machine.createDomain({ xenstore: 'ring' })
-  using page = mapPage(m.dom0)
-  const xs = await connect(m.guest)
-  xs.send(XS.READ, 'control|')
-  await xs.heard() // the reset is over; the next message begins at 24
-  xs.send(XS.READ, 'name|')
-  Atomics.store(wordsOf(page), word, value)
-  await xs.heard()
-  expect(xs.reasons).toEqual([`xenstored gave up on the ring: ${name}`])
-  for (const [domain, answer] of [[m.guest, 'sim-1'], [other, 'sim-2']] as const) {
-    const again = await connect(domain)
-    again.send(XS.READ, 'name|')
-    await again.heard()
-    expect(again.replies).toEqual([`${XS.READ} ${answer}`])
-    again.stream.close()
-  }
-})
+])(
+  'that sends %s loses its connection alone, and may have another: %s',
+  async (_what, name, word, value) => {
+    await using m = withRing()
+    const other = m.machine.createDomain({ xenstore: 'ring' })
+    using page = mapPage(m.dom0)
+    const xs = await connect(m.guest)
+    xs.send(XS.READ, 'control|')
+    await xs.heard() // the reset is over; the next message begins at 24
+    xs.send(XS.READ, 'name|')
+    Atomics.store(wordsOf(page), word, value)
+    await xs.heard()
+    expect(xs.reasons).toEqual([`xenstored gave up on the ring: ${name}`])
+    for (const [domain, answer] of [
+      [m.guest, 'sim-1'],
+      [other, 'sim-2'],
+    ] as const) {
+      const again = await connect(domain)
+      again.send(XS.READ, 'name|')
+      await again.heard()
+      expect(again.replies).toEqual([`${XS.READ} ${answer}`])
+      again.stream.close()
+    }
+  },
+)
 
 test('in a thread that is terminated: the next one to connect finds nothing of it', async () => {
   await using m = withRing()

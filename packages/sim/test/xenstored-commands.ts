@@ -11,7 +11,11 @@ export interface Model {
   readonly store: XenstoreModel
   /** Counts what took effect, so that a conflict can be told from a false one. */
   changes: number
-  readonly transactions: { readonly domid: number; readonly asked: { operation: Operation; answer: string }[]; readonly since: number }[]
+  readonly transactions: {
+    readonly domid: number
+    readonly asked: { operation: Operation; answer: string }[]
+    readonly since: number
+  }[]
   readonly watches: Map<number, Set<string>>
 }
 
@@ -20,18 +24,41 @@ export interface Real {
   readonly transactions: number[]
 }
 
-const clientOf = (real: Real, domid: number): RawXenstore => real.clients.get(domid) ?? assert.fail(`no client of domain ${domid}`)
+const clientOf = (real: Real, domid: number): RawXenstore =>
+  real.clients.get(domid) ?? assert.fail(`no client of domain ${domid}`)
 
 function request(client: RawXenstore, operation: Operation, txId?: number): Promise<string> {
   const { kind, path } = operation
   if (operation.kind === 'write') return client.write(path, operation.value, txId)
-  if (operation.kind === 'setPerms') return client.setPerms(path, [[operation.owner, operation.others] as const, ...operation.acl].map(([id, letter]) => `${letter}${id}`).join('|'), txId)
-  return client.ask({ read: XS.READ, list: XS.DIRECTORY, mkdir: XS.MKDIR, rm: XS.RM, getPerms: XS.GET_PERMS, write: 0, setPerms: 0 }[kind], `${path}|`, txId)
+  if (operation.kind === 'setPerms') {
+    return client.setPerms(
+      path,
+      [[operation.owner, operation.others] as const, ...operation.acl]
+        .map(([id, letter]) => `${letter}${id}`)
+        .join('|'),
+      txId,
+    )
+  }
+  return client.ask(
+    {
+      read: XS.READ,
+      list: XS.DIRECTORY,
+      mkdir: XS.MKDIR,
+      rm: XS.RM,
+      getPerms: XS.GET_PERMS,
+      write: 0,
+      setPerms: 0,
+    }[kind],
+    `${path}|`,
+    txId,
+  )
 }
 
 async function expectEvents(model: Model, real: Real, applied: readonly Applied[]): Promise<void> {
   for (const domid of DOMIDS) {
-    const expected = [...(model.watches.get(domid) ?? [])].flatMap((watched) => applied.flatMap((one) => heard(watched, domid, one)).map((path) => `${path} ${watched}`))
+    const expected = [...(model.watches.get(domid) ?? [])].flatMap((watched) =>
+      applied.flatMap((one) => heard(watched, domid, one)).map((path) => `${path} ${watched}`),
+    )
     assert.deepEqual(new Set(await clientOf(real, domid).events()), new Set(expected))
   }
 }
@@ -76,7 +103,11 @@ export class Within implements fc.AsyncCommand<Model, Real> {
   check = (model: Readonly<Model>): boolean => this.which < model.transactions.length
   async run(model: Model, real: Real): Promise<void> {
     const transaction = model.transactions[this.which] ?? assert.fail()
-    const answer = await request(clientOf(real, transaction.domid), this.operation, real.transactions[this.which])
+    const answer = await request(
+      clientOf(real, transaction.domid),
+      this.operation,
+      real.transactions[this.which],
+    )
     transaction.asked.push({ operation: this.operation, answer })
     await expectEvents(model, real, [])
   }
@@ -97,7 +128,10 @@ export class End implements fc.AsyncCommand<Model, Real> {
     if (!transaction || txId === undefined) return
     const answer = await clientOf(real, transaction.domid).end(txId, this.verdict)
     const unchanged = model.changes === transaction.since
-    assert.equal(answer, this.verdict === 'F' || unchanged || answer !== 'EAGAIN' ? 'OK|' : 'EAGAIN')
+    assert.equal(
+      answer,
+      this.verdict === 'F' || unchanged || answer !== 'EAGAIN' ? 'OK|' : 'EAGAIN',
+    )
     if (this.verdict === 'F' || answer === 'EAGAIN') {
       await expectEvents(model, real, [])
       return
@@ -105,7 +139,11 @@ export class End implements fc.AsyncCommand<Model, Real> {
     for (const { operation, answer: given } of transaction.asked) {
       const applied = model.store.apply(transaction.domid, operation)
       model.changes += applied.changes.length
-      assert.equal(given, applied.answer, `${JSON.stringify(operation)} within a transaction that was committed`)
+      assert.equal(
+        given,
+        applied.answer,
+        `${JSON.stringify(operation)} within a transaction that was committed`,
+      )
     }
     // Who hears of which step of a transaction is judged by its outcome: not modelled.
     for (const domid of DOMIDS) await clientOf(real, domid).events()
@@ -124,8 +162,14 @@ export class SetWatch implements fc.AsyncCommand<Model, Real> {
   async run(model: Model, real: Real): Promise<void> {
     const watches = model.watches.get(this.domid) ?? new Set()
     const client = clientOf(real, this.domid)
-    assert.equal(await client.watch(this.path, this.path), watches.has(this.path) ? 'EEXIST' : 'OK|')
-    assert.deepEqual(await client.events(), watches.has(this.path) ? [] : [`${this.path} ${this.path}`])
+    assert.equal(
+      await client.watch(this.path, this.path),
+      watches.has(this.path) ? 'EEXIST' : 'OK|',
+    )
+    assert.deepEqual(
+      await client.events(),
+      watches.has(this.path) ? [] : [`${this.path} ${this.path}`],
+    )
     model.watches.set(this.domid, watches.add(this.path))
   }
   toString = (): string => `domain ${this.domid}: watch ${this.path}`

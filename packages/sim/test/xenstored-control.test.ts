@@ -10,8 +10,8 @@ let dom0: RawXenstore
 let dom5: RawXenstore
 
 beforeEach(async () => {
-  log = [];
-  ({ xenstored, dom0, dom5 } = await startXenstored({ log: (line) => log.push(line) }))
+  log = []
+  ;({ xenstored, dom0, dom5 } = await startXenstored({ log: (line) => log.push(line) }))
 })
 
 const control = (payload: string): Promise<string> => dom0.ask(XS.CONTROL, payload)
@@ -29,8 +29,32 @@ help
 })
 
 test.each([
-  '', '|', 'help', 'help|x|', 'nope|', 'live-update|-s|', 'logfile|x|', 'constructor|', 'check|x|', 'print|', 'print|a|b|', 'log|', 'log|maybe|', 'log|on|off|', 'memreport|file|',
-  'quota|set|', 'quota|set|nodes|', 'quota|set|nodes|0|', 'quota|set|nodes|-1|', 'quota|set|nodes|x|', 'quota|set|nope|5|', 'quota|set|node-permissions|5|', 'quota|set|nodes|5|6|', 'quota|0|1|', 'quota-soft|0|', 'quota-soft|set|nodes|5|',
+  '',
+  '|',
+  'help',
+  'help|x|',
+  'nope|',
+  'live-update|-s|',
+  'logfile|x|',
+  'constructor|',
+  'check|x|',
+  'print|',
+  'print|a|b|',
+  'log|',
+  'log|maybe|',
+  'log|on|off|',
+  'memreport|file|',
+  'quota|set|',
+  'quota|set|nodes|',
+  'quota|set|nodes|0|',
+  'quota|set|nodes|-1|',
+  'quota|set|nodes|x|',
+  'quota|set|nope|5|',
+  'quota|set|node-permissions|5|',
+  'quota|set|nodes|5|6|',
+  'quota|0|1|',
+  'quota-soft|0|',
+  'quota-soft|set|nodes|5|',
 ])('"%s" is EINVAL', async (payload) => {
   expect(await control(payload)).toBe('EINVAL')
 })
@@ -56,8 +80,20 @@ memory           :  2097152 Total Xenstore memory per domain (warning level)
   })
 
   test('sets them, for domains that are there, too', async () => {
-    expect(await Promise.all(['quota|set|permissions|7|', 'quota|set|nodes|2x|', 'quota-soft|set|memory|4096|'].map(control))).toEqual(['OK|', 'OK|', 'OK|'])
-    expect(await Promise.all([dom0.ask(XS.GET_QUOTA, 'node-permissions|'), dom0.ask(XS.GET_QUOTA, '5|nodes|'), dom0.ask(XS.GET_QUOTA, '5|soft-memory|')])).toEqual(['7|', '2|', '4096|'])
+    expect(
+      await Promise.all(
+        ['quota|set|permissions|7|', 'quota|set|nodes|2x|', 'quota-soft|set|memory|4096|'].map(
+          control,
+        ),
+      ),
+    ).toEqual(['OK|', 'OK|', 'OK|'])
+    expect(
+      await Promise.all([
+        dom0.ask(XS.GET_QUOTA, 'node-permissions|'),
+        dom0.ask(XS.GET_QUOTA, '5|nodes|'),
+        dom0.ask(XS.GET_QUOTA, '5|soft-memory|'),
+      ]),
+    ).toEqual(['7|', '2|', '4096|'])
     expect(await Promise.all([dom5.mkdir('a'), dom5.mkdir('b')])).toEqual(['OK|', 'ENOSPC'])
   })
 
@@ -101,11 +137,21 @@ describe('in the log', () => {
     await dom5.write('a', 'b\n')
     expect(await control('log|off|')).toBe('OK|')
     await dom5.write('a', 'c')
-    expect(log).toEqual(['domain 5: WRITE "a\\u0000b\\n"', 'domain 0: CONTROL "log\\u0000off\\u0000"'])
+    expect(log).toEqual([
+      'domain 5: WRITE "a\\u0000b\\n"',
+      'domain 0: CONTROL "log\\u0000off\\u0000"',
+    ])
   })
 
   test('memreport: what each domain uses', async () => {
     expect(await control('memreport|')).toBe('OK|')
-    expect(log).toEqual([expect.stringMatching(/^domain 0: nodes 5, watches 0, transactions 0, outstanding 0, memory \d+$/), expect.stringMatching(/^domain 5: nodes 1, watches 0, transactions 0, outstanding 0, memory 47$/)])
+    expect(log).toEqual([
+      expect.stringMatching(
+        /^domain 0: nodes 5, watches 0, transactions 0, outstanding 0, memory \d+$/,
+      ),
+      expect.stringMatching(
+        /^domain 5: nodes 1, watches 0, transactions 0, outstanding 0, memory 47$/,
+      ),
+    ])
   })
 })

@@ -6,22 +6,36 @@ import { type RawXenstore, startXenstored } from './raw-xenstore.ts'
 
 let dom0: RawXenstore
 beforeEach(async () => {
-  ({ dom0 } = await startXenstored())
+  ;({ dom0 } = await startXenstored())
 })
 
-const part = async (path: string, offset: number | string, txId = 0): Promise<{ generation: string; names: string }> => {
-  const [, generation = '', names = ''] = /^(\d+)\|(.*)$/s.exec(await dom0.ask(XS.DIRECTORY_PART, `${path}|${offset}|`, txId)) ?? []
+const part = async (
+  path: string,
+  offset: number | string,
+  txId = 0,
+): Promise<{ generation: string; names: string }> => {
+  const [, generation = '', names = ''] =
+    /^(\d+)\|(.*)$/s.exec(await dom0.ask(XS.DIRECTORY_PART, `${path}|${offset}|`, txId)) ?? []
   return { generation, names }
 }
 
 test('the end is an empty name, wherever one asks', async () => {
   for (const name of ['a', 'bb', 'c']) await dom0.mkdir(`/d/${name}`)
-  const parts = await Promise.all([0, 2, 1, 3, 7, 8, 1000, -1, 'x'].map(async (offset) => (await part('/d', offset)).names))
+  const parts = await Promise.all(
+    [0, 2, 1, 3, 7, 8, 1000, -1, 'x'].map(async (offset) => (await part('/d', offset)).names),
+  )
   expect(parts).toEqual(['a|bb|c||', 'bb|c||', '|bb|c||', 'b|c||', '|', '|', '|', '|', 'a|bb|c||'])
   expect((await part('/d/a', 0)).names).toBe('|')
 })
 
-test.each([['/d|', 'EINVAL'], ['/d|0', 'EINVAL'], ['/d|0|0|', 'EINVAL'], ['|0|', 'EINVAL'], ['/d/|0|', 'EINVAL'], ['/none|0|', 'ENOENT']])('"%s" is %s', async (payload, answer) => {
+test.each([
+  ['/d|', 'EINVAL'],
+  ['/d|0', 'EINVAL'],
+  ['/d|0|0|', 'EINVAL'],
+  ['|0|', 'EINVAL'],
+  ['/d/|0|', 'EINVAL'],
+  ['/none|0|', 'ENOENT'],
+])('"%s" is %s', async (payload, answer) => {
   await dom0.mkdir('/d')
   expect(await dom0.ask(XS.DIRECTORY_PART, payload)).toBe(answer)
 })
@@ -42,7 +56,10 @@ test('the generation tells whether parts are of one list', async () => {
   expect(await dom0.end(tx)).toBe('OK|')
 })
 
-test.each([[0, 1], [1, 2]])('a list with %d bytes more than fit comes in %d parts', async (more, parts) => {
+test.each([
+  [0, 1],
+  [1, 2],
+])('a list with %d bytes more than fit comes in %d parts', async (more, parts) => {
   const names = Array.from({ length: 40 }, (_, i) => String(i).padStart(99, 'n'))
   await Promise.all(names.map((name) => dom0.mkdir(`/d/${name}`)))
   // The generation, the list and the empty name, each with its NUL.
@@ -58,22 +75,27 @@ test.each([[0, 1], [1, 2]])('a list with %d bytes more than fit comes in %d part
 test('any list comes whole, names uncut, in as few parts as there can be', async () => {
   const name = fc.string({ unit: fc.constantFrom(...'abcdefghij'), minLength: 1, maxLength: 200 })
   await fc.assert(
-    fc.asyncProperty(fc.uniqueArray(name, { minLength: 1, maxLength: 300, size: 'max' }), async (names) => {
-      const { dom0: client } = await startXenstored()
-      dom0 = client
-      await Promise.all(names.map((one) => dom0.mkdir(`/d/${one}`)))
-      let list = ''
-      for (;;) {
-        const { generation, names: more } = await part('/d', list.length)
-        const isLast = more.endsWith('||') || more === '|'
-        list += isLast ? more.slice(0, -1) : more
-        if (isLast) break
-        const next = names[list.split('|').length - 1] ?? ''
-        // Its name, with the empty one that might be behind it, is what would have been too much.
-        expect(generation.length + 1 + more.length + next.length + 1 + 1).toBeGreaterThan(XENSTORE_PAYLOAD_MAX)
-      }
-      expect(list).toBe(names.map((one) => `${one}|`).join(''))
-    }),
+    fc.asyncProperty(
+      fc.uniqueArray(name, { minLength: 1, maxLength: 300, size: 'max' }),
+      async (names) => {
+        const { dom0: client } = await startXenstored()
+        dom0 = client
+        await Promise.all(names.map((one) => dom0.mkdir(`/d/${one}`)))
+        let list = ''
+        for (;;) {
+          const { generation, names: more } = await part('/d', list.length)
+          const isLast = more.endsWith('||') || more === '|'
+          list += isLast ? more.slice(0, -1) : more
+          if (isLast) break
+          const next = names[list.split('|').length - 1] ?? ''
+          // Its name, with the empty one that might be behind it, is what would have been too much.
+          expect(generation.length + 1 + more.length + next.length + 1 + 1).toBeGreaterThan(
+            XENSTORE_PAYLOAD_MAX,
+          )
+        }
+        expect(list).toBe(names.map((one) => `${one}|`).join(''))
+      },
+    ),
     { numRuns: 30 },
   )
 })

@@ -1,7 +1,7 @@
 /**
- * What xenstored is expected to do, said as simply as possible: a tree of plain objects, no generations,
- * no copies. A transaction is the list of what was asked and answered; one that commits must be such that
- * asking all of it again, now and in one go, gives the same answers.
+ * What xenstored is expected to do, said as simply as possible: a tree of plain objects, no
+ * generations, no copies. A transaction is the list of what was asked and answered; one that
+ * commits must be such that asking all of it again, now and in one go, gives the same answers.
  */
 
 type Letter = 'n' | 'r' | 'w' | 'b'
@@ -17,16 +17,32 @@ interface ModelNode {
 export type Operation =
   | { readonly kind: 'read' | 'list' | 'mkdir' | 'rm' | 'getPerms'; readonly path: string }
   | { readonly kind: 'write'; readonly path: string; readonly value: string }
-  | { readonly kind: 'setPerms'; readonly path: string; readonly owner: number; readonly others: Letter; readonly acl: [number, Letter][] }
+  | {
+      readonly kind: 'setPerms'
+      readonly path: string
+      readonly owner: number
+      readonly others: Letter
+      readonly acl: [number, Letter][]
+    }
 
 export interface Applied {
   readonly answer: string
   /** Nodes that changed, with who may hear of it. */
-  readonly changes: readonly { readonly path: string; readonly subtree: boolean; readonly readers: (domid: number) => boolean }[]
+  readonly changes: readonly {
+    readonly path: string
+    readonly subtree: boolean
+    readonly readers: (domid: number) => boolean
+  }[]
 }
 
 const ALL: Record<Letter, string> = { n: '', r: 'r', w: 'w', b: 'rw' }
-const node = (owner: number, others: Letter, acl: [number, Letter][]): ModelNode => ({ value: '', owner, others, acl, children: {} })
+const node = (owner: number, others: Letter, acl: [number, Letter][]): ModelNode => ({
+  value: '',
+  owner,
+  others,
+  acl,
+  children: {},
+})
 const steps = (path: string): string[] => path.split('/').slice(1)
 
 const answer = (text: string): Applied => ({ answer: text, changes: [] })
@@ -67,15 +83,36 @@ export class XenstoreModel {
     const need = kind === 'read' || kind === 'list' || kind === 'getPerms' ? 'r' : 'w'
     const found = this.#find(path)
     if (!this.#may(domid, found ?? this.#deepest(path), need)) return answer('EACCES')
-    const changed = (): Applied => ({ answer: 'OK|', changes: [{ path, subtree: true, readers: this.#readers(this.#find(path) ?? this.root, this.#parent(path)) }] })
+    const changed = (): Applied => ({
+      answer: 'OK|',
+      changes: [
+        {
+          path,
+          subtree: true,
+          readers: this.#readers(this.#find(path) ?? this.root, this.#parent(path)),
+        },
+      ],
+    })
 
     switch (operation.kind) {
       case 'read':
         return answer(found ? found.value : 'ENOENT')
       case 'list':
-        return answer(found ? Object.keys(found.children).map((name) => `${name}|`).join('') : 'ENOENT')
+        return answer(
+          found
+            ? Object.keys(found.children)
+                .map((name) => `${name}|`)
+                .join('')
+            : 'ENOENT',
+        )
       case 'getPerms':
-        return answer(found ? [[found.owner, found.others] as const, ...found.acl].map(([id, letter]) => `${letter}${id}|`).join('') : 'ENOENT')
+        return answer(
+          found
+            ? [[found.owner, found.others] as const, ...found.acl]
+                .map(([id, letter]) => `${letter}${id}|`)
+                .join('')
+            : 'ENOENT',
+        )
       case 'mkdir':
         if (found) return answer('OK|')
         this.#make(domid, path)
@@ -84,7 +121,13 @@ export class XenstoreModel {
         this.#make(domid, path).value = operation.value
         return changed()
       case 'rm': {
-        if (!found) return answer(path.lastIndexOf('/') === 0 || this.#find(path.slice(0, path.lastIndexOf('/'))) ? 'OK|' : 'ENOENT')
+        if (!found) {
+          return answer(
+            path.lastIndexOf('/') === 0 || this.#find(path.slice(0, path.lastIndexOf('/')))
+              ? 'OK|'
+              : 'ENOENT',
+          )
+        }
         const changes = this.#removed(path, found, this.#parent(path), true)
         delete this.#parent(path).children[path.slice(path.lastIndexOf('/') + 1)]
         return { answer: 'OK|', changes }
@@ -94,24 +137,46 @@ export class XenstoreModel {
         if (domid !== 0 && found.owner !== domid) return answer('EACCES')
         if (domid !== 0 && operation.owner !== domid) return answer('EPERM')
         const former = structuredClone(found)
-        Object.assign(found, { owner: operation.owner, others: operation.others, acl: operation.acl })
+        Object.assign(found, {
+          owner: operation.owner,
+          others: operation.others,
+          acl: operation.acl,
+        })
         const { changes } = changed()
-        return { answer: 'OK|', changes: changes.map((change) => ({ ...change, readers: (id) => this.#may(id, former, 'r') || change.readers(id) })) }
+        return {
+          answer: 'OK|',
+          changes: changes.map((change) => ({
+            ...change,
+            readers: (id) => this.#may(id, former, 'r') || change.readers(id),
+          })),
+        }
       }
     }
   }
 
   #make(domid: number, path: string): ModelNode {
     let at = this.root
-    for (const name of steps(path)) at = at.children[name] ??= node(domid === 0 ? at.owner : domid, at.others, at.acl)
+    for (const name of steps(path)) {
+      at = at.children[name] ??= node(domid === 0 ? at.owner : domid, at.others, at.acl)
+    }
     return at
   }
 
   #removed(path: string, at: ModelNode, parent: ModelNode, subtree: boolean): Applied['changes'] {
-    return [...Object.entries(at.children).flatMap(([name, child]) => this.#removed(`${path}/${name}`, child, at, false)), { path, subtree, readers: this.#readers(at, parent) }]
+    return [
+      ...Object.entries(at.children).flatMap(([name, child]) =>
+        this.#removed(`${path}/${name}`, child, at, false),
+      ),
+      { path, subtree, readers: this.#readers(at, parent) },
+    ]
   }
 }
 
 /** The paths that a watch hears of. */
 export const heard = (watched: string, domid: number, { changes }: Applied): string[] =>
-  changes.filter(({ path, subtree, readers }) => (path === watched || (subtree && path.startsWith(`${watched}/`))) && readers(domid)).map(({ path }) => path)
+  changes
+    .filter(
+      ({ path, subtree, readers }) =>
+        (path === watched || (subtree && path.startsWith(`${watched}/`))) && readers(domid),
+    )
+    .map(({ path }) => path)

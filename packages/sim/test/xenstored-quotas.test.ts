@@ -1,4 +1,7 @@
-/** What one domain may use: the quotas of C xenstored 4.17, by the names that later releases let them be set. */
+/**
+ * What one domain may use: the quotas of C xenstored 4.17, by the names that later releases let
+ * them be set.
+ */
 import { XS } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Xenstored } from '../src/xenstored/index.ts'
@@ -10,27 +13,38 @@ let dom0: RawXenstore
 let dom5: RawXenstore
 
 beforeEach(async () => {
-  log = [];
-  ({ xenstored, dom0, dom5 } = await startXenstored({ log: (line) => log.push(line) }))
+  log = []
+  ;({ xenstored, dom0, dom5 } = await startXenstored({ log: (line) => log.push(line) }))
 })
 
-const setQuota = (name: string, value: number): Promise<string> => dom0.ask(XS.SET_QUOTA, `5|${name}|${value}|`)
-const usedBy5 = (what: 'memory' | 'outstanding'): number => xenstored.domains.get(5)?.used(what) ?? Number.NaN
-const count = (answers: readonly string[], answer: string): number => answers.filter((one) => one === answer).length
+const setQuota = (name: string, value: number): Promise<string> =>
+  dom0.ask(XS.SET_QUOTA, `5|${name}|${value}|`)
+const usedBy5 = (what: 'memory' | 'outstanding'): number =>
+  xenstored.domains.get(5)?.used(what) ?? Number.NaN
+const count = (answers: readonly string[], answer: string): number =>
+  answers.filter((one) => one === answer).length
 const settled = async (): Promise<void> => void (await dom0.events())
 
 describe('of a guest', () => {
   test('nodes: 1000, its home included', async () => {
-    const answers = await Promise.all(Array.from({ length: 1200 }, (_, i) => dom5.mkdir(`d${i % 20}/${i}`)))
+    const answers = await Promise.all(
+      Array.from({ length: 1200 }, (_, i) => dom5.mkdir(`d${i % 20}/${i}`)),
+    )
     expect(count(answers, 'OK|')).toBe(1000 - 1 - 20)
     expect(new Set(answers)).toEqual(new Set(['OK|', 'ENOSPC']))
-    expect(await Promise.all([dom5.rm('d0'), dom5.mkdir('again'), dom0.mkdir('/other')])).toEqual(['OK|', 'OK|', 'OK|'])
+    expect(await Promise.all([dom5.rm('d0'), dom5.mkdir('again'), dom0.mkdir('/other')])).toEqual([
+      'OK|',
+      'OK|',
+      'OK|',
+    ])
   })
 
   test('nodes: one less by a transaction, which is told at its end', async () => {
     await setQuota('nodes', 10)
     const tx = await dom5.begin()
-    expect(new Set(await Promise.all(Array.from({ length: 9 }, (_, i) => dom5.mkdir(`n${i}`, tx))))).toEqual(new Set(['OK|']))
+    expect(
+      new Set(await Promise.all(Array.from({ length: 9 }, (_, i) => dom5.mkdir(`n${i}`, tx)))),
+    ).toEqual(new Set(['OK|']))
     expect(await dom5.end(tx)).toBe('ENOSPC')
     const less = await dom5.begin()
     await Promise.all(Array.from({ length: 8 }, (_, i) => dom5.mkdir(`n${i}`, less)))
@@ -39,21 +53,39 @@ describe('of a guest', () => {
   })
 
   test('size of a node: below 2048 bytes with its header, permissions and names', async () => {
-    expect(await Promise.all([dom5.write('x', 'v'.repeat(2048 - 32 - 1)), dom5.write('x', 'v'.repeat(2048 - 32)), dom0.write('/x', 'v'.repeat(4000))])).toEqual(['OK|', 'ENOSPC', 'OK|'])
+    expect(
+      await Promise.all([
+        dom5.write('x', 'v'.repeat(2048 - 32 - 1)),
+        dom5.write('x', 'v'.repeat(2048 - 32)),
+        dom0.write('/x', 'v'.repeat(4000)),
+      ]),
+    ).toEqual(['OK|', 'ENOSPC', 'OK|'])
     expect((await dom5.read('x')).length).toBe(2015)
-    const names = await Promise.all(Array.from({ length: 30 }, (_, i) => dom5.mkdir(`d/${'n'.repeat(97)}${i}`)))
+    const names = await Promise.all(
+      Array.from({ length: 30 }, (_, i) => dom5.mkdir(`d/${'n'.repeat(97)}${i}`)),
+    )
     expect(count(names, 'OK|')).toBe(20)
   })
 
   test('permissions of a node: 5', async () => {
     await dom5.write('x', '')
-    expect(await Promise.all([dom5.setPerms('x', 'n5|r1|r2|r3|r4'), dom5.setPerms('x', 'n5|r1|r2|r3|r4|r6'), dom0.setPerms('/local/domain/5/x', 'n5|r1|r2|r3|r4|r6')])).toEqual(['OK|', 'ENOSPC', 'OK|'])
+    expect(
+      await Promise.all([
+        dom5.setPerms('x', 'n5|r1|r2|r3|r4'),
+        dom5.setPerms('x', 'n5|r1|r2|r3|r4|r6'),
+        dom0.setPerms('/local/domain/5/x', 'n5|r1|r2|r3|r4|r6'),
+      ]),
+    ).toEqual(['OK|', 'ENOSPC', 'OK|'])
   })
 
   test('watches: 128 and one more', async () => {
-    const answers = await Promise.all(Array.from({ length: 131 }, (_, i) => dom5.watch('x', String(i))))
+    const answers = await Promise.all(
+      Array.from({ length: 131 }, (_, i) => dom5.watch('x', String(i))),
+    )
     expect(answers.slice(127)).toEqual(['OK|', 'OK|', 'E2BIG', 'E2BIG'])
-    expect(await Promise.all([dom5.unwatch('x', '0'), dom5.watch('x', 'more'), dom5.watch('x', 'most')])).toEqual(['OK|', 'OK|', 'E2BIG'])
+    expect(
+      await Promise.all([dom5.unwatch('x', '0'), dom5.watch('x', 'more'), dom5.watch('x', 'most')]),
+    ).toEqual(['OK|', 'OK|', 'E2BIG'])
   })
 
   test('transactions at a time: 10 and one more', async () => {
@@ -63,11 +95,15 @@ describe('of a guest', () => {
     expect(await dom5.begin()).toBeGreaterThan(0)
   })
 
-  test('watches and transactions are the domain\'s, over however many connections', async () => {
+  test("watches and transactions are the domain's, over however many connections", async () => {
     const other = new RawXenstore(xenstored, 5)
     await setQuota('watches', 1)
     await setQuota('transactions', 1)
-    expect([await dom5.watch('x', 't'), await other.watch('x', 't'), await dom5.watch('y', 't')]).toEqual(['OK|', 'OK|', 'E2BIG'])
+    expect([
+      await dom5.watch('x', 't'),
+      await other.watch('x', 't'),
+      await dom5.watch('y', 't'),
+    ]).toEqual(['OK|', 'OK|', 'E2BIG'])
     await Promise.all([dom5.begin(), other.begin()])
     expect(await dom5.ask(XS.TRANSACTION_START, '|')).toBe('ENOSPC')
     other.connection.close()
@@ -76,7 +112,9 @@ describe('of a guest', () => {
 
   test('nodes of a transaction: 1024, and one that went beyond can not be committed', async () => {
     const tx = await dom5.begin()
-    const answers = await Promise.all(Array.from({ length: 1100 }, (_, i) => dom5.read(`n${i}`, tx)))
+    const answers = await Promise.all(
+      Array.from({ length: 1100 }, (_, i) => dom5.read(`n${i}`, tx)),
+    )
     expect(count(answers, 'ENOENT')).toBe(1023) // and its home, which they were looked for in
     expect(answers.at(-1)).toBe('ENOSPC')
     expect(await dom5.end(tx)).toBe('ENOMEM')
@@ -84,7 +122,13 @@ describe('of a guest', () => {
 
   test('length of a path', async () => {
     await setQuota('path-max', 10)
-    expect(await Promise.all([dom5.read('0123456789'), dom5.read('0123456789a'), dom0.read('/0123456789a')])).toEqual(['ENOENT', 'EINVAL', 'ENOENT'])
+    expect(
+      await Promise.all([
+        dom5.read('0123456789'),
+        dom5.read('0123456789a'),
+        dom0.read('/0123456789a'),
+      ]),
+    ).toEqual(['ENOENT', 'EINVAL', 'ENOENT'])
   })
 })
 
@@ -154,8 +198,11 @@ describe('outstanding requests: 20', () => {
 })
 
 describe('memory', () => {
-  /** As C xenstored counts: a key, a header of 24, 8 for each permission, value, names of children. */
-  const node = (path: string, value: string, children: string, permissions = 1): number => path.length + 24 + 8 * permissions + value.length + children.length
+  /**
+   * As C xenstored counts: a key, a header of 24, 8 for each permission, value, names of children.
+   */
+  const node = (path: string, value: string, children: string, permissions = 1): number =>
+    path.length + 24 + 8 * permissions + value.length + children.length
 
   test('is nodes, snapshots of transactions, watches, and messages until they are delivered', async () => {
     const home = node('/local/domain/5', '', '')
@@ -188,15 +235,26 @@ describe('memory', () => {
   test('what does not fit is ENOMEM, and nothing of it stays', async () => {
     await setQuota('memory', 300)
     const before = usedBy5('memory')
-    expect(await Promise.all([dom5.write('a/b', 'v'.repeat(200)), dom5.watch('x', 't'.repeat(300)), dom5.write('a', '')])).toEqual(['ENOMEM', 'ENOMEM', 'OK|'])
+    expect(
+      await Promise.all([
+        dom5.write('a/b', 'v'.repeat(200)),
+        dom5.watch('x', 't'.repeat(300)),
+        dom5.write('a', ''),
+      ]),
+    ).toEqual(['ENOMEM', 'ENOMEM', 'OK|'])
     expect(await dom5.rm('a')).toBe('OK|')
     expect(usedBy5('memory')).toBe(before)
   })
 
-  test('whoever writes: it is the owner\'s', async () => {
+  test("whoever writes: it is the owner's", async () => {
     await dom5.write('a', '')
     await setQuota('memory', 300)
-    expect(await Promise.all([dom0.write('/local/domain/5/a', 'v'.repeat(300)), dom0.write('/local/domain/5/a', 'v'.repeat(100))])).toEqual(['ENOMEM', 'OK|'])
+    expect(
+      await Promise.all([
+        dom0.write('/local/domain/5/a', 'v'.repeat(300)),
+        dom0.write('/local/domain/5/a', 'v'.repeat(100)),
+      ]),
+    ).toEqual(['ENOMEM', 'OK|'])
   })
 
   test('a long answer that does not fit is ENOMEM, a short one always fits', async () => {
@@ -220,7 +278,8 @@ describe('memory', () => {
     await dom5.write('a', 'v'.repeat(500))
     const tx = await dom5.begin()
     await setQuota('memory', usedBy5('memory') + 550)
-    expect(await dom5.read('a', tx)).toBe('ENOMEM') // the snapshot was made, the answer is what doesn't fit
+    // the snapshot was made, the answer is what doesn't fit
+    expect(await dom5.read('a', tx)).toBe('ENOMEM')
     let answered = false
     const held = dom5.mkdir('b').then((answer) => {
       answered = true
@@ -236,22 +295,50 @@ describe('memory', () => {
   test('the soft limit is told of in the log, once in a while', async () => {
     await setQuota('soft-memory', 100)
     for (let i = 0; i < 10; i++) await dom5.write('a', 'v'.repeat(100 + i))
-    expect(log).toEqual([expect.stringMatching(/^domain 5 uses \d+ bytes of memory, of 100 that it should and 2621440 that it may$/)])
+    expect(log).toEqual([
+      expect.stringMatching(
+        /^domain 5 uses \d+ bytes of memory, of 100 that it should and 2621440 that it may$/,
+      ),
+    ])
   })
 })
 
 describe('GET_QUOTA and SET_QUOTA', () => {
-  const NAMES = 'nodes watches outstanding memory soft-memory transactions transaction-nodes node-permissions path-max node-size|'
+  const NAMES =
+    'nodes watches outstanding memory soft-memory transactions transaction-nodes node-permissions path-max node-size|'
 
   test.each([
-    ['', NAMES], ['nodes|', '1000|'], ['memory|', '2621440|'], ['soft-memory|', '2097152|'], ['5|watches|', '128|'], ['9|node-size|', '2048|'],
-    ['none|', 'EINVAL'], ['soft-nodes|', 'EINVAL'], ['|', 'EINVAL'], ['constructor|', 'EINVAL'], ['5|', 'EINVAL'], ['x|nodes|', 'EINVAL'], ['40000|nodes|', 'ENOENT'], ['5|nodes|1|', 'EINVAL'],
+    ['', NAMES],
+    ['nodes|', '1000|'],
+    ['memory|', '2621440|'],
+    ['soft-memory|', '2097152|'],
+    ['5|watches|', '128|'],
+    ['9|node-size|', '2048|'],
+    ['none|', 'EINVAL'],
+    ['soft-nodes|', 'EINVAL'],
+    ['|', 'EINVAL'],
+    ['constructor|', 'EINVAL'],
+    ['5|', 'EINVAL'],
+    ['x|nodes|', 'EINVAL'],
+    ['40000|nodes|', 'ENOENT'],
+    ['5|nodes|1|', 'EINVAL'],
   ])('GET_QUOTA "%s"', async (payload, answer) => {
     expect(await dom0.ask(XS.GET_QUOTA, payload)).toBe(answer)
   })
 
   test.each([
-    ['nodes|1|', 'OK|'], ['5|nodes|1|', 'OK|'], ['5|nodes|0|', 'OK|'], ['5|nodes|x|', 'OK|'], ['nodes|', 'EINVAL'], ['', 'EINVAL'], ['none|1|', 'EINVAL'], ['nodes|-1|', 'EINVAL'], ['5|none|1|', 'EINVAL'], ['x|nodes|1|', 'EINVAL'], ['40000|nodes|1|', 'ENOENT'], ['5|nodes|1|1|', 'EINVAL'],
+    ['nodes|1|', 'OK|'],
+    ['5|nodes|1|', 'OK|'],
+    ['5|nodes|0|', 'OK|'],
+    ['5|nodes|x|', 'OK|'],
+    ['nodes|', 'EINVAL'],
+    ['', 'EINVAL'],
+    ['none|1|', 'EINVAL'],
+    ['nodes|-1|', 'EINVAL'],
+    ['5|none|1|', 'EINVAL'],
+    ['x|nodes|1|', 'EINVAL'],
+    ['40000|nodes|1|', 'ENOENT'],
+    ['5|nodes|1|1|', 'EINVAL'],
   ])('SET_QUOTA "%s"', async (payload, answer) => {
     expect(await dom0.ask(XS.SET_QUOTA, payload)).toBe(answer)
   })
@@ -259,7 +346,11 @@ describe('GET_QUOTA and SET_QUOTA', () => {
   test('the global ones are those of domains to come', async () => {
     await dom0.ask(XS.SET_QUOTA, 'watches|7|')
     xenstored.introduceDomain(6)
-    expect(await Promise.all(['watches|', '5|watches|', '6|watches|'].map((payload) => dom0.ask(XS.GET_QUOTA, payload)))).toEqual(['7|', '128|', '7|'])
+    expect(
+      await Promise.all(
+        ['watches|', '5|watches|', '6|watches|'].map((payload) => dom0.ask(XS.GET_QUOTA, payload)),
+      ),
+    ).toEqual(['7|', '128|', '7|'])
   })
 
   test('one that is set before the domain comes is kept for it', async () => {
@@ -272,7 +363,9 @@ describe('GET_QUOTA and SET_QUOTA', () => {
 
   test('0 is no limit', async () => {
     for (const name of NAMES.slice(0, -1).split(' ')) await setQuota(name, 0)
-    const answers = await Promise.all(Array.from({ length: 1100 }, (_, i) => dom5.write(`n${i}`, 'v'.repeat(3000))))
+    const answers = await Promise.all(
+      Array.from({ length: 1100 }, (_, i) => dom5.write(`n${i}`, 'v'.repeat(3000))),
+    )
     expect(new Set(answers)).toEqual(new Set(['OK|']))
   })
 })

@@ -35,13 +35,19 @@ const until = async (holds: () => boolean): Promise<void> => {
 
 describe('a socket that can not be made', () => {
   test('one in use stays with its owner', async () => {
-    await expect(listenXenstored(new Xenstored(), path)).rejects.toThrow(`no xenstored can listen on "${path}": it is in use; stop the xenstored that listens there or choose another path`)
+    await expect(listenXenstored(new Xenstored(), path)).rejects.toThrow(
+      `no xenstored can listen on "${path}": it is in use; stop the xenstored that listens there or choose another path`,
+    )
     await once(connect(path), 'connect')
   })
 
   test.each([
-    ['a path that is too long', () => join(directory, 'x'.repeat(100)), 'a socket\'s path has 1 to 107 bytes'],
-    ['no path', () => '', 'a socket\'s path has 1 to 107 bytes'],
+    [
+      'a path that is too long',
+      () => join(directory, 'x'.repeat(100)),
+      "a socket's path has 1 to 107 bytes",
+    ],
+    ['no path', () => '', "a socket's path has 1 to 107 bytes"],
     ['no directory', () => join(directory, 'none', 'socket'), 'its directory does not exist'],
     ['a directory', () => directory, 'what is there is no socket'],
   ])('%s', async (_, where, says) => {
@@ -60,7 +66,10 @@ describe('a socket that can not be made', () => {
 
 test('a socket that a killed process left is replaced', async () => {
   const stale = join(directory, 'stale')
-  spawnSync(process.execPath, ['-e', `require('net').createServer().listen(${JSON.stringify(stale)}, () => process.kill(process.pid, 'SIGKILL'))`])
+  spawnSync(process.execPath, [
+    '-e',
+    `require('net').createServer().listen(${JSON.stringify(stale)}, () => process.kill(process.pid, 'SIGKILL'))`,
+  ])
   expect((await stat(stale)).isSocket()).toBe(true)
   await using again = await listenXenstored(xenstored, stale)
   await once(connect(again.path), 'connect')
@@ -79,14 +88,18 @@ vi.mock('node:fs/promises', async (original) => {
 
 test('nobody else can reach it before its mode is right, whatever the umask', async () => {
   const umask = process.umask(0)
-  onTestFinished(() => { process.umask(umask) })
+  onTestFinished(() => {
+    process.umask(umask)
+  })
   const early = join(directory, 'early')
   const reachable: boolean[] = []
   chmods.watch = (made) => {
     const isOpen = existsSync(early) && (statSync(early).mode & 0o077) !== 0
     reachable.push(isOpen || (statSync(dirname(made)).mode & 0o077) !== 0)
   }
-  onTestFinished(() => { chmods.watch = () => {} })
+  onTestFinished(() => {
+    chmods.watch = () => {}
+  })
   const before = await readdir(directory)
   await using other = await listenXenstored(xenstored, early)
   expect(reachable).toEqual([false])
@@ -115,17 +128,21 @@ test('a client that leaves takes its watches and transactions along', async () =
 test('a client that closes its half gets what it asked for before', async () => {
   const socket = connect({ path, allowHalfOpen: true })
   const packer = new XsPacker()
-  for (let id = 1; id <= 1000; id++) packer.append(XS.WRITE, id, 0, `/n${id % 10}\0`, new Uint8Array(2000))
+  for (let id = 1; id <= 1000; id++) {
+    packer.append(XS.WRITE, id, 0, `/n${id % 10}\0`, new Uint8Array(2000))
+  }
   socket.end(packer.take())
   let answered = 0
-  const parser = new XsParser((_, reqId) => { if (reqId === answered + 1) answered++ })
+  const parser = new XsParser((_, reqId) => {
+    if (reqId === answered + 1) answered++
+  })
   socket.on('data', (bytes) => parser.push(bytes))
   await once(socket, 'end')
   expect(answered).toBe(1000)
   expect(xenstored.openResources()).toEqual([])
 })
 
-test('a message that was cut off is nobody\'s business', async () => {
+test("a message that was cut off is nobody's business", async () => {
   const socket = connect({ path, allowHalfOpen: true })
   socket.resume().end(Buffer.alloc(15))
   await once(socket, 'end')
@@ -146,7 +163,9 @@ test('a client that sends without reading is held off, and served when it reads'
   for (let id = 1; id <= requests; id++) packer.append(XS.READ, id, 0, '/big\0')
   const socket = connect(path)
   let answered = 0
-  const parser = new XsParser((type, reqId, _txId, payload) => { if (type === XS.READ && reqId === answered + 1 && payload.length === 4000) answered++ })
+  const parser = new XsParser((type, reqId, _txId, payload) => {
+    if (type === XS.READ && reqId === answered + 1 && payload.length === 4000) answered++
+  })
   socket.pause().write(packer.take())
   await until(() => xenstored.dom0.used('memory') > 256 * 1024)
   expect(xenstored.openResources()).toEqual(['xenstore connection of domain 0'])

@@ -9,17 +9,22 @@ let dom0: RawXenstore
 let dom5: RawXenstore
 
 beforeEach(async () => {
-  ({ xenstored, dom0, dom5 } = await startXenstored())
+  ;({ xenstored, dom0, dom5 } = await startXenstored())
 })
 
-const generation = async (path: string): Promise<number> => Number.parseInt(await dom0.ask(XS.DIRECTORY_PART, `${path}|0|`), 10)
+const generation = async (path: string): Promise<number> =>
+  Number.parseInt(await dom0.ask(XS.DIRECTORY_PART, `${path}|0|`), 10)
 
 describe('the generation', () => {
   test('of a new node is older than those of its parents, which change with it', async () => {
     await dom0.mkdir('/a')
     const before = await generation('/')
     await dom0.write('/a/b/c', '')
-    expect([await generation('/a/b/c'), await generation('/a/b'), await generation('/a')]).toEqual([before + 1, before + 2, before + 3])
+    expect([await generation('/a/b/c'), await generation('/a/b'), await generation('/a')]).toEqual([
+      before + 1,
+      before + 2,
+      before + 3,
+    ])
   })
 
   test('counts each node of a tree that is removed, and each time a name goes', async () => {
@@ -39,7 +44,15 @@ describe('the generation', () => {
 
 describe('the events of a change', () => {
   test('come in the order in which the watches were set', async () => {
-    for (const [path, token] of [['/', '1'], ['/a', '2'], ['/a/b', '3'], ['/a', '4'], ['/', '5']] as const) await dom0.watch(path, token)
+    for (const [path, token] of [
+      ['/', '1'],
+      ['/a', '2'],
+      ['/a/b', '3'],
+      ['/a', '4'],
+      ['/', '5'],
+    ] as const) {
+      await dom0.watch(path, token)
+    }
     await dom0.events()
     await dom0.write('/a/b', '')
     expect(await dom0.events()).toEqual(['/a/b 1', '/a/b 2', '/a/b 3', '/a/b 4', '/a/b 5'])
@@ -149,20 +162,38 @@ describe('a transaction that can not be committed any more', () => {
   test('may find a node that its parent does not name', async () => {
     await dom0.list('/a', tx)
     await dom0.write('/a/d', '1')
-    expect(await Promise.all([dom0.rm('/a/d', tx), dom0.read('/a/d', tx), dom0.list('/a', tx), dom0.end(tx)])).toEqual(['EIO', 'ENOENT', 'b|c|', 'EAGAIN'])
+    expect(
+      await Promise.all([
+        dom0.rm('/a/d', tx),
+        dom0.read('/a/d', tx),
+        dom0.list('/a', tx),
+        dom0.end(tx),
+      ]),
+    ).toEqual(['EIO', 'ENOENT', 'b|c|', 'EAGAIN'])
   })
 
   test('may miss a node that its parent names: what was removed before that stays so', async () => {
     await dom0.list('/a', tx)
     await dom0.rm('/a/c')
-    expect(await Promise.all([dom0.rm('/a', tx), dom0.list('/a', tx), dom0.end(tx)])).toEqual(['EIO', 'c|', 'EAGAIN'])
+    expect(await Promise.all([dom0.rm('/a', tx), dom0.list('/a', tx), dom0.end(tx)])).toEqual([
+      'EIO',
+      'c|',
+      'EAGAIN',
+    ])
   })
 
   test('may name a node twice', async () => {
     await dom0.list('/a', tx)
     await dom0.rm('/a/b')
     await dom0.mkdir('/a/b', tx)
-    expect(await Promise.all([dom0.list('/a', tx), dom0.rm('/a/b', tx), dom0.list('/a', tx), dom0.end(tx)])).toEqual(['b|c|b|', 'OK|', 'c|b|', 'EAGAIN'])
+    expect(
+      await Promise.all([
+        dom0.list('/a', tx),
+        dom0.rm('/a/b', tx),
+        dom0.list('/a', tx),
+        dom0.end(tx),
+      ]),
+    ).toEqual(['b|c|b|', 'OK|', 'c|b|', 'EAGAIN'])
   })
 })
 
@@ -209,7 +240,11 @@ describe('permissions that name a domain', () => {
     await dom0.setPerms('/b', 'n7')
     await dom0.events()
     xenstored.releaseDomain(7)
-    expect(await Promise.all([dom0.list('/b'), dom0.read('/b/c'), dom0.events()])).toEqual(['ENOENT', 'ENOENT', []])
+    expect(await Promise.all([dom0.list('/b'), dom0.read('/b/c'), dom0.events()])).toEqual([
+      'ENOENT',
+      'ENOENT',
+      [],
+    ])
   })
 })
 
@@ -232,7 +267,7 @@ describe('permissions of a special path', () => {
     expect(await dom5.events()).toEqual(['@releaseDomain t'])
   })
 
-  test('are its owner\'s, who may give it away; domain 0 has it back from one that is gone', async () => {
+  test("are its owner's, who may give it away; domain 0 has it back from one that is gone", async () => {
     await dom0.setPerms('@introduceDomain', 'n5|r7')
     expect(await dom5.setPerms('@introduceDomain', 'n5|r7|r5')).toBe('OK|')
     xenstored.introduceDomain(7)

@@ -9,7 +9,9 @@ const REQUESTS = 50_000
 /** A client that has asked for a lot in one go. */
 function flood(xenstored: Xenstored): { answered: () => number } {
   let answered = 0
-  const parser = new XsParser(() => { answered++ })
+  const parser = new XsParser(() => {
+    answered++
+  })
   const connection = xenstored.connect(0, { data: (bytes) => parser.push(bytes), closed: () => {} })
   const packer = new XsPacker()
   for (let id = 0; id < REQUESTS; id++) packer.append(XS.READ, id, 0, '/tool/xenstored\0')
@@ -74,7 +76,14 @@ test('what one receiver throws is its own affair', async () => {
   process.on('uncaughtException', onThrown)
   const packer = new XsPacker()
   packer.append(XS.READ, 0, 0, '/tool\0')
-  xenstored.connect(0, { data() { throw new Error('mine') }, closed: () => {} }).write(packer.take())
+  xenstored
+    .connect(0, {
+      data() {
+        throw new Error('mine')
+      },
+      closed: () => {},
+    })
+    .write(packer.take())
   const witness = new RawXenstore(xenstored, 0)
   expect(await witness.read('/tool')).toBe('')
   process.off('uncaughtException', onThrown)

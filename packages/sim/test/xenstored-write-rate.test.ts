@@ -15,10 +15,12 @@ const BURST = 10
 
 beforeEach(async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
-  log = [];
-  ({ xenstored, dom0, dom5 } = await startXenstored({ log: (line) => log.push(line) }))
+  log = []
+  ;({ xenstored, dom0, dom5 } = await startXenstored({ log: (line) => log.push(line) }))
 })
-afterEach(() => { vi.useRealTimers() })
+afterEach(() => {
+  vi.useRealTimers()
+})
 
 /** Sends all at once. @returns how many were answered, now and later */
 function send(count: number, ask: (i: number) => Promise<string>): { readonly answered: number } {

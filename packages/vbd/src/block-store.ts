@@ -45,7 +45,10 @@ export interface BlockStore {
    * is a multiple of 8: sectors as this interface counts them are of 512 bytes all the same.
    */
   readonly sectorSize?: SectorSize
-  /** Unit below which a write makes the medium read first, in bytes: a power of two, at least `sectorSize`, its default. */
+  /**
+   * Unit below which a write makes the medium read first, in bytes: a power of two, at least
+   * `sectorSize`, its default.
+   */
   readonly physicalSectorSize?: number
   /**
    * Reads consecutive bytes, beginning at `sector`, into the buffers in their order. A call that
@@ -54,7 +57,10 @@ export interface BlockStore {
   read(sector: number, into: Uint8Array[]): StoreResult | Promise<StoreResult>
   /** Writes likewise. A store without it is served as a read-only disk. */
   write?: StoreWrite
-  /** Makes every write and discard that completed before the call durable. A store without it advertises no flush. */
+  /**
+   * Makes every write and discard that completed before the call durable. A store without it
+   * advertises no flush.
+   */
   flush?(): void | Promise<void>
   /**
    * Gives up what `count` sectors hold: they may read as anything that isn't another disk's. The
@@ -63,7 +69,9 @@ export interface BlockStore {
   discard?(sector: number, count: number, o: DiscardOptions): void | Promise<void>
   /** What `discard` likes: by default granules of a sector at 0, any length, no secure discard. */
   readonly discardLimits?: DiscardLimits
-  /** Changes `sectors`, because a toolstack asks for it. A store without it has a size of its own. */
+  /**
+   * Changes `sectors`, because a toolstack asks for it. A store without it has a size of its own.
+   */
   resize?(sectors: number): void | Promise<void>
   /**
    * Reads and writes many at a time, instead of by `read` and `write`, which it must equal.
@@ -86,7 +94,10 @@ export const isSectorSize = (bytes: unknown): bytes is SectorSize =>
   bytes === 512 || bytes === 1024 || bytes === 2048 || bytes === 4096
 
 export interface DiscardOptions {
-  /** No copy of the data may remain readable, at whatever cost. Only ever set where `discardLimits.secure` is. */
+  /**
+   * No copy of the data may remain readable, at whatever cost. Only ever set where
+   * `discardLimits.secure` is.
+   */
   readonly secure: boolean
 }
 
@@ -123,6 +134,11 @@ export const isPromise = (value: unknown): value is PromiseLike<unknown> =>
 /** Bytes that a store reported, or undefined for what is no report. */
 export function bytesMoved(result: unknown): number | undefined {
   if (typeof result !== 'object' || result === null) return undefined
-  const bytes = 'bytesRead' in result ? result.bytesRead : 'bytesWritten' in result ? result.bytesWritten : undefined
+  const bytes =
+    'bytesRead' in result
+      ? result.bytesRead
+      : 'bytesWritten' in result
+        ? result.bytesWritten
+        : undefined
   return typeof bytes === 'number' ? bytes : undefined
 }

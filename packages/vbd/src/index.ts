@@ -1,4 +1,9 @@
-export { type ServeVbdOptions, type ServedDisk, type VbdEvent, serveVbd } from './backend/serve-vbd.ts'
+export {
+  type ServeVbdOptions,
+  type ServedDisk,
+  type VbdEvent,
+  serveVbd,
+} from './backend/serve-vbd.ts'
 export { ChangeRefusedError, StoreInUseError } from './backend/disk-errors.ts'
 export { DiskAbandonedError } from './backend/abandoned.ts'
 export { type PrintLine, eventLog } from './backend/event-log.ts'
@@ -13,6 +18,13 @@ export type { StoreBatch, StoreBatchOptions, StoreJobs } from './store-batch.ts'
 export { type AttachDiskOptions, attachDisk } from './frontend/attach-disk.ts'
 export { type Disk, DiskError } from './frontend/disk.ts'
 export { type ListedDisk, listVbds } from './list.ts'
-export { type PlugVbdOptions, type VbdAddress, changeMedium, plugVbd, resizeVbd, unplugVbd } from './plug.ts'
+export {
+  type PlugVbdOptions,
+  type VbdAddress,
+  changeMedium,
+  plugVbd,
+  resizeVbd,
+  unplugVbd,
+} from './plug.ts'
 export { type RequestedDisk, VBD_BACKEND_TYPES, type VbdBackendType } from './requested-disk.ts'
 export { parseVdev, vdevName } from './vdev.ts'

@@ -1,16 +1,32 @@
 /** The disks that a domain is to serve, as xenstore has them, whoever serves them. */
 import { DOMID_MAX, UINT32_MAX } from '@xenkit/hypervisor'
 import { type XenbusState, xenbusStateName } from '@xenkit/wire'
-import { backendDeviceNodes, backendRoot, backendPath, errorPath, frontendDeviceNodes, frontendPath, lenient, ofOtherEnd } from '@xenkit/xenbus'
+import {
+  backendDeviceNodes,
+  backendRoot,
+  backendPath,
+  errorPath,
+  frontendDeviceNodes,
+  frontendPath,
+  lenient,
+  ofOtherEnd,
+} from '@xenkit/xenbus'
 import { type XenstoreReader, parseDecimal } from '@xenkit/xenstore-client'
 import { diskNodes } from './nodes.ts'
-import { type RequestedDisk, VBD_BACKEND_TYPES, type VbdBackendType, readRequestedDisk } from './requested-disk.ts'
+import {
+  type RequestedDisk,
+  VBD_BACKEND_TYPES,
+  type VbdBackendType,
+  readRequestedDisk,
+} from './requested-disk.ts'
 
 export interface ListedDisk extends RequestedDisk {
   /** Each side's, by name: `Connected`; undefined where that side isn't there, or can't be seen. */
   readonly backendState: string | undefined
   readonly frontendState: string | undefined
-  /** Size in units of 512 bytes, once the disk has been connected; 0 in a drive without a medium. */
+  /**
+   * Size in units of 512 bytes, once the disk has been connected; 0 in a drive without a medium.
+   */
   readonly sectors: number | undefined
   /** Id of the server of xenkit's that has it. */
   readonly claim: string | undefined
@@ -20,27 +36,56 @@ export interface ListedDisk extends RequestedDisk {
   readonly error: string | undefined
 }
 
-/** Lists the disks of all backend types that lie with one backend domain, in the order of their domids and devids. */
+/**
+ * Lists the disks of all backend types that lie with one backend domain, in the order of their
+ * domids and devids.
+ */
 export async function listVbds(view: XenstoreReader, backendDomid: number): Promise<ListedDisk[]> {
-  const disks = await Promise.all(VBD_BACKEND_TYPES.map((backendType) => listType(view, { backendDomid, backendType })))
+  const disks = await Promise.all(
+    VBD_BACKEND_TYPES.map((backendType) => listType(view, { backendDomid, backendType })),
+  )
   return disks.flat().toSorted((a, b) => a.frontendDomid - b.frontendDomid || a.devid - b.devid)
 }
 
-async function listType(view: XenstoreReader, where: { readonly backendDomid: number; readonly backendType: VbdBackendType }): Promise<ListedDisk[]> {
+async function listType(
+  view: XenstoreReader,
+  where: { readonly backendDomid: number; readonly backendType: VbdBackendType },
+): Promise<ListedDisk[]> {
   const root = backendRoot(where.backendDomid, where.backendType)
   const disks = await Promise.all(
     (await numbersIn(view, root, DOMID_MAX)).map(async (frontendDomid) => {
       const devids = await numbersIn(view, `${root}/${frontendDomid}`, UINT32_MAX)
-      return Promise.all(devids.map((devid) => readListed(view, { ...where, type: 'vbd', frontendDomid, devid })))
+      return Promise.all(
+        devids.map((devid) => readListed(view, { ...where, type: 'vbd', frontendDomid, devid })),
+      )
     }),
   )
   return disks.flat().filter((disk) => disk !== undefined)
 }
 
-async function readListed(view: XenstoreReader, device: { readonly type: 'vbd'; readonly backendDomid: number; readonly backendType: VbdBackendType; readonly frontendDomid: number; readonly devid: number }): Promise<ListedDisk | undefined> {
+async function readListed(
+  view: XenstoreReader,
+  device: {
+    readonly type: 'vbd'
+    readonly backendDomid: number
+    readonly backendType: VbdBackendType
+    readonly frontendDomid: number
+    readonly devid: number
+  },
+): Promise<ListedDisk | undefined> {
   const back = backendPath(device)
-  const own = <T>(read: Promise<T>): Promise<T | undefined> => lenient<T | undefined>(read, undefined)
-  const [requested, backendState, frontendState, sectors, claim, hotplugStatus, hotplugError, error] = await Promise.all([
+  const own = <T>(read: Promise<T>): Promise<T | undefined> =>
+    lenient<T | undefined>(read, undefined)
+  const [
+    requested,
+    backendState,
+    frontendState,
+    sectors,
+    claim,
+    hotplugStatus,
+    hotplugError,
+    error,
+  ] = await Promise.all([
     own(readRequestedDisk(view, device)),
     own(backendDeviceNodes.readNode(view, back, 'state')),
     own(ofOtherEnd(frontendDeviceNodes.readNode(view, frontendPath(device), 'state'))),
@@ -51,10 +96,21 @@ async function readListed(view: XenstoreReader, device: { readonly type: 'vbd'; 
     view.readOptional(errorPath(device)),
   ])
   // A directory without what every disk has is none, or has just been removed.
-  return requested && { ...requested, backendState: nameOf(backendState), frontendState: nameOf(frontendState), sectors, claim, hotplugStatus, error: error ?? hotplugError }
+  return (
+    requested && {
+      ...requested,
+      backendState: nameOf(backendState),
+      frontendState: nameOf(frontendState),
+      sectors,
+      claim,
+      hotplugStatus,
+      error: error ?? hotplugError,
+    }
+  )
 }
 
-const nameOf = (state: XenbusState | undefined): string | undefined => (state === undefined ? undefined : xenbusStateName(state))
+const nameOf = (state: XenbusState | undefined): string | undefined =>
+  state === undefined ? undefined : xenbusStateName(state)
 
 async function numbersIn(view: XenstoreReader, path: string, max: number): Promise<number[]> {
   const names = (await view.exists(path)) ? await view.list(path) : []

@@ -1,6 +1,7 @@
 /**
  * The xenstore nodes of a block device, by who writes them. Follows xen/include/public/io/blkif.h;
- * where Linux's blkback differs from it, Linux is followed, since that is what guests were tested on.
+ * where Linux's blkback differs from it, Linux is followed, since that is what guests were tested
+ * on.
  *
  * The frontend's nodes are the guest's word: each is read once, strictly, when connecting.
  */
@@ -21,19 +22,73 @@ export const MAX_SEGMENTS = 256
 
 /** In the backend's directory, by the toolstack: what is to be served. */
 export const toolstackNodes = defineNodes({
-  params: { type: 'text', maxLength: 4096, default: '', writer: 'toolstack', meaning: 'names what is served, in words that toolstack and backend agree on' },
-  mode: { type: 'text', maxLength: 8, writer: 'toolstack', meaning: 'without a "w" in it, the guest is to have the disk read-only' },
-  'device-type': { type: 'text', maxLength: 32, default: 'disk', writer: 'toolstack', meaning: 'with "cdrom" the disk is a read-only one of that kind' },
-  removable: { type: 'flag', default: false, writer: 'toolstack', meaning: 'the guest is to take the medium for removable' },
-  'discard-enable': { type: 'flag', default: true, writer: 'toolstack', meaning: 'may offer discard, where the store has it' },
-  'xenkit-sectors': { type: 'decimal', min: 1, max: MAX_SECTORS, default: undefined, writer: 'toolstack', meaning: 'the size that the disk is to have, in units of 512 bytes; the answer is in xenkit-result' },
+  params: {
+    type: 'text',
+    maxLength: 4096,
+    default: '',
+    writer: 'toolstack',
+    meaning: 'names what is served, in words that toolstack and backend agree on',
+  },
+  mode: {
+    type: 'text',
+    maxLength: 8,
+    writer: 'toolstack',
+    meaning: 'without a "w" in it, the guest is to have the disk read-only',
+  },
+  'device-type': {
+    type: 'text',
+    maxLength: 32,
+    default: 'disk',
+    writer: 'toolstack',
+    meaning: 'with "cdrom" the disk is a read-only one of that kind',
+  },
+  removable: {
+    type: 'flag',
+    default: false,
+    writer: 'toolstack',
+    meaning: 'the guest is to take the medium for removable',
+  },
+  'discard-enable': {
+    type: 'flag',
+    default: true,
+    writer: 'toolstack',
+    meaning: 'may offer discard, where the store has it',
+  },
+  'xenkit-sectors': {
+    type: 'decimal',
+    min: 1,
+    max: MAX_SECTORS,
+    default: undefined,
+    writer: 'toolstack',
+    meaning:
+      'the size that the disk is to have, in units of 512 bytes; the answer is in xenkit-result',
+  },
 })
 
 /** In the backend's directory, before InitWait: what a frontend may choose from. */
 export const offerNodes = defineNodes({
-  'max-ring-page-order': { type: 'decimal', max: 31, default: 0, writer: 'backend', meaning: 'most pages of the ring, as a power of two' },
-  'multi-queue-max-queues': { type: 'decimal', min: 1, max: UINT32_MAX, default: 1, writer: 'backend', meaning: 'most rings' },
-  'feature-max-indirect-segments': { type: 'decimal', max: UINT32_MAX, default: 0, writer: 'backend', meaning: 'most segments of a BLKIF_OP_INDIRECT; 0: there is no such operation' },
+  'max-ring-page-order': {
+    type: 'decimal',
+    max: 31,
+    default: 0,
+    writer: 'backend',
+    meaning: 'most pages of the ring, as a power of two',
+  },
+  'multi-queue-max-queues': {
+    type: 'decimal',
+    min: 1,
+    max: UINT32_MAX,
+    default: 1,
+    writer: 'backend',
+    meaning: 'most rings',
+  },
+  'feature-max-indirect-segments': {
+    type: 'decimal',
+    max: UINT32_MAX,
+    default: 0,
+    writer: 'backend',
+    meaning: 'most segments of a BLKIF_OP_INDIRECT; 0: there is no such operation',
+  },
 })
 
 /** What makes no sense is read as NaN, and ignored: no reason to do without the disk. */
@@ -47,16 +102,50 @@ const HINT = {
 
 /** In the backend's directory, with the offer and, as they are then, before Connected. */
 export const diskNodes = defineNodes({
-  sectors: { type: 'decimal', max: MAX_SECTORS, writer: 'backend', meaning: 'size, in units of 512 bytes; 0 in a drive without a medium' },
-  'sector-size': { type: 'decimal', min: 512, max: 4096, default: 512, writer: 'backend', meaning: 'smallest unit of a request, in bytes; all numbers of sectors are of 512 bytes nevertheless' },
+  sectors: {
+    type: 'decimal',
+    max: MAX_SECTORS,
+    writer: 'backend',
+    meaning: 'size, in units of 512 bytes; 0 in a drive without a medium',
+  },
+  'sector-size': {
+    type: 'decimal',
+    min: 512,
+    max: 4096,
+    default: 512,
+    writer: 'backend',
+    meaning:
+      'smallest unit of a request, in bytes; all numbers of sectors are of 512 bytes nevertheless',
+  },
   'physical-sector-size': {
     ...HINT,
     meaning: 'unit below which a write makes the medium read first, in bytes; 0 for sector-size',
   },
-  info: { type: 'decimal', max: 7, default: 0, writer: 'backend', meaning: 'VDISK bits: 1 cdrom, 2 removable, 4 read-only' },
-  'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_FLUSH_DISKCACHE' },
-  'feature-barrier': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_WRITE_BARRIER' },
-  'feature-discard': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_DISCARD' },
+  info: {
+    type: 'decimal',
+    max: 7,
+    default: 0,
+    writer: 'backend',
+    meaning: 'VDISK bits: 1 cdrom, 2 removable, 4 read-only',
+  },
+  'feature-flush-cache': {
+    type: 'flag',
+    default: false,
+    writer: 'backend',
+    meaning: 'accepts BLKIF_OP_FLUSH_DISKCACHE',
+  },
+  'feature-barrier': {
+    type: 'flag',
+    default: false,
+    writer: 'backend',
+    meaning: 'accepts BLKIF_OP_WRITE_BARRIER',
+  },
+  'feature-discard': {
+    type: 'flag',
+    default: false,
+    writer: 'backend',
+    meaning: 'accepts BLKIF_OP_DISCARD',
+  },
   'discard-granularity': {
     ...HINT,
     meaning: 'bytes that are discarded together; 0 for sector-size',
@@ -65,21 +154,75 @@ export const diskNodes = defineNodes({
     ...HINT,
     meaning: 'where the first of them begins, in bytes',
   },
-  'discard-secure': { type: 'flag', default: false, writer: 'backend', meaning: 'heeds BLKIF_DISCARD_SECURE' },
-  'feature-persistent': { type: 'flag', default: false, writer: 'backend', meaning: 'keeps pages mapped that were granted once' },
+  'discard-secure': {
+    type: 'flag',
+    default: false,
+    writer: 'backend',
+    meaning: 'heeds BLKIF_DISCARD_SECURE',
+  },
+  'feature-persistent': {
+    type: 'flag',
+    default: false,
+    writer: 'backend',
+    meaning: 'keeps pages mapped that were granted once',
+  },
 })
 
-/** In the frontend's directory, before Initialised. Those of its rings come with them: see `ringNodes`. */
+/**
+ * In the frontend's directory, before Initialised. Those of its rings come with them: see
+ * `ringNodes`.
+ */
 export const frontendNodes = defineNodes({
-  'ring-page-order': { type: 'decimal', max: MAX_RING_PAGE_ORDER, default: undefined, writer: 'frontend', meaning: 'pages of a ring as a power of two; if there is such a node, their references are in ring-ref0 and on, even for one page' },
-  protocol: { type: 'enum', values: Object.values(XEN_IO_PROTO_ABI), default: undefined, writer: 'frontend', meaning: 'whose layout of the structures the frontend uses' },
-  'multi-queue-num-queues': { type: 'decimal', min: 1, max: MAX_QUEUES, default: 1, writer: 'frontend', meaning: 'rings; those of several are in directories queue-0 and on' },
-  'feature-persistent': { type: 'flag', default: false, writer: 'frontend', meaning: 'uses the same pages again, and grants them writable' },
-  'feature-large-sector-size': { type: 'flag', default: false, writer: 'frontend', meaning: 'takes numbers of sectors for units of sector-size: deprecated' },
+  'ring-page-order': {
+    type: 'decimal',
+    max: MAX_RING_PAGE_ORDER,
+    default: undefined,
+    writer: 'frontend',
+    meaning:
+      'pages of a ring as a power of two; if there is such a node, their references are in ring-ref0 and on, even for one page',
+  },
+  protocol: {
+    type: 'enum',
+    values: Object.values(XEN_IO_PROTO_ABI),
+    default: undefined,
+    writer: 'frontend',
+    meaning: 'whose layout of the structures the frontend uses',
+  },
+  'multi-queue-num-queues': {
+    type: 'decimal',
+    min: 1,
+    max: MAX_QUEUES,
+    default: 1,
+    writer: 'frontend',
+    meaning: 'rings; those of several are in directories queue-0 and on',
+  },
+  'feature-persistent': {
+    type: 'flag',
+    default: false,
+    writer: 'frontend',
+    meaning: 'uses the same pages again, and grants them writable',
+  },
+  'feature-large-sector-size': {
+    type: 'flag',
+    default: false,
+    writer: 'frontend',
+    meaning: 'takes numbers of sectors for units of sector-size: deprecated',
+  },
 })
 
-const GREF = { type: 'decimal', max: UINT32_MAX, writer: 'frontend', meaning: 'grant reference of a page of the ring' } as const satisfies NodeDefinition
-const PORT = { type: 'decimal', min: 1, max: UINT32_MAX, writer: 'frontend', meaning: 'port that the backend binds to' } as const satisfies NodeDefinition
+const GREF = {
+  type: 'decimal',
+  max: UINT32_MAX,
+  writer: 'frontend',
+  meaning: 'grant reference of a page of the ring',
+} as const satisfies NodeDefinition
+const PORT = {
+  type: 'decimal',
+  min: 1,
+  max: UINT32_MAX,
+  writer: 'frontend',
+  meaning: 'port that the backend binds to',
+} as const satisfies NodeDefinition
 
 export interface FrontendRing {
   readonly grefs: readonly number[]
@@ -95,9 +238,14 @@ export interface FrontendRings {
 }
 
 /** @throws NegotiationError naming the node that is missing or holds what can't be used */
-export async function readFrontendRings(view: XenstoreReader, path: string): Promise<FrontendRings> {
+export async function readFrontendRings(
+  view: XenstoreReader,
+  path: string,
+): Promise<FrontendRings> {
   const nodes = await frontendNodes.read(view, path)
-  const grefNodes = defineNodes(Object.fromEntries(ringRefNames(nodes['ring-page-order']).map((name) => [name, GREF])))
+  const grefNodes = defineNodes(
+    Object.fromEntries(ringRefNames(nodes['ring-page-order']).map((name) => [name, GREF])),
+  )
   const portNodes = defineNodes({ 'event-channel': PORT })
   const rings = await Promise.all(
     ringDirectories(nodes['multi-queue-num-queues']).map(async (directory) => {
@@ -106,17 +254,30 @@ export async function readFrontendRings(view: XenstoreReader, path: string): Pro
     }),
   )
   // One page or one port in two rings would have two queues answer the same requests.
-  expectDistinct(`${path}/event-channel`, rings.map(({ port }) => port))
-  expectDistinct(`${path}/ring-ref`, rings.flatMap(({ grefs }) => grefs))
-  return { rings, abi: abiOf(nodes.protocol), persistent: nodes['feature-persistent'], largeSectors: nodes['feature-large-sector-size'] }
+  expectDistinct(
+    `${path}/event-channel`,
+    rings.map(({ port }) => port),
+  )
+  expectDistinct(
+    `${path}/ring-ref`,
+    rings.flatMap(({ grefs }) => grefs),
+  )
+  return {
+    rings,
+    abi: abiOf(nodes.protocol),
+    persistent: nodes['feature-persistent'],
+    largeSectors: nodes['feature-large-sector-size'],
+  }
 }
 
 /**
- * Whether the frontend publishes these rings and no others. What can't be read says nothing against them: a
- * frontend that is connected has no need of its nodes any more.
+ * Whether the frontend publishes these rings and no others. What can't be read says nothing against
+ * them: a frontend that is connected has no need of its nodes any more.
  */
 export async function publishesRings(
-  view: XenstoreReader, path: string, rings: readonly FrontendRing[],
+  view: XenstoreReader,
+  path: string,
+  rings: readonly FrontendRing[],
 ): Promise<boolean> {
   const published = await lenient(ofOtherEnd(readFrontendRings(view, path)), undefined)
   return published === undefined || JSON.stringify(published.rings) === JSON.stringify(rings)
@@ -129,7 +290,10 @@ export interface RingNodesOptions {
   readonly persistent?: boolean
 }
 
-/** What a frontend publishes. The number of rings in any case: that of an earlier life may still be there. */
+/**
+ * What a frontend publishes. The number of rings in any case: that of an earlier life may still be
+ * there.
+ */
 export function ringNodes(o: RingNodesOptions): NodeValues {
   // One page, and one ring, is published the old way: every backend understands that.
   const order = o.ringPageOrder === 0 ? undefined : o.ringPageOrder
@@ -138,23 +302,36 @@ export function ringNodes(o: RingNodesOptions): NodeValues {
   const rings = ringDirectories(count).flatMap((directory, i) => {
     const prefix = directory === '' ? '' : `${directory.slice(1)}/`
     const ring = o.rings[i]
-    return [[`${prefix}event-channel`, String(ring?.port)], ...names.map((name, page) => [prefix + name, String(ring?.grefs[page])])]
+    return [
+      [`${prefix}event-channel`, String(ring?.port)],
+      ...names.map((name, page) => [prefix + name, String(ring?.grefs[page])]),
+    ]
   })
   return {
-    ...frontendNodes.format({ 'ring-page-order': order, protocol: XEN_IO_PROTO_ABI[o.abi], 'multi-queue-num-queues': count, 'feature-persistent': o.persistent }),
+    ...frontendNodes.format({
+      'ring-page-order': order,
+      protocol: XEN_IO_PROTO_ABI[o.abi],
+      'multi-queue-num-queues': count,
+      'feature-persistent': o.persistent,
+    }),
     ...Object.fromEntries(rings),
   }
 }
 
 /** Where the nodes of each ring are, below the frontend's directory. */
-const ringDirectories = (count: number): string[] => (count === 1 ? [''] : Array.from({ length: count }, (_, i) => `/queue-${i}`))
+const ringDirectories = (count: number): string[] =>
+  count === 1 ? [''] : Array.from({ length: count }, (_, i) => `/queue-${i}`)
 
-const ringRefNames = (order: number | undefined): string[] => (order === undefined ? ['ring-ref'] : Array.from({ length: 1 << order }, (_, i) => `ring-ref${i}`))
+const ringRefNames = (order: number | undefined): string[] =>
+  order === undefined ? ['ring-ref'] : Array.from({ length: 1 << order }, (_, i) => `ring-ref${i}`)
 
 function expectDistinct(node: string, values: readonly number[]): void {
   const twice = values.find((value, i) => values.indexOf(value) !== i)
   if (twice === undefined) return
-  throw new NegotiationError(`node "${node}" of one queue holds ${twice}, which another has as well, expected one of its own`, { node, value: String(twice), expected: 'one of its own' })
+  throw new NegotiationError(
+    `node "${node}" of one queue holds ${twice}, which another has as well, expected one of its own`,
+    { node, value: String(twice), expected: 'one of its own' },
+  )
 }
 
 /**

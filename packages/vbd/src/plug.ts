@@ -1,4 +1,7 @@
-/** Plugging a disk into a domain by hand, as `xl block-attach` does; the nodes of docs/misc/xenstore-paths and blkif.h. */
+/**
+ * Plugging a disk into a domain by hand, as `xl block-attach` does; the nodes of
+ * docs/misc/xenstore-paths and blkif.h.
+ */
 import { type DeviceAddress, changeDevice, plugDevice, unplugDevice } from '@xenkit/xenbus'
 import type { XenstoreClient } from '@xenkit/xenstore-client'
 import { toolstackNodes } from './nodes.ts'
@@ -25,7 +28,10 @@ export interface PlugVbdOptions extends VbdAddress {
 }
 
 /** libxl's words for the backend types (libxl__device_disk_string_of_backend). */
-const LIBXL_TYPES = { vbd: 'phy', vbd3: 'vbd3', qdisk: 'qdisk' } as const satisfies Record<VbdBackendType, string>
+const LIBXL_TYPES = { vbd: 'phy', vbd3: 'vbd3', qdisk: 'qdisk' } as const satisfies Record<
+  VbdBackendType,
+  string
+>
 
 /**
  * Makes the nodes of a disk. A backend that serves the backend's domain takes it from there.
@@ -41,7 +47,12 @@ export async function plugVbd(xs: XenstoreClient, o: PlugVbdOptions): Promise<vo
     ...(o.reservation === undefined ? {} : { reservation: o.reservation }),
     frontend: { 'virtual-device': String(address.devid), 'device-type': deviceType, trusted: '1' },
     backend: {
-      ...toolstackNodes.format({ params: o.params ?? '', mode: o.readOnly ? 'r' : 'w', removable: cdrom, 'device-type': deviceType }),
+      ...toolstackNodes.format({
+        params: o.params ?? '',
+        mode: o.readOnly ? 'r' : 'w',
+        removable: cdrom,
+        'device-type': deviceType,
+      }),
       dev: vdevName(address.devid),
       bootable: '1',
       // For libxl's own use, which takes the disk away if xl is told to.
@@ -53,7 +64,11 @@ export async function plugVbd(xs: XenstoreClient, o: PlugVbdOptions): Promise<vo
 }
 
 /** Takes a disk away again: see `unplugDevice`. */
-export async function unplugVbd(xs: XenstoreClient, address: VbdAddress, o: { readonly signal?: AbortSignal } = {}): Promise<void> {
+export async function unplugVbd(
+  xs: XenstoreClient,
+  address: VbdAddress,
+  o: { readonly signal?: AbortSignal } = {},
+): Promise<void> {
   await unplugDevice(xs, deviceAddress(address), o)
 }
 
@@ -62,13 +77,36 @@ export async function unplugVbd(xs: XenstoreClient, address: VbdAddress, o: { re
  * @param o.params names it; empty, the drive is left without one
  * @throws ToolstackError with the server's reason
  */
-export async function changeMedium(xs: XenstoreClient, address: VbdAddress, o: { readonly params: string; readonly signal?: AbortSignal }): Promise<void> {
+export async function changeMedium(
+  xs: XenstoreClient,
+  address: VbdAddress,
+  o: { readonly params: string; readonly signal?: AbortSignal },
+): Promise<void> {
   await changeDevice(xs, deviceAddress(address), toolstackNodes.format({ params: o.params }), o)
 }
 
-/** Gives a disk that a server of xenkit's has another size. @throws ToolstackError with the server's reason */
-export async function resizeVbd(xs: XenstoreClient, address: VbdAddress, o: { readonly sectors: number; readonly signal?: AbortSignal }): Promise<void> {
-  await changeDevice(xs, deviceAddress(address), toolstackNodes.format({ 'xenkit-sectors': o.sectors }), o)
+/**
+ * Gives a disk that a server of xenkit's has another size. @throws ToolstackError with the server's
+ * reason
+ */
+export async function resizeVbd(
+  xs: XenstoreClient,
+  address: VbdAddress,
+  o: { readonly sectors: number; readonly signal?: AbortSignal },
+): Promise<void> {
+  await changeDevice(
+    xs,
+    deviceAddress(address),
+    toolstackNodes.format({ 'xenkit-sectors': o.sectors }),
+    o,
+  )
 }
 
-const deviceAddress = ({ frontendDomid, backendDomid, backendType = 'vbd', vdev }: VbdAddress) => ({ type: 'vbd', backendType, frontendDomid, backendDomid, devid: parseVdev(vdev) }) satisfies DeviceAddress
+const deviceAddress = ({ frontendDomid, backendDomid, backendType = 'vbd', vdev }: VbdAddress) =>
+  ({
+    type: 'vbd',
+    backendType,
+    frontendDomid,
+    backendDomid,
+    devid: parseVdev(vdev),
+  }) satisfies DeviceAddress

@@ -1,4 +1,7 @@
-/** A disk as a toolstack asks for it: what libxl makes of an xl config line (device_disk_add in libxl_disk.c), and `plugVbd`. */
+/**
+ * A disk as a toolstack asks for it: what libxl makes of an xl config line (device_disk_add in
+ * libxl_disk.c), and `plugVbd`.
+ */
 import type { DeviceAddress } from '@xenkit/xenbus'
 import { backendPath } from '@xenkit/xenbus'
 import type { XenstoreReader } from '@xenkit/xenstore-client'
@@ -18,11 +21,20 @@ export interface RequestedDisk {
   readonly frontendDomid: number
   readonly devid: number
   readonly backendType: VbdBackendType
-  /** The toolstack's words for what to serve: `params` of the backend's directory. Empty if it has none, or no medium. */
+  /**
+   * The toolstack's words for what to serve: `params` of the backend's directory. Empty if it has
+   * none, or no medium.
+   */
   readonly params: string
-  /** `params` without the format that libxl puts before it for `vbd3` and `qdisk`: for `aio:/disk.img`, `/disk.img`. */
+  /**
+   * `params` without the format that libxl puts before it for `vbd3` and `qdisk`: for
+   * `aio:/disk.img`, `/disk.img`.
+   */
   readonly target: string
-  /** That format, in the words of xl-disk-configuration(5): `raw`, which libxl writes as `aio`, `vhd`, `qcow2` ... */
+  /**
+   * That format, in the words of xl-disk-configuration(5): `raw`, which libxl writes as `aio`,
+   * `vhd`, `qcow2` ...
+   */
   readonly format: string
   /**
    * The toolstack has named the format. For `vbd3` and `qdisk` libxl does, as `raw` too where the
@@ -39,12 +51,31 @@ export interface RequestedDisk {
 }
 
 /** @throws NegotiationError naming the node that holds what it must not */
-export async function readRequestedDisk(view: XenstoreReader, device: DeviceAddress): Promise<RequestedDisk> {
+export async function readRequestedDisk(
+  view: XenstoreReader,
+  device: DeviceAddress,
+): Promise<RequestedDisk> {
   const { frontendDomid, devid } = device
   const backendType = VBD_BACKEND_TYPES.find((type) => type === device.backendType) ?? 'vbd'
-  const { params, mode, removable, 'device-type': deviceType, 'discard-enable': discard } = await toolstackNodes.read(view, backendPath(device))
+  const {
+    params,
+    mode,
+    removable,
+    'device-type': deviceType,
+    'discard-enable': discard,
+  } = await toolstackNodes.read(view, backendPath(device))
   const cdrom = deviceType === 'cdrom'
-  return { frontendDomid, devid, backendType, params, ...parseParams(params, backendType), readOnly: cdrom || !mode.includes('w'), cdrom, removable, discard }
+  return {
+    frontendDomid,
+    devid,
+    backendType,
+    params,
+    ...parseParams(params, backendType),
+    readOnly: cdrom || !mode.includes('w'),
+    cdrom,
+    removable,
+    discard,
+  }
 }
 
 /** A `vbd`'s params are a script's business: \`raw:\` alone is a format before them. */

@@ -1,6 +1,6 @@
 /**
- * How a store gets to other threads, which can't have the object itself: they are told what it is made of, and
- * make one of their own over the same bytes.
+ * How a store gets to other threads, which can't have the object itself: they are told what it is
+ * made of, and make one of their own over the same bytes.
  */
 import type { BlockStore } from './block-store.ts'
 
@@ -13,4 +13,7 @@ export interface SharedStore extends Disposable {
 }
 
 /** @param size the store's, as it is at any time: who shares it tells of changes */
-export type OpenSharedStore = (data: unknown, size: { readonly sectors: number }) => BlockStore | Promise<BlockStore>
+export type OpenSharedStore = (
+  data: unknown,
+  size: { readonly sectors: number },
+) => BlockStore | Promise<BlockStore>

@@ -6,11 +6,24 @@
 const DEVID_MAX = 2 ** 28 + 2 ** 20 * 256 - 1
 const FAMILIES = {
   /** Major 202, sixteen partitions a disk; from disk 16 on the extended scheme. */
-  xvd: { disks: 2 ** 20, partitions: 255, devid: (disk: number, part: number) => (disk < 16 && part < 16 ? (202 << 8) | (disk << 4) | part : 2 ** 28 + disk * 256 + part) },
+  xvd: {
+    disks: 2 ** 20,
+    partitions: 255,
+    devid: (disk: number, part: number) =>
+      disk < 16 && part < 16 ? (202 << 8) | (disk << 4) | part : 2 ** 28 + disk * 256 + part,
+  },
   /** Major 3 for a and b, 22 for c and d. */
-  hd: { disks: 4, partitions: 63, devid: (disk: number, part: number) => ((disk < 2 ? 3 : 22) << 8) | ((disk & 1) << 6) | part },
+  hd: {
+    disks: 4,
+    partitions: 63,
+    devid: (disk: number, part: number) => ((disk < 2 ? 3 : 22) << 8) | ((disk & 1) << 6) | part,
+  },
   /** Major 8. */
-  sd: { disks: 16, partitions: 15, devid: (disk: number, part: number) => (8 << 8) | (disk << 4) | part },
+  sd: {
+    disks: 16,
+    partitions: 15,
+    devid: (disk: number, part: number) => (8 << 8) | (disk << 4) | part,
+  },
 } as const
 
 /**
@@ -29,21 +42,32 @@ export function parseVdev(name: string): number {
     const family = FAMILIES[prefix]
     const disk = [...letters].reduce((n, letter) => n * 26 + letter.charCodeAt(0) - 96, 0) - 1
     const partition = Number(digits)
-    if (disk < family.disks && partition <= family.partitions && !digits?.startsWith('0')) return family.devid(disk, partition)
+    if (disk < family.disks && partition <= family.partitions && !digits?.startsWith('0')) {
+      return family.devid(disk, partition)
+    }
   }
-  throw new RangeError(`"vdev" expected a name like xvda, hda or sda1, or a devid 0..${DEVID_MAX}, got "${name}"`)
+  throw new RangeError(
+    `"vdev" expected a name like xvda, hda or sda1, or a devid 0..${DEVID_MAX}, got "${name}"`,
+  )
 }
 
-/** The name of a whole disk or partition, or the number itself where it has none: `parseVdev` takes either back to `devid`. */
+/**
+ * The name of a whole disk or partition, or the number itself where it has none: `parseVdev` takes
+ * either back to `devid`.
+ */
 export function vdevName(devid: number): string {
   const [major, minor] = [devid >> 8, devid & 255]
   const [disk, partition] = [(devid >> 4) & 15, devid & 15]
   const extended = (devid - 2 ** 28) >> 8
   // Of 2^28 and up, the first sixteen disks have other numbers for what a name can say.
-  if (devid >= 2 ** 28 && devid <= DEVID_MAX && (extended >= 16 || minor >= 16)) return `xvd${letters(extended)}${part(minor)}`
+  if (devid >= 2 ** 28 && devid <= DEVID_MAX && (extended >= 16 || minor >= 16)) {
+    return `xvd${letters(extended)}${part(minor)}`
+  }
   if (major === 202) return `xvd${letters(disk)}${part(partition)}`
   if (major === 8) return `sd${letters(disk)}${part(partition)}`
-  if ((major === 3 || major === 22) && minor < 128) return `hd${letters((minor >> 6) + (major === 22 ? 2 : 0))}${part(minor & 63)}`
+  if ((major === 3 || major === 22) && minor < 128) {
+    return `hd${letters((minor >> 6) + (major === 22 ? 2 : 0))}${part(minor & 63)}`
+  }
   return String(devid)
 }
 

@@ -1,13 +1,24 @@
 /** A service is to end while a store doesn't answer: it ends, and what the store has stays so. */
 import {
-  type GrantShare, type Hypervisor, type Pages, XenError, closeAll,
+  type GrantShare,
+  type Hypervisor,
+  type Pages,
+  XenError,
+  closeAll,
 } from '@xenkit/hypervisor'
 import { createMachine } from '@xenkit/sim'
 import { BLKIF_OP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import {
-  type BlockStore, DiskAbandonedError, type RequestedDisk, type VbdEvent,
-  attachDisk, changeMedium, plugVbd, resizeVbd, serveVbd,
+  type BlockStore,
+  DiskAbandonedError,
+  type RequestedDisk,
+  type VbdEvent,
+  attachDisk,
+  changeMedium,
+  plugVbd,
+  resizeVbd,
+  serveVbd,
 } from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
 import { RawFrontend } from './raw-frontend.ts'

@@ -59,7 +59,9 @@ function uselessLooks(poll: AdaptivePoll, events: number): number[] {
 }
 
 test('where looks find nothing they become rare', () => {
-  expect(uselessLooks(quick(), 5_000)).toEqual([0, 2, 6, 14, 30, 62, 126, 254, 510, 1_022, 2_046, 3_070, 4_094])
+  expect(uselessLooks(quick(), 5_000)).toEqual([
+    0, 2, 6, 14, 30, 62, 126, 254, 510, 1_022, 2_046, 3_070, 4_094,
+  ])
 })
 
 test('one that finds something makes them as frequent as they were', () => {

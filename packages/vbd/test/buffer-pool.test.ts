@@ -22,7 +22,12 @@ function arenaOf(extents: number) {
       if (open === extents) throw new ArenaFullError('the arena is full', { domid: 0, pages })
       open++
       const close = (): void => void open--
-      return { byteOffset: next++ * 2 ** 24, bytes: new Uint8Array(pages * PAGE_SIZE), close, [Symbol.dispose]: close }
+      return {
+        byteOffset: next++ * 2 ** 24,
+        bytes: new Uint8Array(pages * PAGE_SIZE),
+        close,
+        [Symbol.dispose]: close,
+      }
     },
     hold: () => expect.unreachable('nothing is abandoned'),
   }
@@ -35,33 +40,37 @@ const unexpected = (error: unknown): never => expect.unreachable(String(error))
 
 test('runs are apart from each other and hold what was asked for, whatever comes and goes', () => {
   fc.assert(
-    fc.property(fc.array(fc.tuple(fc.integer({ min: 1, max: mib }), fc.nat(5)), { maxLength: 80 }), (takes) => {
-      const { arena, open } = arenaOf(9)
-      const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
-      const lent: { readonly from: number; readonly to: number; readonly buffer: Buffer }[] = []
-      for (const [bytes, given] of takes) {
-        const buffer = pool.take(bytes, nobody)
-        if (buffer) {
-          const from = buffer.extent.byteOffset(buffer.first)
-          const to = from + Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE
-          expect(buffer.extent.view(buffer.first, bytes)).toHaveLength(bytes)
-          for (const other of lent) expect(to <= other.from || other.to <= from).toBe(true)
-          lent.push({ from, to, buffer })
-        } else {
-          // Only where there may really be no room: less than the largest request is free in each extent.
-          expect(pool.pages).toBeGreaterThanOrEqual(4 * 256)
+    fc.property(
+      fc.array(fc.tuple(fc.integer({ min: 1, max: mib }), fc.nat(5)), { maxLength: 80 }),
+      (takes) => {
+        const { arena, open } = arenaOf(9)
+        const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+        const lent: { readonly from: number; readonly to: number; readonly buffer: Buffer }[] = []
+        for (const [bytes, given] of takes) {
+          const buffer = pool.take(bytes, nobody)
+          if (buffer) {
+            const from = buffer.extent.byteOffset(buffer.first)
+            const to = from + Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE
+            expect(buffer.extent.view(buffer.first, bytes)).toHaveLength(bytes)
+            for (const other of lent) expect(to <= other.from || other.to <= from).toBe(true)
+            lent.push({ from, to, buffer })
+          } else {
+            // Only where there may really be no room: less than the largest request is free in each
+            // extent.
+            expect(pool.pages).toBeGreaterThanOrEqual(4 * 256)
+          }
+          for (let n = given; n > 0; n--) {
+            const going = lent.shift()
+            if (going) pool.give(going.buffer)
+          }
         }
-        for (let n = given; n > 0; n--) {
-          const going = lent.shift()
-          if (going) pool.give(going.buffer)
-        }
-      }
-      for (const { buffer } of lent) pool.give(buffer)
-      pool.forget(nobody)
-      expect(pool.take(mib, nobody)).toBeDefined()
-      pool.close()
-      expect(open()).toBe(0)
-    }),
+        for (const { buffer } of lent) pool.give(buffer)
+        pool.forget(nobody)
+        expect(pool.take(mib, nobody)).toBeDefined()
+        pool.close()
+        expect(open()).toBe(0)
+      },
+    ),
   )
 })
 
@@ -88,7 +97,10 @@ test('who waits is served before who comes later, and one after the other', asyn
   const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
   const buffers = Array.from({ length: 4 }, () => pool.take(mib, nobody))
   const woken: string[] = []
-  const [large, small] = [(): void => void woken.push('large'), (): void => void woken.push('small')]
+  const [large, small] = [
+    (): void => void woken.push('large'),
+    (): void => void woken.push('small'),
+  ]
   expect(pool.take(mib, large)).toBeUndefined()
   if (buffers[0]) pool.give(buffers[0])
   expect(pool.take(512, small)).toBeUndefined()

@@ -3,16 +3,28 @@ import { ToolstackError } from '@xenkit/xenbus'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { describe, expect, test } from 'vitest'
 import {
-  type BlockStore, attachDisk, changeMedium, plugVbd, resizeVbd, serveVbd, unplugVbd,
+  type BlockStore,
+  attachDisk,
+  changeMedium,
+  plugVbd,
+  resizeVbd,
+  serveVbd,
+  unplugVbd,
 } from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
 import { rig, type Rig } from './rig.ts'
 
 const addressIn = (r: Rig) => ({ frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda' })
-const sectorsIn = (r: Rig): Promise<string> => r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/sectors`)
+const sectorsIn = (r: Rig): Promise<string> =>
+  r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/sectors`)
 const sectorsBecome = (r: Rig, value: string): Promise<true> =>
-  r.xs.wait(async (view) => ((await view.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/sectors`)) === value ? true : undefined))
-const paramsIn = (r: Rig): Promise<string> => r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/params`)
+  r.xs.wait(async (view) =>
+    (await view.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/sectors`)) === value
+      ? true
+      : undefined,
+  )
+const paramsIn = (r: Rig): Promise<string> =>
+  r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/params`)
 
 /** A medium whose bytes are all the same. */
 function medium(sectors: number, fill: number): BlockStore {
@@ -23,7 +35,10 @@ function medium(sectors: number, fill: number): BlockStore {
 
 async function withDrive(media: Readonly<Record<string, BlockStore>>, params: string) {
   const released: BlockStore[] = []
-  const r = await rig({ store: ({ target }) => (target === '' ? null : media[target]), release: (store) => void released.push(store) })
+  const r = await rig({
+    store: ({ target }) => (target === '' ? null : media[target]),
+    release: (store) => void released.push(store),
+  })
   await plugVbd(r.xs, { ...addressIn(r), readOnly: true, cdrom: true, params })
   return { r, released }
 }
@@ -77,11 +92,13 @@ describe('a CD-ROM drive', () => {
     expect(await sectorsBecome(r, '64')).toBe(true)
   })
 
-  test('a medium that doesn\'t exist is refused: the former one stays', async () => {
+  test("a medium that doesn't exist is refused: the former one stays", async () => {
     const { r, released } = await withDrive({ a: medium(64, 1) }, 'a')
     await using _ = r
     await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
-    await expect(changeMedium(r.xs, addressIn(r), { params: 'nowhere' })).rejects.toThrow(/no such medium as "nowhere"/)
+    await expect(changeMedium(r.xs, addressIn(r), { params: 'nowhere' })).rejects.toThrow(
+      /no such medium as "nowhere"/,
+    )
     expect(await paramsIn(r)).toBe('a')
     expect(await read(disk, 0)).toBe(1)
     expect(released).toEqual([])
@@ -126,7 +143,10 @@ describe('a CD-ROM drive', () => {
         order.push('read')
       },
     }
-    await using r = await rig({ store: ({ target }) => (target === '' ? null : slow), release: () => void order.push('released') })
+    await using r = await rig({
+      store: ({ target }) => (target === '' ? null : slow),
+      release: () => void order.push('released'),
+    })
     await plugVbd(r.xs, { ...addressIn(r), readOnly: true, cdrom: true, params: 'slow' })
     await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
     const reading = disk.read(0, [new Uint8Array(512)])
@@ -167,14 +187,20 @@ describe('a size', () => {
     await resizeVbd(r.xs, addressIn(r), { sectors: 32 })
     expect(await sectorsIn(r)).toBe('32')
     // The same request again, after the store was changed by somebody else, is a request again.
-    expect(await r.xs.exists(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/xenkit-sectors`)).toBe(false)
+    expect(
+      await r.xs.exists(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/xenkit-sectors`),
+    ).toBe(false)
   })
 
-  test('that can\'t be had is refused with the store\'s reason', async () => {
+  test("that can't be had is refused with the store's reason", async () => {
     await using r = await rig({ store: growing() })
     await r.plug()
     await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
-    for (let i = 0; i < 2; i++) await expect(resizeVbd(r.xs, addressIn(r), { sectors: 2000 })).rejects.toThrow(/the medium is full/)
+    for (let i = 0; i < 2; i++) {
+      await expect(resizeVbd(r.xs, addressIn(r), { sectors: 2000 })).rejects.toThrow(
+        /the medium is full/,
+      )
+    }
     expect(await sectorsIn(r)).toBe('64')
   })
 
@@ -182,18 +208,22 @@ describe('a size', () => {
     await using r = await rig({ store: { sectors: 64, read: () => {} } })
     await r.plug()
     await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
-    await expect(resizeVbd(r.xs, addressIn(r), { sectors: 128 })).rejects.toThrow(/has a size of its own/)
+    await expect(resizeVbd(r.xs, addressIn(r), { sectors: 128 })).rejects.toThrow(
+      /has a size of its own/,
+    )
   })
 })
 
-test('a disk is no drive: what it serves can\'t be exchanged', async () => {
+test("a disk is no drive: what it serves can't be exchanged", async () => {
   await using r = await rig({ store: memoryStore(64) })
   await r.plug({ params: 'a' })
   await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
-  await expect(changeMedium(r.xs, addressIn(r), { params: 'b' })).rejects.toThrow(/is no CD-ROM drive/)
+  await expect(changeMedium(r.xs, addressIn(r), { params: 'b' })).rejects.toThrow(
+    /is no CD-ROM drive/,
+  )
 })
 
-test('nothing is asked of a disk that xenkit doesn\'t serve', async () => {
+test("nothing is asked of a disk that xenkit doesn't serve", async () => {
   await using r = await rig({ store: () => undefined })
   await r.plug()
   await expect(resizeVbd(r.xs, addressIn(r), { sectors: 128 })).rejects.toThrow(ToolstackError)
@@ -202,7 +232,17 @@ test('nothing is asked of a disk that xenkit doesn\'t serve', async () => {
 test('a disk that is detached before it answers', async () => {
   let asked = (): void => {}
   const call = new Promise<void>((resolve) => (asked = resolve))
-  await using r = await rig({ store: { sectors: 64, read: () => {}, resize: () => new Promise<void>((resolve) => { asked(); void call.then(() => setImmediate(resolve)) }) } })
+  await using r = await rig({
+    store: {
+      sectors: 64,
+      read: () => {},
+      resize: () =>
+        new Promise<void>((resolve) => {
+          asked()
+          void call.then(() => setImmediate(resolve))
+        }),
+    },
+  })
   await r.plug()
   await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
   const answer = resizeVbd(r.xs, addressIn(r), { sectors: 128 })
@@ -215,12 +255,17 @@ test('a medium that another disk writes to is refused', async () => {
   const shared = memoryStore(64)
   const stop = new AbortController()
   await using r = await rig({ store: () => undefined })
-  const serving = serveVbd(r.dom0, { store: ({ target }) => (target === '' ? null : shared), signal: stop.signal })
+  const serving = serveVbd(r.dom0, {
+    store: ({ target }) => (target === '' ? null : shared),
+    signal: stop.signal,
+  })
   await plugVbd(r.xs, { ...addressIn(r), vdev: 'xvdb', readOnly: false, params: 'shared' })
   await plugVbd(r.xs, { ...addressIn(r), readOnly: true, cdrom: true, params: '' })
   await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
   await using _b = await attachDisk(r.guest, { vdev: 'xvdb' })
-  await expect(changeMedium(r.xs, addressIn(r), { params: 'shared' })).rejects.toThrow(/in use by xvdb/)
+  await expect(changeMedium(r.xs, addressIn(r), { params: 'shared' })).rejects.toThrow(
+    /in use by xvdb/,
+  )
   stop.abort()
   await serving
 })

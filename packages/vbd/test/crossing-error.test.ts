@@ -5,7 +5,11 @@ import { packError, unpackError } from '../src/backend/crossing-error.ts'
 test.each([
   ['text', 'no disk', 'no disk'],
   ['nothing', undefined, 'undefined'],
-  ['an object that can\'t be made text', Object.create(null), 'an object that has no text was thrown'],
+  [
+    "an object that can't be made text",
+    Object.create(null),
+    'an object that has no text was thrown',
+  ],
 ])('%s that was thrown crosses as an error that says so', (_, thrown, message) => {
   expect(unpackError(structuredClone(packError(thrown)))).toMatchObject({ name: 'Error', message })
 })
@@ -13,5 +17,9 @@ test.each([
 test('an error keeps its class, code and details', () => {
   const crossed = unpackError(structuredClone(packError(new GrantError('refused', { status: -1 }))))
   expect(crossed).toBeInstanceOf(GrantError)
-  expect(crossed).toMatchObject({ message: 'refused', code: 'ERR_XEN_GRANT', details: { status: -1 } })
+  expect(crossed).toMatchObject({
+    message: 'refused',
+    code: 'ERR_XEN_GRANT',
+    details: { status: -1 },
+  })
 })

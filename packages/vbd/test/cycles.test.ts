@@ -32,7 +32,12 @@ describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath)
     for (let life = 0; life < LIVES; life++) {
       const queues = 1 + (life % 4)
       // Said of one as well: the last life's number is still there.
-      await using front = await RawFrontend.open(r.guest, { queues, dataPages: 16, persistent: true, nodes: { 'multi-queue-num-queues': String(queues) } })
+      await using front = await RawFrontend.open(r.guest, {
+        queues,
+        dataPages: 16,
+        persistent: true,
+        nodes: { 'multi-queue-num-queues': String(queues) },
+      })
       const segments = Array.from({ length: 16 }, (_, i) => ({ gref: front.data.grefs[i] ?? 0 }))
       // Every third one goes with its requests on the ring.
       front.put({ indirect_op: BLKIF_OP.WRITE, segments })
@@ -54,7 +59,9 @@ describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath)
     const front = await RawFrontend.open(r.guest, { queues: 2, dataPages: 256, persistent: true })
     const segments = Array.from({ length: 256 }, (_, i) => ({ gref: front.data.grefs[i] ?? 0 }))
     store.hold()
-    for (let i = 0; i < 8; i++) front.put({ indirect_op: BLKIF_OP.WRITE, segments, sector: BigInt(i * 4096) })
+    for (let i = 0; i < 8; i++) {
+      front.put({ indirect_op: BLKIF_OP.WRITE, segments, sector: BigInt(i * 4096) })
+    }
     front.send()
     front.put({ operation: BLKIF_OP.WRITE }, 1)
     front.put({ operation: BLKIF_OP.WRITE_BARRIER }, 1)

@@ -1,10 +1,16 @@
-/** How data is moved: what is mapped when, which calls are made, and what the statistics say of it. */
+/**
+ * How data is moved: what is mapped when, which calls are made, and what the statistics say of it.
+ */
 import { randomBytes } from 'node:crypto'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { LEAVES_BUFFERS, type StoreWrite } from '../src/index.ts'
 import {
-  encryptedStore, memoryStore, overlayStore, snapshotStore, sparseStore,
+  encryptedStore,
+  memoryStore,
+  overlayStore,
+  snapshotStore,
+  sparseStore,
 } from '../src/stores/index.ts'
 import { recordingStore } from './recording-store.ts'
 import { RawFrontend, type RawRequest } from './raw-frontend.ts'
@@ -24,7 +30,9 @@ const requests = (front: RawFrontend, operation: number, count: number): RawRequ
     id: BigInt(i),
     operation,
     sector: BigInt(i * 32),
-    segments: Array.from({ length: 4 }, (_page, page) => ({ gref: front.data.grefs[(i * 4 + page) % front.data.grefs.length] ?? 0 })),
+    segments: Array.from({ length: 4 }, (_page, page) => ({
+      gref: front.data.grefs[(i * 4 + page) % front.data.grefs.length] ?? 0,
+    })),
   }))
 
 describe('persistent grants', () => {
@@ -35,22 +43,38 @@ describe('persistent grants', () => {
     await using r = await rig({
       dataPath: 'persistent',
       through: hv.through,
-      store: { ...store, read: (sector, into) => (into.forEach(({ byteOffset }) => seen.add(byteOffset)), store.read(sector, into)) },
+      store: {
+        ...store,
+        read: (sector, into) => (
+          into.forEach(({ byteOffset }) => seen.add(byteOffset)),
+          store.read(sector, into)
+        ),
+      },
     })
     await r.plug()
     {
       await using front = await RawFrontend.open(r.guest, { persistent: true, dataPages: 16 })
       front.data.bytes.forEach((_, i) => (front.data.bytes[i] = i >> 12))
       await front.exchange(...requests(front, BLKIF_OP.WRITE, 4))
-      expect([...store.bytes.subarray(0, 16 * 4096)].every((byte, i) => byte === i >> 12)).toBe(true)
+      expect([...store.bytes.subarray(0, 16 * 4096)].every((byte, i) => byte === i >> 12)).toBe(
+        true,
+      )
       const { maps } = hv
-      expect(await stats(r)).toMatchObject({ dataPath: 'persistent', persistentGrants: 16, queues: 1 })
+      expect(await stats(r)).toMatchObject({
+        dataPath: 'persistent',
+        persistentGrants: 16,
+        queues: 1,
+      })
       front.data.bytes.fill(0)
-      for (let round = 0; round < 5; round++) await front.exchange(...requests(front, BLKIF_OP.READ, 4))
+      for (let round = 0; round < 5; round++) {
+        await front.exchange(...requests(front, BLKIF_OP.READ, 4))
+      }
       expect([hv.maps, hv.copies]).toEqual([maps, 0])
       expect(front.data.bytes.every((byte, i) => byte === i >> 12)).toBe(true)
       // In sim a mapping is the guest's page itself.
-      expect([...seen].toSorted((a, b) => a - b)).toEqual(Array.from({ length: 16 }, (_, i) => front.data.byteOffset + i * 4096))
+      expect([...seen].toSorted((a, b) => a - b)).toEqual(
+        Array.from({ length: 16 }, (_, i) => front.data.byteOffset + i * 4096),
+      )
     }
     await r.event(({ kind }) => kind === 'closed')
     expect(hv.pages).toBe(0)
@@ -58,9 +82,16 @@ describe('persistent grants', () => {
   })
 
   test('are not kept of a frontend that does not offer it, and not offered unless asked for', async () => {
-    for (const [dataPath, persistent, offered] of [['persistent', false, '1'], [undefined, true, '0']] as const) {
+    for (const [dataPath, persistent, offered] of [
+      ['persistent', false, '1'],
+      [undefined, true, '0'],
+    ] as const) {
       const hv = new WatchedHypervisor()
-      await using r = await rig({ store: recordingStore(1024), through: hv.through, ...(dataPath ? { dataPath } : {}) })
+      await using r = await rig({
+        store: recordingStore(1024),
+        through: hv.through,
+        ...(dataPath ? { dataPath } : {}),
+      })
       await r.plug()
       await using front = await RawFrontend.open(r.guest, { persistent })
       await front.exchange({}, { operation: BLKIF_OP.WRITE })
@@ -75,7 +106,11 @@ describe('persistent grants', () => {
     await r.plug()
     await using front = await RawFrontend.open(r.guest, { persistent: true })
     const twice = { operation: BLKIF_OP.WRITE, segments: [{}, { first: 1, last: 1 }] }
-    expect(await front.exchange(twice, twice, { operation: BLKIF_OP.READ })).toMatchObject([{ status: OKAY }, { status: OKAY }, { status: OKAY }])
+    expect(await front.exchange(twice, twice, { operation: BLKIF_OP.READ })).toMatchObject([
+      { status: OKAY },
+      { status: OKAY },
+      { status: OKAY },
+    ])
     expect((await stats(r)).persistentGrants).toBe(1)
   })
 
@@ -97,12 +132,20 @@ describe('persistent grants', () => {
 
   test('more pages than are kept: the oldest make room, and none is lost count of', async () => {
     const hv = new WatchedHypervisor()
-    await using r = await rig({ store: recordingStore(4096), dataPath: 'persistent', through: hv.through })
+    await using r = await rig({
+      store: recordingStore(4096),
+      dataPath: 'persistent',
+      through: hv.through,
+    })
     await r.plug()
     await using front = await RawFrontend.open(r.guest, { persistent: true, dataPages: 1200 })
     for (let at = 0; at < 1200; at += 200) {
-      const segments = Array.from({ length: 200 }, (_, i) => ({ gref: front.data.grefs[at + i] ?? 0 }))
-      expect(await front.exchange({ indirect_op: BLKIF_OP.WRITE, segments })).toMatchObject([{ status: OKAY }])
+      const segments = Array.from({ length: 200 }, (_, i) => ({
+        gref: front.data.grefs[at + i] ?? 0,
+      }))
+      expect(await front.exchange({ indirect_op: BLKIF_OP.WRITE, segments })).toMatchObject([
+        { status: OKAY },
+      ])
       const { persistentGrants } = await stats(r)
       expect(persistentGrants).toBeLessThanOrEqual(1056)
       // And the ring.
@@ -142,8 +185,16 @@ describe('plain mapping', () => {
     const readOnly = r.guest.grants.share({ domid: 0, pages: 1, writable: false })
     readOnly.bytes.fill(3)
     const segments = [{ gref: readOnly.grefs[0] ?? 0 }]
-    const answers = await front.exchange({ id: 1n, operation: BLKIF_OP.WRITE, segments }, { id: 2n, segments })
-    expect(new Map(answers.map(({ id, status }) => [id, status]))).toEqual(new Map([[1n, OKAY], [2n, BLKIF_RSP.ERROR]]))
+    const answers = await front.exchange(
+      { id: 1n, operation: BLKIF_OP.WRITE, segments },
+      { id: 2n, segments },
+    )
+    expect(new Map(answers.map(({ id, status }) => [id, status]))).toEqual(
+      new Map([
+        [1n, OKAY],
+        [2n, BLKIF_RSP.ERROR],
+      ]),
+    )
     expect(store.bytes.subarray(0, 4096).every((byte) => byte === 3)).toBe(true)
     readOnly.close()
   })
@@ -157,7 +208,9 @@ describe('plain mapping', () => {
     store.hold()
     const segments = Array.from({ length: 256 }, (_, i) => ({ gref: front.data.grefs[i] ?? 0 }))
     // At sectors apart, so that they stay calls of their own.
-    for (let i = 0; i < 6; i++) front.put({ id: BigInt(i), indirect_op: BLKIF_OP.READ, sector: BigInt(i * 4096), segments })
+    for (let i = 0; i < 6; i++) {
+      front.put({ id: BigInt(i), indirect_op: BLKIF_OP.READ, sector: BigInt(i * 4096), segments })
+    }
     front.send()
     await store.held(4)
     expect(hv.pages).toBe(1 + 1024)
@@ -183,7 +236,16 @@ test('the statistics of a disk', async () => {
     { id: 7n, operation: 200 },
   )
   expect({ ...(await stats(r)) }).toMatchObject({
-    reads: 1, writes: 1, flushes: 1, barriers: 1, discards: 2, indirect: 1, errors: 2, bytesRead: 1024, bytesWritten: 3 * 4096, bytesDiscarded: 512_000,
+    reads: 1,
+    writes: 1,
+    flushes: 1,
+    barriers: 1,
+    discards: 2,
+    indirect: 1,
+    errors: 2,
+    bytesRead: 1024,
+    bytesWritten: 3 * 4096,
+    bytesDiscarded: 512_000,
   })
 })
 

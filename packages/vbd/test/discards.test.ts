@@ -164,7 +164,7 @@ describe('in turns', () => {
   test('several short ones have one turn', async () => {
     const guestTurn = new Turn()
     const store = { ...memoryStore(4096), discardLimits: { ...plain, maximum: 2 ** 20 } }
-    for (let sector = 0; sector < 32; sector += 8)
+    for (let sector = 0; sector < 32; sector += 8) {
       await discardInTurns({
         store,
         sector,
@@ -173,6 +173,7 @@ describe('in turns', () => {
         guestTurn,
         stopped: () => false,
       })
+    }
     expect(guestTurn.spent).toBe(4)
   })
 

@@ -56,7 +56,7 @@ const unbindable = (hv: Hypervisor): Hypervisor => ({
       const binding = hv.evtchn.bindUnbound(o, onEvent)
       const close = (): void => {
         binding.close()
-        throw new Error('can\'t be unbound')
+        throw new Error("can't be unbound")
       }
       return { ...binding, port: binding.port, close }
     },
@@ -65,10 +65,14 @@ const unbindable = (hv: Hypervisor): Hypervisor => ({
 
 const put = (state: number): Promise<void> => xs.write(`${back}/state`, String(state))
 const putNodes = async (nodes: object): Promise<void> => {
-  for (const [name, value] of Object.entries(nodes)) await xs.write(`${back}/${name}`, String(value))
+  for (const [name, value] of Object.entries(nodes)) {
+    await xs.write(`${back}/${name}`, String(value))
+  }
 }
 const frontend = (state: number): Promise<true> =>
-  xs.wait(async (view) => (await view.readOptional(`${front}/state`)) === String(state) || undefined)
+  xs.wait(
+    async (view) => (await view.readOptional(`${front}/state`)) === String(state) || undefined,
+  )
 
 /** A backend that maps the ring and then does nothing more. */
 async function connectBackend(): Promise<GrantMapping> {
@@ -90,8 +94,11 @@ test('attaching fails, then cleaning up: the first error is told, nothing stays 
   await put(Closing)
   await frontend(Closing)
   await put(Closed)
-  const error = expect.objectContaining({ message: 'can\'t be unbound' })
-  await expect(attaching).rejects.toMatchObject({ code: 'ERR_XEN_NEGOTIATION', suppressed: [error, error] })
+  const error = expect.objectContaining({ message: "can't be unbound" })
+  await expect(attaching).rejects.toMatchObject({
+    code: 'ERR_XEN_NEGOTIATION',
+    suppressed: [error, error],
+  })
   expect(connections).toBe(0)
   await frontend(Closed)
 })
@@ -115,7 +122,11 @@ test('attaching is given up: a backend that has the rings is asked to let go of 
 })
 
 test.each([
-  ['at first', async (disk: Awaited<ReturnType<typeof attachDisk>>, signal: AbortSignal) => disk.close({ signal })],
+  [
+    'at first',
+    async (disk: Awaited<ReturnType<typeof attachDisk>>, signal: AbortSignal) =>
+      disk.close({ signal }),
+  ],
   [
     'after a call that waits without end',
     async (disk: Awaited<ReturnType<typeof attachDisk>>, signal: AbortSignal) => {

@@ -45,17 +45,30 @@ describe('a backend that closes', () => {
   test('is let go at once, and what the disk is asked afterwards fails', async () => {
     const held: (() => void)[] = []
     const memory = memoryStore(64)
-    await using r = await rig({ store: { ...memory, write: (sector, from) => new Promise<void>((resolve) => held.push(() => (memory.write(sector, from), resolve()))) } })
+    await using r = await rig({
+      store: {
+        ...memory,
+        write: (sector, from) =>
+          new Promise<void>((resolve) => held.push(() => (memory.write(sector, from), resolve()))),
+      },
+    })
     await r.plug()
     await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
     await disk.read(0, [new Uint8Array(512)])
     await r.stop()
-    await expect(disk.read(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
+    await expect(disk.read(0, [new Uint8Array(512)])).rejects.toMatchObject({
+      code: 'ERR_XEN_DISK',
+    })
     await expect(disk.flush()).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
   })
 })
 
-test.each([-1, 1.5, 2 ** 29, 'xvda0', 'vda', ''])('vdev %j is no disk: the caller is told at once', async (vdev) => {
-  await using r = await rig({ store: memoryStore(64) })
-  await expect(attachDisk(r.guest, { vdev, signal: AbortSignal.timeout(1000) })).rejects.toBeInstanceOf(RangeError)
-})
+test.each([-1, 1.5, 2 ** 29, 'xvda0', 'vda', ''])(
+  'vdev %j is no disk: the caller is told at once',
+  async (vdev) => {
+    await using r = await rig({ store: memoryStore(64) })
+    await expect(
+      attachDisk(r.guest, { vdev, signal: AbortSignal.timeout(1000) }),
+    ).rejects.toBeInstanceOf(RangeError)
+  },
+)

@@ -28,14 +28,22 @@ describe('rings', () => {
     await r.plug()
     await r.event(({ kind }) => kind === 'offered')
     await r.xs.rm(`${backendOf(r)}/${node}`)
-    await expect(attachDisk(r.guest, { vdev: 'xvda', queues: 2, ringPageOrder: 1 })).rejects.toThrow(message)
+    await expect(
+      attachDisk(r.guest, { vdev: 'xvda', queues: 2, ringPageOrder: 1 }),
+    ).rejects.toThrow(message)
   })
 
   test('of each life are those that it asks for, whatever an earlier one left behind', async () => {
     const store = recordingStore(1024)
     await using r = await rig({ store })
     await r.plug()
-    for (const [queues, ringPageOrder] of [[4, 2], [1, 0], [2, 0], [1, 1], [1, 0]] as const) {
+    for (const [queues, ringPageOrder] of [
+      [4, 2],
+      [1, 0],
+      [2, 0],
+      [1, 1],
+      [1, 0],
+    ] as const) {
       await using disk = await attachDisk(r.guest, { vdev: 'xvda', queues, ringPageOrder })
       await disk.write(queues, [new Uint8Array(512).fill(queues)])
       expect(await r.xs.read(`${frontendOf(r)}/multi-queue-num-queues`)).toBe(String(queues))
@@ -47,7 +55,9 @@ describe('rings', () => {
 
 describe('discard', () => {
   test('is there where it is offered, with its limits', async () => {
-    const store = recordingStore(1024, { discardLimits: { granularity: 4096, alignment: 512, secure: true } })
+    const store = recordingStore(1024, {
+      discardLimits: { granularity: 4096, alignment: 512, secure: true },
+    })
     await using r = await rig({ store })
     await r.plug()
     await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
@@ -56,7 +66,10 @@ describe('discard', () => {
     await disk.discard?.(8, 16, { secure: true })
     await disk.discard?.(8, 0)
     expect(store.calls).toEqual(['discard 1+1023', 'discard 8+16 secure'])
-    await expect(disk.discard?.(1000, 25)).rejects.toMatchObject({ code: 'ERR_XEN_DISK', message: expect.stringMatching(/discard of 25 sectors at 1000/) })
+    await expect(disk.discard?.(1000, 25)).rejects.toMatchObject({
+      code: 'ERR_XEN_DISK',
+      message: expect.stringMatching(/discard of 25 sectors at 1000/),
+    })
   })
 
   test('is absent where it is not', async () => {
@@ -105,7 +118,11 @@ test('sectors of 4096 bytes: what is not whole ones is refused here', async () =
   await using r = await rig({ store })
   await r.plug()
   await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
-  expect(disk).toMatchObject({ sectorSize: 4096, physicalSectorSize: 16_384, discardLimits: { granularity: 4096 } })
+  expect(disk).toMatchObject({
+    sectorSize: 4096,
+    physicalSectorSize: 16_384,
+    discardLimits: { granularity: 4096 },
+  })
   await expect(disk.read(0, SECTOR)).rejects.toThrow(RangeError)
   await expect(disk.write(4, [new Uint8Array(4096)])).rejects.toThrow(RangeError)
   await expect(disk.discard?.(0, 4)).rejects.toThrow(RangeError)
@@ -131,7 +148,13 @@ describe('size', () => {
 
   test('of a drive without a medium is 0, and reads fail', async () => {
     await using r = await rig({ store: () => null })
-    await plugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda', readOnly: true, cdrom: true })
+    await plugVbd(r.xs, {
+      frontendDomid: r.guest.domid,
+      backendDomid: 0,
+      vdev: 'xvda',
+      readOnly: true,
+      cdrom: true,
+    })
     await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
     expect(disk).toMatchObject({ sectors: 0, readOnly: true, cdrom: true, removable: true })
     await expect(disk.read(0, SECTOR)).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })

@@ -82,8 +82,9 @@ test('reasons that a guest makes up are bounded, and memory with them', () => {
   const { tell, lines } = log()
   const word = (n: number): string =>
     [...String(n)].map((digit) => 'abcdefghij'[Number(digit)]).join('')
-  for (let n = 0; n < 1000; n++)
+  for (let n = 0; n < 1000; n++) {
     tell({ kind: 'failed', error: new Error(`node holds "${word(n)}"`) })
+  }
   const told = lines()
   expect(told).toHaveLength(17)
   expect(told.at(-1)).toBe('! xvda of domain 3: failed for other reasons')
@@ -96,7 +97,11 @@ test('reasons that a guest makes up are bounded, and memory with them', () => {
 
 test.each([
   ['text', 'no disk', 'no disk'],
-  ['text that would end the line and turn the next', new Error('a\n\x85b\u2067'), 'a\\u000a\\u0085b\\u2067'],
+  [
+    'text that would end the line and turn the next',
+    new Error('a\n\x85b\u2067'),
+    'a\\u000a\\u0085b\\u2067',
+  ],
   ['nothing', undefined, 'undefined'],
   ['an error without words', new TypeError(), 'TypeError'],
   ["what can't be made text", Object.create(null), 'an object that has no text was thrown'],

@@ -67,7 +67,9 @@ class Failing {
   }
 
   #hook<Name extends string, T extends { [_ in Name]: (...args: never[]) => unknown }>(
-    object: T, name: Name, call: Call,
+    object: T,
+    name: Name,
+    call: Call,
   ): T {
     const does = object[name].bind(object)
     const hook = (...args: never[]): unknown => {

@@ -1,4 +1,7 @@
-/** What a guest with one request at a time waits for while others never stop asking: counted in what was done for those, a request as 1 and a page as 1. */
+/**
+ * What a guest with one request at a time waits for while others never stop asking: counted in what
+ * was done for those, a request as 1 and a page as 1.
+ */
 import { BLKIF_OP } from '@xenkit/wire'
 import { afterEach, expect, test, vi } from 'vitest'
 import { TURN } from '../src/backend/guest-turn.ts'
@@ -15,14 +18,33 @@ const LARGEST: RawRequest = { indirect_op: READ, segments: Array.from({ length: 
 /** Ways to ask for more than others. */
 const floods = {
   'a page a request': { disks: ['xvda'], request: {}, work: 2 },
-  '11 pages a request, 4 of the largest rings': { disks: ['xvda'], queues: 4, ringPageOrder: 4, request: { segments: Array.from({ length: 11 }, () => ({})) }, work: 12 },
-  '1 MiB a request, 2 disks of 4 rings': { disks: ['xvda', 'xvdb'], queues: 4, ringPageOrder: 2, request: LARGEST, work: 257 },
-  'a sector of each of 256 pages': { disks: ['xvda'], request: { indirect_op: READ, segments: Array.from({ length: 256 }, () => ({ last: 0 })) }, work: 257 },
+  '11 pages a request, 4 of the largest rings': {
+    disks: ['xvda'],
+    queues: 4,
+    ringPageOrder: 4,
+    request: { segments: Array.from({ length: 11 }, () => ({})) },
+    work: 12,
+  },
+  '1 MiB a request, 2 disks of 4 rings': {
+    disks: ['xvda', 'xvdb'],
+    queues: 4,
+    ringPageOrder: 2,
+    request: LARGEST,
+    work: 257,
+  },
+  'a sector of each of 256 pages': {
+    disks: ['xvda'],
+    request: { indirect_op: READ, segments: Array.from({ length: 256 }, () => ({ last: 0 })) },
+    work: 257,
+  },
   'what is refused, 4 rings': { disks: ['xvda'], queues: 4, request: { operation: 77 }, work: 1 },
 } satisfies Record<string, FlooderOptions>
 
 interface Outcome {
-  /** Of each request of the quiet guest, what was done for each flooder between its event and its answer. */
+  /**
+   * Of each request of the quiet guest, what was done for each flooder between its event and its
+   * answer.
+   */
   readonly waits: readonly (readonly number[])[]
   /** What was done for each flooder. */
   readonly done: readonly number[]
@@ -44,7 +66,11 @@ interface Flooded {
 async function flooded(o: Flooded): Promise<Outcome> {
   const { request = {}, store = () => memoryStore(2048), dataPath = 'copy' } = o
   const crowd = new Crowd()
-  await using r = await rig({ store: ({ params }) => (params === 'quiet' ? memoryStore(2048) : store()), dataPath, through: crowd.through })
+  await using r = await rig({
+    store: ({ params }) => (params === 'quiet' ? memoryStore(2048) : store()),
+    dataPath,
+    through: crowd.through,
+  })
   const flooders: Flooder[] = []
   await r.plug({ params: 'quiet' })
   const quiet = await RawFrontend.open(r.guest)
@@ -64,7 +90,9 @@ async function flooded(o: Flooded): Promise<Outcome> {
   let over = (): void => {}
   const allAnswered = new Promise<void>((resolve) => (over = resolve))
 
-  /** A flooder was answered: it asks for more, and now and then the quiet guest asks for something. */
+  /**
+   * A flooder was answered: it asks for more, and now and then the quiet guest asks for something.
+   */
   function more(flooder: Flooder): void {
     if (ended) return flooder.rest()
     flooder.fill()
@@ -97,12 +125,18 @@ async function flooded(o: Flooded): Promise<Outcome> {
   return { waits, done }
 }
 
-/** What the quiet guest waited for at most, in turns: requests are taken 8 at a time, and those that are refused may be 7 too many. */
+/**
+ * What the quiet guest waited for at most, in turns: requests are taken 8 at a time, and those that
+ * are refused may be 7 too many.
+ */
 const most = ({ waits }: Outcome): number => Math.max(...waits.flat()) / (TURN + 7)
 
-test.each(Object.entries(floods))('beside a guest that floods with %s, nobody waits for more than two turns of it', async (_, flood) => {
-  expect(most(await flooded({ floods: [flood] }))).toBeLessThanOrEqual(2)
-})
+test.each(Object.entries(floods))(
+  'beside a guest that floods with %s, nobody waits for more than two turns of it',
+  async (_, flood) => {
+    expect(most(await flooded({ floods: [flood] }))).toBeLessThanOrEqual(2)
+  },
+)
 
 test('beside several, for two of each, and those have the same, whatever they ask for and on however many rings', async () => {
   const outcome = await flooded({ floods: Object.values(floods), dataPath: 'persistent' })
@@ -112,11 +146,16 @@ test('beside several, for two of each, and those have the same, whatever they as
 })
 
 test('a guest whose every request is a turn of its own waits no longer', async () => {
-  expect(most(await flooded({ floods: Object.values(floods), request: LARGEST }))).toBeLessThanOrEqual(2)
+  expect(
+    most(await flooded({ floods: Object.values(floods), request: LARGEST })),
+  ).toBeLessThanOrEqual(2)
 })
 
 test('what stores finish late counts when it is begun: no more than that comes on top', async () => {
-  const late = (): BlockStore => ({ ...memoryStore(2048), read: () => new Promise((resolve) => setImmediate(resolve)) })
+  const late = (): BlockStore => ({
+    ...memoryStore(2048),
+    read: () => new Promise((resolve) => setImmediate(resolve)),
+  })
   const outcome = await flooded({ floods: Object.values(floods), store: late })
   expect(most(outcome)).toBeLessThanOrEqual(3)
 })
@@ -127,43 +166,55 @@ test.each([
   { others: true, pages: [11, 11] },
   { others: true, pages: [1, 11] },
   { others: false, pages: [8, 8] },
-] as const)('two disks of a guest have the same with $pages pages a request, other guests there: $others', async ({ others, pages }) => {
-  const crowd = new Crowd()
-  await using r = await rig({ store: () => memoryStore(2048), dataPath: 'persistent', through: crowd.through })
-  const fronts: AsyncDisposable[] = []
-  if (others) {
-    await r.plug()
-    const other = await RawFrontend.open(r.guest)
-    await other.device.connected()
-    fronts.push(other)
-  }
-  const guest = r.machine.createDomain()
-  const flooders: Flooder[] = []
-  for (const [i, vdev] of ['xvda', 'xvdb'].entries()) {
-    await r.plug({ guest, vdev })
-    const count = pages[i] ?? 0
-    const request = count > 1 ? { indirect_op: READ, segments: Array.from({ length: count }, () => ({})) } : {}
-    flooders.push(await Flooder.open(guest, { disks: [vdev], request, work: 1 + count }))
-  }
-  await new Promise<void>((over) => {
-    let answers = 0
-    crowd.onAnswer(guest.domid, () => {
-      const ends = ++answers > 1_000
-      for (const flooder of flooders) flooder[ends ? 'rest' : 'fill']()
-      if (ends) over()
+] as const)(
+  'two disks of a guest have the same with $pages pages a request, other guests there: $others',
+  async ({ others, pages }) => {
+    const crowd = new Crowd()
+    await using r = await rig({
+      store: () => memoryStore(2048),
+      dataPath: 'persistent',
+      through: crowd.through,
     })
-    for (const flooder of flooders) flooder.fill()
-  })
-  const done = flooders.map((flooder) => flooder.done)
-  for (const front of [...fronts, ...flooders]) await front[Symbol.asyncDispose]()
-  expect(Math.min(...done) / Math.max(...done)).toBeGreaterThan(0.8)
-})
+    const fronts: AsyncDisposable[] = []
+    if (others) {
+      await r.plug()
+      const other = await RawFrontend.open(r.guest)
+      await other.device.connected()
+      fronts.push(other)
+    }
+    const guest = r.machine.createDomain()
+    const flooders: Flooder[] = []
+    for (const [i, vdev] of ['xvda', 'xvdb'].entries()) {
+      await r.plug({ guest, vdev })
+      const count = pages[i] ?? 0
+      const request =
+        count > 1 ? { indirect_op: READ, segments: Array.from({ length: count }, () => ({})) } : {}
+      flooders.push(await Flooder.open(guest, { disks: [vdev], request, work: 1 + count }))
+    }
+    await new Promise<void>((over) => {
+      let answers = 0
+      crowd.onAnswer(guest.domid, () => {
+        const ends = ++answers > 1_000
+        for (const flooder of flooders) flooder[ends ? 'rest' : 'fill']()
+        if (ends) over()
+      })
+      for (const flooder of flooders) flooder.fill()
+    })
+    const done = flooders.map((flooder) => flooder.done)
+    for (const front of [...fronts, ...flooders]) await front[Symbol.asyncDispose]()
+    expect(Math.min(...done) / Math.max(...done)).toBeGreaterThan(0.8)
+  },
+)
 
 afterEach(() => void vi.restoreAllMocks())
 
 test('looking at an empty ring is work, too', async () => {
   const crowd = new Crowd()
-  await using r = await rig({ store: () => memoryStore(64), dataPath: 'persistent', through: crowd.through })
+  await using r = await rig({
+    store: () => memoryStore(64),
+    dataPath: 'persistent',
+    through: crowd.through,
+  })
   const other = r.machine.createDomain()
   for (const guest of [r.guest, other]) await r.plug({ guest })
   await using quiet = await RawFrontend.open(r.guest, { persistent: true })
@@ -178,7 +229,8 @@ test('looking at an empty ring is work, too', async () => {
     front.put()
     if (front.ring.publish()) front.channel.notify()
   }
-  // The clock is read when there have been 512 looks. On the second time something is there: after 10 us.
+  // The clock is read when there have been 512 looks. On the second time something is there: after
+  // 10 us.
   vi.spyOn(performance, 'now').mockImplementation(() => {
     if (++clocks === 2 && answers < FAR_TOO_MANY) ask(looked)
     return (now += 0.01)

@@ -1,6 +1,7 @@
 /**
- * Guests of which some never stop asking, as if each had a processor of its own: whenever the backend answers one,
- * it has asked for more before the backend goes on. What the backend does is counted, so no clock is needed.
+ * Guests of which some never stop asking, as if each had a processor of its own: whenever the
+ * backend answers one, it has asked for more before the backend goes on. What the backend does is
+ * counted, so no clock is needed.
  */
 import type { EvtchnBinding, Hypervisor } from '@xenkit/hypervisor'
 import type { SimDomain } from '@xenkit/sim'
@@ -8,7 +9,10 @@ import { RING_OFFSET } from '@xenkit/wire'
 import { hooked } from './hooked-hypervisor.ts'
 import { RawFrontend, type RawFrontendOptions, type RawRequest } from './raw-frontend.ts'
 
-/** Backends see the guests' side of each answer as it comes: by the event that every one of these guests asks for. */
+/**
+ * Backends see the guests' side of each answer as it comes: by the event that every one of these
+ * guests asks for.
+ */
 export class Crowd {
   readonly #guests = new Map<number, () => void>()
 
@@ -17,7 +21,8 @@ export class Crowd {
     this.#guests.set(domid, run)
   }
 
-  readonly through = (dom0: Hypervisor): Hypervisor => hooked(dom0, { bind: (bind, o, onEvent) => this.#watch(o.domid, bind(o, onEvent)) })
+  readonly through = (dom0: Hypervisor): Hypervisor =>
+    hooked(dom0, { bind: (bind, o, onEvent) => this.#watch(o.domid, bind(o, onEvent)) })
 
   #watch(domid: number, binding: EvtchnBinding): EvtchnBinding {
     const notify = binding.notify.bind(binding)
@@ -87,7 +92,9 @@ export class Flooder implements AsyncDisposable {
   #take(): void {
     for (const front of this.#fronts) {
       for (const { ring } of front.rings) {
-        for (let more = true; more; more = ring.finalCheck()) this.#answered += ring.drain(ring.size)
+        for (let more = true; more; more = ring.finalCheck()) {
+          this.#answered += ring.drain(ring.size)
+        }
       }
     }
   }

@@ -1,4 +1,7 @@
-/** The disk of `attachDisk` is a store: whatever the backend offers and is told to do, it is the array of bytes that is behind it. */
+/**
+ * The disk of `attachDisk` is a store: whatever the backend offers and is told to do, it is the
+ * array of bytes that is behind it.
+ */
 import type { Hypervisor } from '@xenkit/hypervisor'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -29,10 +32,20 @@ test('reads, writes, discards and flushes of any size, several at a time', async
       await using r = await rig({ store, dataPath, through: hv.through })
       await r.plug()
       await r.event(({ kind }) => kind === 'offered')
-      await r.xs.write(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/feature-max-indirect-segments`, String(segments))
+      await r.xs.write(
+        `/local/domain/0/backend/vbd/${r.guest.domid}/51712/feature-max-indirect-segments`,
+        String(segments),
+      )
       {
         await using disk = await attachDisk(r.guest, { vdev: 'xvda', ...options })
-        expect(disk).toMatchObject({ sectors: SECTORS, sectorSize, physicalSectorSize: sectorSize, readOnly: false, removable: false, cdrom: false })
+        expect(disk).toMatchObject({
+          sectors: SECTORS,
+          sectorSize,
+          physicalSectorSize: sectorSize,
+          readOnly: false,
+          removable: false,
+          cdrom: false,
+        })
         const model = await expectModelled({ store: disk, discarded: zeroed, numRuns: 3 })
         expect(Buffer.compare(store.bytes, model)).toBe(0)
       }
@@ -44,12 +57,20 @@ test('reads, writes, discards and flushes of any size, several at a time', async
 })
 
 describe('requests', () => {
-  test.each([[0, 24], [11, 24], [12, 22], [256, 1]])('a backend that takes %i segments gets 1 MiB in %i requests', async (segments, requests) => {
+  test.each([
+    [0, 24],
+    [11, 24],
+    [12, 22],
+    [256, 1],
+  ])('a backend that takes %i segments gets 1 MiB in %i requests', async (segments, requests) => {
     const store = recordingStore(SECTORS)
     await using r = await rig({ store })
     await r.plug()
     await r.event(({ kind }) => kind === 'offered')
-    await r.xs.write(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/feature-max-indirect-segments`, String(segments))
+    await r.xs.write(
+      `/local/domain/0/backend/vbd/${r.guest.domid}/51712/feature-max-indirect-segments`,
+      String(segments),
+    )
     await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
     const data = Buffer.alloc(1 << 20, 'no page is like another: ')
     await disk.write(3, [data])
@@ -74,13 +95,26 @@ describe('requests', () => {
       },
     }
     const { domid, name, arena, xenstore, evtchn } = r.guest
-    const guest: Hypervisor = { domid, name, arena, xenstore, evtchn, grants, close: () => r.guest.close(), [Symbol.asyncDispose]: () => r.guest.close() }
+    const guest: Hypervisor = {
+      domid,
+      name,
+      arena,
+      xenstore,
+      evtchn,
+      grants,
+      close: () => r.guest.close(),
+      [Symbol.asyncDispose]: () => r.guest.close(),
+    }
     await using disk = await attachDisk(guest, { vdev: 'xvda' })
     expect(granted.size).toBe(1)
     await disk.read(0, [new Uint8Array(512)])
     expect(granted.size).toBe(1 + 32)
     for (let round = 0; round < 2; round++) {
-      await Promise.all(Array.from({ length: 32 }, (_, i) => disk.write(i * 2048, [new Uint8Array(1 << 20).fill(i + round)])))
+      await Promise.all(
+        Array.from({ length: 32 }, (_, i) =>
+          disk.write(i * 2048, [new Uint8Array(1 << 20).fill(i + round)]),
+        ),
+      )
       expect(granted.size).toBe(1 + 544)
     }
     expect(store.bytes.every((byte, i) => byte === Math.floor(i / (1 << 20)) + 1)).toBe(true)

@@ -11,13 +11,39 @@ const { OKAY, ERROR } = BLKIF_RSP
 
 async function published(r: Rig, front: RawFrontend): Promise<Record<string, string | undefined>> {
   await r.event(({ kind }) => kind === 'connected')
-  const names = ['sectors', 'sector-size', 'physical-sector-size', 'info', 'feature-discard', 'discard-granularity', 'discard-alignment', 'discard-secure', 'feature-barrier', 'feature-flush-cache', 'feature-max-indirect-segments']
-  return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await r.xs.readOptional(`${front.device.backendPath}/${name}`)] as const)))
+  const names = [
+    'sectors',
+    'sector-size',
+    'physical-sector-size',
+    'info',
+    'feature-discard',
+    'discard-granularity',
+    'discard-alignment',
+    'discard-secure',
+    'feature-barrier',
+    'feature-flush-cache',
+    'feature-max-indirect-segments',
+  ]
+  return Object.fromEntries(
+    await Promise.all(
+      names.map(
+        async (name) =>
+          [name, await r.xs.readOptional(`${front.device.backendPath}/${name}`)] as const,
+      ),
+    ),
+  )
 }
 
 /** A disk with nodes that `plug` knows nothing of. */
 const plug = (r: Rig, backend: Record<string, string>): Promise<void> =>
-  plugDevice(r.xs, { type: 'vbd', frontendDomid: r.guest.domid, backendDomid: 0, devid: 51_712, frontend: { 'virtual-device': '51712' }, backend: { mode: 'w', ...backend } })
+  plugDevice(r.xs, {
+    type: 'vbd',
+    frontendDomid: r.guest.domid,
+    backendDomid: 0,
+    devid: 51_712,
+    frontend: { 'virtual-device': '51712' },
+    backend: { mode: 'w', ...backend },
+  })
 
 test('a plain disk', async () => {
   const { sectors, read, write } = recordingStore(64)
@@ -68,10 +94,34 @@ describe('discard', () => {
     await using r = await rig({ store })
     await r.plug()
     await using front = await RawFrontend.open(r.guest)
-    expect(await published(r, front)).toMatchObject({ 'feature-discard': '1', 'discard-granularity': '8192', 'discard-alignment': '4096', 'discard-secure': '1' })
-    const discards = [[0n, 1000n, 0], [8n, 16n, 0], [7n, 18n, 0], [9n, 30n, 0], [9n, 30n, 1], [9n, 31n, 0], [990n, 10n, 0], [991n, 9n, 0]] as const
-    for (const [sector, nr_sectors, flag] of discards) expect(await front.exchange({ operation: BLKIF_OP.DISCARD, sector, nr_sectors, flag })).toMatchObject([{ status: OKAY }])
-    expect(store.calls).toEqual(['discard 8+992', 'discard 8+16', 'discard 8+16', 'discard 9+30 secure', 'discard 24+16'])
+    expect(await published(r, front)).toMatchObject({
+      'feature-discard': '1',
+      'discard-granularity': '8192',
+      'discard-alignment': '4096',
+      'discard-secure': '1',
+    })
+    const discards = [
+      [0n, 1000n, 0],
+      [8n, 16n, 0],
+      [7n, 18n, 0],
+      [9n, 30n, 0],
+      [9n, 30n, 1],
+      [9n, 31n, 0],
+      [990n, 10n, 0],
+      [991n, 9n, 0],
+    ] as const
+    for (const [sector, nr_sectors, flag] of discards) {
+      expect(
+        await front.exchange({ operation: BLKIF_OP.DISCARD, sector, nr_sectors, flag }),
+      ).toMatchObject([{ status: OKAY }])
+    }
+    expect(store.calls).toEqual([
+      'discard 8+992',
+      'discard 8+16',
+      'discard 8+16',
+      'discard 9+30 secure',
+      'discard 24+16',
+    ])
   })
 
   test('is not offered where the toolstack does not want it', async () => {
@@ -80,7 +130,9 @@ describe('discard', () => {
     await using front = await RawFrontend.open(r.guest)
     const nodes = await published(r, front)
     expect(nodes).toMatchObject({ 'feature-discard': undefined, 'discard-granularity': undefined })
-    expect(await front.exchange({ operation: BLKIF_OP.DISCARD })).toMatchObject([{ status: BLKIF_RSP.EOPNOTSUPP }])
+    expect(await front.exchange({ operation: BLKIF_OP.DISCARD })).toMatchObject([
+      { status: BLKIF_RSP.EOPNOTSUPP },
+    ])
   })
 
   test('of a read-only disk fails', async () => {
@@ -97,19 +149,31 @@ describe('discard', () => {
   test('of 2 TiB is one request and one call', async () => {
     const { read, write, discard, calls } = recordingStore(64)
     const sectors = 2 ** 32 + 64
-    await using r = await rig({ store: { sectors, read, write: write ?? (() => {}), discard: discard ?? (() => {}) } })
+    await using r = await rig({
+      store: { sectors, read, write: write ?? (() => {}), discard: discard ?? (() => {}) },
+    })
     await r.plug()
     await using front = await RawFrontend.open(r.guest)
-    expect(await front.exchange({ operation: BLKIF_OP.DISCARD, sector: 32n, nr_sectors: 2n ** 32n + 32n })).toMatchObject([{ status: OKAY }])
+    expect(
+      await front.exchange({
+        operation: BLKIF_OP.DISCARD,
+        sector: 32n,
+        nr_sectors: 2n ** 32n + 32n,
+      }),
+    ).toMatchObject([{ status: OKAY }])
     expect(calls).toEqual([`discard 32+${2 ** 32 + 32}`])
     const { disk } = await r.event(({ kind }) => kind === 'connected')
     expect(disk.stats.bytesDiscarded).toBe((2 ** 32 + 32) * 512)
   })
 })
 
-describe('a disk of the toolstack\'s kind', () => {
+describe("a disk of the toolstack's kind", () => {
   const kinds: readonly [string, Record<string, string>, number][] = [
-    ['cdrom', { 'device-type': 'cdrom', removable: '1' }, VDISK.CDROM | VDISK.REMOVABLE | VDISK.READONLY],
+    [
+      'cdrom',
+      { 'device-type': 'cdrom', removable: '1' },
+      VDISK.CDROM | VDISK.REMOVABLE | VDISK.READONLY,
+    ],
     ['removable', { removable: '1' }, VDISK.REMOVABLE],
     ['read-only', { mode: 'r' }, VDISK.READONLY],
   ]
@@ -119,7 +183,9 @@ describe('a disk of the toolstack\'s kind', () => {
     await using front = await RawFrontend.open(r.guest)
     expect((await published(r, front)).info).toBe(String(info))
     const writable = (info & VDISK.READONLY) === 0
-    expect(await front.exchange({ operation: BLKIF_OP.WRITE })).toMatchObject([{ status: writable ? OKAY : ERROR }])
+    expect(await front.exchange({ operation: BLKIF_OP.WRITE })).toMatchObject([
+      { status: writable ? OKAY : ERROR },
+    ])
     const { disk } = await r.event(({ kind }) => kind === 'offered')
     expect(disk).toMatchObject({ readOnly: !writable, cdrom: (info & VDISK.CDROM) !== 0 })
   })
@@ -131,15 +197,30 @@ describe('sectors of 4096 bytes', () => {
     await using r = await rig({ store })
     await r.plug()
     await using front = await RawFrontend.open(r.guest)
-    expect(await published(r, front)).toMatchObject({ sectors: '64', 'sector-size': '4096', 'physical-sector-size': '8192' })
-    const statuses = async (...requests: Parameters<typeof front.put>[0][]): Promise<(number | undefined)[]> => {
+    expect(await published(r, front)).toMatchObject({
+      sectors: '64',
+      'sector-size': '4096',
+      'physical-sector-size': '8192',
+    })
+    const statuses = async (
+      ...requests: Parameters<typeof front.put>[0][]
+    ): Promise<(number | undefined)[]> => {
       const answers = []
       for (const request of requests) answers.push(...(await front.exchange(request ?? {})))
       return answers.map(({ status }) => status)
     }
     const half = [{ first: 0, last: 3 }]
     expect(
-      await statuses({ sector: 8n }, { sector: 1n }, { sector: 4n }, { segments: half }, { indirect_op: BLKIF_OP.WRITE, segments: [{}, ...half] }, { operation: BLKIF_OP.DISCARD, sector: 8n, nr_sectors: 12n }, { operation: BLKIF_OP.DISCARD, sector: 4n, nr_sectors: 8n }, { operation: BLKIF_OP.DISCARD, sector: 8n }),
+      await statuses(
+        { sector: 8n },
+        { sector: 1n },
+        { sector: 4n },
+        { segments: half },
+        { indirect_op: BLKIF_OP.WRITE, segments: [{}, ...half] },
+        { operation: BLKIF_OP.DISCARD, sector: 8n, nr_sectors: 12n },
+        { operation: BLKIF_OP.DISCARD, sector: 4n, nr_sectors: 8n },
+        { operation: BLKIF_OP.DISCARD, sector: 8n },
+      ),
     ).toEqual([OKAY, ERROR, ERROR, ERROR, ERROR, ERROR, ERROR, OKAY])
     expect(store.calls).toEqual(['read 8+8', 'discard 8+8'])
   })
@@ -147,19 +228,30 @@ describe('sectors of 4096 bytes', () => {
   test('are not for a frontend that may count in them', async () => {
     await using r = await rig({ store: recordingStore(64, { sectorSize: 4096 }) })
     await r.plug()
-    await using front = await RawFrontend.open(r.guest, { nodes: { 'feature-large-sector-size': '1' } })
+    await using front = await RawFrontend.open(r.guest, {
+      nodes: { 'feature-large-sector-size': '1' },
+    })
     const { error } = await r.event(({ kind }) => kind === 'failed')
     expect(error).toBeInstanceOf(NegotiationError)
-    expect(error).toMatchObject({ details: { node: `${front.device.path}/feature-large-sector-size` } })
+    expect(error).toMatchObject({
+      details: { node: `${front.device.path}/feature-large-sector-size` },
+    })
     await front.device.backendClosing()
   })
 
   test('which such a frontend is not asked about where there are none', async () => {
     await using r = await rig({ store: recordingStore(64, { physicalSectorSize: 4096 }) })
     await r.plug()
-    await using front = await RawFrontend.open(r.guest, { nodes: { 'feature-large-sector-size': '1' } })
-    expect(await published(r, front)).toMatchObject({ 'sector-size': '512', 'physical-sector-size': '4096' })
-    expect(await front.exchange({ sector: 1n, segments: [{ first: 1, last: 1 }] })).toMatchObject([{ status: OKAY }])
+    await using front = await RawFrontend.open(r.guest, {
+      nodes: { 'feature-large-sector-size': '1' },
+    })
+    expect(await published(r, front)).toMatchObject({
+      'sector-size': '512',
+      'physical-sector-size': '4096',
+    })
+    expect(await front.exchange({ sector: 1n, segments: [{ first: 1, last: 1 }] })).toMatchObject([
+      { status: OKAY },
+    ])
   })
 })
 
@@ -183,7 +275,11 @@ describe('physical sectors', () => {
     await r.plug()
     await using front = await RawFrontend.open(r.guest)
     expect(await published(r, front)).toMatchObject({ 'physical-sector-size': '4096' })
-    for (const [sectors, size] of [[2049, '512'], [2052, '2048'], [2056, '4096']] as const) {
+    for (const [sectors, size] of [
+      [2049, '512'],
+      [2052, '2048'],
+      [2056, '4096'],
+    ] as const) {
       const { backendPath } = front.device
       store.resize(sectors)
       const node = await r.xs.wait(async (view) => {
@@ -195,7 +291,7 @@ describe('physical sectors', () => {
   })
 })
 
-describe('a store that can\'t be', () => {
+describe("a store that can't be", () => {
   const { read } = recordingStore(64)
   const stores: readonly [string, object][] = [
     ['a sector size of 768', { sectorSize: 768 }],
@@ -203,8 +299,14 @@ describe('a store that can\'t be', () => {
     ['half a sector', { sectors: 60, sectorSize: 4096 }],
     ['physical sectors that are smaller', { sectorSize: 4096, physicalSectorSize: 512 }],
     ['physical sectors of no power of two', { physicalSectorSize: 1536 }],
-    ['granules of half a sector', { discard() {}, discardLimits: { granularity: 256, alignment: 0, secure: false } }],
-    ['granules that begin within a sector', { discard() {}, discardLimits: { granularity: 4096, alignment: 100, secure: false } }],
+    [
+      'granules of half a sector',
+      { discard() {}, discardLimits: { granularity: 256, alignment: 0, secure: false } },
+    ],
+    [
+      'granules that begin within a sector',
+      { discard() {}, discardLimits: { granularity: 4096, alignment: 100, secure: false } },
+    ],
   ]
   test.each(stores)('%s: the disk is closed with the reason', async (_, wrong) => {
     await using r = await rig({ store: () => ({ sectors: 64, read, ...wrong }) })
@@ -214,9 +316,15 @@ describe('a store that can\'t be', () => {
 })
 
 describe('a size that changes', () => {
-  /** Resolves when the guest can see a number of sectors, and that it was told of it by the state. */
+  /**
+   * Resolves when the guest can see a number of sectors, and that it was told of it by the state.
+   */
   const seen = async (r: Rig, front: RawFrontend, sectors: number): Promise<void> => {
-    await r.xs.wait(async (view) => ((await view.read(`${front.device.backendPath}/sectors`)) === String(sectors) ? true : undefined))
+    await r.xs.wait(async (view) =>
+      (await view.read(`${front.device.backendPath}/sectors`)) === String(sectors)
+        ? true
+        : undefined,
+    )
     expect(await r.xs.read(`${front.device.backendPath}/state`)).toBe(String(XenbusState.Connected))
   }
 
@@ -231,7 +339,11 @@ describe('a size that changes', () => {
     const states: string[] = []
     const stop = new AbortController()
     const watching = (async () => {
-      for await (const path of r.xs.watch(`${front.device.backendPath}/state`, { signal: stop.signal })) states.push(path)
+      for await (const path of r.xs.watch(`${front.device.backendPath}/state`, {
+        signal: stop.signal,
+      })) {
+        states.push(path)
+      }
     })().catch(() => {})
     store.resize(1024)
     await seen(r, front, 1024)
@@ -269,11 +381,14 @@ describe('a size that changes', () => {
     await store.held(1)
     store.resize(512)
     store.letGo()
-    expect((await front.responses(2)).map(({ id, status }) => [id, status])).toEqual([[1n, OKAY], [2n, ERROR]])
+    expect((await front.responses(2)).map(({ id, status }) => [id, status])).toEqual([
+      [1n, OKAY],
+      [2n, ERROR],
+    ])
     expect(store.calls).toEqual(['flush', 'write 0+8', 'flush'])
   })
 
-  test('to what can\'t be closes the disk', async () => {
+  test("to what can't be closes the disk", async () => {
     const store = recordingStore(1024)
     await using r = await rig({ store })
     await r.plug()

@@ -1,6 +1,13 @@
 /** A domain as the backend has it, some parts of which a test looks into or changes. */
 import type {
-  Arena, EvtchnBinding, EvtchnPort, GrantCopyBatch, GrantMapping, Hypervisor, MappedPages, Pages,
+  Arena,
+  EvtchnBinding,
+  EvtchnPort,
+  GrantCopyBatch,
+  GrantMapping,
+  Hypervisor,
+  MappedPages,
+  Pages,
 } from '@xenkit/hypervisor'
 
 type Bind = EvtchnPort['bindInterdomain']
@@ -38,7 +45,8 @@ export function hooked(
     xenstore: hv.xenstore,
     evtchn: {
       bindUnbound: (o, onEvent) => hv.evtchn.bindUnbound(o, onEvent),
-      bindInterdomain: (o, onEvent) => bind((...args) => hv.evtchn.bindInterdomain(...args), o, onEvent),
+      bindInterdomain: (o, onEvent) =>
+        bind((...args) => hv.evtchn.bindInterdomain(...args), o, onEvent),
     },
     grants: {
       map: (refs, o) => mapped(hv.grants.map(refs, o)),

@@ -1,4 +1,7 @@
-/** What a guest can send and publish, and what becomes of it: an answer, or the end of that one disk. */
+/**
+ * What a guest can send and publish, and what becomes of it: an answer, or the end of that one
+ * disk.
+ */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { NegotiationError, RingProtocolError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
@@ -30,7 +33,11 @@ const cases: readonly [string, RawRequest, number][] = [
   ['a sector above 2^32', { sector: 2n ** 32n }, ERROR],
   ['a write beyond the end', { operation: BLKIF_OP.WRITE, sector: 1024n }, ERROR],
   ['a reference that was not granted', { segments: [{ gref: 0xffff_ffff }] }, ERROR],
-  ['a write from a reference that was not granted', { operation: BLKIF_OP.WRITE, segments: [{}, { gref: 3 }] }, ERROR],
+  [
+    'a write from a reference that was not granted',
+    { operation: BLKIF_OP.WRITE, segments: [{}, { gref: 3 }] },
+    ERROR,
+  ],
   ['a barrier', { operation: BLKIF_OP.WRITE_BARRIER }, OKAY],
   ['a barrier without data', { operation: BLKIF_OP.WRITE_BARRIER, segments: [] }, OKAY],
   ['a barrier beyond the end', { operation: BLKIF_OP.WRITE_BARRIER, sector: 1024n }, ERROR],
@@ -38,20 +45,78 @@ const cases: readonly [string, RawRequest, number][] = [
   ['a discard of the whole disk', { operation: BLKIF_OP.DISCARD, nr_sectors: 1024n }, OKAY],
   ['a secure discard where there is none', { operation: BLKIF_OP.DISCARD, flag: 1 }, OKAY],
   ['a discard of nothing', { operation: BLKIF_OP.DISCARD, nr_sectors: 0n }, ERROR],
-  ['a discard beyond the end', { operation: BLKIF_OP.DISCARD, sector: 1n, nr_sectors: 1024n }, ERROR],
-  ['a discard of more than there can be', { operation: BLKIF_OP.DISCARD, nr_sectors: 2n ** 64n - 1n }, ERROR],
-  ['a discard whose end wraps a u64', { operation: BLKIF_OP.DISCARD, sector: 2n ** 64n - 8n, nr_sectors: 16n }, ERROR],
-  ['a discard whose end wraps a u64 to 0', { operation: BLKIF_OP.DISCARD, sector: 8n, nr_sectors: 2n ** 64n - 8n }, ERROR],
+  [
+    'a discard beyond the end',
+    { operation: BLKIF_OP.DISCARD, sector: 1n, nr_sectors: 1024n },
+    ERROR,
+  ],
+  [
+    'a discard of more than there can be',
+    { operation: BLKIF_OP.DISCARD, nr_sectors: 2n ** 64n - 1n },
+    ERROR,
+  ],
+  [
+    'a discard whose end wraps a u64',
+    { operation: BLKIF_OP.DISCARD, sector: 2n ** 64n - 8n, nr_sectors: 16n },
+    ERROR,
+  ],
+  [
+    'a discard whose end wraps a u64 to 0',
+    { operation: BLKIF_OP.DISCARD, sector: 8n, nr_sectors: 2n ** 64n - 8n },
+    ERROR,
+  ],
   ['an indirect read', { indirect_op: BLKIF_OP.READ }, OKAY],
-  ['an indirect write of 128 pages', { indirect_op: BLKIF_OP.WRITE, segments: Array.from({ length: 128 }, () => ({})) }, OKAY],
-  ['an indirect read of 256 segments', { indirect_op: BLKIF_OP.READ, segments: Array.from({ length: 256 }, () => ({ first: 1, last: 3 })) }, OKAY],
+  [
+    'an indirect write of 128 pages',
+    { indirect_op: BLKIF_OP.WRITE, segments: Array.from({ length: 128 }, () => ({})) },
+    OKAY,
+  ],
+  [
+    'an indirect read of 256 segments',
+    {
+      indirect_op: BLKIF_OP.READ,
+      segments: Array.from({ length: 256 }, () => ({ first: 1, last: 3 })),
+    },
+    OKAY,
+  ],
   ['an indirect read without segments', { indirect_op: BLKIF_OP.READ, nr_segments: 0 }, ERROR],
-  ['an indirect read of 257 segments', { indirect_op: BLKIF_OP.READ, segments: Array.from({ length: 257 }, () => ({ first: 0, last: 0 })) }, ERROR],
-  ['an indirect read of 65535 segments', { indirect_op: BLKIF_OP.READ, nr_segments: 65_535 }, ERROR],
-  ['an indirect read beyond the end', { indirect_op: BLKIF_OP.READ, sector: 1025n - 8n * 20n, segments: Array.from({ length: 20 }, () => ({})) }, ERROR],
-  ['an indirect write with a segment beyond its page', { indirect_op: BLKIF_OP.WRITE, segments: [{}, { last: 8 }] }, ERROR],
-  ['an indirect write with a page that was not granted', { indirect_op: BLKIF_OP.WRITE, segments: [{}, { gref: 0xffff_ffff }] }, ERROR],
-  ['an indirect read whose segments were not granted', { indirect_op: BLKIF_OP.READ, indirectGref: 0xffff_ffff }, ERROR],
+  [
+    'an indirect read of 257 segments',
+    {
+      indirect_op: BLKIF_OP.READ,
+      segments: Array.from({ length: 257 }, () => ({ first: 0, last: 0 })),
+    },
+    ERROR,
+  ],
+  [
+    'an indirect read of 65535 segments',
+    { indirect_op: BLKIF_OP.READ, nr_segments: 65_535 },
+    ERROR,
+  ],
+  [
+    'an indirect read beyond the end',
+    {
+      indirect_op: BLKIF_OP.READ,
+      sector: 1025n - 8n * 20n,
+      segments: Array.from({ length: 20 }, () => ({})),
+    },
+    ERROR,
+  ],
+  [
+    'an indirect write with a segment beyond its page',
+    { indirect_op: BLKIF_OP.WRITE, segments: [{}, { last: 8 }] },
+    ERROR,
+  ],
+  [
+    'an indirect write with a page that was not granted',
+    { indirect_op: BLKIF_OP.WRITE, segments: [{}, { gref: 0xffff_ffff }] },
+    ERROR,
+  ],
+  [
+    'an indirect read whose segments were not granted',
+    { indirect_op: BLKIF_OP.READ, indirectGref: 0xffff_ffff },
+    ERROR,
+  ],
   ['an indirect barrier', { indirect_op: BLKIF_OP.WRITE_BARRIER }, ERROR],
   ['an indirect flush', { indirect_op: BLKIF_OP.FLUSH_DISKCACHE }, ERROR],
   ['an indirect discard', { indirect_op: BLKIF_OP.DISCARD }, ERROR],
@@ -61,7 +126,13 @@ const cases: readonly [string, RawRequest, number][] = [
   ['an unknown operation', { operation: 255 }, EOPNOTSUPP],
 ]
 
-describe.each([['x86_64', 'copy'], ['x86_32', 'copy'], ['arm', 'copy'], ['x86_64', 'map'], ['x86_32', 'persistent']] as const)('requests in %s layout, data path %s', (abi, dataPath) => {
+describe.each([
+  ['x86_64', 'copy'],
+  ['x86_32', 'copy'],
+  ['arm', 'copy'],
+  ['x86_64', 'map'],
+  ['x86_32', 'persistent'],
+] as const)('requests in %s layout, data path %s', (abi, dataPath) => {
   test.each(cases)('%s', async (_, request, status) => {
     const store = recordingStore(1024)
     store.bytes.fill(0xa5)
@@ -72,7 +143,11 @@ describe.each([['x86_64', 'copy'], ['x86_32', 'copy'], ['arm', 'copy'], ['x86_64
     const id = 0xdead_beef_0bad_f00dn
     const [answer] = await front.exchange({ ...request, id })
     // What an indirect request is for is what its answer names.
-    expect(answer).toMatchObject({ id, operation: request.indirect_op ?? request.operation ?? BLKIF_OP.READ, status })
+    expect(answer).toMatchObject({
+      id,
+      operation: request.indirect_op ?? request.operation ?? BLKIF_OP.READ,
+      status,
+    })
     if (status !== OKAY) expect(Buffer.compare(store.bytes, before)).toBe(0)
     // Only a read whose data could not be delivered has got as far as the store.
     if (status !== OKAY) expect(store.calls.filter((call) => !call.startsWith('read'))).toEqual([])
@@ -88,7 +163,9 @@ test('operations that a store does not have', async () => {
   await using front = await RawFrontend.open(r.guest)
   const operations = [BLKIF_OP.WRITE_BARRIER, BLKIF_OP.FLUSH_DISKCACHE, BLKIF_OP.DISCARD]
   const answers = await front.exchange(...operations.map((operation) => ({ operation })))
-  expect(answers.map(({ operation, status }) => [operation, status])).toEqual(operations.map((operation) => [operation, EOPNOTSUPP]))
+  expect(answers.map(({ operation, status }) => [operation, status])).toEqual(
+    operations.map((operation) => [operation, EOPNOTSUPP]),
+  )
   await r.event(({ kind }) => kind === 'connected')
   const published = await r.xs.list(front.device.backendPath)
   expect(published).toContain('sectors')
@@ -102,13 +179,30 @@ test('a bad request among good ones: it alone fails', async () => {
   await using r = await rig({ store: memoryStore(1024) })
   await r.plug()
   await using front = await RawFrontend.open(r.guest)
-  const answers = await front.exchange({ id: 1n, operation: BLKIF_OP.WRITE }, { id: 2n, operation: BLKIF_OP.WRITE, segments: [{ gref: 9999 }] }, { id: 3n, operation: BLKIF_OP.WRITE, sector: 8n }, { id: 4n, nr_segments: 0 }, { id: 5n })
-  expect(new Map(answers.map(({ id, status }) => [id, status]))).toEqual(new Map([[1n, OKAY], [2n, ERROR], [3n, OKAY], [4n, ERROR], [5n, OKAY]]))
+  const answers = await front.exchange(
+    { id: 1n, operation: BLKIF_OP.WRITE },
+    { id: 2n, operation: BLKIF_OP.WRITE, segments: [{ gref: 9999 }] },
+    { id: 3n, operation: BLKIF_OP.WRITE, sector: 8n },
+    { id: 4n, nr_segments: 0 },
+    { id: 5n },
+  )
+  expect(new Map(answers.map(({ id, status }) => [id, status]))).toEqual(
+    new Map([
+      [1n, OKAY],
+      [2n, ERROR],
+      [3n, OKAY],
+      [4n, ERROR],
+      [5n, OKAY],
+    ]),
+  )
 })
 
 test('a write to a read-only disk fails, and so does one to a store that only reads', async () => {
   const { bytes, sectors, read } = memoryStore(64)
-  for (const [store, readOnly] of [[memoryStore(bytes), true], [{ sectors, read }, false]] as const) {
+  for (const [store, readOnly] of [
+    [memoryStore(bytes), true],
+    [{ sectors, read }, false],
+  ] as const) {
     await using r = await rig({ store })
     await r.plug({ readOnly })
     await using front = await RawFrontend.open(r.guest)
@@ -118,7 +212,7 @@ test('a write to a read-only disk fails, and so does one to a store that only re
   }
 })
 
-test('no byte of the slot but the answer is the backend\'s: padding is zero, the tail is the guest\'s own', async () => {
+test("no byte of the slot but the answer is the backend's: padding is zero, the tail is the guest's own", async () => {
   await using r = await rig({ store: memoryStore(1024) })
   await r.plug()
   await using front = await RawFrontend.open(r.guest)
@@ -131,25 +225,30 @@ test('no byte of the slot but the answer is the backend\'s: padding is zero, the
 })
 
 describe('a ring index where none can be', () => {
-  test.each([33, 1000, 0x8000_0000, 0xffff_ffff])('req_prod %i closes that disk and no other', async (index) => {
-    const stores = [memoryStore(64), memoryStore(64)] as const
-    await using r = await rig({ store: ({ devid }) => stores[devid === 51712 ? 0 : 1] })
-    await r.plug({ vdev: 'xvda' })
-    await r.plug({ vdev: 'xvdb' })
-    await using other = await attachDisk(r.guest, { vdev: 'xvdb' })
-    const front = await RawFrontend.open(r.guest)
-    await front.exchange({})
-    front.poke('req_prod', index + 1)
-    front.channel.notify()
-    const failed = await r.event((event) => event.kind === 'failed')
-    expect(failed.error).toBeInstanceOf(RingProtocolError)
-    expect(failed.disk.devid).toBe(51712)
-    await front.device.backendClosing()
-    expect(await r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`)).toContain('req_prod')
-    await other.write(0, [new Uint8Array(512).fill(9)])
-    expect(stores[1].bytes[0]).toBe(9)
-    await front[Symbol.asyncDispose]()
-  })
+  test.each([33, 1000, 0x8000_0000, 0xffff_ffff])(
+    'req_prod %i closes that disk and no other',
+    async (index) => {
+      const stores = [memoryStore(64), memoryStore(64)] as const
+      await using r = await rig({ store: ({ devid }) => stores[devid === 51712 ? 0 : 1] })
+      await r.plug({ vdev: 'xvda' })
+      await r.plug({ vdev: 'xvdb' })
+      await using other = await attachDisk(r.guest, { vdev: 'xvdb' })
+      const front = await RawFrontend.open(r.guest)
+      await front.exchange({})
+      front.poke('req_prod', index + 1)
+      front.channel.notify()
+      const failed = await r.event((event) => event.kind === 'failed')
+      expect(failed.error).toBeInstanceOf(RingProtocolError)
+      expect(failed.disk.devid).toBe(51712)
+      await front.device.backendClosing()
+      expect(
+        await r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`),
+      ).toContain('req_prod')
+      await other.write(0, [new Uint8Array(512).fill(9)])
+      expect(stores[1].bytes[0]).toBe(9)
+      await front[Symbol.asyncDispose]()
+    },
+  )
 })
 
 describe('published nodes', () => {
@@ -166,9 +265,17 @@ describe('published nodes', () => {
     ['an order and ring-ref without a number', { 'ring-page-order': '0' }, 'ring-ref0'],
     ['more queues than are offered', { 'multi-queue-num-queues': '5' }, 'multi-queue-num-queues'],
     ['no queues', { 'multi-queue-num-queues': '0' }, 'multi-queue-num-queues'],
-    ['queues beyond any number', { 'multi-queue-num-queues': '4294967298' }, 'multi-queue-num-queues'],
+    [
+      'queues beyond any number',
+      { 'multi-queue-num-queues': '4294967298' },
+      'multi-queue-num-queues',
+    ],
     ['two queues in the old layout', { 'multi-queue-num-queues': '2' }, 'queue-0/event-channel'],
-    ['a feature that is neither there nor not', { 'feature-persistent': 'yes' }, 'feature-persistent'],
+    [
+      'a feature that is neither there nor not',
+      { 'feature-persistent': 'yes' },
+      'feature-persistent',
+    ],
   ]
 
   test.each(garbage)('%s: the disk is closed, naming the node', async (_, nodes, name) => {

@@ -1,7 +1,14 @@
 /** Disks that come and go: guests that reboot, vanish, share and unplug; servers that stop. */
 import { BLKIF_OP, BLKIF_RSP, XenbusState } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
-import { type BlockStore, StoreInUseError, attachDisk, plugVbd, serveVbd, unplugVbd } from '../src/index.ts'
+import {
+  type BlockStore,
+  StoreInUseError,
+  attachDisk,
+  plugVbd,
+  serveVbd,
+  unplugVbd,
+} from '../src/index.ts'
 import { memoryStore } from '../src/stores/index.ts'
 import { RawFrontend } from './raw-frontend.ts'
 import { recordingStore } from './recording-store.ts'
@@ -32,7 +39,8 @@ function heldStore(sectors: number) {
     store,
     bytes: memory.bytes,
     /** Resolves when a call is being held. */
-    call: () => (held.length > 0 ? Promise.resolve() : new Promise<void>((resolve) => (arrived = resolve))),
+    call: () =>
+      held.length > 0 ? Promise.resolve() : new Promise<void>((resolve) => (arrived = resolve)),
     letGo: () => held.splice(0).forEach((go) => go()),
   }
 }
@@ -47,7 +55,15 @@ test('a guest reboots: the disk connects again, with what was written', async ()
     expect(sector[0]).toBe(life - 1)
     await disk.write(0, [sector.fill(life)])
   }
-  expect(r.events.map(({ kind }) => kind)).toEqual(['offered', 'connected', 'closed', 'connected', 'closed', 'connected', 'closed'])
+  expect(r.events.map(({ kind }) => kind)).toEqual([
+    'offered',
+    'connected',
+    'closed',
+    'connected',
+    'closed',
+    'connected',
+    'closed',
+  ])
 })
 
 test('a guest is destroyed mid-request: the request settles, nothing stays, its successor gets the disk', async () => {
@@ -100,7 +116,10 @@ test('a guest that closes with requests in flight waits for them to settle', asy
 })
 
 describe('what a guest has sent and the store has not begun', () => {
-  /** A ring full of requests: all but the first wait for a barrier, and need nothing more of the guest. */
+  /**
+   * A ring full of requests: all but the first wait for a barrier, and need nothing more of the
+   * guest.
+   */
   async function filled() {
     const store = recordingStore(1024)
     const r = await rig({ store })
@@ -108,7 +127,13 @@ describe('what a guest has sent and the store has not begun', () => {
     const front = await RawFrontend.open(r.guest)
     store.hold()
     front.put({ id: 0n, operation: BLKIF_OP.WRITE })
-    for (let id = 1; id < front.ring.size; id++) front.put({ id: BigInt(id), operation: id === 1 ? BLKIF_OP.WRITE_BARRIER : BLKIF_OP.DISCARD, sector: BigInt(id * 8) })
+    for (let id = 1; id < front.ring.size; id++) {
+      front.put({
+        id: BigInt(id),
+        operation: id === 1 ? BLKIF_OP.WRITE_BARRIER : BLKIF_OP.DISCARD,
+        sector: BigInt(id * 8),
+      })
+    }
     front.send()
     await store.held(1)
     return { store, r, front }
@@ -118,7 +143,10 @@ describe('what a guest has sent and the store has not begun', () => {
     const { store, r, front } = await filled()
     await using _r = r
     const closed = front.device.close()
-    await r.xs.wait(async (view) => (await view.read(`${front.device.path}/state`)) === String(XenbusState.Closed) || undefined)
+    await r.xs.wait(
+      async (view) =>
+        (await view.read(`${front.device.path}/state`)) === String(XenbusState.Closed) || undefined,
+    )
     store.letGo()
     const answers = await front.responses(front.ring.size)
     expect(new Set(answers.map(({ id }) => id)).size).toBe(front.ring.size)
@@ -135,7 +163,9 @@ describe('what a guest has sent and the store has not begun', () => {
     store.letGo()
     for (let round = 0; round < 3; round++) {
       expect(await front.responses(front.ring.size)).toHaveLength(front.ring.size)
-      for (let id = 0; id < front.ring.size; id++) front.put({ id: BigInt(id), operation: BLKIF_OP.READ })
+      for (let id = 0; id < front.ring.size; id++) {
+        front.put({ id: BigInt(id), operation: BLKIF_OP.READ })
+      }
       front.send()
     }
     expect(await front.responses(front.ring.size)).toHaveLength(front.ring.size)
@@ -190,13 +220,19 @@ test('several disks of several guests, each with its own store', async () => {
         await r.plug({ guest, vdev })
         await using disk = await attachDisk(guest, { vdev })
         const mark = guest.domid * 10 + i
-        await Promise.all(Array.from({ length: 32 }, (_, n) => disk.write(n * 8, [new Uint8Array(4096).fill(mark)])))
+        await Promise.all(
+          Array.from({ length: 32 }, (_, n) =>
+            disk.write(n * 8, [new Uint8Array(4096).fill(mark)]),
+          ),
+        )
       }),
     ),
   )
   for (const { domid } of guests) {
     for (const [i, devid] of [51712, 51728, 2048].entries()) {
-      expect(stores.get(`${domid}/${devid}`)?.bytes.every((byte) => byte === domid * 10 + i)).toBe(true)
+      expect(stores.get(`${domid}/${devid}`)?.bytes.every((byte) => byte === domid * 10 + i)).toBe(
+        true,
+      )
     }
   }
 })
@@ -208,7 +244,9 @@ describe('one store', () => {
     await r.event(({ kind }) => kind === 'offered')
     await r.plug({ vdev: 'xvdb' })
     const { error, disk } = await r.event(({ kind }) => kind === 'declined')
-    expect(await r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51728/state`)).toBe(String(XenbusState.Initialising))
+    expect(await r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51728/state`)).toBe(
+      String(XenbusState.Initialising),
+    )
     expect(error).toBeInstanceOf(StoreInUseError)
     expect(disk.devid).toBe(51728)
     await unplugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvdb' })
@@ -225,7 +263,9 @@ describe('one store', () => {
       await using disk = await attachDisk(r.guest, { vdev })
       expect(disk.readOnly).toBe(true)
       await disk.read(0, [new Uint8Array(512)])
-      await expect(disk.write(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
+      await expect(disk.write(0, [new Uint8Array(512)])).rejects.toMatchObject({
+        code: 'ERR_XEN_DISK',
+      })
     }
   })
 })
@@ -235,9 +275,18 @@ test('a reserved disk is left to the server that it is reserved for, idle ones b
   await using r = await rig({ store: open })
   const stop = new AbortController()
   const serving = serveVbd(r.dom0, { store: reserved, reservation: 'mine', signal: stop.signal })
-  await plugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda', readOnly: false, reservation: 'mine' })
+  await plugVbd(r.xs, {
+    frontendDomid: r.guest.domid,
+    backendDomid: 0,
+    vdev: 'xvda',
+    readOnly: false,
+    reservation: 'mine',
+  })
   await r.plug({ vdev: 'xvdb' })
-  for (const [vdev, store, fill] of [['xvda', reserved, 1], ['xvdb', open, 2]] as const) {
+  for (const [vdev, store, fill] of [
+    ['xvda', reserved, 1],
+    ['xvdb', open, 2],
+  ] as const) {
     await using disk = await attachDisk(r.guest, { vdev })
     await disk.write(0, [new Uint8Array(512).fill(fill)])
     expect(store.bytes[0]).toBe(fill)
@@ -268,7 +317,9 @@ test('a server that stops asks its guests to let go, and leaves closed disks beh
   await front.device.backendClosing()
   await front[Symbol.asyncDispose]()
   await stopped
-  expect(await r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/state`)).toBe(String(XenbusState.Closed))
+  expect(await r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/state`)).toBe(
+    String(XenbusState.Closed),
+  )
 })
 
 test('a server that stops while its guest is deaf closes the disk all the same', async () => {
@@ -277,31 +328,44 @@ test('a server that stops while its guest is deaf closes the disk all the same',
   const front = await RawFrontend.open(r.guest)
   await r.event(({ kind }) => kind === 'connected')
   await r.stop()
-  expect(await r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/state`)).toBe(String(XenbusState.Closed))
+  expect(await r.xs.read(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/state`)).toBe(
+    String(XenbusState.Closed),
+  )
   front.release()
 })
 
 describe('a store that fails', () => {
   const failing: readonly [string, BlockStore][] = [
-    ['throws', { sectors: 64, read: () => { throw new Error('broken') } }],
+    [
+      'throws',
+      {
+        sectors: 64,
+        read: () => {
+          throw new Error('broken')
+        },
+      },
+    ],
     ['rejects', { sectors: 64, read: () => Promise.reject(new Error('broken')) }],
     ['returns short', { sectors: 64, read: () => ({ bytesRead: 512 }) }],
     ['resolves short', { sectors: 64, read: async () => ({ bytesRead: 0 }) }],
   ]
-  test.each(failing)('%s: the request fails, the guest sees none of its bytes, the disk lives on', async (_, store) => {
-    await using r = await rig({ store: { ...store, write: () => {} } })
-    await r.plug()
-    await using front = await RawFrontend.open(r.guest)
-    front.data.bytes.fill(5)
-    expect(await front.exchange({})).toMatchObject([{ status: -1 }])
-    expect(front.data.bytes.every((byte) => byte === 5)).toBe(true)
-    expect(await front.exchange({ operation: 1 })).toMatchObject([{ status: 0 }])
-    expect(await front.exchange({})).toMatchObject([{ status: -1 }])
-    // Once a second at most: a guest's retries don't fill a log.
-    expect(r.events.filter(({ kind }) => kind === 'store-failed')).toHaveLength(1)
-  })
+  test.each(failing)(
+    '%s: the request fails, the guest sees none of its bytes, the disk lives on',
+    async (_, store) => {
+      await using r = await rig({ store: { ...store, write: () => {} } })
+      await r.plug()
+      await using front = await RawFrontend.open(r.guest)
+      front.data.bytes.fill(5)
+      expect(await front.exchange({})).toMatchObject([{ status: -1 }])
+      expect(front.data.bytes.every((byte) => byte === 5)).toBe(true)
+      expect(await front.exchange({ operation: 1 })).toMatchObject([{ status: 0 }])
+      expect(await front.exchange({})).toMatchObject([{ status: -1 }])
+      // Once a second at most: a guest's retries don't fill a log.
+      expect(r.events.filter(({ kind }) => kind === 'store-failed')).toHaveLength(1)
+    },
+  )
 
-  test('has a size that can\'t be: the disk is closed with the reason', async () => {
+  test("has a size that can't be: the disk is closed with the reason", async () => {
     await using r = await rig({ store: () => ({ sectors: 0.5, read() {} }) })
     await r.plug()
     const { error } = await r.event(({ kind }) => kind === 'failed')
@@ -311,10 +375,27 @@ describe('a store that fails', () => {
   test('is given requests for neighbouring sectors as one', async () => {
     const calls: [number, number[]][] = []
     const memory = memoryStore(64)
-    await using r = await rig({ store: { ...memory, read: (sector, into) => (calls.push([sector, into.map(({ length }) => length)]), memory.read(sector, into)) } })
+    await using r = await rig({
+      store: {
+        ...memory,
+        read: (sector, into) => (
+          calls.push([sector, into.map(({ length }) => length)]),
+          memory.read(sector, into)
+        ),
+      },
+    })
     await r.plug()
     await using front = await RawFrontend.open(r.guest)
-    await front.exchange({ id: 1n, sector: 8n }, { id: 2n, sector: 16n }, { id: 3n, sector: 40n }, { id: 4n, sector: 24n })
-    expect(calls).toEqual([[8, [4096, 4096]], [40, [4096]], [24, [4096]]])
+    await front.exchange(
+      { id: 1n, sector: 8n },
+      { id: 2n, sector: 16n },
+      { id: 3n, sector: 40n },
+      { id: 4n, sector: 24n },
+    )
+    expect(calls).toEqual([
+      [8, [4096, 4096]],
+      [40, [4096]],
+      [24, [4096]],
+    ])
   })
 })

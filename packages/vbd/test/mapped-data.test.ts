@@ -32,9 +32,13 @@ const step = fc.oneof(
 test.each(['map', 'persistent'] as const)('%s: whatever begins and ends', async (kind) => {
   await using machine = createMachine()
   const front = machine.createDomain()
-  /** By its place in the arena, how often a page is mapped there: a simulated one has a single place. */
+  /**
+   * By its place in the arena, how often a page is mapped there: a simulated one has a single
+   * place.
+   */
   const mapped = new Map<number, number>()
-  const count = (at: number, change: number): unknown => mapped.set(at, (mapped.get(at) ?? 0) + change)
+  const count = (at: number, change: number): unknown =>
+    mapped.set(at, (mapped.get(at) ?? 0) + change)
   const back = hooked(machine.createDomain({ arena: { mappings: 65_536 } }), {
     mappedPages: (pages) => {
       const close = pages.close.bind(pages)
@@ -66,7 +70,10 @@ test.each(['map', 'persistent'] as const)('%s: whatever begins and ends', async 
           : new CachedPages(
               requests,
               new PersistentGrants(grants, share, {
-                domid: front.domid, capacity: CAPACITY, failed: unexpected, counted,
+                domid: front.domid,
+                capacity: CAPACITY,
+                failed: unexpected,
+                counted,
               }),
             )
       const data = new MappedData({ requests, buffer: back.arena.buffer, pages, copied })

@@ -1,6 +1,7 @@
 /**
- * How often a batch of requests leaves JavaScript: each line of a log here is one call of the addon on Xen, and one system
- * call or hypercall at least. What JavaScript does between them takes nanoseconds, each of them a microsecond.
+ * How often a batch of requests leaves JavaScript: each line of a log here is one call of the addon
+ * on Xen, and one system call or hypercall at least. What JavaScript does between them takes
+ * nanoseconds, each of them a microsecond.
  */
 import type { EvtchnBinding, Hypervisor } from '@xenkit/hypervisor'
 import { BLKIF_OP } from '@xenkit/wire'
@@ -24,10 +25,16 @@ class Log {
     this.onCall(call)
   }
 
-  /** Forgets what it tells of. The simulation delivers an event for nothing now and then: those are left out. */
+  /**
+   * Forgets what it tells of. The simulation delivers an event for nothing now and then: those are
+   * left out.
+   */
   take(): string[] {
     const calls = this.#calls.splice(0).join()
-    return calls.replaceAll(/(^|,)event,unmask(?=,|$)/g, '').split(',').filter(Boolean)
+    return calls
+      .replaceAll(/(^|,)event,unmask(?=,|$)/g, '')
+      .split(',')
+      .filter(Boolean)
   }
 
   readonly through = (dom0: Hypervisor): Hypervisor =>
@@ -91,13 +98,22 @@ async function served(dataPath: 'copy' | 'persistent' | 'map') {
   await front.device.connected()
   /** Requests on pages of their own. */
   const put = (count: number, request: RawRequest): void => {
-    for (let i = 0; i < count; i++) front.put({ ...request, sector: BigInt(i * 64), segments: request.segments ?? [{ gref: front.data.grefs[i] ?? 0 }] })
+    for (let i = 0; i < count; i++) {
+      front.put({
+        ...request,
+        sector: BigInt(i * 64),
+        segments: request.segments ?? [{ gref: front.data.grefs[i] ?? 0 }],
+      })
+    }
   }
   return {
     log,
     front,
     put,
-    /** What `count` requests take that are published together, by a guest that sleeps until the first answer. */
+    /**
+     * What `count` requests take that are published together, by a guest that sleeps until the
+     * first answer.
+     */
     async calls(count: number, request: RawRequest): Promise<string[]> {
       log.take()
       put(count, request)
@@ -117,40 +133,97 @@ async function served(dataPath: 'copy' | 'persistent' | 'map') {
 describe('grant copies', () => {
   test('8 requests: one call moves, one copies, one notifies', async () => {
     await using s = await served('copy')
-    expect(await s.calls(8, { operation: READ })).toEqual(['event', 'submit 8', 'copyOut 8', 'notify', 'unmask'])
-    expect(await s.calls(8, { operation: WRITE })).toEqual(['event', 'copyIn 8', 'submit 8', 'notify', 'unmask'])
+    expect(await s.calls(8, { operation: READ })).toEqual([
+      'event',
+      'submit 8',
+      'copyOut 8',
+      'notify',
+      'unmask',
+    ])
+    expect(await s.calls(8, { operation: WRITE })).toEqual([
+      'event',
+      'copyIn 8',
+      'submit 8',
+      'notify',
+      'unmask',
+    ])
   })
 
   test('16 requests: twice that, and one notification', async () => {
     await using s = await served('copy')
-    expect(await s.calls(16, { operation: READ })).toEqual(['event', 'submit 8', 'copyOut 8', 'notify', 'submit 8', 'copyOut 8', 'unmask'])
-    expect(await s.calls(16, { operation: WRITE })).toEqual(['event', 'copyIn 8', 'submit 8', 'notify', 'copyIn 8', 'submit 8', 'unmask'])
+    expect(await s.calls(16, { operation: READ })).toEqual([
+      'event',
+      'submit 8',
+      'copyOut 8',
+      'notify',
+      'submit 8',
+      'copyOut 8',
+      'unmask',
+    ])
+    expect(await s.calls(16, { operation: WRITE })).toEqual([
+      'event',
+      'copyIn 8',
+      'submit 8',
+      'notify',
+      'copyIn 8',
+      'submit 8',
+      'unmask',
+    ])
   })
 
   test('indirect requests: their segments are fetched with one call, too', async () => {
     await using s = await served('copy')
     const segments = Array.from({ length: 16 }, (_, i) => ({ gref: s.front.data.grefs[i] ?? 0 }))
-    expect(await s.calls(8, { indirect_op: READ, segments })).toEqual(['event', 'copyIn 8', 'submit 8', 'copyOut 128', 'notify', 'unmask'])
-    expect(await s.calls(8, { indirect_op: WRITE, segments })).toEqual(['event', 'copyIn 8', 'copyIn 128', 'submit 8', 'notify', 'unmask'])
+    expect(await s.calls(8, { indirect_op: READ, segments })).toEqual([
+      'event',
+      'copyIn 8',
+      'submit 8',
+      'copyOut 128',
+      'notify',
+      'unmask',
+    ])
+    expect(await s.calls(8, { indirect_op: WRITE, segments })).toEqual([
+      'event',
+      'copyIn 8',
+      'copyIn 128',
+      'submit 8',
+      'notify',
+      'unmask',
+    ])
   })
 })
 
 describe('persistent grants', () => {
-  test.each([READ, WRITE])('operation %i: pages are mapped once; then one call moves, one notifies', async (operation) => {
-    await using s = await served('persistent')
-    const first = await s.calls(16, { operation })
-    expect(first.filter((call) => call === 'map')).toHaveLength(16)
-    expect(first).not.toContain('unmap')
-    expect(await s.calls(8, { operation })).toEqual(['event', 'submit 8', 'notify', 'unmask'])
-    expect(await s.calls(16, { operation })).toEqual(['event', 'submit 8', 'notify', 'submit 8', 'unmask'])
-  })
+  test.each([READ, WRITE])(
+    'operation %i: pages are mapped once; then one call moves, one notifies',
+    async (operation) => {
+      await using s = await served('persistent')
+      const first = await s.calls(16, { operation })
+      expect(first.filter((call) => call === 'map')).toHaveLength(16)
+      expect(first).not.toContain('unmap')
+      expect(await s.calls(8, { operation })).toEqual(['event', 'submit 8', 'notify', 'unmask'])
+      expect(await s.calls(16, { operation })).toEqual([
+        'event',
+        'submit 8',
+        'notify',
+        'submit 8',
+        'unmask',
+      ])
+    },
+  )
 })
 
 test('mapping for each request takes two calls for each, which is why nobody gets it unless asked for', async () => {
   await using s = await served('map')
   const calls = await s.calls(32, { operation: READ })
   const of = (name: string): number => calls.filter((call) => call.startsWith(name)).length
-  expect({ map: of('map'), unmap: of('unmap'), submit: of('submit'), copy: of('copy'), notify: of('notify') }).toEqual({ map: 32, unmap: 32, submit: 4, copy: 0, notify: 1 })
+  expect({
+    map: of('map'),
+    unmap: of('unmap'),
+    submit: of('submit'),
+    copy: of('copy'),
+    notify: of('notify'),
+  }).toEqual({ map: 32, unmap: 32, submit: 4, copy: 0, notify: 1 })
 })
 
 describe('notifications and wakes', () => {
@@ -164,7 +237,9 @@ describe('notifications and wakes', () => {
       s.put(32, { operation: READ })
       ring.publish()
       channel.notify()
-      for (let answers = 0; answers < 32; answers += ring.drain(ring.size)) await new Promise(setImmediate)
+      for (let answers = 0; answers < 32; answers += ring.drain(ring.size)) {
+        await new Promise(setImmediate)
+      }
     }
     expect(s.log.take().filter((call) => call === 'notify')).toEqual([])
   })
@@ -174,7 +249,8 @@ describe('notifications and wakes', () => {
     const { ring } = s.front
     s.log.take()
     let [sent, asked, answered] = [8, 0, 0]
-    // Whenever the backend has taken 8 there are 8 more before it looks again. All are less than a turn.
+    // Whenever the backend has taken 8 there are 8 more before it looks again. All are less than a
+    // turn.
     s.log.onCall = (call) => {
       if (call !== 'submit 8' || sent === 512) return
       answered += ring.drain(ring.size)
@@ -197,6 +273,14 @@ describe('notifications and wakes', () => {
 
   test('one request at a time, the guest asleep: a wake and a notification for each', async () => {
     await using s = await served('copy')
-    for (let i = 0; i < 5; i++) expect(await s.calls(1, { operation: READ })).toEqual(['event', 'submit 1', 'copyOut 1', 'notify', 'unmask'])
+    for (let i = 0; i < 5; i++) {
+      expect(await s.calls(1, { operation: READ })).toEqual([
+        'event',
+        'submit 1',
+        'copyOut 1',
+        'notify',
+        'unmask',
+      ])
+    }
   })
 })

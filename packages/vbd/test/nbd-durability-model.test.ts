@@ -20,7 +20,9 @@ interface Fault {
   readonly round: number
   /** Turns of the event loop until it comes. */
   readonly after: number
-  /** The server forgets what isn't flushed, but for these sectors; else only connections are lost. */
+  /**
+   * The server forgets what isn't flushed, but for these sectors; else only connections are lost.
+   */
   readonly kill: boolean
   readonly writtenBack: readonly boolean[]
   /** Which connections are closed at once, by age. */
@@ -29,7 +31,11 @@ interface Fault {
   readonly lingering: number
 }
 
-const operation: fc.Arbitrary<Operation> = fc.record({ kind: fc.constantFrom('read', 'write', 'write', 'discard', 'flush'), at: fc.nat(SECTORS - 1), count: fc.integer({ min: 1, max: 6 }) })
+const operation: fc.Arbitrary<Operation> = fc.record({
+  kind: fc.constantFrom('read', 'write', 'write', 'discard', 'flush'),
+  at: fc.nat(SECTORS - 1),
+  count: fc.integer({ min: 1, max: 6 }),
+})
 const fault: fc.Arbitrary<Fault> = fc.record({
   round: fc.nat(5),
   after: fc.nat(12),
@@ -73,7 +79,9 @@ async function inflict({ after, kill, writtenBack, cut, lingering }: Fault): Pro
     life++
     server.forget((sector) => writtenBack[sector] ?? false)
   }
-  for (let connection = 0; connection < connections; connection++) if (cut[(connections - 1 - connection) % cut.length]) server.cut(connection)
+  for (let connection = 0; connection < connections; connection++) {
+    if (cut[(connections - 1 - connection) % cut.length]) server.cut(connection)
+  }
   if (!kill) return
   await turns(lingering)
   for (let connection = 0; connection < connections; connection++) server.cut(connection)
@@ -96,15 +104,22 @@ class Model {
     if (kind === 'read') return this.#read(at, end)
     const fill = kind === 'write' ? ++this.#lastFill : 0
     for (let sector = at; sector < end; sector++) this.#fills[sector]?.push(fill)
-    if (kind === 'write') await this.#store.write?.(at, [new Uint8Array((end - at) * 512).fill(fill)])
-    else await this.#store.discard?.(at, end - at, { secure: false })
-    for (let sector = at; sector < end; sector++) this.#answered[sector] = (this.#fills[sector]?.length ?? 0) - 1
+    if (kind === 'write') {
+      await this.#store.write?.(at, [new Uint8Array((end - at) * 512).fill(fill)])
+    } else await this.#store.discard?.(at, end - at, { secure: false })
+    for (let sector = at; sector < end; sector++) {
+      this.#answered[sector] = (this.#fills[sector]?.length ?? 0) - 1
+    }
   }
 
   async flush(): Promise<void> {
     const before = [...this.#answered]
     await this.#store.flush?.()
-    for (const [sector, fills] of this.#fills.entries()) expect(fills.slice(before[sector]), `sector ${sector} after a flush`).toContain(server.durable[sector * 512])
+    for (const [sector, fills] of this.#fills.entries()) {
+      expect(fills.slice(before[sector]), `sector ${sector} after a flush`).toContain(
+        server.durable[sector * 512],
+      )
+    }
   }
 
   async #read(at: number, end: number): Promise<void> {
@@ -129,7 +144,11 @@ function independent(round: readonly Operation[]): readonly Operation[] {
   })
 }
 
-async function expectDurable(store: NbdStore, rounds: readonly (readonly Operation[])[], faults: readonly Fault[]): Promise<void> {
+async function expectDurable(
+  store: NbdStore,
+  rounds: readonly (readonly Operation[])[],
+  faults: readonly Fault[],
+): Promise<void> {
   const model = new Model(store)
   for (const [round, operations] of rounds.entries()) {
     const due = faults.filter((each) => each.round === round).map(inflict)
@@ -140,16 +159,24 @@ async function expectDurable(store: NbdStore, rounds: readonly (readonly Operati
 }
 
 test.each([1, 3])('%i connections', async (connections) => {
-  const rounds = fc.array(fc.array(operation, { minLength: 1, maxLength: 10 }), { minLength: 1, maxLength: 6 })
+  const rounds = fc.array(fc.array(operation, { minLength: 1, maxLength: 10 }), {
+    minLength: 1,
+    maxLength: 6,
+  })
   await fc.assert(
-    fc.asyncProperty(rounds, fc.array(fault, { maxLength: 3 }), fc.array(fc.nat(8), { minLength: 1 }), async (operations, faults, delays) => {
-      life++
-      server.bytes.fill(0)
-      server.durable.fill(0)
-      behave(delays)
-      await using store = await openNbdStore(server.uri, { connections })
-      await expectDurable(store, operations, faults)
-    }),
+    fc.asyncProperty(
+      rounds,
+      fc.array(fault, { maxLength: 3 }),
+      fc.array(fc.nat(8), { minLength: 1 }),
+      async (operations, faults, delays) => {
+        life++
+        server.bytes.fill(0)
+        server.durable.fill(0)
+        behave(delays)
+        await using store = await openNbdStore(server.uri, { connections })
+        await expectDurable(store, operations, faults)
+      },
+    ),
     { numRuns: 60 },
   )
 })

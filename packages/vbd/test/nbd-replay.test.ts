@@ -1,7 +1,15 @@
-/** What was answered and not flushed outlives the server's cache: a flush that succeeds covers it, and reads see it. */
+/**
+ * What was answered and not flushed outlives the server's cache: a flush that succeeds covers it,
+ * and reads see it.
+ */
 import { NBD_CMD, NBD_TRANSMISSION } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type NbdEvent, type NbdStore, type NbdStoreOptions, openNbdStore } from '../src/stores/index.ts'
+import {
+  type NbdEvent,
+  type NbdStore,
+  type NbdStoreOptions,
+  openNbdStore,
+} from '../src/stores/index.ts'
 import { type ServerRequest, TestNbdServer, simpleReply } from './nbd-server.ts'
 import { until } from './until.ts'
 
@@ -16,18 +24,23 @@ beforeEach(async () => {
 })
 afterEach(() => server.stop())
 
-const open = (o: NbdStoreOptions = {}): Promise<NbdStore> => openNbdStore(server.uri, { onEvent: (event) => events.push(event), ...o })
+const open = (o: NbdStoreOptions = {}): Promise<NbdStore> =>
+  openNbdStore(server.uri, { onEvent: (event) => events.push(event), ...o })
 const sectors = (count: number, fill = 0): Uint8Array => new Uint8Array(count * 512).fill(fill)
-const discard = async (store: NbdStore, at: number, count: number): Promise<void> => store.discard?.(at, count, { secure: false })
+const discard = async (store: NbdStore, at: number, count: number): Promise<void> =>
+  store.discard?.(at, count, { secure: false })
 const reconnections = (): NbdEvent[] => events.filter(({ kind }) => kind === 'reconnected')
-const sent = (type: number): number => server.requests.filter((request) => request.type === type).length
+const sent = (type: number): number =>
+  server.requests.filter((request) => request.type === type).length
 
 async function restart(): Promise<void> {
   await server.kill()
   await server.start()
 }
 
-/** Requests of which the answer is held back, and what comes of them with it, until they are taken. */
+/**
+ * Requests of which the answer is held back, and what comes of them with it, until they are taken.
+ */
 function hold(which: (request: ServerRequest) => boolean): (() => void)[] {
   const held: (() => void)[] = []
   server.behaviour = () => ({
@@ -59,7 +72,14 @@ test('a flush covers what servers that were killed had answered, in order', asyn
   await store.write?.(3, [sectors(1, 3)])
   await restart()
   await store.flush?.()
-  expect([0, 1, 2, 3].map((at) => [server.durable[at * 512], server.durable[at * 512 + 511]])).toEqual([[1, 1], [2, 2], [0, 0], [3, 3]])
+  expect(
+    [0, 1, 2, 3].map((at) => [server.durable[at * 512], server.durable[at * 512 + 511]]),
+  ).toEqual([
+    [1, 1],
+    [2, 2],
+    [0, 0],
+    [3, 3],
+  ])
 })
 
 test('a read sees it as soon as the server is back', async () => {
@@ -114,7 +134,10 @@ test('it comes before what was in flight, each place as it was written last', as
     for (const answer of held.splice(0).toReversed()) answer() // as a server may
   }
   await Promise.all([write, flush])
-  expect(steps).toEqual([[0, 9 * 512], [0, -1]])
+  expect(steps).toEqual([
+    [0, 9 * 512],
+    [0, -1],
+  ])
   expect(server.bytes[0]).toBe(4)
 })
 
@@ -123,7 +146,12 @@ test('a connection that is lost in the middle of it begins anew', async () => {
   for (let at = 0; at < 3; at++) await store.write?.(0, [sectors(3 - at, at + 1)])
   await server.kill()
   const second = server.connections + 1
-  server.behaviour = (connection) => ({ onRequest: (_, answer, socket) => (connection < second && server.requests.at(-1)?.length === 1024 ? socket.destroy() : socket.write(answer())) })
+  server.behaviour = (connection) => ({
+    onRequest: (_, answer, socket) =>
+      connection < second && server.requests.at(-1)?.length === 1024
+        ? socket.destroy()
+        : socket.write(answer()),
+  })
   await server.start()
   await store.flush?.()
   expect([0, 1, 2].map((at) => server.durable[at * 512])).toEqual([3, 2, 1])
@@ -132,7 +160,9 @@ test('a connection that is lost in the middle of it begins anew', async () => {
 
 test('one that is lost in the middle of it takes no place back to what it held before', async () => {
   await using store = await open({ connections: 2 })
-  while (!server.requests.some(({ connection }) => connection === 1)) await Promise.all([store.read(0, [sectors(1)]), store.read(1, [sectors(1)])])
+  while (!server.requests.some(({ connection }) => connection === 1)) {
+    await Promise.all([store.read(0, [sectors(1)]), store.read(1, [sectors(1)])])
+  }
   for (const fill of [1, 2]) await store.write?.(0, [sectors(1, fill)])
   let lost = false
   // The server lives, does the first request of the next connection, and loses that.
@@ -155,9 +185,15 @@ test('a server that refuses it is let at nothing else', async () => {
   await using store = await open({ reconnectMs: 300 })
   await store.write?.(0, [sectors(1, 1)])
   await server.kill()
-  server.behaviour = () => ({ onRequest: ({ type, cookie }, answer, socket) => socket.write(type === WRITE ? simpleReply(cookie, 28) : answer()) })
+  server.behaviour = () => ({
+    onRequest: ({ type, cookie }, answer, socket) =>
+      socket.write(type === WRITE ? simpleReply(cookie, 28) : answer()),
+  })
   await server.start()
-  await expect(store.flush?.()).rejects.toMatchObject({ message: expect.stringMatching(/no answer within 300 ms: .*write of 512 bytes at 0: ENOSPC/), details: { errno: 'ETIMEDOUT' } })
+  await expect(store.flush?.()).rejects.toMatchObject({
+    message: expect.stringMatching(/no answer within 300 ms: .*write of 512 bytes at 0: ENOSPC/),
+    details: { errno: 'ETIMEDOUT' },
+  })
   expect([sent(FLUSH), reconnections()]).toEqual([0, []])
   server.behaviour = () => ({})
   server.cut()
@@ -178,7 +214,9 @@ test('of several connections one is lost: what the others have in flight is wait
   let holding = false
   const held = hold(({ connection }) => holding && connection < 2)
   await using store = await open({ connections: 2, reconnectMs: 0 })
-  while (!server.requests.some(({ connection }) => connection === 1)) await Promise.all([store.read(0, [sectors(1)]), store.read(1, [sectors(1)])])
+  while (!server.requests.some(({ connection }) => connection === 1)) {
+    await Promise.all([store.read(0, [sectors(1)]), store.read(1, [sectors(1)])])
+  }
   await store.write?.(0, [sectors(1, 1)])
   holding = true
   const calls = [store.read(8, [sectors(1)]), store.write?.(0, [sectors(1, 2)])]
@@ -189,22 +227,30 @@ test('of several connections one is lost: what the others have in flight is wait
   await rest()
   calls.push(store.read(9, [sectors(1)]))
   await rest()
-  const seen = (): number[][] => server.requests.splice(0).map(({ connection, type }) => [connection, type])
+  const seen = (): number[][] =>
+    server.requests.splice(0).map(({ connection, type }) => [connection, type])
   expect(seen()).toEqual([[1, READ]]) // which was lost
   holding = false
   for (const answer of held) answer()
   await Promise.all(calls)
-  expect(seen()).toEqual([[2, WRITE], [2, READ]])
+  expect(seen()).toEqual([
+    [2, WRITE],
+    [2, READ],
+  ])
   expect(server.bytes[0]).toBe(2)
 })
 
 describe('while a new connection waits for what is in flight on another', () => {
   /** The second of two is busy, the first was lost. */
-  async function busy(o: NbdStoreOptions = {}): Promise<{ store: NbdStore; release: () => void; calls: unknown[] }> {
+  async function busy(
+    o: NbdStoreOptions = {},
+  ): Promise<{ store: NbdStore; release: () => void; calls: unknown[] }> {
     let holding = false
     const held = hold(({ connection }) => holding && connection < 2)
     const store = await open({ connections: 2, ...o })
-    while (!server.requests.some(({ connection }) => connection === 1)) await Promise.all([store.read(0, [sectors(1)]), store.read(1, [sectors(1)])])
+    while (!server.requests.some(({ connection }) => connection === 1)) {
+      await Promise.all([store.read(0, [sectors(1)]), store.read(1, [sectors(1)])])
+    }
     await store.write?.(0, [sectors(1, 1)])
     holding = true
     const calls = [store.read(8, [sectors(1)]), store.read(9, [sectors(1)])]
@@ -232,8 +278,15 @@ describe('while a new connection waits for what is in flight on another', () => 
   test('if that is lost too, what waits has its time', async () => {
     const { store, calls } = await busy({ reconnectMs: 100 })
     calls.push(store.read(3, [sectors(1)]))
-    await Promise.all([server.stop(), ...calls.map((call) => expect(call).rejects.toMatchObject({ details: { errno: 'ETIMEDOUT' } }))])
-    await expect(store.read(4, [sectors(1)])).rejects.toMatchObject({ details: { errno: 'ETIMEDOUT' } }) // it never had a connection
+    await Promise.all([
+      server.stop(),
+      ...calls.map((call) =>
+        expect(call).rejects.toMatchObject({ details: { errno: 'ETIMEDOUT' } }),
+      ),
+    ])
+    await expect(store.read(4, [sectors(1)])).rejects.toMatchObject({
+      details: { errno: 'ETIMEDOUT' },
+    }) // it never had a connection
     await store.close()
   })
 })
@@ -245,7 +298,13 @@ describe('what is kept is bounded', () => {
   })
 
   const writes = (store: NbdStore, count: number): Promise<PromiseSettledResult<void>[]> =>
-    Promise.allSettled(Array.from({ length: count }, async (_, i) => void (await store.write?.((i * MIB) / 512, [new Uint8Array(MIB).fill(i + 1)]))))
+    Promise.allSettled(
+      Array.from(
+        { length: count },
+        async (_, i) =>
+          void (await store.write?.((i * MIB) / 512, [new Uint8Array(MIB).fill(i + 1)])),
+      ),
+    )
 
   test('16 MiB are flushed unasked, and beyond 32 writes wait for that', async () => {
     let holding = true
@@ -268,10 +327,18 @@ describe('what is kept is bounded', () => {
 
   test('if that flush is refused, so are the writes that wait and, once, the next flush', async () => {
     let refuses = true
-    server.behaviour = () => ({ onRequest: ({ type, cookie }, answer, socket) => socket.write(type === FLUSH && refuses ? simpleReply(cookie, 5) : answer()) })
+    server.behaviour = () => ({
+      onRequest: ({ type, cookie }, answer, socket) =>
+        socket.write(type === FLUSH && refuses ? simpleReply(cookie, 5) : answer()),
+    })
     await using store = await open()
     const results = await writes(store, 40)
-    expect(results.some((result) => result.status === 'rejected' && /flush of 0 bytes at 0: EIO/.test(String(result.reason)))).toBe(true)
+    expect(
+      results.some(
+        (result) =>
+          result.status === 'rejected' && /flush of 0 bytes at 0: EIO/.test(String(result.reason)),
+      ),
+    ).toBe(true)
     refuses = false
     await expect(store.flush?.()).rejects.toMatchObject({ details: { errno: 'EIO' } })
     await store.flush?.()
@@ -280,7 +347,10 @@ describe('what is kept is bounded', () => {
 
   test('if it is done again after that flush was refused, all is well', async () => {
     let refuses = true
-    server.behaviour = () => ({ onRequest: ({ type, cookie }, answer, socket) => socket.write(type === FLUSH && refuses ? simpleReply(cookie, 5) : answer()) })
+    server.behaviour = () => ({
+      onRequest: ({ type, cookie }, answer, socket) =>
+        socket.write(type === FLUSH && refuses ? simpleReply(cookie, 5) : answer()),
+    })
     await using store = await open()
     await writes(store, 20)
     await until(() => sent(FLUSH) > 0)
@@ -291,17 +361,23 @@ describe('what is kept is bounded', () => {
     expect([server.durable[0], server.durable[20 * MIB - 1]]).toEqual([1, 20])
   })
 
-  test.each([['a flush', FLUSH, 32], ['writes', WRITE, 0]])('close while the server is away with %s: what waits for room fails too', async (_, type, answered) => {
-    const held = hold((request) => request.type === type)
-    const store = await open()
-    const all = writes(store, 40)
-    await until(() => held.length > 0 && sent(WRITE) === 32)
-    await rest()
-    await server.stop()
-    await until(() => events.length > 0)
-    await store.close()
-    expect((await all).map(({ status }) => status === 'rejected').indexOf(true)).toBe(answered)
-  })
+  test.each([
+    ['a flush', FLUSH, 32],
+    ['writes', WRITE, 0],
+  ])(
+    'close while the server is away with %s: what waits for room fails too',
+    async (_, type, answered) => {
+      const held = hold((request) => request.type === type)
+      const store = await open()
+      const all = writes(store, 40)
+      await until(() => held.length > 0 && sent(WRITE) === 32)
+      await rest()
+      await server.stop()
+      await until(() => events.length > 0)
+      await store.close()
+      expect((await all).map(({ status }) => status === 'rejected').indexOf(true)).toBe(answered)
+    },
+  )
 })
 
 test('close in the middle of it does not wait for a server that is silent', async () => {

@@ -1,8 +1,29 @@
-/** An NBD server of a test's own, for what a real one doesn't do: it drops, delays, reorders, lies. */
+/**
+ * An NBD server of a test's own, for what a real one doesn't do: it drops, delays, reorders, lies.
+ */
 import { type AddressInfo, type Server, type Socket, createServer } from 'node:net'
 import {
-  type CStruct, type Fields, type FieldsOf, NBD_CMD, NBD_FLAG, NBD_INFO, NBD_MAGIC, NBD_OPT, NBD_OPTS_MAGIC, NBD_REP, NBD_REP_MAGIC, NBD_SIMPLE_REPLY_MAGIC, NBD_TRANSMISSION,
-  nbdClientFlags, nbdGreeting, nbdInfoBlockSize, nbdInfoExport, nbdOption, nbdOptionReply, nbdRequest, nbdSimpleReply,
+  type CStruct,
+  type Fields,
+  type FieldsOf,
+  NBD_CMD,
+  NBD_FLAG,
+  NBD_INFO,
+  NBD_MAGIC,
+  NBD_OPT,
+  NBD_OPTS_MAGIC,
+  NBD_REP,
+  NBD_REP_MAGIC,
+  NBD_SIMPLE_REPLY_MAGIC,
+  NBD_TRANSMISSION,
+  nbdClientFlags,
+  nbdGreeting,
+  nbdInfoBlockSize,
+  nbdInfoExport,
+  nbdOption,
+  nbdOptionReply,
+  nbdRequest,
+  nbdSimpleReply,
 } from '@xenkit/wire'
 
 export interface ServerRequest {
@@ -24,14 +45,22 @@ export interface Behaviour {
   readonly cutAfterReceiving?: number
   /** Takes a request over: gets what the answer would be and how to send bytes. */
   readonly onRequest?: (request: ServerRequest, answer: () => Uint8Array, socket: Socket) => void
-  /** Called when the header of a write is there; its data isn't read until `resume`, and the server doesn't answer it. */
+  /**
+   * Called when the header of a write is there; its data isn't read until `resume`, and the server
+   * doesn't answer it.
+   */
   readonly onWriteHeader?: (request: ServerRequest, socket: Socket) => void
 }
 
 /** Bytes that the greeting and an answer to GO take: a cut after as many hits the first reply. */
-export const HANDSHAKE_BYTES = nbdGreeting.size + 3 * nbdOptionReply.size + nbdInfoExport.size + nbdInfoBlockSize.size
+export const HANDSHAKE_BYTES =
+  nbdGreeting.size + 3 * nbdOptionReply.size + nbdInfoExport.size + nbdInfoBlockSize.size
 
-const ALL = NBD_TRANSMISSION.HAS_FLAGS | NBD_TRANSMISSION.SEND_FLUSH | NBD_TRANSMISSION.SEND_TRIM | NBD_TRANSMISSION.CAN_MULTI_CONN
+const ALL =
+  NBD_TRANSMISSION.HAS_FLAGS |
+  NBD_TRANSMISSION.SEND_FLUSH |
+  NBD_TRANSMISSION.SEND_TRIM |
+  NBD_TRANSMISSION.CAN_MULTI_CONN
 
 export class TestNbdServer implements AsyncDisposable {
   bytes: Uint8Array
@@ -82,12 +111,16 @@ export class TestNbdServer implements AsyncDisposable {
   /** Stops listening and cuts every connection. */
   stop(): Promise<void> {
     this.cut()
-    return new Promise((resolve) => (this.#server ? this.#server.close(() => resolve()) : resolve()))
+    return new Promise((resolve) =>
+      this.#server ? this.#server.close(() => resolve()) : resolve(),
+    )
   }
 
   /** Loses what wasn't flushed, but for those sectors that had been written back. */
   forget(writtenBack: (sector: number) => boolean = () => false): void {
-    for (let at = 0; at < this.bytes.length; at += 512) if (!writtenBack(at / 512)) this.bytes.set(this.durable.subarray(at, at + 512), at)
+    for (let at = 0; at < this.bytes.length; at += 512) {
+      if (!writtenBack(at / 512)) this.bytes.set(this.durable.subarray(at, at + 512), at)
+    }
   }
 
   /** Stops as if by SIGKILL. */
@@ -98,7 +131,9 @@ export class TestNbdServer implements AsyncDisposable {
 
   /** Cuts that connection, or every one. */
   cut(connection?: number): void {
-    for (const [number, socket] of this.#sockets) if (connection === undefined || connection === number) socket.destroy()
+    for (const [number, socket] of this.#sockets) {
+      if (connection === undefined || connection === number) socket.destroy()
+    }
   }
 
   /** Reads the data of the writes that `onWriteHeader` was called of. */
@@ -141,7 +176,14 @@ class Session {
   }
 
   begin(): void {
-    this.#send(this.#o.greeting ?? encoded(nbdGreeting, { magic: NBD_MAGIC, style: NBD_OPTS_MAGIC, flags: NBD_FLAG.FIXED_NEWSTYLE | NBD_FLAG.NO_ZEROES }))
+    this.#send(
+      this.#o.greeting ??
+        encoded(nbdGreeting, {
+          magic: NBD_MAGIC,
+          style: NBD_OPTS_MAGIC,
+          flags: NBD_FLAG.FIXED_NEWSTYLE | NBD_FLAG.NO_ZEROES,
+        }),
+    )
     this.#socket.on('data', (chunk) => this.#receive(chunk))
   }
 
@@ -158,7 +200,9 @@ class Session {
   #take(held: Buffer): void {
     let rest = held
     this.#needed = 0
-    for (let taken = this.#step(rest); taken > 0; taken = this.#step(rest)) rest = rest.subarray(taken)
+    for (let taken = this.#step(rest); taken > 0; taken = this.#step(rest)) {
+      rest = rest.subarray(taken)
+    }
     this.#held = [rest]
     this.#heldBytes = rest.length
   }
@@ -192,8 +236,20 @@ class Session {
       this.#send(own)
     } else if (option === NBD_OPT.GO) {
       const { bytes, flags, sizes } = this.#server
-      this.#send(optionReply(option, NBD_REP.INFO, encoded(nbdInfoExport, { type: NBD_INFO.EXPORT, size: BigInt(bytes.length), flags })))
-      this.#send(optionReply(option, NBD_REP.INFO, encoded(nbdInfoBlockSize, { type: NBD_INFO.BLOCK_SIZE, ...sizes })))
+      this.#send(
+        optionReply(
+          option,
+          NBD_REP.INFO,
+          encoded(nbdInfoExport, { type: NBD_INFO.EXPORT, size: BigInt(bytes.length), flags }),
+        ),
+      )
+      this.#send(
+        optionReply(
+          option,
+          NBD_REP.INFO,
+          encoded(nbdInfoBlockSize, { type: NBD_INFO.BLOCK_SIZE, ...sizes }),
+        ),
+      )
       this.#send(optionReply(option, NBD_REP.ACK))
       this.#step = (rest) => this.#request(rest)
     } else {
@@ -207,7 +263,9 @@ class Session {
     const { type, cookie, offset, length } = nbdRequest.decode(held)
     const end = nbdRequest.size + (type === NBD_CMD.WRITE ? length : 0)
     const request = { connection: this.#connection, type, cookie, offset: Number(offset), length }
-    if (this.#o.onWriteHeader && type === NBD_CMD.WRITE) return this.#writeHeader(request, this.#o.onWriteHeader)
+    if (this.#o.onWriteHeader && type === NBD_CMD.WRITE) {
+      return this.#writeHeader(request, this.#o.onWriteHeader)
+    }
     if (held.length < end) return this.#more(end)
     this.#server.requests.push(request)
     if (type === NBD_CMD.DISC) this.#socket.end()
@@ -217,7 +275,10 @@ class Session {
     return end
   }
 
-  #writeHeader(request: ServerRequest, onWriteHeader: (request: ServerRequest, socket: Socket) => void): number {
+  #writeHeader(
+    request: ServerRequest,
+    onWriteHeader: (request: ServerRequest, socket: Socket) => void,
+  ): number {
     const end = nbdRequest.size + request.length
     this.#socket.pause()
     onWriteHeader(request, this.#socket)
@@ -246,7 +307,15 @@ export function encoded<F extends Fields>(struct: CStruct<F>, value: FieldsOf<F>
   return bytes
 }
 
-export const simpleReply = (cookie: bigint, error = 0): Uint8Array => encoded(nbdSimpleReply, { magic: NBD_SIMPLE_REPLY_MAGIC, error, cookie })
+export const simpleReply = (cookie: bigint, error = 0): Uint8Array =>
+  encoded(nbdSimpleReply, { magic: NBD_SIMPLE_REPLY_MAGIC, error, cookie })
 
-export const optionReply = (option: number, type: number, data: Uint8Array = new Uint8Array(0)): Uint8Array =>
-  Buffer.concat([encoded(nbdOptionReply, { magic: NBD_REP_MAGIC, option, type, length: data.length }), data])
+export const optionReply = (
+  option: number,
+  type: number,
+  data: Uint8Array = new Uint8Array(0),
+): Uint8Array =>
+  Buffer.concat([
+    encoded(nbdOptionReply, { magic: NBD_REP_MAGIC, option, type, length: data.length }),
+    data,
+  ])

@@ -1,9 +1,24 @@
-/** The NBD store against a server that does what servers do at their worst: nothing of it is the guest's to see. */
+/**
+ * The NBD store against a server that does what servers do at their worst: nothing of it is the
+ * guest's to see.
+ */
 import { NBD_CMD, NBD_TRANSMISSION } from '@xenkit/wire'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type NbdEvent, NbdProtocolError, type NbdStore, type NbdStoreOptions, openNbdStore } from '../src/stores/index.ts'
-import { type Behaviour, HANDSHAKE_BYTES, type ServerRequest, TestNbdServer, simpleReply } from './nbd-server.ts'
+import {
+  type NbdEvent,
+  NbdProtocolError,
+  type NbdStore,
+  type NbdStoreOptions,
+  openNbdStore,
+} from '../src/stores/index.ts'
+import {
+  type Behaviour,
+  HANDSHAKE_BYTES,
+  type ServerRequest,
+  TestNbdServer,
+  simpleReply,
+} from './nbd-server.ts'
 import { until } from './until.ts'
 
 let server: TestNbdServer
@@ -14,10 +29,12 @@ beforeEach(async () => {
 })
 afterEach(() => server.stop())
 
-const open = (o: NbdStoreOptions = {}): Promise<NbdStore> => openNbdStore(server.uri, { onEvent: (event) => events.push(event), ...o })
+const open = (o: NbdStoreOptions = {}): Promise<NbdStore> =>
+  openNbdStore(server.uri, { onEvent: (event) => events.push(event), ...o })
 const kinds = (): string[] => events.map(({ kind }) => kind)
 const sector = (fill = 0): Uint8Array => new Uint8Array(512).fill(fill)
-const discard = async (store: NbdStore, at: number, count: number): Promise<void> => store.discard?.(at, count, { secure: false })
+const discard = async (store: NbdStore, at: number, count: number): Promise<void> =>
+  store.discard?.(at, count, { secure: false })
 
 /** As the connections of a test are to be treated, in order; the ones after it are good. */
 function behave(...behaviours: Behaviour[]): void {
@@ -26,29 +43,46 @@ function behave(...behaviours: Behaviour[]): void {
 
 describe('a guest sees nothing of', () => {
   test('a cut in the handshake of every attempt but the last', async () => {
-    behave({ cutAfterSending: HANDSHAKE_BYTES + 8 }, { cutAfterSending: 0 }, { cutAfterSending: 17 }, { cutAfterReceiving: 10 })
+    behave(
+      { cutAfterSending: HANDSHAKE_BYTES + 8 },
+      { cutAfterSending: 0 },
+      { cutAfterSending: 17 },
+      { cutAfterReceiving: 10 },
+    )
     await using store = await open()
     await store.write?.(0, [sector(5)])
     expect(server.bytes[0]).toBe(5)
-    expect(kinds()).toEqual(['disconnected', 'unreachable', 'unreachable', 'unreachable', 'reconnected'])
+    expect(kinds()).toEqual([
+      'disconnected',
+      'unreachable',
+      'unreachable',
+      'unreachable',
+      'reconnected',
+    ])
   })
 
   test('answers in any order', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.shuffledSubarray([0, 1, 2, 3, 4, 5, 6, 7], { minLength: 8 }), async (order) => {
-        const held: { socket: { write(bytes: Uint8Array): void }; answer: () => Uint8Array }[] = []
-        server.behaviour = () => ({
-          onRequest(_, answer, socket) {
-            held.push({ socket, answer })
-            if (held.length === order.length) for (const i of order) held[i]?.socket.write(held[i].answer())
-          },
-        })
-        server.bytes.forEach((_, i, bytes) => (bytes[i] = i >> 9))
-        await using store = await open()
-        const reads = order.map(() => sector())
-        await Promise.all(reads.map((into, at) => store.read(at, [into])))
-        expect(reads.map((read) => [read[0], read[511]])).toEqual(reads.map((_, at) => [at, at]))
-      }),
+      fc.asyncProperty(
+        fc.shuffledSubarray([0, 1, 2, 3, 4, 5, 6, 7], { minLength: 8 }),
+        async (order) => {
+          const held: { socket: { write(bytes: Uint8Array): void }; answer: () => Uint8Array }[] =
+            []
+          server.behaviour = () => ({
+            onRequest(_, answer, socket) {
+              held.push({ socket, answer })
+              if (held.length === order.length) {
+                for (const i of order) held[i]?.socket.write(held[i].answer())
+              }
+            },
+          })
+          server.bytes.forEach((_, i, bytes) => (bytes[i] = i >> 9))
+          await using store = await open()
+          const reads = order.map(() => sector())
+          await Promise.all(reads.map((into, at) => store.read(at, [into])))
+          expect(reads.map((read) => [read[0], read[511]])).toEqual(reads.map((_, at) => [at, at]))
+        },
+      ),
       { numRuns: 20 },
     )
   })
@@ -74,7 +108,13 @@ describe('after a loss', () => {
   test('what was in flight is done on the next connection, flushes last', async () => {
     behave(silent)
     await using store = await open()
-    const all = Promise.all([store.flush?.(), store.write?.(1, [sector(1)]), store.read(2, [sector()]), store.flush?.(), discard(store, 3, 1)])
+    const all = Promise.all([
+      store.flush?.(),
+      store.write?.(1, [sector(1)]),
+      store.read(2, [sector()]),
+      store.flush?.(),
+      discard(store, 3, 1),
+    ])
     await until(() => server.requests.length === 5)
     server.cut()
     await all
@@ -89,8 +129,16 @@ describe('after a loss', () => {
   test('requests wait for a server that is away, and fail when it is for too long', async () => {
     await using store = await open({ reconnectMs: 150 })
     await server.stop()
-    const late = { code: 'ERR_XEN_NBD', message: expect.stringMatching(/no answer within 150 ms: .*ECONNREFUSED/), details: { uri: server.uri, errno: 'ETIMEDOUT' } }
-    await Promise.all([store.read(0, [sector()]), store.write?.(0, [sector()]), store.flush?.()].map((call) => expect(call).rejects.toMatchObject(late)))
+    const late = {
+      code: 'ERR_XEN_NBD',
+      message: expect.stringMatching(/no answer within 150 ms: .*ECONNREFUSED/),
+      details: { uri: server.uri, errno: 'ETIMEDOUT' },
+    }
+    await Promise.all(
+      [store.read(0, [sector()]), store.write?.(0, [sector()]), store.flush?.()].map((call) =>
+        expect(call).rejects.toMatchObject(late),
+      ),
+    )
     await server.start()
     await until(() => kinds().includes('reconnected'))
     await store.read(0, [sector()])
@@ -98,11 +146,15 @@ describe('after a loss', () => {
 
   test('a request that makes the server drop every connection fails in the end', async () => {
     server.behaviour = () => ({
-      onRequest: ({ offset }, answer, socket) => (offset === 512 ? socket.destroy() : socket.write(answer())),
+      onRequest: ({ offset }, answer, socket) =>
+        offset === 512 ? socket.destroy() : socket.write(answer()),
     })
     await using store = await open({ reconnectMs: 400 })
-    await expect(store.read(1, [sector()])).rejects.toMatchObject({ details: { errno: 'ETIMEDOUT' } })
-    expect(kinds().filter((kind) => kind === 'reconnected').length).toBeLessThan(10) // it was not hammered
+    await expect(store.read(1, [sector()])).rejects.toMatchObject({
+      details: { errno: 'ETIMEDOUT' },
+    })
+    // it was not hammered
+    expect(kinds().filter((kind) => kind === 'reconnected').length).toBeLessThan(10)
     await store.read(0, [sector()])
   })
 
@@ -111,7 +163,8 @@ describe('after a loss', () => {
     await using store = await open({ timeoutMs: 100 })
     const into = sector()
     server.bytes.fill(7)
-    await new Promise((resolve) => setTimeout(resolve, 300)) // three times what is silence with a request in flight
+    // three times what is silence with a request in flight
+    await new Promise((resolve) => setTimeout(resolve, 300))
     expect(kinds()).toEqual([])
     await store.read(0, [into])
     expect(into[511]).toBe(7)
@@ -192,7 +245,10 @@ describe('after a loss', () => {
     await using store = await open()
     await store.write?.(0, [sector(3)])
     expect(server.bytes[0]).toBe(3)
-    expect(events[0]).toMatchObject({ kind: 'disconnected', error: { details: { errno: 'ESHUTDOWN' } } })
+    expect(events[0]).toMatchObject({
+      kind: 'disconnected',
+      error: { details: { errno: 'ESHUTDOWN' } },
+    })
   })
 })
 
@@ -217,16 +273,55 @@ describe('an export that comes back', () => {
   })
 
   test.each([
-    ['smaller', () => { server.bytes = new Uint8Array(63 * 512) }, /shrank from 64 sectors to 63/],
-    ['read-only', () => { server.flags |= NBD_TRANSMISSION.READ_ONLY }, /"writable" is gone/],
-    ['without flush', () => { server.flags &= ~NBD_TRANSMISSION.SEND_FLUSH }, /"canFlush" is gone/],
-    ['with larger sectors', () => { server.sizes = { minimum: 4096, preferred: 4096, maximum: 1 << 25 } }, /sectors grew from 512 bytes to 4096/],
-    ['with a smaller payload', () => { server.sizes = { minimum: 1, preferred: 512, maximum: 4096 } }, /takes 4096 bytes at most/],
-    ['empty', () => { server.bytes = new Uint8Array(0) }, /is empty/],
+    [
+      'smaller',
+      () => {
+        server.bytes = new Uint8Array(63 * 512)
+      },
+      /shrank from 64 sectors to 63/,
+    ],
+    [
+      'read-only',
+      () => {
+        server.flags |= NBD_TRANSMISSION.READ_ONLY
+      },
+      /"writable" is gone/,
+    ],
+    [
+      'without flush',
+      () => {
+        server.flags &= ~NBD_TRANSMISSION.SEND_FLUSH
+      },
+      /"canFlush" is gone/,
+    ],
+    [
+      'with larger sectors',
+      () => {
+        server.sizes = { minimum: 4096, preferred: 4096, maximum: 1 << 25 }
+      },
+      /sectors grew from 512 bytes to 4096/,
+    ],
+    [
+      'with a smaller payload',
+      () => {
+        server.sizes = { minimum: 1, preferred: 512, maximum: 4096 }
+      },
+      /takes 4096 bytes at most/,
+    ],
+    [
+      'empty',
+      () => {
+        server.bytes = new Uint8Array(0)
+      },
+      /is empty/,
+    ],
   ])('%s: nothing is sent to it, requests fail with the reason', async (_, change, says) => {
     await using store = await open({ reconnectMs: 200 })
     await comeBack(change)
-    await expect(store.write?.(63, [sector(1)])).rejects.toMatchObject({ details: { errno: 'ETIMEDOUT' }, message: expect.stringMatching(says) })
+    await expect(store.write?.(63, [sector(1)])).rejects.toMatchObject({
+      details: { errno: 'ETIMEDOUT' },
+      message: expect.stringMatching(says),
+    })
     expect(server.requests).toEqual([])
     expect(store.sectors).toBe(64)
   })
@@ -238,18 +333,25 @@ describe('several connections', () => {
     await until(() => server.connections === 3)
     await store.read(0, [sector()])
     const held: (() => void)[] = []
-    server.behaviour = () => ({ onRequest: (_, answer, socket) => held.push(() => socket.write(answer())) })
+    server.behaviour = () => ({
+      onRequest: (_, answer, socket) => held.push(() => socket.write(answer())),
+    })
     server.cut()
     await until(() => kinds().filter((kind) => kind === 'reconnected').length === 3)
     server.requests.length = 0
     const reads = Promise.all(Array.from({ length: 12 }, (_, i) => store.read(i, [sector()])))
     await until(() => held.length === 12)
-    expect([3, 4, 5].map((connection) => server.requests.filter((request) => request.connection === connection).length)).toEqual([4, 4, 4])
+    expect(
+      [3, 4, 5].map(
+        (connection) =>
+          server.requests.filter((request) => request.connection === connection).length,
+      ),
+    ).toEqual([4, 4, 4])
     for (const answer of held) answer()
     await reads
   })
 
-  test('where it doesn\'t, there is one', async () => {
+  test("where it doesn't, there is one", async () => {
     server.flags &= ~NBD_TRANSMISSION.CAN_MULTI_CONN
     const store = await open({ connections: 3 })
     await Promise.all(Array.from({ length: 12 }, (_, i) => store.read(i, [sector()])))
@@ -258,7 +360,12 @@ describe('several connections', () => {
   })
 
   test('one that is lost leaves its requests to the others', async () => {
-    server.behaviour = (connection) => (connection === 0 ? { onRequest: (_, _answer, socket) => socket.destroy() } : connection === 1 ? {} : { cutAfterSending: 0 })
+    server.behaviour = (connection) =>
+      connection === 0
+        ? { onRequest: (_, _answer, socket) => socket.destroy() }
+        : connection === 1
+          ? {}
+          : { cutAfterSending: 0 }
     await using store = await open({ connections: 2 })
     await until(() => server.connections === 2)
     for (let i = 0; i < 10; i++) await store.read(i, [sector()])
@@ -266,12 +373,32 @@ describe('several connections', () => {
   })
 })
 
-describe('a server that lies loses its connection, with the reason, and nobody else\'s data is touched', () => {
-  const lies: readonly [string, (request: ServerRequest, answer: Uint8Array) => Uint8Array, RegExp][] = [
-    ['a wrong magic', (_, answer) => Buffer.concat([Buffer.from([0]), answer.subarray(1)]), /"magic"/],
-    ['a cookie that is nobody\'s', ({ cookie }) => simpleReply(cookie + 1000n), /"cookie" expected that of a request in flight/],
-    ['an answer twice', (_, answer) => Buffer.concat([answer, answer]), /"cookie" expected that of a request in flight/],
-    ['more data than a read asked for', (_, answer) => Buffer.concat([answer, new Uint8Array(512).fill(0xee)]), /"magic" expected 0x67446698, got 0xeeeeeeee/],
+describe("a server that lies loses its connection, with the reason, and nobody else's data is touched", () => {
+  const lies: readonly [
+    string,
+    (request: ServerRequest, answer: Uint8Array) => Uint8Array,
+    RegExp,
+  ][] = [
+    [
+      'a wrong magic',
+      (_, answer) => Buffer.concat([Buffer.from([0]), answer.subarray(1)]),
+      /"magic"/,
+    ],
+    [
+      "a cookie that is nobody's",
+      ({ cookie }) => simpleReply(cookie + 1000n),
+      /"cookie" expected that of a request in flight/,
+    ],
+    [
+      'an answer twice',
+      (_, answer) => Buffer.concat([answer, answer]),
+      /"cookie" expected that of a request in flight/,
+    ],
+    [
+      'more data than a read asked for',
+      (_, answer) => Buffer.concat([answer, new Uint8Array(512).fill(0xee)]),
+      /"magic" expected 0x67446698, got 0xeeeeeeee/,
+    ],
   ]
   test.each(lies)('%s', async (_, lie, says) => {
     behave({ onRequest: (request, answer, socket) => socket.write(lie(request, answer())) })
@@ -280,7 +407,10 @@ describe('a server that lies loses its connection, with the reason, and nobody e
     const first = sector()
     await store.read(0, [first])
     await until(() => kinds().includes('reconnected'))
-    expect(events[0]).toMatchObject({ kind: 'disconnected', error: { code: 'ERR_XEN_NBD_PROTOCOL', message: expect.stringMatching(says) } })
+    expect(events[0]).toMatchObject({
+      kind: 'disconnected',
+      error: { code: 'ERR_XEN_NBD_PROTOCOL', message: expect.stringMatching(says) },
+    })
     expect(events[0]?.kind === 'disconnected' && events[0].error).toBeInstanceOf(NbdProtocolError)
     expect(first).toEqual(sector(1))
     server.bytes.fill(2)
@@ -291,15 +421,25 @@ describe('a server that lies loses its connection, with the reason, and nobody e
 
   test('garbage of any kind, at any time', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.uint8Array({ minLength: 1, maxLength: 600 }), fc.boolean(), async (garbage, answerFirst) => {
-        const first = server.connections
-        server.behaviour = (connection) => (connection === first ? { onRequest: (_, answer, socket) => socket.end(answerFirst ? Buffer.concat([answer(), garbage]) : garbage) } : {})
-        server.bytes.fill(4)
-        await using store = await open()
-        const got = sector()
-        await store.read(5, [got])
-        expect(got).toEqual(sector(4))
-      }),
+      fc.asyncProperty(
+        fc.uint8Array({ minLength: 1, maxLength: 600 }),
+        fc.boolean(),
+        async (garbage, answerFirst) => {
+          const first = server.connections
+          server.behaviour = (connection) =>
+            connection === first
+              ? {
+                  onRequest: (_, answer, socket) =>
+                    socket.end(answerFirst ? Buffer.concat([answer(), garbage]) : garbage),
+                }
+              : {}
+          server.bytes.fill(4)
+          await using store = await open()
+          const got = sector()
+          await store.read(5, [got])
+          expect(got).toEqual(sector(4))
+        },
+      ),
       { numRuns: 30 },
     )
   })
@@ -331,11 +471,13 @@ describe('a server that lies loses its connection, with the reason, and nobody e
     await write
     data.fill(0)
     await until(() => server.bytes[8 * 512] !== 0)
-    expect(server.bytes.subarray(8 * 512, 8 * 512 + data.length).every((byte) => byte === 6)).toBe(true)
+    expect(server.bytes.subarray(8 * 512, 8 * 512 + data.length).every((byte) => byte === 6)).toBe(
+      true,
+    )
   })
 })
 
-test('a server that goes away in the middle of a write that it doesn\'t read is noticed', async () => {
+test("a server that goes away in the middle of a write that it doesn't read is noticed", async () => {
   await server.stop()
   server = await TestNbdServer.listen(65536)
   behave({ onWriteHeader: (_, socket) => socket.end() })
@@ -346,11 +488,22 @@ test('a server that goes away in the middle of a write that it doesn\'t read is 
 })
 
 test.each([
-  [1, 'EPERM'], [5, 'EIO'], [12, 'ENOMEM'], [22, 'EINVAL'], [28, 'ENOSPC'], [75, 'EOVERFLOW'], [95, 'ENOTSUP'], [999, 'EINVAL'],
+  [1, 'EPERM'],
+  [5, 'EIO'],
+  [12, 'ENOMEM'],
+  [22, 'EINVAL'],
+  [28, 'ENOSPC'],
+  [75, 'EOVERFLOW'],
+  [95, 'ENOTSUP'],
+  [999, 'EINVAL'],
 ])('error %i of the server is %s', async (error, errno) => {
   behave({ onRequest: ({ cookie }, _, socket) => socket.write(simpleReply(cookie, error)) })
   await using store = await open()
-  await expect(store.write?.(2, [sector()])).rejects.toMatchObject({ code: 'ERR_XEN_NBD', details: { errno }, message: `${server.uri}: write of 512 bytes at 1024: ${errno}` })
+  await expect(store.write?.(2, [sector()])).rejects.toMatchObject({
+    code: 'ERR_XEN_NBD',
+    details: { errno },
+    message: `${server.uri}: write of 512 bytes at 1024: ${errno}`,
+  })
   await expect(store.read(2, [sector()])).rejects.toMatchObject({ details: { errno } })
   expect(kinds()).toEqual([])
 })
@@ -358,12 +511,20 @@ test.each([
 test('of a call in pieces, the error comes when all of them are over', async () => {
   server.sizes = { minimum: 1, preferred: 512, maximum: 512 }
   let last: (() => void) | undefined
-  behave({ onRequest: ({ cookie, offset }, answer, socket) => (offset === 512 ? (last = () => socket.write(answer())) : socket.write(offset === 0 ? simpleReply(cookie, 5) : answer())) })
+  behave({
+    onRequest: ({ cookie, offset }, answer, socket) =>
+      offset === 512
+        ? (last = () => socket.write(answer()))
+        : socket.write(offset === 0 ? simpleReply(cookie, 5) : answer()),
+  })
   await using store = await open()
   const order: string[] = []
-  const write = Promise.resolve(store.write?.(0, [sector(1), sector(2)])).catch(() => order.push('failed'))
+  const write = Promise.resolve(store.write?.(0, [sector(1), sector(2)])).catch(() =>
+    order.push('failed'),
+  )
   await store.read(9, [sector()]) // is answered after the first piece
-  await new Promise((resolve) => setImmediate(resolve)) // every promise that hangs on that one has had its turn
+  // every promise that hangs on that one has had its turn
+  await new Promise((resolve) => setImmediate(resolve))
   order.push('last')
   last?.()
   await write
@@ -391,14 +552,17 @@ describe('close', () => {
   test('while the server is away: what waits fails, nothing is tried any more', async () => {
     const store = await open({ reconnectMs: Infinity })
     await server.stop()
-    const waiting = [store.read(0, [sector()]), store.flush?.()].map((call) => expect(call).rejects.toThrow(/the store is closed/))
+    const waiting = [store.read(0, [sector()]), store.flush?.()].map((call) =>
+      expect(call).rejects.toThrow(/the store is closed/),
+    )
     await until(() => kinds().includes('unreachable'))
     await store.close()
     await Promise.all(waiting)
     const told = events.length
     await server.start()
     const before = server.connections
-    await new Promise((resolve) => setTimeout(resolve, 300)) // longer than it would wait for the next attempt
+    // longer than it would wait for the next attempt
+    await new Promise((resolve) => setTimeout(resolve, 300))
     expect([server.connections, events.length]).toEqual([before, told])
   })
 

@@ -1,13 +1,21 @@
-/** Debian's NBD servers (nbdkit, qemu-utils) and certificates for them (openssl), for tests against the real thing. */
+/**
+ * Debian's NBD servers (nbdkit, qemu-utils) and certificates for them (openssl), for tests against
+ * the real thing.
+ */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 
-/** Why the tools can't be run here, or undefined where they can. On CI, where they have to be, that is an error. */
+/**
+ * Why the tools can't be run here, or undefined where they can. On CI, where they have to be, that
+ * is an error.
+ */
 export function whyNoNbdTools(): string | undefined {
-  const missing = ['nbdkit', 'qemu-nbd', 'openssl'].filter((tool) => spawnSync(tool, ['--help']).error !== undefined)
+  const missing = ['nbdkit', 'qemu-nbd', 'openssl'].filter(
+    (tool) => spawnSync(tool, ['--help']).error !== undefined,
+  )
   if (missing.length === 0) return undefined
   const reason = `${missing.join(', ')} can't be run (Debian: nbdkit, qemu-utils, openssl)`
   if (process.env['CI'] === 'true') throw new Error(`${reason}, but CI=true needs the NBD servers`)
@@ -35,12 +43,15 @@ export class NbdProcess implements AsyncDisposable {
 
   async start(): Promise<void> {
     const [program = '', ...args] = this.#command
-    if ('path' in this.#at) rmSync(this.#at.path, { force: true }) // one that was killed leaves its socket
+    // one that was killed leaves its socket
+    if ('path' in this.#at) rmSync(this.#at.path, { force: true })
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] })
     this.#child = child
     let words = ''
     child.stderr.on('data', (chunk) => (words += String(chunk)))
-    const failed = once(child, 'exit').then(([code]) => Promise.reject(new Error(`${program} ended with ${String(code)}: ${words}`)))
+    const failed = once(child, 'exit').then(([code]) =>
+      Promise.reject(new Error(`${program} ended with ${String(code)}: ${words}`)),
+    )
     failed.catch(() => {}) // later it is meant to end
     while (!(await Promise.race([failed, this.#greets()]))) {
       await new Promise((resolve) => setTimeout(resolve, 10))
@@ -76,14 +87,36 @@ export class NbdProcess implements AsyncDisposable {
   }
 }
 
-/** A directory as nbdkit's --tls-certificates wants it: a CA, a server of the name "localhost" and a client. */
+/**
+ * A directory as nbdkit's --tls-certificates wants it: a CA, a server of the name "localhost" and a
+ * client.
+ */
 export function makeCertificates(directory: string): void {
   mkdirSync(directory)
   const make = (name: string, ...args: string[]): void => {
-    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', join(directory, `${name}-key.pem`)]
-    execFileSync('openssl', ['req', '-x509', ...key, '-out', join(directory, `${name}-cert.pem`), '-days', '2', ...args], { stdio: 'pipe' })
+    const key = [
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-keyout',
+      join(directory, `${name}-key.pem`),
+    ]
+    execFileSync(
+      'openssl',
+      ['req', '-x509', ...key, '-out', join(directory, `${name}-cert.pem`), '-days', '2', ...args],
+      { stdio: 'pipe' },
+    )
   }
-  const byCa = ['-CA', join(directory, 'ca-cert.pem'), '-CAkey', join(directory, 'ca-key.pem'), '-addext', 'basicConstraints=critical,CA:FALSE']
+  const byCa = [
+    '-CA',
+    join(directory, 'ca-cert.pem'),
+    '-CAkey',
+    join(directory, 'ca-key.pem'),
+    '-addext',
+    'basicConstraints=critical,CA:FALSE',
+  ]
   make('ca', '-subj', '/CN=an authority')
   make('server', '-subj', '/CN=a server', '-addext', 'subjectAltName=DNS:localhost', ...byCa)
   make('client', '-subj', '/CN=a client', ...byCa)

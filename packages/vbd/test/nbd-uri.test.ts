@@ -3,16 +3,43 @@ import { expect, test } from 'vitest'
 import { parseNbdUri } from '../src/stores/nbd/uri.ts'
 
 test.each([
-  ['nbd://example.com', { address: { host: 'example.com', port: 10809 }, exportName: '', tls: false }],
-  ['nbd://example.com/', { address: { host: 'example.com', port: 10809 }, exportName: '', tls: false }],
-  ['nbd://example.com:1234/disk', { address: { host: 'example.com', port: 1234 }, exportName: 'disk', tls: false }],
-  ['nbds://example.com/disk', { address: { host: 'example.com', port: 10809 }, exportName: 'disk', tls: true }],
-  ['nbd://example.com//disk', { address: { host: 'example.com', port: 10809 }, exportName: '/disk', tls: false }],
-  ['nbd://example.com/hello%20world', { address: { host: 'example.com', port: 10809 }, exportName: 'hello world', tls: false }],
-  ['nbd://127.0.0.1/%C3%BC', { address: { host: '127.0.0.1', port: 10809 }, exportName: 'ü', tls: false }],
+  [
+    'nbd://example.com',
+    { address: { host: 'example.com', port: 10809 }, exportName: '', tls: false },
+  ],
+  [
+    'nbd://example.com/',
+    { address: { host: 'example.com', port: 10809 }, exportName: '', tls: false },
+  ],
+  [
+    'nbd://example.com:1234/disk',
+    { address: { host: 'example.com', port: 1234 }, exportName: 'disk', tls: false },
+  ],
+  [
+    'nbds://example.com/disk',
+    { address: { host: 'example.com', port: 10809 }, exportName: 'disk', tls: true },
+  ],
+  [
+    'nbd://example.com//disk',
+    { address: { host: 'example.com', port: 10809 }, exportName: '/disk', tls: false },
+  ],
+  [
+    'nbd://example.com/hello%20world',
+    { address: { host: 'example.com', port: 10809 }, exportName: 'hello world', tls: false },
+  ],
+  [
+    'nbd://127.0.0.1/%C3%BC',
+    { address: { host: '127.0.0.1', port: 10809 }, exportName: 'ü', tls: false },
+  ],
   ['nbd://[::1]:1/x', { address: { host: '::1', port: 1 }, exportName: 'x', tls: false }],
-  ['nbd+unix:///disk?socket=nbd.sock', { address: { path: 'nbd.sock' }, exportName: 'disk', tls: false }],
-  ['nbd+unix:///?socket=/run/a+b%20c%3Dd.sock', { address: { path: '/run/a+b c=d.sock' }, exportName: '', tls: false }],
+  [
+    'nbd+unix:///disk?socket=nbd.sock',
+    { address: { path: 'nbd.sock' }, exportName: 'disk', tls: false },
+  ],
+  [
+    'nbd+unix:///?socket=/run/a+b%20c%3Dd.sock',
+    { address: { path: '/run/a+b c=d.sock' }, exportName: '', tls: false },
+  ],
   ['nbd+unix://?socket=/run/x=y', { address: { path: '/run/x=y' }, exportName: '', tls: false }],
   ['nbds+unix:///a/b?socket=/s', { address: { path: '/s' }, exportName: 'a/b', tls: true }],
 ])('%s', (uri, target) => expect(parseNbdUri(uri)).toEqual({ uri, ...target }))

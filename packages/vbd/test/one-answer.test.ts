@@ -1,4 +1,7 @@
-/** One answer to each request, whatever a store, a listener or the hypervisor does meanwhile; and no wait without end. */
+/**
+ * One answer to each request, whatever a store, a listener or the hypervisor does meanwhile; and no
+ * wait without end.
+ */
 import { ArenaFullError, GrantError, type Hypervisor } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { openXenstore } from '@xenkit/xenstore-client'
@@ -16,7 +19,11 @@ import { WatchedHypervisor } from './watched-hypervisor.ts'
 const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP
 
 /** Stores as plain JavaScript has them, which no type checker has seen. */
-const unchecked = (store: { sectors: number; read: () => unknown; write?: () => unknown }): BlockStore => Object.create(store)
+const unchecked = (store: {
+  sectors: number
+  read: () => unknown
+  write?: () => unknown
+}): BlockStore => Object.create(store)
 
 describe('what a store gives back', () => {
   const notResults: readonly [string, unknown][] = [
@@ -26,16 +33,23 @@ describe('what a store gives back', () => {
     ['an object without a count', {}],
     ['a count that is no number', { bytesRead: '4096' }],
   ]
-  test.each(notResults)('%s is no result: the request fails and the listener is told what was wrong', async (_, result) => {
-    for (const read of [() => result, async () => result]) {
-      await using r = await rig({ store: unchecked({ sectors: 64, read, write() {} }) })
-      await r.plug()
-      await using front = await RawFrontend.open(r.guest)
-      expect(await front.exchange({ id: 1n })).toMatchObject([{ id: 1n, status: ERROR }])
-      expect(r.events.find(({ kind }) => kind === 'store-failed')?.error).toBeInstanceOf(TypeError)
-      expect(await front.exchange({ id: 2n, operation: BLKIF_OP.WRITE })).toMatchObject([{ id: 2n, status: OKAY }])
-    }
-  })
+  test.each(notResults)(
+    '%s is no result: the request fails and the listener is told what was wrong',
+    async (_, result) => {
+      for (const read of [() => result, async () => result]) {
+        await using r = await rig({ store: unchecked({ sectors: 64, read, write() {} }) })
+        await r.plug()
+        await using front = await RawFrontend.open(r.guest)
+        expect(await front.exchange({ id: 1n })).toMatchObject([{ id: 1n, status: ERROR }])
+        expect(r.events.find(({ kind }) => kind === 'store-failed')?.error).toBeInstanceOf(
+          TypeError,
+        )
+        expect(await front.exchange({ id: 2n, operation: BLKIF_OP.WRITE })).toMatchObject([
+          { id: 2n, status: OKAY },
+        ])
+      }
+    },
+  )
 
   type Then = (done: () => void, failed: (error: Error) => void) => void
   const thens: readonly [string, Then, number][] = [
@@ -43,48 +57,104 @@ describe('what a store gives back', () => {
     ['settles twice', (done) => (done(), done()), OKAY],
     ['settles both ways', (done, failed) => (done(), failed(new Error('and not'))), OKAY],
     ['settles later and twice', (done) => setImmediate(() => (done(), done())), OKAY],
-    ['throws after it settled', (done) => { done(); throw new Error('broken') }, OKAY],
-    ['throws', () => { throw new Error('broken') }, ERROR],
+    [
+      'throws after it settled',
+      (done) => {
+        done()
+        throw new Error('broken')
+      },
+      OKAY,
+    ],
+    [
+      'throws',
+      () => {
+        throw new Error('broken')
+      },
+      ERROR,
+    ],
   ]
   test.each(thens)('a thenable that %s: one answer', async (_, then, status) => {
-    // oxlint-disable-next-line unicorn/no-thenable -- query builders and old promise libraries give such
+    // oxlint-disable-next-line unicorn/no-thenable -- query builders give such
     const thenable = { then }
-    await using r = await rig({ store: unchecked({ sectors: 64, read: () => thenable, write() {} }) })
+    await using r = await rig({
+      store: unchecked({ sectors: 64, read: () => thenable, write() {} }),
+    })
     await r.plug()
     await using front = await RawFrontend.open(r.guest)
-    const answers = await front.exchange({ id: 1n }, { id: 2n, sector: 16n }, { id: 3n, sector: 32n })
-    expect(answers.map(({ id, status: given }) => [id, given]).toSorted()).toEqual([[1n, status], [2n, status], [3n, status]])
-    expect(await front.exchange({ id: 4n, operation: BLKIF_OP.WRITE })).toMatchObject([{ id: 4n, status: OKAY }])
+    const answers = await front.exchange(
+      { id: 1n },
+      { id: 2n, sector: 16n },
+      { id: 3n, sector: 32n },
+    )
+    expect(answers.map(({ id, status: given }) => [id, given]).toSorted()).toEqual([
+      [1n, status],
+      [2n, status],
+      [3n, status],
+    ])
+    expect(await front.exchange({ id: 4n, operation: BLKIF_OP.WRITE })).toMatchObject([
+      { id: 4n, status: OKAY },
+    ])
   })
 })
 
-test('a result that can\'t be looked at fails its request, and another one keeps its page while it is at the store', async () => {
+test("a result that can't be looked at fails its request, and another one keeps its page while it is at the store", async () => {
   const watched = new WatchedHypervisor()
   const broken = new Error('broken')
   let finish = (): void => {}
   const results: unknown[] = [
     new Promise<void>((resolve) => (finish = resolve)),
-    { get bytesRead() { throw broken } },
+    {
+      get bytesRead() {
+        throw broken
+      },
+    },
     undefined,
-    new Proxy({}, { has() { throw broken } }),
+    new Proxy(
+      {},
+      {
+        has() {
+          throw broken
+        },
+      },
+    ),
   ]
-  await using r = await rig({ store: unchecked({ sectors: 64, read: () => results.shift() }), dataPath: 'map', through: watched.through })
+  await using r = await rig({
+    store: unchecked({ sectors: 64, read: () => results.shift() }),
+    dataPath: 'map',
+    through: watched.through,
+  })
   await r.plug()
   await using front = await RawFrontend.open(r.guest)
   await front.device.connected()
   const before = watched.pages
-  for (const [id, sector] of [[1n, 0n], [2n, 16n], [3n, 32n], [4n, 48n]] as const) front.put({ id, sector })
+  for (const [id, sector] of [
+    [1n, 0n],
+    [2n, 16n],
+    [3n, 32n],
+    [4n, 48n],
+  ] as const) {
+    front.put({ id, sector })
+  }
   front.send()
-  expect((await front.responses(3)).map(({ id, status }) => [id, status])).toEqual([[2n, ERROR], [3n, OKAY], [4n, ERROR]])
+  expect((await front.responses(3)).map(({ id, status }) => [id, status])).toEqual([
+    [2n, ERROR],
+    [3n, OKAY],
+    [4n, ERROR],
+  ])
   expect(watched.pages - before).toBe(1)
   expect(r.events.find(({ kind }) => kind === 'store-failed')?.error).toBe(broken)
   finish()
   expect(await front.responses(1)).toMatchObject([{ id: 1n, status: OKAY }])
 })
 
-test('a barrier that isn\'t offered doesn\'t wait for what is at the store', async () => {
+test("a barrier that isn't offered doesn't wait for what is at the store", async () => {
   let finish = (): void => {}
-  await using r = await rig({ store: unchecked({ sectors: 64, read: () => new Promise<void>((resolve) => (finish = resolve)) }) })
+  await using r = await rig({
+    store: unchecked({
+      sectors: 64,
+      read: () => new Promise<void>((resolve) => (finish = resolve)),
+    }),
+  })
   await r.plug()
   await using front = await RawFrontend.open(r.guest)
   front.put({ id: 1n })
@@ -98,22 +168,40 @@ test('a barrier that isn\'t offered doesn\'t wait for what is at the store', asy
 test('requests that were one store call fail one by one', async () => {
   const memory = memoryStore(64)
   const bad = 16
-  const covers = (sector: number, pieces: readonly Uint8Array[]): boolean => sector <= bad && bad < sector + pieces.reduce((sum, { length }) => sum + length / 512, 0)
+  const covers = (sector: number, pieces: readonly Uint8Array[]): boolean =>
+    sector <= bad && bad < sector + pieces.reduce((sum, { length }) => sum + length / 512, 0)
   for (const broken of [
-    () => { throw new Error('bad sector') },
+    () => {
+      throw new Error('bad sector')
+    },
     () => Promise.reject(new Error('bad sector')),
     () => ({ bytesRead: 512 }),
   ]) {
-    await using r = await rig({ store: { ...memory, read: (sector, into) => (covers(sector, into) ? broken() : memory.read(sector, into)) } })
+    await using r = await rig({
+      store: {
+        ...memory,
+        read: (sector, into) => (covers(sector, into) ? broken() : memory.read(sector, into)),
+      },
+    })
     await r.plug()
     await using front = await RawFrontend.open(r.guest)
-    const answers = await front.exchange({ id: 1n, sector: 8n }, { id: 2n, sector: 16n }, { id: 3n, sector: 24n })
-    expect(new Map(answers.map(({ id, status }) => [id, status]))).toEqual(new Map([[1n, OKAY], [2n, ERROR], [3n, OKAY]]))
+    const answers = await front.exchange(
+      { id: 1n, sector: 8n },
+      { id: 2n, sector: 16n },
+      { id: 3n, sector: 24n },
+    )
+    expect(new Map(answers.map(({ id, status }) => [id, status]))).toEqual(
+      new Map([
+        [1n, OKAY],
+        [2n, ERROR],
+        [3n, OKAY],
+      ]),
+    )
     expect(r.events.filter(({ kind }) => kind === 'store-failed')).toHaveLength(1)
   }
 })
 
-test('a listener that throws: its error is uncaught, as an event emitter\'s would be, and the disk is served on', async () => {
+test("a listener that throws: its error is uncaught, as an event emitter's would be, and the disk is served on", async () => {
   const uncaught: unknown[] = []
   const before = process.listeners('uncaughtException')
   process.removeAllListeners('uncaughtException')
@@ -126,17 +214,28 @@ test('a listener that throws: its error is uncaught, as an event emitter\'s woul
     const abort = new AbortController()
     const broken = new Error('the listener is broken')
     const serving = serveVbd(dom0, {
-      store: { sectors: 64, read: () => ({ bytesRead: 0 }), write: () => Promise.reject(new Error('no')) },
+      store: {
+        sectors: 64,
+        read: () => ({ bytesRead: 0 }),
+        write: () => Promise.reject(new Error('no')),
+      },
       signal: abort.signal,
       onEvent() {
         throw broken
       },
     })
-    await plugVbd(xs, { frontendDomid: guest.domid, backendDomid: dom0.domid, vdev: 'xvda', readOnly: false })
+    await plugVbd(xs, {
+      frontendDomid: guest.domid,
+      backendDomid: dom0.domid,
+      vdev: 'xvda',
+      readOnly: false,
+    })
     {
       await using front = await RawFrontend.open(guest)
       expect(await front.exchange({ id: 1n })).toMatchObject([{ id: 1n, status: ERROR }])
-      expect(await front.exchange({ id: 2n, operation: BLKIF_OP.WRITE })).toMatchObject([{ id: 2n, status: ERROR }])
+      expect(await front.exchange({ id: 2n, operation: BLKIF_OP.WRITE })).toMatchObject([
+        { id: 2n, status: ERROR },
+      ])
       expect(await front.exchange({ id: 3n }, { id: 4n })).toHaveLength(2)
     }
     abort.abort()
@@ -165,13 +264,27 @@ describe.each(['copyIn', 'copyOut'] as const)('the hypervisor refuses a whole %s
     using xs = await openXenstore(dom0.xenstore)
     const abort = new AbortController()
     const failures: unknown[] = []
-    const serving = serveVbd(refusing, { store: memoryStore(64), signal: abort.signal, onEvent: ({ kind, error }) => kind === 'failed' && failures.push(error) })
-    await plugVbd(xs, { frontendDomid: guest.domid, backendDomid: dom0.domid, vdev: 'xvda', readOnly: false })
+    const serving = serveVbd(refusing, {
+      store: memoryStore(64),
+      signal: abort.signal,
+      onEvent: ({ kind, error }) => kind === 'failed' && failures.push(error),
+    })
+    await plugVbd(xs, {
+      frontendDomid: guest.domid,
+      backendDomid: dom0.domid,
+      vdev: 'xvda',
+      readOnly: false,
+    })
     const front = await RawFrontend.open(guest)
-    // A good and a bad request of each kind, so that some are done before the call and some are not.
-    for (const operation of [BLKIF_OP.WRITE, BLKIF_OP.READ]) for (const sector of [0n, 64n]) front.put({ operation, sector })
+    // A good and a bad request of each kind, so that some are done before the call and some are
+    // not.
+    for (const operation of [BLKIF_OP.WRITE, BLKIF_OP.READ]) {
+      for (const sector of [0n, 64n]) front.put({ operation, sector })
+    }
     // Some that come to the store after that.
-    for (let i = 0; i < 12; i++) front.put({ operation: i % 2 === 0 ? BLKIF_OP.WRITE : BLKIF_OP.READ })
+    for (let i = 0; i < 12; i++) {
+      front.put({ operation: i % 2 === 0 ? BLKIF_OP.WRITE : BLKIF_OP.READ })
+    }
     front.ring.publish()
     front.channel.notify()
     await front.device.backendClosing()
@@ -219,7 +332,10 @@ describe('the arena is full', () => {
     isFull = false
     store.letGo()
     const answers = await front.responses(2)
-    expect(answers.map(({ id, status }) => [id, status])).toEqual([[1n, OKAY], [2n, OKAY]])
+    expect(answers.map(({ id, status }) => [id, status])).toEqual([
+      [1n, OKAY],
+      [2n, OKAY],
+    ])
     expect(copied).toEqual([1, 1, 256])
   })
 
@@ -254,7 +370,11 @@ describe('the arena is full', () => {
 })
 
 /** Sends requests to a disk, which is closed over what the hypervisor of this domain does. */
-async function expectClosedOver(error: Error, o: Parameters<typeof rig>[0], { requests, dataPages }: { readonly requests: number; readonly dataPages: number }): Promise<void> {
+async function expectClosedOver(
+  error: Error,
+  o: Parameters<typeof rig>[0],
+  { requests, dataPages }: { readonly requests: number; readonly dataPages: number },
+): Promise<void> {
   await using r = await rig(o)
   await r.plug()
   const front = await RawFrontend.open(r.guest, { dataPages })
@@ -280,10 +400,14 @@ test('mapping fails for a reason of this domain: the disk is closed, and nothing
         throw broken
       },
     })
-  await expectClosedOver(broken, { store: memoryStore(64), dataPath: 'map', through }, { requests: 2, dataPages: 2 })
+  await expectClosedOver(
+    broken,
+    { store: memoryStore(64), dataPath: 'map', through },
+    { requests: 2, dataPages: 2 },
+  )
 })
 
-test('the guest can\'t be notified of the first answers: the disk is closed, and what was not at the store by then doesn\'t get there', async () => {
+test("the guest can't be notified of the first answers: the disk is closed, and what was not at the store by then doesn't get there", async () => {
   const broken = new Error('broken')
   let reads = 0
   const through = (dom0: Hypervisor): Hypervisor =>
@@ -297,7 +421,11 @@ test('the guest can\'t be notified of the first answers: the disk is closed, and
       },
     })
   // Requests for the same sector are a store call each.
-  await expectClosedOver(broken, { store: { sectors: 64, read: () => void reads++ }, through }, { requests: 16, dataPages: 1 })
+  await expectClosedOver(
+    broken,
+    { store: { sectors: 64, read: () => void reads++ }, through },
+    { requests: 16, dataPages: 1 },
+  )
   expect(reads).toBe(8)
 })
 

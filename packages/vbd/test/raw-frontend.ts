@@ -3,7 +3,14 @@ import { EventChannel } from '@xenkit/evtchn'
 import type { GrantShare } from '@xenkit/hypervisor'
 import { FrontRing } from '@xenkit/ring'
 import type { SimDomain } from '@xenkit/sim'
-import { type Abi, BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, blkif, sring } from '@xenkit/wire'
+import {
+  type Abi,
+  BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST,
+  BLKIF_MAX_SEGMENTS_PER_REQUEST,
+  BLKIF_OP,
+  blkif,
+  sring,
+} from '@xenkit/wire'
 import { FrontendDevice } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { ringNodes } from '../src/nodes.ts'
@@ -96,23 +103,54 @@ export class RawFrontend implements AsyncDisposable {
   }
 
   static async open(guest: SimDomain, o: RawFrontendOptions = {}): Promise<RawFrontend> {
-    const { vdev = 'xvda', abi = 'x86_64', queues = 1, ringPageOrder = 0, dataPages = 1, persistent = false, nodes = {} } = o
+    const {
+      vdev = 'xvda',
+      abi = 'x86_64',
+      queues = 1,
+      ringPageOrder = 0,
+      dataPages = 1,
+      persistent = false,
+      nodes = {},
+    } = o
     const xs = await openXenstore(guest.xenstore)
-    const device = await FrontendDevice.open(xs, { domid: guest.domid, type: 'vbd', devid: parseVdev(vdev) })
-    const share = (pages: number): GrantShare => guest.grants.share({ domid: device.backendDomid, pages, writable: true })
+    const device = await FrontendDevice.open(xs, {
+      domid: guest.domid,
+      type: 'vbd',
+      devid: parseVdev(vdev),
+    })
+    const share = (pages: number): GrantShare =>
+      guest.grants.share({ domid: device.backendDomid, pages, writable: true })
     const openRing = (): RawRing => {
       const ringShare = share(1 << ringPageOrder)
       const ring = FrontRing.init({ bytes: ringShare.bytes, slotSize: blkif[abi].slotSize })
-      return { share: ringShare, ring, channel: EventChannel.bindUnbound(guest.evtchn, { domid: device.backendDomid }) }
+      return {
+        share: ringShare,
+        ring,
+        channel: EventChannel.bindUnbound(guest.evtchn, { domid: device.backendDomid }),
+      }
     }
     const rings = [openRing(), ...Array.from({ length: queues - 1 }, openRing)] as const
-    const right = ringNodes({ rings: rings.map((ring) => ({ grefs: ring.share.grefs, port: ring.channel.port })), abi, ringPageOrder, persistent })
+    const right = ringNodes({
+      rings: rings.map((ring) => ({ grefs: ring.share.grefs, port: ring.channel.port })),
+      abi,
+      ringPageOrder,
+      persistent,
+    })
     const published: Record<string, string | undefined> = { ...right, ...nodes }
-    await device.publish(Object.fromEntries(Object.entries(published).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]))))
+    await device.publish(
+      Object.fromEntries(
+        Object.entries(published).flatMap(([name, value]) =>
+          value === undefined ? [] : [[name, value]],
+        ),
+      ),
+    )
     return new RawFrontend({ device, xs, rings, data: share(dataPages), lists: share(LISTS), abi })
   }
 
-  /** Writes a request into the next slot without publishing it. By default: one whole page of data, sector 0. */
+  /**
+   * Writes a request into the next slot without publishing it. By default: one whole page of data,
+   * sector 0.
+   */
   put(request: RawRequest = {}, queue = 0): void {
     const { ring, share } = this.#ringOf(queue)
     const at = ring.reserveRequest()
@@ -153,7 +191,11 @@ export class RawFrontend implements AsyncDisposable {
 
   /** Sets an index word of the shared page. */
   poke(index: 'req_prod' | 'req_event' | 'rsp_prod' | 'rsp_event', value: number): void {
-    Atomics.store(new Uint32Array(this.ringShare.bytes.buffer, this.ringShare.bytes.byteOffset, 4), sring.at[index] / 4, value >>> 0)
+    Atomics.store(
+      new Uint32Array(this.ringShare.bytes.buffer, this.ringShare.bytes.byteOffset, 4),
+      sring.at[index] / 4,
+      value >>> 0,
+    )
   }
 
   /** Closes the device and gives everything back. */
@@ -190,23 +232,72 @@ export class RawFrontend implements AsyncDisposable {
     return Array.from({ length: blkif[this.abi].request.at.id - 4 }, () => 0xee)
   }
 
-  #putPlain({ operation = BLKIF_OP.READ, id = 1n, sector = 0n, segments = [{}], nr_segments = segments.length }: RawRequest, share: GrantShare, at: number): void {
+  #putPlain(
+    {
+      operation = BLKIF_OP.READ,
+      id = 1n,
+      sector = 0n,
+      segments = [{}],
+      nr_segments = segments.length,
+    }: RawRequest,
+    share: GrantShare,
+    at: number,
+  ): void {
     const seg = this.#segments(segments, BLKIF_MAX_SEGMENTS_PER_REQUEST)
-    blkif[this.abi].request.encode({ operation, nr_segments, handle: 0, _pad: this.#hole, id, sector_number: sector, seg }, share.bytes, at)
+    blkif[this.abi].request.encode(
+      { operation, nr_segments, handle: 0, _pad: this.#hole, id, sector_number: sector, seg },
+      share.bytes,
+      at,
+    )
   }
 
-  #putDiscard({ operation = BLKIF_OP.DISCARD, id = 1n, sector = 0n, flag = 0, nr_sectors = 8n }: RawRequest, share: GrantShare, at: number): void {
-    blkif[this.abi].discard.encode({ operation, flag, handle: 0, _pad: this.#hole, id, sector_number: sector, nr_sectors }, share.bytes, at)
+  #putDiscard(
+    { operation = BLKIF_OP.DISCARD, id = 1n, sector = 0n, flag = 0, nr_sectors = 8n }: RawRequest,
+    share: GrantShare,
+    at: number,
+  ): void {
+    blkif[this.abi].discard.encode(
+      { operation, flag, handle: 0, _pad: this.#hole, id, sector_number: sector, nr_sectors },
+      share.bytes,
+      at,
+    )
   }
 
   #putIndirect(request: RawRequest, share: GrantShare, at: number): void {
     const { indirect, segment } = blkif[this.abi]
-    const { indirect_op = BLKIF_OP.READ, id = 1n, sector = 0n, segments = [{}], nr_segments = segments.length } = request
+    const {
+      indirect_op = BLKIF_OP.READ,
+      id = 1n,
+      sector = 0n,
+      segments = [{}],
+      nr_segments = segments.length,
+    } = request
     const list = this.#nextList++ % LISTS
-    for (const [i, each] of this.#segments(segments, segments.length).entries()) segment.encode(each, this.lists.bytes, list * 4096 + i * segment.size)
+    for (const [i, each] of this.#segments(segments, segments.length).entries()) {
+      segment.encode(each, this.lists.bytes, list * 4096 + i * segment.size)
+    }
     const gref = request.indirectGref ?? this.lists.grefs[list] ?? 0
-    const indirect_grefs = Array.from({ length: BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST }, (_, i) => (i === 0 ? gref : 0xffff_ffff))
-    const pads = { _pad0: this.#hole, _pad1: [0xee, 0xee], _pad2: Array.from({ length: this.abi === 'x86_32' ? 8 : 4 }, () => 0xee) }
-    indirect.encode({ operation: BLKIF_OP.INDIRECT, indirect_op, nr_segments, id, sector_number: sector, handle: 0, indirect_grefs, ...pads }, share.bytes, at)
+    const indirect_grefs = Array.from({ length: BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST }, (_, i) =>
+      i === 0 ? gref : 0xffff_ffff,
+    )
+    const pads = {
+      _pad0: this.#hole,
+      _pad1: [0xee, 0xee],
+      _pad2: Array.from({ length: this.abi === 'x86_32' ? 8 : 4 }, () => 0xee),
+    }
+    indirect.encode(
+      {
+        operation: BLKIF_OP.INDIRECT,
+        indirect_op,
+        nr_segments,
+        id,
+        sector_number: sector,
+        handle: 0,
+        indirect_grefs,
+        ...pads,
+      },
+      share.bytes,
+      at,
+    )
   }
 }

@@ -1,4 +1,7 @@
-/** A disk in memory that notes what is asked of it, and whose calls take until they are let go if a test wants that. */
+/**
+ * A disk in memory that notes what is asked of it, and whose calls take until they are let go if a
+ * test wants that.
+ */
 import { type BlockStore, LEAVES_BUFFERS, type StoreResult } from '../src/index.ts'
 
 export interface RecordingStore extends BlockStore {
@@ -15,7 +18,10 @@ export interface RecordingStore extends BlockStore {
   resize(sectors: number): void
 }
 
-export function recordingStore(initial: number, o: Pick<BlockStore, 'discardLimits' | 'sectorSize' | 'physicalSectorSize'> = {}): RecordingStore {
+export function recordingStore(
+  initial: number,
+  o: Pick<BlockStore, 'discardLimits' | 'sectorSize' | 'physicalSectorSize'> = {},
+): RecordingStore {
   let sectors = initial
   const bytes = new Uint8Array(initial * 512)
   const calls: string[] = []
@@ -33,8 +39,13 @@ export function recordingStore(initial: number, o: Pick<BlockStore, 'discardLimi
       arrived()
     })
   }
-  const count = (pieces: readonly Uint8Array[]): number => pieces.reduce((sum, { length }) => sum + length / 512, 0)
-  const move = (sector: number, pieces: readonly Uint8Array[], each: (piece: Uint8Array, disk: Uint8Array) => void): void => {
+  const count = (pieces: readonly Uint8Array[]): number =>
+    pieces.reduce((sum, { length }) => sum + length / 512, 0)
+  const move = (
+    sector: number,
+    pieces: readonly Uint8Array[],
+    each: (piece: Uint8Array, disk: Uint8Array) => void,
+  ): void => {
     let at = sector * 512
     for (const piece of pieces) {
       each(piece, bytes.subarray(at, at + piece.length))
@@ -52,14 +63,20 @@ export function recordingStore(initial: number, o: Pick<BlockStore, 'discardLimi
     bytes,
     calls,
     ...o,
-    read: (sector, into) => run(`read ${sector}+${count(into)}`, () => move(sector, into, (piece, disk) => piece.set(disk))),
+    read: (sector, into) =>
+      run(`read ${sector}+${count(into)}`, () =>
+        move(sector, into, (piece, disk) => piece.set(disk)),
+      ),
     write: Object.assign((sector: number, from: Uint8Array[]) => {
       const write = (): void => move(sector, from, (piece, disk) => disk.set(piece))
       return run(`write ${sector}+${count(from)}`, write)
     }, LEAVES_BUFFERS),
     flush,
     discard(sector, length, { secure }) {
-      const done = run(`discard ${sector}+${length}${secure ? ' secure' : ''}`, () => void bytes.fill(0, sector * 512, (sector + length) * 512))
+      const done = run(
+        `discard ${sector}+${length}${secure ? ' secure' : ''}`,
+        () => void bytes.fill(0, sector * 512, (sector + length) * 512),
+      )
       return done instanceof Promise ? done.then(() => {}) : undefined
     },
     onResize(listener) {

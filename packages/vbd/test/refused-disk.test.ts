@@ -18,9 +18,16 @@ test.each([
   await r.plug({ params: 'missing.img' })
   const { disk, error } = await r.event(({ kind }) => kind === 'failed')
   expect(error).toMatchObject({ message: 'no such image' })
-  expect(disk).toMatchObject({ frontendDomid: r.guest.domid, devid: 51712, params: 'missing.img', readOnly: false })
+  expect(disk).toMatchObject({
+    frontendDomid: r.guest.domid,
+    devid: 51712,
+    params: 'missing.img',
+    readOnly: false,
+  })
   await r.event(({ kind }) => kind === 'closed')
-  expect(await r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`)).toContain('no such image')
+  expect(
+    await r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`),
+  ).toContain('no such image')
 })
 
 test('the guest reads why, but nothing of this host; the operator reads all', async () => {
@@ -51,8 +58,13 @@ test('what a guest writes does nothing to who reads the reason', async () => {
   const { error } = await r.event(({ kind }) => kind === 'failed')
   await front[Symbol.asyncDispose]()
   const shown = 'holds "\\u009b31m\\u202e7\\u007f", expected a number'
-  expect(error).toMatchObject({ code: 'ERR_XEN_NEGOTIATION', message: expect.stringContaining(shown) })
-  expect(await r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`)).toContain(shown)
+  expect(error).toMatchObject({
+    code: 'ERR_XEN_NEGOTIATION',
+    message: expect.stringContaining(shown),
+  })
+  expect(
+    await r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`),
+  ).toContain(shown)
 })
 
 describe('a guest that connects to a disk which was refused', () => {
@@ -80,14 +92,18 @@ describe('a guest that connects to a disk which was refused', () => {
     await heardOf(r)
     enough.abort()
     expect(await outcome).toBe('refused')
-    expect(r.events.filter(({ kind, disk }) => kind === 'connected' && disk.devid === 51728)).toEqual([])
+    expect(
+      r.events.filter(({ kind, disk }) => kind === 'connected' && disk.devid === 51728),
+    ).toEqual([])
     await first.write(0, [new Uint8Array(512).fill(1)])
     expect(shared.bytes[0]).toBe(1)
   })
 })
 
 test('disks that a store function leaves to others are not told of', async () => {
-  await using r = await rig({ store: ({ devid }) => (devid === 51712 ? memoryStore(64) : undefined) })
+  await using r = await rig({
+    store: ({ devid }) => (devid === 51712 ? memoryStore(64) : undefined),
+  })
   await r.plug({ vdev: 'xvdb' })
   await r.plug({ vdev: 'xvda' })
   await using disk = await attachDisk(r.guest, { vdev: 'xvda' })

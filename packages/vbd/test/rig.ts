@@ -1,4 +1,7 @@
-/** A machine with a backend domain, a served disk or several, and guests: what most tests of this package begin with. */
+/**
+ * A machine with a backend domain, a served disk or several, and guests: what most tests of this
+ * package begin with.
+ */
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { type ArenaLimits, type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'

@@ -10,11 +10,17 @@ import { sharedMemoryStore } from './threads/shared-memory-store.ts'
 
 const { OKAY, ERROR } = BLKIF_RSP
 
-async function served(o: { threads?: number; queues?: number; sectors?: number; dataPath?: 'copy' | 'persistent' } = {}) {
+async function served(
+  o: { threads?: number; queues?: number; sectors?: number; dataPath?: 'copy' | 'persistent' } = {},
+) {
   const store = sharedMemoryStore(o.sectors ?? 1024)
   const r = await rig({ store, threads: o.threads ?? 2, dataPath: o.dataPath ?? 'copy' })
   await r.plug()
-  const front = await RawFrontend.open(r.guest, { queues: o.queues ?? 2, dataPages: 8, persistent: true })
+  const front = await RawFrontend.open(r.guest, {
+    queues: o.queues ?? 2,
+    dataPages: 8,
+    persistent: true,
+  })
   const { disk } = await r.event(({ kind }) => kind === 'connected')
   return { store, r, front, disk }
 }
@@ -22,7 +28,15 @@ async function served(o: { threads?: number; queues?: number; sectors?: number; 
 /** Sends a request on each queue, to a sector of its own. */
 function sendOnEach(front: RawFrontend, operation: number): void {
   for (let queue = 0; queue < front.rings.length; queue++) {
-    front.put({ id: BigInt(queue), operation, sector: BigInt(queue * 8), segments: [{ gref: front.data.grefs[queue] ?? 0 }] }, queue)
+    front.put(
+      {
+        id: BigInt(queue),
+        operation,
+        sector: BigInt(queue * 8),
+        segments: [{ gref: front.data.grefs[queue] ?? 0 }],
+      },
+      queue,
+    )
     front.send(queue)
   }
 }
@@ -33,14 +47,22 @@ test('requests are counted together, over reconnects, and pages that stay mapped
   const { stats } = disk
   sendOnEach(front, BLKIF_OP.WRITE)
   for (let queue = 0; queue < 4; queue++) await front.responses(1, queue)
-  expect(stats).toMatchObject({ writes: 4, bytesWritten: 4 * 4096, queues: 4, dataPath: 'persistent', persistentGrants: 4 })
+  expect(stats).toMatchObject({
+    writes: 4,
+    bytesWritten: 4 * 4096,
+    queues: 4,
+    dataPath: 'persistent',
+    persistentGrants: 4,
+  })
   await front[Symbol.asyncDispose]()
   expect(stats).toMatchObject({ writes: 4, queues: 0, dataPath: undefined, persistentGrants: 0 })
   expect(store.users()).toBe(0)
   await using again = await RawFrontend.open(r.guest, { queues: 3 })
   // A thread may answer before the server's own has heard that it serves.
   await again.device.connected()
-  expect(await again.exchange({ operation: BLKIF_OP.READ }, { operation: BLKIF_OP.READ, sector: 5000n })).toMatchObject([{ status: ERROR }, { status: OKAY }])
+  expect(
+    await again.exchange({ operation: BLKIF_OP.READ }, { operation: BLKIF_OP.READ, sector: 5000n }),
+  ).toMatchObject([{ status: ERROR }, { status: OKAY }])
   expect(stats).toMatchObject({ reads: 2, writes: 4, errors: 1, queues: 3 })
   expect(store.users()).toBe(1)
 })
@@ -56,7 +78,9 @@ test('a disk is detached in good order with requests under way on every ring: al
   await front.device.backendClosing()
   const closed = front.device.close()
   store.letGo()
-  for (const queue of [0, 1]) expect(await front.responses(1, queue)).toMatchObject([{ id: BigInt(queue), status: OKAY }])
+  for (const queue of [0, 1]) {
+    expect(await front.responses(1, queue)).toMatchObject([{ id: BigInt(queue), status: OKAY }])
+  }
   await closed
   front.release()
   await unplugged
@@ -100,7 +124,11 @@ test('another size holds for requests at once, those that wait behind a barrier 
   await store.held(1)
   store.resize(512)
   store.letGo()
-  expect(await front.responses(3, 1)).toMatchObject([{ id: 0n, status: OKAY }, { id: 1n, status: OKAY }, { id: 2n, status: ERROR }])
+  expect(await front.responses(3, 1)).toMatchObject([
+    { id: 0n, status: OKAY },
+    { id: 1n, status: OKAY },
+    { id: 2n, status: ERROR },
+  ])
   store.resize(1024)
   front.put({ sector: 1000n }, 1)
   front.send(1)
@@ -116,17 +144,26 @@ test('a guest that breaks the rules of a ring ends its disk, by the error that i
   third.channel.notify()
   const { error } = await r.event(({ kind }) => kind === 'failed')
   expect(error).toBeInstanceOf(RingProtocolError)
-  expect(error).toMatchObject({ code: 'ERR_XEN_RING_PROTOCOL', details: { indices: { reqProd: 1000 } } })
+  expect(error).toMatchObject({
+    code: 'ERR_XEN_RING_PROTOCOL',
+    details: { indices: { reqProd: 1000 } },
+  })
   await front.device.backendClosing()
   await front[Symbol.asyncDispose]()
 })
 
-test('a ring that can\'t be had in one thread leaves nothing behind in the other', async () => {
+test("a ring that can't be had in one thread leaves nothing behind in the other", async () => {
   const store = sharedMemoryStore(64)
   await using r = await rig({ store, threads: 2 })
   await r.plug()
-  const front = await RawFrontend.open(r.guest, { queues: 2, nodes: { 'queue-1/event-channel': '900' } })
-  expect((await r.event(({ kind }) => kind === 'failed')).error).toMatchObject({ code: 'ERR_XEN_EVTCHN', details: { errno: 'EINVAL' } })
+  const front = await RawFrontend.open(r.guest, {
+    queues: 2,
+    nodes: { 'queue-1/event-channel': '900' },
+  })
+  expect((await r.event(({ kind }) => kind === 'failed')).error).toMatchObject({
+    code: 'ERR_XEN_EVTCHN',
+    details: { errno: 'EINVAL' },
+  })
   await front[Symbol.asyncDispose]()
   expect(store.users()).toBe(0)
   await using again = await RawFrontend.open(r.guest, { queues: 2 })
@@ -142,7 +179,9 @@ describe('a thread that ends', () => {
     r.threads[1]?.fail()
     const { error } = await r.event(({ kind }) => kind === 'failed')
     expect(error).toBeInstanceOf(RingThreadError)
-    expect(error).toMatchObject({ message: 'a thread that served rings of the disk ended: told to fail' })
+    expect(error).toMatchObject({
+      message: 'a thread that served rings of the disk ended: told to fail',
+    })
     await front.device.backendClosing()
     await front[Symbol.asyncDispose]()
     expect(disk.stats).toMatchObject({ reads: 2, persistentGrants: 0 })
@@ -153,7 +192,7 @@ describe('a thread that ends', () => {
     expect(store.users()).toBe(1)
   })
 
-  test('though it is the only one: disks are served in the server\'s thread then', async () => {
+  test("though it is the only one: disks are served in the server's thread then", async () => {
     const { store, r, front } = await served({ threads: 1, queues: 1 })
     await using _ = r
     r.threads[0]?.fail()
@@ -167,13 +206,19 @@ describe('a thread that ends', () => {
   })
 })
 
-test('a store that can\'t be shared, or is a part of another object, is served in the server\'s thread', async () => {
+test("a store that can't be shared, or is a part of another object, is served in the server's thread", async () => {
   const shared = sharedMemoryStore(64)
   const plain = memoryStore(64)
-  await using r = await rig({ store: ({ devid }) => (devid === 51712 ? shared : plain), threads: 2 })
+  await using r = await rig({
+    store: ({ devid }) => (devid === 51712 ? shared : plain),
+    threads: 2,
+  })
   await r.plug({ vdev: 'xvda' })
   await r.plug({ vdev: 'xvdb' })
-  for (const [vdev, store, users] of [['xvda', shared, 1], ['xvdb', plain, 0]] as const) {
+  for (const [vdev, store, users] of [
+    ['xvda', shared, 1],
+    ['xvdb', plain, 0],
+  ] as const) {
     await using disk = await attachDisk(r.guest, { vdev, queues: 2 })
     await disk.write(0, [new Uint8Array(4096).fill(5)])
     expect(store.bytes.subarray(0, 4096).every((byte) => byte === 5)).toBe(true)
@@ -182,10 +227,21 @@ test('a store that can\'t be shared, or is a part of another object, is served i
 })
 
 test.each([
-  ['has no default export', new URL('recording-store.ts', import.meta.url).href, 'expected a function as its default export'],
-  ['makes a store that lacks a call', new URL('threads/read-only-store.ts', import.meta.url).href, 'made one without "write"'],
+  [
+    'has no default export',
+    new URL('recording-store.ts', import.meta.url).href,
+    'expected a function as its default export',
+  ],
+  [
+    'makes a store that lacks a call',
+    new URL('threads/read-only-store.ts', import.meta.url).href,
+    'made one without "write"',
+  ],
 ])('a module that %s fails the disk', async (_, module, text) => {
-  const store = { ...memoryStore(64), share: () => ({ module, data: undefined, [Symbol.dispose]: () => {} }) }
+  const store = {
+    ...memoryStore(64),
+    share: () => ({ module, data: undefined, [Symbol.dispose]: () => {} }),
+  }
   await using r = await rig({ store, threads: 1 })
   await r.plug()
   await using front = await RawFrontend.open(r.guest)

@@ -29,7 +29,9 @@ const requests = (front: RawFrontend, operation: number, of: number): RawRequest
 
 /** As many at a time as a ring takes. */
 async function exchange(
-  front: RawFrontend, all: readonly RawRequest[], queue = 0,
+  front: RawFrontend,
+  all: readonly RawRequest[],
+  queue = 0,
 ): Promise<number[]> {
   const statuses: number[] = []
   for (let at = 0; at < all.length; at += 32) {

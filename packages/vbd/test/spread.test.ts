@@ -20,12 +20,26 @@ async function spread(threads: number, disks: readonly number[]): Promise<number
       tell({ kind: 'connected' })
     })
   }
-  const ringThreads = new RingThreads(channels.map(({ port1 }) => ({ port: port1, ended: new Promise(() => {}) })))
+  const ringThreads = new RingThreads(
+    channels.map(({ port1 }) => ({ port: port1, ended: new Promise(() => {}) })),
+  )
   const connections = []
   for (const [i, queues] of disks.entries()) {
     disk = i
-    const frontend = { rings: Array.from({ length: queues }, (_, port) => ({ grefs: [], port })), abi: 'x86_64', persistent: true, largeSectors: false } as const
-    const limits = shareLimits({ sectors: 8, sectorMask: 0, writable: true, flush: true, discard: true, secureDiscard: false })
+    const frontend = {
+      rings: Array.from({ length: queues }, (_, port) => ({ grefs: [], port })),
+      abi: 'x86_64',
+      persistent: true,
+      largeSectors: false,
+    } as const
+    const limits = shareLimits({
+      sectors: 8,
+      sectorMask: 0,
+      writable: true,
+      flush: true,
+      discard: true,
+      secureDiscard: false,
+    })
     const store = { module: '', data: undefined, [Symbol.dispose]: () => {} }
     const [failed, { signal: abandon }] = [(): void => {}, new AbortController()]
     const told = { failed, storeFailed: failed, abandon, counters: new DiskCounters() }
@@ -39,13 +53,21 @@ async function spread(threads: number, disks: readonly number[]): Promise<number
 
 test('rings of one disk go to different threads, and no thread has two more than another', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.integer({ min: 1, max: 5 }), fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 6 }), async (threads, disks) => {
-      const given = await spread(threads, disks)
-      expect(given.map((row) => row.reduce((sum, rings) => sum + rings, 0))).toEqual(disks)
-      const totals = Array.from({ length: threads }, (_, thread) => given.reduce((sum, row) => sum + (row[thread] ?? 0), 0))
-      expect(Math.max(...totals) - Math.min(...totals)).toBeLessThanOrEqual(1)
-      for (const [i, row] of given.entries()) expect(row.filter((rings) => rings > 0)).toHaveLength(Math.min(threads, disks[i] ?? 0))
-    }),
+    fc.asyncProperty(
+      fc.integer({ min: 1, max: 5 }),
+      fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 6 }),
+      async (threads, disks) => {
+        const given = await spread(threads, disks)
+        expect(given.map((row) => row.reduce((sum, rings) => sum + rings, 0))).toEqual(disks)
+        const totals = Array.from({ length: threads }, (_, thread) =>
+          given.reduce((sum, row) => sum + (row[thread] ?? 0), 0),
+        )
+        expect(Math.max(...totals) - Math.min(...totals)).toBeLessThanOrEqual(1)
+        for (const [i, row] of given.entries()) {
+          expect(row.filter((rings) => rings > 0)).toHaveLength(Math.min(threads, disks[i] ?? 0))
+        }
+      },
+    ),
     { numRuns: 30 },
   )
 })

@@ -10,8 +10,14 @@ const { OKAY, ERROR } = BLKIF_RSP
 
 type Batch = ReturnType<typeof instantBatch>
 
-/** A store with a batch like that of `instantBatch`, of which `change` says what is different, and what was called of it. */
-function batched(change: (batch: Batch, o: StoreBatchOptions) => Partial<Batch> = () => ({})): { readonly store: BlockStore; readonly calls: string[] } {
+/**
+ * A store with a batch like that of `instantBatch`, of which `change` says what is different, and
+ * what was called of it.
+ */
+function batched(change: (batch: Batch, o: StoreBatchOptions) => Partial<Batch> = () => ({})): {
+  readonly store: BlockStore
+  readonly calls: string[]
+} {
   const calls: string[] = []
   const note = (call: string) => () => void calls.push(call)
   return {
@@ -30,7 +36,11 @@ function batched(change: (batch: Batch, o: StoreBatchOptions) => Partial<Batch> 
 }
 
 /** A store none of whose jobs is done at once: those that were started wait for `end`. */
-function unhurried(change: Partial<Batch> = {}): { readonly store: BlockStore; readonly waiting: readonly number[]; readonly end: (jobs: readonly number[]) => void } {
+function unhurried(change: Partial<Batch> = {}): {
+  readonly store: BlockStore
+  readonly waiting: readonly number[]
+  readonly end: (jobs: readonly number[]) => void
+} {
   const waiting: number[] = []
   let o: StoreBatchOptions | undefined
   const { store } = batched((batch, options) => {
@@ -51,40 +61,72 @@ function unhurried(change: Partial<Batch> = {}): { readonly store: BlockStore; r
   return { store, waiting, end }
 }
 
-test.each(['copy', 'map', 'persistent'] as const)('by %s grants, a job says from where on the store, and to which bytes of memory', async (dataPath) => {
-  const seen: unknown[] = []
-  const { store } = batched(({ jobs, start }, { capacity, memory }) => ({
-    start(count) {
-      for (const job of jobs.list.slice(0, count)) {
-        const pieces = Array.from({ length: jobs.count[job] ?? 0 }, (_, i) => job * capacity.pieces + i)
-        const bytes = pieces.flatMap((piece) => [...new Uint8Array(memory, jobs.offset[piece], jobs.bytes[piece])])
-        seen.push([jobs.operation[job], jobs.position[job], bytes.length, bytes.at(0), bytes.at(-1)])
-      }
-      return start(count)
-    },
-  }))
-  await using r = await rig({ store, dataPath })
-  await r.plug()
-  await using front = await RawFrontend.open(r.guest, { dataPages: 2, persistent: dataPath === 'persistent' })
-  const [first = 0, second = 0] = front.data.grefs
-  front.data.bytes.fill(1, 0, 4096).fill(2, 4096)
-  const segments = [{ gref: first, first: 6, last: 7 }, { gref: second, first: 0, last: 0 }]
-  expect(await front.exchange({ operation: BLKIF_OP.WRITE, sector: 5n, segments })).toMatchObject([{ status: OKAY }])
-  expect(await front.exchange({ operation: BLKIF_OP.READ, sector: 61n, segments })).toMatchObject([{ status: OKAY }])
-  expect(seen).toEqual([
-    [1, 2560, 1536, 1, 2],
-    [0, 31_232, 1536, expect.any(Number), expect.any(Number)],
-  ])
-})
+test.each(['copy', 'map', 'persistent'] as const)(
+  'by %s grants, a job says from where on the store, and to which bytes of memory',
+  async (dataPath) => {
+    const seen: unknown[] = []
+    const { store } = batched(({ jobs, start }, { capacity, memory }) => ({
+      start(count) {
+        for (const job of jobs.list.slice(0, count)) {
+          const pieces = Array.from(
+            { length: jobs.count[job] ?? 0 },
+            (_, i) => job * capacity.pieces + i,
+          )
+          const bytes = pieces.flatMap((piece) => [
+            ...new Uint8Array(memory, jobs.offset[piece], jobs.bytes[piece]),
+          ])
+          seen.push([
+            jobs.operation[job],
+            jobs.position[job],
+            bytes.length,
+            bytes.at(0),
+            bytes.at(-1),
+          ])
+        }
+        return start(count)
+      },
+    }))
+    await using r = await rig({ store, dataPath })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest, {
+      dataPages: 2,
+      persistent: dataPath === 'persistent',
+    })
+    const [first = 0, second = 0] = front.data.grefs
+    front.data.bytes.fill(1, 0, 4096).fill(2, 4096)
+    const segments = [
+      { gref: first, first: 6, last: 7 },
+      { gref: second, first: 0, last: 0 },
+    ]
+    expect(await front.exchange({ operation: BLKIF_OP.WRITE, sector: 5n, segments })).toMatchObject(
+      [{ status: OKAY }],
+    )
+    expect(await front.exchange({ operation: BLKIF_OP.READ, sector: 61n, segments })).toMatchObject(
+      [{ status: OKAY }],
+    )
+    expect(seen).toEqual([
+      [1, 2560, 1536, 1, 2],
+      [0, 31_232, 1536, expect.any(Number), expect.any(Number)],
+    ])
+  },
+)
 
 test('what moves no data is no job', async () => {
   const { store, calls } = batched()
   await using r = await rig({ store })
   await r.plug()
   const front = await RawFrontend.open(r.guest)
-  await front.exchange({ operation: BLKIF_OP.WRITE }, { operation: BLKIF_OP.FLUSH_DISKCACHE, segments: [] }, { operation: BLKIF_OP.READ })
+  await front.exchange(
+    { operation: BLKIF_OP.WRITE },
+    { operation: BLKIF_OP.FLUSH_DISKCACHE, segments: [] },
+    { operation: BLKIF_OP.READ },
+  )
   // A barrier waits for the write, and the read for the barrier.
-  await front.exchange({ operation: BLKIF_OP.WRITE }, { operation: BLKIF_OP.WRITE_BARRIER }, { operation: BLKIF_OP.READ })
+  await front.exchange(
+    { operation: BLKIF_OP.WRITE },
+    { operation: BLKIF_OP.WRITE_BARRIER },
+    { operation: BLKIF_OP.READ },
+  )
   expect(calls).toEqual(['flush', 'start 2', 'start 1', 'flush', 'write', 'flush', 'start 1'])
   await front[Symbol.asyncDispose]()
   await r.stop()
@@ -132,7 +174,7 @@ test('what a batch puts off goes on when all that came at once is started, and i
   expect(calls.slice(4)).toEqual(['start 8', 'start 8', 'start 4'])
 })
 
-test('a batch that can\'t go on: the disk is closed when its jobs are done', async () => {
+test("a batch that can't go on: the disk is closed when its jobs are done", async () => {
   const broken = new Error('broken')
   const { store, waiting, end } = unhurried({
     proceed() {
@@ -181,5 +223,7 @@ test('a job that moved less, one that failed, and a call that threw: an error fo
   while (outcomes.length > 0) statuses.push((await front.exchange({}))[0]?.status)
   expect(statuses).toEqual([ERROR, ERROR, ERROR, ERROR, OKAY])
   // Told of the first alone, within a second.
-  expect(r.events.flatMap((event) => (event.kind === 'store-failed' ? [String(event.error)] : []))).toEqual(['RangeError: the store moved 512 of 4096 bytes'])
+  expect(
+    r.events.flatMap((event) => (event.kind === 'store-failed' ? [String(event.error)] : [])),
+  ).toEqual(['RangeError: the store moved 512 of 4096 bytes'])
 })

@@ -39,21 +39,54 @@ test.each(known)('%s is %i', (name, devid) => {
   expect(parseVdev(String(devid))).toBe(devid)
 })
 
-test.each(['', 'xvd', 'vda', 'XVDA', 'xvda0', 'xvda01', 'xvda256', 'hde', 'hda64', 'sdq', 'sda16', 'sdaa', 'xvdzzzzz', ' xvda', 'xvda\n', '-1', '1.5', '1e3', String(LAST + 1), '9'.repeat(40)])(
-  '%j is no disk',
-  (name) => {
-    expect(() => parseVdev(name)).toThrow(RangeError)
-  },
-)
+test.each([
+  '',
+  'xvd',
+  'vda',
+  'XVDA',
+  'xvda0',
+  'xvda01',
+  'xvda256',
+  'hde',
+  'hda64',
+  'sdq',
+  'sda16',
+  'sdaa',
+  'xvdzzzzz',
+  ' xvda',
+  'xvda\n',
+  '-1',
+  '1.5',
+  '1e3',
+  String(LAST + 1),
+  '9'.repeat(40),
+])('%j is no disk', (name) => {
+  expect(() => parseVdev(name)).toThrow(RangeError)
+})
 
 describe('every number', () => {
-  const devids = fc.oneof(fc.nat(LAST), fc.nat(0xffff), fc.constantFrom(3, 8, 22, 202).chain((major) => fc.nat(255).map((minor) => major * 256 + minor)), fc.nat(5000).map((n) => 2 ** 28 + n), fc.nat(5000).map((n) => LAST - n))
+  const devids = fc.oneof(
+    fc.nat(LAST),
+    fc.nat(0xffff),
+    fc
+      .constantFrom(3, 8, 22, 202)
+      .chain((major) => fc.nat(255).map((minor) => major * 256 + minor)),
+    fc.nat(5000).map((n) => 2 ** 28 + n),
+    fc.nat(5000).map((n) => LAST - n),
+  )
 
   test('has a name that leads back to it', () => {
-    fc.assert(fc.property(devids, (devid) => void expect(parseVdev(vdevName(devid))).toBe(devid)), { numRuns: 5000 })
+    fc.assert(
+      fc.property(devids, (devid) => void expect(parseVdev(vdevName(devid))).toBe(devid)),
+      { numRuns: 5000 },
+    )
   })
 
   test('of the majors with names, one by one', () => {
-    for (const major of [3, 8, 22, 202]) for (let minor = 0; minor < 256; minor++) expect(parseVdev(vdevName(major * 256 + minor))).toBe(major * 256 + minor)
+    for (const major of [3, 8, 22, 202]) {
+      for (let minor = 0; minor < 256; minor++) {
+        expect(parseVdev(vdevName(major * 256 + minor))).toBe(major * 256 + minor)
+      }
+    }
   })
 })

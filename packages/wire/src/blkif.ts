@@ -1,8 +1,8 @@
 /**
  * Block device requests and responses. Follows xen/include/public/io/blkif.h.
  *
- * Every layout exists twice: x86_32 aligns a u64 to 4 bytes and so has no hole before `id`, x86_64 and
- * arm align it to 8. Padding that one ABI doesn't have is a field of 0 bytes there.
+ * Every layout exists twice: x86_32 aligns a u64 to 4 bytes and so has no hole before `id`, x86_64
+ * and arm align it to 8. Padding that one ABI doesn't have is a field of 0 bytes there.
  *
  * Sectors are 512 bytes in every field, as the current header says. That of Xen 4.17
  * said units of the `sector-size` node, which few frontends ever followed.
@@ -16,7 +16,10 @@ import { XEN_PAGE_SIZE } from './ring.ts'
 export const BLKIF_OP = {
   READ: 0,
   WRITE: 1,
-  /** Writes before it are done before it runs; later ones run after it is done. Needs feature-barrier. */
+  /**
+   * Writes before it are done before it runs; later ones run after it is done. Needs
+   * feature-barrier.
+   */
   WRITE_BARRIER: 2,
   /** Makes every completed write durable. Needs feature-flush-cache. */
   FLUSH_DISKCACHE: 3,
@@ -24,7 +27,9 @@ export const BLKIF_OP = {
   RESERVED_1: 4,
   /** Needs feature-discard. */
   DISCARD: 5,
-  /** A read or write whose segments lie in pages of their own. Needs feature-max-indirect-segments. */
+  /**
+   * A read or write whose segments lie in pages of their own. Needs feature-max-indirect-segments.
+   */
   INDIRECT: 6,
 } as const
 
@@ -63,7 +68,8 @@ export const BLKIF_SEGMENTS_PER_INDIRECT_PAGE = XEN_PAGE_SIZE / segment.size
  * @param indirectEnd bytes behind `indirect_grefs`
  */
 function layout(wide: U64Schema, indirectEnd: number) {
-  // Every hole is what keeps a u64 that comes after 4 bytes, or the size of a struct that has one, aligned.
+  // Every hole is what keeps a u64 that comes after 4 bytes, or the size of a struct that has one,
+  // aligned.
   const hole = wide.align - 4
   const request = cstruct('blkif_request', {
     operation: u8,

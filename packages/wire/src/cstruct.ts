@@ -6,8 +6,8 @@
  * `struct.at.field`, once and access memory themselves; pages read once in a connection's life may
  * `decode` and `encode`.
  *
- * Little endian and laid out as by a C compiler, which all the ABIs of Xen are; a `netstruct` is big
- * endian and packed.
+ * Little endian and laid out as by a C compiler, which all the ABIs of Xen are; a `netstruct` is
+ * big endian and packed.
  */
 import { BufferReader, BufferWriter, ObjectSchema } from 'typed-binary'
 import type { Endianness, Parsed, UnwrapRecord } from 'typed-binary'
@@ -28,47 +28,78 @@ export class CStruct<F extends Fields> extends ObjectSchema<F> implements Aligne
   readonly at: { readonly [K in keyof F]: number }
   readonly endianness: Endianness
 
-  /** @throws TypeError if a compiler would lay the fields out differently: padding has to be a field. */
-  constructor(name: string, fields: F, o: { readonly endianness: Endianness; readonly packed: boolean }) {
+  /**
+   * @throws TypeError if a compiler would lay the fields out differently: padding has to be a
+   * field.
+   */
+  constructor(
+    name: string,
+    fields: F,
+    o: { readonly endianness: Endianness; readonly packed: boolean },
+  ) {
     super(fields)
     const at: [string, number][] = []
     let size = 0
     let align = 1
     for (const [field, type] of Object.entries(fields)) {
       const fieldAlign = o.packed ? 1 : alignOf(type)
-      if (size % fieldAlign !== 0) throw new TypeError(`"${name}.${field}" at ${size} isn't aligned to ${fieldAlign}: put a padding field before it`)
+      if (size % fieldAlign !== 0) {
+        throw new TypeError(
+          `"${name}.${field}" at ${size} isn't aligned to ${fieldAlign}: put a padding field before it`,
+        )
+      }
       at.push([field, size])
       size += sizeOf(type)
       align = Math.max(align, fieldAlign)
     }
-    if (size % align !== 0) throw new TypeError(`"${name}" of ${size} bytes isn't a multiple of its alignment ${align}: put a padding field at its end`)
+    if (size % align !== 0) {
+      throw new TypeError(
+        `"${name}" of ${size} bytes isn't a multiple of its alignment ${align}: put a padding field at its end`,
+      )
+    }
     this.name = name
     this.size = size
     this.align = align
     this.endianness = o.endianness
-    this.at = Object.fromEntries(at) as { readonly [K in keyof F]: number } // one entry per field, as the loop above goes
+    // one entry per field, as the loop above goes
+    this.at = Object.fromEntries(at) as { readonly [K in keyof F]: number }
   }
 
   /** @throws RangeError if the struct doesn't lie within `bytes`. */
   decode(bytes: Uint8Array, offset = 0): FieldsOf<F> {
     this.#expectWithin(bytes, offset)
-    return this.read(new BufferReader(bytes.buffer, { byteOffset: bytes.byteOffset + offset, endianness: this.endianness }))
+    return this.read(
+      new BufferReader(bytes.buffer, {
+        byteOffset: bytes.byteOffset + offset,
+        endianness: this.endianness,
+      }),
+    )
   }
 
   /** @throws RangeError if the struct doesn't lie within `bytes`. */
   encode(value: FieldsOf<F>, bytes: Uint8Array, offset = 0): void {
     this.#expectWithin(bytes, offset)
-    this.write(new BufferWriter(bytes.buffer, { byteOffset: bytes.byteOffset + offset, endianness: this.endianness }), value)
+    this.write(
+      new BufferWriter(bytes.buffer, {
+        byteOffset: bytes.byteOffset + offset,
+        endianness: this.endianness,
+      }),
+      value,
+    )
   }
 
   #expectWithin(bytes: Uint8Array, offset: number): void {
     if (offset < 0 || offset + this.size > bytes.byteLength) {
-      throw new RangeError(`"${this.name}" of ${this.size} bytes at ${offset} doesn't fit into ${bytes.byteLength} bytes`)
+      throw new RangeError(
+        `"${this.name}" of ${this.size} bytes at ${offset} doesn't fit into ${bytes.byteLength} bytes`,
+      )
     }
   }
 }
 
-export const cstruct = <F extends Fields>(name: string, fields: F): CStruct<F> => new CStruct(name, fields, { endianness: 'little', packed: false })
+export const cstruct = <F extends Fields>(name: string, fields: F): CStruct<F> =>
+  new CStruct(name, fields, { endianness: 'little', packed: false })
 
 /** A message of a network protocol: big endian, each field right behind the one before it. */
-export const netstruct = <F extends Fields>(name: string, fields: F): CStruct<F> => new CStruct(name, fields, { endianness: 'big', packed: true })
+export const netstruct = <F extends Fields>(name: string, fields: F): CStruct<F> =>
+  new CStruct(name, fields, { endianness: 'big', packed: true })

@@ -4,7 +4,16 @@
  * alignment, and the other integers are aligned to their size, as in every ABI that Xen runs on.
  */
 import { ArraySchema, MaxValue, Measurer, Schema, i16, u16, u32, u8 } from 'typed-binary'
-import type { AnySchema, IMeasurer, ISerialInput, ISerialOutput, Int16Schema, Uint16Schema, Uint32Schema, Uint8Schema } from 'typed-binary'
+import type {
+  AnySchema,
+  IMeasurer,
+  ISerialInput,
+  ISerialOutput,
+  Int16Schema,
+  Uint16Schema,
+  Uint32Schema,
+  Uint8Schema,
+} from 'typed-binary'
 
 /** A schema that isn't aligned to its own size, or whose size isn't that of one integer. */
 export interface Aligned extends AnySchema {
@@ -37,7 +46,10 @@ export class U64Schema extends Schema<bigint> implements Aligned {
     output.writeUint32(big ? low : high)
   }
 
-  override measure(_value: bigint | typeof MaxValue, measurer: IMeasurer = new Measurer()): IMeasurer {
+  override measure(
+    _value: bigint | typeof MaxValue,
+    measurer: IMeasurer = new Measurer(),
+  ): IMeasurer {
     return measurer.add(8)
   }
 }
@@ -58,7 +70,8 @@ export const u64 = new U64Schema(8)
 /** uint64_t within a struct of x86_32: the i386 System V ABI aligns it to 4. */
 export const u64Align4 = new U64Schema(4)
 
-export const array = <T extends CType>(element: T, length: number): CArraySchema<T> => new CArraySchema(element, length)
+export const array = <T extends CType>(element: T, length: number): CArraySchema<T> =>
+  new CArraySchema(element, length)
 
 /** Bytes that the C compiler leaves unused. Named as fields, so that no layout has a hole in it. */
 export const padding = (bytes: number): CArraySchema<Uint8Schema> => array(u8, bytes)

@@ -68,7 +68,9 @@ const meanings: { readonly [Status in GNTST]: string } = {
   [GNTST.no_space]: 'the hypervisor has no handle left',
 }
 
-const names = new Map<number, string>(Object.entries(GNTST).map(([name, status]) => [status, `GNTST_${name}`]))
+const names = new Map<number, string>(
+  Object.entries(GNTST).map(([name, status]) => [status, `GNTST_${name}`]),
+)
 const meaningOf = new Map<string, string>(Object.entries(meanings))
 
 /** `GNTST_bad_gntref` for -3; the number itself for what is no status. */

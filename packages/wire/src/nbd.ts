@@ -1,7 +1,7 @@
 /**
  * The network block device protocol: the messages of the fixed newstyle handshake and of the
- * transmission phase with simple replies. Follows doc/proto.md of the NBD project; not a protocol of
- * Xen's, it is what the NBD store speaks to whatever storage there is.
+ * transmission phase with simple replies. Follows doc/proto.md of the NBD project; not a protocol
+ * of Xen's, it is what the NBD store speaks to whatever storage there is.
  *
  * Big endian and packed. Offsets and lengths are bytes.
  */
@@ -31,7 +31,12 @@ export const NBD_OPT = { STARTTLS: 5, GO: 7 } as const
 /** `length` bytes follow. */
 export const nbdOption = netstruct('nbd_option', { magic: u64, option: u32, length: u32 })
 /** `length` bytes follow. */
-export const nbdOptionReply = netstruct('nbd_option_reply', { magic: u64, option: u32, type: u32, length: u32 })
+export const nbdOptionReply = netstruct('nbd_option_reply', {
+  magic: u64,
+  option: u32,
+  type: u32,
+  length: u32,
+})
 
 export const NBD_REP = {
   ACK: 1,
@@ -58,7 +63,12 @@ export const NBD_INFO = { EXPORT: 0, BLOCK_SIZE: 3 } as const
 /** Each begins with the u16 that says which it is. */
 export const nbdInfo = netstruct('nbd_info', { type: u16 })
 export const nbdInfoExport = netstruct('nbd_info_export', { type: u16, size: u64, flags: u16 })
-export const nbdInfoBlockSize = netstruct('nbd_info_block_size', { type: u16, minimum: u32, preferred: u32, maximum: u32 })
+export const nbdInfoBlockSize = netstruct('nbd_info_block_size', {
+  type: u16,
+  minimum: u32,
+  preferred: u32,
+  maximum: u32,
+})
 
 /** What an export can do. */
 export const NBD_TRANSMISSION = {
@@ -85,7 +95,10 @@ export const nbdRequest = netstruct('nbd_request', {
 /** The data of a read follows, unless `error` is set. */
 export const nbdSimpleReply = netstruct('nbd_simple_reply', { magic: u32, error: u32, cookie: u64 })
 
-/** Errors of a simple reply have Linux's numbers on every platform. Others are to be taken for EINVAL. */
+/**
+ * Errors of a simple reply have Linux's numbers on every platform. Others are to be taken for
+ * EINVAL.
+ */
 export const NBD_ERRNO: ReadonlyMap<number, string> = new Map([
   [1, 'EPERM'],
   [5, 'EIO'],

@@ -26,7 +26,13 @@ export const sring = cstruct('sring', {
 export const RING_OFFSET = sring.size
 
 /** Slots of a ring: as many as fit behind the header, rounded down to a power of two. */
-export function ringSlots({ pages, slotSize }: { readonly pages: number; readonly slotSize: number }): number {
+export function ringSlots({
+  pages,
+  slotSize,
+}: {
+  readonly pages: number
+  readonly slotSize: number
+}): number {
   const fit = Math.floor((pages * XEN_PAGE_SIZE - RING_OFFSET) / slotSize)
   return fit < 1 ? 0 : 2 ** (31 - Math.clz32(fit))
 }

@@ -1,4 +1,7 @@
-/** Domain ids and event-channel ports with a meaning of their own. Follows xen/include/public/xen.h and event_channel.h. */
+/**
+ * Domain ids and event-channel ports with a meaning of their own. Follows xen/include/public/xen.h
+ * and event_channel.h.
+ */
 
 /** Domains have ids below this one. */
 export const DOMID_FIRST_RESERVED = 0x7ff0

@@ -1,4 +1,7 @@
-/** States of a split device, as each half writes them to its `state` node. Follows xen/include/public/io/xenbus.h. */
+/**
+ * States of a split device, as each half writes them to its `state` node. Follows
+ * xen/include/public/io/xenbus.h.
+ */
 
 export const XenbusState = {
   /** Not a state that is written: the node is missing, or holds something else. */
@@ -18,7 +21,9 @@ export const XenbusState = {
 
 export type XenbusState = (typeof XenbusState)[keyof typeof XenbusState]
 
-const names = new Map<number, string>(Object.entries(XenbusState).map(([name, state]) => [state, name]))
+const names = new Map<number, string>(
+  Object.entries(XenbusState).map(([name, state]) => [state, name]),
+)
 
 /** `Connected` for 4; the number itself for what is no state. */
 export const xenbusStateName = (state: number): string => names.get(state) ?? String(state)

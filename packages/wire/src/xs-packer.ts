@@ -14,7 +14,11 @@ const UTF8_MAX = 3
 const encoder = new TextEncoder()
 
 function expectPayload(type: number, len: number): void {
-  if (len > XENSTORE_PAYLOAD_MAX) throw new RangeError(`payload of ${xsTypeName(type)} expected 0..${XENSTORE_PAYLOAD_MAX} bytes, got ${len} or more`)
+  if (len > XENSTORE_PAYLOAD_MAX) {
+    throw new RangeError(
+      `payload of ${xsTypeName(type)} expected 0..${XENSTORE_PAYLOAD_MAX} bytes, got ${len} or more`,
+    )
+  }
 }
 
 export class XsPacker {
@@ -29,16 +33,20 @@ export class XsPacker {
 
   /**
    * Packs one message. Its payload is `text` in UTF-8, then `data`.
-   * @throws RangeError if that is more than 4096 bytes, or the text has half a surrogate pair, which UTF-8
+   * @throws RangeError if that is more than 4096 bytes, or the text has half a surrogate pair,
+   *   which UTF-8
    * doesn't know: nothing is packed.
    */
   append(type: number, reqId: number, txId: number, text: string, data?: Uint8Array): void {
     const start = this.#length
     const dataBytes = data?.length ?? 0
-    expectPayload(type, text.length + dataBytes) // a code unit is a byte or more: bounds what is reserved
+    // a code unit is a byte or more: bounds what is reserved
+    expectPayload(type, text.length + dataBytes)
     if (!text.isWellFormed()) {
       const shown = JSON.stringify(text.slice(0, 64))
-      throw new RangeError(`payload of ${xsTypeName(type)} expected text without lone surrogates, got ${shown}`)
+      throw new RangeError(
+        `payload of ${xsTypeName(type)} expected text without lone surrogates, got ${shown}`,
+      )
     }
     this.#reserve(HEADER_SIZE + text.length * UTF8_MAX + dataBytes)
     const payload = this.#buffer.subarray(start + HEADER_SIZE)

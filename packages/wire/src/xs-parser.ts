@@ -1,14 +1,22 @@
 /**
- * Cuts a byte stream into xenstore messages. A message that lies within one chunk is parsed in place;
- * one that a chunk boundary cuts is collected in a buffer of one message, so that every byte is copied
- * at most once and memory is bounded however the stream is split.
+ * Cuts a byte stream into xenstore messages. A message that lies within one chunk is parsed in
+ * place; one that a chunk boundary cuts is collected in a buffer of one message, so that every byte
+ * is copied at most once and memory is bounded however the stream is split.
  */
 import { XENSTORE_PAYLOAD_MAX, xsdSockmsg } from './xs-wire.ts'
 
 /** `payload` is valid until the handler returns. What the handler throws, `push` throws. */
-export type XsMessageHandler = (type: number, reqId: number, txId: number, payload: Uint8Array) => void
+export type XsMessageHandler = (
+  type: number,
+  reqId: number,
+  txId: number,
+  payload: Uint8Array,
+) => void
 
-/** The bytes aren't a stream of xenstore messages. There is no way to find the next header: end the connection. */
+/**
+ * The bytes aren't a stream of xenstore messages. There is no way to find the next header: end the
+ * connection.
+ */
 export class XsFormatError extends Error {
   /** The header field that can't be right. */
   readonly field = 'len'
@@ -23,7 +31,8 @@ export class XsFormatError extends Error {
 
 const { size: HEADER_SIZE, at } = xsdSockmsg
 
-const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+const viewOf = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 /** Size of the message whose header lies at `offset`. */
 const messageSize = (view: DataView, offset: number): number => {
@@ -49,7 +58,7 @@ export class XsParser {
    */
   push(bytes: Uint8Array): void {
     const view = viewOf(bytes)
-    for (let offset = 0; offset < bytes.length; ) offset += this.#take(view, bytes, offset)
+    for (let offset = 0; offset < bytes.length;) offset += this.#take(view, bytes, offset)
   }
 
   /**

@@ -18,5 +18,8 @@ export function xsPathFault(path: string): string | undefined {
   return path.length > max ? `is longer than ${max} bytes` : undefined
 }
 
-/** As `xsPathFault`, for what may be watched: a node's path, `@introduceDomain` or `@releaseDomain`. */
-export const xsWatchPathFault = (path: string): string | undefined => xsPathFault(path.startsWith('@') ? `/${path}` : path)
+/**
+ * As `xsPathFault`, for what may be watched: a node's path, `@introduceDomain` or `@releaseDomain`.
+ */
+export const xsWatchPathFault = (path: string): string | undefined =>
+  xsPathFault(path.startsWith('@') ? `/${path}` : path)

@@ -1,7 +1,7 @@
 /**
- * The permissions of a xenstore node. They travel as a list of NUL-terminated entries, each a letter and
- * a domid (`n5` none, `r5` read, `w5` write, `b5` both): the first one names the owner and, with its
- * letter, the access of every domain without an entry of its own.
+ * The permissions of a xenstore node. They travel as a list of NUL-terminated entries, each a
+ * letter and a domid (`n5` none, `r5` read, `w5` write, `b5` both): the first one names the owner
+ * and, with its letter, the access of every domain without an entry of its own.
  */
 
 export type XsAccess = 'none' | 'read' | 'write' | 'both'
@@ -20,15 +20,26 @@ export interface XsPermissions {
   readonly acl: readonly XsAclEntry[]
 }
 
-const letters = { none: 'n', read: 'r', write: 'w', both: 'b' } as const satisfies Record<XsAccess, string>
-const accesses = new Map<string, XsAccess>([['n', 'none'], ['r', 'read'], ['w', 'write'], ['b', 'both']])
+const letters = { none: 'n', read: 'r', write: 'w', both: 'b' } as const satisfies Record<
+  XsAccess,
+  string
+>
+const accesses = new Map<string, XsAccess>([
+  ['n', 'none'],
+  ['r', 'read'],
+  ['w', 'write'],
+  ['b', 'both'],
+])
 
 /** The entries as they travel, each with its NUL. */
 export const formatXsPermissions = ({ owner, access, acl }: XsPermissions): string =>
-  [{ domid: owner, access }, ...acl].map((entry) => `${letters[entry.access]}${entry.domid}\0`).join('')
+  [{ domid: owner, access }, ...acl]
+    .map((entry) => `${letters[entry.access]}${entry.domid}\0`)
+    .join('')
 
 /**
- * @param entries without their NUL; a domid may be any C int, as xenstored doesn't check what it is given
+ * @param entries without their NUL; a domid may be any C int, as xenstored doesn't check what it is
+ *   given
  * @returns undefined if that isn't a list of permissions
  */
 export function parseXsPermissions(entries: readonly string[]): XsPermissions | undefined {

@@ -1,7 +1,7 @@
 /**
- * The page that carries a domain's connection to xenstored, after xen/include/public/io/xs_wire.h and
- * docs/misc/xenstore-ring.txt: two circular buffers of bytes, requests and replies, with free-running
- * indices. The domain produces requests, xenstored replies.
+ * The page that carries a domain's connection to xenstored, after xen/include/public/io/xs_wire.h
+ * and docs/misc/xenstore-ring.txt: two circular buffers of bytes, requests and replies, with
+ * free-running indices. The domain produces requests, xenstored replies.
  */
 import { cstruct } from './cstruct.ts'
 import { array, u32, u8 } from './ctypes.ts'

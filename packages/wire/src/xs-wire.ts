@@ -7,7 +7,9 @@
 import { cstruct } from './cstruct.ts'
 import { u32 } from './ctypes.ts'
 
-/** `req_id` is echoed in the reply; `tx_id` is 0 outside a transaction; `len` excludes the header. */
+/**
+ * `req_id` is echoed in the reply; `tx_id` is 0 outside a transaction; `len` excludes the header.
+ */
 export const xsdSockmsg = cstruct('xsd_sockmsg', { type: u32, req_id: u32, tx_id: u32, len: u32 })
 
 /** `enum xsd_sockmsg_type`. */
@@ -51,11 +53,28 @@ export const xsTypeName = (type: number): string => typeNames.get(type) ?? Strin
 
 /** `xsd_errors`: what an ERROR reply may say. The name travels, never the number. */
 export const XSD_ERRORS = [
-  'EINVAL', 'EACCES', 'EEXIST', 'EISDIR', 'ENOENT', 'ENOMEM', 'ENOSPC', 'EIO', 'ENOTEMPTY', 'ENOSYS', 'EROFS', 'EBUSY', 'EAGAIN', 'EISCONN', 'E2BIG', 'EPERM',
+  'EINVAL',
+  'EACCES',
+  'EEXIST',
+  'EISDIR',
+  'ENOENT',
+  'ENOMEM',
+  'ENOSPC',
+  'EIO',
+  'ENOTEMPTY',
+  'ENOSYS',
+  'EROFS',
+  'EBUSY',
+  'EAGAIN',
+  'EISCONN',
+  'E2BIG',
+  'EPERM',
 ] as const
 export type XsdError = (typeof XSD_ERRORS)[number]
 
-/** Bytes of payload, in both directions. xenstored ends the connection of a client that exceeds it. */
+/**
+ * Bytes of payload, in both directions. xenstored ends the connection of a client that exceeds it.
+ */
 export const XENSTORE_PAYLOAD_MAX = 4096
 /** Bytes of a path that begins with a slash. */
 export const XENSTORE_ABS_PATH_MAX = 3072

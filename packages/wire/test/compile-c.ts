@@ -2,18 +2,30 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 
 /**
- * Why nothing can be compiled on this machine, or undefined where it can. On CI, where it has to be,
- * that is an error.
+ * Why nothing can be compiled on this machine, or undefined where it can. On CI, where it has to
+ * be, that is an error.
  */
 export function whyNoXenC(): string | undefined {
-  const gcc = spawnSync('gcc', ['-fsyntax-only', '-x', 'c', '-'], { input: '#include <stdint.h>\n#include <xen/xen.h>\n#include <xen/io/ring.h>\n', encoding: 'utf8', timeout: 30_000 })
+  const gcc = spawnSync('gcc', ['-fsyntax-only', '-x', 'c', '-'], {
+    input: '#include <stdint.h>\n#include <xen/xen.h>\n#include <xen/io/ring.h>\n',
+    encoding: 'utf8',
+    timeout: 30_000,
+  })
   if (gcc.status === 0) return undefined
-  const reason = gcc.error ? `gcc can't be run: ${gcc.error.message}` : "Xen's headers aren't installed (Debian: libxen-dev)"
-  if (process.env['CI'] === 'true') throw new Error(`${reason}, but CI=true needs the comparison with C`)
+  const reason = gcc.error
+    ? `gcc can't be run: ${gcc.error.message}`
+    : "Xen's headers aren't installed (Debian: libxen-dev)"
+  if (process.env['CI'] === 'true') {
+    throw new Error(`${reason}, but CI=true needs the comparison with C`)
+  }
   return reason
 }
 
 /** @throws with the compiler's messages if the source is at fault */
 export function compileC(source: string, output: string, ...flags: string[]): void {
-  execFileSync('gcc', ['-Wall', '-Wextra', '-Werror', '-std=gnu11', '-O2', ...flags, source, '-o', output], { timeout: 60_000 })
+  execFileSync(
+    'gcc',
+    ['-Wall', '-Wextra', '-Werror', '-std=gnu11', '-O2', ...flags, source, '-o', output],
+    { timeout: 60_000 },
+  )
 }

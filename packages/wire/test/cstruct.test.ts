@@ -1,16 +1,56 @@
 import * as fc from 'fast-check'
 import { BufferReader, BufferWriter } from 'typed-binary'
 import { describe, expect, test } from 'vitest'
-import { CArraySchema, CStruct, U64Schema, array, blkif, cstruct, grant_entry_v1, i16, nbdInfoExport, nbdOptionReply, nbdRequest, nbdSimpleReply, netstruct, padding, sizeOf, sring, u16, u32, u64, u64Align4, u8, xsdSockmsg } from '../src/index.ts'
+import {
+  CArraySchema,
+  CStruct,
+  U64Schema,
+  array,
+  blkif,
+  cstruct,
+  grant_entry_v1,
+  i16,
+  nbdInfoExport,
+  nbdOptionReply,
+  nbdRequest,
+  nbdSimpleReply,
+  netstruct,
+  padding,
+  sizeOf,
+  sring,
+  u16,
+  u32,
+  u64,
+  u64Align4,
+  u8,
+  xsdSockmsg,
+} from '../src/index.ts'
 import type { CType, Fields } from '../src/index.ts'
 
 const { segment, request, discard, indirect, response } = blkif.x86_64
-const { request: request32, discard: discard32, indirect: indirect32, response: response32 } = blkif.x86_32
+const {
+  request: request32,
+  discard: discard32,
+  indirect: indirect32,
+  response: response32,
+} = blkif.x86_32
 const structs: [string, CStruct<Fields>][] = [
-  ['sring', sring], ['grant_entry_v1', grant_entry_v1], ['xsd_sockmsg', xsdSockmsg], ['segment', segment],
-  ['request of x86_64', request], ['discard of x86_64', discard], ['indirect of x86_64', indirect], ['response of x86_64', response],
-  ['nbd_request', nbdRequest], ['nbd_simple_reply', nbdSimpleReply], ['nbd_option_reply', nbdOptionReply], ['nbd_info_export', nbdInfoExport],
-  ['request of x86_32', request32], ['discard of x86_32', discard32], ['indirect of x86_32', indirect32], ['response of x86_32', response32],
+  ['sring', sring],
+  ['grant_entry_v1', grant_entry_v1],
+  ['xsd_sockmsg', xsdSockmsg],
+  ['segment', segment],
+  ['request of x86_64', request],
+  ['discard of x86_64', discard],
+  ['indirect of x86_64', indirect],
+  ['response of x86_64', response],
+  ['nbd_request', nbdRequest],
+  ['nbd_simple_reply', nbdSimpleReply],
+  ['nbd_option_reply', nbdOptionReply],
+  ['nbd_info_export', nbdInfoExport],
+  ['request of x86_32', request32],
+  ['discard of x86_32', discard32],
+  ['indirect of x86_32', indirect32],
+  ['response of x86_32', response32],
 ]
 
 /** A value as the derived offsets and the types' sizes find it. */
@@ -20,13 +60,22 @@ function readAt(view: DataView, at: number, type: CType, little: boolean): unkno
   if (type === u32) return view.getUint32(at, little)
   if (type === i16) return view.getInt16(at, little)
   if (type instanceof U64Schema) return view.getBigUint64(at, little)
-  if (type instanceof CArraySchema) return Array.from({ length: type.length }, (_, i) => readAt(view, at + i * sizeOf(type.element), type.element, little))
+  if (type instanceof CArraySchema) {
+    return Array.from({ length: type.length }, (_, i) =>
+      readAt(view, at + i * sizeOf(type.element), type.element, little),
+    )
+  }
   if (type instanceof CStruct) return readFields(view, at, type)
   throw new TypeError('a type without a reader')
 }
 
 const readFields = (view: DataView, at: number, struct: CStruct<Fields>): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(struct.properties).map(([field, type]) => [field, readAt(view, at + (struct.at[field] ?? NaN), type, struct.endianness === 'little')]))
+  Object.fromEntries(
+    Object.entries(struct.properties).map(([field, type]) => [
+      field,
+      readAt(view, at + (struct.at[field] ?? NaN), type, struct.endianness === 'little'),
+    ]),
+  )
 
 describe.each(structs)('%s', (_name, struct) => {
   const filled = fc.uint8Array({ minLength: struct.size, maxLength: struct.size })
@@ -37,7 +86,11 @@ describe.each(structs)('%s', (_name, struct) => {
         const bytes = new Uint8Array(offset + content.length)
         bytes.set(content, offset)
         const expected = readFields(new DataView(bytes.buffer), offset, struct)
-        expect(struct.read(new BufferReader(bytes.buffer, { byteOffset: offset, endianness: struct.endianness }))).toEqual(expected)
+        expect(
+          struct.read(
+            new BufferReader(bytes.buffer, { byteOffset: offset, endianness: struct.endianness }),
+          ),
+        ).toEqual(expected)
         expect(struct.decode(bytes, offset)).toEqual(expected)
       }),
     )
@@ -47,7 +100,10 @@ describe.each(structs)('%s', (_name, struct) => {
     fc.assert(
       fc.property(filled, (content) => {
         const copy = new Uint8Array(struct.size)
-        struct.write(new BufferWriter(copy.buffer, { endianness: struct.endianness }), struct.read(new BufferReader(content.buffer, { endianness: struct.endianness })))
+        struct.write(
+          new BufferWriter(copy.buffer, { endianness: struct.endianness }),
+          struct.read(new BufferReader(content.buffer, { endianness: struct.endianness })),
+        )
         expect(copy).toEqual(content)
         const encoded = new Uint8Array(struct.size + 3)
         struct.encode(struct.decode(content), encoded, 3)
@@ -60,7 +116,9 @@ describe.each(structs)('%s', (_name, struct) => {
 describe('cstruct', () => {
   test('wants padding to be a field', () => {
     expect(() => cstruct('hole', { a: u8, b: u32 })).toThrow('"hole.b" at 1 isn\'t aligned to 4')
-    expect(() => cstruct('tail', { a: u32, b: u8 })).toThrow('"tail" of 5 bytes isn\'t a multiple of its alignment 4')
+    expect(() => cstruct('tail', { a: u32, b: u8 })).toThrow(
+      '"tail" of 5 bytes isn\'t a multiple of its alignment 4',
+    )
     expect(cstruct('full', { a: u8, _pad: padding(3), b: u32 }).at).toEqual({ a: 0, _pad: 1, b: 4 })
   })
 
@@ -73,14 +131,20 @@ describe('cstruct', () => {
     const inner = cstruct('inner', { a: u16, b: u16, c: u32 })
     expect(inner.align).toBe(4)
     expect(() => cstruct('outer', { a: u16, list: array(inner, 2) })).toThrow('aligned to 4')
-    expect(cstruct('outer', { list: array(inner, 2), b: u32 })).toMatchObject({ size: 20, align: 4, at: { list: 0, b: 16 } })
+    expect(cstruct('outer', { list: array(inner, 2), b: u32 })).toMatchObject({
+      size: 20,
+      align: 4,
+      at: { list: 0, b: 16 },
+    })
   })
 
   test('stays within the bytes it is given', () => {
     const bytes = new Uint8Array(new ArrayBuffer(32), 8, 8)
     expect(() => grant_entry_v1.decode(bytes, 1)).toThrow(RangeError)
     expect(() => grant_entry_v1.decode(bytes, -1)).toThrow(RangeError)
-    expect(() => grant_entry_v1.encode({ flags: 1, domid: 2, frame: 3 }, bytes, 1)).toThrow(RangeError)
+    expect(() => grant_entry_v1.encode({ flags: 1, domid: 2, frame: 3 }, bytes, 1)).toThrow(
+      RangeError,
+    )
     grant_entry_v1.encode({ flags: 1, domid: 2, frame: 3 }, bytes)
     expect([...bytes]).toEqual([1, 0, 2, 0, 3, 0, 0, 0])
   })
@@ -100,10 +164,17 @@ describe('netstruct', () => {
     const bytes = new Uint8Array(15)
     message.encode({ a: 1, b: 0x0203_0405_0607_0809n, c: 0x0a0b, d: 0x0c0d_0e0f }, bytes)
     expect([...bytes]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])
-    expect(message.decode(bytes)).toEqual({ a: 1, b: 0x0203_0405_0607_0809n, c: 0x0a0b, d: 0x0c0d_0e0f })
+    expect(message.decode(bytes)).toEqual({
+      a: 1,
+      b: 0x0203_0405_0607_0809n,
+      c: 0x0a0b,
+      d: 0x0c0d_0e0f,
+    })
   })
 
-  test('NBD\'s messages have the sizes that its proto.md draws', () => {
-    expect([nbdRequest.size, nbdSimpleReply.size, nbdOptionReply.size, nbdInfoExport.size]).toEqual([28, 16, 20, 12])
+  test("NBD's messages have the sizes that its proto.md draws", () => {
+    expect([nbdRequest.size, nbdSimpleReply.size, nbdOptionReply.size, nbdInfoExport.size]).toEqual(
+      [28, 16, 20, 12],
+    )
   })
 })

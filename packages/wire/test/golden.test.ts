@@ -1,4 +1,7 @@
-/** Every size, offset and constant of this package, held against what gcc makes of Xen's own headers. */
+/**
+ * Every size, offset and constant of this package, held against what gcc makes of Xen's own
+ * headers.
+ */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -29,10 +32,20 @@ function recordsOf(object: Buffer): Map<string, number> {
   return records
 }
 
-/** Not in the headers of Xen 4.17, which these tests compile against; read in those of 4.22. RESTRICT is in neither. */
+/**
+ * Not in the headers of Xen 4.17, which these tests compile against; read in those of 4.22.
+ * RESTRICT is in neither.
+ */
 const NEWER = [
-  'XS_RESTRICT', 'XS_GET_FEATURE', 'XS_SET_FEATURE', 'XS_GET_QUOTA', 'XS_SET_QUOTA',
-  'XENSTORE_SERVER_FEATURE_WATCHDEPTH', 'XENSTORE_SERVER_FEATURE_DOMID_ANY', 'xenstore_domain_interface.evtchn_port', 'sizeof xenstore_domain_interface',
+  'XS_RESTRICT',
+  'XS_GET_FEATURE',
+  'XS_SET_FEATURE',
+  'XS_GET_QUOTA',
+  'XS_SET_QUOTA',
+  'XENSTORE_SERVER_FEATURE_WATCHDEPTH',
+  'XENSTORE_SERVER_FEATURE_DOMID_ANY',
+  'xenstore_domain_interface.evtchn_port',
+  'sizeof xenstore_domain_interface',
 ]
 
 /** The same names and values, as this package has them. */
@@ -40,24 +53,49 @@ function ours(layout: BlkifLayout): Map<string, number> {
   const values = new Map<string, number>()
   const struct = ({ name, size, at }: CStruct<Fields>): void => {
     values.set(`sizeof ${name}`, size)
-    // Padding is the compiler's, without a name in C; `size` and the fields after it show that it's right.
-    for (const [field, offset] of Object.entries(at)) if (!field.startsWith('_pad') && field !== 'pad') values.set(`${name}.${field}`, offset)
+    // Padding is the compiler's, without a name in C; `size` and the fields after it show that it's
+    // right.
+    for (const [field, offset] of Object.entries(at)) {
+      if (!field.startsWith('_pad') && field !== 'pad') values.set(`${name}.${field}`, offset)
+    }
   }
   const constants = (prefix: string, all: Record<string, number>): void => {
     for (const [name, value] of Object.entries(all)) values.set(prefix + name, value)
   }
 
-  for (const one of [wire.sring, layout.segment, layout.request, layout.discard, layout.indirect, layout.response, wire.grant_entry_v1, wire.xsdSockmsg, wire.xenstoreDomainInterface]) struct(one)
+  for (const one of [
+    wire.sring,
+    layout.segment,
+    layout.request,
+    layout.discard,
+    layout.indirect,
+    layout.response,
+    wire.grant_entry_v1,
+    wire.xsdSockmsg,
+    wire.xenstoreDomainInterface,
+  ]) {
+    struct(one)
+  }
   values.set('sizeof slot', layout.slotSize)
-  for (const order of [0, 1, 2, 3, 4]) values.set(`slots ${order}`, wire.ringSlots({ pages: 1 << order, slotSize: layout.slotSize }))
+  for (const order of [0, 1, 2, 3, 4]) {
+    values.set(`slots ${order}`, wire.ringSlots({ pages: 1 << order, slotSize: layout.slotSize }))
+  }
   constants('BLKIF_OP_', wire.BLKIF_OP)
   constants('BLKIF_RSP_', wire.BLKIF_RSP)
   constants('VDISK_', wire.VDISK)
   constants('GNTST_', wire.GNTST)
   constants('GTF_', wire.GTF)
   constants('XenbusState', wire.XenbusState)
-  const { BLKIF_DISCARD_SECURE, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST } = wire
-  constants('', { BLKIF_DISCARD_SECURE, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST })
+  const {
+    BLKIF_DISCARD_SECURE,
+    BLKIF_MAX_SEGMENTS_PER_REQUEST,
+    BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST,
+  } = wire
+  constants('', {
+    BLKIF_DISCARD_SECURE,
+    BLKIF_MAX_SEGMENTS_PER_REQUEST,
+    BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST,
+  })
   const { GNTTAB_NR_RESERVED_ENTRIES, GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE } = wire
   constants('', { GNTTAB_NR_RESERVED_ENTRIES, GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE })
   const { DOMID_FIRST_RESERVED, DOMID_SELF, DOMID_INVALID, EVTCHN_FIFO_NR_CHANNELS } = wire
@@ -70,11 +108,14 @@ function ours(layout: BlkifLayout): Map<string, number> {
   constants('XENSTORE_SERVER_FEATURE_', wire.XENSTORE_SERVER_FEATURE)
   constants('XENSTORE_ERROR_', wire.XENSTORE_ERROR)
   for (const name of NEWER) values.delete(name)
-  for (const [abi, node] of Object.entries(wire.XEN_IO_PROTO_ABI)) values.set(`protocol ${abi} ${node}`, 0)
+  for (const [abi, node] of Object.entries(wire.XEN_IO_PROTO_ABI)) {
+    values.set(`protocol ${abi} ${node}`, 0)
+  }
   return values
 }
 
-const sorted = (values: Map<string, number>): [string, number][] => [...values].toSorted(([a], [b]) => (a < b ? -1 : 1))
+const sorted = (values: Map<string, number>): [string, number][] =>
+  [...values].toSorted(([a], [b]) => (a < b ? -1 : 1))
 
 describe("layouts and constants are those of Xen's headers", () => {
   test.for([
@@ -84,7 +125,9 @@ describe("layouts and constants are those of Xen's headers", () => {
     { abi: 'arm', flags: ['-m32', '-malign-double', '-U__i386__', '-D__arm__'] },
     { abi: 'arm', flags: ['-m64', '-U__x86_64__', '-D__aarch64__'] },
   ] as const)('$abi $flags.0', ({ abi, flags }, { skip }) => {
-    const reason = whyNoXenC() ?? (process.arch === 'x64' ? undefined : `gcc of ${process.arch} can't compile for ${abi}`)
+    const reason =
+      whyNoXenC() ??
+      (process.arch === 'x64' ? undefined : `gcc of ${process.arch} can't compile for ${abi}`)
     if (reason) skip(reason)
     expect(sorted(ours(wire.blkif[abi]))).toEqual(sorted(compileGolden(...flags)))
   })

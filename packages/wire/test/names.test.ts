@@ -1,5 +1,12 @@
 import { expect, test } from 'vitest'
-import { GNTST, XenbusState, gntstMeaning, gntstName, ringSlots, xenbusStateName } from '../src/index.ts'
+import {
+  GNTST,
+  XenbusState,
+  gntstMeaning,
+  gntstName,
+  ringSlots,
+  xenbusStateName,
+} from '../src/index.ts'
 
 test('grant statuses have names and meanings', () => {
   expect(gntstName(GNTST.bad_gntref)).toBe('GNTST_bad_gntref')

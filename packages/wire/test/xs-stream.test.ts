@@ -1,6 +1,14 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { XENSTORE_PAYLOAD_MAX, XS, XsFormatError, XsPacker, XsParser, xsdSockmsg, xsTypeName } from '../src/index.ts'
+import {
+  XENSTORE_PAYLOAD_MAX,
+  XS,
+  XsFormatError,
+  XsPacker,
+  XsParser,
+  xsdSockmsg,
+  xsTypeName,
+} from '../src/index.ts'
 
 interface Message {
   readonly type: number
@@ -10,7 +18,12 @@ interface Message {
 }
 
 const u32 = fc.nat(0xffff_ffff)
-const message: fc.Arbitrary<Message> = fc.record({ type: u32, req_id: u32, tx_id: u32, payload: fc.array(fc.nat(255), { maxLength: 40 }) })
+const message: fc.Arbitrary<Message> = fc.record({
+  type: u32,
+  req_id: u32,
+  tx_id: u32,
+  payload: fc.array(fc.nat(255), { maxLength: 40 }),
+})
 
 /** Written through the schema, so that neither parser nor packer can agree on a wrong layout. */
 function encode(messages: readonly Message[]): Uint8Array {
@@ -25,44 +38,60 @@ function encode(messages: readonly Message[]): Uint8Array {
 
 function collect(): { parser: XsParser; messages: Message[] } {
   const messages: Message[] = []
-  const parser = new XsParser((type, req_id, tx_id, payload) => messages.push({ type, req_id, tx_id, payload: [...payload] }))
+  const parser = new XsParser((type, req_id, tx_id, payload) =>
+    messages.push({ type, req_id, tx_id, payload: [...payload] }),
+  )
   return { parser, messages }
 }
 
 /** Cuts bytes at the given places, in any order, possibly twice at the same. */
 function* split(bytes: Uint8Array, cuts: readonly number[]): Generator<Uint8Array> {
   const places = cuts.map((cut) => cut % (bytes.length + 1)).toSorted((a, b) => a - b)
-  for (const [i, place] of [0, ...places].entries()) yield bytes.subarray(place, places[i] ?? bytes.length)
+  for (const [i, place] of [0, ...places].entries()) {
+    yield bytes.subarray(place, places[i] ?? bytes.length)
+  }
 }
 
 test('any stream, however it is split, gives its messages', () => {
   fc.assert(
-    fc.property(fc.array(message, { maxLength: 20 }), fc.array(fc.nat(), { maxLength: 30 }), (messages, cuts) => {
-      const { parser, messages: parsed } = collect()
-      for (const chunk of split(encode(messages), cuts)) parser.push(chunk)
-      expect(parsed).toEqual(messages)
-    }),
+    fc.property(
+      fc.array(message, { maxLength: 20 }),
+      fc.array(fc.nat(), { maxLength: 30 }),
+      (messages, cuts) => {
+        const { parser, messages: parsed } = collect()
+        for (const chunk of split(encode(messages), cuts)) parser.push(chunk)
+        expect(parsed).toEqual(messages)
+      },
+    ),
   )
 })
 
 test('one message at a time, however the stream is split', () => {
   fc.assert(
-    fc.property(fc.array(message, { maxLength: 20 }), fc.array(fc.nat(), { maxLength: 30 }), (messages, cuts) => {
-      const { parser, messages: parsed } = collect()
-      for (const chunk of split(encode(messages), cuts)) {
-        for (let offset = 0; offset < chunk.length; ) {
-          const before = parsed.length
-          offset += parser.take(chunk, offset)
-          expect(parsed.length - before).toBeLessThanOrEqual(1)
+    fc.property(
+      fc.array(message, { maxLength: 20 }),
+      fc.array(fc.nat(), { maxLength: 30 }),
+      (messages, cuts) => {
+        const { parser, messages: parsed } = collect()
+        for (const chunk of split(encode(messages), cuts)) {
+          for (let offset = 0; offset < chunk.length;) {
+            const before = parsed.length
+            offset += parser.take(chunk, offset)
+            expect(parsed.length - before).toBeLessThanOrEqual(1)
+          }
         }
-      }
-      expect(parsed).toEqual(messages)
-    }),
+        expect(parsed).toEqual(messages)
+      },
+    ),
   )
 })
 
 test('byte by byte', () => {
-  const messages = [{ type: 2, req_id: 7, tx_id: 0, payload: [47, 0] }, { type: 2, req_id: 8, tx_id: 0, payload: [] }, { type: 16, req_id: 9, tx_id: 1, payload: Array.from({ length: 4096 }, (_, i) => i & 255) }]
+  const messages = [
+    { type: 2, req_id: 7, tx_id: 0, payload: [47, 0] },
+    { type: 2, req_id: 8, tx_id: 0, payload: [] },
+    { type: 16, req_id: 9, tx_id: 1, payload: Array.from({ length: 4096 }, (_, i) => i & 255) },
+  ]
   const { parser, messages: parsed } = collect()
   for (const byte of encode(messages)) parser.push(Uint8Array.of(byte))
   expect(parsed).toEqual(messages)
@@ -71,7 +100,9 @@ test('byte by byte', () => {
 test('a message within one chunk is not copied', () => {
   const bytes = encode([{ type: 2, req_id: 1, tx_id: 0, payload: [1, 2, 3] }])
   let seen: Uint8Array | undefined
-  new XsParser((_type, _reqId, _txId, payload) => { seen = payload }).push(bytes)
+  new XsParser((_type, _reqId, _txId, payload) => {
+    seen = payload
+  }).push(bytes)
   expect(seen?.buffer).toBe(bytes.buffer)
 })
 
@@ -105,32 +136,52 @@ test('garbage gives messages of a legal size, or that error and no other', () =>
 
 describe('the packer', () => {
   test('packs what the parser takes apart', () => {
-    const texted = fc.record({ type: u32, req_id: u32, tx_id: u32, text: fc.string({ unit: 'grapheme', maxLength: 30 }), data: fc.option(fc.uint8Array({ maxLength: 30 }), { nil: undefined }) })
+    const texted = fc.record({
+      type: u32,
+      req_id: u32,
+      tx_id: u32,
+      text: fc.string({ unit: 'grapheme', maxLength: 30 }),
+      data: fc.option(fc.uint8Array({ maxLength: 30 }), { nil: undefined }),
+    })
     fc.assert(
       fc.property(fc.array(fc.array(texted, { maxLength: 10 }), { maxLength: 5 }), (ticks) => {
         const packer = new XsPacker()
         const { parser, messages } = collect()
         for (const tick of ticks) {
-          for (const { type, req_id, tx_id, text, data } of tick) packer.append(type, req_id, tx_id, text, data)
+          for (const { type, req_id, tx_id, text, data } of tick) {
+            packer.append(type, req_id, tx_id, text, data)
+          }
           parser.push(packer.take())
         }
         expect(packer.length).toBe(0)
-        expect(messages).toEqual(ticks.flat().map(({ text, data, ...ids }) => ({ ...ids, payload: [...new TextEncoder().encode(text), ...(data ?? [])] })))
+        expect(messages).toEqual(
+          ticks.flat().map(({ text, data, ...ids }) => ({
+            ...ids,
+            payload: [...new TextEncoder().encode(text), ...(data ?? [])],
+          })),
+        )
       }),
     )
   })
 
-  test.each(['a\ud800b', '\udfff', 'pair \u{1f600} and half \ud83d'])('takes no text that UTF-8 has no bytes for: %j', (text) => {
-    const packer = new XsPacker()
-    expect(() => packer.append(XS.WRITE, 1, 0, text)).toThrow(RangeError)
-    expect(packer.length).toBe(0)
-  })
+  test.each(['a\ud800b', '\udfff', 'pair \u{1f600} and half \ud83d'])(
+    'takes no text that UTF-8 has no bytes for: %j',
+    (text) => {
+      const packer = new XsPacker()
+      expect(() => packer.append(XS.WRITE, 1, 0, text)).toThrow(RangeError)
+      expect(packer.length).toBe(0)
+    },
+  )
 
   test('takes up to 4096 bytes of UTF-8 and packs nothing beyond', () => {
     const packer = new XsPacker()
     packer.append(XS.WRITE, 1, 0, 'é'.repeat(2000), new Uint8Array(96))
     const { length } = packer
-    for (const [text, data] of [['é'.repeat(2049), undefined], ['x', new Uint8Array(4096)], ['x'.repeat(1e9 / 4), undefined]] as const) {
+    for (const [text, data] of [
+      ['é'.repeat(2049), undefined],
+      ['x', new Uint8Array(4096)],
+      ['x'.repeat(1e9 / 4), undefined],
+    ] as const) {
       expect(() => packer.append(XS.WRITE, 2, 0, text, data)).toThrow(RangeError)
       expect(packer.length).toBe(length)
     }
@@ -142,7 +193,9 @@ describe('the packer', () => {
     const { parser, messages } = collect()
     for (let id = 0; id < 5000; id++) packer.append(XS.READ, id, 0, `/node/${id}\0`)
     parser.push(packer.take())
-    expect(messages.map(({ req_id }) => req_id)).toEqual(Array.from({ length: 5000 }, (_, id) => id))
+    expect(messages.map(({ req_id }) => req_id)).toEqual(
+      Array.from({ length: 5000 }, (_, id) => id),
+    )
   })
 })
 

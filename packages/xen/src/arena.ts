@@ -1,6 +1,13 @@
 /** The addon's arena as the port's. */
 import {
-  type Arena, type ArenaTenant, expectInteger, GrantError, Holds, type Pages, PAGE_SIZE, UINT32_MAX,
+  type Arena,
+  type ArenaTenant,
+  expectInteger,
+  GrantError,
+  Holds,
+  type Pages,
+  PAGE_SIZE,
+  UINT32_MAX,
 } from '@xenkit/hypervisor'
 import type { Native, Arena as NativeArena } from '@xenkit/native'
 import { translated } from './native-error.ts'

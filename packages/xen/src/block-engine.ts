@@ -1,9 +1,15 @@
 /**
- * The addon's block engine, shared by all disks whose data lies in one arena: one for an event loop, there
- * while a disk uses it.
+ * The addon's block engine, shared by all disks whose data lies in one arena: one for an event
+ * loop, there while a disk uses it.
  */
 import { getSystemErrorName } from 'node:util'
-import { type BlockEngine as NativeEngine, loadNative, type MemoryImage, type Native, type SubmitJobs } from '@xenkit/native'
+import {
+  type BlockEngine as NativeEngine,
+  loadNative,
+  type MemoryImage,
+  type Native,
+  type SubmitJobs,
+} from '@xenkit/native'
 import { optionalNative } from './optional-native.ts'
 
 export interface BatchOptions {
@@ -23,24 +29,31 @@ export interface FileBatchOptions extends BatchOptions {
 const engines = new WeakMap<ArrayBufferLike, BlockEngine>()
 
 /**
- * What opens a batch of reads and writes of an image for memory, as stores of @xenkit/vbd want it. Undefined
- * where the addon can't be loaded.
+ * What opens a batch of reads and writes of an image for memory, as stores of @xenkit/vbd want it.
+ * Undefined where the addon can't be loaded.
  */
 export function openFileBatch(): ((o: FileBatchOptions) => ImageBatch | undefined) | undefined {
   const native = optionalNative()
   return native && ((o) => engineFor(native, o.memory).openFile(o))
 }
 
-/** Opens a batch of reads and writes of a memory image, which may be closed once the batch is there. */
-export const openMemoryBatch = (native: Native, image: MemoryImage, o: BatchOptions): ImageBatch => engineFor(native, o.memory).openMemory(image, o)
+/**
+ * Opens a batch of reads and writes of a memory image, which may be closed once the batch is there.
+ */
+export const openMemoryBatch = (native: Native, image: MemoryImage, o: BatchOptions): ImageBatch =>
+  engineFor(native, o.memory).openMemory(image, o)
 
-const engineFor = (native: Native, memory: ArrayBufferLike): BlockEngine => engines.get(memory) ?? new BlockEngine(native, memory)
+const engineFor = (native: Native, memory: ArrayBufferLike): BlockEngine =>
+  engines.get(memory) ?? new BlockEngine(native, memory)
 
 /**
  * What serves transfers that have to wait for a disk, and if that isn't io_uring, why.
  * @throws Error where the addon can't be loaded
  */
-export function blockEngineKind(): { readonly kind: NativeEngine['kind']; readonly refused?: string } {
+export function blockEngineKind(): {
+  readonly kind: NativeEngine['kind']
+  readonly refused?: string
+} {
   const native = loadNative()
   const kind = 'io_uring'
   try {
@@ -86,7 +99,16 @@ class BlockEngine {
     try {
       file = take()
       table = this.#native.addTable(jobs, jobs * pieces)
-      const batch = new ImageBatch(this, { submit: this.#submit, table, file, jobs: jobsOf(this.#native.createTable(table), file, o.capacity) }, o)
+      const batch = new ImageBatch(
+        this,
+        {
+          submit: this.#submit,
+          table,
+          file,
+          jobs: jobsOf(this.#native.createTable(table), file, o.capacity),
+        },
+        o,
+      )
       this.#batches[table] = batch
       this.#users++
       engines.set(this.#memory, this)
@@ -134,7 +156,13 @@ class BlockEngine {
 /** The columns of a table of `Native.BlockEngine`. */
 function jobsOf(table: ArrayBuffer, file: number, { jobs, pieces }: BatchOptions['capacity']) {
   let at = 0
-  const column = <T>(Column: { new (buffer: ArrayBuffer, at: number, length: number): T; readonly BYTES_PER_ELEMENT: number }, length = jobs): T => {
+  const column = <T>(
+    Column: {
+      new (buffer: ArrayBuffer, at: number, length: number): T
+      readonly BYTES_PER_ELEMENT: number
+    },
+    length = jobs,
+  ): T => {
     const made = new Column(table, at, length)
     at += length * Column.BYTES_PER_ELEMENT
     return made
@@ -167,7 +195,21 @@ export class ImageBatch {
   readonly #table: number
   readonly #file: number
 
-  constructor(engine: BlockEngine, { submit, table, file, jobs }: { readonly submit: SubmitJobs; readonly table: number; readonly file: number; readonly jobs: ImageJobs }, o: BatchOptions) {
+  constructor(
+    engine: BlockEngine,
+    {
+      submit,
+      table,
+      file,
+      jobs,
+    }: {
+      readonly submit: SubmitJobs
+      readonly table: number
+      readonly file: number
+      readonly jobs: ImageJobs
+    },
+    o: BatchOptions,
+  ) {
     this.#engine = engine
     this.#submit = submit
     this.#table = table

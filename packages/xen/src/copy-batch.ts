@@ -1,6 +1,6 @@
 /**
- * Grant copies, described in arrays. The arrays are columns of one table in the arena: the addon reads
- * them where they are, and no memory of JavaScript's could be collected under it.
+ * Grant copies, described in arrays. The arrays are columns of one table in the arena: the addon
+ * reads them where they are, and no memory of JavaScript's could be collected under it.
  */
 import { expectInteger, GrantError, type GrantCopyBatch, PAGE_SIZE } from '@xenkit/hypervisor'
 import type { Gntdev } from '@xenkit/native'
@@ -22,7 +22,11 @@ export class XenCopyBatch implements GrantCopyBatch {
   readonly #table: XenPages
   readonly #domid: number
 
-  constructor(arena: XenArena, gntdev: Gntdev, { domid, capacity }: { readonly domid: number; readonly capacity: number }) {
+  constructor(
+    arena: XenArena,
+    gntdev: Gntdev,
+    { domid, capacity }: { readonly domid: number; readonly capacity: number },
+  ) {
     this.capacity = capacity
     this.#domid = domid
     this.#table = arena.allocate(Math.ceil((capacity * OPERATION_BYTES) / PAGE_SIZE))
@@ -60,7 +64,11 @@ export class XenCopyBatch implements GrantCopyBatch {
     } catch (error) {
       // An earlier operation may have been done: the kernel stops at what it can't even ask for.
       const { message, status } = asNativeError(error)
-      throw new GrantError(`cannot copy ${outward ? 'to' : 'from'} pages of domain ${this.#domid}: ${message}`, { status, domid: this.#domid, count }, { cause: error })
+      throw new GrantError(
+        `cannot copy ${outward ? 'to' : 'from'} pages of domain ${this.#domid}: ${message}`,
+        { status, domid: this.#domid, count },
+        { cause: error },
+      )
     }
   }
 }

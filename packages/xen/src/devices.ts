@@ -12,10 +12,21 @@ export interface XenDevice {
 
 /** What xenkit opens. */
 export const DEVICES = {
-  gntdev: { path: '/dev/xen/gntdev', module: 'xen-gntdev', purpose: "mapping and copying other domains' pages" },
+  gntdev: {
+    path: '/dev/xen/gntdev',
+    module: 'xen-gntdev',
+    purpose: "mapping and copying other domains' pages",
+  },
   evtchn: { path: '/dev/xen/evtchn', module: 'xen-evtchn', purpose: 'event channels' },
-  gntalloc: { path: '/dev/xen/gntalloc', module: 'xen-gntalloc', purpose: 'granting own pages: frontends and vchan servers' },
-  xenbus: { path: '/dev/xen/xenbus', purpose: 'xenstore where xenstored has no socket: driver domains and guests' },
+  gntalloc: {
+    path: '/dev/xen/gntalloc',
+    module: 'xen-gntalloc',
+    purpose: 'granting own pages: frontends and vchan servers',
+  },
+  xenbus: {
+    path: '/dev/xen/xenbus',
+    purpose: 'xenstore where xenstored has no socket: driver domains and guests',
+  },
 } as const satisfies Record<string, XenDevice>
 
 /** What to do where there is no Xen at all. */
@@ -27,7 +38,9 @@ export function fixFor(device: XenDevice, code: string): string {
     case 'ENOENT':
     case 'ENODEV':
     case 'ENXIO':
-      return device.module === undefined ? 'every domain of Xen has it, once devtmpfs is mounted on /dev' : `in a domain of Xen, run: modprobe ${device.module}`
+      return device.module === undefined
+        ? 'every domain of Xen has it, once devtmpfs is mounted on /dev'
+        : `in a domain of Xen, run: modprobe ${device.module}`
     case 'EACCES':
     case 'EPERM':
       return 'run this as root, or give its user read and write permission'
@@ -50,6 +63,10 @@ export function openDevice<T>(device: XenDevice, open: (path: string) => T): T {
     const code = codeOf(error)
     if (code === undefined || code.startsWith('ERR_')) throw error
     const details = { path: device.path, errno: code }
-    throw new NotAvailableError(`cannot open "${device.path}" (${code}): ${fixFor(device, code)}; ${USE_SIM}`, details, { cause: error })
+    throw new NotAvailableError(
+      `cannot open "${device.path}" (${code}): ${fixFor(device, code)}; ${USE_SIM}`,
+      details,
+      { cause: error },
+    )
   }
 }

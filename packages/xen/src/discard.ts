@@ -3,10 +3,12 @@ import { getSystemErrorName } from 'node:util'
 import { optionalNative } from './optional-native.ts'
 
 /**
- * Gives up a range of an open file, which then reads as zeroes, or of a block device. It rejects with an
- * error whose `code` is the errno's name. Undefined where the addon can't be loaded.
+ * Gives up a range of an open file, which then reads as zeroes, or of a block device. It rejects
+ * with an error whose `code` is the errno's name. Undefined where the addon can't be loaded.
  */
-export function discardRange(): ((fd: number, offset: number, length: number) => Promise<void>) | undefined {
+export function discardRange():
+  | ((fd: number, offset: number, length: number) => Promise<void>)
+  | undefined {
   const native = optionalNative()
   if (!native) return undefined
   return async (fd, offset, length) => {

@@ -1,6 +1,6 @@
 /**
- * From a batch of pending ports to the handlers bound to them, and from unmasks to batches of ports.
- * Knows nothing of the device but a table of two pages and a function that unmasks.
+ * From a batch of pending ports to the handlers bound to them, and from unmasks to batches of
+ * ports. Knows nothing of the device but a table of two pages and a function that unmasks.
  */
 
 /** Ports in a page. */
@@ -42,9 +42,9 @@ export class EventDispatch {
   }
 
   /**
-   * Runs the handler of each of the first `count` pending ports. A port whose binding is gone, even since
-   * a moment ago, is nobody's. What a handler throws is thrown once more in a microtask, as an uncaught
-   * exception: the other ports have their turn first.
+   * Runs the handler of each of the first `count` pending ports. A port whose binding is gone, even
+   * since a moment ago, is nobody's. What a handler throws is thrown once more in a microtask, as
+   * an uncaught exception: the other ports have their turn first.
    */
   deliver(count: number): void {
     this.#dispatching = true

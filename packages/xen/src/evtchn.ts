@@ -1,6 +1,13 @@
 /** The event-channel port on /dev/xen/evtchn. */
 import { getSystemErrorName } from 'node:util'
-import { DOMID_MAX, EvtchnError, type EvtchnBinding, type EvtchnPort, expectInteger, UINT32_MAX } from '@xenkit/hypervisor'
+import {
+  DOMID_MAX,
+  EvtchnError,
+  type EvtchnBinding,
+  type EvtchnPort,
+  expectInteger,
+  UINT32_MAX,
+} from '@xenkit/hypervisor'
 import type { Native, Evtchn as NativeEvtchn } from '@xenkit/native'
 import type { XenArena } from './arena.ts'
 import { DEVICES, openDevice } from './devices.ts'
@@ -23,7 +30,11 @@ export class XenEvtchn implements EvtchnPort {
   constructor(native: Native, arena: XenArena) {
     const table = arena.allocate(2)
     const words = new Uint32Array(arena.buffer, table.byteOffset, 2 * BATCH)
-    this.#native = openDevice(DEVICES.evtchn, (path) => new native.Evtchn(arena.native, path, table.byteOffset, (count) => this.#receive(count)))
+    this.#native = openDevice(
+      DEVICES.evtchn,
+      (path) =>
+        new native.Evtchn(arena.native, path, table.byteOffset, (count) => this.#receive(count)),
+    )
     this.#notify = this.#native.createNotify()
     const unmask = this.#native.createUnmask()
     this.#dispatch = new EventDispatch(words, (count) => {
@@ -39,7 +50,10 @@ export class XenEvtchn implements EvtchnPort {
     if (count > 0) return this.#dispatch.deliver(count)
     if (count === 0) return this.#recover()
     const errno = getSystemErrorName(count)
-    throw new EvtchnError(`event channels failed, all ${this.#dispatch.size} bindings are closed: read of "${DEVICES.evtchn.path}": ${errno}`, { errno })
+    throw new EvtchnError(
+      `event channels failed, all ${this.#dispatch.size} bindings are closed: read of "${DEVICES.evtchn.path}": ${errno}`,
+      { errno },
+    )
   }
 
   /** Told at the first overflow and whenever their number has doubled: a guest may cause them. */
@@ -55,25 +69,39 @@ export class XenEvtchn implements EvtchnPort {
     this.#dispatch.deliverAll()
   }
 
-  bindInterdomain({ domid, port }: { readonly domid: number; readonly port: number }, onEvent: () => void): EvtchnBinding {
+  bindInterdomain(
+    { domid, port }: { readonly domid: number; readonly port: number },
+    onEvent: () => void,
+  ): EvtchnBinding {
     expectInteger('domid', domid, 0, DOMID_MAX)
     expectInteger('port', port, 0, UINT32_MAX)
-    return this.#bind(
-      () => this.#native.bindInterdomain(domid, port),
-      onEvent,
-      { text: `bind to port ${port} of domain ${domid}`, domid, port },
-    )
+    return this.#bind(() => this.#native.bindInterdomain(domid, port), onEvent, {
+      text: `bind to port ${port} of domain ${domid}`,
+      domid,
+      port,
+    })
   }
 
   bindUnbound({ domid }: { readonly domid: number }, onEvent: () => void): EvtchnBinding {
     expectInteger('domid', domid, 0, DOMID_MAX)
-    return this.#bind(() => this.#native.bindUnbound(domid), onEvent, { text: `open a port for domain ${domid}`, domid })
+    return this.#bind(() => this.#native.bindUnbound(domid), onEvent, {
+      text: `open a port for domain ${domid}`,
+      domid,
+    })
   }
 
-  #bind(bind: () => number, onEvent: () => void, { text, ...details }: { readonly text: string; readonly domid: number; readonly port?: number }): EvtchnBinding {
+  #bind(
+    bind: () => number,
+    onEvent: () => void,
+    { text, ...details }: { readonly text: string; readonly domid: number; readonly port?: number },
+  ): EvtchnBinding {
     const port = translated(bind, failing(text, details))
     this.#dispatch.add(port, onEvent)
-    return new Binding(port, { native: this.#native, notify: this.#notify, dispatch: this.#dispatch })
+    return new Binding(port, {
+      native: this.#native,
+      notify: this.#notify,
+      dispatch: this.#dispatch,
+    })
   }
 
   /** Unbinds every port. */
@@ -90,7 +118,14 @@ class Binding implements EvtchnBinding {
   readonly #dispatch: EventDispatch
   #closed = false
 
-  constructor(port: number, o: { readonly native: NativeEvtchn; readonly notify: (port: number) => void; readonly dispatch: EventDispatch }) {
+  constructor(
+    port: number,
+    o: {
+      readonly native: NativeEvtchn
+      readonly notify: (port: number) => void
+      readonly dispatch: EventDispatch
+    },
+  ) {
     this.port = port
     this.#native = o.native
     this.#notify = o.notify
@@ -99,7 +134,12 @@ class Binding implements EvtchnBinding {
 
   /** @throws EvtchnError if the binding is closed */
   notify(): void {
-    if (this.#closed) throw new EvtchnError(`cannot notify port ${this.port}: ENOTCONN, it is closed`, { errno: 'ENOTCONN', port: this.port })
+    if (this.#closed) {
+      throw new EvtchnError(`cannot notify port ${this.port}: ENOTCONN, it is closed`, {
+        errno: 'ENOTCONN',
+        port: this.port,
+      })
+    }
     try {
       this.#notify(this.port)
     } catch (error) {
@@ -108,7 +148,8 @@ class Binding implements EvtchnBinding {
   }
 
   unmask(): void {
-    // As the device ignores a port that isn't bound: work that ends with an unmask may have closed it.
+    // As the device ignores a port that isn't bound: work that ends with an unmask may have closed
+    // it.
     if (!this.#closed) this.#dispatch.unmask(this.port)
   }
 

@@ -1,7 +1,13 @@
 /** Mappings of other domains' pages, and own pages shared with them. */
 import {
-  expectInteger, GrantError, type GrantMapping, type GrantShare, type MappedPages, PAGE_SIZE,
-  UINT32_MAX, type UnmapNotify,
+  expectInteger,
+  GrantError,
+  type GrantMapping,
+  type GrantShare,
+  type MappedPages,
+  PAGE_SIZE,
+  UINT32_MAX,
+  type UnmapNotify,
 } from '@xenkit/hypervisor'
 import { type XenArena, XenPages } from './arena.ts'
 import { translated } from './native-error.ts'
@@ -20,7 +26,8 @@ class GrantedPages extends XenPages {
     if (port !== undefined) expectInteger('port', port, 0, UINT32_MAX)
     translated(
       () => this.arena.native.notifyOnUnmap(this.byteOffset, clearByte, port),
-      ({ message, status }) => new GrantError(`cannot arrange the unmap-notify: ${message}`, { status, clearByte, port }),
+      ({ message, status }) =>
+        new GrantError(`cannot arrange the unmap-notify: ${message}`, { status, clearByte, port }),
     )
   }
 }
@@ -28,7 +35,8 @@ class GrantedPages extends XenPages {
 export class XenMapping extends GrantedPages implements GrantMapping {
   #pins = 0
 
-  // The addon holds the pages while there is a pin at all: one call for the first and one for the last.
+  // The addon holds the pages while there is a pin at all: one call for the first and one for the
+  // last.
   pin(): void {
     if (this.#pins === 0) {
       if (this.closed) throw new RangeError('"pin" expected an open mapping')

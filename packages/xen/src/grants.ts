@@ -1,7 +1,16 @@
 /** The grant port on gntdev and gntalloc. */
 import {
-  ArenaFullError, DOMID_MAX, expectInteger, GrantError, type GrantCopyBatch, type GrantMapping,
-  type GrantPort, type GrantRef, type GrantShare, type MappedPages, UINT32_MAX,
+  ArenaFullError,
+  DOMID_MAX,
+  expectInteger,
+  GrantError,
+  type GrantCopyBatch,
+  type GrantMapping,
+  type GrantPort,
+  type GrantRef,
+  type GrantShare,
+  type MappedPages,
+  UINT32_MAX,
 } from '@xenkit/hypervisor'
 import type { Gntalloc, Gntdev, Native } from '@xenkit/native'
 import { GNTST, gntstMeaning, gntstName } from '@xenkit/wire'
@@ -11,7 +20,10 @@ import { DEVICES, openDevice } from './devices.ts'
 import { XenMappedPages, XenMapping, XenShare } from './granted-pages.ts'
 import { type NativeError, translated } from './native-error.ts'
 
-/** What one ioctl of gntdev takes at most (its module parameter `limit`), and more than any ring needs. */
+/**
+ * What one ioctl of gntdev takes at most (its module parameter `limit`), and more than any ring
+ * needs.
+ */
 const MAX_REFS = 65_536
 
 export class XenGrants implements GrantPort {
@@ -54,7 +66,11 @@ export class XenGrants implements GrantPort {
   }
 
   /** The kernel says of a whole run that it can't be mapped; this asks about each ref. */
-  #explain(refs: readonly GrantRef[], writable: boolean, { message, status }: NativeError): GrantError {
+  #explain(
+    refs: readonly GrantRef[],
+    writable: boolean,
+    { message, status }: NativeError,
+  ): GrantError {
     for (const { domid, gref } of refs) {
       const probed = this.#gntdev.probe(domid, gref, writable)
       if (probed === 0) continue
@@ -63,7 +79,11 @@ export class XenGrants implements GrantPort {
       const one = readOnly ? GNTST.general_error : probed
       const meaning = readOnly ? 'it is granted read-only' : gntstMeaning(one)
       const why = meaning === undefined ? message : `${gntstName(one)}, ${meaning}`
-      return new GrantError(`cannot map gref ${gref} of domain ${domid}: ${why}`, { status: one, domid, gref })
+      return new GrantError(`cannot map gref ${gref} of domain ${domid}: ${why}`, {
+        status: one,
+        domid,
+        gref,
+      })
     }
     return new GrantError(`cannot map ${refs.length} granted pages: ${message}`, { status })
   }
@@ -75,16 +95,33 @@ export class XenGrants implements GrantPort {
   }
 
   /** Also throws NotAvailableError, without gntalloc. */
-  share({ domid, pages, writable }: { readonly domid: number; readonly pages: number; readonly writable: boolean }): GrantShare {
+  share({
+    domid,
+    pages,
+    writable,
+  }: {
+    readonly domid: number
+    readonly pages: number
+    readonly writable: boolean
+  }): GrantShare {
     expectInteger('domid', domid, 0, DOMID_MAX)
     expectInteger('pages', pages, 1, MAX_REFS)
-    this.#gntalloc ??= openDevice(DEVICES.gntalloc, (path) => new this.#native.Gntalloc(this.#arena.native, path))
+    this.#gntalloc ??= openDevice(
+      DEVICES.gntalloc,
+      (path) => new this.#native.Gntalloc(this.#arena.native, path),
+    )
     const gntalloc = this.#gntalloc
     const { offset, grefs } = translated(
       () => gntalloc.share(domid, pages, writable),
       ({ message, errno, status }) => {
-        const fix = errno === 'ENOSPC' ? '; the limit is for the whole domain: /sys/module/xen_gntalloc/parameters/limit' : ''
-        return new GrantError(`cannot share ${pages} pages with domain ${domid}: ${message}${fix}`, { status, domid, pages })
+        const fix =
+          errno === 'ENOSPC'
+            ? '; the limit is for the whole domain: /sys/module/xen_gntalloc/parameters/limit'
+            : ''
+        return new GrantError(
+          `cannot share ${pages} pages with domain ${domid}: ${message}${fix}`,
+          { status, domid, pages },
+        )
       },
     )
     return new XenShare(this.#arena, offset, Uint32Array.from(grefs))

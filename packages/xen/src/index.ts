@@ -1,4 +1,9 @@
-export { type BatchOptions, type FileBatchOptions, type ImageBatch, openFileBatch } from './block-engine.ts'
+export {
+  type BatchOptions,
+  type FileBatchOptions,
+  type ImageBatch,
+  openFileBatch,
+} from './block-engine.ts'
 export { discardRange } from './discard.ts'
 export { lockBytes } from './lock-bytes.ts'
 export { openMemory, type OpenedMemory } from './memory-image.ts'

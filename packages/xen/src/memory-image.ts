@@ -7,12 +7,20 @@ export interface OpenedMemory extends MemoryImage {
   openBatch(o: BatchOptions): ImageBatch
 }
 
-/** What makes memory, or opens what another thread has open, as stores of @xenkit/vbd want it. Undefined where the addon can't be loaded. */
-export function openMemory(): ((what: { readonly bytes: number } | { readonly id: number }) => OpenedMemory) | undefined {
+/**
+ * What makes memory, or opens what another thread has open, as stores of @xenkit/vbd want it.
+ * Undefined where the addon can't be loaded.
+ */
+export function openMemory():
+  | ((what: { readonly bytes: number } | { readonly id: number }) => OpenedMemory)
+  | undefined {
   const native = optionalNative()
   if (!native) return undefined
   return (what) => {
-    const image = 'id' in what ? native.MemoryImage.open(what.id) : new native.MemoryImage(what.bytes)
-    return Object.assign(image, { openBatch: (o: BatchOptions) => openMemoryBatch(native, image, o) })
+    const image =
+      'id' in what ? native.MemoryImage.open(what.id) : new native.MemoryImage(what.bytes)
+    return Object.assign(image, {
+      openBatch: (o: BatchOptions) => openMemoryBatch(native, image, o),
+    })
   }
 }

@@ -13,8 +13,8 @@ export interface NativeError {
 }
 
 /**
- * What a system call answered. Rethrows what isn't one: a caller's mistake as RangeError, a full arena,
- * a closed hypervisor, a foreign error as it is.
+ * What a system call answered. Rethrows what isn't one: a caller's mistake as RangeError, a full
+ * arena, a closed hypervisor, a foreign error as it is.
  */
 export function asNativeError(error: unknown): NativeError {
   const code = codeOf(error)
@@ -25,7 +25,11 @@ export function asNativeError(error: unknown): NativeError {
     case 'ERR_ARENA_FULL':
       throw new ArenaFullError(error.message, {}, { cause: error })
     case 'ERR_CLOSED':
-      throw new HypervisorClosedError('the hypervisor was closed in this thread', {}, { cause: error })
+      throw new HypervisorClosedError(
+        'the hypervisor was closed in this thread',
+        {},
+        { cause: error },
+      )
   }
   const number = errnos.get(code)
   if (number === undefined) throw error
@@ -34,7 +38,9 @@ export function asNativeError(error: unknown): NativeError {
 
 /** The `code` of an error of Node's or the addon's. */
 export function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+  return error instanceof Error && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : undefined
 }
 
 /** Runs an addon call; what it throws is given to `explain`, which throws the port's error. */

@@ -1,6 +1,9 @@
 /** The hypervisor that this domain runs on. */
 import {
-  DEFAULT_ARENA_PAGES, type Hypervisor, NotAvailableError, type XenstorePort,
+  DEFAULT_ARENA_PAGES,
+  type Hypervisor,
+  NotAvailableError,
+  type XenstorePort,
 } from '@xenkit/hypervisor'
 import { loadNative, type Native } from '@xenkit/native'
 import { XenArena } from './arena.ts'
@@ -12,8 +15,8 @@ import { XenXenstore } from './xenstore.ts'
 
 export interface OpenXenOptions {
   /**
-   * Pages of address space for everything mapped, shared or allocated at a time, 1..1048576, default
-   * 65536 (256 MiB). They cost memory only while used.
+   * Pages of address space for everything mapped, shared or allocated at a time, 1..1048576,
+   * default 65536 (256 MiB). They cost memory only while used.
    */
   readonly arenaPages?: number
 }
@@ -22,9 +25,9 @@ export interface OpenXenOptions {
  * Opens Xen for this thread. Everything opened through it ends with `close`, or with the thread.
  * @throws NotAvailableError that says what is missing and what to do
  */
-export async function openXen(
-  { arenaPages = DEFAULT_ARENA_PAGES }: OpenXenOptions = {},
-): Promise<Hypervisor> {
+export async function openXen({
+  arenaPages = DEFAULT_ARENA_PAGES,
+}: OpenXenOptions = {}): Promise<Hypervisor> {
   const xen = new Xen(load(), arenaPages)
   try {
     return await xen.introduced()
@@ -68,7 +71,11 @@ function load(): Native {
   try {
     return loadNative()
   } catch (error) {
-    throw new NotAvailableError(`${error instanceof Error ? error.message : String(error)}; ${USE_SIM}`, {}, { cause: error })
+    throw new NotAvailableError(
+      `${error instanceof Error ? error.message : String(error)}; ${USE_SIM}`,
+      {},
+      { cause: error },
+    )
   }
 }
 

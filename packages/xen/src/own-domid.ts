@@ -22,7 +22,11 @@ export async function ownDomid(xenstore: XenstorePort): Promise<number> {
 export async function readDomid(xenstore: XenstorePort): Promise<number> {
   const text = await ask(xenstore)
   const domid = Number(text)
-  if (!/^\d{1,5}$/.test(text) || domid > DOMID_MAX) throw new NotAvailableError(`xenstore node "domid" expected a domid, got ${JSON.stringify(text)}`)
+  if (!/^\d{1,5}$/.test(text) || domid > DOMID_MAX) {
+    throw new NotAvailableError(
+      `xenstore node "domid" expected a domid, got ${JSON.stringify(text)}`,
+    )
+  }
   return domid
 }
 
@@ -32,13 +36,35 @@ function ask(xenstore: XenstorePort): Promise<string> {
       if (reqId !== REQUEST_ID) return
       const text = new TextDecoder().decode(payload)
       if (type === XS.READ) finish(() => resolve(text))
-      else fail(new NotAvailableError(`xenstored doesn't tell this domain its number: reading "domid" gave ${JSON.stringify(text)}`))
+      else {
+        fail(
+          new NotAvailableError(
+            `xenstored doesn't tell this domain its number: reading "domid" gave ${JSON.stringify(text)}`,
+          ),
+        )
+      }
     })
-    const timer = setTimeout(() => fail(new NotAvailableError(`xenstored didn't answer in ${PATIENCE / 1000} seconds: is it running?`)), PATIENCE)
-    const connected = xenstore.connect({ data: (bytes) => parser.push(bytes), closed: (reason) => fail(reason) })
+    const timer = setTimeout(
+      () =>
+        fail(
+          new NotAvailableError(
+            `xenstored didn't answer in ${PATIENCE / 1000} seconds: is it running?`,
+          ),
+        ),
+      PATIENCE,
+    )
+    const connected = xenstore.connect({
+      data: (bytes) => parser.push(bytes),
+      closed: (reason) => fail(reason),
+    })
     const finish = (settle: () => void): void => {
       clearTimeout(timer)
-      connected.then((stream) => stream.close(), () => {}).finally(settle)
+      connected
+        .then(
+          (stream) => stream.close(),
+          () => {},
+        )
+        .finally(settle)
     }
     const fail = (reason: unknown): void => finish(() => reject(reason))
     const packer = new XsPacker()

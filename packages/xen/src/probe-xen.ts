@@ -47,7 +47,12 @@ export async function probeXen(): Promise<XenProbe> {
 async function checkHypervisor(): Promise<XenCheck> {
   const type = await readFile('/sys/hypervisor/type', 'latin1').catch(() => '')
   const ok = type.trim() === 'xen'
-  const check = { name: 'hypervisor', ok, required: true, detail: ok ? 'this is a domain of Xen' : 'this machine is not a domain of Xen' }
+  const check = {
+    name: 'hypervisor',
+    ok,
+    required: true,
+    detail: ok ? 'this is a domain of Xen' : 'this machine is not a domain of Xen',
+  }
   return ok ? check : { ...check, fix: USE_SIM }
 }
 
@@ -59,7 +64,13 @@ function checkNative(): XenCheck {
     return { name: 'native', ok: true, required: true, detail: `the addon loads on ${platform}` }
   } catch (error) {
     const detail = `${error instanceof Error ? error.message : String(error)} (${platform})`
-    return { name: 'native', ok: false, required: true, detail, fix: 'x86_64 Linux with glibc has a build; in a clone, run: npm run build in native/' }
+    return {
+      name: 'native',
+      ok: false,
+      required: true,
+      detail,
+      fix: 'x86_64 Linux with glibc has a build; in a clone, run: npm run build in native/',
+    }
   }
 }
 
@@ -67,10 +78,22 @@ function checkBlockEngine(): XenCheck {
   const check = { name: 'disks', required: false }
   try {
     const { kind, refused } = blockEngineKind()
-    if (refused === undefined) return { ...check, ok: true, detail: `images beyond the page cache are read by ${kind}` }
-    return { ...check, ok: false, detail: `images beyond the page cache are read by ${kind}: ${refused}`, fix: 'faster with io_uring: see the sysctl kernel.io_uring_disabled, or the container\'s seccomp rules' }
+    if (refused === undefined) {
+      return { ...check, ok: true, detail: `images beyond the page cache are read by ${kind}` }
+    }
+    return {
+      ...check,
+      ok: false,
+      detail: `images beyond the page cache are read by ${kind}: ${refused}`,
+      fix: "faster with io_uring: see the sysctl kernel.io_uring_disabled, or the container's seccomp rules",
+    }
   } catch {
-    return { ...check, ok: false, detail: 'images are read on Node\'s thread pool', fix: 'they need the addon: see native' }
+    return {
+      ...check,
+      ok: false,
+      detail: "images are read on Node's thread pool",
+      fix: 'they need the addon: see native',
+    }
   }
 }
 
@@ -78,7 +101,9 @@ function glibcVersion(): string | undefined {
   const report: unknown = process.report.getReport()
   if (typeof report !== 'object' || report === null || !('header' in report)) return undefined
   const { header } = report
-  if (typeof header !== 'object' || header === null || !('glibcVersionRuntime' in header)) return undefined
+  if (typeof header !== 'object' || header === null || !('glibcVersionRuntime' in header)) {
+    return undefined
+  }
   return typeof header.glibcVersionRuntime === 'string' ? header.glibcVersionRuntime : undefined
 }
 
@@ -89,7 +114,12 @@ async function checkDevice(device: XenDevice, required: boolean): Promise<XenChe
     return { ...check, ok: true, detail: `for ${device.purpose}` }
   } catch (error) {
     const code = codeOf(error) ?? 'unknown error'
-    return { ...check, ok: false, detail: `${code}; for ${device.purpose}`, fix: fixFor(device, code) }
+    return {
+      ...check,
+      ok: false,
+      detail: `${code}; for ${device.purpose}`,
+      fix: fixFor(device, code),
+    }
   }
 }
 
@@ -107,7 +137,12 @@ async function checkXenstored(): Promise<XenCheck> {
     const fix = 'start xenstored, or in a domain without one see the xenbus device'
     return { ...check, ok: false, detail: none, fix }
   } catch (error) {
-    return { ...check, ok: false, detail: error instanceof Error ? error.message : String(error), fix: 'start xenstored' }
+    return {
+      ...check,
+      ok: false,
+      detail: error instanceof Error ? error.message : String(error),
+      fix: 'start xenstored',
+    }
   }
 }
 
@@ -120,6 +155,8 @@ export async function checkKernelBackend(driver?: string): Promise<XenCheck> {
 }
 
 async function checkDomain(): Promise<XenCheck> {
-  const detail = (await isControlDomain()) ? 'dom0' : 'not dom0, as far as /proc/xen/capabilities tells: a driver domain needs its nodes from dom0'
+  const detail = (await isControlDomain())
+    ? 'dom0'
+    : 'not dom0, as far as /proc/xen/capabilities tells: a driver domain needs its nodes from dom0'
   return { name: 'domain', ok: true, required: false, detail }
 }

@@ -1,6 +1,6 @@
 /**
- * /dev/xen/xenbus as a transport. The driver acts on one message per write and forgets the bytes after
- * it (drivers/xen/xenbus/xenbus_dev_frontend.c), so the stream is cut into messages again.
+ * /dev/xen/xenbus as a transport. The driver acts on one message per write and forgets the bytes
+ * after it (drivers/xen/xenbus/xenbus_dev_frontend.c), so the stream is cut into messages again.
  *
  * The driver answers some requests by the errno of the write: a watch that xenstored refuses, and
  * what it has no memory for. It has consumed the message then, and goes on.
@@ -8,7 +8,14 @@
 import { getSystemErrorName } from 'node:util'
 import { XenstoreError } from '@xenkit/hypervisor'
 import type { Native, XenbusDevice } from '@xenkit/native'
-import { XENSTORE_PAYLOAD_MAX, XS, type XsdError, xsdSockmsg, XsPacker, XsParser } from '@xenkit/wire'
+import {
+  XENSTORE_PAYLOAD_MAX,
+  XS,
+  type XsdError,
+  xsdSockmsg,
+  XsPacker,
+  XsParser,
+} from '@xenkit/wire'
 import type { XenArena, XenPages } from './arena.ts'
 import { openDevice, type XenDevice } from './devices.ts'
 import { asNativeError } from './native-error.ts'
@@ -24,16 +31,25 @@ interface Messages {
   refuse(reqId: number, txId: number, errno: XsdError): void
 }
 
-/** The driver's buffer of XENSTORE_PAYLOAD_MAX bytes holds the header, too. It ends what doesn't fit with EINVAL, the reply to nothing. */
+/**
+ * The driver's buffer of XENSTORE_PAYLOAD_MAX bytes holds the header, too. It ends what doesn't fit
+ * with EINVAL, the reply to nothing.
+ */
 const PAYLOAD_MAX = XENSTORE_PAYLOAD_MAX - HEADER_SIZE
 
-/** What the driver would do something else with than xenstored, as errno of the reply that stands for it. */
+/**
+ * What the driver would do something else with than xenstored, as errno of the reply that stands
+ * for it.
+ */
 function faultOf(type: number, payload: Uint8Array): XsdError | undefined {
   // The connection is the kernel's: this would end the watches of its own drivers.
   if (type === XS.RESET_WATCHES) return 'EACCES'
   if (payload.length > PAYLOAD_MAX) return 'E2BIG'
-  // The driver sets watches itself and ignores a depth, as if there were none: answered like a xenstored without depths.
-  if (type === XS.WATCH && payload.reduce((nuls, byte) => nuls + Number(byte === 0), 0) > 2) return 'EINVAL'
+  // The driver sets watches itself and ignores a depth, as if there were none: answered like a
+  // xenstored without depths.
+  if (type === XS.WATCH && payload.reduce((nuls, byte) => nuls + Number(byte === 0), 0) > 2) {
+    return 'EINVAL'
+  }
   return undefined
 }
 

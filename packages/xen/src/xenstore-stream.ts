@@ -17,7 +17,11 @@ export class XenstoreStream implements ByteStream {
    * @param connect makes the transport, which gives what it hears to `received` and `lost`, later
    * @param onEnd called once, however the stream ends
    */
-  constructor(receiver: ByteStreamReceiver, connect: (stream: XenstoreStream) => Transport, onEnd: (stream: XenstoreStream) => void) {
+  constructor(
+    receiver: ByteStreamReceiver,
+    connect: (stream: XenstoreStream) => Transport,
+    onEnd: (stream: XenstoreStream) => void,
+  ) {
     this.#receiver = receiver
     this.#onEnd = onEnd
     this.#transport = connect(this)

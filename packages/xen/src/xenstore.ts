@@ -1,10 +1,16 @@
 /**
- * The xenstore port: the unix socket of xenstored where there is one, that is where xenstored runs, else
- * the kernel's own connection, /dev/xen/xenbus.
+ * The xenstore port: the unix socket of xenstored where there is one, that is where xenstored runs,
+ * else the kernel's own connection, /dev/xen/xenbus.
  */
 import { stat } from 'node:fs/promises'
 import { Socket } from 'node:net'
-import { type ByteStream, type ByteStreamReceiver, HypervisorClosedError, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
+import {
+  type ByteStream,
+  type ByteStreamReceiver,
+  HypervisorClosedError,
+  NotAvailableError,
+  type XenstorePort,
+} from '@xenkit/hypervisor'
 import type { Native } from '@xenkit/native'
 import type { XenArena } from './arena.ts'
 import { DEVICES, type XenDevice } from './devices.ts'
@@ -39,7 +45,10 @@ export async function findXenstored(): Promise<Socket | XenDevice> {
 }
 
 const isDevice = (path: string): Promise<boolean> =>
-  stat(path).then((status) => status.isCharacterDevice(), () => false)
+  stat(path).then(
+    (status) => status.isCharacterDevice(),
+    () => false,
+  )
 
 export class XenXenstore implements XenstorePort {
   readonly #native: Native
@@ -70,7 +79,9 @@ export class XenXenstore implements XenstorePort {
       return new XenbusTransport(this.#native, this.#arena, stream, device)
     } catch (error) {
       if (!(error instanceof NotAvailableError)) throw error
-      const paths = xenstoredPaths().map((path) => `"${path}"`).join(' or ')
+      const paths = xenstoredPaths()
+        .map((path) => `"${path}"`)
+        .join(' or ')
       const why = `no socket at ${paths}, and ${error.message}`
       const message = `no xenstored: ${why}; ${START_XENSTORED}`
       throw new NotAvailableError(message, error.details, { cause: error })
@@ -80,6 +91,8 @@ export class XenXenstore implements XenstorePort {
   /** Ends every connection; their receivers hear of it. */
   close(): void {
     this.#closed = true
-    for (const stream of this.#streams) stream.lost(new HypervisorClosedError('the hypervisor was closed in this thread'))
+    for (const stream of this.#streams) {
+      stream.lost(new HypervisorClosedError('the hypervisor was closed in this thread'))
+    }
   }
 }

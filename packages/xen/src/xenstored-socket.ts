@@ -7,14 +7,17 @@ import { type Transport, XenstoreStream } from './xenstore-stream.ts'
 
 export const START_XENSTORED = 'start xenstored (in dom0: systemctl start xenstored, or xencommons)'
 
-/** Time between tries while the queue is full in which connections wait for xenstored to accept them. */
+/**
+ * Time between tries while the queue is full in which connections wait for xenstored to accept
+ * them.
+ */
 const QUEUE_RETRY_MS = 10
 /** How long it may be full. */
 const QUEUE_LIMIT_MS = 10_000
 
 /**
- * Waits while others wait to be accepted: C xenstored has room for two of them, and Linux answers the
- * next one EAGAIN where a blocking connect would wait.
+ * Waits while others wait to be accepted: C xenstored has room for two of them, and Linux answers
+ * the next one EAGAIN where a blocking connect would wait.
  * @throws NotAvailableError whose `details.errno` is `ENOENT`, `ECONNREFUSED`, `EACCES` ...
  */
 export async function connectSocket(path: string): Promise<Socket> {
@@ -53,7 +56,9 @@ export function socketTransport(socket: Socket, stream: XenstoreStream): Transpo
   let errno = 'EPIPE'
   socket.on('data', (bytes) => stream.received(bytes))
   socket.on('error', (error) => (errno = codeOf(error) ?? errno))
-  socket.on('close', () => stream.lost(new XenstoreError(`xenstored ended the connection: ${errno}`, { errno })))
+  socket.on('close', () =>
+    stream.lost(new XenstoreError(`xenstored ended the connection: ${errno}`, { errno })),
+  )
   return {
     send: (bytes) => void socket.write(Uint8Array.from(bytes)),
     shut: () => void socket.destroy(),
@@ -68,7 +73,11 @@ export function xenstoreSocket(path: string): XenstorePort {
   return {
     async connect(receiver) {
       const socket = await connectSocket(path)
-      return new XenstoreStream(receiver, (stream) => socketTransport(socket, stream), () => {})
+      return new XenstoreStream(
+        receiver,
+        (stream) => socketTransport(socket, stream),
+        () => {},
+      )
     },
   }
 }

@@ -20,14 +20,22 @@ function open(o: Omit<FileBatchOptions, 'direct'>): ImageBatch {
 }
 
 /** Lists a job at the place of its number, and says what it is. */
-function describe({ jobs }: ImageBatch, job: number, o: { readonly operation: number; readonly position: number; readonly count: number }): void {
+function describe(
+  { jobs }: ImageBatch,
+  job: number,
+  o: { readonly operation: number; readonly position: number; readonly count: number },
+): void {
   jobs.list[job] = job
   jobs.operation[job] = o.operation
   jobs.position[job] = o.position
   jobs.count[job] = o.count
 }
 
-function addPiece({ jobs }: ImageBatch, at: number, o: { readonly offset: number; readonly bytes: number }): void {
+function addPiece(
+  { jobs }: ImageBatch,
+  at: number,
+  o: { readonly offset: number; readonly bytes: number },
+): void {
   jobs.offset[at] = o.offset
   jobs.bytes[at] = o.bytes
 }
@@ -38,18 +46,28 @@ test('32 reads and writes of an image are one call', async () => {
   const submitted: number[] = []
   const engine = loadNative().BlockEngine.prototype
   const { createSubmit } = engine
-  vi.spyOn(engine, 'createSubmit').mockImplementation(function (this: InstanceType<ReturnType<typeof loadNative>['BlockEngine']>) {
+  vi.spyOn(engine, 'createSubmit').mockImplementation(function (
+    this: InstanceType<ReturnType<typeof loadNative>['BlockEngine']>,
+  ) {
     const submit = createSubmit.call(this)
     return (table: number, count: number) => (submitted.push(count), submit(table, count))
   })
   const results = new Map<number, number>()
   const fd = openSync(path, 'r+')
   const done = (job: number): void => void results.set(job, batch.jobs.result[job] ?? 0)
-  const batch = open({ fd, memory: new ArrayBuffer(32 * 4096), capacity: { jobs: 32, pieces: 2 }, done, turned() {} })
+  const batch = open({
+    fd,
+    memory: new ArrayBuffer(32 * 4096),
+    capacity: { jobs: 32, pieces: 2 },
+    done,
+    turned() {},
+  })
   closeSync(fd)
   for (let job = 0; job < 32; job++) {
     describe(batch, job, { operation: job % 2, position: job * 4096, count: 2 })
-    for (const half of [0, 1]) addPiece(batch, job * 2 + half, { offset: job * 4096 + half * 2048, bytes: 2048 })
+    for (const half of [0, 1]) {
+      addPiece(batch, job * 2 + half, { offset: job * 4096 + half * 2048, bytes: 2048 })
+    }
   }
   const atOnce = batch.start(32)
   batch.proceed()
@@ -97,7 +115,13 @@ test('a read of what is in the page cache takes less than a byte of heap', async
   const fd = openSync(path, 'r')
   let moved = 0
   const done = (job: number): void => void (moved += batch.jobs.result[job] ?? 0)
-  const batch = open({ fd, memory: new ArrayBuffer(depth * 512), capacity: { jobs: depth, pieces: 1 }, done, turned() {} })
+  const batch = open({
+    fd,
+    memory: new ArrayBuffer(depth * 512),
+    capacity: { jobs: depth, pieces: 1 },
+    done,
+    turned() {},
+  })
   closeSync(fd)
   const { list } = batch.jobs
   const meter = new HeapMeter()
@@ -116,7 +140,8 @@ test('a read of what is in the page cache takes less than a byte of heap', async
     await until(() => moved === requests * 512)
     return meter.end()
   }
-  // Until all is compiled, which takes as long as the compiler's thread has to wait for a processor.
+  // Until all is compiled, which takes as long as the compiler's thread has to wait for a
+  // processor.
   let millions = 1
   while ((await million()) >= requests && millions < 6) millions++
   expect(millions).toBeLessThan(6)

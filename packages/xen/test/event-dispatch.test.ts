@@ -5,7 +5,9 @@ import { BATCH, EventDispatch } from '../src/event-dispatch.ts'
 function setup() {
   const table = new Uint32Array(2 * BATCH)
   const writes: number[][] = []
-  const dispatch = new EventDispatch(table, (count) => writes.push([...table.subarray(BATCH, BATCH + count)]))
+  const dispatch = new EventDispatch(table, (count) =>
+    writes.push([...table.subarray(BATCH, BATCH + count)]),
+  )
   const deliver = (...ports: readonly number[]): void => {
     table.set(ports)
     dispatch.deliver(ports.length)
@@ -40,7 +42,9 @@ describe('delivery', () => {
   test('reaches the other ports though a handler throws, which is an uncaught exception', async () => {
     const uncaught: unknown[] = []
     const listeners = process.listeners('uncaughtException')
-    process.removeAllListeners('uncaughtException').on('uncaughtException', (error) => uncaught.push(error))
+    process
+      .removeAllListeners('uncaughtException')
+      .on('uncaughtException', (error) => uncaught.push(error))
     onTestFinished(() => {
       process.removeAllListeners('uncaughtException')
       for (const listener of listeners) process.on('uncaughtException', listener)

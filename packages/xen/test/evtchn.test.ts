@@ -32,8 +32,10 @@ function device() {
     bindUnbound = (): number => answer('bind', ++ports)
     bindVirq = (): number => ++ports
     createNotify = () => (): void => answer('notify', undefined)
-    createUnmask = () => (count: number): void =>
-      void unmasked.push(...this.#toUnmask.subarray(0, answer('unmask', count)))
+    createUnmask =
+      () =>
+      (count: number): void =>
+        void unmasked.push(...this.#toUnmask.subarray(0, answer('unmask', count)))
 
     unbind = (): void => answer('unbind', undefined)
     close(): void {}
@@ -67,7 +69,11 @@ test('after an overflow every port is treated as pending, and it is told once, t
   const told = (overflows: number, open: number): string =>
     `the queue of "/dev/xen/evtchn" overflowed (${overflows} so far): ` +
     `all ${open} ports are treated as pending, no event is lost`
-  expect(warnings.mock.calls.map(([text]) => text)).toEqual([told(1, 1500), told(2, 1499), told(4, 1499)])
+  expect(warnings.mock.calls.map(([text]) => text)).toEqual([
+    told(1, 1500),
+    told(2, 1499),
+    told(4, 1499),
+  ])
 })
 
 test.each(['bind', 'notify', 'unmask', 'unbind'])('a refused %s is an EvtchnError', (call) => {

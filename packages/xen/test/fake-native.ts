@@ -1,6 +1,6 @@
 /**
- * The addon with its real arena, where a driver would be a script: what Linux says about grants where
- * there is no Xen to say it.
+ * The addon with its real arena, where a driver would be a script: what Linux says about grants
+ * where there is no Xen to say it.
  */
 import { type Arena, type Gntdev, loadNative, type Native } from '@xenkit/native'
 
@@ -18,10 +18,17 @@ export interface Script {
 /** What the driver was asked. */
 export interface Asked {
   readonly maps: { readonly refs: readonly number[]; readonly writable: boolean }[]
-  readonly copies: { readonly table: number; readonly capacity: number; readonly count: number; readonly domid: number; readonly outward: boolean }[]
+  readonly copies: {
+    readonly table: number
+    readonly capacity: number
+    readonly count: number
+    readonly domid: number
+    readonly outward: boolean
+  }[]
 }
 
-const failing = (operation: string, code: string): Error => Object.assign(new Error(`${operation}: ${code}`), { code })
+const failing = (operation: string, code: string): Error =>
+  Object.assign(new Error(`${operation}: ${code}`), { code })
 
 /** Only what the grant port uses. */
 export function fakeNative(script: Script): { readonly native: Native; readonly asked: Asked } {
@@ -45,10 +52,17 @@ export function fakeNative(script: Script): { readonly native: Native; readonly 
       return script.probes.get(gref) ?? 0
     }
 
-    createCopy(table: number, capacity: number, domid: number, outward: boolean): (count: number) => number {
+    createCopy(
+      table: number,
+      capacity: number,
+      domid: number,
+      outward: boolean,
+    ): (count: number) => number {
       return (count) => {
         asked.copies.push({ table, capacity, count, domid, outward })
-        if (script.copyFails !== undefined) throw failing('IOCTL_GNTDEV_GRANT_COPY', script.copyFails)
+        if (script.copyFails !== undefined) {
+          throw failing('IOCTL_GNTDEV_GRANT_COPY', script.copyFails)
+        }
         return 0
       }
     }

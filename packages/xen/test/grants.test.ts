@@ -11,12 +11,19 @@ function setup(script: Partial<Script> = {}) {
 }
 
 const refs = (...grefs: readonly number[]) => grefs.map((gref) => ({ domid: 3, gref }))
-const details = (status: number, more: object = {}): unknown => expect.objectContaining({ details: expect.objectContaining({ status, ...more }) as object })
+const details = (status: number, more: object = {}): unknown =>
+  expect.objectContaining({ details: expect.objectContaining({ status, ...more }) as object })
 
 describe('map', () => {
   test('asks for all refs at once, in their order', () => {
     const { grants, asked, arena } = setup()
-    using mapping = grants.map([{ domid: 3, gref: 9 }, { domid: 4, gref: 8 }], { writable: false })
+    using mapping = grants.map(
+      [
+        { domid: 3, gref: 9 },
+        { domid: 4, gref: 8 },
+      ],
+      { writable: false },
+    )
     expect(asked.maps).toEqual([{ refs: [3, 9, 4, 8], writable: false }])
     expect(mapping.bytes.length).toBe(2 * 4096)
     expect(mapping.bytes.buffer).toBe(arena.buffer)
@@ -24,22 +31,34 @@ describe('map', () => {
   })
 
   test('names the first ref that can not be mapped, and its status', () => {
-    const { grants } = setup({ mapFails: 'EINVAL', probes: new Map([[9, -3], [10, -8]]) })
+    const { grants } = setup({
+      mapFails: 'EINVAL',
+      probes: new Map([
+        [9, -3],
+        [10, -8],
+      ]),
+    })
     const map = (): unknown => grants.map(refs(8, 9, 10), { writable: true })
     expect(map).toThrow(GrantError)
-    expect(map).toThrow('cannot map gref 9 of domain 3: GNTST_bad_gntref, the other domain has not granted this reference')
+    expect(map).toThrow(
+      'cannot map gref 9 of domain 3: GNTST_bad_gntref, the other domain has not granted this reference',
+    )
     expect(map).toThrow(details(-3, { domid: 3, gref: 9 }))
   })
 
   test('says the errno where there is no status', () => {
     const { grants } = setup({ mapFails: 'EINVAL', probes: new Map([[8, -22]]) })
     expect(() => grants.map(refs(8), { writable: true })).toThrow(details(-22, { gref: 8 }))
-    expect(() => grants.map(refs(8), { writable: true })).toThrow('cannot map gref 8 of domain 3: mmap of granted pages: EINVAL')
+    expect(() => grants.map(refs(8), { writable: true })).toThrow(
+      'cannot map gref 8 of domain 3: mmap of granted pages: EINVAL',
+    )
   })
 
   test('tells that a ref is granted read-only', () => {
     const { grants } = setup({ mapFails: 'EINVAL', probes: new Map([[8, -22]]), readOnly: [8] })
-    expect(() => grants.map(refs(8), { writable: true })).toThrow('cannot map gref 8 of domain 3: GNTST_general_error, it is granted read-only')
+    expect(() => grants.map(refs(8), { writable: true })).toThrow(
+      'cannot map gref 8 of domain 3: GNTST_general_error, it is granted read-only',
+    )
   })
 
   test('blames no ref for what is none of its doing', () => {
@@ -63,8 +82,14 @@ describe('map', () => {
     const { grants, arena, asked } = setup()
     const first = grants.mapPages(refs(9, 7), { writable: true })
     using pages = grants.mapPages(refs(5, 8, 6), { writable: true })
-    expect(asked.maps.map(({ refs: pairs }) => pairs)).toEqual([[3, 9, 3, 7], [3, 5, 3, 8, 3, 6]])
-    expect([[...first.offsets], [...pages.offsets]]).toEqual([[0, 4096], [8192, 12_288, 16_384]])
+    expect(asked.maps.map(({ refs: pairs }) => pairs)).toEqual([
+      [3, 9, 3, 7],
+      [3, 5, 3, 8, 3, 6],
+    ])
+    expect([[...first.offsets], [...pages.offsets]]).toEqual([
+      [0, 4096],
+      [8192, 12_288, 16_384],
+    ])
     first.close()
     first.close()
     expect(arena.allocate(2).byteOffset).toBe(0)
@@ -72,7 +97,9 @@ describe('map', () => {
 
   test('needs room in the arena', () => {
     const { grants } = setup()
-    expect(() => grants.map(refs(...Array.from({ length: 17 }, (_, index) => index)), { writable: true })).toThrow(ArenaFullError)
+    expect(() =>
+      grants.map(refs(...Array.from({ length: 17 }, (_, index) => index)), { writable: true }),
+    ).toThrow(ArenaFullError)
   })
 
   test.each([
@@ -166,14 +193,19 @@ describe('a copy batch', () => {
       { table, capacity: 5, count: 5, domid: 3, outward: false },
       { table, capacity: 5, count: 2, domid: 3, outward: true },
     ])
-    const words = [...new Uint16Array(arena.buffer, table, 35)].map((word) => word.toString(16)[0]).join('')
-    expect(words).toBe('1'.repeat(10) + '2'.repeat(10) + '3'.repeat(5) + '4'.repeat(5) + '5'.repeat(5))
+    const words = [...new Uint16Array(arena.buffer, table, 35)]
+      .map((word) => word.toString(16)[0])
+      .join('')
+    expect(words).toBe(
+      '1'.repeat(10) + '2'.repeat(10) + '3'.repeat(5) + '4'.repeat(5) + '5'.repeat(5),
+    )
   })
 
   test('has what a ring can use at most', () => {
     const { grants } = setup()
     expect(() => grants.openCopyBatch({ domid: 3, capacity: 65_537 })).toThrow(RangeError)
-    expect(() => grants.openCopyBatch({ domid: 3, capacity: 65_536 })).toThrow(ArenaFullError) // 224 pages, here are 16
+    // 224 pages, here are 16
+    expect(() => grants.openCopyBatch({ domid: 3, capacity: 65_536 })).toThrow(ArenaFullError)
   })
 
   test('refuses counts out of range and use after close', () => {
@@ -191,7 +223,9 @@ describe('a copy batch', () => {
   test('tells when the kernel refuses the whole call', () => {
     const { grants } = setup({ copyFails: 'EFAULT' })
     using batch = grants.openCopyBatch({ domid: 3, capacity: 5 })
-    expect(() => batch.copyOut(1)).toThrow('cannot copy to pages of domain 3: IOCTL_GNTDEV_GRANT_COPY: EFAULT')
+    expect(() => batch.copyOut(1)).toThrow(
+      'cannot copy to pages of domain 3: IOCTL_GNTDEV_GRANT_COPY: EFAULT',
+    )
     expect(() => batch.copyOut(1)).toThrow(details(-14, { count: 1 }))
   })
 })

@@ -10,17 +10,34 @@ describe.skipIf(existsSync('/dev/xen/gntdev'))('without Xen', () => {
   test('opening says what is missing and what to do, and leaves nothing open', async () => {
     const opening = openXen()
     await expect(opening).rejects.toThrow(NotAvailableError)
-    await expect(opening).rejects.toThrow('cannot open "/dev/xen/gntdev" (ENOENT): in a domain of Xen, run: modprobe xen-gntdev; without Xen, use the simulated hypervisor')
+    await expect(opening).rejects.toThrow(
+      'cannot open "/dev/xen/gntdev" (ENOENT): in a domain of Xen, run: modprobe xen-gntdev; without Xen, use the simulated hypervisor',
+    )
     expect(loadNative().counters()).toMatchObject({ fds: 0, mappings: 0, ports: 0, polls: 0 })
   })
 
   test('the probe finds what is missing, each with what to do', async () => {
     const { usable, checks } = await probeXen()
     expect(usable).toBe(false)
-    expect(checks.map((check) => check.name)).toEqual(['hypervisor', 'native', 'disks', '/dev/xen/gntdev', '/dev/xen/evtchn', '/dev/xen/gntalloc', '/dev/xen/xenbus', 'xenstored'])
+    expect(checks.map((check) => check.name)).toEqual([
+      'hypervisor',
+      'native',
+      'disks',
+      '/dev/xen/gntdev',
+      '/dev/xen/evtchn',
+      '/dev/xen/gntalloc',
+      '/dev/xen/xenbus',
+      'xenstored',
+    ])
     expect(checks.filter((check) => !check.ok && check.fix === undefined)).toEqual([])
-    expect(checks.find((check) => check.name === 'native')).toMatchObject({ ok: true, required: true })
-    expect(checks.find((check) => check.name === 'disks')).toMatchObject({ required: false, detail: expect.stringMatching(/by (io_uring|threads: )/) })
+    expect(checks.find((check) => check.name === 'native')).toMatchObject({
+      ok: true,
+      required: true,
+    })
+    expect(checks.find((check) => check.name === 'disks')).toMatchObject({
+      required: false,
+      detail: expect.stringMatching(/by (io_uring|threads: )/),
+    })
   })
 })
 
@@ -37,9 +54,10 @@ test.each([0, -1, 2 ** 20 + 1])('an arena of %i pages is refused', async (arenaP
 })
 
 describe('a device that can not be opened', () => {
-  const failing = (code: string) => () => openDevice(DEVICES.evtchn, (path) => {
-    throw Object.assign(new Error(`open "${path}": ${code}`), { code })
-  })
+  const failing = (code: string) => () =>
+    openDevice(DEVICES.evtchn, (path) => {
+      throw Object.assign(new Error(`open "${path}": ${code}`), { code })
+    })
 
   test.each([
     ['ENODEV', 'modprobe xen-evtchn'],
@@ -48,7 +66,9 @@ describe('a device that can not be opened', () => {
   ])('for %s says what to do', (code, fix) => {
     expect(failing(code)).toThrow(NotAvailableError)
     expect(failing(code)).toThrow(fix)
-    expect(failing(code)).toThrow(expect.objectContaining({ details: { path: '/dev/xen/evtchn', errno: code } }))
+    expect(failing(code)).toThrow(
+      expect.objectContaining({ details: { path: '/dev/xen/evtchn', errno: code } }),
+    )
   })
 
   test('for a reason of its own keeps it', () => {

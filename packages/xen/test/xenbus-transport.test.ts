@@ -62,17 +62,20 @@ function open(o: { readonly refuses?: (message: Message) => string | undefined }
   const parser = messages(heard)
   const receiver = {
     data: (bytes: Uint8Array) => parser.push(bytes),
-    closed: (reason: Error) => { lost = reason },
+    closed: (reason: Error) => {
+      lost = reason
+    },
   }
-  const connect = (made: XenstoreStream) =>
-    new XenbusTransport(native, arena, made, DEVICES.xenbus)
+  const connect = (made: XenstoreStream) => new XenbusTransport(native, arena, made, DEVICES.xenbus)
   const stream = new XenstoreStream(receiver, connect, () => {})
   onTestFinished(() => {
     stream.close()
     arena.close()
   })
   return {
-    stream, taken, heard,
+    stream,
+    taken,
+    heard,
     give: (bytes: Uint8Array) => give(bytes),
     get lost() {
       return lost

@@ -2,7 +2,10 @@ import { expect, test, vi } from 'vitest'
 import { type Transport, XenstoreStream } from '../src/xenstore-stream.ts'
 
 function open(send: Transport['send'] = () => {}) {
-  const heard = { data: vi.fn<(bytes: Uint8Array) => void>(), closed: vi.fn<(reason: Error) => void>() }
+  const heard = {
+    data: vi.fn<(bytes: Uint8Array) => void>(),
+    closed: vi.fn<(reason: Error) => void>(),
+  }
   const transport = { send: vi.fn<Transport['send']>(send), shut: vi.fn<() => void>() }
   const ended = vi.fn<(stream: XenstoreStream) => void>()
   return { heard, transport, ended, stream: new XenstoreStream(heard, () => transport, ended) }

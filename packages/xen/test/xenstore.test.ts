@@ -56,7 +56,10 @@ function openStore(): XenXenstore {
 }
 
 /** Collects what a stream gives. */
-function receiver(): ByteStreamReceiver & { readonly bytes: number[]; readonly reason: Promise<Error> } {
+function receiver(): ByteStreamReceiver & {
+  readonly bytes: number[]
+  readonly reason: Promise<Error>
+} {
   const bytes: number[] = []
   let closed: (reason: Error) => void = () => {}
   const reason = new Promise<Error>((resolve) => {
@@ -82,7 +85,9 @@ describe('the socket', () => {
     const bytes = new Uint8Array(4_000_000).fill(1) // more than a socket holds
     stream.write(bytes)
     bytes.fill(9)
-    await vi.waitFor(() => expect(got.reduce((sum, chunk) => sum + chunk.length, 0)).toBe(bytes.length))
+    await vi.waitFor(() =>
+      expect(got.reduce((sum, chunk) => sum + chunk.length, 0)).toBe(bytes.length),
+    )
     expect(Buffer.concat(got).includes(9)).toBe(false)
     stream.close()
   })
@@ -120,7 +125,9 @@ describe('the socket', () => {
   test('where nobody listens is said, with what to do', async () => {
     const connecting = openStore().connect(receiver())
     await expect(connecting).rejects.toThrow(NotAvailableError)
-    await expect(connecting).rejects.toThrow(`cannot connect to xenstored at "${path}" (ENOENT): start xenstored`)
+    await expect(connecting).rejects.toThrow(
+      `cannot connect to xenstored at "${path}" (ENOENT): start xenstored`,
+    )
   })
 })
 
@@ -207,18 +214,29 @@ describe('messages for the xenbus device', () => {
   const stream = packer.take().slice()
   const sizes = [16 + 6, 16, 16 + 4080]
 
-  test.each([1, 15, 16, 23, 4080, stream.length])('go one by one, however the stream is cut (%i bytes at a time)', (step) => {
-    const sent: Uint8Array[] = []
-    const cutter = messageCutter({ send: (message) => sent.push(message), refuse: () => expect.unreachable() })
-    for (let at = 0; at < stream.length; at += step) cutter.push(stream.subarray(at, at + step))
-    expect(sent.map((message) => message.length)).toEqual(sizes)
-    expect(Buffer.concat(sent).equals(stream)).toBe(true)
-  })
+  test.each([1, 15, 16, 23, 4080, stream.length])(
+    'go one by one, however the stream is cut (%i bytes at a time)',
+    (step) => {
+      const sent: Uint8Array[] = []
+      const cutter = messageCutter({
+        send: (message) => sent.push(message),
+        refuse: () => expect.unreachable(),
+      })
+      for (let at = 0; at < stream.length; at += step) cutter.push(stream.subarray(at, at + step))
+      expect(sent.map((message) => message.length)).toEqual(sizes)
+      expect(Buffer.concat(sent).equals(stream)).toBe(true)
+    },
+  )
 
   test.each([
     ["end the kernel's own watches", 'EACCES', XS.RESET_WATCHES, new Uint8Array(1)],
     ["exceed the driver's buffer", 'E2BIG', XS.WRITE, new Uint8Array(4081)],
-    ['limit a watch to a depth, which the driver ignores', 'EINVAL', XS.WATCH, Buffer.from('/a\0token\x001\0')],
+    [
+      'limit a watch to a depth, which the driver ignores',
+      'EINVAL',
+      XS.WATCH,
+      Buffer.from('/a\0token\x001\0'),
+    ],
   ])('never %s: %s', (_, errno, type, payload) => {
     const packer = new XsPacker()
     packer.append(type, 7, 3, '', payload)

@@ -7,7 +7,9 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { connectSocket } from '../src/xenstored-socket.ts'
 
-/** Listens with room for as few connections as xenstored, and accepts none before it is written to. */
+/**
+ * Listens with room for as few connections as xenstored, and accepts none before it is written to.
+ */
 const busyServer = `
   const { readSync } = require('node:fs')
   const server = require('node:net').createServer(() => {})
@@ -29,10 +31,13 @@ test('a xenstored whose queue of connections is full is waited for', async () =>
   })
   await once(server.stdout, 'data')
 
-  for (let refused = false; !refused; ) {
+  for (let refused = false; !refused;) {
     const socket = createConnection(path)
     sockets.push(socket)
-    refused = await once(socket, 'connect').then(() => false, (error) => error.code === 'EAGAIN')
+    refused = await once(socket, 'connect').then(
+      () => false,
+      (error) => error.code === 'EAGAIN',
+    )
   }
   const connecting = connectSocket(path).then((socket) => sockets.push(socket))
   server.stdin.write('.')

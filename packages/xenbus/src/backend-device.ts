@@ -1,12 +1,27 @@
-/** One backend device: reads its two directories, decides by `backendStep`, and does what that says. */
+/**
+ * One backend device: reads its two directories, decides by `backendStep`, and does what that says.
+ */
 import { XenbusState } from '@xenkit/wire'
 import {
-  type XenstoreClient, XenstoreClosedError, type XenstoreReader, type XenstoreView,
+  type XenstoreClient,
+  XenstoreClosedError,
+  type XenstoreReader,
+  type XenstoreView,
 } from '@xenkit/xenstore-client'
-import type { BackendConnection, BackendDevice, BackendDriver, BackendEvent, CloseOptions } from './backend-driver.ts'
+import type {
+  BackendConnection,
+  BackendDevice,
+  BackendDriver,
+  BackendEvent,
+  CloseOptions,
+} from './backend-driver.ts'
 import { type BackendSnapshot, type BackendStep, backendStep } from './backend-state.ts'
 import {
-  type DeviceAddress, backendPath, errorPath, frontendPath, refusalPath,
+  type DeviceAddress,
+  backendPath,
+  errorPath,
+  frontendPath,
+  refusalPath,
 } from './device-path.ts'
 import { type HotplugScript, hotplugScript } from './hotplug.ts'
 import { Level } from './level.ts'
@@ -71,8 +86,9 @@ export class ServedDevice {
 
   /**
    * Runs the device from its claim to its removal. Resolves at once if it isn't this driver's.
-   * @throws XenstoreClosedError when the connection is over. What xenstored refuses closes the device, which
-   *   is tried again when something changes; it is thrown only by a device that is being stopped.
+   * @throws XenstoreClosedError when the connection is over. What xenstored refuses closes the
+   *   device, which is tried again when something changes; it is thrown only by a device that is
+   *   being stopped.
    */
   async run(): Promise<void> {
     try {
@@ -83,7 +99,9 @@ export class ServedDevice {
     }
   }
 
-  /** Asks the frontend to let go, for good; after a while the device is closed without its consent. */
+  /**
+   * Asks the frontend to let go, for good; after a while the device is closed without its consent.
+   */
   stop(): void {
     this.#stopping = true
     this.#closeTimer ??= setTimeout(() => this.peerGone(), CLOSE_TIMEOUT_MS)
@@ -176,9 +194,15 @@ export class ServedDevice {
     const { path } = this.device
     return this.#xs.transaction(async (view) => {
       if (this.#stopping || !(await this.#isNew(view))) return false
-      this.#script = hotplugScript(await lenient(backendDeviceNodes.readNode(view, path, 'script'), undefined))
+      this.#script = hotplugScript(
+        await lenient(backendDeviceNodes.readNode(view, path, 'script'), undefined),
+      )
       await writeNodes(view, path, nodes)
-      await backendDeviceNodes.write(view, path, { 'xenkit-claim': this.#claim, ...this.#hotplugNodes(), state: this.#isClosedAtOnce ? XenbusState.Closing : XenbusState.InitWait })
+      await backendDeviceNodes.write(view, path, {
+        'xenkit-claim': this.#claim,
+        ...this.#hotplugNodes(),
+        state: this.#isClosedAtOnce ? XenbusState.Closing : XenbusState.InitWait,
+      })
       return true
     })
   }
@@ -190,7 +214,10 @@ export class ServedDevice {
     return this.#script === 'prepares' ? {} : { 'hotplug-status': 'connected' }
   }
 
-  /** A device without anything to serve, unless its script tells the toolstack so, which then takes it away. */
+  /**
+   * A device without anything to serve, unless its script tells the toolstack so, which then takes
+   * it away.
+   */
   get #isClosedAtOnce(): boolean {
     return this.#refusal !== undefined && this.#script !== 'reports'
   }
@@ -200,7 +227,10 @@ export class ServedDevice {
     const nodes = await lenient(backendDeviceNodes.read(view, path), undefined)
     // The claim was committed, and its answer lost with the connection.
     if (nodes?.['xenkit-claim'] === this.#claim) return true
-    return nodes?.state === XenbusState.Initialising && nodes['xenkit-reserved-for'] === this.#reservation
+    return (
+      nodes?.state === XenbusState.Initialising &&
+      nodes['xenkit-reserved-for'] === this.#reservation
+    )
   }
 
   async #next(): Promise<BackendStep> {
@@ -288,7 +318,9 @@ export class ServedDevice {
         await this.#connect()
         return true
       case 'offer':
-        if (this.#connection !== undefined || this.#failed) await this.#endLife({ frontend: 'gone' })
+        if (this.#connection !== undefined || this.#failed) {
+          await this.#endLife({ frontend: 'gone' })
+        }
         await this.#switchState(XenbusState.InitWait)
         this.#failed = false
         this.#frontend.heeded()
@@ -329,7 +361,10 @@ export class ServedDevice {
     }
   }
 
-  /** Writes whatever the state, so that it and a `connect` under way don't miss each other: one transaction has to be made again. */
+  /**
+   * Writes whatever the state, so that it and a `connect` under way don't miss each other: one
+   * transaction has to be made again.
+   */
   async #publish(nodes: () => NodeValues): Promise<void> {
     await this.#update(async (view) => {
       const { path } = this.device
@@ -357,14 +392,16 @@ export class ServedDevice {
   }
 
   /**
-   * The toolstack leaves the directories of a driver domain to `xl devd`, which runs the scripts there,
-   * and waits until they are gone. Where no script is needed that isn't there either.
+   * The toolstack leaves the directories of a driver domain to `xl devd`, which runs the scripts
+   * there, and waits until they are gone. Where no script is needed that isn't there either.
    */
   async #removeDirectory(): Promise<void> {
     const { path, backendDomid } = this.device
     if (backendDomid === 0 || this.#script === 'prepares') return
     await this.#update(async (view) => {
-      if (!(await lenient(backendDeviceNodes.readNode(view, path, 'online'), undefined))) await view.rm(path)
+      if (!(await lenient(backendDeviceNodes.readNode(view, path, 'online'), undefined))) {
+        await view.rm(path)
+      }
     })
   }
 

@@ -1,4 +1,6 @@
-/** The toolstack's part in a change of a device that is being served: another medium, another size. */
+/**
+ * The toolstack's part in a change of a device that is being served: another medium, another size.
+ */
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { type DeviceAddress, backendPath, libxlPath, refusalPath } from './device-path.ts'
 import { ofOtherEnd, writeNodes } from './node-access.ts'
@@ -7,20 +9,34 @@ import { ToolstackError } from './toolstack.ts'
 
 /**
  * Writes nodes that the device's driver follows, and waits for its answer. Nodes that weren't there
- * before are for this request alone and go with it; others keep their new value, or get their old one
- * back where the driver refuses.
+ * before are for this request alone and go with it; others keep their new value, or get their old
+ * one back where the driver refuses.
  *
  * @param o.signal ends the waiting: what was asked for may still be done
  * @throws ToolstackError with the driver's reason, or when no server of xenkit's has the device
  */
-export async function changeDevice(xs: XenstoreClient, device: DeviceAddress, nodes: NodeValues, o: { readonly signal?: AbortSignal } = {}): Promise<void> {
+export async function changeDevice(
+  xs: XenstoreClient,
+  device: DeviceAddress,
+  nodes: NodeValues,
+  o: { readonly signal?: AbortSignal } = {},
+): Promise<void> {
   const back = backendPath(device)
   const request = crypto.randomUUID()
   const name = `${device.type} ${device.devid} of domain ${device.frontendDomid}`
   const before = await xs.transaction(async (view) => {
-    if ((await backendDeviceNodes.readNode(view, back, 'xenkit-claim')) === undefined) throw new ToolstackError(`${name} is not served by xenkit: see "xenkit disk list"`, { device })
-    const [pending, result = ''] = await Promise.all([backendDeviceNodes.readNode(view, back, 'xenkit-request'), backendDeviceNodes.readNode(view, back, 'xenkit-result')])
-    if (pending !== undefined && !answersTo(result, pending)) throw new ToolstackError(`${name} is being changed by somebody else: try again`, { device })
+    if ((await backendDeviceNodes.readNode(view, back, 'xenkit-claim')) === undefined) {
+      throw new ToolstackError(`${name} is not served by xenkit: see "xenkit disk list"`, {
+        device,
+      })
+    }
+    const [pending, result = ''] = await Promise.all([
+      backendDeviceNodes.readNode(view, back, 'xenkit-request'),
+      backendDeviceNodes.readNode(view, back, 'xenkit-result'),
+    ])
+    if (pending !== undefined && !answersTo(result, pending)) {
+      throw new ToolstackError(`${name} is being changed by somebody else: try again`, { device })
+    }
     const values = await readNodes(view, back, nodes)
     await writeEverywhere(view, device, nodes)
     await backendDeviceNodes.write(view, back, { 'xenkit-request': request })
@@ -32,10 +48,16 @@ export async function changeDevice(xs: XenstoreClient, device: DeviceAddress, no
     // The directory is gone, and nobody will answer.
     return (await view.exists(`${back}/xenkit-request`)) ? undefined : 'it was detached'
   }, o)
-  const undone = Object.entries(before).filter(([, value]) => value === undefined || answer !== RESULT_OK)
+  const undone = Object.entries(before).filter(
+    ([, value]) => value === undefined || answer !== RESULT_OK,
+  )
   await xs.transaction(async (view) => {
     if ((await backendDeviceNodes.readNode(view, back, 'xenkit-request')) !== request) return
-    for (const [node, value] of undone) await (value === undefined ? view.rm(`${back}/${node}`) : writeEverywhere(view, device, { [node]: value }))
+    for (const [node, value] of undone) {
+      await (value === undefined
+        ? view.rm(`${back}/${node}`)
+        : writeEverywhere(view, device, { [node]: value }))
+    }
   })
   if (answer === RESULT_OK) return
   const refusal = await ofOtherEnd(xs.readOptional(refusalPath(device)))
@@ -44,12 +66,26 @@ export async function changeDevice(xs: XenstoreClient, device: DeviceAddress, no
   throw new ToolstackError(`${name} was not changed: ${reason}`, { device })
 }
 
-async function readNodes(view: XenstoreReader, path: string, nodes: NodeValues): Promise<Record<string, string | undefined>> {
-  return Object.fromEntries(await Promise.all(Object.keys(nodes).map(async (node) => [node, await view.readOptional(`${path}/${node}`)] as const)))
+async function readNodes(
+  view: XenstoreReader,
+  path: string,
+  nodes: NodeValues,
+): Promise<Record<string, string | undefined>> {
+  return Object.fromEntries(
+    await Promise.all(
+      Object.keys(nodes).map(
+        async (node) => [node, await view.readOptional(`${path}/${node}`)] as const,
+      ),
+    ),
+  )
 }
 
 /** libxl's account of the device is kept as `xl cd-insert` keeps it. */
-async function writeEverywhere(view: XenstoreView, device: DeviceAddress, nodes: NodeValues): Promise<void> {
+async function writeEverywhere(
+  view: XenstoreView,
+  device: DeviceAddress,
+  nodes: NodeValues,
+): Promise<void> {
   await writeNodes(view, backendPath(device), nodes)
   if (await view.exists(libxlPath(device))) await writeNodes(view, libxlPath(device), nodes)
 }

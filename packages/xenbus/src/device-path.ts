@@ -17,21 +17,26 @@ export interface DeviceAddress {
 export const domainHome = (domid: number): string => `/local/domain/${domid}`
 
 /** Directory of all backends of one type in a domain; the frontends' domids lie in it. */
-export const backendRoot = (domid: number, type: string): string => `${domainHome(domid)}/backend/${type}`
+export const backendRoot = (domid: number, type: string): string =>
+  `${domainHome(domid)}/backend/${type}`
 
 const backendTypeOf = ({ type, backendType = type }: DeviceAddress): string => backendType
 
-export const backendPath = (device: DeviceAddress): string => `${backendRoot(device.backendDomid, backendTypeOf(device))}/${device.frontendDomid}/${device.devid}`
+export const backendPath = (device: DeviceAddress): string =>
+  `${backendRoot(device.backendDomid, backendTypeOf(device))}/${device.frontendDomid}/${device.devid}`
 
-export const frontendPath = (device: Omit<DeviceAddress, 'backendDomid' | 'backendType'>): string => `${domainHome(device.frontendDomid)}/device/${device.type}/${device.devid}`
+export const frontendPath = (device: Omit<DeviceAddress, 'backendDomid' | 'backendType'>): string =>
+  `${domainHome(device.frontendDomid)}/device/${device.type}/${device.devid}`
 
 /**
- * Where libxl keeps its own account of a domain's devices: `xl block-list`, `xl block-detach` and the
- * destruction of a domain know those alone. `/libxl/DOMID` is there for each domain that libxl made.
+ * Where libxl keeps its own account of a domain's devices: `xl block-list`, `xl block-detach` and
+ * the destruction of a domain know those alone. `/libxl/DOMID` is there for each domain that libxl
+ * made.
  */
 export const libxlHome = (domid: number): string => `/libxl/${domid}`
 
-export const libxlPath = ({ frontendDomid, type, devid }: DeviceAddress): string => `${libxlHome(frontendDomid)}/device/${type}/${devid}`
+export const libxlPath = ({ frontendDomid, type, devid }: DeviceAddress): string =>
+  `${libxlHome(frontendDomid)}/device/${type}/${devid}`
 
 /** For the operator: unlike the device's own directories, the guest can't read it. */
 export function errorRoot(device: DeviceAddress): string {

@@ -36,11 +36,20 @@ export class FrontendDevice {
     this.backendDomid = backendDomid
   }
 
-  /** Waits until the toolstack has made the device, and its backend has advertised what it offers. */
-  static async open(xs: XenstoreClient, address: FrontendAddress, o: Waiting = {}): Promise<FrontendDevice> {
+  /**
+   * Waits until the toolstack has made the device, and its backend has advertised what it offers.
+   */
+  static async open(
+    xs: XenstoreClient,
+    address: FrontendAddress,
+    o: Waiting = {},
+  ): Promise<FrontendDevice> {
     const path = frontendPath({ ...address, frontendDomid: address.domid })
     const found = await xs.wait(async (view) => {
-      const [backend, domid] = await Promise.all([frontendDeviceNodes.readNode(view, path, 'backend'), frontendDeviceNodes.readNode(view, path, 'backend-id')])
+      const [backend, domid] = await Promise.all([
+        frontendDeviceNodes.readNode(view, path, 'backend'),
+        frontendDeviceNodes.readNode(view, path, 'backend-id'),
+      ])
       return backend !== undefined && domid !== undefined ? { backend, domid } : undefined
     }, o)
     const device = new FrontendDevice(xs, path, found.backend, found.domid)
@@ -54,12 +63,21 @@ export class FrontendDevice {
     await this.#switchState(XenbusState.Initialised)
   }
 
-  /** Waits until the backend is connected. @throws NegotiationError if it closes instead, or is removed. */
+  /**
+   * Waits until the backend is connected. @throws NegotiationError if it closes instead, or is
+   * removed.
+   */
   async connected(o: Waiting = {}): Promise<void> {
-    const state = await this.#backendState([XenbusState.Connected, XenbusState.Closing, XenbusState.Closed, undefined], o)
+    const state = await this.#backendState(
+      [XenbusState.Connected, XenbusState.Closing, XenbusState.Closed, undefined],
+      o,
+    )
     if (state !== XenbusState.Connected) {
       const node = `${this.backendPath}/state`
-      throw new NegotiationError(`the backend at "${this.backendPath}" closed instead of connecting: see its domain's error nodes`, { node, value: state === undefined ? state : String(state), expected: '4' })
+      throw new NegotiationError(
+        `the backend at "${this.backendPath}" closed instead of connecting: see its domain's error nodes`,
+        { node, value: state === undefined ? state : String(state), expected: '4' },
+      )
     }
     await this.#switchState(XenbusState.Connected)
   }
@@ -70,8 +88,8 @@ export class FrontendDevice {
   }
 
   /**
-   * Closes this side, with the backend's consent: when it returns the backend has let go of the rings,
-   * and what was granted to it may be taken back.
+   * Closes this side, with the backend's consent: when it returns the backend has let go of the
+   * rings, and what was granted to it may be taken back.
    * @throws the signal's reason when that aborts: this side is Closed then, the backend may not be
    */
   async close(o: Waiting = {}): Promise<void> {
@@ -96,7 +114,10 @@ export class FrontendDevice {
     await this.#backendState([XenbusState.InitWait], o)
   }
 
-  #backendState(wanted: readonly (XenbusState | undefined)[], o: Waiting): Promise<XenbusState | undefined> {
+  #backendState(
+    wanted: readonly (XenbusState | undefined)[],
+    o: Waiting,
+  ): Promise<XenbusState | undefined> {
     return this.#xs
       .wait(async (view) => {
         const state = await ofOtherEnd(backendDeviceNodes.readNode(view, this.backendPath, 'state'))

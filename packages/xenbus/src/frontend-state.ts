@@ -34,7 +34,9 @@ export class FrontendState {
     return this.#before
   }
 
-  /** What is wrong with the state that was read last: there is no such state, which counts as gone. */
+  /**
+   * What is wrong with the state that was read last: there is no such state, which counts as gone.
+   */
   get fault(): NegotiationError | undefined {
     return this.#fault
   }
@@ -54,7 +56,10 @@ export class FrontendState {
     this.#retry.raise()
   }
 
-  /** Follows the state until the signal aborts; a watch that xenstored refuses is tried again on `retry`. */
+  /**
+   * Follows the state until the signal aborts; a watch that xenstored refuses is tried again on
+   * `retry`.
+   */
   async follow(signal: AbortSignal): Promise<void> {
     const { xs, path, changed, refused } = this.#o
     signal.addEventListener('abort', () => this.#retry.raise())
@@ -76,7 +81,9 @@ export class FrontendState {
     }
   }
 
-  /** Undefined where the frontend is gone, is in a state that doesn't exist, or can't be followed. */
+  /**
+   * Undefined where the frontend is gone, is in a state that doesn't exist, or can't be followed.
+   */
   async read(): Promise<XenbusState | undefined> {
     const { xs, path } = this.#o
     let state: XenbusState | undefined

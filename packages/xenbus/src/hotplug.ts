@@ -1,8 +1,9 @@
 /**
- * Hotplug scripts. A toolstack runs the device's `script` when its backend is in InitWait, and gives the
- * device up if that fails (libxl_device.c). The scripts of Xen prepare what is served, then tell the
- * backend by `hotplug-status`, `connected` or `error` with the reason in `hotplug-error`
- * (xen-hotplug-common.sh). Where there is nothing to prepare the backend writes these nodes itself.
+ * Hotplug scripts. A toolstack runs the device's `script` when its backend is in InitWait, and
+ * gives the device up if that fails (libxl_device.c). The scripts of Xen prepare what is served,
+ * then tell the backend by `hotplug-status`, `connected` or `error` with the reason in
+ * `hotplug-error` (xen-hotplug-common.sh). Where there is nothing to prepare the backend writes
+ * these nodes itself.
  */
 
 /**

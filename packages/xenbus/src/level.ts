@@ -10,7 +10,11 @@ export class Level {
 
   /** Resolves when it is raised, or was since the last `wait`. */
   async wait(): Promise<void> {
-    if (!this.#raised) await new Promise<void>((resolve) => { this.#wake = resolve })
+    if (!this.#raised) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
     this.#raised = false
     this.#wake = undefined
   }

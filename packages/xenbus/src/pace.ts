@@ -1,14 +1,19 @@
 /**
- * How soon a device is offered again. A guest that connects, breaks the device and connects again would
- * otherwise have its backend's domain work for nothing, and fill its log (XSA-157).
+ * How soon a device is offered again. A guest that connects, breaks the device and connects again
+ * would otherwise have its backend's domain work for nothing, and fill its log (XSA-157).
  */
 
 /** A life that lasts this long was no quick one: those before it are forgotten. */
 const LASTING_MS = 10_000
-/** What a quick life counts: a boot loader that hands its disk on to a kernel closes it properly. */
+/**
+ * What a quick life counts: a boot loader that hands its disk on to a kernel closes it properly.
+ */
 const CLOSED = 1
 const FAILED = 8
-/** What may happen without a delay: 16 quick lives, or two that failed. Each failure more doubles the delay. */
+/**
+ * What may happen without a delay: 16 quick lives, or two that failed. Each failure more doubles
+ * the delay.
+ */
 const FREE = 2 * FAILED
 const DELAY_MIN_MS = 100
 const DELAY_MAX_MS = 10_000

@@ -1,7 +1,7 @@
 /**
  * Serves every device of one type that a toolstack gives to this domain: watches
- * `/local/domain/<domid>/backend/<type>`, or several such directories, runs a `ServedDevice` for each directory that appears, and
- * keeps them apart, so that what ends one leaves the others alone.
+ * `/local/domain/<domid>/backend/<type>`, or several such directories, runs a `ServedDevice` for
+ * each directory that appears, and keeps them apart, so that what ends one leaves the others alone.
  */
 import { DOMID_MAX, UINT32_MAX, XenstoreError } from '@xenkit/hypervisor'
 import { parseDecimal, type XenstoreClient } from '@xenkit/xenstore-client'
@@ -16,7 +16,9 @@ export interface ServeBackendsOptions {
   /** Names of the type among the backends: the directories to watch. Default: the type alone. */
   readonly backendTypes?: readonly string[]
   readonly driver: BackendDriver
-  /** Serve only devices that were plugged with this reservation. By default: only those without one. */
+  /**
+   * Serve only devices that were plugged with this reservation. By default: only those without one.
+   */
   readonly reservation?: string
   /** Ends the service: every device is closed, which its frontend is asked for first. */
   readonly signal?: AbortSignal
@@ -30,10 +32,17 @@ export interface ServeBackendsOptions {
 export async function serveBackends(xs: XenstoreClient, o: ServeBackendsOptions): Promise<void> {
   // What ends one of the watches ends the others.
   const end = new AbortController()
-  const served = new ServedDevices(xs, o, AbortSignal.any(o.signal ? [o.signal, end.signal] : [end.signal]))
+  const served = new ServedDevices(
+    xs,
+    o,
+    AbortSignal.any(o.signal ? [o.signal, end.signal] : [end.signal]),
+  )
   try {
     const { type, backendTypes = [type] } = o
-    await Promise.all([...backendTypes.map((backendType) => served.discover(backendType)), served.watchForLostDomains()])
+    await Promise.all([
+      ...backendTypes.map((backendType) => served.discover(backendType)),
+      served.watchForLostDomains(),
+    ])
   } finally {
     end.abort()
     await served.stop()
@@ -44,7 +53,15 @@ class ServedDevices {
   readonly #xs: XenstoreClient
   readonly #o: ServeBackendsOptions
   readonly #signal: AbortSignal
-  readonly #devices = new Map<string, { readonly device: ServedDevice; readonly address: DeviceAddress; readonly ended: Promise<void>; changed: boolean }>()
+  readonly #devices = new Map<
+    string,
+    {
+      readonly device: ServedDevice
+      readonly address: DeviceAddress
+      readonly ended: Promise<void>
+      changed: boolean
+    }
+  >()
 
   constructor(xs: XenstoreClient, o: ServeBackendsOptions, signal: AbortSignal) {
     this.#xs = xs
@@ -82,7 +99,11 @@ class ServedDevices {
 
   async #scan(root: string): Promise<(readonly [string, string])[]> {
     const frontends = await this.#list(root)
-    const devices = await Promise.all(frontends.map(async (domid) => (await this.#list(`${root}/${domid}`)).map((devid) => [domid, devid] as const)))
+    const devices = await Promise.all(
+      frontends.map(async (domid) =>
+        (await this.#list(`${root}/${domid}`)).map((devid) => [domid, devid] as const),
+      ),
+    )
     return devices.flat()
   }
 
@@ -97,9 +118,18 @@ class ServedDevices {
 
   #adopt(backendType: string, frontend: string, devid: string): void {
     // Directories that aren't numbers are no devices (libxl leaves none, an administrator might).
-    const numbers = { frontendDomid: parseDecimal(frontend, { max: DOMID_MAX }), devid: parseDecimal(devid, { max: UINT32_MAX }) }
+    const numbers = {
+      frontendDomid: parseDecimal(frontend, { max: DOMID_MAX }),
+      devid: parseDecimal(devid, { max: UINT32_MAX }),
+    }
     if (numbers.frontendDomid === undefined || numbers.devid === undefined) return
-    const address: DeviceAddress = { type: this.#o.type, backendType, backendDomid: this.#o.domid, frontendDomid: numbers.frontendDomid, devid: numbers.devid }
+    const address: DeviceAddress = {
+      type: this.#o.type,
+      backendType,
+      backendDomid: this.#o.domid,
+      frontendDomid: numbers.frontendDomid,
+      devid: numbers.devid,
+    }
     const path = backendPath(address)
     const known = this.#devices.get(path)
     if (known) {
@@ -107,14 +137,22 @@ class ServedDevices {
       known.device.look()
       return
     }
-    const device = new ServedDevice(address, { xs: this.#xs, driver: this.#o.driver, reservation: this.#o.reservation, report: this.#o.onEvent ?? (() => {}) })
+    const device = new ServedDevice(address, {
+      xs: this.#xs,
+      driver: this.#o.driver,
+      reservation: this.#o.reservation,
+      report: this.#o.onEvent ?? (() => {}),
+    })
     const ended = device
       .run()
-      .catch((error: unknown) => this.#o.onEvent?.({ kind: 'failed', device: device.device, error }))
+      .catch((error: unknown) =>
+        this.#o.onEvent?.({ kind: 'failed', device: device.device, error }),
+      )
       .finally(() => {
         this.#devices.delete(path)
         for (const other of this.#devices.values()) other.device.roomMade()
-        // It may have changed after it was found not to be ours: look again, unless that is all over.
+        // It may have changed after it was found not to be ours: look again, unless that is all
+        // over.
         if (entry.changed && !this.#signal.aborted) this.#adopt(backendType, frontend, devid)
       })
     const entry = { device, address, ended, changed: false }

@@ -1,6 +1,6 @@
 /**
- * The toolstack's part in a device's life: making its two directories and taking them away again, as
- * libxl does for `xl block-attach` and `xl block-detach`.
+ * The toolstack's part in a device's life: making its two directories and taking them away again,
+ * as libxl does for `xl block-attach` and `xl block-detach`.
  */
 import { XenError, XenstoreError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
@@ -8,7 +8,13 @@ import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenst
 import { lenient, writeNodes } from './node-access.ts'
 import { backendDeviceNodes, frontendDeviceNodes, type NodeValues } from './nodes.ts'
 import {
-  backendPath, type DeviceAddress, domainHome, errorRoot, frontendPath, libxlHome, libxlPath,
+  backendPath,
+  type DeviceAddress,
+  domainHome,
+  errorRoot,
+  frontendPath,
+  libxlHome,
+  libxlPath,
 } from './device-path.ts'
 
 /** A device can't be plugged or unplugged; the text names it and says why. */
@@ -22,39 +28,68 @@ export interface PlugOptions extends DeviceAddress {
   /** Nodes for each side besides those that every device has. */
   readonly frontend: NodeValues
   readonly backend: NodeValues
-  /** Leaves the device to the `serveBackends` with this reservation, whoever else serves its type. */
+  /**
+   * Leaves the device to the `serveBackends` with this reservation, whoever else serves its type.
+   */
   readonly reservation?: string
 }
 
 /**
  * Makes the nodes of a new device, in one transaction: both sides see all of them or none.
- * @throws ToolstackError when one of the two domains doesn't exist, or the frontend's has such a device already.
+ * @throws ToolstackError when one of the two domains doesn't exist, or the frontend's has such a
+ *   device already.
  */
 export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<void> {
   const [front, back] = [frontendPath(o), backendPath(o)]
   const nameOf = `${o.type} ${o.devid} of domain ${o.frontendDomid}`
   await transact(xs, async (view) => {
     for (const domid of [o.frontendDomid, o.backendDomid]) {
-      if ((await view.readOptional(`${domainHome(domid)}/domid`)) === undefined && !(await xs.isDomainIntroduced(domid))) {
+      if (
+        (await view.readOptional(`${domainHome(domid)}/domid`)) === undefined &&
+        !(await xs.isDomainIntroduced(domid))
+      ) {
         throw new ToolstackError(`domain ${domid} doesn't exist: see "xl list"`, { device: o })
       }
     }
     if ((await view.exists(`${front}/state`)) || (await view.exists(`${back}/state`))) {
-      throw new ToolstackError(`${nameOf} is in use: choose another, or detach it first`, { device: o })
+      throw new ToolstackError(`${nameOf} is in use: choose another, or detach it first`, {
+        device: o,
+      })
     }
-    // Each side owns its directory and lets the other one read it. Nothing of an earlier device stays.
+    // Each side owns its directory and lets the other one read it. Nothing of an earlier device
+    // stays.
     await view.rm(front)
     await view.rm(back)
     await view.mkdir(front)
-    await view.setPerms(front, { owner: o.frontendDomid, access: 'none', acl: [{ domid: o.backendDomid, access: 'read' }] })
+    await view.setPerms(front, {
+      owner: o.frontendDomid,
+      access: 'none',
+      acl: [{ domid: o.backendDomid, access: 'read' }],
+    })
     await view.mkdir(back)
-    await view.setPerms(back, { owner: o.backendDomid, access: 'none', acl: [{ domid: o.frontendDomid, access: 'read' }] })
+    await view.setPerms(back, {
+      owner: o.backendDomid,
+      access: 'none',
+      acl: [{ domid: o.frontendDomid, access: 'read' }],
+    })
     const state = XenbusState.Initialising
-    const frontend = frontendDeviceNodes.format({ backend: back, 'backend-id': o.backendDomid, state })
-    const backend = backendDeviceNodes.format({ frontend: front, 'frontend-id': o.frontendDomid, online: true, state, 'xenkit-reserved-for': o.reservation })
+    const frontend = frontendDeviceNodes.format({
+      backend: back,
+      'backend-id': o.backendDomid,
+      state,
+    })
+    const backend = backendDeviceNodes.format({
+      frontend: front,
+      'frontend-id': o.frontendDomid,
+      online: true,
+      state,
+      'xenkit-reserved-for': o.reservation,
+    })
     await writeNodes(view, front, { ...o.frontend, ...frontend })
     await writeNodes(view, back, { ...o.backend, ...backend })
-    if (await view.exists(libxlHome(o.frontendDomid))) await writeNodes(view, libxlPath(o), { ...o.backend, ...backend, backend: back })
+    if (await view.exists(libxlHome(o.frontendDomid))) {
+      await writeNodes(view, libxlPath(o), { ...o.backend, ...backend, backend: back })
+    }
   })
 }
 
@@ -62,9 +97,14 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
  * Takes a device away: asks both sides to close it, waits until the backend has, removes its nodes.
  * @param o.signal stops the waiting: the nodes are then removed as they are
  */
-export async function unplugDevice(xs: XenstoreClient, device: DeviceAddress, o: { readonly signal?: AbortSignal } = {}): Promise<void> {
+export async function unplugDevice(
+  xs: XenstoreClient,
+  device: DeviceAddress,
+  o: { readonly signal?: AbortSignal } = {},
+): Promise<void> {
   const back = backendPath(device)
-  const stateIn = (view: XenstoreReader): Promise<XenbusState | undefined> => lenient(backendDeviceNodes.readNode(view, back, 'state'), XenbusState.Unknown)
+  const stateIn = (view: XenstoreReader): Promise<XenbusState | undefined> =>
+    lenient(backendDeviceNodes.readNode(view, back, 'state'), XenbusState.Unknown)
   const asked = await transact(xs, async (view) => {
     const state = await stateIn(view)
     // No backend has taken it yet, so there is none to wait for.
@@ -72,7 +112,10 @@ export async function unplugDevice(xs: XenstoreClient, device: DeviceAddress, o:
       await removeNodes(view, device)
       return false
     }
-    await backendDeviceNodes.write(view, back, { online: false, state: state === XenbusState.Closed ? undefined : XenbusState.Closing })
+    await backendDeviceNodes.write(view, back, {
+      online: false,
+      state: state === XenbusState.Closed ? undefined : XenbusState.Closing,
+    })
     return true
   })
   if (asked) {
@@ -89,8 +132,14 @@ export async function unplugDevice(xs: XenstoreClient, device: DeviceAddress, o:
   await prune(xs, device)
 }
 
-/** A domain that goes while a transaction changes its nodes spoils that transaction (ENOMEM), not the next one. */
-async function transact<T>(xs: XenstoreClient, body: (view: XenstoreView) => Promise<T>): Promise<T> {
+/**
+ * A domain that goes while a transaction changes its nodes spoils that transaction (ENOMEM), not
+ * the next one.
+ */
+async function transact<T>(
+  xs: XenstoreClient,
+  body: (view: XenstoreView) => Promise<T>,
+): Promise<T> {
   try {
     return await xs.transaction(body)
   } catch (error) {

@@ -1,4 +1,6 @@
-/** What a toolstack wants of a device that is served: nodes may change, and an answer be asked for. */
+/**
+ * What a toolstack wants of a device that is served: nodes may change, and an answer be asked for.
+ */
 import type { XenstoreClient } from '@xenkit/xenstore-client'
 import { lenient } from './node-access.ts'
 import { answersTo, backendDeviceNodes } from './nodes.ts'

@@ -1,4 +1,6 @@
-/** `backendStep` over its whole domain, against what xenbus.h and the contract of `BackendStep` say. */
+/**
+ * `backendStep` over its whole domain, against what xenbus.h and the contract of `BackendStep` say.
+ */
 import { XenbusState } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { type BackendSnapshot, type BackendStep, backendStep } from '../src/index.ts'
@@ -29,7 +31,8 @@ const ALL = combinations<BackendSnapshot>({
 
 /** What a step leaves in the store and in this process, if nobody else does anything. */
 function apply(snapshot: BackendSnapshot, step: BackendStep): BackendSnapshot {
-  const write = (own: XenbusState): XenbusState | undefined => (snapshot.own === undefined ? undefined : own)
+  const write = (own: XenbusState): XenbusState | undefined =>
+    snapshot.own === undefined ? undefined : own
   const forgiven = snapshot.intent === 'close' ? 'serve' : snapshot.intent
   switch (step) {
     case 'connect':
@@ -37,7 +40,13 @@ function apply(snapshot: BackendSnapshot, step: BackendStep): BackendSnapshot {
     case 'reopen':
       return { ...snapshot, own: write(Connected), peerBefore: undefined }
     case 'offer':
-      return { ...snapshot, own: write(InitWait), rings: 'none', intent: forgiven, peerBefore: undefined }
+      return {
+        ...snapshot,
+        own: write(InitWait),
+        rings: 'none',
+        intent: forgiven,
+        peerBefore: undefined,
+      }
     case 'close':
       return { ...snapshot, own: write(Closing), peerBefore: undefined }
     case 'settle':
@@ -49,7 +58,10 @@ function apply(snapshot: BackendSnapshot, step: BackendStep): BackendSnapshot {
 }
 
 /** Steps until the device waits or is removed. */
-function run(from: BackendSnapshot): { readonly steps: readonly BackendStep[]; readonly end: BackendSnapshot } {
+function run(from: BackendSnapshot): {
+  readonly steps: readonly BackendStep[]
+  readonly end: BackendSnapshot
+} {
   const steps: BackendStep[] = []
   let snapshot = from
   while (steps.length < 10) {
@@ -62,15 +74,21 @@ function run(from: BackendSnapshot): { readonly steps: readonly BackendStep[]; r
 }
 
 const isGone = ({ peer }: BackendSnapshot): boolean => peer === undefined || peer === Unknown
-const beginsAnew = ({ peer }: BackendSnapshot): boolean => peer === Initialising || peer === InitWait
-const hasPublished = ({ peer }: BackendSnapshot): boolean => peer === Initialised || peer === Connected
+const beginsAnew = ({ peer }: BackendSnapshot): boolean =>
+  peer === Initialising || peer === InitWait
+const hasPublished = ({ peer }: BackendSnapshot): boolean =>
+  peer === Initialised || peer === Connected
 const attached = ({ rings }: BackendSnapshot): boolean => rings !== 'none'
 /** An absent node counts once the frontend has closed. */
 const isOnline = (s: BackendSnapshot): boolean => s.online ?? !(isGone(s) || s.peer === Closed)
 const isWanted = (s: BackendSnapshot): boolean => isOnline(s) && s.intent === 'serve'
 
 /** Checks every snapshot that fits; a rule that fits none is a mistake in the test. */
-function rule(name: string, fits: (s: BackendSnapshot) => boolean, holds: (s: BackendSnapshot) => boolean): void {
+function rule(
+  name: string,
+  fits: (s: BackendSnapshot) => boolean,
+  holds: (s: BackendSnapshot) => boolean,
+): void {
   test(name, () => {
     const cases = ALL.filter(fits)
     expect(cases.length).toBeGreaterThan(0)
@@ -85,11 +103,23 @@ test('the whole domain', () => {
 })
 
 describe('connect', () => {
-  rule('only what is advertised and has no connection', steps('connect'), (s) => s.own === InitWait && !attached(s))
-  rule('only to rings that are published: Initialised, or Connected where that was missed', steps('connect'), hasPublished)
+  rule(
+    'only what is advertised and has no connection',
+    steps('connect'),
+    (s) => s.own === InitWait && !attached(s),
+  )
+  rule(
+    'only to rings that are published: Initialised, or Connected where that was missed',
+    steps('connect'),
+    hasPublished,
+  )
   rule('only to what the hotplug script has prepared', steps('connect'), ({ prepared }) => prepared)
   rule('only while the device is wanted', steps('connect'), isWanted)
-  rule('whenever all of that holds', (s) => s.own === InitWait && !attached(s) && s.prepared && isWanted(s) && hasPublished(s), steps('connect'))
+  rule(
+    'whenever all of that holds',
+    (s) => s.own === InitWait && !attached(s) && s.prepared && isWanted(s) && hasPublished(s),
+    steps('connect'),
+  )
 })
 
 describe('a frontend that has published', () => {
@@ -97,84 +127,224 @@ describe('a frontend that has published', () => {
     s.own !== undefined && hasPublished(s) && s.prepared && s.mayOffer && s.online !== false
   /** What is attached is of an earlier life. */
   const isStale = (s: BackendSnapshot): boolean =>
-    s.rings === 'stale' || (s.rings === 'current' && s.peer === Initialised && s.peerBefore === Connected)
+    s.rings === 'stale' ||
+    (s.rings === 'current' && s.peer === Initialised && s.peerBefore === Connected)
   /** The frontend has yet to follow a Closing that it didn't ask for. */
-  const isAsked = (s: BackendSnapshot): boolean => s.own === Closing && s.rings === 'current' && s.peerBefore !== Closing && !isStale(s)
+  const isAsked = (s: BackendSnapshot): boolean =>
+    s.own === Closing && s.rings === 'current' && s.peerBefore !== Closing && !isStale(s)
   /** Somebody else wrote that state: the connection is left alone. */
   const isForeign = (s: BackendSnapshot): boolean =>
-    s.rings === 'current' && s.own !== Connected && s.own !== Closing && s.own !== Closed && !isStale(s)
-  rule('ends connected to what it published last, whatever it passed before',
+    s.rings === 'current' &&
+    s.own !== Connected &&
+    s.own !== Closing &&
+    s.own !== Closed &&
+    !isStale(s)
+  rule(
+    'ends connected to what it published last, whatever it passed before',
     (s) => published(s) && s.intent === 'serve' && !isAsked(s) && !isForeign(s),
-    (s) => run(s).end.own === Connected && run(s).end.rings === 'current')
-  rule('is not disturbed where it is connected',
-    (s) => published(s) && s.intent === 'serve' && s.own === Connected && s.rings === 'current' && !isStale(s), steps('wait'))
-  rule('is never told Closed on that way: a frontend would close', (s) => published(s) && s.intent === 'serve' && s.own !== Closed,
-    (s) => !run(s).steps.includes('disconnect') && !run(s).steps.includes('close'))
-  rule('after a fault: with other rings at once, with those that failed when it has let go of them',
+    (s) => run(s).end.own === Connected && run(s).end.rings === 'current',
+  )
+  rule(
+    'is not disturbed where it is connected',
+    (s) =>
+      published(s) &&
+      s.intent === 'serve' &&
+      s.own === Connected &&
+      s.rings === 'current' &&
+      !isStale(s),
+    steps('wait'),
+  )
+  rule(
+    'is never told Closed on that way: a frontend would close',
+    (s) => published(s) && s.intent === 'serve' && s.own !== Closed,
+    (s) => !run(s).steps.includes('disconnect') && !run(s).steps.includes('close'),
+  )
+  rule(
+    'after a fault: with other rings at once, with those that failed when it has let go of them',
     (s) => published(s) && s.intent === 'close' && s.own === Closing,
-    (s) => (run(s).end.own === Connected) === (isStale(s) || (!attached(s) && s.peerBefore === Closing)))
+    (s) =>
+      (run(s).end.own === Connected) === (isStale(s) || (!attached(s) && s.peerBefore === Closing)),
+  )
 })
 
 describe('disconnect', () => {
-  rule('a peer that is gone leads there, and to no other step before', (s) => isGone(s) && s.own !== undefined && s.own !== Closed, steps('disconnect'))
-  rule('so does one that closed, without a connection', (s) => s.peer === Closed && !attached(s) && s.own !== undefined && s.own !== Closed, steps('disconnect'))
-  rule('one that closed with a connection is answered first', (s) => s.peer === Closed && attached(s) && s.own !== undefined && s.own !== Closed, steps('settle'))
+  rule(
+    'a peer that is gone leads there, and to no other step before',
+    (s) => isGone(s) && s.own !== undefined && s.own !== Closed,
+    steps('disconnect'),
+  )
+  rule(
+    'so does one that closed, without a connection',
+    (s) => s.peer === Closed && !attached(s) && s.own !== undefined && s.own !== Closed,
+    steps('disconnect'),
+  )
+  rule(
+    'one that closed with a connection is answered first',
+    (s) => s.peer === Closed && attached(s) && s.own !== undefined && s.own !== Closed,
+    steps('settle'),
+  )
   rule('nobody else is', steps('settle'), (s) => s.peer === Closed && attached(s))
-  rule('a peer that is gone or closed leaves nothing connected', (s) => isGone(s) || s.peer === Closed, (s) => !attached(run(s).end))
-  rule('a peer that begins anew leaves nothing connected', (s) => beginsAnew(s) && (s.intent !== 'close' || s.own === Closing), (s) => !attached(run(s).end))
-  rule('a directory that vanished leaves nothing connected', ({ own }) => own === undefined, (s) => !attached(run(s).end))
-  rule('never while a live peer may still use the rings',
-    (s) => s.rings === 'current' && s.own !== undefined && s.own !== Closed && [Connected, Closing].some((state) => state === s.peer),
-    (s) => backendStep(s) !== 'disconnect')
+  rule(
+    'a peer that is gone or closed leaves nothing connected',
+    (s) => isGone(s) || s.peer === Closed,
+    (s) => !attached(run(s).end),
+  )
+  rule(
+    'a peer that begins anew leaves nothing connected',
+    (s) => beginsAnew(s) && (s.intent !== 'close' || s.own === Closing),
+    (s) => !attached(run(s).end),
+  )
+  rule(
+    'a directory that vanished leaves nothing connected',
+    ({ own }) => own === undefined,
+    (s) => !attached(run(s).end),
+  )
+  rule(
+    'never while a live peer may still use the rings',
+    (s) =>
+      s.rings === 'current' &&
+      s.own !== undefined &&
+      s.own !== Closed &&
+      [Connected, Closing].some((state) => state === s.peer),
+    (s) => backendStep(s) !== 'disconnect',
+  )
 })
 
 describe('offer', () => {
-  rule('only to a frontend that begins anew or has published, or over a state that somebody else wrote', steps('offer'),
-    (s) => beginsAnew(s) || hasPublished(s) || ![InitWait, Closing, Closed].some((state) => state === s.own))
-  rule('never over rings that it uses', (s) => steps('offer')(s) && s.own !== Closed, (s) => !(s.rings === 'current' && s.peer === Connected))
-  rule('never what is to go', steps('offer'), ({ online, intent }) => online !== false && intent !== 'stop')
-  rule('whenever it is closed and all of that holds',
-    (s) => s.own === Closed && !attached(s) && s.online !== false && s.intent !== 'stop' && (beginsAnew(s) || hasPublished(s)),
-    (s) => backendStep(s) === (s.mayOffer ? 'offer' : 'wait'))
-  rule('not before its time: what it would detach from is detached from', ({ mayOffer }) => !mayOffer,
-    (s) => backendStep(s) !== 'offer' && (backendStep({ ...s, mayOffer: true }) !== 'offer' || !attached(run(s).end)))
+  rule(
+    'only to a frontend that begins anew or has published, or over a state that somebody else wrote',
+    steps('offer'),
+    (s) =>
+      beginsAnew(s) ||
+      hasPublished(s) ||
+      ![InitWait, Closing, Closed].some((state) => state === s.own),
+  )
+  rule(
+    'never over rings that it uses',
+    (s) => steps('offer')(s) && s.own !== Closed,
+    (s) => !(s.rings === 'current' && s.peer === Connected),
+  )
+  rule(
+    'never what is to go',
+    steps('offer'),
+    ({ online, intent }) => online !== false && intent !== 'stop',
+  )
+  rule(
+    'whenever it is closed and all of that holds',
+    (s) =>
+      s.own === Closed &&
+      !attached(s) &&
+      s.online !== false &&
+      s.intent !== 'stop' &&
+      (beginsAnew(s) || hasPublished(s)),
+    (s) => backendStep(s) === (s.mayOffer ? 'offer' : 'wait'),
+  )
+  rule(
+    'not before its time: what it would detach from is detached from',
+    ({ mayOffer }) => !mayOffer,
+    (s) =>
+      backendStep(s) !== 'offer' &&
+      (backendStep({ ...s, mayOffer: true }) !== 'offer' || !attached(run(s).end)),
+  )
 })
 
 describe('close', () => {
-  rule('is asked for once', steps('close'), ({ own }) => own !== Closing && own !== Closed && own !== undefined)
-  rule('answers a frontend that closes', (s) => s.peer === Closing && s.own !== undefined && s.own !== Closing && s.own !== Closed, steps('close'))
-  rule('what is not wanted any more never stays open', (s) => (!isOnline(s) || s.intent !== 'serve') && s.own !== undefined, (s) => {
-    const { end } = run(s)
-    // A fault is forgotten once the device is closed: the frontend may begin anew.
-    return end.own === Closing || end.own === Closed || (s.intent === 'close' && s.online !== false)
-  })
-  rule('a missing "online" closes nothing by itself', (s) => s.online === undefined && !isGone(s) && s.peer !== Closed,
-    (s) => backendStep(s) === backendStep({ ...s, online: true }))
+  rule(
+    'is asked for once',
+    steps('close'),
+    ({ own }) => own !== Closing && own !== Closed && own !== undefined,
+  )
+  rule(
+    'answers a frontend that closes',
+    (s) => s.peer === Closing && s.own !== undefined && s.own !== Closing && s.own !== Closed,
+    steps('close'),
+  )
+  rule(
+    'what is not wanted any more never stays open',
+    (s) => (!isOnline(s) || s.intent !== 'serve') && s.own !== undefined,
+    (s) => {
+      const { end } = run(s)
+      // A fault is forgotten once the device is closed: the frontend may begin anew.
+      return (
+        end.own === Closing || end.own === Closed || (s.intent === 'close' && s.online !== false)
+      )
+    },
+  )
+  rule(
+    'a missing "online" closes nothing by itself',
+    (s) => s.online === undefined && !isGone(s) && s.peer !== Closed,
+    (s) => backendStep(s) === backendStep({ ...s, online: true }),
+  )
 })
 
 describe('remove', () => {
   rule('only with nothing connected', steps('remove'), (s) => !attached(s))
-  rule('only what vanished, or is closed and to go', steps('remove'), (s) => s.own === undefined || (s.own === Closed && (!isOnline(s) || s.intent === 'stop')))
-  rule('a directory that vanished: after one disconnect at most', ({ own }) => own === undefined, (s) => {
-    const { steps: taken } = run(s)
-    return taken.at(-1) === 'remove' && taken.slice(0, -1).every((step) => step === 'disconnect') && taken.length <= 2
-  })
-  rule('Closed and offline: after one disconnect at most', (s) => s.own === Closed && !isOnline(s), (s) => run(s).steps.at(-1) === 'remove' && run(s).steps.length <= 2)
-  rule('a server that stops ends, unless a live peer has yet to let go', ({ intent }) => intent === 'stop', endsOrWaits)
-  rule('a device that is taken offline ends, unless a live peer has yet to let go', ({ online }) => online === false, endsOrWaits)
+  rule(
+    'only what vanished, or is closed and to go',
+    steps('remove'),
+    (s) => s.own === undefined || (s.own === Closed && (!isOnline(s) || s.intent === 'stop')),
+  )
+  rule(
+    'a directory that vanished: after one disconnect at most',
+    ({ own }) => own === undefined,
+    (s) => {
+      const { steps: taken } = run(s)
+      return (
+        taken.at(-1) === 'remove' &&
+        taken.slice(0, -1).every((step) => step === 'disconnect') &&
+        taken.length <= 2
+      )
+    },
+  )
+  rule(
+    'Closed and offline: after one disconnect at most',
+    (s) => s.own === Closed && !isOnline(s),
+    (s) => run(s).steps.at(-1) === 'remove' && run(s).steps.length <= 2,
+  )
+  rule(
+    'a server that stops ends, unless a live peer has yet to let go',
+    ({ intent }) => intent === 'stop',
+    endsOrWaits,
+  )
+  rule(
+    'a device that is taken offline ends, unless a live peer has yet to let go',
+    ({ online }) => online === false,
+    endsOrWaits,
+  )
 
   function endsOrWaits(s: BackendSnapshot): boolean {
     const { steps: taken, end } = run(s)
-    return taken.at(-1) === 'remove' || (end.own === Closing && !isGone(end) && end.peer !== Closed && !beginsAnew(end))
+    return (
+      taken.at(-1) === 'remove' ||
+      (end.own === Closing && !isGone(end) && end.peer !== Closed && !beginsAnew(end))
+    )
   }
 })
 
 describe('progress', () => {
-  rule('every step but wait and remove changes something', (s) => !['wait', 'remove'].includes(backendStep(s)), (s) => JSON.stringify(apply(s, backendStep(s))) !== JSON.stringify(s))
-  rule('no livelock: at most five steps until it waits or is removed', () => true, (s) => run(s).steps.length <= 6)
-  rule('connected once at most without the frontend doing anything', () => true, (s) => run(s).steps.filter((step) => step === 'connect').length <= 1)
-  rule('in states that somebody else wrote nothing is left half open', (s) => !isGone(s) && s.own !== undefined && !attached(s), (s) => {
-    const { own, rings } = run(s).end
-    return rings === 'none' ? own === InitWait || own === Closing || own === Closed : own === Connected
-  })
+  rule(
+    'every step but wait and remove changes something',
+    (s) => !['wait', 'remove'].includes(backendStep(s)),
+    (s) => JSON.stringify(apply(s, backendStep(s))) !== JSON.stringify(s),
+  )
+  rule(
+    'no livelock: at most five steps until it waits or is removed',
+    () => true,
+    (s) => run(s).steps.length <= 6,
+  )
+  rule(
+    'connected once at most without the frontend doing anything',
+    () => true,
+    (s) => run(s).steps.filter((step) => step === 'connect').length <= 1,
+  )
+  rule(
+    'in states that somebody else wrote nothing is left half open',
+    (s) => !isGone(s) && s.own !== undefined && !attached(s),
+    (s) => {
+      const { own, rings } = run(s).end
+      return rings === 'none'
+        ? own === InitWait || own === Closing || own === Closed
+        : own === Connected
+    },
+  )
 })

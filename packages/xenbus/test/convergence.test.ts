@@ -1,7 +1,7 @@
 /**
- * Backend, a frontend that follows Linux's blkfront, and a toolstack: every state that the three can get
- * into together, with the backend deciding and acting at different times. From each, if nobody is
- * disturbed any more, they come to rest, and where they should.
+ * Backend, a frontend that follows Linux's blkfront, and a toolstack: every state that the three
+ * can get into together, with the backend deciding and acting at different times. From each, if
+ * nobody is disturbed any more, they come to rest, and where they should.
  */
 import { XenbusState, xenbusStateName } from '@xenkit/wire'
 import { expect, test } from 'vitest'
@@ -20,8 +20,18 @@ interface World extends BackendSnapshot {
 }
 
 const START: World = {
-  own: InitWait, peer: Initialising, peerBefore: undefined, online: true, prepared: false, rings: 'none', intent: 'serve', mayOffer: true,
-  decided: undefined, ended: false, toolstack: 'idle', dead: false,
+  own: InitWait,
+  peer: Initialising,
+  peerBefore: undefined,
+  online: true,
+  prepared: false,
+  rings: 'none',
+  intent: 'serve',
+  mayOffer: true,
+  decided: undefined,
+  ended: false,
+  toolstack: 'idle',
+  dead: false,
 }
 
 type Move = readonly [name: string, world: World]
@@ -37,7 +47,9 @@ function act(w: World, step: BackendStep): World {
   if (step === 'reopen') return { ...writeOwn(done, Connected), peerBefore }
   if (step === 'offer') return { ...writeOwn(done, InitWait), rings: 'none', intent, peerBefore }
   if (step === 'close') return { ...writeOwn(done, Closing), peerBefore }
-  if (step === 'settle' || step === 'disconnect') return { ...writeOwn(done, Closed), rings: 'none', intent }
+  if (step === 'settle' || step === 'disconnect') {
+    return { ...writeOwn(done, Closed), rings: 'none', intent }
+  }
   return { ...done, ended: true }
 }
 
@@ -56,13 +68,22 @@ const becomes = (w: World, peer: XenbusState): World => ({
   rings: peer === Initialised && w.rings === 'current' ? 'stale' : w.rings,
 })
 
-/** drivers/block/xen-blkfront.c: blkback_changed, blkfront_closing; and a guest that lets go when asked. */
+/**
+ * drivers/block/xen-blkfront.c: blkback_changed, blkfront_closing; and a guest that lets go when
+ * asked.
+ */
 function frontendMoves(w: World): Move[] {
   const { own, peer } = w
   if (w.dead || peer === undefined) return []
-  const to = (state: XenbusState): Move[] => [[`front ${xenbusStateName(state)}`, becomes(w, state)]]
+  const to = (state: XenbusState): Move[] => [
+    [`front ${xenbusStateName(state)}`, becomes(w, state)],
+  ]
   if (peer === Closing) return to(Closed)
-  if (own === Closing || own === Closed) return peer === Closed || (own === Closed && peer === Initialising) ? [] : to(peer === Initialising ? Closed : Closing)
+  if (own === Closing || own === Closed) {
+    return peer === Closed || (own === Closed && peer === Initialising)
+      ? []
+      : to(peer === Initialising ? Closed : Closing)
+  }
   if (own === InitWait && peer === Initialising) return to(Initialised)
   if (own === Connected && peer === Initialised) return to(Connected)
   return []
@@ -76,7 +97,9 @@ function toolstackMoves(w: World): Move[] {
 
 /** The guest is gone, or the server has waited long enough for it. */
 function timeouts(w: World): Move[] {
-  return w.intent === 'stop' && !w.ended && w.own === Closing && w.peer !== undefined ? [['close timeout', { ...w, peer: undefined, dead: true }]] : []
+  return w.intent === 'stop' && !w.ended && w.own === Closing && w.peer !== undefined
+    ? [['close timeout', { ...w, peer: undefined, dead: true }]]
+    : []
 }
 
 /** What may happen at any time, for no reason. */
@@ -90,7 +113,10 @@ function disturbances(w: World): Move[] {
     if (w.peer === Closing) moves.push(['guest stays open', becomes(w, Connected)])
   }
   if (w.toolstack === 'idle' && w.own !== undefined) {
-    moves.push(['unplug', { ...w, toolstack: 'waiting', online: false, own: w.own === Closed ? Closed : Closing }])
+    moves.push([
+      'unplug',
+      { ...w, toolstack: 'waiting', online: false, own: w.own === Closed ? Closed : Closing },
+    ])
     moves.push(['removed by force', { ...w, toolstack: 'done', own: undefined, peer: undefined }])
   }
   if (!w.ended && w.intent === 'serve') moves.push(['fault', { ...w, intent: 'close' }])
@@ -104,7 +130,22 @@ const settle = (w: World): Move[] => {
   return moves.length > 0 ? moves : timeouts(w)
 }
 
-const key = (w: World): string => JSON.stringify([w.own, w.peer, w.peerBefore, w.online, w.prepared, w.rings, w.intent, w.decided, w.ended, w.toolstack, w.dead].map((field) => field ?? null))
+const key = (w: World): string =>
+  JSON.stringify(
+    [
+      w.own,
+      w.peer,
+      w.peerBefore,
+      w.online,
+      w.prepared,
+      w.rings,
+      w.intent,
+      w.decided,
+      w.ended,
+      w.toolstack,
+      w.dead,
+    ].map((field) => field ?? null),
+  )
 
 function reachable(): Map<string, { readonly world: World; readonly trail: readonly string[] }> {
   const seen = new Map([[key(START), { world: START, trail: [] as readonly string[] }]])
@@ -119,10 +160,18 @@ function reachable(): Map<string, { readonly world: World; readonly trail: reado
 /** What is wrong with a world in which nothing happens any more. */
 function faultOf(w: World): string | undefined {
   if (w.toolstack === 'waiting') return 'the toolstack waits for ever'
-  if (w.own === undefined || w.intent === 'stop') return w.ended && w.rings === 'none' ? undefined : 'the device was not let go'
+  if (w.own === undefined || w.intent === 'stop') {
+    return w.ended && w.rings === 'none' ? undefined : 'the device was not let go'
+  }
   if (w.ended) return 'the server forgot a device that it is to serve'
-  if (w.peer === Connected) return w.rings === 'current' && w.own === Connected ? undefined : 'the frontend is connected alone'
-  if (w.peer === undefined || w.peer === Closed) return w.rings === 'none' && w.own === Closed ? undefined : 'the backend is left open'
+  if (w.peer === Connected) {
+    return w.rings === 'current' && w.own === Connected
+      ? undefined
+      : 'the frontend is connected alone'
+  }
+  if (w.peer === undefined || w.peer === Closed) {
+    return w.rings === 'none' && w.own === Closed ? undefined : 'the backend is left open'
+  }
   return 'the frontend is stuck'
 }
 
@@ -152,6 +201,8 @@ test('from every one, in any order of moves, all come to rest where they should'
 })
 
 test('never two connections, never one to a device that is forgotten', () => {
-  const wrong = [...worlds.values()].filter(({ world: w }) => (w.decided === 'connect' || w.ended) && w.rings !== 'none')
+  const wrong = [...worlds.values()].filter(
+    ({ world: w }) => (w.decided === 'connect' || w.ended) && w.rings !== 'none',
+  )
   expect(wrong).toEqual([])
 })

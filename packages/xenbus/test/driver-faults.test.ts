@@ -1,4 +1,7 @@
-/** Drivers that throw, and devices that they report as failed: each is closed with its reason, alone. */
+/**
+ * Drivers that throw, and devices that they report as failed: each is closed with its reason,
+ * alone.
+ */
 import { XenError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
 import { unplugDevice } from '../src/index.ts'
@@ -6,18 +9,25 @@ import { connect, type Rig, rig } from './rig.ts'
 
 const aborted = { signal: AbortSignal.abort() }
 const names = (calls: readonly string[]): string[] => calls.map((call) => call.split(' ')[0] ?? '')
-const reason = (r: Rig, devid = 0): string => `/local/domain/${r.backend.domid}/error/backend/toy/${r.guest.domid}/${devid}/error`
+const reason = (r: Rig, devid = 0): string =>
+  `/local/domain/${r.backend.domid}/error/backend/toy/${r.guest.domid}/${devid}/error`
 
 const fault = async (): Promise<never> => {
   throw new XenError('ERR_XEN_TOY', 'toy is broken')
 }
 
-describe.each([['domain 0', {}], ['a driver domain', { driverDomain: true }]] as const)('in %s', (_, where) => {
+describe.each([
+  ['domain 0', {}],
+  ['a driver domain', { driverDomain: true }],
+] as const)('in %s', (_, where) => {
   test('offer throws when another server has taken the device: that is none of its business', async () => {
     await using r = await rig(where)
     const slow = await r.serve()
     let refuse = (): void => {}
-    slow.driver.hooks.offer = () => new Promise((_resolve, reject) => { refuse = () => reject(new Error('not mine')) })
+    slow.driver.hooks.offer = () =>
+      new Promise((_resolve, reject) => {
+        refuse = () => reject(new Error('not mine'))
+      })
     await r.plug()
     while (slow.driver.calls.length === 0) await r.turns(1)
     await r.serve()
@@ -46,8 +56,12 @@ describe.each([['domain 0', {}], ['a driver domain', { driverDomain: true }]] as
     }
     expect(await r.xs.read(`${r.path('back', 0)}/state`)).toBe('6')
     expect(await r.xs.read(reason(r, 0))).toBe('toy is broken')
-    expect(server.driver.calls.filter((call) => call.endsWith('/0')).map((call) => call.split(' ')[0])).toEqual(['offer', 'removed'])
-    expect(server.events.filter(({ device }) => device.devid === 0).map(({ kind }) => kind)).toEqual(['failed', 'closed', 'removed'])
+    expect(
+      server.driver.calls.filter((call) => call.endsWith('/0')).map((call) => call.split(' ')[0]),
+    ).toEqual(['offer', 'removed'])
+    expect(
+      server.events.filter(({ device }) => device.devid === 0).map(({ kind }) => kind),
+    ).toEqual(['failed', 'closed', 'removed'])
     // Unplugged and plugged again, it is a new device.
     await unplugDevice(r.xs, r.address(0))
     await r.plug(0)
@@ -64,7 +78,10 @@ describe.each([['domain 0', {}], ['a driver domain', { driverDomain: true }]] as
     server.driver.hooks.connect = fault
     const front = await r.front(0)
     await front.publish({ 'ring-ref': '8' })
-    await expect(front.connected()).rejects.toMatchObject({ code: 'ERR_XEN_NEGOTIATION', details: { node: `${r.path('back', 0)}/state`, value: '5' } })
+    await expect(front.connected()).rejects.toMatchObject({
+      code: 'ERR_XEN_NEGOTIATION',
+      details: { node: `${r.path('back', 0)}/state`, value: '5' },
+    })
     await r.until(reason(r, 0), 'toy is broken')
     await front.close()
     server.driver.hooks = {}
@@ -84,7 +101,14 @@ describe.each([['domain 0', {}], ['a driver domain', { driverDomain: true }]] as
     await r.until(reason(r), 'toy is broken')
     server.driver.hooks = {}
     await (await connect(r)).close()
-    expect(server.events.map(({ kind }) => kind)).toEqual(['offered', 'connected', 'failed', 'closed', 'connected', 'closed'])
+    expect(server.events.map(({ kind }) => kind)).toEqual([
+      'offered',
+      'connected',
+      'failed',
+      'closed',
+      'connected',
+      'closed',
+    ])
     await unplugDevice(r.xs, r.address())
   })
 
@@ -93,7 +117,10 @@ describe.each([['domain 0', {}], ['a driver domain', { driverDomain: true }]] as
     const server = await r.serve()
     const { driver } = server
     const { connect: attach } = driver
-    driver.connect = async (device) => ({ ...(await attach.call(driver, device)), nodes: { '': 'no name for a node' } })
+    driver.connect = async (device) => ({
+      ...(await attach.call(driver, device)),
+      nodes: { '': 'no name for a node' },
+    })
     await r.plug()
     const front = await r.front()
     await front.publish({})

@@ -6,20 +6,29 @@ import { connect, rig, type Rig } from './rig.ts'
 /** As packages/xenkit/hotplug has it. */
 const REPORTING = '/etc/xen/scripts/xenkit-hotplug'
 const PREPARING = '/etc/xen/scripts/block'
-const plug = (r: Rig, script?: string): Promise<void> => plugDevice(r.xs, { ...r.address(), frontend: {}, backend: script === undefined ? {} : { script } })
-const own = (r: Rig, node: string): Promise<string | undefined> => r.xs.readOptional(`${r.path('back')}/${node}`)
+const plug = (r: Rig, script?: string): Promise<void> =>
+  plugDevice(r.xs, {
+    ...r.address(),
+    frontend: {},
+    backend: script === undefined ? {} : { script },
+  })
+const own = (r: Rig, node: string): Promise<string | undefined> =>
+  r.xs.readOptional(`${r.path('back')}/${node}`)
 const refuse = async (): Promise<never> => {
   throw new TypeError('no such disk')
 }
 
-test.each([undefined, '/bin/true', '/usr/bin/true', REPORTING])('script %s: the backend says connected, no later than InitWait', async (script) => {
-  await using r = await rig()
-  await r.serve()
-  await plug(r, script)
-  await r.until(`${r.path('back')}/state`, '2')
-  expect(await own(r, 'hotplug-status')).toBe('connected')
-  await connect(r)
-})
+test.each([undefined, '/bin/true', '/usr/bin/true', REPORTING])(
+  'script %s: the backend says connected, no later than InitWait',
+  async (script) => {
+    await using r = await rig()
+    await r.serve()
+    await plug(r, script)
+    await r.until(`${r.path('back')}/state`, '2')
+    expect(await own(r, 'hotplug-status')).toBe('connected')
+    await connect(r)
+  },
+)
 
 describe('a script that prepares what is served', () => {
   test('is waited for, though the frontend has published its rings', async () => {
@@ -77,16 +86,19 @@ describe('a device that the driver refuses', () => {
     expect(server.driver.violations).toEqual([])
   })
 
-  test.each([undefined, '/bin/true', PREPARING])('is closed at once with script %s', async (script) => {
-    await using r = await rig()
-    const server = await r.serve()
-    server.driver.hooks.offer = refuse
-    await plug(r, script)
-    await r.until(`${r.path('back')}/state`, '5')
-    expect(await own(r, 'hotplug-error')).toMatch(/no such disk/)
-    await server.event('failed')
-    await unplugDevice(r.xs, r.address(), { signal: AbortSignal.abort() })
-  })
+  test.each([undefined, '/bin/true', PREPARING])(
+    'is closed at once with script %s',
+    async (script) => {
+      await using r = await rig()
+      const server = await r.serve()
+      server.driver.hooks.offer = refuse
+      await plug(r, script)
+      await r.until(`${r.path('back')}/state`, '5')
+      expect(await own(r, 'hotplug-error')).toMatch(/no such disk/)
+      await server.event('failed')
+      await unplugDevice(r.xs, r.address(), { signal: AbortSignal.abort() })
+    },
+  )
 
   test('does not hold up a server that stops', async () => {
     await using r = await rig()
@@ -121,7 +133,7 @@ describe('the directory of a device that is gone for good', () => {
   test.each([
     ['in domain 0', false, '/bin/true'],
     ['where xl devd runs its script', true, PREPARING],
-  ])('%s it is the toolstack\'s', async (_, driverDomain, script) => {
+  ])("%s it is the toolstack's", async (_, driverDomain, script) => {
     await using r = await rig({ driverDomain })
     const server = await r.serve()
     await plug(r, script)

@@ -5,7 +5,9 @@ import { connect, rig, TYPE } from './rig.ts'
 
 /** Some are the test runner's, which come and go: far fewer than there are devices. */
 const RUNNERS = 5
-const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout' || name === 'Immediate').length
+const timers = (): number =>
+  process.getActiveResourcesInfo().filter((name) => name === 'Timeout' || name === 'Immediate')
+    .length
 
 test('100 devices in a driver domain, with its quota of watches; a connected one costs no timer', async () => {
   await using r = await rig({ driverDomain: true })
@@ -20,7 +22,9 @@ test('100 devices in a driver domain, with its quota of watches; a connected one
   await r.turns(3)
   expect(server.events.filter(({ kind }) => kind === 'connected')).toHaveLength(100)
   expect(timers()).toBeLessThanOrEqual(before + RUNNERS)
-  for (const devid of devids) await unplugDevice(r.xs, r.address(devid), { signal: AbortSignal.abort() })
+  for (const devid of devids) {
+    await unplugDevice(r.xs, r.address(devid), { signal: AbortSignal.abort() })
+  }
 }, 60_000)
 
 test('hundreds of devices come and go, some by force: nothing is left', async () => {

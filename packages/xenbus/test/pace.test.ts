@@ -1,4 +1,7 @@
-/** Devices whose lives end quickly: the first few cost nothing, then each takes longer to be had again. */
+/**
+ * Devices whose lives end quickly: the first few cost nothing, then each takes longer to be had
+ * again.
+ */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { unplugDevice } from '../src/index.ts'
 import { Pace } from '../src/pace.ts'
@@ -23,7 +26,9 @@ describe('the delay', () => {
   }
 
   test('grows with failures, to ten seconds', () => {
-    expect(delays(Array(12).fill('failed'))).toEqual([0, 0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000])
+    expect(delays(Array(12).fill('failed'))).toEqual([
+      0, 0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000,
+    ])
   })
 
   test('spares a guest that hands its disk on, and a few reboots', () => {
@@ -38,7 +43,11 @@ describe('the delay', () => {
   test('calls nobody when it is stopped', () => {
     const pace = new Pace()
     for (let i = 0; i < 5; i++) pace.end('failed')
-    expect(pace.mayBegin(() => { throw new Error('called') })).toBe(false)
+    expect(
+      pace.mayBegin(() => {
+        throw new Error('called')
+      }),
+    ).toBe(false)
     pace.stop()
     vi.runAllTimers()
   })
@@ -55,7 +64,9 @@ test('a guest that breaks its device again and again: a few failures a second', 
   const end = performance.now() + 1_000
   let attempts = 0
   const until = async (wanted: string): Promise<boolean> => {
-    while ((await r.xs.read(`${r.path('back', 0)}/state`)) !== wanted) if (performance.now() > end) return false
+    while ((await r.xs.read(`${r.path('back', 0)}/state`)) !== wanted) {
+      if (performance.now() > end) return false
+    }
     return true
   }
   await r.guestXs.write(`${r.path('front', 0)}/state`, '1')
@@ -72,5 +83,7 @@ test('a guest that breaks its device again and again: a few failures a second', 
   expect(attempts).toBeLessThan(7)
   expect(server.events.filter(({ kind }) => kind === 'failed').length).toBeLessThan(7)
   await connect(r, 1)
-  for (const devid of [0, 1]) await unplugDevice(r.xs, r.address(devid), { signal: AbortSignal.abort() })
+  for (const devid of [0, 1]) {
+    await unplugDevice(r.xs, r.address(devid), { signal: AbortSignal.abort() })
+  }
 })

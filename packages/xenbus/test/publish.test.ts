@@ -12,7 +12,9 @@ test('a connected frontend is told by the state being written again', async () =
   const stop = new AbortController()
   const changes: (string | undefined)[] = []
   const watching = (async () => {
-    for await (const _ of r.guestXs.watch(`${r.path('back')}/state`, { signal: stop.signal })) changes.push(await r.guestXs.readOptional(`${r.path('back')}/sectors`))
+    for await (const _ of r.guestXs.watch(`${r.path('back')}/state`, { signal: stop.signal })) {
+      changes.push(await r.guestXs.readOptional(`${r.path('back')}/sectors`))
+    }
   })()
   await r.turns(3)
   await device.publish(() => ({ sectors: '16' }))
@@ -22,7 +24,7 @@ test('a connected frontend is told by the state being written again', async () =
   expect(changes).toEqual(['8', '16'])
 })
 
-test('what changes while the driver connects isn\'t overwritten by what it was before', async () => {
+test("what changes while the driver connects isn't overwritten by what it was before", async () => {
   await using r = await rig()
   const server = await r.serve()
   let sectors = '8'
@@ -41,7 +43,7 @@ test('what changes while the driver connects isn\'t overwritten by what it was b
   expect(await r.xs.read(`${r.path('back')}/sectors`)).toBe('16')
 })
 
-test('a device that was removed isn\'t brought back', async () => {
+test("a device that was removed isn't brought back", async () => {
   await using r = await rig()
   const server = await r.serve()
   await r.plug()

@@ -43,7 +43,7 @@ async function comeAndGo(r: Rig, server: Server, devids: readonly number[]): Pro
   }
 }
 
-test('30 devices, which is what a domain\'s 1000 nodes are enough for', async () => {
+test("30 devices, which is what a domain's 1000 nodes are enough for", async () => {
   await using c = await crowd()
   await comeAndGo(c.r, c.server, numbers(30))
   expect(c.server.events.filter(({ kind }) => kind === 'failed')).toEqual([])
@@ -60,20 +60,24 @@ describe('one too many', () => {
   test.each([
     ['nodes', { nodes: 900 }, 31],
     ['watches', { nodes: 8000, watches: 128 }, 129],
-  ])('for the quota of %s says so, while the others live', async (quota, quotas, devices) => {
-    await using c = await crowd(quotas)
-    const { r, server } = c
-    const devids = numbers(devices)
-    await Promise.all(devids.map((devid) => r.plug(devid)))
-    const failed = await Promise.any(devids.map((devid) => server.event('failed', devid)))
-    const reason = 'error' in failed && String(failed.error)
-    expect(reason).toContain(`over the domain's quota of ${quota}`)
-    const others = devids.filter((devid) => devid !== failed.device.devid)
-    const fronts = await Promise.all(others.map((devid) => connect(r, devid)))
-    expect(server.events.filter(({ kind }) => kind === 'failed')).toHaveLength(1)
-    await Promise.all(fronts.map((front, i) => unplug(r, others[i] ?? 0, front)))
-    // There is room again.
-    const late = await connect(r, failed.device.devid)
-    await unplug(r, failed.device.devid, late)
-  }, 60_000)
+  ])(
+    'for the quota of %s says so, while the others live',
+    async (quota, quotas, devices) => {
+      await using c = await crowd(quotas)
+      const { r, server } = c
+      const devids = numbers(devices)
+      await Promise.all(devids.map((devid) => r.plug(devid)))
+      const failed = await Promise.any(devids.map((devid) => server.event('failed', devid)))
+      const reason = 'error' in failed && String(failed.error)
+      expect(reason).toContain(`over the domain's quota of ${quota}`)
+      const others = devids.filter((devid) => devid !== failed.device.devid)
+      const fronts = await Promise.all(others.map((devid) => connect(r, devid)))
+      expect(server.events.filter(({ kind }) => kind === 'failed')).toHaveLength(1)
+      await Promise.all(fronts.map((front, i) => unplug(r, others[i] ?? 0, front)))
+      // There is room again.
+      const late = await connect(r, failed.device.devid)
+      await unplug(r, failed.device.devid, late)
+    },
+    60_000,
+  )
 })

@@ -1,4 +1,7 @@
-/** A driver that does nothing but keep account of what it is asked for, and of what it should not have been. */
+/**
+ * A driver that does nothing but keep account of what it is asked for, and of what it should not
+ * have been.
+ */
 import type { BackendConnection, BackendDevice, BackendDriver, NodeValues } from '../src/index.ts'
 
 /** Shared by the drivers of servers that compete: a device's path, and who is connected to it. */
@@ -30,7 +33,11 @@ export class RecordingDriver implements BackendDriver {
   }
 
   get violations(): readonly string[] {
-    return [...this.#ledger.violations, ...[...this.#ledger.connected.keys()].map((path) => `${path} was left connected`), ...[...this.devices].map(({ path }) => `${path} was never removed`)]
+    return [
+      ...this.#ledger.violations,
+      ...[...this.#ledger.connected.keys()].map((path) => `${path} was left connected`),
+      ...[...this.devices].map(({ path }) => `${path} was never removed`),
+    ]
   }
 
   async offer(device: BackendDevice): Promise<NodeValues | undefined> {
@@ -56,7 +63,11 @@ export class RecordingDriver implements BackendDriver {
       isCurrent: async () => (await hooks.isCurrent?.(device)) ?? true,
       close: async () => {
         this.#record('close', device)
-        this.#expect(!closed && this.#ledger.connected.get(device.path) === this, 'close without connection', device)
+        this.#expect(
+          !closed && this.#ledger.connected.get(device.path) === this,
+          'close without connection',
+          device,
+        )
         closed = true
         try {
           await this.hooks.close?.(device)
@@ -70,7 +81,11 @@ export class RecordingDriver implements BackendDriver {
   removed(device: BackendDevice): void {
     this.#record('removed', device)
     this.#expect(this.devices.delete(device), 'removed without offer', device)
-    this.#expect(this.#ledger.connected.get(device.path) !== this, 'removed while connected', device)
+    this.#expect(
+      this.#ledger.connected.get(device.path) !== this,
+      'removed while connected',
+      device,
+    )
   }
 
   #record(call: string, { frontendDomid, devid }: BackendDevice): void {

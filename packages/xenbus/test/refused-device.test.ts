@@ -1,6 +1,6 @@
 /**
- * What xenstored refuses to a backend's domain, for want of room above all, closes the one device that asked,
- * with its reason, and not for good.
+ * What xenstored refuses to a backend's domain, for want of room above all, closes the one device
+ * that asked, with its reason, and not for good.
  */
 import { XenstoreError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
@@ -21,12 +21,18 @@ describe('nine devices in a driver domain that may have six watches', () => {
     for (let devid = 0; devid < DEVICES; devid++) await r.plug(devid)
     const server = await r.serve()
     await r.xs.wait(async (view) => {
-      const states = await Promise.all(Array.from({ length: DEVICES }, (_, devid) => view.read(state(r, devid))))
+      const states = await Promise.all(
+        Array.from({ length: DEVICES }, (_, devid) => view.read(state(r, devid))),
+      )
       return states.filter((each) => each === '6').length === DEVICES - 6 || undefined
     })
     const closed: number[] = []
-    for (let devid = 0; devid < DEVICES; devid++) if ((await r.xs.read(state(r, devid))) === '6') closed.push(devid)
-    const open = Array.from({ length: DEVICES }, (_, devid) => devid).filter((devid) => !closed.includes(devid))
+    for (let devid = 0; devid < DEVICES; devid++) {
+      if ((await r.xs.read(state(r, devid))) === '6') closed.push(devid)
+    }
+    const open = Array.from({ length: DEVICES }, (_, devid) => devid).filter(
+      (devid) => !closed.includes(devid),
+    )
     return { r, server, open, closed }
   }
 
@@ -34,13 +40,19 @@ describe('nine devices in a driver domain that may have six watches', () => {
     const { r, server, open, closed } = await crowded()
     await using _r = r
     for (const devid of open) await connect(r, devid)
-    for (const devid of closed) expect(await r.xs.read(reason(r, devid))).toMatch(/^xenstore WATCH ".*": E\w+/)
+    for (const devid of closed) {
+      expect(await r.xs.read(reason(r, devid))).toMatch(/^xenstore WATCH ".*": E\w+/)
+    }
     await r.turns(50)
     const failed = server.events.filter(({ kind }) => kind === 'failed')
     expect(failed.map(({ device }) => device.devid).toSorted((a, b) => a - b)).toEqual(closed)
-    expect(failed.every((event) => 'error' in event && event.error instanceof XenstoreError)).toBe(true)
+    expect(failed.every((event) => 'error' in event && event.error instanceof XenstoreError)).toBe(
+      true,
+    )
     expect(server.events.map(({ kind }) => kind)).not.toContain('removed')
-    for (let devid = 0; devid < DEVICES; devid++) await unplugDevice(r.xs, r.address(devid), aborted)
+    for (let devid = 0; devid < DEVICES; devid++) {
+      await unplugDevice(r.xs, r.address(devid), aborted)
+    }
   })
 
   test('they are offered when others have gone', async () => {
@@ -61,7 +73,7 @@ describe('nine devices in a driver domain that may have six watches', () => {
   })
 })
 
-test('a device that can\'t even be taken says why, and is taken when there is room', async () => {
+test("a device that can't even be taken says why, and is taken when there is room", async () => {
   await using r = await rig({ driverDomain: true })
   await r.plug(0)
   await r.xs.setQuota({ quota: 'nodes', value: 1, domid: r.backend.domid })

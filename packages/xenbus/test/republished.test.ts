@@ -1,6 +1,6 @@
 /**
- * A frontend that publishes anew, whatever states it passes and whichever of them the backend gets to see:
- * it ends connected to what it published last.
+ * A frontend that publishes anew, whatever states it passes and whichever of them the backend gets
+ * to see: it ends connected to what it published last.
  */
 import fc from 'fast-check'
 import { XenbusState } from '@xenkit/wire'
@@ -75,33 +75,48 @@ test('a fault after a close that it took back: the rings that failed stay closed
   // It closes and publishes others in one look.
   await write(r, Connected, '9')
   await r.until(`${r.path('back')}/state`, '4')
-  expect(server.driver.calls.map((call) => call.split(' ')[0])).toEqual(['offer', 'connect', 'close', 'connect'])
+  expect(server.driver.calls.map((call) => call.split(' ')[0])).toEqual([
+    'offer',
+    'connect',
+    'close',
+    'connect',
+  ])
   await unplugDevice(r.xs, r.address(), { signal: AbortSignal.abort() })
 })
 
 test('whatever it passes, merged or not: it ends connected to what it published last', async () => {
   const step = fc.record({
     state: fc.constantFrom(Initialising, InitWait, Initialised, Connected, Closing, Closed),
-    /** Round trips to xenstored before the next one: with none the backend sees the last state alone. */
+    /**
+     * Round trips to xenstored before the next one: with none the backend sees the last state
+     * alone.
+     */
     turns: fc.constantFrom(0, 0, 0, 1, 8, 20),
   })
-  await fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 8 }), fc.constantFrom(Initialised, Connected), async (steps, last) => {
-    await using r = await rig()
-    const { server, rings } = await served(r)
-    await r.plug()
-    await connect(r)
-    let ring = 8
-    for (const { state, turns } of steps) {
-      await write(r, state, state === Initialised ? String(++ring) : undefined)
-      await r.turns(turns)
-    }
-    await write(r, last, String(++ring))
-    await r.until(`${r.path('back')}/state`, '4')
-    while (rings.get(r.path('back')) !== String(ring)) await r.turns(1)
-    await r.until(`${r.path('back')}/state`, '4')
-    expect(server.events.filter(({ kind }) => kind === 'failed')).toEqual([])
-    await unplugDevice(r.xs, r.address(), { signal: AbortSignal.abort() })
-  }), { numRuns: 100, interruptAfterTimeLimit: 20_000, markInterruptAsFailure: false })
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(step, { maxLength: 8 }),
+      fc.constantFrom(Initialised, Connected),
+      async (steps, last) => {
+        await using r = await rig()
+        const { server, rings } = await served(r)
+        await r.plug()
+        await connect(r)
+        let ring = 8
+        for (const { state, turns } of steps) {
+          await write(r, state, state === Initialised ? String(++ring) : undefined)
+          await r.turns(turns)
+        }
+        await write(r, last, String(++ring))
+        await r.until(`${r.path('back')}/state`, '4')
+        while (rings.get(r.path('back')) !== String(ring)) await r.turns(1)
+        await r.until(`${r.path('back')}/state`, '4')
+        expect(server.events.filter(({ kind }) => kind === 'failed')).toEqual([])
+        await unplugDevice(r.xs, r.address(), { signal: AbortSignal.abort() })
+      },
+    ),
+    { numRuns: 100, interruptAfterTimeLimit: 20_000, markInterruptAsFailure: false },
+  )
 })
 
 describe('a device without "online"', () => {

@@ -1,7 +1,18 @@
-/** A machine with a backend domain, a guest and servers of a recording driver: what most tests here begin with. */
+/**
+ * A machine with a backend domain, a guest and servers of a recording driver: what most tests here
+ * begin with.
+ */
 import { createMachine, type SimDomain, type SimMachine } from '@xenkit/sim'
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
-import { type BackendEvent, type DeviceAddress, FrontendDevice, backendPath, frontendPath, plugDevice, serveBackends } from '../src/index.ts'
+import {
+  type BackendEvent,
+  type DeviceAddress,
+  FrontendDevice,
+  backendPath,
+  frontendPath,
+  plugDevice,
+  serveBackends,
+} from '../src/index.ts'
 import { Ledger, RecordingDriver } from './recording-driver.ts'
 
 export const TYPE = 'toy'
@@ -39,22 +50,47 @@ export interface Rig extends AsyncDisposable {
   turns(count: number): Promise<void>
 }
 
-export async function rig(o: { readonly driverDomain?: boolean; readonly seed?: number } = {}): Promise<Rig> {
-  const machine = createMachine({ pages: 64, grants: 64, ports: 16, ...(o.seed === undefined ? {} : { seed: o.seed }) })
+export async function rig(
+  o: { readonly driverDomain?: boolean; readonly seed?: number } = {},
+): Promise<Rig> {
+  const machine = createMachine({
+    pages: 64,
+    grants: 64,
+    ports: 16,
+    ...(o.seed === undefined ? {} : { seed: o.seed }),
+  })
   const dom0 = machine.createDomain()
   const backend = o.driverDomain ? machine.createDomain() : dom0
   const guest = machine.createDomain()
-  const [xs, guestXs] = await Promise.all([openXenstore(dom0.xenstore), openXenstore(guest.xenstore)])
+  const [xs, guestXs] = await Promise.all([
+    openXenstore(dom0.xenstore),
+    openXenstore(guest.xenstore),
+  ])
   const clients = [xs, guestXs]
   const servers: Server[] = []
   const ledger = new Ledger()
-  const address = (devid = 0): DeviceAddress => ({ type: TYPE, backendDomid: backend.domid, frontendDomid: guest.domid, devid })
+  const address = (devid = 0): DeviceAddress => ({
+    type: TYPE,
+    backendDomid: backend.domid,
+    frontendDomid: guest.domid,
+    devid,
+  })
   return {
-    machine, dom0, backend, guest, xs, guestXs, ledger, address,
+    machine,
+    dom0,
+    backend,
+    guest,
+    xs,
+    guestXs,
+    ledger,
+    address,
     path: (side, devid) => (side === 'front' ? frontendPath : backendPath)(address(devid)),
     plug: (devid) => plugDevice(xs, { ...address(devid), frontend: {}, backend: {} }),
     front: (devid = 0) => FrontendDevice.open(guestXs, { domid: guest.domid, type: TYPE, devid }),
-    until: (node, value) => xs.wait(async (view) => ((await view.readOptional(node)) === value ? true : undefined)).then(() => {}),
+    until: (node, value) =>
+      xs
+        .wait(async (view) => ((await view.readOptional(node)) === value ? true : undefined))
+        .then(() => {}),
     async turns(count) {
       for (let i = 0; i < count; i++) await xs.exists('/')
     },
@@ -73,23 +109,32 @@ export async function rig(o: { readonly driverDomain?: boolean; readonly seed?: 
   }
 }
 
-function startServer(client: XenstoreClient, o: { readonly domid: number; readonly ledger: Ledger }): Server {
+function startServer(
+  client: XenstoreClient,
+  o: { readonly domid: number; readonly ledger: Ledger },
+): Server {
   const driver = new RecordingDriver(o.ledger)
   const events: BackendEvent[] = []
   const listeners = new Set<(event: BackendEvent) => void>()
   const abort = new AbortController()
   const served = serveBackends(client, {
-    domid: o.domid, type: TYPE, driver, signal: abort.signal,
+    domid: o.domid,
+    type: TYPE,
+    driver,
+    signal: abort.signal,
     onEvent(event) {
       events.push(event)
       for (const listener of listeners) listener(event)
     },
   })
   return {
-    driver, events, served,
+    driver,
+    events,
+    served,
     event: (kind, devid = 0) =>
       new Promise((resolve) => {
-        const fits = (event: BackendEvent): boolean => event.kind === kind && event.device.devid === devid
+        const fits = (event: BackendEvent): boolean =>
+          event.kind === kind && event.device.devid === devid
         const known = events.find(fits)
         if (known) resolve(known)
         else listeners.add((event) => fits(event) && resolve(event))

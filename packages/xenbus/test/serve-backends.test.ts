@@ -1,4 +1,7 @@
-/** Servers and the devices that come and go: discovery, claims, domains' deaths, the end of a service. */
+/**
+ * Servers and the devices that come and go: discovery, claims, domains' deaths, the end of a
+ * service.
+ */
 import { XenstoreError } from '@xenkit/hypervisor'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { describe, expect, test, vi } from 'vitest'
@@ -7,7 +10,10 @@ import { RecordingDriver } from './recording-driver.ts'
 import { connect, rig, TYPE } from './rig.ts'
 
 const aborted = { signal: AbortSignal.abort() }
-const domains = [['domain 0', {}], ['a driver domain', { driverDomain: true }]] as const
+const domains = [
+  ['domain 0', {}],
+  ['a driver domain', { driverDomain: true }],
+] as const
 
 describe.each(domains)('in %s', (_, where) => {
   test('a device is offered, connected, closed and offered again', async () => {
@@ -21,7 +27,10 @@ describe.each(domains)('in %s', (_, where) => {
       await front.close()
     }
     const id = `${r.guest.domid}/0`
-    expect(server.driver.calls).toEqual([`offer ${id}`, ...[1, 2].flatMap(() => [`connect ${id}`, `close ${id}`])])
+    expect(server.driver.calls).toEqual([
+      `offer ${id}`,
+      ...[1, 2].flatMap(() => [`connect ${id}`, `close ${id}`]),
+    ])
   })
 
   test('devices that were there before the server', async () => {
@@ -29,7 +38,12 @@ describe.each(domains)('in %s', (_, where) => {
     for (const devid of [0, 1, 51712]) await r.plug(devid)
     const server = await r.serve()
     await Promise.all([0, 1, 51712].map((devid) => connect(r, devid)))
-    expect(server.events.filter(({ kind }) => kind === 'connected').map(({ device }) => device.devid).toSorted((a, b) => a - b)).toEqual([0, 1, 51712])
+    expect(
+      server.events
+        .filter(({ kind }) => kind === 'connected')
+        .map(({ device }) => device.devid)
+        .toSorted((a, b) => a - b),
+    ).toEqual([0, 1, 51712])
     await Promise.all([0, 1, 51712].map((devid) => unplugDevice(r.xs, r.address(devid), aborted)))
   })
 
@@ -39,7 +53,12 @@ describe.each(domains)('in %s', (_, where) => {
     const other = r.machine.createDomain()
     using otherXs = await openXenstore(other.xenstore)
     await r.plug()
-    await plugDevice(r.xs, { ...r.address(), frontendDomid: other.domid, frontend: {}, backend: {} })
+    await plugDevice(r.xs, {
+      ...r.address(),
+      frontendDomid: other.domid,
+      frontend: {},
+      backend: {},
+    })
     await connect(r)
     const front = await FrontendDevice.open(otherXs, { domid: other.domid, type: TYPE, devid: 0 })
     await front.publish({})
@@ -53,7 +72,7 @@ describe.each(domains)('in %s', (_, where) => {
     await front.close()
   })
 
-  test('the frontend\'s directory vanishes: the device closes without a fault', async () => {
+  test("the frontend's directory vanishes: the device closes without a fault", async () => {
     await using r = await rig(where)
     const server = await r.serve()
     await r.plug()
@@ -68,7 +87,11 @@ describe.each(domains)('in %s', (_, where) => {
     const server = await r.serve()
     await r.plug()
     await connect(r)
-    await r.guestXs.setPerms(`${r.path('front')}/state`, { owner: r.guest.domid, access: 'none', acl: [] })
+    await r.guestXs.setPerms(`${r.path('front')}/state`, {
+      owner: r.guest.domid,
+      access: 'none',
+      acl: [],
+    })
     // Domain 0 sees everything, and a driver domain is not told of what it may not see.
     await r.guestXs.rm(`${r.path('front')}/state`)
     await r.xs.write(`${r.path('back')}/poke`, '1')
@@ -90,9 +113,25 @@ describe.each(domains)('in %s', (_, where) => {
     // One transaction: nobody sees the device gone.
     await r.xs.transaction(async (view) => {
       await view.rm(`${r.path('back')}`)
-      for (const [name, value] of [['state', '1'], ['online', '1'], ['params', 'another.img']] as const) await view.write(`${r.path('back')}/${name}`, value)
-      await view.setPerms(r.path('back'), { owner: r.backend.domid, access: 'none', acl: [{ domid: r.guest.domid, access: 'read' }] })
-      for (const name of ['state', 'online', 'params']) await view.setPerms(`${r.path('back')}/${name}`, { owner: r.backend.domid, access: 'none', acl: [{ domid: r.guest.domid, access: 'read' }] })
+      for (const [name, value] of [
+        ['state', '1'],
+        ['online', '1'],
+        ['params', 'another.img'],
+      ] as const) {
+        await view.write(`${r.path('back')}/${name}`, value)
+      }
+      await view.setPerms(r.path('back'), {
+        owner: r.backend.domid,
+        access: 'none',
+        acl: [{ domid: r.guest.domid, access: 'read' }],
+      })
+      for (const name of ['state', 'online', 'params']) {
+        await view.setPerms(`${r.path('back')}/${name}`, {
+          owner: r.backend.domid,
+          access: 'none',
+          acl: [{ domid: r.guest.domid, access: 'read' }],
+        })
+      }
       await view.write(`${r.path('front')}/state`, '1')
     })
     await r.until(`${r.path('back')}/feature-test`, '1')
@@ -111,7 +150,12 @@ describe.each(domains)('in %s', (_, where) => {
     await front.publish({})
     await server.event('removed')
     expect(await r.xs.exists(r.path('back'))).toBe(false)
-    expect(server.driver.calls.map((call) => call.split(' ')[0])).toEqual(['offer', 'connect', 'close', 'removed'])
+    expect(server.driver.calls.map((call) => call.split(' ')[0])).toEqual([
+      'offer',
+      'connect',
+      'close',
+      'removed',
+    ])
   })
 
   test('unplugged while the driver connects: the request to close is not lost', async () => {
@@ -139,7 +183,8 @@ describe('several servers', () => {
   test('one device: exactly one gets it, and the next one when that has gone', async () => {
     await using r = await rig()
     const servers = await Promise.all(Array.from({ length: 4 }, () => r.serve()))
-    const owners = (): number[] => servers.flatMap(({ events }, i) => (events.some(({ kind }) => kind === 'offered') ? [i] : []))
+    const owners = (): number[] =>
+      servers.flatMap(({ events }, i) => (events.some(({ kind }) => kind === 'offered') ? [i] : []))
     for (let life = 0; life < 4; life++) {
       for (const { events } of servers) events.length = 0
       await r.plug()
@@ -152,7 +197,7 @@ describe('several servers', () => {
     expect(servers.flatMap(({ driver }) => driver.violations)).toEqual([])
   })
 
-  test('a device that one declines is another\'s', async () => {
+  test("a device that one declines is another's", async () => {
     await using r = await rig()
     const [declining, taking] = [await r.serve(), await r.serve()]
     declining.driver.hooks.offer = async () => undefined
@@ -171,7 +216,10 @@ describe('several servers', () => {
     await r.plug()
     await connect(r)
     let settle: (() => void) | undefined
-    slow.driver.hooks.close = () => new Promise((resolve) => { settle = resolve })
+    slow.driver.hooks.close = () =>
+      new Promise((resolve) => {
+        settle = resolve
+      })
     await unplugDevice(r.xs, r.address(), aborted)
     await vi.waitUntil(() => settle, { interval: 1 })
     // Another program: with a ledger of its own, since the first one's connection isn't closed yet.
@@ -200,7 +248,17 @@ describe('discovery', () => {
     await using r = await rig()
     const server = await r.serve()
     const root = `/local/domain/0/backend/${TYPE}`
-    for (const name of ['x/0', '1/x', '007/0', '1/00', '32752/0', '99999/0', '1/4294967296', '9999999999/1', '-1/0']) {
+    for (const name of [
+      'x/0',
+      '1/x',
+      '007/0',
+      '1/00',
+      '32752/0',
+      '99999/0',
+      '1/4294967296',
+      '9999999999/1',
+      '-1/0',
+    ]) {
       await r.xs.write(`${root}/${name}/online`, '1')
       await r.xs.write(`${root}/${name}/state`, '1')
     }
@@ -260,7 +318,9 @@ describe('the end of a service', () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     try {
       let over = false
-      const stopped = server.stop().then(() => { over = true })
+      const stopped = server.stop().then(() => {
+        over = true
+      })
       await server.event('removed', 1)
       await vi.advanceTimersByTimeAsync(4_999)
       await r.turns(20)
@@ -275,29 +335,38 @@ describe('the end of a service', () => {
     }
   })
 
-  test.each([['takes', {}], ['declines', undefined]])('while a driver considers an offer that it then %s: the device is left for others', async (_, nodes) => {
-    await using r = await rig()
-    const server = await r.serve()
-    let answer: (() => void) | undefined
-    server.driver.hooks.offer = () => new Promise((resolve) => { answer = () => resolve(nodes) })
-    await r.plug()
-    await vi.waitUntil(() => answer, { interval: 1 })
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-    try {
-      const stopped = server.stop()
-      await r.turns(10)
-      answer?.()
-      await stopped
-      expect(vi.getTimerCount()).toBe(0)
-    } finally {
-      vi.useRealTimers()
-    }
-    expect(await r.xs.read(`${r.path('back')}/state`)).toBe('1')
-    expect(server.driver.violations).toEqual([])
-    await r.serve()
-    await connect(r)
-    await unplugDevice(r.xs, r.address(), aborted)
-  })
+  test.each([
+    ['takes', {}],
+    ['declines', undefined],
+  ])(
+    'while a driver considers an offer that it then %s: the device is left for others',
+    async (_, nodes) => {
+      await using r = await rig()
+      const server = await r.serve()
+      let answer: (() => void) | undefined
+      server.driver.hooks.offer = () =>
+        new Promise((resolve) => {
+          answer = () => resolve(nodes)
+        })
+      await r.plug()
+      await vi.waitUntil(() => answer, { interval: 1 })
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+      try {
+        const stopped = server.stop()
+        await r.turns(10)
+        answer?.()
+        await stopped
+        expect(vi.getTimerCount()).toBe(0)
+      } finally {
+        vi.useRealTimers()
+      }
+      expect(await r.xs.read(`${r.path('back')}/state`)).toBe('1')
+      expect(server.driver.violations).toEqual([])
+      await r.serve()
+      await connect(r)
+      await unplugDevice(r.xs, r.address(), aborted)
+    },
+  )
 
   test('xenstored is lost: it rejects, with every connection closed', async () => {
     await using r = await rig()
@@ -309,7 +378,12 @@ describe('the end of a service', () => {
     client.close()
     await served.catch(() => {})
     expect(driver.violations).toEqual([])
-    expect(driver.calls.map((call) => call.split(' ')[0])).toEqual(['offer', 'connect', 'close', 'removed'])
+    expect(driver.calls.map((call) => call.split(' ')[0])).toEqual([
+      'offer',
+      'connect',
+      'close',
+      'removed',
+    ])
   })
 
   test('a refusal of xenstored ends all of it: nothing goes on in the background', async () => {

@@ -9,10 +9,30 @@ const aborted = { signal: AbortSignal.abort() }
 describe('plugDevice', () => {
   test('makes both directories, each pointing at the other', async () => {
     await using r = await rig()
-    await plugDevice(r.xs, { ...r.address(7), frontend: { 'virtual-device': '7' }, backend: { params: 'disk.img', online: '0' } })
-    const read = async (path: string) => Object.fromEntries(await Promise.all((await r.xs.list(path)).map(async (name) => [name, await r.xs.read(`${path}/${name}`)])))
-    expect(await read(r.path('front', 7))).toEqual({ 'virtual-device': '7', backend: r.path('back', 7), 'backend-id': '0', state: '1' })
-    expect(await read(r.path('back', 7))).toEqual({ params: 'disk.img', frontend: r.path('front', 7), 'frontend-id': String(r.guest.domid), online: '1', state: '1' })
+    await plugDevice(r.xs, {
+      ...r.address(7),
+      frontend: { 'virtual-device': '7' },
+      backend: { params: 'disk.img', online: '0' },
+    })
+    const read = async (path: string) =>
+      Object.fromEntries(
+        await Promise.all(
+          (await r.xs.list(path)).map(async (name) => [name, await r.xs.read(`${path}/${name}`)]),
+        ),
+      )
+    expect(await read(r.path('front', 7))).toEqual({
+      'virtual-device': '7',
+      backend: r.path('back', 7),
+      'backend-id': '0',
+      state: '1',
+    })
+    expect(await read(r.path('back', 7))).toEqual({
+      params: 'disk.img',
+      frontend: r.path('front', 7),
+      'frontend-id': String(r.guest.domid),
+      online: '1',
+      state: '1',
+    })
   })
 
   test('refuses a device that is there already, and leaves it as it is', async () => {
@@ -23,16 +43,24 @@ describe('plugDevice', () => {
     expect(await r.xs.read(`${r.path('back')}/state`)).toBe('4')
   })
 
-  test.each(['front', 'back'] as const)('refuses a device of which only the %s half is left', async (side) => {
-    await using r = await rig()
-    await r.plug()
-    await r.xs.rm(r.path(side === 'front' ? 'back' : 'front'))
-    await expect(r.plug()).rejects.toThrow(/in use/)
-  })
+  test.each(['front', 'back'] as const)(
+    'refuses a device of which only the %s half is left',
+    async (side) => {
+      await using r = await rig()
+      await r.plug()
+      await r.xs.rm(r.path(side === 'front' ? 'back' : 'front'))
+      await expect(r.plug()).rejects.toThrow(/in use/)
+    },
+  )
 
-  test.each([['frontend', { frontendDomid: 30 }], ['backend', { backendDomid: 30 }]] as const)('refuses a %s domain that does not exist, and makes nothing', async (_, unknown) => {
+  test.each([
+    ['frontend', { frontendDomid: 30 }],
+    ['backend', { backendDomid: 30 }],
+  ] as const)('refuses a %s domain that does not exist, and makes nothing', async (_, unknown) => {
     await using r = await rig()
-    await expect(plugDevice(r.xs, { ...r.address(), ...unknown, frontend: {}, backend: {} })).rejects.toThrow(/domain 30 doesn't exist/)
+    await expect(
+      plugDevice(r.xs, { ...r.address(), ...unknown, frontend: {}, backend: {} }),
+    ).rejects.toThrow(/domain 30 doesn't exist/)
     expect(await r.xs.exists('/local/domain/30')).toBe(false)
     expect(await r.xs.exists(r.path('front'))).toBe(false)
   })
@@ -46,7 +74,11 @@ describe('plugDevice', () => {
   test('twice at once: one gets it', async () => {
     await using r = await rig()
     const outcomes = await Promise.allSettled([r.plug(), r.plug(), r.plug()])
-    expect(outcomes.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected', 'rejected'])
+    expect(outcomes.map(({ status }) => status).toSorted()).toEqual([
+      'fulfilled',
+      'rejected',
+      'rejected',
+    ])
   })
 
   test('nothing of an earlier device is left in a new one', async () => {
@@ -68,10 +100,18 @@ describe('permissions, as libxl sets them', () => {
     await r.plug()
     const [back, front] = [r.backend.domid, r.guest.domid]
     for (const name of ['', '/state', '/backend']) {
-      expect(await r.xs.getPerms(r.path('front') + name)).toEqual({ owner: front, access: 'none', acl: [{ domid: back, access: 'read' }] })
+      expect(await r.xs.getPerms(r.path('front') + name)).toEqual({
+        owner: front,
+        access: 'none',
+        acl: [{ domid: back, access: 'read' }],
+      })
     }
     for (const name of ['', '/state', '/online']) {
-      expect(await r.xs.getPerms(r.path('back') + name)).toEqual({ owner: back, access: 'none', acl: [{ domid: front, access: 'read' }] })
+      expect(await r.xs.getPerms(r.path('back') + name)).toEqual({
+        owner: back,
+        access: 'none',
+        acl: [{ domid: front, access: 'read' }],
+      })
     }
   })
 
@@ -79,7 +119,9 @@ describe('permissions, as libxl sets them', () => {
     await using r = await rig({ driverDomain: true })
     await r.plug()
     const refused = { errno: 'EACCES' }
-    for (const name of ['state', 'online', 'new']) await expect(r.guestXs.write(`${r.path('back')}/${name}`, '0')).rejects.toMatchObject(refused)
+    for (const name of ['state', 'online', 'new']) {
+      await expect(r.guestXs.write(`${r.path('back')}/${name}`, '0')).rejects.toMatchObject(refused)
+    }
     await expect(r.guestXs.rm(r.path('back'))).rejects.toMatchObject(refused)
     expect(await r.guestXs.read(`${r.path('back')}/state`)).toBe('1')
     await r.guestXs.write(`${r.path('front')}/state`, '2')
@@ -96,7 +138,10 @@ describe('permissions, as libxl sets them', () => {
 })
 
 describe('unplugDevice', () => {
-  test.each([['domain 0', {}], ['a driver domain', { driverDomain: true }]])('a connected device of %s: both sides close, then all is gone', async (_, o) => {
+  test.each([
+    ['domain 0', {}],
+    ['a driver domain', { driverDomain: true }],
+  ])('a connected device of %s: both sides close, then all is gone', async (_, o) => {
     await using r = await rig(o)
     const server = await r.serve()
     await r.plug()
@@ -106,10 +151,17 @@ describe('unplugDevice', () => {
     expect(server.driver.calls).not.toContain(`close ${r.guest.domid}/0`)
     await front.close()
     await unplugged
-    for (const side of ['front', 'back'] as const) expect(await r.xs.exists(r.path(side))).toBe(false)
+    for (const side of ['front', 'back'] as const) {
+      expect(await r.xs.exists(r.path(side))).toBe(false)
+    }
     await server.event('removed')
     expect(server.driver.violations).toEqual([])
-    expect(server.events.map(({ kind }) => kind)).toEqual(['offered', 'connected', 'closed', 'removed'])
+    expect(server.events.map(({ kind }) => kind)).toEqual([
+      'offered',
+      'connected',
+      'closed',
+      'removed',
+    ])
   })
 
   test('a device that nobody serves: at once', async () => {
@@ -207,6 +259,8 @@ describe('unplugDevice', () => {
     await unplugDevice(r.xs, r.address(2))
     expect(await r.xs.exists('/local/domain/0/backend')).toBe(false)
     expect(await r.xs.exists(`/local/domain/${r.guest.domid}/device`)).toBe(true)
-    expect(await r.xs.read('/local/domain/0/error/backend/toy/77/1/error')).toBe('of another device')
+    expect(await r.xs.read('/local/domain/0/error/backend/toy/77/1/error')).toBe(
+      'of another device',
+    )
   })
 })

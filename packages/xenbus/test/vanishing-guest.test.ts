@@ -32,5 +32,7 @@ test('its device is unplugged all the same', async () => {
 
 test('a device that is being plugged has no domain any more', async () => {
   await using r = await rig()
-  await expect(plugDevice(spoiled(r), { ...r.address(), frontend: {}, backend: {} })).rejects.toThrow(/domain \d+ doesn't exist/)
+  await expect(
+    plugDevice(spoiled(r), { ...r.address(), frontend: {}, backend: {} }),
+  ).rejects.toThrow(/domain \d+ doesn't exist/)
 })

@@ -1,4 +1,7 @@
-/** xenkit: Xen paravirtual devices in userspace. The packages' own entry points have what isn't re-exported here. */
+/**
+ * xenkit: Xen paravirtual devices in userspace. The packages' own entry points have what isn't
+ * re-exported here.
+ */
 export * from '@xenkit/hypervisor'
 export { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 export * from '@xenkit/vbd'

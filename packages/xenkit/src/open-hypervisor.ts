@@ -6,8 +6,8 @@ import { type XenControl, openXen, openXenControl } from '@xenkit/xen'
 
 export interface OpenHypervisorOptions {
   /**
-   * `xen`: the hypervisor this domain runs on. `sim`: the simulated machine that `xenkit sim` started
-   * this program in. `auto`, the default: sim inside `xenkit sim`, else xen.
+   * `xen`: the hypervisor this domain runs on. `sim`: the simulated machine that `xenkit sim`
+   * started this program in. `auto`, the default: sim inside `xenkit sim`, else xen.
    * The environment variable XEN_ADAPTER gives the default.
    */
   readonly adapter?: 'auto' | 'xen' | 'sim'
@@ -30,18 +30,30 @@ export const openControl = (): Promise<XenControl> => open({}, openXenControl)
 async function open<T>(o: OpenHypervisorOptions, xen: () => Promise<T>): Promise<T | SimDomain> {
   const adapter = o.adapter ?? process.env['XEN_ADAPTER'] ?? 'auto'
   if (adapter !== 'auto' && adapter !== 'xen' && adapter !== 'sim') {
-    if (o.adapter === undefined) throw new NotAvailableError(`the environment variable XEN_ADAPTER expected auto, xen or sim, got "${adapter}"`)
+    if (o.adapter === undefined) {
+      throw new NotAvailableError(
+        `the environment variable XEN_ADAPTER expected auto, xen or sim, got "${adapter}"`,
+      )
+    }
     throw new TypeError(`"adapter" expected auto, xen or sim, got "${String(adapter)}"`)
   }
   const handle = simulatedDomain()
   if (adapter !== 'xen' && handle) return attachDomain(handle)
-  if (adapter === 'sim') throw new NotAvailableError('no simulated machine here: start this program with "xenkit sim PROGRAM"')
+  if (adapter === 'sim') {
+    throw new NotAvailableError(
+      'no simulated machine here: start this program with "xenkit sim PROGRAM"',
+    )
+  }
   return xen()
 }
 
-/** What `xenkit sim` passed to the thread this program runs in; workerData is anyone's, so it is looked at. */
+/**
+ * What `xenkit sim` passed to the thread this program runs in; workerData is anyone's, so it is
+ * looked at.
+ */
 function simulatedDomain(): DomainHandle | undefined {
   const data: unknown = workerData
   if (typeof data !== 'object' || data === null || !(DOMAIN_KEY in data)) return undefined
-  return data[DOMAIN_KEY] as DomainHandle // set by `xenkit sim` alone, in the same version of this package
+  // set by `xenkit sim` alone, in the same version of this package
+  return data[DOMAIN_KEY] as DomainHandle
 }

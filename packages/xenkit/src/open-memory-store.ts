@@ -7,8 +7,9 @@ import {
 import { lockBytes, openMemory } from '@xenkit/xen'
 
 /**
- * `openMemoryStore` of @xenkit/vbd, which wherever the addon is built keeps the disk in a mapping of its own: data is copied between it and the guest's
- * pages without a system call. Workers of `serveVbd` can serve it then.
+ * `openMemoryStore` of @xenkit/vbd, which wherever the addon is built keeps the disk in a mapping
+ * of its own: data is copied between it and the guest's pages without a system call. Workers of
+ * `serveVbd` can serve it then.
  */
 export const openMemoryStore = (
   source: number | string,

@@ -8,8 +8,9 @@ const MAX_WORKERS = 64
 
 export interface ServeVbdOptions extends Omit<VbdOptions, 'threads'> {
   /**
-   * Threads that serve the rings of disks, 0..64, each with a hypervisor and caches of its own. The rings of a disk, and those of several disks,
-   * are spread over them. Disks whose store has no `share` stay in this thread; all do by default, which is 0.
+   * Threads that serve the rings of disks, 0..64, each with a hypervisor and caches of its own. The
+   * rings of a disk, and those of several disks, are spread over them. Disks whose store has no
+   * `share` stay in this thread; all do by default, which is 0.
    */
   readonly workers?: number
 }
@@ -18,9 +19,14 @@ export interface ServeVbdOptions extends Omit<VbdOptions, 'threads'> {
  * As `serveVbd` of @xenkit/vbd.
  * @throws TypeError if workers can't open the hypervisor as well
  */
-export async function serveVbd(hv: Hypervisor, { workers = 0, ...o }: ServeVbdOptions): Promise<void> {
+export async function serveVbd(
+  hv: Hypervisor,
+  { workers = 0, ...o }: ServeVbdOptions,
+): Promise<void> {
   expectInteger('workers', workers, 0, MAX_WORKERS)
-  const started = await Promise.allSettled(Array.from({ length: workers }, () => startRingThread(hv)))
+  const started = await Promise.allSettled(
+    Array.from({ length: workers }, () => startRingThread(hv)),
+  )
   const threads = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
   try {
     for (const result of started) if (result.status === 'rejected') throw result.reason

@@ -66,7 +66,10 @@ function expectComplaint({ code, stderr }: Outcome, says: RegExp): void {
   expect(code).toBe(1)
 }
 
-/** The program's complaint, then that of `xenkit sim` about the program; none of the guest, whose disk is untouched. */
+/**
+ * The program's complaint, then that of `xenkit sim` about the program; none of the guest, whose
+ * disk is untouched.
+ */
 function expectFirstComplaint({ code, stderr }: Outcome, says: RegExp): void {
   const [first, second, ...more] = stderr.trimEnd().split('\n')
   expect(first).toMatch(says)
@@ -75,13 +78,21 @@ function expectFirstComplaint({ code, stderr }: Outcome, says: RegExp): void {
   expect(code).toBe(1)
 }
 
-describe('an image that can\'t be served', () => {
-  test('a wrong path', async () => expectComplaint(await xenkit('disk', 'serve', join(folder, 'nowhere.img')), /nowhere\.img" can't be opened: there is no such file/))
-  test('a directory', async () => expectComplaint(await xenkit('disk', 'serve', folder), /it is a directory/))
+describe("an image that can't be served", () => {
+  test('a wrong path', async () =>
+    expectComplaint(
+      await xenkit('disk', 'serve', join(folder, 'nowhere.img')),
+      /nowhere\.img" can't be opened: there is no such file/,
+    ))
+  test('a directory', async () =>
+    expectComplaint(await xenkit('disk', 'serve', folder), /it is a directory/))
   test('a size that is no multiple of 512', async () => {
     const odd = join(folder, 'odd.img')
     writeFileSync(odd, 'x'.repeat(1000))
-    expectComplaint(await xenkit('disk', 'serve', odd), /1000 bytes long, not a multiple of 512: pad it with truncate -s 1024/)
+    expectComplaint(
+      await xenkit('disk', 'serve', odd),
+      /1000 bytes long, not a multiple of 512: pad it with truncate -s 1024/,
+    )
   })
   test('an empty file', async () => {
     const empty = join(folder, 'empty.img')
@@ -91,7 +102,8 @@ describe('an image that can\'t be served', () => {
 })
 
 describe('without Xen', () => {
-  test('disk serve says what is missing, and that sim exists', async () => expectComplaint(await xenkit('disk', 'serve', image), /xenkit sim/))
+  test('disk serve says what is missing, and that sim exists', async () =>
+    expectComplaint(await xenkit('disk', 'serve', image), /xenkit sim/))
   test('doctor says so and fails', async () => {
     const { code, stdout } = await xenkit('doctor')
     expect(stdout).toMatch(/\/dev\/xen\/gntdev/)
@@ -100,7 +112,9 @@ describe('without Xen', () => {
 })
 
 test('the example in the READMEs is that of examples/', () => {
-  const source = readFileSync(example, 'utf8').replace(/^(\/\/.*\n)+/, '').trim()
+  const source = readFileSync(example, 'utf8')
+    .replace(/^(\/\/.*\n)+/, '')
+    .trim()
   for (const readme of ['../../../README.md', '../README.md']) {
     expect(readFileSync(join(import.meta.dirname, readme), 'utf8')).toContain(source)
   }
@@ -123,7 +137,8 @@ describe('arguments', () => {
     expect(code).toBe(2)
   })
 
-  test('an image may be absent for a CD-ROM drive alone', async () => expectComplaint(await xenkit('disk', 'attach', '1', 'xvda'), /name an image/))
+  test('an image may be absent for a CD-ROM drive alone', async () =>
+    expectComplaint(await xenkit('disk', 'attach', '1', 'xvda'), /name an image/))
 })
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
@@ -155,7 +170,7 @@ describe('demo', () => {
     expectComplaint(await xenkit('demo', '--writes', '999999999', large), /--writes/)
   })
 
-  test('by npm, in a folder below: the image\'s path is meant from there', async () => {
+  test("by npm, in a folder below: the image's path is meant from there", async () => {
     const docs = join(import.meta.dirname, '../../../docs')
     const name = relative(docs, image)
     const args = ['run', 'demo', '--', name, '--writes', '0']
@@ -216,12 +231,18 @@ describe('xenkit sim', () => {
     expect(code).toBe(0)
   })
 
-  test('disk attach to a domain that doesn\'t exist', async () => {
-    expectFirstComplaint(await xenkit('sim', main, 'disk', 'attach', '77', 'xvdb', image), /domain 77 doesn't exist: see "xl list"/)
+  test("disk attach to a domain that doesn't exist", async () => {
+    expectFirstComplaint(
+      await xenkit('sim', main, 'disk', 'attach', '77', 'xvdb', image),
+      /domain 77 doesn't exist: see "xl list"/,
+    )
   })
 
   test('disk attach of a vdev that is in use', async () => {
-    expectFirstComplaint(await xenkit('sim', main, 'disk', 'attach', '1', 'xvda', image), /51712 of domain 1 is in use/)
+    expectFirstComplaint(
+      await xenkit('sim', main, 'disk', 'attach', '1', 'xvda', image),
+      /51712 of domain 1 is in use/,
+    )
   })
 
   test('writes nothing unless told to', async () => {
@@ -232,7 +253,7 @@ describe('xenkit sim', () => {
     expect(readFileSync(image).equals(before)).toBe(true)
   })
 
-  test('a store that throws: its own words, then the guest\'s, a line each', async () => {
+  test("a store that throws: its own words, then the guest's, a line each", async () => {
     const program = join(import.meta.dirname, 'programs/throwing-store.ts')
     const { code, stderr } = await xenkit('sim', program)
     expect(stderr.split('\n')).toEqual([
@@ -243,9 +264,13 @@ describe('xenkit sim', () => {
     expect(code).toBe(1)
   })
 
-  test('a program whose image doesn\'t exist is one line', async () => expectComplaint(await xenkit('sim', example, join(folder, 'nowhere.img')), /file-disk\.ts" failed: ENOENT/))
+  test("a program whose image doesn't exist is one line", async () =>
+    expectComplaint(
+      await xenkit('sim', example, join(folder, 'nowhere.img')),
+      /file-disk\.ts" failed: ENOENT/,
+    ))
 
-  test('what is behind -- is the program\'s', async () => {
+  test("what is behind -- is the program's", async () => {
     const program = join(folder, 'arguments.mjs')
     writeFileSync(program, 'console.log(process.argv.slice(2).join(" ")); process.exit(1)')
     const { stdout } = await xenkit('sim', program, '-a', '--b', '--', '--writes', '3', '--')
@@ -267,10 +292,14 @@ describe('xenkit sim', () => {
   test('a program that serves nothing is told so', async () => {
     const idle = join(folder, 'idle.mjs')
     writeFileSync(idle, 'setInterval(() => {}, 1000)')
-    expectComplaint(await xenkit('sim', idle), /has not served xvda of domain 1 within 10 s: does it call serveVbd/)
+    expectComplaint(
+      await xenkit('sim', idle),
+      /has not served xvda of domain 1 within 10 s: does it call serveVbd/,
+    )
   })
 
   test('a directory', async () => expectComplaint(await xenkit('sim', folder), /is no file/))
 
-  test('a program that doesn\'t exist', async () => expectComplaint(await xenkit('sim', join(folder, 'none.ts')), /none\.ts" doesn't exist/))
+  test("a program that doesn't exist", async () =>
+    expectComplaint(await xenkit('sim', join(folder, 'none.ts')), /none\.ts" doesn't exist/))
 })

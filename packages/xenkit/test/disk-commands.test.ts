@@ -1,4 +1,7 @@
-/** `xenkit disk`, several commands on one simulated machine: each on a thread of its own, as processes would be. */
+/**
+ * `xenkit disk`, several commands on one simulated machine: each on a thread of its own, as
+ * processes would be.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -13,7 +16,11 @@ import { DOMAIN_KEY } from '../src/open-hypervisor.ts'
 
 const thread = new URL('../src/threads/thread.mjs', import.meta.url)
 const main = pathToFileURL(join(import.meta.dirname, '../src/cli/main.ts')).href
-const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx/esm/api').replace(/\.cjs$/, '.mjs')).href
+const loader = pathToFileURL(
+  createRequire(import.meta.url)
+    .resolve('tsx/esm/api')
+    .replace(/\.cjs$/, '.mjs'),
+).href
 let folder: string
 let image: string
 let iso: string
@@ -103,9 +110,32 @@ test('a disk is attached, listed, not resized since it is read-only, and detache
   expect(first[0]).toBe(1)
 
   const [table, json] = [await m.run('list'), await m.run('list', '--json')]
-  expect(table.stdout).toMatch(/^domid +vdev +type +backend +frontend +sectors +mode +xenkit +params\n/)
-  expect(table.stdout.split('\n')[1]?.split(/ +/)).toEqual([id, 'xvdb', 'vbd', 'Connected', 'Connected', '64', 'r', 'yes', image])
-  expect(JSON.parse(json.stdout)).toMatchObject([{ frontendDomid: m.guest.domid, vdev: 'xvdb', backendType: 'vbd', backendState: 'Connected', frontendState: 'Connected', sectors: 64, readOnly: true, params: image }])
+  expect(table.stdout).toMatch(
+    /^domid +vdev +type +backend +frontend +sectors +mode +xenkit +params\n/,
+  )
+  expect(table.stdout.split('\n')[1]?.split(/ +/)).toEqual([
+    id,
+    'xvdb',
+    'vbd',
+    'Connected',
+    'Connected',
+    '64',
+    'r',
+    'yes',
+    image,
+  ])
+  expect(JSON.parse(json.stdout)).toMatchObject([
+    {
+      frontendDomid: m.guest.domid,
+      vdev: 'xvdb',
+      backendType: 'vbd',
+      backendState: 'Connected',
+      frontendState: 'Connected',
+      sectors: 64,
+      readOnly: true,
+      params: image,
+    },
+  ])
   expect([table.code, json.code]).toEqual([0, 0])
 
   expectComplaint(await m.run('resize', id, 'xvdb', '1M'), /was not changed: /)
@@ -113,7 +143,10 @@ test('a disk is attached, listed, not resized since it is read-only, and detache
   expectComplaint(await m.run('detach', id, 'xvdc'), /has no disk xvdc/)
 
   expect(await m.run('detach', id, 'xvdb')).toEqual({ code: 0, stdout: '', stderr: '' })
-  expect(await attached.ended).toMatchObject({ code: 0, stderr: expect.stringMatching(/^xvdb of domain \d+: not changed: .*\n$/) })
+  expect(await attached.ended).toMatchObject({
+    code: 0,
+    stderr: expect.stringMatching(/^xvdb of domain \d+: not changed: .*\n$/),
+  })
   expect((await m.run('list')).stdout.trimEnd().split('\n')).toHaveLength(1)
 }, 120_000)
 
@@ -147,15 +180,26 @@ test('a CD-ROM drive: empty, filled, emptied, taken away by force', async () => 
   await attached.says(/xvdc of domain \d+: offered/)
   const disk = await attachDisk(m.guest, { vdev: 'xvdc' })
   expect(await m.run('insert', id, 'xvdc', iso)).toEqual({ code: 0, stdout: '', stderr: '' })
-  expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([{ cdrom: true, sectors: 16, params: iso }])
-  expectComplaint(await m.run('insert', id, 'xvdc', join(folder, 'nowhere.iso')), /nowhere\.iso" can't be opened/)
-  expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([{ sectors: 16, params: iso }])
+  expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([
+    { cdrom: true, sectors: 16, params: iso },
+  ])
+  expectComplaint(
+    await m.run('insert', id, 'xvdc', join(folder, 'nowhere.iso')),
+    /nowhere\.iso" can't be opened/,
+  )
+  expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([
+    { sectors: 16, params: iso },
+  ])
   const empty = join(folder, 'empty.iso')
   writeFileSync(empty, '')
   expect(await m.run('insert', id, 'xvdc', empty)).toEqual({ code: 0, stdout: '', stderr: '' })
-  expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([{ sectors: 0, params: empty }])
+  expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([
+    { sectors: 0, params: empty },
+  ])
   expect(await m.run('eject', id, 'xvdc')).toEqual({ code: 0, stdout: '', stderr: '' })
-  expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([{ sectors: 0, params: '' }])
+  expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([
+    { sectors: 0, params: '' },
+  ])
   await expect(disk.read(0, [new Uint8Array(512)])).rejects.toThrow()
   // A frontend whose backend vanishes can't revoke what that still maps: the guest is done before.
   await disk.close()

@@ -26,16 +26,33 @@ interface Outcome {
 
 const run = (...args: string[]): Promise<Outcome> =>
   new Promise((resolve) => {
-    execFile(process.execPath, ['--import', 'tsx', '--conditions=xenkit-source', ...args], { timeout: 60_000 }, (error, stdout, stderr) => {
-      resolve({ code: error === null ? 0 : typeof error.code === 'number' ? error.code : -1, stdout, stderr })
-    })
+    execFile(
+      process.execPath,
+      ['--import', 'tsx', '--conditions=xenkit-source', ...args],
+      { timeout: 60_000 },
+      (error, stdout, stderr) => {
+        resolve({
+          code: error === null ? 0 : typeof error.code === 'number' ? error.code : -1,
+          stdout,
+          stderr,
+        })
+      },
+    )
   })
 
-const sim = (o: { readonly writes: number }, example: string, ...args: string[]): Promise<Outcome> => run(main, 'sim', '--writes', String(o.writes), join(examples, example), ...args)
+const sim = (
+  o: { readonly writes: number },
+  example: string,
+  ...args: string[]
+): Promise<Outcome> =>
+  run(main, 'sim', '--writes', String(o.writes), join(examples, example), ...args)
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-function expectWritten({ code, stdout, stderr }: Outcome, o: { readonly sha256Before: string }): void {
+function expectWritten(
+  { code, stdout, stderr }: Outcome,
+  o: { readonly sha256Before: string },
+): void {
   expect(stderr).toBe('')
   expect(stdout).toContain(`guest: read 512 sectors of xvda, sha256 ${o.sha256Before}`)
   expect(stdout).toMatch(/guest: 30 random writes read back as written/)
@@ -48,37 +65,57 @@ test('file-disk: the image has what the guest wrote', async () => {
 })
 
 test('workers-disk: the image has what the guest wrote', async () => {
-  expectWritten(await sim({ writes: 30 }, 'workers-disk.ts', image), { sha256Before: sha256(content) })
+  expectWritten(await sim({ writes: 30 }, 'workers-disk.ts', image), {
+    sha256Before: sha256(content),
+  })
   expect(readFileSync(image).equals(content)).toBe(false)
 })
 
 test('overlay-disk: the guest wrote, the image is as it was', async () => {
-  expectWritten(await sim({ writes: 30 }, 'overlay-disk.ts', image), { sha256Before: sha256(content) })
+  expectWritten(await sim({ writes: 30 }, 'overlay-disk.ts', image), {
+    sha256Before: sha256(content),
+  })
   expect(readFileSync(image).equals(content)).toBe(true)
 })
 
-test('encrypted-disk: the next guest reads what the last one wrote, with the same key only', { timeout: 120_000 }, async () => {
-  writeFileSync(key, randomBytes(64))
-  const written = await sim({ writes: 30 }, 'encrypted-disk.ts', image, key)
-  expect(written.stdout).toMatch(/30 random writes read back/)
-  const after = /sha256 now ([0-9a-f]{64})/.exec(written.stdout)?.[1] ?? 'none'
-  expect(sha256(readFileSync(image))).not.toBe(after)
-  expect((await sim({ writes: 0 }, 'encrypted-disk.ts', image, key)).stdout).toContain(after)
-  writeFileSync(key, randomBytes(64))
-  expect((await sim({ writes: 0 }, 'encrypted-disk.ts', image, key)).stdout).not.toContain(after)
-})
+test(
+  'encrypted-disk: the next guest reads what the last one wrote, with the same key only',
+  { timeout: 120_000 },
+  async () => {
+    writeFileSync(key, randomBytes(64))
+    const written = await sim({ writes: 30 }, 'encrypted-disk.ts', image, key)
+    expect(written.stdout).toMatch(/30 random writes read back/)
+    const after = /sha256 now ([0-9a-f]{64})/.exec(written.stdout)?.[1] ?? 'none'
+    expect(sha256(readFileSync(image))).not.toBe(after)
+    expect((await sim({ writes: 0 }, 'encrypted-disk.ts', image, key)).stdout).toContain(after)
+    writeFileSync(key, randomBytes(64))
+    expect((await sim({ writes: 0 }, 'encrypted-disk.ts', image, key)).stdout).not.toContain(after)
+  },
+)
 
 test('http-disk: what the server has, and what the guest wrote over it', async () => {
   const server = createServer(({ method, headers: { range } }, answer) => {
-    const [from, to] = /^bytes=(\d+)-(\d+)$/.exec(range ?? '')?.slice(1).map(Number) ?? []
+    const [from, to] =
+      /^bytes=(\d+)-(\d+)$/
+        .exec(range ?? '')
+        ?.slice(1)
+        .map(Number) ?? []
     if (method === 'HEAD') answer.setHeader('content-length', content.length).end()
-    else if (from !== undefined && to !== undefined) answer.writeHead(206).end(content.subarray(from, to + 1))
-    else answer.writeHead(400).end()
+    else if (from !== undefined && to !== undefined) {
+      answer.writeHead(206).end(content.subarray(from, to + 1))
+    } else answer.writeHead(400).end()
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const address = server.address()
   try {
-    expectWritten(await sim({ writes: 30 }, 'http-disk.ts', `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}/disk.img`), { sha256Before: sha256(content) })
+    expectWritten(
+      await sim(
+        { writes: 30 },
+        'http-disk.ts',
+        `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}/disk.img`,
+      ),
+      { sha256Before: sha256(content) },
+    )
   } finally {
     server.close()
   }
@@ -86,14 +123,19 @@ test('http-disk: what the server has, and what the guest wrote over it', async (
 
 test('the store that the README shows is that of http-disk', () => {
   const source = readFileSync(join(examples, 'http-disk.ts'), 'utf8')
-  const store = source.slice(source.indexOf('async function httpStore'), source.indexOf('\n}\n') + 2)
+  const store = source.slice(
+    source.indexOf('async function httpStore'),
+    source.indexOf('\n}\n') + 2,
+  )
   expect(store.split('\n').length).toBeLessThan(30)
   expect(readFileSync(join(import.meta.dirname, '../../vbd/README.md'), 'utf8')).toContain(store)
 })
 
 describe('fault-disk', () => {
   test('without errors the guest is served, late', async () => {
-    expectWritten(await sim({ writes: 30 }, 'fault-disk.ts', image, '0'), { sha256Before: sha256(content) })
+    expectWritten(await sim({ writes: 30 }, 'fault-disk.ts', image, '0'), {
+      sha256Before: sha256(content),
+    })
     expect(readFileSync(image).equals(content)).toBe(true)
   })
 
@@ -106,8 +148,11 @@ describe('fault-disk', () => {
   })
 })
 
-test.each(readdirSync(examples).filter((name) => name.endsWith('-disk.ts')))('%s: without arguments it says how it is used', async (name) => {
-  const { code, stderr } = await run(join(examples, name))
-  expect(stderr).toContain(`usage: ${name.replace('.ts', '')} `)
-  expect(code).toBe(1)
-})
+test.each(readdirSync(examples).filter((name) => name.endsWith('-disk.ts')))(
+  '%s: without arguments it says how it is used',
+  async (name) => {
+    const { code, stderr } = await run(join(examples, name))
+    expect(stderr).toContain(`usage: ${name.replace('.ts', '')} `)
+    expect(code).toBe(1)
+  },
+)

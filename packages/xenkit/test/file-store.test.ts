@@ -27,42 +27,56 @@ test.each([false, true])('a hole is punched into the file, direct %s', async (di
   const after = await stat(image)
   expect(after.size).toBe(4 * MIB)
   expect(after.blocks).toBeLessThanOrEqual(blocks - 4096)
-  expect(Buffer.compare(await readFile(image), Buffer.concat([Buffer.alloc(MIB, 7), Buffer.alloc(2 * MIB), Buffer.alloc(MIB, 7)]))).toBe(0)
+  expect(
+    Buffer.compare(
+      await readFile(image),
+      Buffer.concat([Buffer.alloc(MIB, 7), Buffer.alloc(2 * MIB), Buffer.alloc(MIB, 7)]),
+    ),
+  ).toBe(0)
 })
 
 /** A loop device needs root, the driver and a free one: a container has none of them. */
 function attachLoop(sectorSize: number): string | undefined {
   if (process.getuid?.() !== 0 || !existsSync('/dev/loop-control')) return undefined
   try {
-    return execFileSync('losetup', ['--find', '--show', '--sector-size', String(sectorSize), path], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+    return execFileSync(
+      'losetup',
+      ['--find', '--show', '--sector-size', String(sectorSize), path],
+      { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] },
+    ).trim()
   } catch {
     return undefined
   }
 }
 
-test.for([512, 4096])('sectors of a block device are discarded; past the page cache its sectors are its own, here of %i bytes', async (sectorSize, { skip }) => {
-  await writeFile(path, Buffer.alloc(4 * MIB, 'xenkit'))
-  const device = attachLoop(sectorSize)
-  if (device === undefined) return skip('no loop device can be had here')
-  try {
-    await using cached = await openFileStore(device, { locking: false })
-    await using store = await openFileStore(device, { direct: true })
-    expect(cached.sectorSize).toBe(512)
-    expect(store.sectorSize).toBe(sectorSize)
-    expect(store.physicalSectorSize).toBeGreaterThanOrEqual(sectorSize)
-    expect(store.sectors).toBe(8192)
-    expect(store.discardLimits?.granularity).toBeGreaterThanOrEqual(sectorSize)
-    await store.discard?.(2048, 4096, { secure: false })
-    await store.write?.(8, [new Uint8Array(4096).fill(9)])
-    await store.flush?.()
-    const read = new Uint8Array(4 * MIB)
-    await store.read(0, [read])
-    expect(Buffer.compare(read.subarray(4096, 8192), Buffer.alloc(4096, 9))).toBe(0)
-    expect(read.subarray(MIB, 3 * MIB).every((byte) => byte === 0)).toBe(true)
-    expect(read.subarray(3 * MIB).every((byte) => byte !== 0)).toBe(true)
-    await expect(store.resize(8)).rejects.toThrow(/block device/)
-    await expect(store.discard?.(8192, 8, { secure: false })).rejects.toMatchObject({ code: 'EINVAL' })
-  } finally {
-    execFileSync('losetup', ['--detach', device])
-  }
-})
+test.for([512, 4096])(
+  'sectors of a block device are discarded; past the page cache its sectors are its own, here of %i bytes',
+  async (sectorSize, { skip }) => {
+    await writeFile(path, Buffer.alloc(4 * MIB, 'xenkit'))
+    const device = attachLoop(sectorSize)
+    if (device === undefined) return skip('no loop device can be had here')
+    try {
+      await using cached = await openFileStore(device, { locking: false })
+      await using store = await openFileStore(device, { direct: true })
+      expect(cached.sectorSize).toBe(512)
+      expect(store.sectorSize).toBe(sectorSize)
+      expect(store.physicalSectorSize).toBeGreaterThanOrEqual(sectorSize)
+      expect(store.sectors).toBe(8192)
+      expect(store.discardLimits?.granularity).toBeGreaterThanOrEqual(sectorSize)
+      await store.discard?.(2048, 4096, { secure: false })
+      await store.write?.(8, [new Uint8Array(4096).fill(9)])
+      await store.flush?.()
+      const read = new Uint8Array(4 * MIB)
+      await store.read(0, [read])
+      expect(Buffer.compare(read.subarray(4096, 8192), Buffer.alloc(4096, 9))).toBe(0)
+      expect(read.subarray(MIB, 3 * MIB).every((byte) => byte === 0)).toBe(true)
+      expect(read.subarray(3 * MIB).every((byte) => byte !== 0)).toBe(true)
+      await expect(store.resize(8)).rejects.toThrow(/block device/)
+      await expect(store.discard?.(8192, 8, { secure: false })).rejects.toMatchObject({
+        code: 'EINVAL',
+      })
+    } finally {
+      execFileSync('losetup', ['--detach', device])
+    }
+  },
+)

@@ -131,8 +131,9 @@ describe.skipIf(reason)('QEMU', () => {
     await using _store = await openFileStore(path, { readOnly: true })
     await read(path)
     await using _server = await serve(path, '--read-only')
-    for (const use of [() => write(path), () => resize(path)])
+    for (const use of [() => write(path), () => resize(path)]) {
       await expect(use()).rejects.toThrow(/Failed to get "write" lock/)
+    }
   })
 
   test('without locks either goes ahead', async () => {

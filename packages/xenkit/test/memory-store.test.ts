@@ -1,4 +1,7 @@
-/** Disks in memory that the addon keeps: what a guest reads and writes, at any size, and when the memory goes. */
+/**
+ * Disks in memory that the addon keeps: what a guest reads and writes, at any size, and when the
+ * memory goes.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -79,9 +82,13 @@ test('holds what an image holds, which stays as it is', async () => {
   expect(Buffer.compare(Buffer.concat(pieces), content)).toBe(0)
 })
 
-test('a store made of another one\'s members is asked for what it reads itself, and stays in its thread', async () => {
+test("a store made of another one's members is asked for what it reads itself, and stays in its thread", async () => {
   using memory = await openMemoryStore(SECTORS)
-  const store: BlockStore = { ...memory, sectors: SECTORS, read: (_, into) => into.forEach((bytes) => bytes.fill(9)) }
+  const store: BlockStore = {
+    ...memory,
+    sectors: SECTORS,
+    read: (_, into) => into.forEach((bytes) => bytes.fill(9)),
+  }
   expect(store.share?.()).toBeUndefined()
   await withDisk({ store }, async (disk) => {
     const bytes = new Uint8Array(8192)

@@ -19,8 +19,9 @@ test('images are served without locks, and a warning says so, once', async () =>
   writeFileSync(path, new Uint8Array(4096))
   try {
     // Where nobody is kept away on purpose, or nothing is written, there is nothing to warn of.
-    for (const o of [{ locking: false }, { readOnly: true }])
+    for (const o of [{ locking: false }, { readOnly: true }]) {
       await (await openFileStore(path, o)).close()
+    }
     expect(warned).not.toHaveBeenCalled()
     await using first = await openFileStore(path)
     await using second = await openFileStore(path)

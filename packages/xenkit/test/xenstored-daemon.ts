@@ -15,10 +15,16 @@ export interface Daemon extends AsyncDisposable {
 
 /** Started, and ready for clients. */
 export async function startDaemon(socket: string): Promise<Daemon> {
-  const child = spawn(process.execPath, ['--import', 'tsx', '--conditions=xenkit-source', main, 'xenstored', '--socket', socket], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(
+    process.execPath,
+    ['--import', 'tsx', '--conditions=xenkit-source', main, 'xenstored', '--socket', socket],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  )
   const output = { stdout: '', stderr: '' }
   const exited = once(child, 'close')
-  child.stderr.on('data', (chunk: Buffer) => { output.stderr += chunk.toString() })
+  child.stderr.on('data', (chunk: Buffer) => {
+    output.stderr += chunk.toString()
+  })
   const ready = new Promise<void>((resolve) => {
     child.stdout.on('data', (chunk: Buffer) => {
       output.stdout += chunk.toString()
@@ -26,13 +32,20 @@ export async function startDaemon(socket: string): Promise<Daemon> {
     })
   })
   await Promise.race([ready, exited])
-  if (child.exitCode !== null) throw new Error(`xenkit xenstored ended with ${child.exitCode}: ${output.stderr}`)
+  if (child.exitCode !== null) {
+    throw new Error(`xenkit xenstored ended with ${child.exitCode}: ${output.stderr}`)
+  }
   const stop = async (signal: NodeJS.Signals): Promise<number | null> => {
     child.kill(signal)
     await exited
     return child.exitCode
   }
-  return { process: child, output, stop, [Symbol.asyncDispose]: async () => void (await stop('SIGKILL')) }
+  return {
+    process: child,
+    output,
+    stop,
+    [Symbol.asyncDispose]: async () => void (await stop('SIGKILL')),
+  }
 }
 
 /** What is not installed here; CI has everything and skips nothing. */

@@ -1,4 +1,7 @@
-/** Other people's clients against `xenkit xenstored`: Xen's own tools (Debian: xenstore-utils) and pyxs (Debian: python3-pyxs). */
+/**
+ * Other people's clients against `xenkit xenstored`: Xen's own tools (Debian: xenstore-utils) and
+ * pyxs (Debian: python3-pyxs).
+ */
 import { execFile, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,7 +15,9 @@ let folder: string
 let daemon: Daemon
 let env: NodeJS.ProcessEnv
 
-beforeAll(() => { folder = mkdtempSync(join(tmpdir(), 'xenkit-xenstored-')) })
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xenkit-xenstored-'))
+})
 afterAll(() => rmSync(folder, { recursive: true }))
 
 function daemonOf(name: string): void {
@@ -35,13 +40,16 @@ interface Outcome {
 const shell = (command: string): Promise<Outcome> =>
   new Promise((resolve) => {
     execFile('sh', ['-c', command], { env, timeout: 20_000 }, (error, stdout, stderr) => {
-      resolve({ output: stderr + stdout, code: error === null ? 0 : typeof error.code === 'number' ? error.code : -1 })
+      resolve({
+        output: stderr + stdout,
+        code: error === null ? 0 : typeof error.code === 'number' ? error.code : -1,
+      })
     })
   })
 
 /**
- * What the tools printed against C xenstored 4.17: a command after `$`, its stderr and stdout (with a `%`
- * where the last line has no end), its exit code.
+ * What the tools printed against C xenstored 4.17: a command after `$`, its stderr and stdout (with
+ * a `%` where the last line has no end), its exit code.
  */
 const session = readFileSync(join(import.meta.dirname, 'xenstore-tools.session'), 'utf8')
   .split(/^\$ /m)
@@ -61,8 +69,16 @@ describe.skipIf(noTools)(`Xen's tools${noTools ?? ''}`, () => {
   })
 
   test('xenstore-watch tells of changes as they are made', async () => {
-    const watching = spawn('xenstore-watch', ['-n', '4', '/watched'], { env, timeout: 20_000, stdio: ['ignore', 'pipe', 'inherit'] })
-    const changes = ['xenstore-write /watched/a 1', 'xenstore-chmod /watched/a r5', 'xenstore-rm /watched']
+    const watching = spawn('xenstore-watch', ['-n', '4', '/watched'], {
+      env,
+      timeout: 20_000,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const changes = [
+      'xenstore-write /watched/a 1',
+      'xenstore-chmod /watched/a r5',
+      'xenstore-rm /watched',
+    ]
     const seen: string[] = []
     for await (const line of createInterface(watching.stdout)) {
       seen.push(line)
@@ -74,9 +90,19 @@ describe.skipIf(noTools)(`Xen's tools${noTools ?? ''}`, () => {
 
   test('transactions that meet are tried again until all are through', async () => {
     const pairs = Array.from({ length: 20 }, (_, i) => i)
-    expect(await Promise.all(pairs.map((i) => shell(`xenstore-write /meet/${i}/a ${i} /meet/${i}/b ${i}`)))).toEqual(pairs.map(() => ({ output: '', code: 0 })))
+    expect(
+      await Promise.all(
+        pairs.map((i) => shell(`xenstore-write /meet/${i}/a ${i} /meet/${i}/b ${i}`)),
+      ),
+    ).toEqual(pairs.map(() => ({ output: '', code: 0 })))
     const { output } = await shell('xenstore-list /meet')
-    expect(output.trim().split('\n').map(Number).toSorted((a, b) => a - b)).toEqual(pairs)
+    expect(
+      output
+        .trim()
+        .split('\n')
+        .map(Number)
+        .toSorted((a, b) => a - b),
+    ).toEqual(pairs)
   })
 })
 
@@ -87,7 +113,11 @@ describe.skipIf(noPyxs)(`pyxs${noPyxs ?? ''}`, () => {
   daemonOf('pyxs')
 
   test('each statement of pyxs.doctest gives what it shows', async () => {
-    const { stdout } = await promisify(execFile)(PYTHON, ['-m', 'doctest', '-v', join(import.meta.dirname, 'pyxs.doctest')], { env, timeout: 25_000 }).catch((error: { stdout?: string }) => ({ stdout: error.stdout ?? String(error) }))
+    const { stdout } = await promisify(execFile)(
+      PYTHON,
+      ['-m', 'doctest', '-v', join(import.meta.dirname, 'pyxs.doctest')],
+      { env, timeout: 25_000 },
+    ).catch((error: { stdout?: string }) => ({ stdout: error.stdout ?? String(error) }))
     expect(stdout).toMatch(/\n\d{2} passed and 0 failed\.\nTest passed\.\n$/)
   })
 })

@@ -1,4 +1,7 @@
-/** The client: nodes, transactions, watches and `wait` over one connection, and what a toolstack asks of xenstored. */
+/**
+ * The client: nodes, transactions, watches and `wait` over one connection, and what a toolstack
+ * asks of xenstored.
+ */
 import type { XenstorePort } from '@xenkit/hypervisor'
 import { Connection, type ConnectionOptions } from './connection.ts'
 import { DomainRequests } from './domains.ts'
@@ -9,19 +12,23 @@ import { waitFor, type WaitOptions } from './wait.ts'
 import { PathWatch, type WatchOptions } from './watch.ts'
 
 /**
- * Connects to xenstored. When the connection is lost, by a restart of xenstored for example, it is made
- * anew: watches are set again and yield their path, reads and what was asked meanwhile are answered
- * later, transactions run again. Other requests that were under way then reject with a
+ * Connects to xenstored. When the connection is lost, by a restart of xenstored for example, it is
+ * made anew: watches are set again and yield their path, reads and what was asked meanwhile are
+ * answered later, transactions run again. Other requests that were under way then reject with a
  * XenstoreClosedError: they may or may not have been done.
  *
  * @example
  * const xs = await openXenstore(hv.xenstore)
  * await xs.write('/local/domain/0/data/greeting', 'hello')
- * await xs.wait(async (view) => (await view.readOptional('/local/domain/5/data/ready')) === '1' || undefined)
+ * await xs.wait(async (view) => (await view.readOptional('/local/domain/5/data/ready')) === '1' ||
+ * undefined)
  *
  * @throws NotAvailableError when no xenstored answers
  */
-export async function openXenstore(port: XenstorePort, o: ConnectionOptions = {}): Promise<XenstoreClient> {
+export async function openXenstore(
+  port: XenstorePort,
+  o: ConnectionOptions = {},
+): Promise<XenstoreClient> {
   return new XenstoreClient(await Connection.open(port, o))
 }
 
@@ -29,9 +36,9 @@ export class XenstoreClient extends DomainRequests implements Disposable {
   readonly #turns = new TransactionTurns()
 
   /**
-   * Runs `body` on a view of its own; what it does takes effect as a whole when it returns, or not at
-   * all when it throws. After a conflict with another client it is run again, so it has to read anew
-   * everything that it depends on, and do nothing else that can't be done twice.
+   * Runs `body` on a view of its own; what it does takes effect as a whole when it returns, or not
+   * at all when it throws. After a conflict with another client it is run again, so it has to read
+   * anew everything that it depends on, and do nothing else that can't be done twice.
    *
    * Transactions of one client run one after the other. One that takes longer than a second doesn't
    * hold up the next any longer.
@@ -43,10 +50,10 @@ export class XenstoreClient extends DomainRequests implements Disposable {
   }
 
   /**
-   * Yields paths at or below `path` that changed; `path` itself first of all, and again whenever more
-   * changed than is worth listing. A change tells that there is something to look at, not what: several
-   * may be reported as one, and now and then one that wasn't. Ends when the loop is left, when the
-   * signal is aborted or the client is closed; throws when the connection is lost.
+   * Yields paths at or below `path` that changed; `path` itself first of all, and again whenever
+   * more changed than is worth listing. A change tells that there is something to look at, not
+   * what: several may be reported as one, and now and then one that wasn't. Ends when the loop is
+   * left, when the signal is aborted or the client is closed; throws when the connection is lost.
    * @param path may be `@introduceDomain` or `@releaseDomain`, which only domain 0 hears of
    */
   watch(path: string, o: WatchOptions = {}): AsyncIterableIterator<string, undefined> {
@@ -62,9 +69,10 @@ export class XenstoreClient extends DomainRequests implements Disposable {
   }
 
   /**
-   * Makes xenstored forget all watches and transactions of this connection, those too that an earlier user
-   * left behind: a domain's ring outlives its kernel. Own watches are set again, transactions run again.
-   * Over /dev/xen/xenbus that is refused (EACCES): the watches there are the kernel's.
+   * Makes xenstored forget all watches and transactions of this connection, those too that an
+   * earlier user left behind: a domain's ring outlives its kernel. Own watches are set again,
+   * transactions run again. Over /dev/xen/xenbus that is refused (EACCES): the watches there are
+   * the kernel's.
    */
   resetWatches(): Promise<void> {
     return this.connection.reset()

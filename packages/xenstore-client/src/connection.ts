@@ -1,7 +1,7 @@
 /**
- * One connection to xenstored, shared by everything that goes on in a client. Requests are pipelined:
- * all of one tick leave in a single write (11 to 20 times the rate of one request at a time), replies
- * are matched by req_id, watch events by token.
+ * One connection to xenstored, shared by everything that goes on in a client. Requests are
+ * pipelined: all of one tick leave in a single write (11 to 20 times the rate of one request at a
+ * time), replies are matched by req_id, watch events by token.
  *
  * A connection that is lost is made anew. What can be asked twice is asked again, watches are set
  * again, transactions are over, and of the rest nobody knows whether it was done.
@@ -70,7 +70,15 @@ interface Silence {
 
 /** Change nothing but what ends with the connection. */
 const REPEATABLE: ReadonlySet<number> = new Set([
-  XS.READ, XS.DIRECTORY, XS.DIRECTORY_PART, XS.GET_PERMS, XS.TRANSACTION_START, XS.GET_DOMAIN_PATH, XS.IS_DOMAIN_INTRODUCED, XS.GET_FEATURE, XS.GET_QUOTA,
+  XS.READ,
+  XS.DIRECTORY,
+  XS.DIRECTORY_PART,
+  XS.GET_PERMS,
+  XS.TRANSACTION_START,
+  XS.GET_DOMAIN_PATH,
+  XS.IS_DOMAIN_INTRODUCED,
+  XS.GET_FEATURE,
+  XS.GET_QUOTA,
 ])
 const RECONNECT_MS = 30_000
 /**
@@ -120,12 +128,20 @@ export class Connection {
     return transaction.epoch < this.#forgotten
   }
 
-  /** @param decode takes from the reply's payload what the caller wants; it is valid until this returns */
+  /**
+   * @param decode takes from the reply's payload what the caller wants; it is valid until this
+   * returns
+   */
   request<T>(request: Request, decode: (payload: Uint8Array, epoch: number) => T): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.#over) throw this.#over
       if (request.transaction && this.hasLost(request.transaction)) throw transactionLost(request)
-      const pending: Pending = { request, epoch: this.#epoch, resolve: (payload) => resolve(decode(payload, pending.epoch)), reject }
+      const pending: Pending = {
+        request,
+        epoch: this.#epoch,
+        resolve: (payload) => resolve(decode(payload, pending.epoch)),
+        reject,
+      }
       this.#send(pending)
     })
   }
@@ -145,7 +161,10 @@ export class Connection {
     this.#listeners.delete(token)
   }
 
-  /** Makes xenstored forget what it holds for this connection, whoever left it there; own watches are set again. */
+  /**
+   * Makes xenstored forget what it holds for this connection, whoever left it there; own watches
+   * are set again.
+   */
   async reset(): Promise<void> {
     const epoch = ++this.#epoch // transactions that are started from now on come after it
     await this.request({ type: XS.RESET_WATCHES, subject: '', head: '\0' }, () => {})
@@ -187,7 +206,9 @@ export class Connection {
   }
 
   async #connect(): Promise<void> {
-    const parser = new XsParser((type, reqId, _txId, payload) => this.#receive(type, reqId, payload))
+    const parser = new XsParser((type, reqId, _txId, payload) =>
+      this.#receive(type, reqId, payload),
+    )
     let ended: Error | undefined
     const end = (reason: Error): void => {
       ended = reason
@@ -220,10 +241,13 @@ export class Connection {
     const pending = this.#pending.get(reqId)
     if (!pending) throw new Error(`no request has the id ${reqId} of its ${xsTypeName(type)} reply`)
     const { request } = pending
-    if (type !== request.type && type !== XS.ERROR) throw new Error(`${xsTypeName(request.type)} was answered with ${xsTypeName(type)}`)
+    if (type !== request.type && type !== XS.ERROR) {
+      throw new Error(`${xsTypeName(request.type)} was answered with ${xsTypeName(type)}`)
+    }
     this.#pending.delete(reqId)
-    if (type === XS.ERROR) pending.reject(refused(request, text(payload).replace(/\0$/, '').slice(0, 32)))
-    else pending.resolve(payload)
+    if (type === XS.ERROR) {
+      pending.reject(refused(request, text(payload).replace(/\0$/, '').slice(0, 32)))
+    } else pending.resolve(payload)
   }
 
   /** The stream has ended, or makes no sense. */
@@ -253,15 +277,18 @@ export class Connection {
     this.#pending.clear()
     for (const pending of pendings) {
       const { type, transaction } = pending.request
-      if (transaction && type !== XS.TRANSACTION_END) pending.reject(transactionLost(pending.request))
-      else if (REPEATABLE.has(type)) this.#send(pending)
+      if (transaction && type !== XS.TRANSACTION_END) {
+        pending.reject(transactionLost(pending.request))
+      } else if (REPEATABLE.has(type)) this.#send(pending)
       else pending.reject(lostOnTheWay(pending.request))
     }
   }
 
   async #reconnect(silence: Silence): Promise<void> {
     for (;;) {
-      if (silence.attempts > 0) await sleep(Math.min(2 ** silence.attempts, DELAY_MAX_MS), undefined)
+      if (silence.attempts > 0) {
+        await sleep(Math.min(2 ** silence.attempts, DELAY_MAX_MS), undefined)
+      }
       if (this.#over) return
       if (Date.now() - silence.since > this.#reconnectMs) return this.#lose(silence.reason)
       silence.attempts++
@@ -283,7 +310,12 @@ export class Connection {
   }
 
   #lose(cause: unknown): void {
-    this.#end(new XenstoreClosedError(`the connection to xenstored was lost: ${cause instanceof Error ? cause.message : String(cause)}`, { lost: true, cause }))
+    this.#end(
+      new XenstoreClosedError(
+        `the connection to xenstored was lost: ${cause instanceof Error ? cause.message : String(cause)}`,
+        { lost: true, cause },
+      ),
+    )
   }
 
   #end(error: XenstoreClosedError): void {

@@ -4,9 +4,9 @@ import { XS, xsTypeName } from '@xenkit/wire'
 import type { Request } from './connection.ts'
 
 /**
- * There was no answer. Either the connection is over, closed by this side or lost for good; or it was
- * lost while a request was under way that must not be made twice, and goes on without it. Such a
- * request may or may not have been done.
+ * There was no answer. Either the connection is over, closed by this side or lost for good; or it
+ * was lost while a request was under way that must not be made twice, and goes on without it. Such
+ * a request may or may not have been done.
  */
 export class XenstoreClosedError extends XenError {
   /** False where this side closed it. */
@@ -45,7 +45,8 @@ const namesQuota = (type: number, errno: string): boolean =>
 
 type Asked = Pick<Request, 'type' | 'subject'>
 
-const operationOf = ({ type, subject }: Asked): string => `xenstore ${xsTypeName(type)} "${subject}"`
+const operationOf = ({ type, subject }: Asked): string =>
+  `xenstore ${xsTypeName(type)} "${subject}"`
 
 function meaningOf(type: number, errno: string): string | undefined {
   if (namesQuota(type, errno)) {
@@ -58,27 +59,40 @@ function meaningOf(type: number, errno: string): string | undefined {
 }
 
 export function refused(
-  request: Asked, errno: string, meaning = meaningOf(request.type, errno),
+  request: Asked,
+  errno: string,
+  meaning = meaningOf(request.type, errno),
 ): XenstoreError {
   const { type, subject } = request
-  return new XenstoreError(`${operationOf(request)}: ${errno}${meaning ? ` (${meaning})` : ''}`, { errno, operation: xsTypeName(type), subject })
+  return new XenstoreError(`${operationOf(request)}: ${errno}${meaning ? ` (${meaning})` : ''}`, {
+    errno,
+    operation: xsTypeName(type),
+    subject,
+  })
 }
 
 /** As after a conflict: it is to be run again. */
-export const transactionLost = (request: Asked): XenstoreError => refused(request, 'EAGAIN', 'the transaction ended with the connection')
+export const transactionLost = (request: Asked): XenstoreError =>
+  refused(request, 'EAGAIN', 'the transaction ended with the connection')
 
 export const lostOnTheWay = (request: Asked): XenstoreClosedError =>
-  new XenstoreClosedError(`${operationOf(request)}: the connection was lost before the answer came; it may or may not have been done`, { lost: true })
+  new XenstoreClosedError(
+    `${operationOf(request)}: the connection was lost before the answer came; it may or may not have been done`,
+    { lost: true },
+  )
 
-export const isRefusal = (error: unknown, errno: string): error is XenstoreError => error instanceof XenstoreError && error.errno === errno
+export const isRefusal = (error: unknown, errno: string): error is XenstoreError =>
+  error instanceof XenstoreError && error.errno === errno
 
 /**
- * C xenstored takes a transaction's snapshot node by node, as they are come by: a node can be there without its
- * parent, or without its name in the parent's list. RM alone stumbles over that (do_rm in xenstored_core.c);
- * such a transaction could not be committed any more.
+ * C xenstored takes a transaction's snapshot node by node, as they are come by: a node can be there
+ * without its parent, or without its name in the parent's list. RM alone stumbles over that (do_rm
+ * in xenstored_core.c); such a transaction could not be committed any more.
  */
 export const isTorn = (error: unknown): error is XenstoreError =>
-  (isRefusal(error, 'EINVAL') || isRefusal(error, 'EIO')) && error.details['operation'] === xsTypeName(XS.RM) && error.details['subject'] !== '/'
+  (isRefusal(error, 'EINVAL') || isRefusal(error, 'EIO')) &&
+  error.details['operation'] === xsTypeName(XS.RM) &&
+  error.details['subject'] !== '/'
 
 /** xenstored has told that the domain uses as much as it may. */
 export const isOverQuota = (error: unknown): error is XenstoreError =>

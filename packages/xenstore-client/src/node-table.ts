@@ -1,6 +1,6 @@
 /**
- * Tables of nodes: the names, types, defaults and meanings of what lies in one directory, as the public
- * headers of Xen describe them. One table reads, writes and documents the same nodes.
+ * Tables of nodes: the names, types, defaults and meanings of what lies in one directory, as the
+ * public headers of Xen describe them. One table reads, writes and documents the same nodes.
  */
 import { NegotiationError } from '@xenkit/hypervisor'
 import { parseDecimal, parseFlag } from './parse.ts'
@@ -10,9 +10,18 @@ export type NodeType =
   /** `0` or `1`. */
   | { readonly type: 'flag'; readonly default?: boolean | undefined }
   /** A decimal number, `min` (0 unless told) to `max`, both inclusive, at most 2^53 - 1. */
-  | { readonly type: 'decimal'; readonly min?: number; readonly max: number; readonly default?: number | undefined }
+  | {
+      readonly type: 'decimal'
+      readonly min?: number
+      readonly max: number
+      readonly default?: number | undefined
+    }
   /** One of the values, numbers in decimal. */
-  | { readonly type: 'enum'; readonly values: readonly (string | number)[]; readonly default?: string | number | undefined }
+  | {
+      readonly type: 'enum'
+      readonly values: readonly (string | number)[]
+      readonly default?: string | number | undefined
+    }
   /** Any text of at most `maxLength` characters. */
   | { readonly type: 'text'; readonly maxLength: number; readonly default?: string | undefined }
 
@@ -30,23 +39,40 @@ type HintType = Extract<NodeType, { type: 'decimal' }> & { readonly otherwise: n
 
 type Definitions = Readonly<Record<string, NodeDefinition>>
 
-type ValueOf<D> = D extends { type: 'flag' } ? boolean : D extends { type: 'decimal' } ? number : D extends { type: 'enum'; values: readonly (infer V)[] } ? V : string
-type ReadValueOf<D> = D extends { default: infer Default } ? ValueOf<D> | Extract<Default, undefined> : ValueOf<D>
+type ValueOf<D> = D extends { type: 'flag' }
+  ? boolean
+  : D extends { type: 'decimal' }
+    ? number
+    : D extends { type: 'enum'; values: readonly (infer V)[] }
+      ? V
+      : string
+type ReadValueOf<D> = D extends { default: infer Default }
+  ? ValueOf<D> | Extract<Default, undefined>
+  : ValueOf<D>
 
 /** What `read` gives: one property per node, by its name. */
-export type NodeValuesOf<T extends Definitions> = { readonly [Name in keyof T]: ReadValueOf<T[Name]> }
+export type NodeValuesOf<T extends Definitions> = {
+  readonly [Name in keyof T]: ReadValueOf<T[Name]>
+}
 /** What `write` takes: the nodes to be written. */
-export type NodeValuesToWrite<T extends Definitions> = { readonly [Name in keyof T]?: ValueOf<T[Name]> | undefined }
+export type NodeValuesToWrite<T extends Definitions> = {
+  readonly [Name in keyof T]?: ValueOf<T[Name]> | undefined
+}
 
 export interface NodeTable<T extends Definitions> {
   readonly definitions: T
   /**
    * Reads all nodes of the table from a directory, at once. Their values may be the other side's.
-   * @throws NegotiationError naming the first node that holds something else than its type, or is missing
+   * @throws NegotiationError naming the first node that holds something else than its type, or is
+   *   missing
    */
   read(view: XenstoreReader, directory: string): Promise<NodeValuesOf<T>>
   /** Reads one node of the table; else as `read`. */
-  readNode<Name extends keyof T & string>(view: XenstoreReader, directory: string, name: Name): Promise<NodeValuesOf<T>[Name]>
+  readNode<Name extends keyof T & string>(
+    view: XenstoreReader,
+    directory: string,
+    name: Name,
+  ): Promise<NodeValuesOf<T>[Name]>
   /** Writes the given nodes. @throws RangeError for a value outside its type */
   write(view: XenstoreView, directory: string, values: NodeValuesToWrite<T>): Promise<void>
   /** The given nodes as they are written. @throws RangeError for a value outside its type */
@@ -56,8 +82,9 @@ export interface NodeTable<T extends Definitions> {
 /**
  * @example
  * const nodes = defineNodes({
- *   'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_FLUSH_DISKCACHE' },
- *   sectors: { type: 'decimal', max: Number.MAX_SAFE_INTEGER, writer: 'backend', meaning: 'size in units of 512 bytes' },
+ *   'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts
+ *   BLKIF_OP_FLUSH_DISKCACHE' }, sectors: { type: 'decimal', max: Number.MAX_SAFE_INTEGER, writer:
+ *   'backend', meaning: 'size in units of 512 bytes' },
  * })
  * const { sectors, 'feature-flush-cache': flush } = await nodes.read(xs, backendPath)
  */
@@ -65,9 +92,17 @@ export function defineNodes<const T extends Definitions>(definitions: T): NodeTa
   const entries = Object.entries<NodeDefinition>(definitions)
   const format = (values: NodeValuesToWrite<T>): Record<string, string> => {
     const given: Readonly<Record<string, unknown>> = values
-    return Object.fromEntries(entries.flatMap(([name, definition]) => (given[name] === undefined ? [] : [[name, formatNode(name, definition, given[name])]])))
+    return Object.fromEntries(
+      entries.flatMap(([name, definition]) =>
+        given[name] === undefined ? [] : [[name, formatNode(name, definition, given[name])]],
+      ),
+    )
   }
-  const readNode = async (view: XenstoreReader, directory: string, name: string): Promise<NodeValue | undefined> => {
+  const readNode = async (
+    view: XenstoreReader,
+    directory: string,
+    name: string,
+  ): Promise<NodeValue | undefined> => {
     const definition: NodeDefinition | undefined = definitions[name]
     if (!definition) throw new RangeError(`"${name}" is no node of this table`)
     const node = `${directory}/${name}`
@@ -78,14 +113,20 @@ export function defineNodes<const T extends Definitions>(definitions: T): NodeTa
     definitions,
     format,
     async read(view, directory) {
-      const read = entries.map(async ([name]) => [name, await readNode(view, directory, name)] as const)
+      const read = entries.map(
+        async ([name]) => [name, await readNode(view, directory, name)] as const,
+      )
       return Object.fromEntries(await Promise.all(read)) as NodeValuesOf<T>
     },
     async readNode(view, directory, name) {
       return (await readNode(view, directory, name)) as NodeValuesOf<T>[typeof name]
     },
     async write(view, directory, values) {
-      await Promise.all(Object.entries(format(values)).map(([name, value]) => view.write(`${directory}/${name}`, value)))
+      await Promise.all(
+        Object.entries(format(values)).map(([name, value]) =>
+          view.write(`${directory}/${name}`, value),
+        ),
+      )
     },
   }
 }
@@ -121,17 +162,27 @@ function expected(definition: NodeType): string {
 /** Of a value that another domain wrote: enough to recognise it, and no control characters. */
 const quote = (value: string): string => JSON.stringify(value.slice(0, 64))
 
-function parseNode(node: string, definition: NodeDefinition, value: string | undefined): NodeValue | undefined {
+function parseNode(
+  node: string,
+  definition: NodeDefinition,
+  value: string | undefined,
+): NodeValue | undefined {
   if (value === undefined && 'default' in definition) return definition.default
   const parsed = value === undefined ? undefined : parse(definition, value)
   if (parsed !== undefined) return parsed
   if (value !== undefined && 'otherwise' in definition) return definition.otherwise
   const found = value === undefined ? 'is missing' : `holds ${quote(value)}`
-  throw new NegotiationError(`node "${node}" ${found}, expected ${expected(definition)}`, { node, value, expected: expected(definition) })
+  throw new NegotiationError(`node "${node}" ${found}, expected ${expected(definition)}`, {
+    node,
+    value,
+    expected: expected(definition),
+  })
 }
 
 function formatNode(name: string, definition: NodeDefinition, value: unknown): string {
   const formatted = typeof value === 'boolean' ? String(Number(value)) : String(value)
-  if (parse(definition, formatted) !== value) throw new RangeError(`"${name}" expected ${expected(definition)}, got ${quote(formatted)}`)
+  if (parse(definition, formatted) !== value) {
+    throw new RangeError(`"${name}" expected ${expected(definition)}, got ${quote(formatted)}`)
+  }
   return formatted
 }

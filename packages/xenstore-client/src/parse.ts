@@ -1,6 +1,7 @@
 /**
  * Strict parsers for node values, which another domain may have written: pure, bounded, and
- * `undefined` for anything that isn't exactly what is expected. (parseInt would take "12abc" for 12.)
+ * `undefined` for anything that isn't exactly what is expected. (parseInt would take "12abc" for
+ * 12.)
  */
 
 /** Digits of Number.MAX_SAFE_INTEGER. */
@@ -12,7 +13,10 @@ const DECIMAL = /^(?:0|[1-9]\d*)$/
  * @param o.max inclusive, at most 2^53 - 1
  * @param o.min inclusive, 0 unless told
  */
-export function parseDecimal(value: string, o: { readonly max: number; readonly min?: number }): number | undefined {
+export function parseDecimal(
+  value: string,
+  o: { readonly max: number; readonly min?: number },
+): number | undefined {
   if (value.length > DIGITS_MAX || !DECIMAL.test(value)) return undefined
   const number = Number(value)
   return number >= (o.min ?? 0) && number <= o.max ? number : undefined

@@ -1,6 +1,14 @@
 /** Nodes by requests on a connection, in a transaction or without one. */
 import { XenstoreError } from '@xenkit/hypervisor'
-import { formatXsPermissions, parseXsPermissions, XS, type XsPermissions, xsPathFault, xsTypeName, xsWatchPathFault } from '@xenkit/wire'
+import {
+  formatXsPermissions,
+  parseXsPermissions,
+  XS,
+  type XsPermissions,
+  xsPathFault,
+  xsTypeName,
+  xsWatchPathFault,
+} from '@xenkit/wire'
 import type { Connection, TransactionScope } from './connection.ts'
 import { listDirectory } from './directory.ts'
 import { isRefusal } from './errors.ts'
@@ -43,7 +51,12 @@ export class RequestView implements XenstoreView {
   getPerms(path: string): Promise<XsPermissions> {
     return this.#ask(XS.GET_PERMS, path, strings).then((entries) => {
       const permissions = parseXsPermissions(entries)
-      if (!permissions) throw new XenstoreError(`xenstore GET_PERMS "${path}": ${JSON.stringify(entries)} are no permissions`, { errno: 'EIO', entries })
+      if (!permissions) {
+        throw new XenstoreError(
+          `xenstore GET_PERMS "${path}": ${JSON.stringify(entries)} are no permissions`,
+          { errno: 'EIO', entries },
+        )
+      }
       return permissions
     })
   }
@@ -66,12 +79,31 @@ export class RequestView implements XenstoreView {
     return this.#ask(XS.SET_PERMS, path, ignore, formatXsPermissions(permissions))
   }
 
-  async #ask<T>(type: number, path: string, decode: (payload: Uint8Array) => T, more = '', data?: Uint8Array): Promise<T> {
+  async #ask<T>(
+    type: number,
+    path: string,
+    decode: (payload: Uint8Array) => T,
+    more = '',
+    data?: Uint8Array,
+  ): Promise<T> {
     const fault = ASKED_OF_SPECIALS.has(type) ? xsWatchPathFault(path) : xsPathFault(path)
     if (fault) throw new RangeError(`"path" ${JSON.stringify(path.slice(0, 64))} ${fault}`)
     // Its id may belong to another transaction by now.
-    if (this.#transaction?.over) throw new TypeError(`the transaction is over: await ${xsTypeName(type)} of "${path}" within its body`)
-    return this.connection.request({ type, transaction: this.#transaction, subject: path, head: `${path}\0${more}`, ...(data && { data }) }, decode)
+    if (this.#transaction?.over) {
+      throw new TypeError(
+        `the transaction is over: await ${xsTypeName(type)} of "${path}" within its body`,
+      )
+    }
+    return this.connection.request(
+      {
+        type,
+        transaction: this.#transaction,
+        subject: path,
+        head: `${path}\0${more}`,
+        ...(data && { data }),
+      },
+      decode,
+    )
   }
 }
 

@@ -23,7 +23,10 @@ type Body<T> = (view: XenstoreView) => Promise<T>
 
 /** Runs `body` until what it did has taken effect as a whole. */
 export async function transact<T>(
-  connection: Connection, turns: TransactionTurns, body: Body<T>, o: TransactionOptions,
+  connection: Connection,
+  turns: TransactionTurns,
+  body: Body<T>,
+  o: TransactionOptions,
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     const endTurn = await turns.take(o.signal)
@@ -47,7 +50,9 @@ function conflict(): XenstoreError {
 }
 
 async function attemptOnce<T>(
-  connection: Connection, body: Body<T>, signal: AbortSignal | undefined,
+  connection: Connection,
+  body: Body<T>,
+  signal: AbortSignal | undefined,
 ): Promise<Outcome<T>> {
   let scope: TransactionScope
   try {
@@ -91,7 +96,9 @@ async function start(connection: Connection): Promise<TransactionScope> {
 }
 
 function end(
-  connection: Connection, transaction: TransactionScope, verdict: 'T' | 'F',
+  connection: Connection,
+  transaction: TransactionScope,
+  verdict: 'T' | 'F',
 ): Promise<void> {
   const type = XS.TRANSACTION_END
   return connection.request({ type, transaction, subject: '', head: `${verdict}\0` }, () => {})

@@ -1,7 +1,7 @@
 /**
  * Waiting until nodes say what is hoped for. Every node that the body reads is watched before it is
- * read, so that no change is missed, and the body runs again when one of them changes. A watch fires
- * once when it is set: a body that isn't satisfied at first always runs a second time.
+ * read, so that no change is missed, and the body runs again when one of them changes. A watch
+ * fires once when it is set: a body that isn't satisfied at first always runs a second time.
  */
 import type { XsPermissions } from '@xenkit/wire'
 import type { Connection } from './connection.ts'
@@ -13,7 +13,12 @@ export interface WaitOptions {
   readonly signal?: AbortSignal
 }
 
-export async function waitFor<T>(connection: Connection, view: XenstoreReader, body: (view: XenstoreReader) => Promise<T | undefined>, o: WaitOptions): Promise<T> {
+export async function waitFor<T>(
+  connection: Connection,
+  view: XenstoreReader,
+  body: (view: XenstoreReader) => Promise<T | undefined>,
+  o: WaitOptions,
+): Promise<T> {
   const nodes = new WatchedNodes(connection)
   const abort = (): void => nodes.wake()
   o.signal?.addEventListener('abort', abort)
@@ -63,7 +68,11 @@ class WatchedNodes implements ChangeListener {
   /** Resolves once a node has changed since the run began, or `wake` is called. */
   async change(): Promise<void> {
     await this.#remove([...this.#watches.keys()].filter((path) => !this.#readByThisRun.has(path)))
-    if (!this.#changed && !this.#end) await new Promise<void>((resolve) => { this.#wake = resolve })
+    if (!this.#changed && !this.#end) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
     if (this.#end) throw this.#end.error
   }
 

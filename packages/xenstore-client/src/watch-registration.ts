@@ -5,7 +5,10 @@ import { isRefusal, refused, XenstoreClosedError } from './errors.ts'
 
 export interface ChangeListener {
   changed(path: string): void
-  /** Nothing more will be heard: the connection is over, or xenstored refused to set the watch again. */
+  /**
+   * Nothing more will be heard: the connection is over, or xenstored refused to set the watch
+   * again.
+   */
   ended(error: unknown): void
 }
 
@@ -26,7 +29,11 @@ export class WatchRegistration implements WatchListener {
    * @param o.depth levels below `path` that matter, 0 or more; unlimited where absent
    * @throws RangeError for what can't be watched, XenstoreClosedError when the connection is over
    */
-  constructor(connection: Connection, o: { readonly path: string; readonly depth?: number | undefined }, listener: ChangeListener) {
+  constructor(
+    connection: Connection,
+    o: { readonly path: string; readonly depth?: number | undefined },
+    listener: ChangeListener,
+  ) {
     const fault = xsWatchPathFault(o.path)
     if (fault) throw new RangeError(`"path" ${JSON.stringify(o.path.slice(0, 64))} ${fault}`)
     this.#connection = connection
@@ -55,7 +62,10 @@ export class WatchRegistration implements WatchListener {
     this.#listener.ended(error)
   }
 
-  /** Takes the watch back. Nothing is heard of it from now on; resolves when xenstored has forgotten it. */
+  /**
+   * Takes the watch back. Nothing is heard of it from now on; resolves when xenstored has forgotten
+   * it.
+   */
   async remove(): Promise<void> {
     this.#connection.removeListener(this.#token)
     // It is gone as well where it was never set, or the connection was lost.
@@ -84,7 +94,13 @@ export class WatchRegistration implements WatchListener {
     } catch (error) {
       if (!isRefusal(error, 'EINVAL')) throw error
       // Xen before 4.21 takes no third argument.
-      if (this.#path.startsWith('@')) throw refused({ type: XS.WATCH, subject: this.#path }, 'ENOSYS', 'this xenstored knows no depth of watches')
+      if (this.#path.startsWith('@')) {
+        throw refused(
+          { type: XS.WATCH, subject: this.#path },
+          'ENOSYS',
+          'this xenstored knows no depth of watches',
+        )
+      }
       this.#filters = true
       await this.#request(XS.WATCH)
     }
@@ -97,6 +113,9 @@ export class WatchRegistration implements WatchListener {
   }
 
   #request(type: number, more = ''): Promise<void> {
-    return this.#connection.request({ type, subject: this.#path, head: `${this.#path}\0${this.#token}\0${more}` }, () => {})
+    return this.#connection.request(
+      { type, subject: this.#path, head: `${this.#path}\0${this.#token}\0${more}` },
+      () => {},
+    )
   }
 }

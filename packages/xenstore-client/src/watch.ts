@@ -6,8 +6,9 @@ import { type ChangeListener, WatchRegistration } from './watch-registration.ts'
 
 export interface WatchOptions {
   /**
-   * Levels below the path that matter: 0 is the node alone, 1 its children as well, up to 4096; default
-   * all. A special path with a depth of 1 yields `@introduceDomain/DOMID` and is ENOSYS before Xen 4.21.
+   * Levels below the path that matter: 0 is the node alone, 1 its children as well, up to 4096;
+   * default all. A special path with a depth of 1 yields `@introduceDomain/DOMID` and is ENOSYS
+   * before Xen 4.21.
    */
   readonly depth?: number | undefined
   /** Ends the iteration; that is no error. */
@@ -93,7 +94,11 @@ export class PathWatch implements AsyncIterableIterator<string, undefined>, Chan
     this.#signal?.addEventListener('abort', this.#abort)
     try {
       if (this.#depth !== undefined) expectInteger('depth', this.#depth, 0, DEPTH_MAX)
-      this.#registration = new WatchRegistration(this.#connection, { path: this.#path, depth: this.#depth }, this)
+      this.#registration = new WatchRegistration(
+        this.#connection,
+        { path: this.#path, depth: this.#depth },
+        this,
+      )
       await this.#registration.ready
     } catch (error) {
       this.#end(error)

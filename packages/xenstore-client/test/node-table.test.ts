@@ -5,11 +5,39 @@ import { defineNodes, parseDecimal, parseFlag, type XenstoreClient } from '../sr
 import { Store } from './store.ts'
 
 const nodes = defineNodes({
-  sectors: { type: 'decimal', max: Number.MAX_SAFE_INTEGER, writer: 'backend', meaning: 'size in units of 512 bytes' },
-  'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts BLKIF_OP_FLUSH_DISKCACHE' },
-  'ring-page-order': { type: 'decimal', max: 4, default: undefined, writer: 'frontend', meaning: 'log2 of the pages of the ring' },
-  protocol: { type: 'enum', values: ['x86_64-abi', 'x86_32-abi'], default: 'x86_64-abi', writer: 'frontend', meaning: 'ABI of the ring' },
-  dev: { type: 'text', maxLength: 8, default: undefined, writer: 'toolstack', meaning: 'name in the guest' },
+  sectors: {
+    type: 'decimal',
+    max: Number.MAX_SAFE_INTEGER,
+    writer: 'backend',
+    meaning: 'size in units of 512 bytes',
+  },
+  'feature-flush-cache': {
+    type: 'flag',
+    default: false,
+    writer: 'backend',
+    meaning: 'accepts BLKIF_OP_FLUSH_DISKCACHE',
+  },
+  'ring-page-order': {
+    type: 'decimal',
+    max: 4,
+    default: undefined,
+    writer: 'frontend',
+    meaning: 'log2 of the pages of the ring',
+  },
+  protocol: {
+    type: 'enum',
+    values: ['x86_64-abi', 'x86_32-abi'],
+    default: 'x86_64-abi',
+    writer: 'frontend',
+    meaning: 'ABI of the ring',
+  },
+  dev: {
+    type: 'text',
+    maxLength: 8,
+    default: undefined,
+    writer: 'toolstack',
+    meaning: 'name in the guest',
+  },
 })
 
 let store: Store
@@ -25,7 +53,13 @@ afterEach(() => store[Symbol.dispose]())
 test('reads typed values, with defaults where nodes are absent', async () => {
   await dom0.write('/d/sectors', '2048')
   const values = await nodes.read(dom0, '/d')
-  expect(values).toEqual({ sectors: 2048, 'feature-flush-cache': false, 'ring-page-order': undefined, protocol: 'x86_64-abi', dev: undefined })
+  expect(values).toEqual({
+    sectors: 2048,
+    'feature-flush-cache': false,
+    'ring-page-order': undefined,
+    protocol: 'x86_64-abi',
+    dev: undefined,
+  })
   expectTypeOf(values).toEqualTypeOf<{
     readonly sectors: number
     readonly 'feature-flush-cache': boolean
@@ -36,7 +70,13 @@ test('reads typed values, with defaults where nodes are absent', async () => {
 })
 
 test('what it writes it reads', async () => {
-  const some = fc.record({ sectors: fc.maxSafeNat(), 'feature-flush-cache': fc.boolean(), 'ring-page-order': fc.nat(4), protocol: fc.constantFrom('x86_64-abi' as const, 'x86_32-abi' as const), dev: fc.string({ maxLength: 8 }) })
+  const some = fc.record({
+    sectors: fc.maxSafeNat(),
+    'feature-flush-cache': fc.boolean(),
+    'ring-page-order': fc.nat(4),
+    protocol: fc.constantFrom('x86_64-abi' as const, 'x86_32-abi' as const),
+    dev: fc.string({ maxLength: 8 }),
+  })
   await fc.assert(
     fc.asyncProperty(some, async (values) => {
       await nodes.write(dom0, '/d', values)
@@ -51,11 +91,21 @@ test('one node is read alone, whatever the others hold', async () => {
   const dev = await nodes.readNode(dom0, '/d', 'dev')
   expect(dev).toBe('xvda')
   expectTypeOf(dev).toEqualTypeOf<string | undefined>()
-  await expect(nodes.readNode(dom0, '/d', 'sectors')).rejects.toThrow('node "/d/sectors" holds "banana"')
+  await expect(nodes.readNode(dom0, '/d', 'sectors')).rejects.toThrow(
+    'node "/d/sectors" holds "banana"',
+  )
 })
 
 test('an enumeration of numbers gives numbers', async () => {
-  const states = defineNodes({ state: { type: 'enum', values: [1, 4, 6], default: undefined, writer: 'backend', meaning: 'where this side is' } })
+  const states = defineNodes({
+    state: {
+      type: 'enum',
+      values: [1, 4, 6],
+      default: undefined,
+      writer: 'backend',
+      meaning: 'where this side is',
+    },
+  })
   await states.write(dom0, '/e', { state: 4 })
   const state = await states.readNode(dom0, '/e', 'state')
   expect(state).toBe(4)
@@ -67,9 +117,14 @@ test('an enumeration of numbers gives numbers', async () => {
 })
 
 test('writes only what it is given, as xenstore has it', async () => {
-  await dom0.transaction((view) => nodes.write(view, '/d', { 'feature-flush-cache': true, sectors: 7, dev: undefined }))
+  await dom0.transaction((view) =>
+    nodes.write(view, '/d', { 'feature-flush-cache': true, sectors: 7, dev: undefined }),
+  )
   expect((await dom0.list('/d')).toSorted()).toEqual(['feature-flush-cache', 'sectors'])
-  expect(nodes.format({ 'feature-flush-cache': true, sectors: 7 })).toEqual({ 'feature-flush-cache': '1', sectors: '7' })
+  expect(nodes.format({ 'feature-flush-cache': true, sectors: 7 })).toEqual({
+    'feature-flush-cache': '1',
+    sectors: '7',
+  })
 })
 
 test.each([
@@ -83,7 +138,10 @@ test.each([
   await dom0.write(`/d/${name}`, value)
   const read = nodes.read(dom0, '/d')
   await expect(read).rejects.toThrow(`node "/d/${name}" holds "${value}", expected ${expected}`)
-  await expect(read).rejects.toMatchObject({ code: 'ERR_XEN_NEGOTIATION', details: { node: `/d/${name}`, value, expected } })
+  await expect(read).rejects.toMatchObject({
+    code: 'ERR_XEN_NEGOTIATION',
+    details: { node: `/d/${name}`, value, expected },
+  })
 })
 
 test('a hint of any other form or range is read as what its definition says', async () => {
@@ -99,7 +157,13 @@ test('a hint of any other form or range is read as what its definition says', as
     },
   })
   expect(await hints.read(dom0, '/hint')).toEqual({ size: 5 })
-  const values = [['9', 9], ['0', NaN], ['10', NaN], ['-1', NaN], ['', NaN]] as const
+  const values = [
+    ['9', 9],
+    ['0', NaN],
+    ['10', NaN],
+    ['-1', NaN],
+    ['', NaN],
+  ] as const
   for (const [value, size] of values) {
     await dom0.write('/hint/size', value)
     expect(await hints.readNode(dom0, '/hint', 'size')).toBe(size)
@@ -108,40 +172,83 @@ test('a hint of any other form or range is read as what its definition says', as
 })
 
 test('so is a missing node without default, and text that would disturb a log', async () => {
-  await expect(nodes.read(dom0, '/d')).rejects.toThrow('node "/d/sectors" is missing, expected a number')
+  await expect(nodes.read(dom0, '/d')).rejects.toThrow(
+    'node "/d/sectors" is missing, expected a number',
+  )
   await dom0.write('/d/sectors', `1\n${'x'.repeat(2000)}`)
   const error: unknown = await nodes.read(dom0, '/d').catch((caught: unknown) => caught)
   expect(error).toBeInstanceOf(NegotiationError)
   expect(String(error)).toMatch(/holds "1\\nx{62}", expected/)
 })
 
-test('a value outside its type is the caller\'s fault, and nothing is written', async () => {
-  for (const values of [{ sectors: -1 }, { sectors: 1.5 }, { sectors: 2 ** 53 }, { 'ring-page-order': 5 }, { dev: 'a long name' }]) {
-    await expect(nodes.write(dom0, '/d', { protocol: 'x86_32-abi', ...values })).rejects.toBeInstanceOf(RangeError)
+test("a value outside its type is the caller's fault, and nothing is written", async () => {
+  for (const values of [
+    { sectors: -1 },
+    { sectors: 1.5 },
+    { sectors: 2 ** 53 },
+    { 'ring-page-order': 5 },
+    { dev: 'a long name' },
+  ]) {
+    await expect(
+      nodes.write(dom0, '/d', { protocol: 'x86_32-abi', ...values }),
+    ).rejects.toBeInstanceOf(RangeError)
   }
-  expect(() => nodes.format({ sectors: -1 })).toThrow('"sectors" expected a number 0..9007199254740991, got "-1"')
+  expect(() => nodes.format({ sectors: -1 })).toThrow(
+    '"sectors" expected a number 0..9007199254740991, got "-1"',
+  )
   expect(await dom0.exists('/d')).toBe(false)
 })
 
 describe('strict numbers', () => {
   test('every number in its range, and no other', () => {
-    fc.assert(fc.property(fc.maxSafeNat(), fc.maxSafeNat(), (value, max) => {
-      expect(parseDecimal(String(value), { max })).toBe(value <= max ? value : undefined)
-      expect(parseDecimal(String(value), { min: max, max: Number.MAX_SAFE_INTEGER })).toBe(value >= max ? value : undefined)
-    }))
+    fc.assert(
+      fc.property(fc.maxSafeNat(), fc.maxSafeNat(), (value, max) => {
+        expect(parseDecimal(String(value), { max })).toBe(value <= max ? value : undefined)
+        expect(parseDecimal(String(value), { min: max, max: Number.MAX_SAFE_INTEGER })).toBe(
+          value >= max ? value : undefined,
+        )
+      }),
+    )
   })
 
   test('text that is no number', () => {
-    fc.assert(fc.property(fc.string(), (text) => {
-      expect(parseDecimal(text, { max: 100 })).toBe(/^(\d|[1-9]\d|100)$/.test(text) ? Number(text) : undefined)
-    }))
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        expect(parseDecimal(text, { max: 100 })).toBe(
+          /^(\d|[1-9]\d|100)$/.test(text) ? Number(text) : undefined,
+        )
+      }),
+    )
   })
 
-  test.each(['', ' 1', '1 ', '1\n', '+1', '-0', '01', '00', '0x1', '1e1', '1.0', '１', '9007199254740992', '9'.repeat(5000)])('%#', (text) => {
+  test.each([
+    '',
+    ' 1',
+    '1 ',
+    '1\n',
+    '+1',
+    '-0',
+    '01',
+    '00',
+    '0x1',
+    '1e1',
+    '1.0',
+    '１',
+    '9007199254740992',
+    '9'.repeat(5000),
+  ])('%#', (text) => {
     expect(parseDecimal(text, { max: Number.MAX_SAFE_INTEGER })).toBeUndefined()
   })
 
   test('flags', () => {
-    expect(['0', '1', '', '2', 'true', '01', '1\n'].map(parseFlag)).toEqual([false, true, undefined, undefined, undefined, undefined, undefined])
+    expect(['0', '1', '', '2', 'true', '01', '1\n'].map(parseFlag)).toEqual([
+      false,
+      true,
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ])
   })
 })

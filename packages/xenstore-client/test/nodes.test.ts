@@ -35,9 +35,20 @@ test('a byte order mark is part of the value', async () => {
 
 test('missing nodes', async () => {
   await dom0.write('/a/empty', '')
-  expect(await Promise.all([dom0.readOptional('/a/b'), dom0.readOptional('/a/empty'), dom0.exists('/a/b'), dom0.exists('/a/empty')])).toEqual([undefined, '', false, true])
+  expect(
+    await Promise.all([
+      dom0.readOptional('/a/b'),
+      dom0.readOptional('/a/empty'),
+      dom0.exists('/a/b'),
+      dom0.exists('/a/empty'),
+    ]),
+  ).toEqual([undefined, '', false, true])
   await expect(dom0.read('/a/b')).rejects.toThrow('xenstore READ "/a/b": ENOENT (no such node)')
-  await expect(dom0.list('/a/b')).rejects.toMatchObject({ errno: 'ENOENT', code: 'ERR_XEN_XENSTORE', details: { operation: 'DIRECTORY', subject: '/a/b' } })
+  await expect(dom0.list('/a/b')).rejects.toMatchObject({
+    errno: 'ENOENT',
+    code: 'ERR_XEN_XENSTORE',
+    details: { operation: 'DIRECTORY', subject: '/a/b' },
+  })
 })
 
 test('rm leaves nothing there, whether or not there was something', async () => {
@@ -55,19 +66,36 @@ test('lists are names, none for a leaf', async () => {
 })
 
 test('permissions', async () => {
-  const permissions = { owner: 5, access: 'none', acl: [{ domid: 7, access: 'read' }, { domid: 8, access: 'both' }] } as const
+  const permissions = {
+    owner: 5,
+    access: 'none',
+    acl: [
+      { domid: 7, access: 'read' },
+      { domid: 8, access: 'both' },
+    ],
+  } as const
   await dom0.mkdir('/p')
   await dom0.setPerms('/p', permissions)
   expect(await dom5.getPerms('/p')).toEqual(permissions)
-  await expect(dom5.setPerms('/p', { ...permissions, owner: 7 })).rejects.toThrow('only domain 0 may change the owner')
+  await expect(dom5.setPerms('/p', { ...permissions, owner: 7 })).rejects.toThrow(
+    'only domain 0 may change the owner',
+  )
   await expect(dom5.readOptional('/tool')).rejects.toMatchObject({ errno: 'EACCES' })
   await expect(dom5.exists('/tool/x')).rejects.toMatchObject({ errno: 'EACCES' })
 })
 
 test('domains', async () => {
-  expect(await Promise.all([dom0.getDomainPath(7), dom0.isDomainIntroduced(5), dom0.isDomainIntroduced(7)])).toEqual(['/local/domain/7', true, false])
+  expect(
+    await Promise.all([
+      dom0.getDomainPath(7),
+      dom0.isDomainIntroduced(5),
+      dom0.isDomainIntroduced(7),
+    ]),
+  ).toEqual(['/local/domain/7', true, false])
   await expect(dom5.isDomainIntroduced(5)).rejects.toBeInstanceOf(XenstoreError)
-  await expect(dom0.getDomainPath(-1)).rejects.toThrow('"domid" expected an integer 0..32751, got -1')
+  await expect(dom0.getDomainPath(-1)).rejects.toThrow(
+    '"domid" expected an integer 0..32751, got -1',
+  )
 })
 
 test('a relative path is relative to the own domain', async () => {
@@ -76,25 +104,52 @@ test('a relative path is relative to the own domain', async () => {
 })
 
 describe('what xenstore can not hold is refused before it is sent', () => {
-  test.each(['', '/a/', '/a//b', '/a b', '/a\0b', '/é', '@releaseDomain', `/${'a'.repeat(3072)}`, 'a'.repeat(2049)])('path %#', async (path) => {
-    const promises: Promise<unknown>[] = [dom0.read(path), dom0.readBytes(path), dom0.readOptional(path), dom0.exists(path), dom0.list(path), dom0.write(path, ''), dom0.mkdir(path), dom0.rm(path)]
+  test.each([
+    '',
+    '/a/',
+    '/a//b',
+    '/a b',
+    '/a\0b',
+    '/é',
+    '@releaseDomain',
+    `/${'a'.repeat(3072)}`,
+    'a'.repeat(2049),
+  ])('path %#', async (path) => {
+    const promises: Promise<unknown>[] = [
+      dom0.read(path),
+      dom0.readBytes(path),
+      dom0.readOptional(path),
+      dom0.exists(path),
+      dom0.list(path),
+      dom0.write(path, ''),
+      dom0.mkdir(path),
+      dom0.rm(path),
+    ]
     // Permissions are all that a special path has.
-    if (!path.startsWith('@')) promises.push(dom0.getPerms(path), dom0.setPerms(path, { owner: 0, access: 'none', acl: [] }))
-    for (const result of await Promise.allSettled(promises)) expect(result).toMatchObject({ status: 'rejected', reason: expect.any(RangeError) })
+    if (!path.startsWith('@')) {
+      promises.push(dom0.getPerms(path), dom0.setPerms(path, { owner: 0, access: 'none', acl: [] }))
+    }
+    for (const result of await Promise.allSettled(promises)) {
+      expect(result).toMatchObject({ status: 'rejected', reason: expect.any(RangeError) })
+    }
     expect(await dom0.read('/tool')).toBe('')
   })
 
   test('text that is no text', async () => {
     await dom0.write('/a', 'before')
     await expect(dom0.write('/a', 'a\ud800b')).rejects.toThrow(RangeError)
-    await expect(dom0.write('/a', 'a\ud800b')).rejects.toThrow('expected text without lone surrogates, got "/a\\u0000a\\ud800b"')
+    await expect(dom0.write('/a', 'a\ud800b')).rejects.toThrow(
+      'expected text without lone surrogates, got "/a\\u0000a\\ud800b"',
+    )
     await expect(dom0.control('print', '\udfff')).rejects.toThrow(RangeError)
     expect(await dom0.read('/a')).toBe('before')
   })
 
   test('a value that no message holds', async () => {
     await dom0.write('/a', 'x'.repeat(4093))
-    await expect(dom0.write('/a', 'x'.repeat(4094))).rejects.toThrow('payload of WRITE expected 0..4096 bytes')
+    await expect(dom0.write('/a', 'x'.repeat(4094))).rejects.toThrow(
+      'payload of WRITE expected 0..4096 bytes',
+    )
     await expect(dom0.write('/a', new Uint8Array(4094))).rejects.toBeInstanceOf(RangeError)
     expect((await dom0.read('/a')).length).toBe(4093)
   })

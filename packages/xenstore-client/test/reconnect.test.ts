@@ -3,7 +3,12 @@ import { HypervisorClosedError, type XenstorePort } from '@xenkit/hypervisor'
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { openXenstore, type Outage, type XenstoreClient, XenstoreClosedError } from '../src/index.ts'
+import {
+  openXenstore,
+  type Outage,
+  type XenstoreClient,
+  XenstoreClosedError,
+} from '../src/index.ts'
 import { RestartingXenstored } from './restarting.ts'
 import { ScriptedXenstored } from './scripted.ts'
 
@@ -24,12 +29,22 @@ describe('after a loss', () => {
     await client.write('/a', '1')
     server.drop()
     expect(await client.read('/a')).toBe('1')
-    expect(outages).toEqual([{ reason: expect.objectContaining({ message: 'xenstored went away' }), milliseconds: expect.any(Number) }])
+    expect(outages).toEqual([
+      {
+        reason: expect.objectContaining({ message: 'xenstored went away' }),
+        milliseconds: expect.any(Number),
+      },
+    ])
   })
 
   test('what is asked while xenstored is away is answered when it is back, in order', async () => {
     server.drop({ away: true })
-    const answers = Promise.all([client.write('/a', '1'), client.read('/a'), client.write('/a', '2'), client.read('/a')])
+    const answers = Promise.all([
+      client.write('/a', '1'),
+      client.read('/a'),
+      client.write('/a', '2'),
+      client.read('/a'),
+    ])
     await server.attempted(4)
     server.comeBack()
     expect(await answers).toEqual([undefined, '1', undefined, '2'])
@@ -39,18 +54,44 @@ describe('after a loss', () => {
 
   test('reads that were under way are answered', async () => {
     await client.write('/a', '1')
-    const reads = Promise.all([client.read('/a'), client.list('/'), client.getPerms('/a'), client.getDomainPath(3), client.isDomainIntroduced(3)])
+    const reads = Promise.all([
+      client.read('/a'),
+      client.list('/'),
+      client.getPerms('/a'),
+      client.getDomainPath(3),
+      client.isDomainIntroduced(3),
+    ])
     await Promise.resolve()
     server.drop()
-    expect(await reads).toEqual(['1', ['tool', 'a'], { owner: 0, access: 'none', acl: [] }, '/local/domain/3', false])
+    expect(await reads).toEqual([
+      '1',
+      ['tool', 'a'],
+      { owner: 0, access: 'none', acl: [] },
+      '/local/domain/3',
+      false,
+    ])
   })
 
   test('of a write that was under way nobody knows', async () => {
-    const writes = Promise.allSettled([client.write('/a', '1'), client.rm('/b'), client.mkdir('/c'), client.setPerms('/tool', { owner: 0, access: 'none', acl: [] })])
+    const writes = Promise.allSettled([
+      client.write('/a', '1'),
+      client.rm('/b'),
+      client.mkdir('/c'),
+      client.setPerms('/tool', { owner: 0, access: 'none', acl: [] }),
+    ])
     await Promise.resolve()
     server.drop()
     for (const result of await writes) {
-      expect(result).toMatchObject({ status: 'rejected', reason: { code: 'ERR_XEN_XENSTORE_CLOSED', lost: true, message: expect.stringMatching(/^xenstore [A-Z_]+ "\/.*": the connection was lost .* may or may not have been done$/) } })
+      expect(result).toMatchObject({
+        status: 'rejected',
+        reason: {
+          code: 'ERR_XEN_XENSTORE_CLOSED',
+          lost: true,
+          message: expect.stringMatching(
+            /^xenstore [A-Z_]+ "\/.*": the connection was lost .* may or may not have been done$/,
+          ),
+        },
+      })
     }
   })
 
@@ -59,7 +100,12 @@ describe('after a loss', () => {
     const other = client.watch('/w')
     const first = [(await watch.next()).value, (await other.next()).value]
     server.drop({ newStore: true })
-    expect([...first, (await watch.next()).value, (await other.next()).value]).toEqual(['/w', '/w', '/w', '/w'])
+    expect([...first, (await watch.next()).value, (await other.next()).value]).toEqual([
+      '/w',
+      '/w',
+      '/w',
+      '/w',
+    ])
     const next = watch.next()
     await client.write('/w/x', '1')
     expect((await next).value).toBe('/w/x')
@@ -77,15 +123,22 @@ describe('after a loss', () => {
     const first = begun.next()
     server.comeBack()
     expect(await first).toEqual({ done: false, value: '/begun' })
-    expect(server.xenstored.openResources()).toEqual(['xenstore connection of domain 0', expect.stringContaining('watch "/begun"')])
+    expect(server.xenstored.openResources()).toEqual([
+      'xenstore connection of domain 0',
+      expect.stringContaining('watch "/begun"'),
+    ])
     await begun.return?.()
   })
 
   test('`wait` looks again at what it waits for', async () => {
-    const value = client.wait(async (view) => (await view.readOptional('/ready')) === '1' || undefined)
+    const value = client.wait(
+      async (view) => (await view.readOptional('/ready')) === '1' || undefined,
+    )
     await client.exists('/')
     server.drop({ away: true, newStore: true })
-    using other = await openXenstore({ connect: async (receiver) => server.xenstored.connect(0, receiver) })
+    using other = await openXenstore({
+      connect: async (receiver) => server.xenstored.connect(0, receiver),
+    })
     await other.write('/ready', '1')
     server.comeBack()
     expect(await value).toBe(true)
@@ -117,7 +170,10 @@ describe('after a loss', () => {
       server.drop()
       error = await read.catch((reason: unknown) => reason)
     })
-    expect(error).toMatchObject({ errno: 'EAGAIN', message: 'xenstore READ "/n": EAGAIN (the transaction ended with the connection)' })
+    expect(error).toMatchObject({
+      errno: 'EAGAIN',
+      message: 'xenstore READ "/n": EAGAIN (the transaction ended with the connection)',
+    })
   })
 
   test('of a commit that was under way nobody knows', async () => {
@@ -155,8 +211,12 @@ describe('an answer that makes no sense ends the connection, not the client', ()
 })
 
 describe('a xenstored that answers and goes away, again and again', () => {
-  beforeEach(() => { vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] }) })
-  afterEach(() => { vi.useRealTimers() })
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] })
+  })
+  afterEach(() => {
+    vi.useRealTimers()
+  })
 
   /** Answers one request of each connection, and ends it after a while. */
   function answersOnce({ afterMs }: { readonly afterMs: number }) {
@@ -208,8 +268,22 @@ describe('a loss for good', () => {
     const watch = patient.watch('/w')
     await watch.next()
     server.drop({ away: true })
-    const ends = await Promise.allSettled([patient.read('/a'), patient.write('/a', ''), patient.transaction(async () => {}), watch.next(), patient.wait(async (view) => view.readOptional('/a'))])
-    for (const end of ends) expect(end).toMatchObject({ status: 'rejected', reason: { lost: true, message: 'the connection to xenstored was lost: xenstored went away' } })
+    const ends = await Promise.allSettled([
+      patient.read('/a'),
+      patient.write('/a', ''),
+      patient.transaction(async () => {}),
+      watch.next(),
+      patient.wait(async (view) => view.readOptional('/a')),
+    ])
+    for (const end of ends) {
+      expect(end).toMatchObject({
+        status: 'rejected',
+        reason: {
+          lost: true,
+          message: 'the connection to xenstored was lost: xenstored went away',
+        },
+      })
+    }
     await expect(patient.read('/a')).rejects.toBeInstanceOf(XenstoreClosedError)
     await expect(patient.watch('/w').next()).rejects.toBeInstanceOf(XenstoreClosedError)
     server.comeBack()
@@ -268,7 +342,9 @@ describe('resetWatches', () => {
     })
     expect(runs).toEqual([1, 1])
     expect((await watch.next()).value).toBe('/w')
-    expect(server.xenstored.openResources().filter((line) => line.includes(': '))).toEqual([expect.stringContaining('watch "/w"')])
+    expect(server.xenstored.openResources().filter((line) => line.includes(': '))).toEqual([
+      expect.stringContaining('watch "/w"'),
+    ])
     await watch.return?.()
   })
 
@@ -320,21 +396,39 @@ test('whatever happens in whatever order, every call is answered and the last va
       const flaky = new RestartingXenstored()
       const flakyClient = await openXenstore(flaky)
       const under: Promise<PromiseSettledResult<unknown>[]>[] = []
-      const expectAnswer = (call: Promise<unknown>): void => void under.push(Promise.allSettled([call]))
+      const expectAnswer = (call: Promise<unknown>): void =>
+        void under.push(Promise.allSettled([call]))
       const signal = new AbortController()
       for (const what of actions) {
         if (what === 'drop') flaky.drop()
         else if (what === 'restart') flaky.drop({ newStore: true })
         else if (what === 'read') expectAnswer(flakyClient.readOptional('/n'))
         else if (what === 'write') expectAnswer(flakyClient.write('/n', '1'))
-        else if (what === 'count') expectAnswer(flakyClient.transaction(async (view) => view.write('/n', String(Number((await view.readOptional('/n')) ?? '0') + 1))))
-        else if (what === 'watch') expectAnswer((async () => { for await (const path of flakyClient.watch('/n', { signal: signal.signal })) expect(path).toBe('/n') })())
-        else await new Promise((resolve) => setImmediate(resolve))
+        else if (what === 'count') {
+          expectAnswer(
+            flakyClient.transaction(async (view) =>
+              view.write('/n', String(Number((await view.readOptional('/n')) ?? '0') + 1)),
+            ),
+          )
+        } else if (what === 'watch') {
+          expectAnswer(
+            (async () => {
+              for await (const path of flakyClient.watch('/n', { signal: signal.signal })) {
+                expect(path).toBe('/n')
+              }
+            })(),
+          )
+        } else await new Promise((resolve) => setImmediate(resolve))
       }
       await flakyClient.exists('/')
       signal.abort()
       for (const result of (await Promise.all(under)).flat()) {
-        if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'ERR_XEN_XENSTORE_CLOSED', message: expect.stringContaining('may or may not have been done') })
+        if (result.status === 'rejected') {
+          expect(result.reason).toMatchObject({
+            code: 'ERR_XEN_XENSTORE_CLOSED',
+            message: expect.stringContaining('may or may not have been done'),
+          })
+        }
       }
       await flakyClient.write('/n', 'last')
       expect(await flakyClient.read('/n')).toBe('last')

@@ -1,5 +1,10 @@
 /** A xenstored that can be restarted, with or without what it knew, be away, or be exchanged. */
-import { type ByteStream, type ByteStreamReceiver, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
+import {
+  type ByteStream,
+  type ByteStreamReceiver,
+  NotAvailableError,
+  type XenstorePort,
+} from '@xenkit/hypervisor'
 import { Xenstored } from '@xenkit/sim'
 
 export class RestartingXenstored implements XenstorePort {
@@ -53,7 +58,9 @@ export class RestartingXenstored implements XenstorePort {
   /** Resolves once a client has tried that many times in all. */
   async attempted(times: number): Promise<void> {
     while (this.attempts < times) {
-      await new Promise<void>((resolve) => { this.#onAttempt.add(resolve) })
+      await new Promise<void>((resolve) => {
+        this.#onAttempt.add(resolve)
+      })
     }
   }
 }

@@ -1,4 +1,7 @@
-/** A guest on a thread of its own: asks for everything at once, again and again, while its nodes change. Orders: rounds. */
+/**
+ * A guest on a thread of its own: asks for everything at once, again and again, while its nodes
+ * change. Orders: rounds.
+ */
 import { data, report, thisDomain } from '../../sim/test/threads/this-domain.ts'
 import { openXenstore } from '../src/index.ts'
 
@@ -8,7 +11,9 @@ using xs = await openXenstore(hv.xenstore)
 report('connected')
 // One by one and in step with domain 0, which waits for each: a lost event shows as a halt.
 for (let round = 1; round <= rounds; round++) {
-  await xs.wait(async (view) => (await view.readOptional('data/ping')) === String(round) || undefined)
+  await xs.wait(
+    async (view) => (await view.readOptional('data/ping')) === String(round) || undefined,
+  )
   await xs.write('data/pong', String(round))
 }
 // Then as much as the ring carries.

@@ -11,7 +11,10 @@ async function open(o: { dom0?: 'direct' | 'ring' } = {}) {
   const guest = machine.createDomain({ xenstore: 'ring' })
   const [toolstack, xs] = [await openXenstore(dom0.xenstore), await openXenstore(guest.xenstore)]
   return {
-    machine, guest, toolstack, xs,
+    machine,
+    guest,
+    toolstack,
+    xs,
     async [Symbol.asyncDispose]() {
       toolstack.close()
       xs.close()
@@ -38,7 +41,8 @@ test('messages of 4096 bytes, four times what a ring holds', async () => {
   const values = await Promise.all(numbers(50).map(() => m.toolstack.readBytes(path)))
   for (const got of values) expect(Buffer.from(got).equals(value)).toBe(true)
   expect(Buffer.from(await m.xs.readBytes('data/long')).equals(value)).toBe(true)
-  await expect(m.xs.write('data/own', value)).rejects.toMatchObject({ errno: 'ENOSPC' }) // a guest's limit; it took the way there
+  // a guest's limit; it took the way there
+  await expect(m.xs.write('data/own', value)).rejects.toMatchObject({ errno: 'ENOSPC' })
 })
 
 test('a flood of watch events, between replies', async () => {
@@ -63,7 +67,8 @@ test('transactions of two that compete', async () => {
   await using m = await open()
   const path = '/local/domain/1/data/count'
   await m.xs.write(path, '0')
-  const increment = (xs: typeof m.xs) => xs.transaction(async (view) => view.write(path, String(Number(await view.read(path)) + 1)))
+  const increment = (xs: typeof m.xs) =>
+    xs.transaction(async (view) => view.write(path, String(Number(await view.read(path)) + 1)))
   await Promise.all(numbers(10).flatMap(() => [increment(m.xs), increment(m.toolstack)]))
   expect(await m.xs.read(path)).toBe('20')
 })
@@ -78,7 +83,10 @@ test('a guest on a thread of its own', { timeout: 60_000 }, async () => {
   const report = thread.next()
   for (let round = 1; round <= 300; round++) {
     await xs.write('/local/domain/1/data/ping', String(round))
-    await xs.wait(async (view) => (await view.readOptional('/local/domain/1/data/pong')) === String(round) || undefined)
+    await xs.wait(
+      async (view) =>
+        (await view.readOptional('/local/domain/1/data/pong')) === String(round) || undefined,
+    )
   }
   expect(await report).toBe(0)
   await thread.ended()
@@ -89,18 +97,24 @@ describe('another client on the same ring', () => {
   test('finds nothing of the one before: no watch, no transaction, no reply', async () => {
     await using m = await open()
     void m.xs.watch('data').next()
-    void m.xs.transaction(async (view) => {
-      await view.read('name')
-      return new Promise(() => {}) // never ends
-    }).catch(() => {})
+    void m.xs
+      .transaction(async (view) => {
+        await view.read('name')
+        return new Promise(() => {}) // never ends
+      })
+      .catch(() => {})
     await m.xs.read('name')
     const forgotten = Promise.allSettled(numbers(500).map(() => m.xs.list('')))
     await m.xs.exists('data')
     m.xs.close()
     expect((await forgotten).some(({ status }) => status === 'rejected')).toBe(true)
     using next = await openXenstore(m.guest.xenstore)
-    expect(await Promise.all(numbers(100).map(() => next.read('name')))).toEqual(numbers(100).map(() => 'sim-1'))
-    expect(m.machine.xenstored.openResources().filter((line) => line.includes('domain 1'))).toEqual(['xenstore connection of domain 1'])
+    expect(await Promise.all(numbers(100).map(() => next.read('name')))).toEqual(
+      numbers(100).map(() => 'sim-1'),
+    )
+    expect(m.machine.xenstored.openResources().filter((line) => line.includes('domain 1'))).toEqual(
+      ['xenstore connection of domain 1'],
+    )
   })
 
   test('comes after one that xenstored gave up on', async () => {

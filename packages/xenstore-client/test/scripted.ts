@@ -17,16 +17,27 @@ export class ScriptedXenstored implements XenstorePort {
   closed = false
   #receiver: ByteStreamReceiver | undefined
 
-  async connect(receiver: ByteStreamReceiver): Promise<{ write(bytes: Uint8Array): void; close(): void }> {
+  async connect(
+    receiver: ByteStreamReceiver,
+  ): Promise<{ write(bytes: Uint8Array): void; close(): void }> {
     this.#receiver = receiver
-    const parser = new XsParser((type, reqId, txId, payload) => this.sent.push({ type, reqId, txId, payload: Buffer.from(payload).toString().replaceAll('\0', '|') }))
+    const parser = new XsParser((type, reqId, txId, payload) =>
+      this.sent.push({
+        type,
+        reqId,
+        txId,
+        payload: Buffer.from(payload).toString().replaceAll('\0', '|'),
+      }),
+    )
     return {
       write: (bytes) => {
         const before = this.sent.length
         parser.push(bytes)
         this.writes.push(this.sent.length - before)
       },
-      close: () => { this.closed = true },
+      close: () => {
+        this.closed = true
+      },
     }
   }
 

@@ -25,33 +25,56 @@ const openTransactions = (): number =>
 /** A body that waits until it is told to end. */
 function heldBody() {
   let [start, end] = [() => {}, () => {}]
-  const started = new Promise<void>((resolve) => { start = resolve })
-  const ended = new Promise<void>((resolve) => { end = resolve })
-  return { body: async () => { start(); await ended }, started, end: () => end() }
+  const started = new Promise<void>((resolve) => {
+    start = resolve
+  })
+  const ended = new Promise<void>((resolve) => {
+    end = resolve
+  })
+  return {
+    body: async () => {
+      start()
+      await ended
+    },
+    started,
+    end: () => end(),
+  }
 }
 
 test('a hundred at once are open one at a time, in the order of their asking', async () => {
   const order: number[] = []
   let most = 0
-  await Promise.all(numbers(100).map((i) => guest.transaction(async (view) => {
-    most = Math.max(most, openTransactions())
-    order.push(i)
-    await view.write(`data/${i}`, '1')
-  })))
+  await Promise.all(
+    numbers(100).map((i) =>
+      guest.transaction(async (view) => {
+        most = Math.max(most, openTransactions())
+        order.push(i)
+        await view.write(`data/${i}`, '1')
+      }),
+    ),
+  )
   expect(order).toEqual(numbers(100))
   expect(most).toBe(1)
 })
 
 describe('a slow one', () => {
-  beforeEach(() => { vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }) })
-  afterEach(() => { vi.useRealTimers() })
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  })
+  afterEach(() => {
+    vi.useRealTimers()
+  })
 
   test('holds up the others for a second', async () => {
     const slow = heldBody()
     const first = guest.transaction(slow.body)
     await slow.started
     let others = 0
-    const rest = numbers(3).map(() => guest.transaction(async () => { others++ }))
+    const rest = numbers(3).map(() =>
+      guest.transaction(async () => {
+        others++
+      }),
+    )
     await guest.getDomainPath(5)
     await vi.advanceTimersByTimeAsync(999)
     await guest.getDomainPath(5)
@@ -75,7 +98,7 @@ describe('a slow one', () => {
     expect(value).toBe('1')
   })
 
-  test('and more of them leave some of the domain\'s transactions to others', async () => {
+  test("and more of them leave some of the domain's transactions to others", async () => {
     const held = numbers(12).map(heldBody)
     const all = held.map(({ body }) => guest.transaction(body))
     for (let opened = 1; opened <= 8; opened++) {
@@ -125,15 +148,18 @@ describe('a domain whose other programs have all transactions that it may have',
     }
     refusals = 0
     const port = store.port(5)
-    const errors = new XsParser((type) => { if (type === XS.ERROR) refusals++ })
+    const errors = new XsParser((type) => {
+      if (type === XS.ERROR) refusals++
+    })
     watched = await openXenstore({
-      connect: (receiver) => port.connect({
-        data(bytes) {
-          errors.push(bytes)
-          receiver.data(bytes)
-        },
-        closed: (reason) => receiver.closed(reason),
-      }),
+      connect: (receiver) =>
+        port.connect({
+          data(bytes) {
+            errors.push(bytes)
+            receiver.data(bytes)
+          },
+          closed: (reason) => receiver.closed(reason),
+        }),
     })
   })
 

@@ -18,7 +18,8 @@ beforeEach(async () => {
 afterEach(() => store[Symbol.dispose]())
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
-const increment = async (view: XenstoreView): Promise<void> => view.write('/count', String(Number(await view.read('/count')) + 1))
+const increment = async (view: XenstoreView): Promise<void> =>
+  view.write('/count', String(Number(await view.read('/count')) + 1))
 
 test('takes effect as a whole', async () => {
   await dom0.write('/gone/x', '1')
@@ -27,11 +28,20 @@ test('takes effect as a whole', async () => {
     await view.mkdir('/b')
     await view.setPerms('/b', { owner: 0, access: 'read', acl: [] })
     await view.rm('/gone')
-    expect(await Promise.all([view.read('/a'), view.exists('/gone'), other.exists('/a'), other.exists('/gone')])).toEqual(['1', false, false, true])
+    expect(
+      await Promise.all([
+        view.read('/a'),
+        view.exists('/gone'),
+        other.exists('/a'),
+        other.exists('/gone'),
+      ]),
+    ).toEqual(['1', false, false, true])
     return view.list('/')
   })
   expect(result).toEqual(['tool', 'a', 'b'])
-  expect(await Promise.all([other.read('/a'), other.exists('/gone'), other.getPerms('/b')])).toEqual(['1', false, { owner: 0, access: 'read', acl: [] }])
+  expect(
+    await Promise.all([other.read('/a'), other.exists('/gone'), other.getPerms('/b')]),
+  ).toEqual(['1', false, { owner: 0, access: 'read', acl: [] }])
   expect(store.leftOpen).toEqual([])
 })
 
@@ -89,14 +99,21 @@ test('gives up with that refusal when there is nothing else', async () => {
 
 test('a refusal of the same name that has another reason is no conflict', async () => {
   let attempts = 0
-  await expect(dom0.transaction((view) => { attempts++; return view.rm('/') })).rejects.toMatchObject({ errno: 'EINVAL' })
+  await expect(
+    dom0.transaction((view) => {
+      attempts++
+      return view.rm('/')
+    }),
+  ).rejects.toMatchObject({ errno: 'EINVAL' })
   expect(attempts).toBe(1)
 })
 
 test('many clients that count together lose nothing', async () => {
   await dom0.write('/count', '0')
   const clients = await Promise.all(Array.from({ length: 5 }, () => store.open(0)))
-  await Promise.all(clients.flatMap((client) => Array.from({ length: 4 }, () => client.transaction(increment))))
+  await Promise.all(
+    clients.flatMap((client) => Array.from({ length: 4 }, () => client.transaction(increment))),
+  )
   expect(await dom0.read('/count')).toBe('20')
   expect(store.leftOpen).toEqual([])
 })
@@ -130,11 +147,15 @@ describe('a transaction that xenstored does not know, as after a restore, runs a
     ['at its commit', 'after', (view) => view.read('/n')],
     ['when it reads a node', 'before', (view) => view.read('/n')],
     ['when it looks for a node', 'before', (view) => view.readOptional('/n')],
-    ['when it fails of what it sees', 'before', async (view) => {
-      const n = await view.readOptional('/n')
-      if (n === undefined) throw new Error('no number')
-      return n
-    }],
+    [
+      'when it fails of what it sees',
+      'before',
+      async (view) => {
+        const n = await view.readOptional('/n')
+        if (n === undefined) throw new Error('no number')
+        return n
+      },
+    ],
   ])('%s', async (_, when, body) => {
     let runs = 0
     const n = await client.transaction(async (view) => {
@@ -180,7 +201,9 @@ test.each(['', '0', '-1', 'x', '7x', '4294967296'])('%j is no transaction', asyn
   const xenstored = new ScriptedXenstored()
   const client = await openXenstore(xenstored)
   let runs = 0
-  const transaction = client.transaction(async () => { runs++ })
+  const transaction = client.transaction(async () => {
+    runs++
+  })
   await turn()
   xenstored.send(XS.TRANSACTION_START, xenstored.sent[0]?.reqId ?? 0, `${answer}|`)
   await expect(transaction).rejects.toThrow(`EIO ("${answer}" is no transaction)`)
@@ -203,12 +226,33 @@ test('gives up when there is nothing but conflicts', async () => {
 })
 
 test('ends on its signal: before, within and between attempts', async () => {
-  const [before, within, between] = [new AbortController(), new AbortController(), new AbortController()]
+  const [before, within, between] = [
+    new AbortController(),
+    new AbortController(),
+    new AbortController(),
+  ]
   before.abort(new Error('before'))
-  await expect(dom0.transaction(async () => {}, { signal: before.signal })).rejects.toThrow('before')
-  await expect(dom0.transaction(async (view) => { await view.write('/a', '1'); within.abort(new Error('within')) }, { signal: within.signal })).rejects.toThrow('within')
+  await expect(dom0.transaction(async () => {}, { signal: before.signal })).rejects.toThrow(
+    'before',
+  )
+  await expect(
+    dom0.transaction(
+      async (view) => {
+        await view.write('/a', '1')
+        within.abort(new Error('within'))
+      },
+      { signal: within.signal },
+    ),
+  ).rejects.toThrow('within')
   setTimeout(() => between.abort(new Error('between')), 30)
-  const conflicting = dom0.transaction(async (view) => { await view.list('/tool'); await other.mkdir('/tool/x'); await other.rm('/tool/x') }, { signal: between.signal })
+  const conflicting = dom0.transaction(
+    async (view) => {
+      await view.list('/tool')
+      await other.mkdir('/tool/x')
+      await other.rm('/tool/x')
+    },
+    { signal: between.signal },
+  )
   await expect(conflicting).rejects.toThrow('between')
   expect(await dom0.exists('/a')).toBe(false)
   expect(store.leftOpen).toEqual([])
@@ -216,7 +260,9 @@ test('ends on its signal: before, within and between attempts', async () => {
 
 test('its view is of no use afterwards', async () => {
   const view = await dom0.transaction(async (inner) => inner)
-  await expect(view.read('/tool')).rejects.toThrow('the transaction is over: await READ of "/tool" within its body')
+  await expect(view.read('/tool')).rejects.toThrow(
+    'the transaction is over: await READ of "/tool" within its body',
+  )
 })
 
 test('a refused commit other than a conflict is no conflict', async () => {

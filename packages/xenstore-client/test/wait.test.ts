@@ -22,14 +22,22 @@ const turns = async (count: number): Promise<void> => {
 test('satisfied at once, it runs once', async () => {
   let runs = 0
   await other.write('/a', '1')
-  expect(await dom0.wait(async (view) => { runs++; return view.readOptional('/a') })).toBe('1')
+  expect(
+    await dom0.wait(async (view) => {
+      runs++
+      return view.readOptional('/a')
+    }),
+  ).toBe('1')
   expect(runs).toBe(1)
   expect(store.leftOpen).toEqual([])
 })
 
 test('runs again when a node that it read changes, and only then', async () => {
   let runs = 0
-  const waiting = dom0.wait(async (view) => { runs++; return (await view.readOptional('/a')) === '2' || undefined })
+  const waiting = dom0.wait(async (view) => {
+    runs++
+    return (await view.readOptional('/a')) === '2' || undefined
+  })
   await turns(10)
   const settled = runs
   await other.write('/b', '1')
@@ -67,10 +75,30 @@ test('a change that xenstored merges with the first event of the watch is not mi
 })
 
 test.each([
-  ['list', async (client: XenstoreClient) => { await client.mkdir('/d/x') }],
-  ['exists', async (client: XenstoreClient) => { await client.mkdir('/d') }],
-  ['getPerms', async (client: XenstoreClient) => { await client.setPerms('/', { owner: 0, access: 'read', acl: [] }) }],
-  ['readBytes', async (client: XenstoreClient) => { await client.write('/tool', 'x') }],
+  [
+    'list',
+    async (client: XenstoreClient) => {
+      await client.mkdir('/d/x')
+    },
+  ],
+  [
+    'exists',
+    async (client: XenstoreClient) => {
+      await client.mkdir('/d')
+    },
+  ],
+  [
+    'getPerms',
+    async (client: XenstoreClient) => {
+      await client.setPerms('/', { owner: 0, access: 'read', acl: [] })
+    },
+  ],
+  [
+    'readBytes',
+    async (client: XenstoreClient) => {
+      await client.write('/tool', 'x')
+    },
+  ],
 ] as const)('%s counts as reading', async (how, change) => {
   if (how === 'list') await other.mkdir('/d')
   const waiting = dom0.wait(async (view) => {
@@ -91,7 +119,9 @@ test.each([
 })
 
 test('what the body throws ends it', async () => {
-  await expect(dom0.wait(async (view) => view.read('/missing'))).rejects.toMatchObject({ errno: 'ENOENT' })
+  await expect(dom0.wait(async (view) => view.read('/missing'))).rejects.toMatchObject({
+    errno: 'ENOENT',
+  })
   await expect(dom0.wait(async (view) => view.read('/bad/'))).rejects.toBeInstanceOf(RangeError)
   expect(store.leftOpen).toEqual([])
 })
@@ -106,27 +136,38 @@ test('ends on its signal with its reason', async () => {
   expect(await outcome).toBe(reason)
   expect(store.leftOpen).toEqual([])
   let runs = 0
-  await expect(dom0.wait(async () => { runs++ }, { signal: controller.signal })).rejects.toBe(reason)
+  await expect(
+    dom0.wait(
+      async () => {
+        runs++
+      },
+      { signal: controller.signal },
+    ),
+  ).rejects.toBe(reason)
   expect(runs).toBe(0)
 })
 
 test('no change is missed, whenever it comes', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(fc.nat(6), { minLength: 1, maxLength: 6 }), fc.nat(3), async (pauses, spread) => {
-      await other.rm('/race')
-      const waiting = dom0.wait(async (view) => {
-        const [a, b] = [await view.readOptional('/race/a'), await view.readOptional('/race/b')]
-        return (a === String(pauses.length) && b === a) || undefined
-      })
-      for (const [i, pause] of pauses.entries()) {
-        await turns(pause)
-        const [one, two] = [other.write('/race/a', String(i + 1)), turns(spread)]
-        await Promise.all([one, two])
-        await other.write('/race/b', String(i + 1))
-      }
-      expect(await waiting).toBe(true)
-      expect(store.leftOpen).toEqual([])
-    }),
+    fc.asyncProperty(
+      fc.array(fc.nat(6), { minLength: 1, maxLength: 6 }),
+      fc.nat(3),
+      async (pauses, spread) => {
+        await other.rm('/race')
+        const waiting = dom0.wait(async (view) => {
+          const [a, b] = [await view.readOptional('/race/a'), await view.readOptional('/race/b')]
+          return (a === String(pauses.length) && b === a) || undefined
+        })
+        for (const [i, pause] of pauses.entries()) {
+          await turns(pause)
+          const [one, two] = [other.write('/race/a', String(i + 1)), turns(spread)]
+          await Promise.all([one, two])
+          await other.write('/race/b', String(i + 1))
+        }
+        expect(await waiting).toBe(true)
+        expect(store.leftOpen).toEqual([])
+      },
+    ),
     { numRuns: 200 },
   )
 })

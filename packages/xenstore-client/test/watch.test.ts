@@ -16,7 +16,10 @@ beforeEach(async () => {
 
 afterEach(() => store[Symbol.dispose]())
 
-const values = async (watch: AsyncIterator<string, undefined>, count: number): Promise<(string | undefined)[]> => {
+const values = async (
+  watch: AsyncIterator<string, undefined>,
+  count: number,
+): Promise<(string | undefined)[]> => {
   const seen = []
   for (let i = 0; i < count; i++) seen.push((await watch.next()).value)
   return seen
@@ -64,7 +67,10 @@ test('ends on its signal, waiting or not, without an error', async () => {
   await loop
   expect(seen[0]).toBe('/a')
   expect(store.leftOpen).toEqual([])
-  expect(await dom0.watch('/a', { signal: controller.signal }).next()).toEqual({ done: true, value: undefined })
+  expect(await dom0.watch('/a', { signal: controller.signal }).next()).toEqual({
+    done: true,
+    value: undefined,
+  })
   expect(store.leftOpen).toEqual([])
 })
 
@@ -82,7 +88,10 @@ test('return ends a next that waits', async () => {
   await watch.next()
   const waiting = [watch.next(), watch.next()]
   await watch.return?.()
-  expect(await Promise.all(waiting)).toEqual([{ done: true, value: undefined }, { done: true, value: undefined }])
+  expect(await Promise.all(waiting)).toEqual([
+    { done: true, value: undefined },
+    { done: true, value: undefined },
+  ])
   expect(store.leftOpen).toEqual([])
 })
 
@@ -128,7 +137,8 @@ test('what can not be watched', async () => {
   await expect(dom0.watch('/a/').next()).rejects.toBeInstanceOf(RangeError)
   await store.introduce(5)
   const guest = await store.open(5)
-  const watches = Array.from({ length: 129 }, () => guest.watch('x')) // one more than its quota says, as in Xen 4.17
+  // one more than its quota says, as in Xen 4.17
+  const watches = Array.from({ length: 129 }, () => guest.watch('x'))
   await Promise.all(watches.map((watch) => watch.next()))
   const oneMore = guest.watch('x')
   await expect(oneMore.next()).rejects.toMatchObject({ errno: 'E2BIG' })

@@ -1,6 +1,8 @@
 /**
- * sleeper RING CONTROL BARRIER: the backend of the litmus test, on the guest's pages with these references: see peer.c. With BARRIER
- * `none` the indices are stored without one, as by a ring that takes Atomics.store for a luxury. Takes as many rounds as it is asked to.
+ * sleeper RING CONTROL BARRIER: the backend of the litmus test, on the guest's pages with these
+ * references: see peer.c. With BARRIER
+ * `none` the indices are stored without one, as by a ring that takes Atomics.store for a luxury.
+ * Takes as many rounds as it is asked to.
  */
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
@@ -11,10 +13,13 @@ const [ringRef, controlRef, barrier] = process.argv.slice(2)
 const [STEP, TAKEN, FOUND] = [0, 16, 32]
 
 if (barrier === 'none') {
-  Object.assign(Atomics, { store: (array: Int32Array, index: number, value: number) => (array[index] = value) })
+  Object.assign(Atomics, {
+    store: (array: Int32Array, index: number, value: number) => (array[index] = value),
+  })
 }
 await using hv = await openHypervisor({ adapter: 'xen' })
-const map = (gref: unknown): Uint8Array => hv.grants.map([{ domid: 1, gref: Number(gref) }], { writable: true }).bytes
+const map = (gref: unknown): Uint8Array =>
+  hv.grants.map([{ domid: 1, gref: Number(gref) }], { writable: true }).bytes
 const ring = BackRing.attach({ bytes: map(ringRef), slotSize: blkif.x86_64.slotSize })
 const page = map(controlRef)
 const control = new Int32Array(page.buffer, page.byteOffset, page.length / 4)

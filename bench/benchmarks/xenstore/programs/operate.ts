@@ -1,6 +1,7 @@
 /**
- * operate LEVELS: the embedded store with so many levels of nodes, ten children to a node, asked by our client in
- * the same process. Asked for `OPERATION SECONDS`, it tells how many a second it did in these.
+ * operate LEVELS: the embedded store with so many levels of nodes, ten children to a node, asked by
+ * our client in the same process. Asked for `OPERATION SECONDS`, it tells how many a second it did
+ * in these.
  */
 import { createMachine } from '@xenkit/sim'
 import { openXenstore } from '@xenkit/xenstore-client'
@@ -10,21 +11,31 @@ import { rate } from '../../../src/rate.ts'
 const FAN_OUT = 10
 const DEPTH = 64
 
-/** Nodes of a level are numbered: the digits are the names on the way. Made anew each time, as programs make paths. */
+/**
+ * Nodes of a level are numbered: the digits are the names on the way. Made anew each time, as
+ * programs make paths.
+ */
 function node(level: number, number: number): string {
   let path = ''
-  for (let rest = number, depth = 0; depth < level; depth++, rest = Math.floor(rest / FAN_OUT)) path = `/${rest % FAN_OUT}${path}`
+  for (let rest = number, depth = 0; depth < level; depth++, rest = Math.floor(rest / FAN_OUT)) {
+    path = `/${rest % FAN_OUT}${path}`
+  }
   return `/bench${path}`
 }
 
 /** A node whose number modulo DEPTH is the lane: two lanes never choose the same. */
 function choose(level: number, lane: number): string {
-  return node(level, Math.floor(Math.random() * Math.floor(FAN_OUT ** level / DEPTH)) * DEPTH + lane)
+  return node(
+    level,
+    Math.floor(Math.random() * Math.floor(FAN_OUT ** level / DEPTH)) * DEPTH + lane,
+  )
 }
 
 const levels = Number(process.argv[2])
 using xs = await openXenstore(createMachine().createDomain().xenstore)
-await Promise.all(Array.from({ length: FAN_OUT ** levels }, (_, number) => xs.write(node(levels, number), '0')))
+await Promise.all(
+  Array.from({ length: FAN_OUT ** levels }, (_, number) => xs.write(node(levels, number), '0')),
+)
 
 const operations: Readonly<Record<string, (lane: number) => Promise<unknown>>> = {
   list: (lane) => xs.list(choose(levels - 1, lane)),

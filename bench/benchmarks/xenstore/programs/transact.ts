@@ -1,6 +1,7 @@
 /**
- * transact SOCKET DEPTH: transactions through our client, each of which adds one to a counter, DEPTH of them under
- * way, each on a counter of its own. Asked for a number of seconds, it tells how many a second it did in these.
+ * transact SOCKET DEPTH: transactions through our client, each of which adds one to a counter,
+ * DEPTH of them under way, each on a counter of its own. Asked for a number of seconds, it tells
+ * how many a second it did in these.
  */
 import { strictEqual } from 'node:assert'
 import { xenstoreSocket } from '@xenkit/xen'
@@ -15,12 +16,17 @@ await answerLines(async (seconds) => {
   const counts = Array.from({ length: Number(depth) }, () => 0)
   const counter = (lane: number): string => `/bench/counters/${depth}/${lane}`
   await Promise.all(counts.map((count, lane) => xs.write(counter(lane), String(count))))
-  const transactions = await rate({ seconds: Number(seconds), depth: counts.length }, async (lane) => {
-    await xs.transaction(async (view) => {
-      await view.write(counter(lane), String(Number(await view.read(counter(lane))) + 1))
-    })
-    counts[lane] = (counts[lane] ?? 0) + 1
-  })
-  for (const [lane, count] of counts.entries()) strictEqual(Number(await xs.read(counter(lane))), count, `counter ${lane}`)
+  const transactions = await rate(
+    { seconds: Number(seconds), depth: counts.length },
+    async (lane) => {
+      await xs.transaction(async (view) => {
+        await view.write(counter(lane), String(Number(await view.read(counter(lane))) + 1))
+      })
+      counts[lane] = (counts[lane] ?? 0) + 1
+    },
+  )
+  for (const [lane, count] of counts.entries()) {
+    strictEqual(Number(await xs.read(counter(lane))), count, `counter ${lane}`)
+  }
   return { rate: transactions }
 })

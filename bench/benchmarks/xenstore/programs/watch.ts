@@ -1,6 +1,7 @@
 /**
- * watch SOCKET: 10,000 watches on one connection of our client. Asked for `EVENTS RATE`, it has them fire in turn,
- * RATE times a second, and tells how many times a second they did, and how much memory it used meanwhile.
+ * watch SOCKET: 10,000 watches on one connection of our client. Asked for `EVENTS RATE`, it has
+ * them fire in turn, RATE times a second, and tells how many times a second they did, and how much
+ * memory it used meanwhile.
  */
 import { strictEqual } from 'node:assert'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -38,7 +39,10 @@ async function hear(paths: AsyncIterable<string>): Promise<void> {
 
 function allHeard(): Promise<void> {
   return new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error(`${heard} events came of ${written}`)), PATIENCE_MS)
+    const late = setTimeout(
+      () => reject(new Error(`${heard} events came of ${written}`)),
+      PATIENCE_MS,
+    )
     onHeard = () => {
       if (heard < written) return
       clearTimeout(late)
@@ -51,7 +55,9 @@ function allHeard(): Promise<void> {
 /** Each is one event: of the node's own watch. */
 async function writeUntil(count: number): Promise<void> {
   const writes: Promise<void>[] = []
-  for (; written < count; written++) writes.push(writer.write(node(written % WATCHES), String(written).padStart(8)))
+  for (; written < count; written++) {
+    writes.push(writer.write(node(written % WATCHES), String(written).padStart(8)))
+  }
   await Promise.all(writes)
 }
 
@@ -69,7 +75,11 @@ await answerLines(async (request) => {
     if (written >= first + samples.length * SAMPLE_EVENTS) {
       await allHeard()
       gc()
-      samples.push({ events: heard, heap: process.memoryUsage().heapUsed, resident: residentBytes(process.pid) })
+      samples.push({
+        events: heard,
+        heap: process.memoryUsage().heapUsed,
+        resident: residentBytes(process.pid),
+      })
     }
     await sleep(TICK_MS)
   }

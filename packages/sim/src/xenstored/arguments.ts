@@ -15,16 +15,23 @@ export function oneString(payload: Uint8Array): string {
 const LONG_MAX = 2n ** 63n - 1n
 
 /** A long, where C's conversions stop, that is put into an int. */
-const asInt = (value: bigint): number => Number(BigInt.asIntN(32, value > LONG_MAX ? LONG_MAX : value < ~LONG_MAX ? ~LONG_MAX : value))
+const asInt = (value: bigint): number =>
+  Number(BigInt.asIntN(32, value > LONG_MAX ? LONG_MAX : value < ~LONG_MAX ? ~LONG_MAX : value))
 
-/** The number that C's `atoi` sees on a 64-bit machine: 0 where there is none, the low 32 bits of what is too large. */
+/**
+ * The number that C's `atoi` sees on a 64-bit machine: 0 where there is none, the low 32 bits of
+ * what is too large.
+ */
 export function atoi(text: string): number {
   const digits = /^[\t-\r ]*([-+]?\d+)/.exec(text)?.[1]
   if (digits === undefined) return 0
   return asInt(BigInt(digits))
 }
 
-/** The number that C's `strtol` sees in any of its notations, as an int; undefined if there is none, or more than that. */
+/**
+ * The number that C's `strtol` sees in any of its notations, as an int; undefined if there is none,
+ * or more than that.
+ */
 export function strtol(text: string): number | undefined {
   const [, sign, digits] = /^[\t-\r ]*([-+]?)(0x[0-9a-f]+|0[0-7]*|[1-9]\d*)$/i.exec(text) ?? []
   if (digits === undefined) return undefined

@@ -1,6 +1,7 @@
 /**
- * A node's children, as DIRECTORY answers: their names in the order of their making, each with a NUL. A
- * string is a snapshot for free, is made longer without a copy, and has the size that quotas count.
+ * A node's children, as DIRECTORY answers: their names in the order of their making, each with a
+ * NUL. A string is a snapshot for free, is made longer without a copy, and has the size that quotas
+ * count.
  */
 
 export const withChild = (children: string, name: string): string => `${children}${name}\0`
@@ -13,5 +14,11 @@ export function withoutChild(children: string, name: string): string | undefined
 }
 
 export function* childNames(children: string): Generator<string> {
-  for (let start = 0, end = children.indexOf('\0'); end >= 0; start = end + 1, end = children.indexOf('\0', start)) yield children.slice(start, end)
+  for (
+    let start = 0, end = children.indexOf('\0');
+    end >= 0;
+    start = end + 1, end = children.indexOf('\0', start)
+  ) {
+    yield children.slice(start, end)
+  }
 }

@@ -18,14 +18,19 @@ export interface XenstoreReceiver extends ByteStreamReceiver {
   ready?(): void
 }
 
-/** Longer replies count as memory before they are made: C xenstored has room for these in every request. */
+/**
+ * Longer replies count as memory before they are made: C xenstored has room for these in every
+ * request.
+ */
 const SMALL_REPLY = 16
 
 export class Connection implements ByteStream {
   readonly domain: Domain
   readonly #xenstored: Xenstored
   readonly #receiver: XenstoreReceiver
-  readonly #inbox = new Inbox((type, reqId, txId, payload) => this.#handle(type, reqId, txId, payload))
+  readonly #inbox = new Inbox((type, reqId, txId, payload) =>
+    this.#handle(type, reqId, txId, payload),
+  )
   readonly #outbox: Outbox
   readonly #watches = new Map<string, Watch>()
   readonly #transactions = new Map<number, Transaction>()
@@ -44,12 +49,19 @@ export class Connection implements ByteStream {
     domain.connections.add(this)
   }
 
-  /** @returns false if the client had better wait until `ready`; one that goes on sending loses the connection in the end. */
+  /**
+   * @returns false if the client had better wait until `ready`; one that goes on sending loses the
+   * connection in the end.
+   */
   write(bytes: Uint8Array): boolean {
     if (!this.#isOpen) return true
     this.#inbox.add(bytes)
     if (this.#inbox.isOverflowing) {
-      this.#expel(new Error(`the xenstore client of domain ${this.domain.domid} sends more than it lets xenstored answer`))
+      this.#expel(
+        new Error(
+          `the xenstore client of domain ${this.domain.domid} sends more than it lets xenstored answer`,
+        ),
+      )
       return true
     }
     this.wake()
@@ -94,7 +106,9 @@ export class Connection implements ByteStream {
   work(until: number): boolean {
     this.#takeRequests(until)
     this.#outbox.flush()
-    if (this.#isFinished && this.#inbox.isEmpty) this.end(new Error(`the xenstore client of domain ${this.domain.domid} has finished`))
+    if (this.#isFinished && this.#inbox.isEmpty) {
+      this.end(new Error(`the xenstore client of domain ${this.domain.domid} has finished`))
+    }
     if (this.#isWaiting && !this.#inbox.isFull) {
       this.#isWaiting = false
       this.#receiver.ready?.()
@@ -107,14 +121,17 @@ export class Connection implements ByteStream {
     const path = resolveWatchPath(text, domain)
     const key = watchKey(path, token)
     if (this.#watches.has(key)) throw new Refusal('EEXIST')
-    // One more than the quota says, and E2BIG, as 4.17; later releases refuse one earlier, with ENOSPC.
+    // One more than the quota says, and E2BIG, as 4.17; later releases refuse one earlier, with
+    // ENOSPC.
     if (domain.used('watches') > domain.limit('watches')) throw new Refusal('E2BIG')
     const memory = path.length + token.length
     if (!domain.hasMemory(memory)) throw new Refusal('ENOMEM')
     const isRelative = !text.startsWith('/') && !isSpecial(text)
     const tokenBytes = latin1Bytes(`${token}\0`)
     const watch: Watch = {
-      path, token, depth,
+      path,
+      token,
+      depth,
       subject: domain,
       prefix: isRelative ? homeOf(domain.domid).length + 1 : 0,
       notify: (changed) => {
@@ -162,7 +179,10 @@ export class Connection implements ByteStream {
     for (const txId of this.#transactions.keys()) this.endTransaction(txId)
   }
 
-  /** Begins anew, as when the domain's connection is set up again: what it was sent or has sent is gone. */
+  /**
+   * Begins anew, as when the domain's connection is set up again: what it was sent or has sent is
+   * gone.
+   */
   reset(): void {
     this.forget()
     this.#inbox.clear()
@@ -174,7 +194,9 @@ export class Connection implements ByteStream {
     const name = `xenstore connection of domain ${this.domain.domid}`
     return [
       name,
-      ...[...this.#watches.values()].map(({ path, token }) => `${name}: watch "${path}" with token "${token}"`),
+      ...[...this.#watches.values()].map(
+        ({ path, token }) => `${name}: watch "${path}" with token "${token}"`,
+      ),
       ...[...this.#transactions.keys()].map((txId) => `${name}: transaction ${txId}`),
     ]
   }
@@ -202,11 +224,18 @@ export class Connection implements ByteStream {
     const outstanding = domain.isPrivileged ? undefined : new Outstanding(domain)
     const reply = (answer: string | Uint8Array): void => {
       if (answer.length > XENSTORE_PAYLOAD_MAX) throw new Refusal('E2BIG')
-      if (answer.length > SMALL_REPLY && !domain.hasMemory(answer.length)) throw new Refusal('ENOMEM')
-      if (typeof answer === 'string') this.#outbox.reply(type, reqId, txId, answer, undefined, outstanding)
-      else this.#outbox.reply(type, reqId, txId, '', answer, outstanding)
+      if (answer.length > SMALL_REPLY && !domain.hasMemory(answer.length)) {
+        throw new Refusal('ENOMEM')
+      }
+      if (typeof answer === 'string') {
+        this.#outbox.reply(type, reqId, txId, answer, undefined, outstanding)
+      } else this.#outbox.reply(type, reqId, txId, '', answer, outstanding)
     }
-    if (xenstored.isTracing) xenstored.log(`domain ${domain.domid}: ${xsTypeName(type)} ${JSON.stringify(latin1(payload))}`)
+    if (xenstored.isTracing) {
+      xenstored.log(
+        `domain ${domain.domid}: ${xsTypeName(type)} ${JSON.stringify(latin1(payload))}`,
+      )
+    }
     xenstored.cause = outstanding
     try {
       const handler = handlers.get(type)
@@ -216,9 +245,18 @@ export class Connection implements ByteStream {
       const transaction = inTransaction ? this.#transactions.get(txId) : undefined
       if (inTransaction && !transaction) throw new Refusal('ENOENT')
       handler.run({
-        connection: this, xenstored, domain, txId, transaction, payload, reply,
+        connection: this,
+        xenstored,
+        domain,
+        txId,
+        transaction,
+        payload,
+        reply,
         tree: transaction ?? xenstored.store,
-        changed: (change) => (transaction ? transaction.noteChange(change) : xenstored.watches.fire(change, xenstored.store)),
+        changed: (change) =>
+          transaction
+            ? transaction.noteChange(change)
+            : xenstored.watches.fire(change, xenstored.store),
       })
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
@@ -232,7 +270,11 @@ export class Connection implements ByteStream {
     if (this.#outbox.isOverflowing) {
       const { length } = this.#outbox
       this.#outbox.drop()
-      this.#expel(new Error(`the xenstore client of domain ${this.domain.domid} left ${length} bytes of replies and events unread`))
+      this.#expel(
+        new Error(
+          `the xenstore client of domain ${this.domain.domid} left ${length} bytes of replies and events unread`,
+        ),
+      )
     }
     this.wake()
   }

@@ -1,4 +1,7 @@
-/** CONTROL: the commands of 4.17's `xenstore-control` that have a meaning here. Any other is EINVAL, as there. */
+/**
+ * CONTROL: the commands of 4.17's `xenstore-control` that have a meaning here. Any other is EINVAL,
+ * as there.
+ */
 import { XS } from '@xenkit/wire'
 import { atoi, strings } from './arguments.ts'
 import { childNames } from './children.ts'
@@ -31,7 +34,9 @@ const HARD_QUOTAS: readonly (readonly [shown: string, name: QuotaName, descripti
   ['path-max', 'path-max', 'Max. length of a node path'],
   ['permissions', 'node-permissions', 'Max. number of permissions per node'],
 ]
-const SOFT_QUOTAS: typeof HARD_QUOTAS = [['memory', 'soft-memory', 'Total Xenstore memory per domain (warning level)']]
+const SOFT_QUOTAS: typeof HARD_QUOTAS = [
+  ['memory', 'soft-memory', 'Total Xenstore memory per domain (warning level)'],
+]
 
 function none(args: readonly string[]): void {
   if (args.length > 0) throw new Refusal('EINVAL')
@@ -51,22 +56,30 @@ const usageOf = (domain: Domain): [string, number][] => [
   ['memory', domain.used('memory')],
 ]
 
-const quotaCommand = (quotas: typeof HARD_QUOTAS, other: Command['run']): Command['run'] => (xenstored, args) => {
-  if (args.length === 0) return `Quota settings:\n${quotas.map(([shown, name, description]) => `${shown.padEnd(17)}: ${String(xenstored.quota[name]).padStart(8)} ${description}\n`).join('')}`
-  if (args[0] !== 'set') return other(xenstored, args)
-  const [, shown, value] = args
-  const found = quotas.find((quota) => quota[0] === shown)
-  if (!found || value === undefined || args.length > 3 || atoi(value) < 1) throw new Refusal('EINVAL')
-  // As in 4.17 for domains that are there, too; SET_QUOTA leaves those alone.
-  for (const { quota } of [xenstored, ...xenstored.domains]) quota[found[1]] = atoi(value)
-  return OK
-}
+const quotaCommand =
+  (quotas: typeof HARD_QUOTAS, other: Command['run']): Command['run'] =>
+  (xenstored, args) => {
+    if (args.length === 0) {
+      return `Quota settings:\n${quotas.map(([shown, name, description]) => `${shown.padEnd(17)}: ${String(xenstored.quota[name]).padStart(8)} ${description}\n`).join('')}`
+    }
+    if (args[0] !== 'set') return other(xenstored, args)
+    const [, shown, value] = args
+    const found = quotas.find((quota) => quota[0] === shown)
+    if (!found || value === undefined || args.length > 3 || atoi(value) < 1) {
+      throw new Refusal('EINVAL')
+    }
+    // As in 4.17 for domains that are there, too; SET_QUOTA leaves those alone.
+    for (const { quota } of [xenstored, ...xenstored.domains]) quota[found[1]] = atoi(value)
+    return OK
+  }
 
 function domainUsage(xenstored: Xenstored, args: readonly string[]): string {
   const domid = atoi(one(args)) >>> 0
   const domain = xenstored.domains.get(domid)
   if (!domain) throw new Refusal('ENOENT')
-  return `Domain ${domid}:\n${usageOf(domain).map(([name, value]) => `${name.padEnd(16)}: ${String(value).padStart(8)}\n`).join('')}`
+  return `Domain ${domid}:\n${usageOf(domain)
+    .map(([name, value]) => `${name.padEnd(16)}: ${String(value).padStart(8)}\n`)
+    .join('')}`
 }
 
 /** @throws Refusal EIO if a node has a child that isn't there */
@@ -98,7 +111,13 @@ const commands: Readonly<Record<string, Command>> = {
     parameters: '',
     run(xenstored, args) {
       none(args)
-      for (const domain of xenstored.domains) xenstored.log(`domain ${domain.domid}: ${usageOf(domain).map(([name, value]) => `${name} ${value}`).join(', ')}`)
+      for (const domain of xenstored.domains) {
+        xenstored.log(
+          `domain ${domain.domid}: ${usageOf(domain)
+            .map(([name, value]) => `${name} ${value}`)
+            .join(', ')}`,
+        )
+      }
       return OK
     },
   },
@@ -110,24 +129,34 @@ const commands: Readonly<Record<string, Command>> = {
     },
   },
   quota: { parameters: '[set <name> <val>|<domid>]', run: quotaCommand(HARD_QUOTAS, domainUsage) },
-  'quota-soft': { parameters: '[set <name> <val>]', run: quotaCommand(SOFT_QUOTAS, () => { throw new Refusal('EINVAL') }) },
+  'quota-soft': {
+    parameters: '[set <name> <val>]',
+    run: quotaCommand(SOFT_QUOTAS, () => {
+      throw new Refusal('EINVAL')
+    }),
+  },
   help: {
     parameters: '',
     run(_, args) {
       none(args)
-      return Object.entries(commands).map(([name, { parameters }]) => `${name}\t${parameters}\n`).join('')
+      return Object.entries(commands)
+        .map(([name, { parameters }]) => `${name}\t${parameters}\n`)
+        .join('')
     },
   },
 }
 
 export const controlRequests: Handlers = [
-  [XS.CONTROL, {
-    privileged: true,
-    run: (r) => {
-      const [name = '', ...args] = strings(r.payload)
-      const command = Object.hasOwn(commands, name) ? commands[name] : undefined
-      if (!command) throw new Refusal('EINVAL')
-      r.reply(`${command.run(r.xenstored, args)}\0`)
+  [
+    XS.CONTROL,
+    {
+      privileged: true,
+      run: (r) => {
+        const [name = '', ...args] = strings(r.payload)
+        const command = Object.hasOwn(commands, name) ? commands[name] : undefined
+        if (!command) throw new Refusal('EINVAL')
+        r.reply(`${command.run(r.xenstored, args)}\0`)
+      },
     },
-  }],
+  ],
 ]

@@ -22,42 +22,65 @@ function guest(r: Request): Domain {
 }
 
 export const domainRequests: Handlers = [
-  [XS.INTRODUCE, {
-    privileged: true,
-    run: (r) => {
-      const [domid, gfn, port] = strings(r.payload)
-      if (domid === undefined || gfn === undefined || port === undefined || atoi(port) === 0) throw new Refusal('EINVAL')
-      // Others have no page to talk over.
-      if (!r.xenstored.domains.know(anyDomid(domid))) throw new Refusal('EINVAL')
-      r.xenstored.introduceDomain(anyDomid(domid))
-      r.reply(OK)
+  [
+    XS.INTRODUCE,
+    {
+      privileged: true,
+      run: (r) => {
+        const [domid, gfn, port] = strings(r.payload)
+        if (domid === undefined || gfn === undefined || port === undefined || atoi(port) === 0) {
+          throw new Refusal('EINVAL')
+        }
+        // Others have no page to talk over.
+        if (!r.xenstored.domains.know(anyDomid(domid))) throw new Refusal('EINVAL')
+        r.xenstored.introduceDomain(anyDomid(domid))
+        r.reply(OK)
+      },
     },
-  }],
-  [XS.RELEASE, {
-    privileged: true,
-    run: (r) => {
-      r.xenstored.releaseDomain(guest(r).domid)
-      r.reply(OK)
+  ],
+  [
+    XS.RELEASE,
+    {
+      privileged: true,
+      run: (r) => {
+        r.xenstored.releaseDomain(guest(r).domid)
+        r.reply(OK)
+      },
     },
-  }],
+  ],
   // A domain here either lives or is gone: there is no shutdown to forget.
-  [XS.RESUME, { privileged: true, run: (r) => { guest(r); r.reply(OK) } }],
-  [XS.SET_TARGET, {
-    privileged: true,
-    run: (r) => {
-      const [domid, target] = strings(r.payload)
-      if (domid === undefined || target === undefined) throw new Refusal('EINVAL')
-      const domain = introduced(r, anyDomid(domid))
-      domain.target = introduced(r, anyDomid(target)).domid
-      r.reply(OK)
+  [
+    XS.RESUME,
+    {
+      privileged: true,
+      run: (r) => {
+        guest(r)
+        r.reply(OK)
+      },
     },
-  }],
+  ],
+  [
+    XS.SET_TARGET,
+    {
+      privileged: true,
+      run: (r) => {
+        const [domid, target] = strings(r.payload)
+        if (domid === undefined || target === undefined) throw new Refusal('EINVAL')
+        const domain = introduced(r, anyDomid(domid))
+        domain.target = introduced(r, anyDomid(target)).domid
+        r.reply(OK)
+      },
+    },
+  ],
   [XS.GET_DOMAIN_PATH, { run: (r) => r.reply(`${homeOf(anyDomid(oneString(r.payload)))}\0`) }],
-  [XS.IS_DOMAIN_INTRODUCED, {
-    privileged: true,
-    run: (r) => {
-      const domid = anyDomid(oneString(r.payload))
-      r.reply(domid === DOMID_SELF || r.xenstored.introduced(domid) ? 'T\0' : 'F\0')
+  [
+    XS.IS_DOMAIN_INTRODUCED,
+    {
+      privileged: true,
+      run: (r) => {
+        const domid = anyDomid(oneString(r.payload))
+        r.reply(domid === DOMID_SELF || r.xenstored.introduced(domid) ? 'T\0' : 'F\0')
+      },
     },
-  }],
+  ],
 ]

@@ -22,7 +22,9 @@ interface Usage {
 
 export class Domain implements Subject {
   readonly domid: number
-  /** Of the store when the domain became known: what nodes said before that was about another one. */
+  /**
+   * Of the store when the domain became known: what nodes said before that was about another one.
+   */
   readonly generation: number
   /** Its own, of those that `Quota` has. */
   readonly quota: Quota
@@ -35,7 +37,10 @@ export class Domain implements Subject {
   readonly #log: (line: string) => void
   #warned = -Infinity
 
-  constructor(domid: number, o: { readonly quota: Quota; readonly log: (line: string) => void; readonly generation: number }) {
+  constructor(
+    domid: number,
+    o: { readonly quota: Quota; readonly log: (line: string) => void; readonly generation: number },
+  ) {
     this.domid = domid
     this.generation = o.generation
     this.quota = { ...o.quota }
@@ -60,7 +65,9 @@ export class Domain implements Subject {
     const before = this.isHeldOff
     this.#usage[what] += more
     if (before && !this.isHeldOff) for (const connection of this.connections) connection.wake()
-    if (what === 'memory' && more > 0 && this.#usage.memory >= this.limit('soft-memory')) this.#warn()
+    if (what === 'memory' && more > 0 && this.#usage.memory >= this.limit('soft-memory')) {
+      this.#warn()
+    }
   }
 
   /** Whether its next requests have to wait. */
@@ -76,6 +83,8 @@ export class Domain implements Subject {
     const now = performance.now()
     if (now - this.#warned < WARN_MS) return
     this.#warned = now
-    this.#log(`domain ${this.domid} uses ${this.#usage.memory} bytes of memory, of ${this.quota['soft-memory']} that it should and ${this.quota.memory} that it may`)
+    this.#log(
+      `domain ${this.domid} uses ${this.#usage.memory} bytes of memory, of ${this.quota['soft-memory']} that it should and ${this.quota.memory} that it may`,
+    )
   }
 }

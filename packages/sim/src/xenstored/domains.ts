@@ -1,6 +1,7 @@
 /**
- * The domains that xenstored knows: domain 0, those that were introduced, and those that own a node or are
- * named in its permissions. Domids come round again: a domain has nothing of what was said of an earlier one.
+ * The domains that xenstored knows: domain 0, those that were introduced, and those that own a node
+ * or are named in its permissions. Domids come round again: a domain has nothing of what was said
+ * of an earlier one.
  */
 import { DOMID_MAX } from '@xenkit/hypervisor'
 import { DOMID_ANY } from '@xenkit/wire'
@@ -39,7 +40,11 @@ export class Domains implements Iterable<Domain> {
 
   /** Domain 0 is known before the hypervisor is asked. */
   make(domid: number): Domain {
-    const domain = new Domain(domid, { quota: this.#o.quota, log: this.#o.log, generation: this.generation })
+    const domain = new Domain(domid, {
+      quota: this.#o.quota,
+      log: this.#o.log,
+      generation: this.generation,
+    })
     this.#known.set(domid, domain)
     return domain
   }

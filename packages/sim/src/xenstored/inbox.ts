@@ -64,7 +64,8 @@ export class Inbox {
   #makeRoom(more: number): void {
     const waiting = this.#buffer.subarray(this.#start, this.#end)
     const needed = waiting.length + more
-    // Moved within the buffer only where that makes much room, so that a byte isn't moved again and again.
+    // Moved within the buffer only where that makes much room, so that a byte isn't moved again and
+    // again.
     if (needed * 2 > this.#buffer.length) this.#buffer = new Uint8Array(needed * 2)
     this.#buffer.set(waiting)
     this.#start = 0

@@ -20,11 +20,17 @@ import { WriteRate } from './write-rate.ts'
 export type { Connection, XenstoreReceiver } from './connection.ts'
 
 export interface XenstoredOptions {
-  /** Whether there is a domain of that domid, for xenstored to be introduced to or for permissions to name. Default: there might be. */
+  /**
+   * Whether there is a domain of that domid, for xenstored to be introduced to or for permissions
+   * to name. Default: there might be.
+   */
   readonly exists?: (domid: number) => boolean
   /** Called for each INTRODUCE, a repeated one included, with what the domain is offered. */
   readonly introduced?: (domid: number, features: number) => void
-  /** Is told what an administrator wants to know: clients that broke the protocol, domains that use too much. */
+  /**
+   * Is told what an administrator wants to know: clients that broke the protocol, domains that use
+   * too much.
+   */
   readonly log?: (line: string) => void
 }
 
@@ -37,7 +43,10 @@ export class Xenstored {
   readonly dom0: Domain
   readonly store: Store
   /** Permissions of what isn't a node. */
-  readonly special = new Map<string, NodePermissions>([['@introduceDomain', DOM0_ONLY], ['@releaseDomain', DOM0_ONLY]])
+  readonly special = new Map<string, NodePermissions>([
+    ['@introduceDomain', DOM0_ONLY],
+    ['@releaseDomain', DOM0_ONLY],
+  ])
   readonly watches = new Watches()
   readonly turns = new Turns()
   readonly writeRate: WriteRate
@@ -62,7 +71,11 @@ export class Xenstored {
     this.writeRate.add(this.dom0)
     this.store = new Store(this.domains)
     const value = new Uint8Array()
-    for (const [path, children] of [['/', 'tool\0'], ['/tool', 'xenstored\0'], ['/tool/xenstored', '']] as const) {
+    for (const [path, children] of [
+      ['/', 'tool\0'],
+      ['/tool', 'xenstored\0'],
+      ['/tool/xenstored', ''],
+    ] as const) {
       this.store.put(path, { value, perms: DOM0_ONLY, children })
       this.store.count(0, 1)
     }
@@ -75,13 +88,18 @@ export class Xenstored {
   connect(domid: number, receiver: XenstoreReceiver): Connection {
     expectInteger('domid', domid, 0, DOMID_MAX)
     const domain = this.introduced(domid)
-    if (!domain) throw new NotAvailableError(`domain ${domid} isn't introduced to xenstored: call introduceDomain(${domid}) first`, { domid })
+    if (!domain) {
+      throw new NotAvailableError(
+        `domain ${domid} isn't introduced to xenstored: call introduceDomain(${domid}) first`,
+        { domid },
+      )
+    }
     return new Connection(this, domain, receiver)
   }
 
   /**
-   * Lets a domain connect, or its connections begin anew. Its nodes are the toolstack's business: as with
-   * the real one, a /local/domain/DOMID that the domain may use has to be made before.
+   * Lets a domain connect, or its connections begin anew. Its nodes are the toolstack's business:
+   * as with the real one, a /local/domain/DOMID that the domain may use has to be made before.
    * @throws NotAvailableError if there is no such domain
    */
   introduceDomain(domid: number): void {
@@ -106,16 +124,21 @@ export class Xenstored {
   }
 
   /**
-   * The domain is gone, or xenstored is to have no more to do with it: ends its connections and removes
-   * its nodes. What other nodes allow it is nothing that a later one could use. Idempotent.
+   * The domain is gone, or xenstored is to have no more to do with it: ends its connections and
+   * removes its nodes. What other nodes allow it is nothing that a later one could use. Idempotent.
    */
   releaseDomain(domid: number): void {
     expectInteger('domid', domid, 1, DOMID_MAX)
     const domain = this.domains.get(domid)
     if (!domain) return
-    for (const connection of domain.connections) connection.end(new Error(`domain ${domid} was released from xenstored`))
+    for (const connection of domain.connections) {
+      connection.end(new Error(`domain ${domid} was released from xenstored`))
+    }
     for (const other of this.domains) if (other.target === domid) other.target = undefined
-    removeOwned({ tree: this.store, changed: (change) => this.watches.fire(change, this.store) }, domain)
+    removeOwned(
+      { tree: this.store, changed: (change) => this.watches.fire(change, this.store) },
+      domain,
+    )
     for (const [path, perms] of this.special) this.special.set(path, withoutDomain(perms, domid))
     this.writeRate.remove(domain)
     this.domains.forget(domid)
@@ -124,7 +147,9 @@ export class Xenstored {
 
   /** Connections, watches and transactions that clients have left open, one line each. */
   openResources(): string[] {
-    return [...this.domains].flatMap(({ connections }) => [...connections].flatMap((connection) => connection.openResources()))
+    return [...this.domains].flatMap(({ connections }) =>
+      [...connections].flatMap((connection) => connection.openResources()),
+    )
   }
 
   #fireSpecial(special: SpecialPath, domid: number): void {
@@ -132,7 +157,10 @@ export class Xenstored {
   }
 }
 
-const withoutDomain = ({ owner, access, acl }: NodePermissions, domid: number): NodePermissions => ({
+const withoutDomain = (
+  { owner, access, acl }: NodePermissions,
+  domid: number,
+): NodePermissions => ({
   owner: owner === domid ? 0 : owner,
   access,
   acl: acl.filter((entry) => entry.domid !== domid),

@@ -23,49 +23,65 @@ function quotaName(text: string | undefined): QuotaName {
 }
 
 export const limitRequests: Handlers = [
-  [XS.GET_FEATURE, {
-    run: (r) => {
-      const [domid, ...more] = strings(r.payload)
-      if (domid !== undefined && !r.domain.isPrivileged) throw new Refusal('EACCES')
-      if (more.length > 0) throw new Refusal('EINVAL')
-      r.reply(`${(domid === undefined ? r.domain : domainOf(r, domid)).features}\0`)
+  [
+    XS.GET_FEATURE,
+    {
+      run: (r) => {
+        const [domid, ...more] = strings(r.payload)
+        if (domid !== undefined && !r.domain.isPrivileged) throw new Refusal('EACCES')
+        if (more.length > 0) throw new Refusal('EINVAL')
+        r.reply(`${(domid === undefined ? r.domain : domainOf(r, domid)).features}\0`)
+      },
     },
-  }],
-  [XS.SET_FEATURE, {
-    privileged: true,
-    run: (r) => {
-      const [domid, features, ...more] = strings(r.payload)
-      if (domid === undefined || features === undefined || more.length > 0) throw new Refusal('EINVAL')
-      const domain = domainOf(r, domid)
-      if (domain.isIntroduced) throw new Refusal('EBUSY')
-      if ((atoi(features) & ~FEATURES) !== 0) throw new Refusal('EINVAL')
-      domain.features = atoi(features)
-      r.reply(OK)
+  ],
+  [
+    XS.SET_FEATURE,
+    {
+      privileged: true,
+      run: (r) => {
+        const [domid, features, ...more] = strings(r.payload)
+        if (domid === undefined || features === undefined || more.length > 0) {
+          throw new Refusal('EINVAL')
+        }
+        const domain = domainOf(r, domid)
+        if (domain.isIntroduced) throw new Refusal('EBUSY')
+        if ((atoi(features) & ~FEATURES) !== 0) throw new Refusal('EINVAL')
+        domain.features = atoi(features)
+        r.reply(OK)
+      },
     },
-  }],
-  [XS.GET_QUOTA, {
-    privileged: true,
-    run: (r) => {
-      const args = strings(r.payload)
-      if (args.length > 2) throw new Refusal('EINVAL')
-      const [domid] = args
-      if (domid === undefined) return r.reply(`${Object.keys(DEFAULT_QUOTA).join(' ')}\0`)
-      const { quota } = args.length === 2 ? domainOf(r, domid) : r.xenstored
-      r.reply(`${quota[quotaName(args.at(-1))]}\0`)
+  ],
+  [
+    XS.GET_QUOTA,
+    {
+      privileged: true,
+      run: (r) => {
+        const args = strings(r.payload)
+        if (args.length > 2) throw new Refusal('EINVAL')
+        const [domid] = args
+        if (domid === undefined) return r.reply(`${Object.keys(DEFAULT_QUOTA).join(' ')}\0`)
+        const { quota } = args.length === 2 ? domainOf(r, domid) : r.xenstored
+        r.reply(`${quota[quotaName(args.at(-1))]}\0`)
+      },
     },
-  }],
-  [XS.SET_QUOTA, {
-    privileged: true,
-    run: (r) => {
-      const args = strings(r.payload)
-      const [domid, name] = args
-      const value = atoi(args.at(-1) ?? '') >>> 0
-      if (domid === undefined || name === undefined || args.length > 3) throw new Refusal('EINVAL')
-      const { quota } = args.length === 3 ? domainOf(r, domid) : r.xenstored
-      const quotaToSet = quotaName(args.at(-2))
-      if (value === NO_QUOTA) throw new Refusal('EINVAL')
-      quota[quotaToSet] = value
-      r.reply(OK)
+  ],
+  [
+    XS.SET_QUOTA,
+    {
+      privileged: true,
+      run: (r) => {
+        const args = strings(r.payload)
+        const [domid, name] = args
+        const value = atoi(args.at(-1) ?? '') >>> 0
+        if (domid === undefined || name === undefined || args.length > 3) {
+          throw new Refusal('EINVAL')
+        }
+        const { quota } = args.length === 3 ? domainOf(r, domid) : r.xenstored
+        const quotaToSet = quotaName(args.at(-2))
+        if (value === NO_QUOTA) throw new Refusal('EINVAL')
+        quota[quotaToSet] = value
+        r.reply(OK)
+      },
     },
-  }],
+  ],
 ]

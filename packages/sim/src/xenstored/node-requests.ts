@@ -1,5 +1,12 @@
 /** Reading and writing nodes. */
-import { DOMID_ANY, formatXsPermissions, parseXsPermissions, XENSTORE_PAYLOAD_MAX, XENSTORE_SERVER_FEATURE, XS } from '@xenkit/wire'
+import {
+  DOMID_ANY,
+  formatXsPermissions,
+  parseXsPermissions,
+  XENSTORE_PAYLOAD_MAX,
+  XENSTORE_SERVER_FEATURE,
+  XS,
+} from '@xenkit/wire'
 import { atoi, oneString, strings, strtol } from './arguments.ts'
 import { latin1 } from './latin1.ts'
 import { isSpecial, resolvePath } from './path.ts'
@@ -13,26 +20,48 @@ const OK = 'OK\0'
 
 const path = ({ payload, domain }: Request): string => resolvePath(oneString(payload), domain)
 
-/** The permissions that a domain names. Which domains those are is settled: one that isn't there can't be meant later. */
-function permissionsOf({ domain, xenstored }: Request, entries: readonly string[]): NodePermissions {
+/**
+ * The permissions that a domain names. Which domains those are is settled: one that isn't there
+ * can't be meant later.
+ */
+function permissionsOf(
+  { domain, xenstored }: Request,
+  entries: readonly string[],
+): NodePermissions {
   if (entries.length > domain.limit('node-permissions')) throw new Refusal('ENOSPC')
-  const perms = parseXsPermissions(entries.map((entry) => `${entry.slice(0, 1)}${strtol(entry.slice(1)) ?? ''}`))
+  const perms = parseXsPermissions(
+    entries.map((entry) => `${entry.slice(0, 1)}${strtol(entry.slice(1)) ?? ''}`),
+  )
   if (!perms) throw new Refusal('EINVAL')
   const hasAny = (domain.features & XENSTORE_SERVER_FEATURE.DOMID_ANY) !== 0
-  const named = new Set([perms.owner, ...perms.acl.map(({ domid }) => domid)].filter((domid) => (domid === DOMID_ANY ? hasAny : xenstored.domains.know(domid))))
+  const named = new Set(
+    [perms.owner, ...perms.acl.map(({ domid }) => domid)].filter((domid) =>
+      domid === DOMID_ANY ? hasAny : xenstored.domains.know(domid),
+    ),
+  )
   if (!named.has(perms.owner)) throw new Refusal('ENOENT')
   return marked(perms, (domid) => named.has(domid))
 }
 
-/** Special paths aren't nodes: no transaction and no watch has anything to do with their permissions. */
-function setSpecialPermissions({ domain, xenstored: { special } }: Request, path: string, perms: NodePermissions): void {
+/**
+ * Special paths aren't nodes: no transaction and no watch has anything to do with their
+ * permissions.
+ */
+function setSpecialPermissions(
+  { domain, xenstored: { special } }: Request,
+  path: string,
+  perms: NodePermissions,
+): void {
   const former = special.get(path)
   if (!former) throw new Refusal('EINVAL')
   if (!owns(former, domain)) throw new Refusal('EACCES')
   special.set(path, perms)
 }
 
-/** As much of the list of children as a message holds besides `generation`, from byte `offset` of it on; an empty name behind the last. */
+/**
+ * As much of the list of children as a message holds besides `generation`, from byte `offset` of it
+ * on; an empty name behind the last.
+ */
 function childListPart({ children }: StoreNode, offset: number, generation: string): string {
   // The empty name has to fit, too.
   const room = XENSTORE_PAYLOAD_MAX - generation.length - 1
@@ -57,28 +86,51 @@ const writing = (run: Handler['run']): Handler => ({
 export const nodeRequests: Handlers = [
   [XS.READ, { run: (r) => r.reply(lookUp(r, path(r), 'read').value) }],
   [XS.DIRECTORY, { run: (r) => r.reply(lookUp(r, path(r), 'read').children) }],
-  [XS.DIRECTORY_PART, {
-    run: (r) => {
-      const [parent, offset, ...more] = strings(r.payload)
-      if (parent === undefined || offset === undefined || more.length > 0) throw new Refusal('EINVAL')
-      const node = lookUp(r, resolvePath(parent, r.domain), 'read')
-      r.reply(childListPart(node, atoi(offset) >>> 0, `${node.generation}\0`))
+  [
+    XS.DIRECTORY_PART,
+    {
+      run: (r) => {
+        const [parent, offset, ...more] = strings(r.payload)
+        if (parent === undefined || offset === undefined || more.length > 0) {
+          throw new Refusal('EINVAL')
+        }
+        const node = lookUp(r, resolvePath(parent, r.domain), 'read')
+        r.reply(childListPart(node, atoi(offset) >>> 0, `${node.generation}\0`))
+      },
     },
-  }],
-  [XS.WRITE, writing((r) => {
-    const nul = r.payload.indexOf(0)
-    if (nul < 0) throw new Refusal('EINVAL')
-    write(r, resolvePath(latin1(r.payload.subarray(0, nul)), r.domain), r.payload.slice(nul + 1))
-    r.reply(OK)
-  })],
-  [XS.MKDIR, writing((r) => { mkdir(r, path(r)); r.reply(OK) })],
-  [XS.RM, writing((r) => { rm(r, path(r)); r.reply(OK) })],
+  ],
+  [
+    XS.WRITE,
+    writing((r) => {
+      const nul = r.payload.indexOf(0)
+      if (nul < 0) throw new Refusal('EINVAL')
+      write(r, resolvePath(latin1(r.payload.subarray(0, nul)), r.domain), r.payload.slice(nul + 1))
+      r.reply(OK)
+    }),
+  ],
+  [
+    XS.MKDIR,
+    writing((r) => {
+      mkdir(r, path(r))
+      r.reply(OK)
+    }),
+  ],
+  [
+    XS.RM,
+    writing((r) => {
+      rm(r, path(r))
+      r.reply(OK)
+    }),
+  ],
   [XS.GET_PERMS, { run: (r) => r.reply(formatXsPermissions(lookUp(r, path(r), 'read').perms)) }],
-  [XS.SET_PERMS, writing((r) => {
-    const [node = '', ...entries] = strings(r.payload)
-    const perms = permissionsOf(r, entries)
-    if (isSpecial(node)) setSpecialPermissions(r, node, perms)
-    else setPerms(r, resolvePath(node, r.domain), perms)
-    r.reply(OK)
-  })],
+  [
+    XS.SET_PERMS,
+    writing((r) => {
+      const [node = '', ...entries] = strings(r.payload)
+      const perms = permissionsOf(r, entries)
+      if (isSpecial(node)) setSpecialPermissions(r, node, perms)
+      else setPerms(r, resolvePath(node, r.domain), perms)
+      r.reply(OK)
+    }),
+  ],
 ]

@@ -1,9 +1,10 @@
 /**
- * What waits to be delivered to one client: replies and events, in order. It is delivered whole, in the
- * client's next turn.
+ * What waits to be delivered to one client: replies and events, in order. It is delivered whole, in
+ * the client's next turn.
  *
- * It is bounded: while it is full no more requests are taken, an event that waits already isn't queued
- * again, an event beyond its domain's quota is dropped, and a client that has too many waiting loses the connection.
+ * It is bounded: while it is full no more requests are taken, an event that waits already isn't
+ * queued again, an event beyond its domain's quota is dropped, and a client that has too many
+ * waiting loses the connection.
  */
 import type { ByteStreamReceiver } from '@xenkit/hypervisor'
 import { XENSTORE_PAYLOAD_MAX, XS, XsPacker, xsdSockmsg } from '@xenkit/wire'
@@ -14,7 +15,10 @@ import type { Outstanding } from './outstanding.ts'
 const FULL = 256 * 1024
 /** Bytes that may wait at all: some hundred thousand events. */
 const BYTES_MAX = 16 * 1024 * 1024
-/** After this long an event that an unprivileged client doesn't take is no longer on the account of who caused it. */
+/**
+ * After this long an event that an unprivileged client doesn't take is no longer on the account of
+ * who caused it.
+ */
 const EVENT_TIMEOUT_MS = 20_000
 
 export class Outbox {
@@ -51,7 +55,14 @@ export class Outbox {
   }
 
   /** @param text in ASCII */
-  reply(type: number, reqId: number, txId: number, text: string, data: Uint8Array | undefined, request: Outstanding | undefined): void {
+  reply(
+    type: number,
+    reqId: number,
+    txId: number,
+    text: string,
+    data: Uint8Array | undefined,
+    request: Outstanding | undefined,
+  ): void {
     this.#append(type, reqId, txId, text, data)
     if (request) this.#answered.push(request.queued())
   }
@@ -76,7 +87,9 @@ export class Outbox {
   /** Holds back deliveries, for a receiver that can't take them now; `resume` lets them go on. */
   pause(): void {
     this.#isPaused = true
-    if (!this.#domain.isPrivileged) this.#timer ??= setInterval(() => this.#settleEvents(), EVENT_TIMEOUT_MS).unref()
+    if (!this.#domain.isPrivileged) {
+      this.#timer ??= setInterval(() => this.#settleEvents(), EVENT_TIMEOUT_MS).unref()
+    }
   }
 
   resume(): void {

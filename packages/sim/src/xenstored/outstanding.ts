@@ -1,7 +1,7 @@
 /**
- * A request of an unprivileged domain, from its answer until that and every event that it caused was
- * delivered. A domain may have only so many: one that changes what others watch is held off until they
- * have heard of it, and so can't fill their memory.
+ * A request of an unprivileged domain, from its answer until that and every event that it caused
+ * was delivered. A domain may have only so many: one that changes what others watch is held off
+ * until they have heard of it, and so can't fill their memory.
  */
 import type { Domain } from './domain.ts'
 

@@ -10,7 +10,8 @@ const LOCAL = /^\/local\/domain\/(\d{1,5}|-\d{1,4})\//
 
 export const isSpecial = (text: string): boolean => text.startsWith('@')
 
-export const absolutePath = (text: string, { domid }: Domain): string => (text.startsWith('/') || isSpecial(text) ? text : `${homeOf(domid)}/${text}`)
+export const absolutePath = (text: string, { domid }: Domain): string =>
+  text.startsWith('/') || isSpecial(text) ? text : `${homeOf(domid)}/${text}`
 
 /** Makes the path of a node absolute. */
 export function resolvePath(text: string, domain: Domain): string {
@@ -21,7 +22,10 @@ export function resolvePath(text: string, domain: Domain): string {
   return absolute
 }
 
-/** The same for what is watched: anything that begins with `@` may be, though only special paths are ever told of. */
+/**
+ * The same for what is watched: anything that begins with `@` may be, though only special paths are
+ * ever told of.
+ */
 export function resolveWatchPath(text: string, domain: Domain): string {
   if (!isSpecial(text)) return resolvePath(text, domain)
   if (text.length > XENSTORE_REL_PATH_MAX) throw new Refusal('EINVAL')
@@ -31,11 +35,14 @@ export function resolveWatchPath(text: string, domain: Domain): string {
 /** `/` is its own parent. */
 export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/')) || '/'
 export const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
-export const childOf = (path: string, name: string): string => (path === '/' ? `/${name}` : `${path}/${name}`)
+export const childOf = (path: string, name: string): string =>
+  path === '/' ? `/${name}` : `${path}/${name}`
 
 /** The path itself, then its parents up to and with `/`. */
 export function* upwards(path: string): Generator<string> {
   yield path
-  for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) yield path.slice(0, end)
+  for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
+    yield path.slice(0, end)
+  }
   if (path !== '/') yield '/'
 }

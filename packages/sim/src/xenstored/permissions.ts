@@ -24,10 +24,12 @@ export const isPrivileged = (domid: number): boolean => domid === 0
 
 const grants = (access: XsAccess, need: Need): boolean => access === 'both' || access === need
 
-const concerns = (domid: number, subject: Subject): boolean => domid === subject.domid || domid === subject.target || domid === DOMID_ANY
+const concerns = (domid: number, subject: Subject): boolean =>
+  domid === subject.domid || domid === subject.target || domid === DOMID_ANY
 
 /** Whether it has every right, that of changing the permissions included. */
-export const owns = (perms: NodePermissions, subject: Subject): boolean => isPrivileged(subject.domid) || concerns(perms.owner, subject)
+export const owns = (perms: NodePermissions, subject: Subject): boolean =>
+  isPrivileged(subject.domid) || concerns(perms.owner, subject)
 
 export function allows(perms: NodePermissions, subject: Subject, need: Need): boolean {
   if (owns(perms, subject)) return true
@@ -36,7 +38,13 @@ export function allows(perms: NodePermissions, subject: Subject, need: Need): bo
 }
 
 /** The permissions, with entries about domains that aren't meant marked as void. */
-export function marked(perms: NodePermissions, isMeant: (domid: number) => boolean): NodePermissions {
+export function marked(
+  perms: NodePermissions,
+  isMeant: (domid: number) => boolean,
+): NodePermissions {
   if (perms.acl.every(({ domid, isVoid }) => isVoid === true || isMeant(domid))) return perms
-  return { ...perms, acl: perms.acl.map((entry) => (isMeant(entry.domid) ? entry : { ...entry, isVoid: true })) }
+  return {
+    ...perms,
+    acl: perms.acl.map((entry) => (isMeant(entry.domid) ? entry : { ...entry, isVoid: true })),
+  }
 }

@@ -1,12 +1,15 @@
 /**
- * What one unprivileged domain may use, by the names that GET_QUOTA and SET_QUOTA have. The values are
- * the defaults of C xenstored; 0 is no limit. Domain 0 has none.
+ * What one unprivileged domain may use, by the names that GET_QUOTA and SET_QUOTA have. The values
+ * are the defaults of C xenstored; 0 is no limit. Domain 0 has none.
  */
 export const DEFAULT_QUOTA = {
   /** Nodes owned. */
   nodes: 1000,
   watches: 128,
-  /** Requests that were answered and of which the reply, or an event that they caused, hasn't been delivered. */
+  /**
+   * Requests that were answered and of which the reply, or an event that they caused, hasn't been
+   * delivered.
+   */
   outstanding: 20,
   /** Bytes of nodes, transactions, watches and undelivered messages. */
   memory: 2.5 * 1024 * 1024,

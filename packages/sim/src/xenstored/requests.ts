@@ -1,4 +1,7 @@
-/** What clients ask for: one entry per message type (docs/misc/xenstore.txt). A type that isn't here answers ENOSYS. */
+/**
+ * What clients ask for: one entry per message type (docs/misc/xenstore.txt). A type that isn't here
+ * answers ENOSYS.
+ */
 import type { Connection } from './connection.ts'
 import { connectionRequests } from './connection-requests.ts'
 import { controlRequests } from './control.ts'
@@ -30,4 +33,10 @@ export interface Handler {
 /** By type. */
 export type Handlers = readonly (readonly [number, Handler])[]
 
-export const handlers: ReadonlyMap<number, Handler> = new Map([...nodeRequests, ...connectionRequests, ...domainRequests, ...limitRequests, ...controlRequests])
+export const handlers: ReadonlyMap<number, Handler> = new Map([
+  ...nodeRequests,
+  ...connectionRequests,
+  ...domainRequests,
+  ...limitRequests,
+  ...controlRequests,
+])

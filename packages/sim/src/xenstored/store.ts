@@ -1,6 +1,6 @@
 /**
- * The nodes, in one map by path. A node is never changed, only replaced: who holds one has a snapshot.
- * Its generation tells whether it has changed since a transaction looked at it.
+ * The nodes, in one map by path. A node is never changed, only replaced: who holds one has a
+ * snapshot. Its generation tells whether it has changed since a transaction looked at it.
  */
 import type { XsdError } from '@xenkit/wire'
 import type { Domains } from './domains.ts'
@@ -15,7 +15,8 @@ export interface NodeContent {
 }
 
 /** Bytes as C xenstored counts them: header (24), 8 for each permission, value and names. */
-export const sizeOf = ({ perms, value, children }: NodeContent): number => 24 + 8 * (1 + perms.acl.length) + value.length + children.length
+export const sizeOf = ({ perms, value, children }: NodeContent): number =>
+  24 + 8 * (1 + perms.acl.length) + value.length + children.length
 
 export interface StoreNode extends NodeContent {
   readonly generation: number
@@ -25,7 +26,10 @@ export interface StoreNode extends NodeContent {
 export interface Tree {
   /** The node, with what its permissions say of domains that are gone marked as void. */
   get(path: string): StoreNode | undefined
-  /** Makes or changes a node. Its name among its parent's children, and the count of its owner's nodes, are the caller's business. */
+  /**
+   * Makes or changes a node. Its name among its parent's children, and the count of its owner's
+   * nodes, are the caller's business.
+   */
   put(path: string, content: NodeContent): void
   delete(path: string): void
   /** A domain owns one node more, or less. */

@@ -1,12 +1,19 @@
 /**
- * A transaction's view of the store: a snapshot of every node that it has looked at, changed where it
- * changed it. It commits only if all of those are in the store as it found them; this includes the parents
- * of nodes that it created or removed, and nodes that weren't there.
+ * A transaction's view of the store: a snapshot of every node that it has looked at, changed where
+ * it changed it. It commits only if all of those are in the store as it found them; this includes
+ * the parents of nodes that it created or removed, and nodes that weren't there.
  */
 import type { XsdError } from '@xenkit/wire'
 import type { Domain } from './domain.ts'
 import { Refusal } from './refusal.ts'
-import { asMeant, type NodeContent, sizeOf, type Store, type StoreNode, type Tree } from './store.ts'
+import {
+  asMeant,
+  type NodeContent,
+  sizeOf,
+  type Store,
+  type StoreNode,
+  type Tree,
+} from './store.ts'
 import type { Change } from './watches.ts'
 
 interface Touched {
@@ -25,7 +32,10 @@ export class Transaction implements Tree {
   readonly #touched = new Map<string, Touched>()
   /** How many more nodes each domain owns. */
   readonly #owned = new Map<number, number>()
-  /** What is before a path in the key of a snapshot, as C xenstored counts it: the transaction's generation and a slash. */
+  /**
+   * What is before a path in the key of a snapshot, as C xenstored counts it: the transaction's
+   * generation and a slash.
+   */
   readonly #prefix: number
   /** Of its snapshots, which are kept for the domain that began it. */
   #memory = 0
@@ -66,7 +76,9 @@ export class Transaction implements Tree {
   }
 
   hasMemory(path: string, content: NodeContent): boolean {
-    return this.#domain.hasMemory(this.#sizeOf(path, content) - this.#sizeOf(path, this.#touched.get(path)?.node))
+    return this.#domain.hasMemory(
+      this.#sizeOf(path, content) - this.#sizeOf(path, this.#touched.get(path)?.node),
+    )
   }
 
   refuse(errno: XsdError): never {
@@ -79,7 +91,10 @@ export class Transaction implements Tree {
     this.#use(-this.#memory)
   }
 
-  /** Remembers what watches have to be told once it is committed. A change of a subtree covers one of a node. */
+  /**
+   * Remembers what watches have to be told once it is committed. A change of a subtree covers one
+   * of a node.
+   */
   noteChange({ path, reach }: Change): void {
     const touched = this.#touch(path)
     if (touched.reach !== 'subtree') touched.reach = reach
@@ -88,7 +103,8 @@ export class Transaction implements Tree {
   /**
    * Brings its changes into the store, one node after the other.
    * @param changed hears of each before the next
-   * @throws Refusal ENOMEM if an earlier request broke it, ENOSPC over quota, EAGAIN after a conflict: then nothing has changed
+   * @throws Refusal ENOMEM if an earlier request broke it, ENOSPC over quota, EAGAIN after a
+   *   conflict: then nothing has changed
    */
   commit(changed: (change: Change) => void): void {
     if (this.#isBroken) throw new Refusal('ENOMEM')
@@ -105,12 +121,21 @@ export class Transaction implements Tree {
     for (const [domid, more] of this.#owned) this.#store.count(domid, more)
   }
 
-  /** Of all domains the number of whose nodes has changed. A transaction may reach one less than the quota. */
+  /**
+   * Of all domains the number of whose nodes has changed. A transaction may reach one less than the
+   * quota.
+   */
   #expectQuota(): void {
     for (const [domid, more] of this.#owned) {
       const owner = this.#store.domains.know(domid)
       if (!owner) throw new Refusal('ENOMEM')
-      if (this.#creates && !this.#domain.isPrivileged && owner.used('nodes') + more >= owner.limit('nodes')) throw new Refusal('ENOSPC')
+      if (
+        this.#creates &&
+        !this.#domain.isPrivileged &&
+        owner.used('nodes') + more >= owner.limit('nodes')
+      ) {
+        throw new Refusal('ENOSPC')
+      }
     }
   }
 

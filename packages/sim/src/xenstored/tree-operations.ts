@@ -1,4 +1,6 @@
-/** The operations on nodes, with their permissions and quotas, on the store or within a transaction. */
+/**
+ * The operations on nodes, with their permissions and quotas, on the store or within a transaction.
+ */
 import { childNames, withChild, withoutChild } from './children.ts'
 import type { Domain } from './domain.ts'
 import { childOf, nameOf, parentOf } from './path.ts'
@@ -33,8 +35,16 @@ function nearestAbove(tree: Tree, path: string): StoreNode {
   return node ?? nearestAbove(tree, above)
 }
 
-/** A node that may not be touched, or isn't there, looks the same to those who may not look around there. */
-function find({ domain, tree }: Requester, path: string, need: Need, may = allows): StoreNode | undefined {
+/**
+ * A node that may not be touched, or isn't there, looks the same to those who may not look around
+ * there.
+ */
+function find(
+  { domain, tree }: Requester,
+  path: string,
+  need: Need,
+  may = allows,
+): StoreNode | undefined {
   const node = tree.get(path)
   if (node && may(node.perms, domain, need)) return node
   const isAllowedAbove = allows(nearestAbove(tree, path).perms, domain, need)
@@ -48,7 +58,10 @@ export function lookUp(requester: Requester, path: string, need: Need, may = all
   return node
 }
 
-/** Creates the path and its missing parents. They inherit permissions; what a guest creates, it owns. */
+/**
+ * Creates the path and its missing parents. They inherit permissions; what a guest creates, it
+ * owns.
+ */
 function create(requester: Requester, path: string, value: Uint8Array): void {
   const { domain, tree } = requester
   const missing = [path]
@@ -99,7 +112,8 @@ export function rm(requester: Requester, path: string): void {
   const node = find(requester, path, 'write')
   if (node && path === '/') throw new Refusal('EINVAL')
   const parent = requester.tree.get(parentOf(path))
-  // Only a transaction can miss the parent of a node: it looked there before others made both, and can't be committed.
+  // Only a transaction can miss the parent of a node: it looked there before others made both, and
+  // can't be committed.
   if (!parent) throw new Refusal(node ? 'EINVAL' : 'ENOENT')
   if (node) removeTree(requester, path, node, parent)
 }
@@ -117,7 +131,12 @@ function removeTree(itself: Itself, path: string, node: StoreNode, parent: Store
 }
 
 /** Children first, each with its name. Each is reported while who may hear of it is still known. */
-function removeNodes(itself: Itself, path: string, node: StoreNode, { reach, parentPerms }: { reach: Change['reach']; parentPerms: NodePermissions }): void {
+function removeNodes(
+  itself: Itself,
+  path: string,
+  node: StoreNode,
+  { reach, parentPerms }: { reach: Change['reach']; parentPerms: NodePermissions },
+): void {
   for (let { children } = node; children !== ''; itself.tree.put(path, { ...node, children })) {
     const end = children.indexOf('\0')
     const childPath = childOf(path, children.slice(0, end))

@@ -1,6 +1,7 @@
 /**
- * Shares the server's time: connections with something to do take turns, each for a short slice, and
- * the event loop gets on after a few of them. A client that floods the server costs others one slice.
+ * Shares the server's time: connections with something to do take turns, each for a short slice,
+ * and the event loop gets on after a few of them. A client that floods the server costs others one
+ * slice.
  */
 
 /** Milliseconds of one turn of the event loop. */

@@ -1,11 +1,17 @@
-/** All watches, by the path that they watch: a change asks only for its own path and the paths above it. */
+/**
+ * All watches, by the path that they watch: a change asks only for its own path and the paths above
+ * it.
+ */
 import { parentOf, upwards } from './path.ts'
 import { allows, type NodePermissions, type Subject } from './permissions.ts'
 import type { Tree } from './store.ts'
 
 export interface Change {
   readonly path: string
-  /** `subtree`: for watches on the path and above it. `node`: only for those on the path (it went with its parent). */
+  /**
+   * `subtree`: for watches on the path and above it. `node`: only for those on the path (it went
+   * with its parent).
+   */
   readonly reach: 'subtree' | 'node'
   /** Where a node was removed: what it can't be asked for any more. */
   readonly removed?: { readonly perms: NodePermissions; readonly parentPerms: NodePermissions }
@@ -43,12 +49,17 @@ export class Watches {
     if (watches?.size === 0) this.#byPath.delete(watch.path)
   }
 
-  /** Tells those who may read the node, or could before, or may read its parent, in the order in which they set their watches. */
+  /**
+   * Tells those who may read the node, or could before, or may read its parent, in the order in
+   * which they set their watches.
+   */
   fire({ path, reach, removed, formerPerms }: Change, tree: Tree): void {
     const concerned: [watch: Watch, number: number][] = []
     let level = 0
     for (const at of reach === 'node' ? [path] : upwards(path)) {
-      for (const [watch, number] of this.#byPath.get(at) ?? []) if (level <= (watch.depth ?? Infinity)) concerned.push([watch, number])
+      for (const [watch, number] of this.#byPath.get(at) ?? []) {
+        if (level <= (watch.depth ?? Infinity)) concerned.push([watch, number])
+      }
       level++
     }
     if (concerned.length === 0) return
@@ -56,13 +67,17 @@ export class Watches {
     const parentPerms = removed?.parentPerms ?? tree.get(parentOf(path))?.perms
     const isReadable = (subject: Subject): boolean =>
       (formerPerms !== undefined && allows(formerPerms, subject, 'read')) ||
-      (perms !== undefined && (allows(perms, subject, 'read') || (parentPerms !== undefined && allows(parentPerms, subject, 'read'))))
-    for (const [watch] of concerned.toSorted(([, a], [, b]) => a - b)) if (isReadable(watch.subject)) watch.notify(path.slice(watch.prefix))
+      (perms !== undefined &&
+        (allows(perms, subject, 'read') ||
+          (parentPerms !== undefined && allows(parentPerms, subject, 'read'))))
+    for (const [watch] of concerned.toSorted(([, a], [, b]) => a - b)) {
+      if (isReadable(watch.subject)) watch.notify(path.slice(watch.prefix))
+    }
   }
 
   /**
-   * Tells those who may read `perms`, the special path's. Without a depth a special watch hears its own
-   * path; with one, or on a domain's own path, it hears which domain.
+   * Tells those who may read `perms`, the special path's. Without a depth a special watch hears its
+   * own path; with one, or on a domain's own path, it hears which domain.
    */
   fireSpecial(special: SpecialPath, domid: number, perms: NodePermissions): void {
     const path = `${special}/${domid}`

@@ -1,4 +1,7 @@
-/** Event channels against a model of what Xen does: any order of calls, events delivered in between or late. */
+/**
+ * Event channels against a model of what Xen does: any order of calls, events delivered in between
+ * or late.
+ */
 import type { EvtchnBinding } from '@xenkit/hypervisor'
 import * as fc from 'fast-check'
 import { assert } from 'vitest'
@@ -28,7 +31,8 @@ interface Model {
 type Command = fc.AsyncCommand<Model, Real>
 
 export const DOMAINS = 3
-const pick = <T>(items: readonly T[], at: number): T | undefined => items[at % Math.max(1, items.length)]
+const pick = <T>(items: readonly T[], at: number): T | undefined =>
+  items[at % Math.max(1, items.length)]
 
 function add(real: Real, domid: number, bind: (onEvent: () => void) => EvtchnBinding): void {
   const port: Port = { domid, delivered: 0, binding: bind(() => port.delivered++) }
@@ -36,17 +40,32 @@ function add(real: Real, domid: number, bind: (onEvent: () => void) => EvtchnBin
 }
 
 class BindUnbound implements Command {
-  constructor(readonly domid: number, readonly remote: number) {}
+  constructor(
+    readonly domid: number,
+    readonly remote: number,
+  ) {}
   check = () => true
   async run(model: Model, real: Real) {
-    add(real, this.domid, (onEvent) => expectDomain(real, this.domid).evtchn.bindUnbound({ domid: this.remote }, onEvent))
-    model.ports.push({ domid: this.domid, peer: undefined, awaited: this.remote, pending: false, masked: false, closed: false })
+    add(real, this.domid, (onEvent) =>
+      expectDomain(real, this.domid).evtchn.bindUnbound({ domid: this.remote }, onEvent),
+    )
+    model.ports.push({
+      domid: this.domid,
+      peer: undefined,
+      awaited: this.remote,
+      pending: false,
+      masked: false,
+      closed: false,
+    })
   }
   toString = () => `bindUnbound(${this.domid} for ${this.remote})`
 }
 
 class BindInterdomain implements Command {
-  constructor(readonly domid: number, readonly at: number) {}
+  constructor(
+    readonly domid: number,
+    readonly at: number,
+  ) {}
   check = (model: Model) => model.ports.length > 0
   async run(model: Model, real: Real) {
     const index = this.at % model.ports.length
@@ -54,15 +73,37 @@ class BindInterdomain implements Command {
     const remote = pick(real.ports, this.at)
     if (!target || !remote) return
     const bind = () =>
-      add(real, this.domid, (onEvent) => expectDomain(real, this.domid).evtchn.bindInterdomain({ domid: target.domid, port: remote.binding.port }, onEvent))
-    if (target.closed && model.ports.some((other, otherIndex) => !other.closed && other.domid === target.domid && real.ports[otherIndex]?.binding.port === remote.binding.port)) return
+      add(real, this.domid, (onEvent) =>
+        expectDomain(real, this.domid).evtchn.bindInterdomain(
+          { domid: target.domid, port: remote.binding.port },
+          onEvent,
+        ),
+      )
+    if (
+      target.closed &&
+      model.ports.some(
+        (other, otherIndex) =>
+          !other.closed &&
+          other.domid === target.domid &&
+          real.ports[otherIndex]?.binding.port === remote.binding.port,
+      )
+    ) {
+      return
+    }
     if (target.closed || target.peer !== undefined || target.awaited !== this.domid) {
       assert.throws(bind, 'EINVAL')
       return
     }
     bind()
     target.peer = model.ports.length
-    model.ports.push({ domid: this.domid, peer: index, awaited: target.domid, pending: true, masked: false, closed: false })
+    model.ports.push({
+      domid: this.domid,
+      peer: index,
+      awaited: target.domid,
+      pending: true,
+      masked: false,
+      closed: false,
+    })
   }
   toString = () => `bindInterdomain(${this.domid} to #${this.at})`
 }
@@ -107,13 +148,18 @@ class Close implements Command {
   toString = () => `close(#${this.at})`
 }
 
-/** Lets events be delivered, and compares: what is pending and unmasked arrives once, spurious ones at most once until unmasked. */
+/**
+ * Lets events be delivered, and compares: what is pending and unmasked arrives once, spurious ones
+ * at most once until unmasked.
+ */
 class Settle implements Command {
   check = () => true
   async run(model: Model, real: Real) {
     const before = real.ports.map(({ delivered }) => delivered)
     const news = (index: number) => (real.ports[index]?.delivered ?? 0) - (before[index] ?? 0)
-    const due = model.ports.flatMap((port, index) => (port.pending && !port.masked && !port.closed ? [index] : []))
+    const due = model.ports.flatMap((port, index) =>
+      port.pending && !port.masked && !port.closed ? [index] : [],
+    )
     const deadline = performance.now() + 1000
     do await new Promise((resolve) => setTimeout(resolve, 1))
     while (due.some((index) => news(index) === 0) && performance.now() < deadline)

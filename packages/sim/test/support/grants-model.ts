@@ -1,6 +1,6 @@
 /**
- * Grants against a model: who may map what, what a share's end takes with it, and that every page keeps
- * its bytes as long as anybody may look at them. Domains are destroyed in between.
+ * Grants against a model: who may map what, what a share's end takes with it, and that every page
+ * keeps its bytes as long as anybody may look at them. Domains are destroyed in between.
  */
 import { ArenaFullError, type GrantMapping, type GrantShare } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
@@ -40,11 +40,18 @@ export interface World {
 type Command = fc.Command<World, World>
 
 export const DOMAINS = 3
-const isMapped = ({ mapper, closed, pins }: Mapping, { domains }: World): boolean => domains.includes(mapper) && (!closed || pins > 0)
-const pick = <T>(items: readonly T[], at: number): T | undefined => items[at % Math.max(1, items.length)]
+const isMapped = ({ mapper, closed, pins }: Mapping, { domains }: World): boolean =>
+  domains.includes(mapper) && (!closed || pins > 0)
+const pick = <T>(items: readonly T[], at: number): T | undefined =>
+  items[at % Math.max(1, items.length)]
 
 class MakeShare implements Command {
-  constructor(readonly from: number, readonly to: number, readonly pages: number, readonly writable: boolean) {}
+  constructor(
+    readonly from: number,
+    readonly to: number,
+    readonly pages: number,
+    readonly writable: boolean,
+  ) {}
   check = () => true
   run(world: World) {
     const grantor = pick(world.domains, this.from)
@@ -52,7 +59,11 @@ class MakeShare implements Command {
     if (!grantor || !grantee) return
     let share: GrantShare
     try {
-      share = grantor.grants.share({ domid: grantee.domid, pages: this.pages, writable: this.writable })
+      share = grantor.grants.share({
+        domid: grantee.domid,
+        pages: this.pages,
+        writable: this.writable,
+      })
     } catch (error) {
       // Memory is small, so that a page which isn't free but looks so is soon handed out again.
       if (error instanceof ArenaFullError) return
@@ -62,14 +73,26 @@ class MakeShare implements Command {
     world.marks = (world.marks % 250) + 1
     share.bytes.fill(world.marks)
     expectBytes(world)
-    world.shares.push({ grantor, grantee, writable: this.writable, share, mark: world.marks, open: true })
+    world.shares.push({
+      grantor,
+      grantee,
+      writable: this.writable,
+      share,
+      mark: world.marks,
+      open: true,
+    })
   }
-  toString = () => `share(${this.pages} pages of #${this.from} to #${this.to}, ${this.writable ? 'writable' : 'read-only'})`
+  toString = () =>
+    `share(${this.pages} pages of #${this.from} to #${this.to}, ${this.writable ? 'writable' : 'read-only'})`
 }
 
 class MakeMapping implements Command {
   /** @param by undefined: the domain that it is granted to */
-  constructor(readonly by: number | undefined, readonly at: number, readonly writable: boolean) {}
+  constructor(
+    readonly by: number | undefined,
+    readonly at: number,
+    readonly writable: boolean,
+  ) {}
   check = (world: World) => world.shares.length > 0
   run(world: World) {
     const of = pick(world.shares, this.at)
@@ -94,7 +117,8 @@ class MakeMapping implements Command {
     }
     world.mappings.push({ mapper, of, writable, mapping, markAtMap, pins: 0, closed: false })
   }
-  toString = () => `map(share ${this.at} in #${this.by ?? 'its grantee'}, ${this.writable ? 'writable' : 'read-only'})`
+  toString = () =>
+    `map(share ${this.at} in #${this.by ?? 'its grantee'}, ${this.writable ? 'writable' : 'read-only'})`
 }
 
 class WriteThrough implements Command {
@@ -156,7 +180,9 @@ class Revoke implements Command {
   run(world: World) {
     const shared = pick(world.shares, this.at)
     if (!shared) return
-    const mapped = world.mappings.some((mapping) => mapping.of === shared && isMapped(mapping, world))
+    const mapped = world.mappings.some(
+      (mapping) => mapping.of === shared && isMapped(mapping, world),
+    )
     const alive = world.domains.includes(shared.grantor)
     const status = statusOf(() => shared.share.close())
     assert.equal(status, alive && shared.open && mapped ? -16 : 0)
@@ -183,15 +209,24 @@ class Restart implements Command {
 /** Whoever may look at a page sees the bytes that were last written to it, or mapped read-only. */
 export function expectBytes(world: World): void {
   const open = world.shares.filter((shared) => shared.open)
-  for (const { share, mark } of open) assert.equal(share.bytes.every((byte) => byte === mark), true)
+  for (const { share, mark } of open) {
+    assert.equal(
+      share.bytes.every((byte) => byte === mark),
+      true,
+    )
+  }
   const mapped = world.mappings.filter((mapping) => isMapped(mapping, world))
   for (const { mapping, of, writable, markAtMap } of mapped) {
     const mark = writable ? of.mark : markAtMap
-    assert.equal(mapping.bytes.every((byte) => byte === mark), true)
+    assert.equal(
+      mapping.bytes.every((byte) => byte === mark),
+      true,
+    )
   }
 }
 
-const pages = (shares: readonly Share[]): number => shares.reduce((sum, { share }) => sum + share.grefs.length, 0)
+const pages = (shares: readonly Share[]): number =>
+  shares.reduce((sum, { share }) => sum + share.grefs.length, 0)
 
 /** The machine's own account of what is open agrees with the model's. */
 export function expectAccount(world: World): void {
@@ -212,8 +247,12 @@ export function expectAccount(world: World): void {
 export function grantCommands() {
   const domid = fc.nat({ max: DOMAINS - 1 })
   const at = fc.nat({ max: 7 })
-  const share = fc.tuple(domid, domid, fc.integer({ min: 1, max: 3 }), fc.boolean()).map((args) => new MakeShare(...args))
-  const map = fc.tuple(fc.option(domid, { nil: undefined, freq: 2 }), at, fc.boolean()).map((args) => new MakeMapping(...args))
+  const share = fc
+    .tuple(domid, domid, fc.integer({ min: 1, max: 3 }), fc.boolean())
+    .map((args) => new MakeShare(...args))
+  const map = fc
+    .tuple(fc.option(domid, { nil: undefined, freq: 2 }), at, fc.boolean())
+    .map((args) => new MakeMapping(...args))
   return fc.commands(
     [
       share,

@@ -1,4 +1,7 @@
-/** A program that does nothing but wait for one event, which comes from a timer that doesn't keep it running. */
+/**
+ * A program that does nothing but wait for one event, which comes from a timer that doesn't keep it
+ * running.
+ */
 import { createMachine } from '../../src/index.ts'
 
 const machine = createMachine()

@@ -1,4 +1,7 @@
-/** A program that does nothing but wait for xenstored's reply through a ring, and closes that connection alone. */
+/**
+ * A program that does nothing but wait for xenstored's reply through a ring, and closes that
+ * connection alone.
+ */
 import { XS, XsPacker } from '@xenkit/wire'
 import { createMachine } from '../../src/index.ts'
 

@@ -1,6 +1,6 @@
 /**
- * A backend of domain 1. Orders: gref, then a port for each counter in the page. On an event it brings
- * the answer, 16 words after the counter, up to the counter; a negative counter ends it.
+ * A backend of domain 1. Orders: gref, then a port for each counter in the page. On an event it
+ * brings the answer, 16 words after the counter, up to the counter; a negative counter ends it.
  */
 import { data, report, thisDomain } from './this-domain.ts'
 

@@ -20,7 +20,11 @@ export interface Thread extends AsyncDisposable {
   terminate(): Promise<void>
 }
 
-export function startThread(file: string, domain: SimDomain, orders: readonly number[] = []): Thread {
+export function startThread(
+  file: string,
+  domain: SimDomain,
+  orders: readonly number[] = [],
+): Thread {
   const handle = domain.handle()
   const workerData: ThreadData = { file, domain: handle, orders }
   const worker = new Worker(new URL('on-sources.mjs', import.meta.url), {

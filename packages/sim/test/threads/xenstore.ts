@@ -3,7 +3,9 @@ import { XsPacker, XsParser, XS } from '@xenkit/wire'
 import { report, thisDomain } from './this-domain.ts'
 
 const hv = thisDomain()
-const parser = new XsParser((_type, _reqId, _txId, payload) => report(new TextDecoder().decode(payload)))
+const parser = new XsParser((_type, _reqId, _txId, payload) =>
+  report(new TextDecoder().decode(payload)),
+)
 const stream = await hv.xenstore.connect({
   data: (bytes) => parser.push(bytes),
   closed(reason) {

@@ -1,21 +1,30 @@
 /**
- * Looking at a ring for a while before going to sleep. Waking up takes both sides longer than a read from
- * the page cache does: at depth 1 a guest gets half as much again. It costs processor time where nothing
- * comes, and the time of others on the same thread, so it is done only
+ * Looking at a ring for a while before going to sleep. Waking up takes both sides longer than a
+ * read from the page cache does: at depth 1 a guest gets half as much again. It costs processor
+ * time where nothing comes, and the time of others on the same thread, so it is done only
  *
- * - when requests came soon after one another, and less and less often where it has been of no use: on a
- *   single processor the guest can't go on meanwhile, and each look costs a fifth of what a read takes;
+ * - when requests came soon after one another, and less and less often where it has been of no use:
+ *   on a single processor the guest can't go on meanwhile, and each look costs a fifth of what a
+ *   read takes;
  * - while no other ring of this thread had an event in between.
  */
 
 /** Longest look: twice what waking up takes. */
 const POLL_MS = 0.05
-/** Requests that come sooner than this after the last answer make a look worth its while: a look, and waking up for nothing. */
+/**
+ * Requests that come sooner than this after the last answer make a look worth its while: a look,
+ * and waking up for nothing.
+ */
 const SOON_MS = 0.2
-/** Looks at the ring between two at the clock, of which each makes a number on the heap: some 10 us. */
+/**
+ * Looks at the ring between two at the clock, of which each makes a number on the heap: some 10 us.
+ */
 const LOOKS = 512
 
-/** Most events without a look after one that was of no use: once in a thousand costs nothing, and finds out that things have changed. */
+/**
+ * Most events without a look after one that was of no use: once in a thousand costs nothing, and
+ * finds out that things have changed.
+ */
 const SKIPS_MAX = 1_023
 
 let made = 0
@@ -47,7 +56,8 @@ export class AdaptivePoll {
   run(drain: () => number): number {
     this.looks = 0
     if (this.#pays && latest === this.#number) {
-      // Most is found by the first looks: the clock, which makes a number on the heap each time, isn't needed for those.
+      // Most is found by the first looks: the clock, which makes a number on the heap each time,
+      // isn't needed for those.
       for (let begun = 0, now = 0; now - begun < POLL_MS; now = performance.now()) {
         for (let looks = 0; looks < LOOKS; looks++) {
           const count = drain()

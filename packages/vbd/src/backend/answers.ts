@@ -12,7 +12,11 @@ export class Answers {
   readonly #operation: number
   readonly #length: number
 
-  constructor(o: { readonly ring: BackRing; readonly requests: Requests; readonly layout: BlkifLayout }) {
+  constructor(o: {
+    readonly ring: BackRing
+    readonly requests: Requests
+    readonly layout: BlkifLayout
+  }) {
     const { bytes } = o.ring
     const { response } = o.layout
     this.#ring = o.ring
@@ -30,8 +34,10 @@ export class Answers {
     this.#words[word + this.#id] = idLow[row] ?? 0
     this.#words[word + this.#id + 1] = idHigh[row] ?? 0
     // operation@8, a byte of padding, status@10; the tail of the 64-bit layouts is padding too. All
-    // of it is written, so that nothing of an earlier slot is taken for part of the answer (XSA-216).
-    this.#words[word + this.#operation] = (operation[row] ?? 0) | (((status[row] ?? 0) & 0xffff) << 16)
+    // of it is written, so that nothing of an earlier slot is taken for part of the answer
+    // (XSA-216).
+    this.#words[word + this.#operation] =
+      (operation[row] ?? 0) | (((status[row] ?? 0) & 0xffff) << 16)
     for (let pad = this.#operation + 1; pad < this.#length; pad++) this.#words[word + pad] = 0
   }
 }

@@ -1,11 +1,11 @@
 /**
- * Buffers of a disk whose data is copied: runs of pages, as long as a request needs, from extents of the
- * arena that come when they are needed and go when the disk has been idle. An idle disk has none, one
- * with small requests a small one, a busy one MAX_LARGE large ones at most beside it.
+ * Buffers of a disk whose data is copied: runs of pages, as long as a request needs, from extents
+ * of the arena that come when they are needed and go when the disk has been idle. An idle disk has
+ * none, one with small requests a small one, a busy one MAX_LARGE large ones at most beside it.
  *
- * Whoever finds no room waits, and nobody who comes later is served before: the largest request fits an
- * empty extent, so it has its turn however many small ones other queues send. Buffers come back when
- * requests are answered, which needs no buffer: there is no deadlock.
+ * Whoever finds no room waits, and nobody who comes later is served before: the largest request
+ * fits an empty extent, so it has its turn however many small ones other queues send. Buffers come
+ * back when requests are answered, which needs no buffer: there is no deadlock.
  *
  * An extent more is taken only within the domain's part of the arena, unless there is none that a
  * request fits. Where the arena is full, the disk waits until requests of others end.
@@ -15,7 +15,10 @@ import { ArenaFullError, closeAll, PAGE_SIZE, type Pages } from '@xenkit/hypervi
 import { MAX_SEGMENTS } from '../nodes.ts'
 import { IdleTimer } from './idle-timer.ts'
 
-/** Pages of an extent: 256 KiB, enough for a disk that is read a page at a time, and 1 MiB, the largest request. */
+/**
+ * Pages of an extent: 256 KiB, enough for a disk that is read a page at a time, and 1 MiB, the
+ * largest request.
+ */
 const SMALL_PAGES = 64
 const LARGE_PAGES = MAX_SEGMENTS
 const MAX_LARGE = 4
@@ -177,7 +180,7 @@ class Extent {
   /** @returns the first run that is long enough */
   take(pages: number): Buffer | undefined {
     if (this.used + pages > this.size) return undefined
-    for (let first = 0, page = 0; first + pages <= this.size; ) {
+    for (let first = 0, page = 0; first + pages <= this.size;) {
       if (this.#taken[page] === 1) first = ++page
       else if (++page - first === pages) {
         this.#taken.fill(1, first, page)

@@ -1,4 +1,6 @@
-/** Attaches to the rings that a frontend has published: grants mapped, ports bound, queues running. */
+/**
+ * Attaches to the rings that a frontend has published: grants mapped, ports bound, queues running.
+ */
 import { EventChannel } from '@xenkit/evtchn'
 import { ArenaShare, GrantTable, PersistentGrants } from '@xenkit/grant'
 import { closeEach, failuresOf, firstOf, type Hypervisor } from '@xenkit/hypervisor'
@@ -22,7 +24,9 @@ import { RequestPages } from './request-pages.ts'
 import { Requests } from './requests.ts'
 import type { VbdCounters } from './stats.ts'
 
-/** Most requests of a ring that have been taken and not answered: as many as a two-page ring holds. */
+/**
+ * Most requests of a ring that have been taken and not answered: as many as a two-page ring holds.
+ */
 const MAX_ROWS = 64
 
 /** Operations of one grant-copy call: four of the largest requests. */
@@ -55,8 +59,8 @@ interface Closable {
 }
 
 /**
- * @throws GrantError, EvtchnError when the published references or ports can't be had: the frontend's
- *   fault, which closes its device
+ * @throws GrantError, EvtchnError when the published references or ports can't be had: the
+ *   frontend's fault, which closes its device
  */
 export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<Connection> {
   const share = new ArenaShare(hv.arena, o.domid)
@@ -137,12 +141,20 @@ async function openQueue(
   { ring: published, share, grants, pool, guestTurn, rings, memory }: QueueParts,
 ): Promise<VbdQueue> {
   const { domid, limits, store, counters, failed, storeFailed } = o
-  const mapping = await grants.map(published.grefs.map((gref) => ({ domid, gref })), { writable: true })
+  const mapping = await grants.map(
+    published.grefs.map((gref) => ({ domid, gref })),
+    { writable: true },
+  )
   rings.unshift(mapping)
   const layout = blkif[o.frontend.abi]
   const ring = BackRing.attach({ bytes: mapping.bytes, slotSize: layout.slotSize })
   const rows = Math.min(ring.size, MAX_ROWS)
-  const batch = store.openBatch?.({ memory: hv.arena.buffer, capacity: { jobs: rows, pieces: MAX_SEGMENTS }, done: (row) => queue.batchDone(row), turned: () => queue.turned() })
+  const batch = store.openBatch?.({
+    memory: hv.arena.buffer,
+    capacity: { jobs: rows, pieces: MAX_SEGMENTS },
+    done: (row) => queue.batchDone(row),
+    turned: () => queue.turned(),
+  })
   if (batch) memory.unshift(batch)
   const requests = new Requests(rows, batch?.jobs)
   const copier = grants.openCopier({ domid, capacity: COPIES })
@@ -153,7 +165,21 @@ async function openQueue(
   const channel = EventChannel.bindInterdomain(hv.evtchn, { domid, port: published.port })
   rings.unshift(channel)
   const answers = new Answers({ ring, requests, layout })
-  const queue = new VbdQueue({ ring, channel, requests, decoder, data, answers, guestTurn, limits, store, batch, counters, failed, storeFailed })
+  const queue = new VbdQueue({
+    ring,
+    channel,
+    requests,
+    decoder,
+    data,
+    answers,
+    guestTurn,
+    limits,
+    store,
+    batch,
+    counters,
+    failed,
+    storeFailed,
+  })
   channel.handle(() => queue.turn(), failed)
   return queue
 

@@ -1,4 +1,7 @@
-/** Data by grant copy: see `DataPath`. One call fetches the data of many writes, one delivers that of many reads. */
+/**
+ * Data by grant copy: see `DataPath`. One call fetches the data of many writes, one delivers that
+ * of many reads.
+ */
 import type { GrantCopier } from '@xenkit/grant'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
@@ -17,7 +20,12 @@ export class CopiedData implements DataPath {
   #batchCount = 0
 
   /** @param o.copier has room for the segments of one request at least */
-  constructor(o: { readonly requests: Requests; readonly copier: GrantCopier; readonly pool: BufferPool; readonly wake: () => void }) {
+  constructor(o: {
+    readonly requests: Requests
+    readonly copier: GrantCopier
+    readonly pool: BufferPool
+    readonly wake: () => void
+  }) {
     this.#requests = o.requests
     this.#copier = o.copier
     this.#pool = o.pool
@@ -55,7 +63,9 @@ export class CopiedData implements DataPath {
     const { status, operation } = this.#requests
     for (let i = first; i < end; i++) {
       const row = rows[i] ?? 0
-      if (status[row] === BLKIF_RSP.OKAY && operation[row] !== BLKIF_OP.READ) this.#add(row, 'copyIn')
+      if (status[row] === BLKIF_RSP.OKAY && operation[row] !== BLKIF_OP.READ) {
+        this.#add(row, 'copyIn')
+      }
     }
     this.#copy('copyIn')
   }
@@ -75,7 +85,9 @@ export class CopiedData implements DataPath {
     const { status, operation } = this.#requests
     for (let i = 0; i < count; i++) {
       const row = rows[i] ?? 0
-      if (status[row] === BLKIF_RSP.OKAY && operation[row] === BLKIF_OP.READ) this.#add(row, 'copyOut')
+      if (status[row] === BLKIF_RSP.OKAY && operation[row] === BLKIF_OP.READ) {
+        this.#add(row, 'copyOut')
+      }
     }
     this.#copy('copyOut')
   }
@@ -97,7 +109,9 @@ export class CopiedData implements DataPath {
     const { segmentCount, gref, pageOffset, length, offset } = this.#requests
     const count = segmentCount[row] ?? 0
     if (this.#copier.count + count > this.#copier.capacity) this.#copy(direction)
-    for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) this.#copier.add(gref[i] ?? 0, pageOffset[i] ?? 0, length[i] ?? 0, offset[i] ?? 0)
+    for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) {
+      this.#copier.add(gref[i] ?? 0, pageOffset[i] ?? 0, length[i] ?? 0, offset[i] ?? 0)
+    }
     this.#batch[this.#batchCount++] = row
   }
 

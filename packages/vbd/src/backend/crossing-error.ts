@@ -1,8 +1,17 @@
 /**
- * Errors between threads. Structured clone leaves of an error what it says; who is to blame (its class), `code`
- * and `details` go beside.
+ * Errors between threads. Structured clone leaves of an error what it says; who is to blame (its
+ * class), `code` and `details` go beside.
  */
-import { ArenaFullError, type ErrorDetails, EvtchnError, GrantError, HypervisorClosedError, RingProtocolError, XenError, textOf } from '@xenkit/hypervisor'
+import {
+  ArenaFullError,
+  type ErrorDetails,
+  EvtchnError,
+  GrantError,
+  HypervisorClosedError,
+  RingProtocolError,
+  XenError,
+  textOf,
+} from '@xenkit/hypervisor'
 import { DiskAbandonedError } from './abandoned.ts'
 
 export interface CrossingError {
@@ -15,7 +24,14 @@ export interface CrossingError {
 }
 
 /** What serving a ring ends with. */
-const classes: readonly (new (message: string, details: ErrorDetails & { readonly status: number; readonly errno: string; readonly indices: never }) => XenError)[] = [
+const classes: readonly (new (
+  message: string,
+  details: ErrorDetails & {
+    readonly status: number
+    readonly errno: string
+    readonly indices: never
+  },
+) => XenError)[] = [
   ArenaFullError,
   DiskAbandonedError,
   EvtchnError,
@@ -26,12 +42,22 @@ const classes: readonly (new (message: string, details: ErrorDetails & { readonl
 
 export function packError(error: unknown): CrossingError {
   const { name, message, stack } = error instanceof Error ? error : new Error(textOf(error))
-  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
-  return { name, message, stack, code, details: error instanceof XenError ? cloneable(error.details) : undefined }
+  const code =
+    error instanceof Error && 'code' in error && typeof error.code === 'string'
+      ? error.code
+      : undefined
+  return {
+    name,
+    message,
+    stack,
+    code,
+    details: error instanceof XenError ? cloneable(error.details) : undefined,
+  }
 }
 
 export function unpackError({ name, message, stack, code, details }: CrossingError): Error {
-  const error = details === undefined ? new Error(message) : xenError(name, message, code ?? 'ERR_XEN', details)
+  const error =
+    details === undefined ? new Error(message) : xenError(name, message, code ?? 'ERR_XEN', details)
   return Object.assign(error, { name, stack }, code === undefined ? {} : { code })
 }
 

@@ -1,14 +1,22 @@
 /**
- * Reads requests off private copies of ring slots, each once, and checks them. What is refused gets the
- * answer that Linux's blkback gives: EOPNOTSUPP for what isn't offered, ERROR for what no correct guest
- * sends.
+ * Reads requests off private copies of ring slots, each once, and checks them. What is refused gets
+ * the answer that Linux's blkback gives: EOPNOTSUPP for what isn't offered, ERROR for what no
+ * correct guest sends.
  *
- * The segments of an indirect request lie in a page of the guest's, which is copied before it is looked
- * at (XSA-155). There is one such page whatever the request names: MAX_SEGMENTS fill half of it.
+ * The segments of an indirect request lie in a page of the guest's, which is copied before it is
+ * looked at (XSA-155). There is one such page whatever the request names: MAX_SEGMENTS fill half of
+ * it.
  */
 import type { GrantCopier } from '@xenkit/grant'
 import { type Arena, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
-import { BLKIF_DISCARD_SECURE, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, type BlkifLayout, blkif } from '@xenkit/wire'
+import {
+  BLKIF_DISCARD_SECURE,
+  BLKIF_MAX_SEGMENTS_PER_REQUEST,
+  BLKIF_OP,
+  BLKIF_RSP,
+  type BlkifLayout,
+  blkif,
+} from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import type { Limits } from './limits.ts'
 import type { Requests } from './requests.ts'
@@ -17,7 +25,10 @@ const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP
 
 const LAST_SECTOR_OF_PAGE = PAGE_SIZE / 512 - 1
 
-/** A segment, which every ABI has the same, is read as 32-bit words: its reference, and its sectors, which are bytes of one word. */
+/**
+ * A segment, which every ABI has the same, is read as 32-bit words: its reference, and its sectors,
+ * which are bytes of one word.
+ */
 const { segment } = blkif.x86_64
 const SEGMENT_WORDS = segment.size / 4
 const GREF_WORD = segment.at.gref / 4
@@ -63,8 +74,8 @@ export class Decoder {
   }
 
   /**
-   * Reads the request at `imageOffset` of the image into a row. Its `status` is OKAY where it may run,
-   * else what to answer; that of indirect ones is known after `fetchIndirect`.
+   * Reads the request at `imageOffset` of the image into a row. Its `status` is OKAY where it may
+   * run, else what to answer; that of indirect ones is known after `fetchIndirect`.
    */
   decode(row: number, imageOffset: number): void {
     const { requests, layout } = this.#p
@@ -140,11 +151,20 @@ export class Decoder {
     const sector = this.#wide(imageOffset + at.sector_number)
     const count = this.#wide(imageOffset + at.nr_sectors)
     // Rounded where above 2^53, which both are then far beyond the end with: no wrap to check for.
-    if (count === 0 || !limits.writable || sector + count > limits.sectors || !this.#isAligned(sector, count)) return ERROR
+    if (
+      count === 0 ||
+      !limits.writable ||
+      sector + count > limits.sectors ||
+      !this.#isAligned(sector, count)
+    ) {
+      return ERROR
+    }
     requests.position[row] = sector * 512
     requests.bytes[row] = count * 512
     requests.segmentCount[row] = 0
-    requests.secure[row] = limits.secureDiscard ? (this.#image8[imageOffset + at.flag] ?? 0) & BLKIF_DISCARD_SECURE : 0
+    requests.secure[row] = limits.secureDiscard
+      ? (this.#image8[imageOffset + at.flag] ?? 0) & BLKIF_DISCARD_SECURE
+      : 0
     return OKAY
   }
 
@@ -152,7 +172,9 @@ export class Decoder {
     const { requests, layout, copier } = this.#p
     const { at } = layout.indirect
     const operation = this.#image8[imageOffset + at.indirect_op] ?? 0
-    const count = (this.#image8[imageOffset + at.nr_segments] ?? 0) | ((this.#image8[imageOffset + at.nr_segments + 1] ?? 0) << 8)
+    const count =
+      (this.#image8[imageOffset + at.nr_segments] ?? 0) |
+      ((this.#image8[imageOffset + at.nr_segments + 1] ?? 0) << 8)
     requests.operation[row] = operation
     if (operation !== BLKIF_OP.READ && operation !== BLKIF_OP.WRITE) return ERROR
     if (count === 0 || count > MAX_SEGMENTS) return ERROR
@@ -165,14 +187,21 @@ export class Decoder {
     return OKAY
   }
 
-  /** Reads `count` segments that begin at byte `at` of private words, and checks the whole of the request. */
+  /**
+   * Reads `count` segments that begin at byte `at` of private words, and checks the whole of the
+   * request.
+   */
   #decodeSegments(row: number, from: Uint32Array, at: number, count: number): number {
     const { requests, limits } = this.#p
     const { gref, pageOffset, length } = requests
     if (count > 0 && requests.operation[row] !== BLKIF_OP.READ && !limits.writable) return ERROR
     let total = 0
     let sizes = 0
-    for (let word = at >> 2, i = row * MAX_SEGMENTS, end = i + count; i < end; word += SEGMENT_WORDS, i++) {
+    for (
+      let word = at >> 2, i = row * MAX_SEGMENTS, end = i + count;
+      i < end;
+      word += SEGMENT_WORDS, i++
+    ) {
       const sectorsWord = from[word + SECTORS_WORD] ?? 0
       const first = (sectorsWord >> FIRST_SHIFT) & 0xff
       const last = (sectorsWord >> LAST_SHIFT) & 0xff
@@ -186,19 +215,27 @@ export class Decoder {
     }
     const sector = requests.sector(row)
     // Rounding of a u64 above 2^53 can't bring it below the limit, so the sum needs no wrap check.
-    if (total > 0 && (sector + total > limits.sectors || !this.#isAligned(sector, sizes))) return ERROR
+    if (total > 0 && (sector + total > limits.sectors || !this.#isAligned(sector, sizes))) {
+      return ERROR
+    }
     requests.bytes[row] = total * 512
     requests.segmentCount[row] = count
     return OKAY
   }
 
-  /** Whether these numbers of sectors are whole logical sectors. A number above 2^53 is refused by the range check. */
+  /**
+   * Whether these numbers of sectors are whole logical sectors. A number above 2^53 is refused by
+   * the range check.
+   */
   #isAligned(sector: number, count: number): boolean {
     return ((sector | count) & this.#p.limits.sectorMask) === 0
   }
 
   /** The u64 at an offset of the image, rounded to a double. */
   #wide(imageOffset: number): number {
-    return (this.#image32[imageOffset >> 2] ?? 0) + (this.#image32[(imageOffset >> 2) + 1] ?? 0) * 2 ** 32
+    return (
+      (this.#image32[imageOffset >> 2] ?? 0) +
+      (this.#image32[(imageOffset >> 2) + 1] ?? 0) * 2 ** 32
+    )
   }
 }

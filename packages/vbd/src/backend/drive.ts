@@ -1,6 +1,7 @@
 /**
- * A CD-ROM drive as a store: its medium may be absent, which is a disk of no sectors, and change while a
- * guest is connected. Guests learn of it as of a change of size: the protocol has no other word for it.
+ * A CD-ROM drive as a store: its medium may be absent, which is a disk of no sectors, and change
+ * while a guest is connected. Guests learn of it as of a change of size: the protocol has no other
+ * word for it.
  */
 import { XenError } from '@xenkit/hypervisor'
 import type { BlockStore, StoreResult } from '../block-store.ts'
@@ -8,7 +9,13 @@ import type { BlockStore, StoreResult } from '../block-store.ts'
 /** There is no medium, or a smaller one than the request was meant for. */
 export class NoMediumError extends XenError {
   constructor(details: { readonly sector: number; readonly sectors: number }) {
-    super('ERR_XEN_NO_MEDIUM', details.sectors === 0 ? 'there is no medium in the drive' : `the medium that is in the drive now ends before sector ${details.sector}`, details)
+    super(
+      'ERR_XEN_NO_MEDIUM',
+      details.sectors === 0
+        ? 'there is no medium in the drive'
+        : `the medium that is in the drive now ends before sector ${details.sector}`,
+      details,
+    )
   }
 }
 
@@ -29,7 +36,9 @@ export class Drive implements BlockStore {
   async read(sector: number, into: Uint8Array[]): Promise<StoreResult> {
     const bytes = into.reduce((sum, { length }) => sum + length, 0)
     // It was checked against the medium that was in the drive when the guest's request came.
-    if (!this.#medium || sector + bytes / 512 > this.sectors) throw new NoMediumError({ sector, sectors: this.sectors })
+    if (!this.#medium || sector + bytes / 512 > this.sectors) {
+      throw new NoMediumError({ sector, sectors: this.sectors })
+    }
     const reading = Promise.resolve(this.#medium.read(sector, into))
     this.#reads.add(reading)
     try {

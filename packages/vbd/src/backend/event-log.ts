@@ -25,7 +25,8 @@ const PREFIXES = {
 /**
  * Makes a listener for `onEvent` of `serveVbd` that passes a line for each event to `print`.
  * Within a minute a reason is passed on once for each disk, and a state four times. More are
- * counted: their number follows with the first event after that minute, or when the disk is removed.
+ * counted: their number follows with the first event after that minute, or when the disk is
+ * removed.
  *
  * @param print default: prints what fails to stderr
  * @example

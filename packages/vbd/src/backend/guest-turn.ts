@@ -1,12 +1,13 @@
 /**
- * Fair turns between the guests of an event loop. What is shared out is the loop's time, and who shares it are
- * guests: one with four disks of four rings has no more of it than one with a single ring. A turn is counted, not
- * timed: a request is 1, and each page of its data 1 more. Both take the loop about a microsecond, so that nobody
- * gets more by asking for more at once.
+ * Fair turns between the guests of an event loop. What is shared out is the loop's time, and who
+ * shares it are guests: one with four disks of four rings has no more of it than one with a single
+ * ring. A turn is counted, not timed: a request is 1, and each page of its data 1 more. Both take
+ * the loop about a microsecond, so that nobody gets more by asking for more at once.
  *
- * Whoever has used up a turn waits until the loop has gone round, in which every other guest's events are
- * delivered and every other one that waits has its turn. So between a guest's event and its answer each other one
- * has at most two turns: what is left of one, and the next. One that is busy all the time has one.
+ * Whoever has used up a turn waits until the loop has gone round, in which every other guest's
+ * events are delivered and every other one that waits has its turn. So between a guest's event and
+ * its answer each other one has at most two turns: what is left of one, and the next. One that is
+ * busy all the time has one.
  */
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { MAX_SEGMENTS } from '../nodes.ts'
@@ -14,7 +15,10 @@ import { MAX_SEGMENTS } from '../nodes.ts'
 /** The largest request, or 128 of a page: a quarter of a millisecond. */
 export const TURN = 1 + MAX_SEGMENTS
 
-/** Of a guest with nobody else to wait for it: going round takes 2 us and 430 bytes of heap, too much for every 128 requests. */
+/**
+ * Of a guest with nobody else to wait for it: going round takes 2 us and 430 bytes of heap, too
+ * much for every 128 requests.
+ */
 const TURN_ALONE = 16 * TURN
 
 /** An event loop, of which a process or thread has one: its hypervisor stands for it. */
@@ -78,7 +82,10 @@ export class GuestTurn {
     return this.#left
   }
 
-  /** An event came, so the loop has gone round. Another may have come since: only who is alone begins anew. */
+  /**
+   * An event came, so the loop has gone round. Another may have come since: only who is alone
+   * begins anew.
+   */
   woken(): void {
     if (this.#loop.guests.size === 1) this.#left = TURN_ALONE
   }
@@ -88,7 +95,10 @@ export class GuestTurn {
     this.#left = Math.max(0, this.left - work)
   }
 
-  /** Calls `ring` once when the loop has gone round, or some time later where other rings of the guest use up its turns. */
+  /**
+   * Calls `ring` once when the loop has gone round, or some time later where other rings of the
+   * guest use up its turns.
+   */
   wait(ring: () => void): void {
     this.#rings.push(ring)
     this.#wait()
@@ -100,7 +110,8 @@ export class GuestTurn {
     for (let rings = this.#rings.length; rings > 0 && this.left > 0; rings--) {
       const ring = this.#rings.shift()
       ring?.()
-      // It wants more than was left. So might the next, which would go behind it without having had anything.
+      // It wants more than was left. So might the next, which would go behind it without having had
+      // anything.
       if (this.#rings.at(-1) === ring) break
     }
     if (this.#rings.length > 0) this.#wait()

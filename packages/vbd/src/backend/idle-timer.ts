@@ -1,6 +1,6 @@
 /**
- * Tells when something has not been used for a while. Costs a comparison per use, at most one timer per
- * period in use and none once it is idle.
+ * Tells when something has not been used for a while. Costs a comparison per use, at most one timer
+ * per period in use and none once it is idle.
  */
 export class IdleTimer {
   readonly #periodMs: number

@@ -41,14 +41,20 @@ export function limitsOf(store: BlockStore, policy: DiskPolicy): Limits {
   const { granularity, alignment, maximum } = discardLimitsOf(store)
   expectInteger('store.discardLimits.granularity', granularity, sectorSize, MAX_GRANULARITY)
   expectInteger('store.discardLimits.alignment', alignment, 0, MAX_GRANULARITY)
-  if ((granularity | alignment) % sectorSize !== 0) throw new RangeError(`"store.discardLimits" expected multiples of the sector size, ${sectorSize}, got ${granularity} at ${alignment}`)
+  if ((granularity | alignment) % sectorSize !== 0) {
+    throw new RangeError(
+      `"store.discardLimits" expected multiples of the sector size, ${sectorSize}, got ${granularity} at ${alignment}`,
+    )
+  }
   if (!(maximum >= sectorSize)) {
     const name = 'store.discardLimits.maximum'
     throw new RangeError(`"${name}" expected ${sectorSize} or more, got ${maximum}`)
   }
   const physical = store.physicalSectorSize ?? sectorSize
   expectInteger('store.physicalSectorSize', physical, sectorSize, MAX_PHYSICAL_SECTOR)
-  if ((physical & (physical - 1)) !== 0) throw new RangeError(`"store.physicalSectorSize" expected a power of two, got ${physical}`)
+  if ((physical & (physical - 1)) !== 0) {
+    throw new RangeError(`"store.physicalSectorSize" expected a power of two, got ${physical}`)
+  }
   return {
     sectors: sectorsOf(store),
     sectorMask: sectorSize / 512 - 1,
@@ -59,7 +65,10 @@ export function limitsOf(store: BlockStore, policy: DiskPolicy): Limits {
   }
 }
 
-/** Limits that go to other threads, which see it when `sectors` changes: it lies in memory that they share. */
+/**
+ * Limits that go to other threads, which see it when `sectors` changes: it lies in memory that they
+ * share.
+ */
 export interface SharedLimits extends Limits {
   readonly size: Float64Array
 }
@@ -93,7 +102,11 @@ export function sectorsOf(store: BlockStore): number {
   }
   // A drive may be empty.
   expectInteger('store.sectors', store.sectors, store instanceof Drive ? 0 : 1, MAX_SECTORS)
-  if (store.sectors % (sectorSizeOf(store) / 512) !== 0) throw new RangeError(`"store.sectors" expected whole sectors of ${sectorSizeOf(store)} bytes, got ${store.sectors} of 512`)
+  if (store.sectors % (sectorSizeOf(store) / 512) !== 0) {
+    throw new RangeError(
+      `"store.sectors" expected whole sectors of ${sectorSizeOf(store)} bytes, got ${store.sectors} of 512`,
+    )
+  }
   return store.sectors
 }
 
@@ -116,18 +129,30 @@ export function describeSize(store: BlockStore, { sectors }: Limits): NodeValues
 }
 
 /** What a backend publishes before Connected. */
-export function describeDisk(store: BlockStore, o: { readonly limits: Limits; readonly policy: DiskPolicy; readonly persistent: boolean }): NodeValues {
+export function describeDisk(
+  store: BlockStore,
+  o: { readonly limits: Limits; readonly policy: DiskPolicy; readonly persistent: boolean },
+): NodeValues {
   const { limits, policy } = o
   const { granularity, alignment } = discardLimitsOf(store)
   const discard = limits.discard && limits.writable
   const nodes = diskNodes.format({
     'sector-size': sectorSizeOf(store),
-    info: (limits.writable ? 0 : VDISK.READONLY) | (policy.cdrom ? VDISK.CDROM : 0) | (policy.removable ? VDISK.REMOVABLE : 0),
+    info:
+      (limits.writable ? 0 : VDISK.READONLY) |
+      (policy.cdrom ? VDISK.CDROM : 0) |
+      (policy.removable ? VDISK.REMOVABLE : 0),
     // No node where there is no support (blkif.h): illumos' xdf takes any value of one for support.
     'feature-flush-cache': limits.flush || undefined,
     'feature-barrier': limits.flush || undefined,
     'feature-discard': discard || undefined,
-    ...(discard ? { 'discard-granularity': granularity, 'discard-alignment': alignment, 'discard-secure': limits.secureDiscard } : {}),
+    ...(discard
+      ? {
+          'discard-granularity': granularity,
+          'discard-alignment': alignment,
+          'discard-secure': limits.secureDiscard,
+        }
+      : {}),
     'feature-persistent': o.persistent,
   })
   return { ...describeSize(store, limits), ...nodes }

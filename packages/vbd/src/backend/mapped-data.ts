@@ -1,6 +1,6 @@
 /**
- * Data in the guest's own pages, mapped: see `DataPath`. The guest can write to them while the store
- * works. A request whose pages can't be mapped, for want of room say, has its data copied.
+ * Data in the guest's own pages, mapped: see `DataPath`. The guest can write to them while the
+ * store works. A request whose pages can't be mapped, for want of room say, has its data copied.
  */
 import { ArenaFullError, GrantError } from '@xenkit/hypervisor'
 import { MAX_SEGMENTS } from '../nodes.ts'

@@ -2,15 +2,16 @@
  * One ring of a connected disk: drains requests, has their data moved, runs them on the store in an
  * order that barriers decide, and answers.
  *
- * A turn takes what the ring holds, 16 requests at a time: all slots are copied and checked. They start 8 at a
- * time: one grant-copy call fetches the data of all writes, one call starts all of them where the store
- * takes batches, and elsewhere requests for neighbouring sectors become one store call. Completions gather until
- * half of what is in flight is done (8 at most), then one grant-copy call delivers the data of all reads and
- * one store of rsp_prod publishes every answer: the guest has work while the next 8 are done.
+ * A turn takes what the ring holds, 16 requests at a time: all slots are copied and checked. They
+ * start 8 at a time: one grant-copy call fetches the data of all writes, one call starts all of
+ * them where the store takes batches, and elsewhere requests for neighbouring sectors become one
+ * store call. Completions gather until half of what is in flight is done (8 at most), then one
+ * grant-copy call delivers the data of all reads and one store of rsp_prod publishes every answer:
+ * the guest has work while the next 8 are done.
  *
- * Requests start in the order of the ring. One that finds no buffer, or is too large for what is left of the
- * guest's turn, holds up those behind it, and so does a barrier: it starts when the store is done with all
- * before it, and none starts beside it.
+ * Requests start in the order of the ring. One that finds no buffer, or is too large for what is
+ * left of the guest's turn, holds up those behind it, and so does a barrier: it starts when the
+ * store is done with all before it, and none starts beside it.
  */
 import type { EventChannel } from '@xenkit/evtchn'
 import type { BackRing } from '@xenkit/ring'
@@ -29,13 +30,22 @@ import { RowQueue } from './row-queue.ts'
 import type { VbdCounters } from './stats.ts'
 import { StoreCalls } from './store-calls.ts'
 
-/** Most answers that wait for company. With 8 the rate at depth 32 is 0.88 of that of a C backend which publishes 16, with 16 it is 0.70, with 4 0.78. */
+/**
+ * Most answers that wait for company. With 8 the rate at depth 32 is 0.88 of that of a C backend
+ * which publishes 16, with 16 it is 0.70, with 4 0.78.
+ */
 const PUBLISH_AT_MOST = 8
 
-/** Most requests that are checked in one go: the code for that is back in the processor's cache half as often. More make the guest wait for the first answer. */
+/**
+ * Most requests that are checked in one go: the code for that is back in the processor's cache half
+ * as often. More make the guest wait for the first answer.
+ */
 const TAKE_AT_MOST = 16
 
-/** So many looks at an empty ring take as long as a page of data, as a power of two: see `GuestTurn`. */
+/**
+ * So many looks at an empty ring take as long as a page of data, as a power of two: see
+ * `GuestTurn`.
+ */
 const LOOKS_AS_WORK = 6
 
 /** After the frontend closes: longest wait for late requests, after each answer and in total. */
@@ -54,7 +64,10 @@ export interface VbdQueueParts {
   readonly limits: Limits
   readonly store: BlockStore
   readonly counters: VbdCounters
-  /** The guest broke the ring's rules, or the hypervisor refused a whole call: the queue has stopped. */
+  /**
+   * The guest broke the ring's rules, or the hypervisor refused a whole call: the queue has
+   * stopped.
+   */
   readonly failed: (error: unknown) => void
   /** Of the store's, to which the queue is what `done` and `turned` tell. */
   readonly batch: StoreBatch | undefined
@@ -65,7 +78,10 @@ export interface VbdQueueParts {
 export class VbdQueue {
   readonly #p: VbdQueueParts
   readonly #calls: StoreCalls
-  /** Rows that have been checked, and neither begun nor, where that found something wrong, been done with. */
+  /**
+   * Rows that have been checked, and neither begun nor, where that found something wrong, been done
+   * with.
+   */
   readonly #waiting: RowQueue
   /** Rows that the store is done with, or that never got there. */
   readonly #done: Uint16Array
@@ -91,7 +107,8 @@ export class VbdQueue {
   #settled: (() => void) | undefined
   readonly #poll = new AdaptivePoll()
   // Made once: they are passed often.
-  readonly #drainSome = (): number => this.#p.ring.drain(Math.min(this.#p.requests.freeCount, TAKE_AT_MOST))
+  readonly #drainSome = (): number =>
+    this.#p.ring.drain(Math.min(this.#p.requests.freeCount, TAKE_AT_MOST))
   readonly #plannedTurn = (): void => {
     this.#turnPlanned = false
     try {
@@ -113,8 +130,10 @@ export class VbdQueue {
     const { requests } = parts
     this.#p = parts
     this.#calls = new StoreCalls({
-      ...parts, stopped: () => this.#stopped || this.#full,
-      settled: (row) => this.#settle(row), turned: () => this.turned(),
+      ...parts,
+      stopped: () => this.#stopped || this.#full,
+      settled: (row) => this.#settle(row),
+      turned: () => this.turned(),
     })
     this.#rows = new Uint16Array(requests.rows)
     this.#waiting = new RowQueue(requests.rows)
@@ -122,8 +141,8 @@ export class VbdQueue {
   }
 
   /**
-   * Takes requests until the ring is empty, rows run out or the guest has had its turn: then the event loop
-   * goes round before it gets another, whatever events come. Call it on every event.
+   * Takes requests until the ring is empty, rows run out or the guest has had its turn: then the
+   * event loop goes round before it gets another, whatever events come. Call it on every event.
    */
   turn(): void {
     this.#poll.woken()
@@ -137,8 +156,8 @@ export class VbdQueue {
   }
 
   /**
-   * Stops taking requests and waits until the store has let go of those in flight, which are answered.
-   * What the ring holds is answered first unless the frontend is gone.
+   * Stops taking requests and waits until the store has let go of those in flight, which are
+   * answered. What the ring holds is answered first unless the frontend is gone.
    */
   async settle({ frontend }: CloseOptions): Promise<void> {
     if (frontend === 'closed') await this.#finish()
@@ -148,12 +167,13 @@ export class VbdQueue {
   }
 
   /**
-   * Answers what the guest has sent and what it still sends. Linux's blkfront (5.15 to 6.12) that is asked
-   * to close stops its queues and closes at once. What is in them by then it sends when there is an event,
-   * and its removal hangs until the last request is answered.
+   * Answers what the guest has sent and what it still sends. Linux's blkfront (5.15 to 6.12) that
+   * is asked to close stops its queues and closes at once. What is in them by then it sends when
+   * there is an event, and its removal hangs until the last request is answered.
    *
-   * That event comes with the answers to what was in flight. Where nothing was, there is none: blkfront
-   * before 5.15 has freed by then what its interrupt handler looks at, and any event would be its panic.
+   * That event comes with the answers to what was in flight. Where nothing was, there is none:
+   * blkfront before 5.15 has freed by then what its interrupt handler looks at, and any event would
+   * be its panic.
    */
   async #finish(): Promise<void> {
     const timer = setTimeout(() => (this.#full = true), FINISH_MS)
@@ -185,7 +205,11 @@ export class VbdQueue {
 
   /** Nothing is under way that will go on by itself. */
   #isIdle(): boolean {
-    return this.#atStore === 0 && (this.#stopped || (this.#waiting.isEmpty() && this.#doneCount === 0 && !this.#turnPlanned && !this.#starved))
+    return (
+      this.#atStore === 0 &&
+      (this.#stopped ||
+        (this.#waiting.isEmpty() && this.#doneCount === 0 && !this.#turnPlanned && !this.#starved))
+    )
   }
 
   #tellIfIdle(): void {
@@ -322,11 +346,17 @@ export class VbdQueue {
     const row = this.#waiting.first()
     if (row === undefined || this.#barrierAtStore || this.#stopped) return undefined
     const { operation, status } = this.#p.requests
-    const waits = operation[row] === BLKIF_OP.WRITE_BARRIER && status[row] === BLKIF_RSP.OKAY && this.#atStore > 0
+    const waits =
+      operation[row] === BLKIF_OP.WRITE_BARRIER &&
+      status[row] === BLKIF_RSP.OKAY &&
+      this.#atStore > 0
     return waits ? undefined : row
   }
 
-  /** Gives the first `count` of `#rows` to the store, some at a time: what is done at once is answered before the next. */
+  /**
+   * Gives the first `count` of `#rows` to the store, some at a time: what is done at once is
+   * answered before the next.
+   */
   #start(count: number): void {
     const { data } = this.#p
     const rows = this.#rows
@@ -346,7 +376,10 @@ export class VbdQueue {
     }
   }
 
-  /** Some of `#rows` never get to the store: nobody else would end them, and `settle` would wait for ever. */
+  /**
+   * Some of `#rows` never get to the store: nobody else would end them, and `settle` would wait for
+   * ever.
+   */
   #abandon(first: number, end: number): void {
     for (let i = first; i < end; i++) this.#settle(this.#rows[i] ?? 0)
   }
@@ -356,7 +389,9 @@ export class VbdQueue {
     if (--this.#atStore === 0) this.#barrierAtStore = false
   }
 
-  /** Answers now if half of what is outstanding is done, else when the event loop has gone round. */
+  /**
+   * Answers now if half of what is outstanding is done, else when the event loop has gone round.
+   */
   #answerIfWorthwhile(): void {
     if (this.#doneCount === 0 || this.#busy) return
     if (this.#isWorthwhile()) {

@@ -2,7 +2,8 @@
  * Requests that a guest has sent and not been answered, as columns of typed arrays: no object per
  * request. Rows are reused last in, first out, so that a shallow queue stays in few cache lines.
  *
- * Where the store takes batches, a row is the job with its number, and what they have in common is said once.
+ * Where the store takes batches, a row is the job with its number, and what they have in common is
+ * said once.
  */
 import { MAX_SEGMENTS } from '../nodes.ts'
 import type { StoreJobs } from '../store-batch.ts'

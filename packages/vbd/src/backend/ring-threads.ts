@@ -23,7 +23,12 @@ export interface RingThread {
 /** A thread that served rings of the disk ended before the disk did. */
 export class RingThreadError extends XenError {
   constructor(cause: unknown) {
-    super('ERR_XEN_RING_THREAD', `a thread that served rings of the disk ended: ${cause instanceof Error ? cause.message : String(cause)}`, {}, { cause })
+    super(
+      'ERR_XEN_RING_THREAD',
+      `a thread that served rings of the disk ended: ${cause instanceof Error ? cause.message : String(cause)}`,
+      {},
+      { cause },
+    )
   }
 }
 
@@ -63,7 +68,9 @@ export class RingThreads {
       o.store[Symbol.dispose]()
       throw new RingThreadError('none is left')
     }
-    const disks = [...this.#spread(o.frontend.rings)].map(([thread, rings]) => new RemoteDisk(thread, { ...o, frontend: { ...o.frontend, rings } }))
+    const disks = [...this.#spread(o.frontend.rings)].map(
+      ([thread, rings]) => new RemoteDisk(thread, { ...o, frontend: { ...o.frontend, rings } }),
+    )
     void Promise.all(disks.map(({ released }) => released)).then(() => o.store[Symbol.dispose]())
     const closeAll = (how: CloseOptions): Promise<unknown[]> =>
       failuresOf(disks.map((disk) => disk.close(how)))
@@ -82,7 +89,9 @@ export class RingThreads {
     const spread = new Map<Thread, FrontendRing[]>()
     const load = (thread: Thread): number => thread.rings + (spread.get(thread)?.length ?? 0)
     for (const ring of rings) {
-      const thread = [...this.#threads].reduce((least, each) => (load(each) < load(least) ? each : least))
+      const thread = [...this.#threads].reduce((least, each) =>
+        load(each) < load(least) ? each : least,
+      )
       spread.set(thread, [...(spread.get(thread) ?? []), ring])
     }
     return spread
@@ -144,7 +153,15 @@ class RemoteDisk {
     this.#port = port1
     thread.disks.add(this)
     port1.on('message', (news: RingNews) => this.#hear(news))
-    const orders: RingOrders = { port, domid, frontend, limits, dataPath, store: { module: store.module, data: store.data }, numbers: counters.of(thread).numbers }
+    const orders: RingOrders = {
+      port,
+      domid,
+      frontend,
+      limits,
+      dataPath,
+      store: { module: store.module, data: store.data },
+      numbers: counters.of(thread).numbers,
+    }
     thread.port.postMessage(orders, [port])
     if (o.abandon.aborted) this.#abandon()
     o.abandon.addEventListener('abort', this.#abandon)

@@ -11,7 +11,8 @@ import type { Abandon, Port, RingNews, RingOrders } from './ring-messages.ts'
 import { VbdCounters } from './stats.ts'
 
 /**
- * Serves rings of disks until the port closes: maps them and binds their ports by its own `hv`, of the server's domain.
+ * Serves rings of disks until the port closes: maps them and binds their ports by its own `hv`, of
+ * the server's domain.
  * @param port the other end of a `RingThread`'s
  */
 export async function serveRings(hv: Hypervisor, port: Port): Promise<void> {
@@ -40,7 +41,7 @@ async function serveDisk(hv: Hypervisor, { port, ...o }: RingOrders): Promise<vo
       if ('abandon' in order) close(unpackError(order.abandon))
       else resolve(order)
     })
-    port.once('close', () => close(new Error('the server\'s thread is no more')))
+    port.once('close', () => close(new Error("the server's thread is no more")))
   })
   let connection: Connection
   try {
@@ -68,14 +69,34 @@ async function serveDisk(hv: Hypervisor, { port, ...o }: RingOrders): Promise<vo
   end(failure)
 }
 
-/** @throws TypeError for a module that doesn't make what was promised to the guest: a flush that isn't there would seem to succeed */
-async function openShared({ module, data }: RingOrders['store'], limits: Limits): Promise<BlockStore> {
+/**
+ * @throws TypeError for a module that doesn't make what was promised to the guest: a flush that
+ * isn't there would seem to succeed
+ */
+async function openShared(
+  { module, data }: RingOrders['store'],
+  limits: Limits,
+): Promise<BlockStore> {
   const loaded: unknown = await import(module)
-  if (!isStoreModule(loaded)) throw new TypeError(`the module "${module}" of a shared store expected a function as its default export`)
+  if (!isStoreModule(loaded)) {
+    throw new TypeError(
+      `the module "${module}" of a shared store expected a function as its default export`,
+    )
+  }
   const store = await loaded.default(data, limits)
-  const missing = (['write', 'flush', 'discard'] as const).find((call) => limits[call === 'write' ? 'writable' : call] && !store[call])
-  if (missing) throw new TypeError(`the module "${module}" of a shared store made one without "${missing}", which the store itself has`)
+  const missing = (['write', 'flush', 'discard'] as const).find(
+    (call) => limits[call === 'write' ? 'writable' : call] && !store[call],
+  )
+  if (missing) {
+    throw new TypeError(
+      `the module "${module}" of a shared store made one without "${missing}", which the store itself has`,
+    )
+  }
   return store
 }
 
-const isStoreModule = (module: unknown): module is { readonly default: OpenSharedStore } => typeof module === 'object' && module !== null && 'default' in module && typeof module.default === 'function'
+const isStoreModule = (module: unknown): module is { readonly default: OpenSharedStore } =>
+  typeof module === 'object' &&
+  module !== null &&
+  'default' in module &&
+  typeof module.default === 'function'

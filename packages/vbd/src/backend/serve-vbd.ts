@@ -1,13 +1,27 @@
 /** `serveVbd`: a block backend for every disk that a toolstack gives to this domain. */
 import {
-  type Hypervisor, NegotiationError, expectHypervisor, expectInteger,
+  type Hypervisor,
+  NegotiationError,
+  expectHypervisor,
+  expectInteger,
 } from '@xenkit/hypervisor'
-import { type BackendConnection, type BackendDevice, type BackendDriver, type NodeValues, serveBackends } from '@xenkit/xenbus'
+import {
+  type BackendConnection,
+  type BackendDevice,
+  type BackendDriver,
+  type NodeValues,
+  serveBackends,
+} from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import type { BlockStore } from '../block-store.ts'
 import {
-  MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS,
-  diskNodes, offerNodes, publishesRings, readFrontendRings,
+  MAX_QUEUES,
+  MAX_RING_PAGE_ORDER,
+  MAX_SEGMENTS,
+  diskNodes,
+  offerNodes,
+  publishesRings,
+  readFrontendRings,
   toolstackNodes,
 } from '../nodes.ts'
 import { type RequestedDisk, type VbdBackendType, readRequestedDisk } from '../requested-disk.ts'
@@ -20,7 +34,12 @@ import { Drive } from './drive.ts'
 import { eventLog } from './event-log.ts'
 import { expectStore } from './expect-store.ts'
 import {
-  type Limits, describeDisk, describeSize, limitsOf, sectorsOf, shareLimits,
+  type Limits,
+  describeDisk,
+  describeSize,
+  limitsOf,
+  sectorsOf,
+  shareLimits,
 } from './limits.ts'
 import { type RingThread, RingThreads } from './ring-threads.ts'
 import { DiskCounters, type VbdStats } from './stats.ts'
@@ -35,33 +54,48 @@ export interface ServedDisk extends RequestedDisk {
 
 export type VbdEvent =
   /** `changed`: it has another medium, or size. */
-  | { readonly kind: 'offered' | 'connected' | 'changed' | 'closed' | 'removed'; readonly disk: ServedDisk; readonly error?: undefined }
+  | {
+      readonly kind: 'offered' | 'connected' | 'changed' | 'closed' | 'removed'
+      readonly disk: ServedDisk
+      readonly error?: undefined
+    }
   /**
-   * The disk failed and is being closed; the store failed a request, after one that it did not; the disk
-   * is left to other backends, since the store is in use; another medium or size that a toolstack asked
-   * for can't be had, and the disk stays as it is.
+   * The disk failed and is being closed; the store failed a request, after one that it did not; the
+   * disk is left to other backends, since the store is in use; another medium or size that a
+   * toolstack asked for can't be had, and the disk stays as it is.
    */
-  | { readonly kind: 'failed' | 'store-failed' | 'declined' | 'refused'; readonly disk: ServedDisk; readonly error: unknown }
+  | {
+      readonly kind: 'failed' | 'store-failed' | 'declined' | 'refused'
+      readonly disk: ServedDisk
+      readonly error: unknown
+    }
 
 export interface ServeVbdOptions {
   /**
-   * What to serve. A store serves the first disk that comes and leaves others to other backends for as
-   * long as one of the two could write: two guests that write to one image destroy it. A function is
-   * asked for each disk, and answers undefined for those it leaves to other backends. If it throws, or
-   * gives a store that another disk has, the disk is closed for good. For a CD-ROM drive it is asked
-   * again for each medium, and may answer null at first: there is none yet.
+   * What to serve. A store serves the first disk that comes and leaves others to other backends for
+   * as long as one of the two could write: two guests that write to one image destroy it. A
+   * function is asked for each disk, and answers undefined for those it leaves to other backends.
+   * If it throws, or gives a store that another disk has, the disk is closed for good. For a CD-ROM
+   * drive it is asked again for each medium, and may answer null at first: there is none yet.
    */
   readonly store: BlockStore | StoreFunction
-  /** Told of each store that the function gave and no disk of this server uses any more: the place to close it. */
+  /**
+   * Told of each store that the function gave and no disk of this server uses any more: the place
+   * to close it.
+   */
   readonly release?: (store: BlockStore) => void | Promise<void>
   /**
-   * Where toolstacks put the disks that are for this server, default `vbd` alone. Name another one only
-   * where its usual server, tapback or QEMU, is absent: those would serve the same disks, too.
+   * Where toolstacks put the disks that are for this server, default `vbd` alone. Name another one
+   * only where its usual server, tapback or QEMU, is absent: those would serve the same disks, too.
    */
   readonly backendTypes?: readonly VbdBackendType[]
-  /** Serve only disks that were plugged with this reservation. By default: only those without one. */
+  /**
+   * Serve only disks that were plugged with this reservation. By default: only those without one.
+   */
   readonly reservation?: string
-  /** Ends the service: each guest is asked to let go of its disk, then what is in flight is settled. */
+  /**
+   * Ends the service: each guest is asked to let go of its disk, then what is in flight is settled.
+   */
   readonly signal?: AbortSignal
   /**
    * Milliseconds that a store may take once `signal` has aborted, 0..2^31-1; Infinity is allowed.
@@ -79,8 +113,8 @@ export interface ServeVbdOptions {
    */
   readonly dataPath?: DataPathKind
   /**
-   * Threads for the rings of disks whose store can be shared: each ring goes to the thread that has fewest. Those of
-   * other disks are served in this thread, by default all.
+   * Threads for the rings of disks whose store can be shared: each ring goes to the thread that has
+   * fewest. Those of other disks are served in this thread, by default all.
    */
   readonly threads?: readonly RingThread[]
   /**
@@ -91,8 +125,8 @@ export interface ServeVbdOptions {
 }
 
 /**
- * Serves disks until the signal aborts; without a signal, for ever. What goes wrong with one disk, its
- * guest's doing included, closes that disk, goes to `onEvent` and into the disk's error node.
+ * Serves disks until the signal aborts; without a signal, for ever. What goes wrong with one disk,
+ * its guest's doing included, closes that disk, goes to `onEvent` and into the disk's error node.
  *
  * @throws TypeError, RangeError for what is no hypervisor, a store that can't be served, and a
  *   `dataPath` that doesn't exist
@@ -109,7 +143,11 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
     expectStore(store)
     sectorsOf(store)
   }
-  if (o.dataPath !== undefined && !DATA_PATHS.includes(o.dataPath)) throw new RangeError(`"dataPath" expected ${DATA_PATHS.join(' or ')}, got "${String(o.dataPath)}"`)
+  if (o.dataPath !== undefined && !DATA_PATHS.includes(o.dataPath)) {
+    throw new RangeError(
+      `"dataPath" expected ${DATA_PATHS.join(' or ')}, got "${String(o.dataPath)}"`,
+    )
+  }
   const { abandonMs = 30_000, signal } = o
   if (abandonMs !== Infinity) expectInteger('abandonMs', abandonMs, 0, MAX_TIMER_MS)
   const xs = await openXenstore(hv.xenstore)
@@ -125,7 +163,11 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
       ...(o.reservation === undefined ? {} : { reservation: o.reservation }),
       onEvent: (event) => {
         const disk = driver.diskOf(event.device)
-        driver.tell('error' in event ? { kind: event.kind, disk, error: event.error } : { kind: event.kind, disk })
+        driver.tell(
+          'error' in event
+            ? { kind: event.kind, disk, error: event.error }
+            : { kind: event.kind, disk },
+        )
       },
     })
   } finally {
@@ -142,7 +184,10 @@ interface Disk extends ServedDisk {
   format: string
   formatSaid: boolean
   readonly counters: DiskCounters
-  /** What it serves; undefined until it has it, for a disk that was refused it and for a drive without a medium. */
+  /**
+   * What it serves; undefined until it has it, for a disk that was refused it and for a drive
+   * without a medium.
+   */
   store?: BlockStore | undefined
   /** Stands between the guest and a medium that may change. */
   drive?: Drive
@@ -171,8 +216,25 @@ class VbdDriver implements BackendDriver {
   diskOf(device: BackendDevice): ServedDisk {
     const { frontendDomid, devid } = device
     // Failures reach the listener even where the disk's own nodes could not be read.
-    const unread = { backendType: 'vbd', params: '', target: '', format: 'raw', formatSaid: false, readOnly: true, cdrom: false, removable: false, discard: false } as const
-    return this.#disks.get(device) ?? { ...unread, frontendDomid, devid, stats: new DiskCounters().stats }
+    const unread = {
+      backendType: 'vbd',
+      params: '',
+      target: '',
+      format: 'raw',
+      formatSaid: false,
+      readOnly: true,
+      cdrom: false,
+      removable: false,
+      discard: false,
+    } as const
+    return (
+      this.#disks.get(device) ?? {
+        ...unread,
+        frontendDomid,
+        devid,
+        stats: new DiskCounters().stats,
+      }
+    )
   }
 
   removed(device: BackendDevice): void {
@@ -182,7 +244,13 @@ class VbdDriver implements BackendDriver {
   }
 
   #release(store: BlockStore | undefined): void {
-    if (!store || typeof this.#o.store !== 'function' || [...this.#disks.values()].some((disk) => disk.store === store)) return
+    if (
+      !store ||
+      typeof this.#o.store !== 'function' ||
+      [...this.#disks.values()].some((disk) => disk.store === store)
+    ) {
+      return
+    }
     void this.#o.release?.(store)
   }
 
@@ -199,7 +267,11 @@ class VbdDriver implements BackendDriver {
 
   async offer(device: BackendDevice): Promise<NodeValues | undefined> {
     const counters = new DiskCounters()
-    const disk: Disk = { ...(await readRequestedDisk(this.#xs, device)), counters, stats: counters.stats }
+    const disk: Disk = {
+      ...(await readRequestedDisk(this.#xs, device)),
+      counters,
+      stats: counters.stats,
+    }
     // Before the store is asked for: if there is none, the listener hears of it.
     this.#disks.set(device, disk)
     const found = await this.#findStore(disk).catch((error: unknown) => {
@@ -219,7 +291,11 @@ class VbdDriver implements BackendDriver {
       'feature-max-indirect-segments': MAX_SEGMENTS,
     })
     const persistent = this.#o.dataPath === 'persistent'
-    const described = describeDisk(store, { limits: limitsOf(store, disk), policy: disk, persistent })
+    const described = describeDisk(store, {
+      limits: limitsOf(store, disk),
+      policy: disk,
+      persistent,
+    })
     // All nodes with the offer, as QEMU has it: a domain may have only so many, and a disk that was
     // offered must not find them taken by others when it connects.
     return { ...offered, ...described }
@@ -260,7 +336,9 @@ class VbdDriver implements BackendDriver {
         storeFailed: (error: unknown) => this.tell({ kind: 'store-failed', disk, error }),
         abandon: this.#abandon,
       }
-      connection = await (elsewhere ? this.#threads.connect({ ...common, ...elsewhere }) : connectRings(this.#hv, { ...common, ...own }))
+      connection = await (elsewhere
+        ? this.#threads.connect({ ...common, ...elsewhere })
+        : connectRings(this.#hv, { ...common, ...own }))
       counters.connected({ dataPath: common.dataPath, queues: frontend.rings.length })
     } catch (error) {
       resized?.[Symbol.dispose]()
@@ -292,7 +370,10 @@ class VbdDriver implements BackendDriver {
   async changed(device: BackendDevice): Promise<void> {
     const disk = this.#disks.get(device)
     if (!disk) return
-    const [wanted, sectors] = await Promise.all([readRequestedDisk(this.#xs, device), toolstackNodes.readNode(this.#xs, device.path, 'xenkit-sectors')])
+    const [wanted, sectors] = await Promise.all([
+      readRequestedDisk(this.#xs, device),
+      toolstackNodes.readNode(this.#xs, device.path, 'xenkit-sectors'),
+    ])
     const isOther = wanted.params !== disk.params
     const isResized = sectors !== undefined && sectors !== disk.store?.sectors
     if (isOther) await this.#changeMedium(disk, wanted)
@@ -301,9 +382,15 @@ class VbdDriver implements BackendDriver {
   }
 
   async #changeMedium(disk: Disk, wanted: RequestedDisk): Promise<void> {
-    if (!disk.drive) throw new ChangeRefusedError('it is no CD-ROM drive: what it serves can\'t be exchanged', { disk })
+    if (!disk.drive) {
+      throw new ChangeRefusedError("it is no CD-ROM drive: what it serves can't be exchanged", {
+        disk,
+      })
+    }
     const medium = wanted.target === '' ? null : await this.#ask(wanted)
-    if (medium === undefined) throw new ChangeRefusedError(`there is no such medium as "${wanted.params}"`, { disk })
+    if (medium === undefined) {
+      throw new ChangeRefusedError(`there is no such medium as "${wanted.params}"`, { disk })
+    }
     if (medium) this.#expectFree(medium, wanted)
     const former = disk.store
     disk.store = medium ?? undefined
@@ -329,7 +416,9 @@ class VbdDriver implements BackendDriver {
     if (disk.cdrom && sectorSize !== 512) {
       throw new RangeError(`"store.sectorSize" expected 512 in a CD-ROM drive, got ${sectorSize}`)
     }
-    if (store === null && !disk.cdrom) throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')
+    if (store === null && !disk.cdrom) {
+      throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')
+    }
     return store
   }
 
@@ -340,15 +429,25 @@ class VbdDriver implements BackendDriver {
       return await unlessAborted(answer, this.#abandon)
     } catch (error) {
       // What it fails with by then is told of no more: the disk is gone.
-      void answer.then((store) => this.#release(store ?? undefined), () => {})
+      void answer.then(
+        (store) => this.#release(store ?? undefined),
+        () => {},
+      )
       throw error
     }
   }
 
   /** @throws StoreInUseError */
   #expectFree(store: BlockStore, disk: RequestedDisk): void {
-    const user = [...this.#disks.values()].find((other) => other.store === store && (isWritable(other, store) || isWritable(disk, store)))
-    if (user) throw new StoreInUseError(`the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`, { user })
+    const user = [...this.#disks.values()].find(
+      (other) => other.store === store && (isWritable(other, store) || isWritable(disk, store)),
+    )
+    if (user) {
+      throw new StoreInUseError(
+        `the store is in use by ${vdevName(user.devid)} of domain ${user.frontendDomid}: give each disk that can be written a store of its own`,
+        { user },
+      )
+    }
   }
 
   /**
@@ -372,17 +471,20 @@ class VbdDriver implements BackendDriver {
 }
 
 async function resize(disk: Disk, sectors: number): Promise<void> {
-  if (!disk.store?.resize || disk.drive) throw new ChangeRefusedError('what it serves has a size of its own', { disk })
+  if (!disk.store?.resize || disk.drive) {
+    throw new ChangeRefusedError('what it serves has a size of its own', { disk })
+  }
   await disk.store.resize(sectors)
 }
 
 /**
- * A frontend that counts in units of `sector-size` would have its data put elsewhere, with nothing to show
- * for it: the node says that it may be one. (blkif.h deprecates the node and has a backend ignore it.)
+ * A frontend that counts in units of `sector-size` would have its data put elsewhere, with nothing
+ * to show for it: the node says that it may be one. (blkif.h deprecates the node and has a backend
+ * ignore it.)
  */
 function refusedUnits(device: BackendDevice): NegotiationError {
   const node = `${device.frontendPath}/feature-large-sector-size`
-  const reason = 'the disk\'s sectors are larger than 512 bytes, in which this backend counts'
+  const reason = "the disk's sectors are larger than 512 bytes, in which this backend counts"
   return new NegotiationError(`node "${node}" holds "1", expected none or 0: ${reason}`, {
     node,
     value: '1',
@@ -390,4 +492,5 @@ function refusedUnits(device: BackendDevice): NegotiationError {
   })
 }
 
-const isWritable = ({ readOnly }: RequestedDisk, store: BlockStore): boolean => store.write !== undefined && !readOnly
+const isWritable = ({ readOnly }: RequestedDisk, store: BlockStore): boolean =>
+  store.write !== undefined && !readOnly

@@ -1,14 +1,17 @@
 /**
- * What one disk has done since it was first offered. Kept over reconnects; reading it costs nothing. Each
- * thread that serves rings of the disk counts in memory of its own, which the server's thread adds up. A
- * number there is stored and loaded whole: x86_64 and arm64 do so with 8 aligned bytes.
+ * What one disk has done since it was first offered. Kept over reconnects; reading it costs
+ * nothing. Each thread that serves rings of the disk counts in memory of its own, which the
+ * server's thread adds up. A number there is stored and loaded whole: x86_64 and arm64 do so with 8
+ * aligned bytes.
  */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import type { DataPathKind } from './data-path.ts'
 import type { Requests } from './requests.ts'
 
 export interface VbdStats {
-  /** Answered requests by kind, failed ones among them; those that aren't offered are errors only. */
+  /**
+   * Answered requests by kind, failed ones among them; those that aren't offered are errors only.
+   */
   readonly reads: number
   readonly writes: number
   readonly flushes: number
@@ -30,10 +33,17 @@ export interface VbdStats {
   readonly persistentGrants: number
 }
 
-/** Where each number lies in the memory of a thread: requests by operation, their bytes by operation, and others. */
+/**
+ * Where each number lies in the memory of a thread: requests by operation, their bytes by
+ * operation, and others.
+ */
 const OPERATIONS = 1 + Math.max(...Object.values(BLKIF_OP))
 const BYTES = OPERATIONS
-const AT = { indirect: 2 * OPERATIONS, errors: 2 * OPERATIONS + 1, persistentGrants: 2 * OPERATIONS + 2 } as const
+const AT = {
+  indirect: 2 * OPERATIONS,
+  errors: 2 * OPERATIONS + 1,
+  persistentGrants: 2 * OPERATIONS + 2,
+} as const
 const NUMBERS = 2 * OPERATIONS + 3
 
 /** What one thread counts. */
@@ -46,7 +56,9 @@ export class VbdCounters {
   }
 
   static shared(): VbdCounters {
-    return new VbdCounters(new Float64Array(new SharedArrayBuffer(NUMBERS * Float64Array.BYTES_PER_ELEMENT)))
+    return new VbdCounters(
+      new Float64Array(new SharedArrayBuffer(NUMBERS * Float64Array.BYTES_PER_ELEMENT)),
+    )
   }
 
   /** Counts a request whose status is known. */
@@ -80,7 +92,11 @@ export class DiskCounters {
   #queues = 0
 
   constructor() {
-    const [sum, dataPath, queues] = [(at: number) => this.#sum(at), () => this.#dataPath, () => this.#queues]
+    const [sum, dataPath, queues] = [
+      (at: number) => this.#sum(at),
+      () => this.#dataPath,
+      () => this.#queues,
+    ]
     this.stats = {
       get reads() {
         return sum(BLKIF_OP.READ)
@@ -107,7 +123,11 @@ export class DiskCounters {
         return sum(BYTES + BLKIF_OP.READ)
       },
       get bytesWritten() {
-        return sum(BYTES + BLKIF_OP.WRITE) + sum(BYTES + BLKIF_OP.WRITE_BARRIER) + sum(BYTES + BLKIF_OP.FLUSH_DISKCACHE)
+        return (
+          sum(BYTES + BLKIF_OP.WRITE) +
+          sum(BYTES + BLKIF_OP.WRITE_BARRIER) +
+          sum(BYTES + BLKIF_OP.FLUSH_DISKCACHE)
+        )
       },
       get bytesDiscarded() {
         return sum(BYTES + BLKIF_OP.DISCARD)
@@ -145,6 +165,9 @@ export class DiskCounters {
   }
 
   #sum(at: number): number {
-    return [this.own, ...this.#ofThreads.values()].reduce((sum, { numbers }) => sum + (numbers[at] ?? 0), 0)
+    return [this.own, ...this.#ofThreads.values()].reduce(
+      (sum, { numbers }) => sum + (numbers[at] ?? 0),
+      0,
+    )
   }
 }

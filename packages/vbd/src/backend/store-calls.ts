@@ -1,6 +1,7 @@
 /**
- * Runs requests on the store: as few calls as possible, and whatever a call does, one word about each request.
- * Reads and writes of a store that takes them in batches go that way, without an object for any.
+ * Runs requests on the store: as few calls as possible, and whatever a call does, one word about
+ * each request. Reads and writes of a store that takes them in batches go that way, without an
+ * object for any.
  */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { type BlockStore, bytesMoved, isPromise } from '../block-store.ts'
@@ -31,9 +32,9 @@ export interface StoreCallsParts {
   /** Called when some have settled, of which more may come within the same call of the store's. */
   readonly turned: () => void
   /**
-   * A store call threw, rejected or fell short; its requests were answered with an error. Told once until
-   * a call succeeds again, and once a second at most: a guest decides what it reads and how often, and
-   * must not fill a log with it (XSA-157).
+   * A store call threw, rejected or fell short; its requests were answered with an error. Told once
+   * until a call succeeds again, and once a second at most: a guest decides what it reads and how
+   * often, and must not fill a log with it (XSA-157).
    */
   readonly storeFailed: (error: unknown) => void
 }
@@ -94,13 +95,20 @@ export class StoreCalls {
     const bytes = this.#p.requests.bytes[row] ?? 0
     const result = this.#p.batch?.jobs.result[row] ?? 0
     if (result === bytes) this.#succeed(row)
-    else this.#fail(row, result < 0 ? caught(() => this.#p.batch?.error(result)) : new RangeError(`the store moved ${result} of ${bytes} bytes`))
+    else {
+      this.#fail(
+        row,
+        result < 0
+          ? caught(() => this.#p.batch?.error(result))
+          : new RangeError(`the store moved ${result} of ${bytes} bytes`),
+      )
+    }
   }
 
   /** Runs of reads or of writes on consecutive sectors are one call. */
   #startRuns(rows: Uint16Array, begin: number, end: number): void {
     const { requests, settled } = this.#p
-    for (let i = begin; i < end; ) {
+    for (let i = begin; i < end;) {
       const first = rows[i++] ?? 0
       if (requests.status[first] !== BLKIF_RSP.OKAY) {
         settled(first)
@@ -113,7 +121,10 @@ export class StoreCalls {
         for (let last = first; i < end; i++) {
           const row = rows[i] ?? 0
           segments += requests.segmentCount[row] ?? 0
-          const follows = requests.status[row] === BLKIF_RSP.OKAY && requests.operation[row] === operation && requests.sector(row) === requests.end(last)
+          const follows =
+            requests.status[row] === BLKIF_RSP.OKAY &&
+            requests.operation[row] === operation &&
+            requests.sector(row) === requests.end(last)
           if (!follows || segments > MAX_VIEWS) break
           run.push((last = row))
         }
@@ -132,7 +143,8 @@ export class StoreCalls {
     try {
       result = this.#call(rows[0] ?? 0, views)
       if (isPromise(result)) {
-        // `resolve` gives back a promise as it is; of what else has a `then`, it takes the first word only.
+        // `resolve` gives back a promise as it is; of what else has a `then`, it takes the first
+        // word only.
         Promise.resolve(result).then(
           (value) => this.#complete(rows, discards ? undefined : expected, value),
           (error: unknown) => this.#failAll(rows, error),
@@ -171,7 +183,10 @@ export class StoreCalls {
     return this.#p.store.write?.(sector, views)
   }
 
-  /** What came before is durable before its data is written, and its data before it is answered: old blkfronts take a barrier for FUA. */
+  /**
+   * What came before is durable before its data is written, and its data before it is answered: old
+   * blkfronts take a barrier for FUA.
+   */
   #barrier(sector: number, views: Uint8Array[]): unknown {
     const { store } = this.#p
     const flushed = store.flush?.()
@@ -180,7 +195,10 @@ export class StoreCalls {
     return after(written, (result) => after(store.flush?.(), () => result))
   }
 
-  /** Cut to whole granules, since a discard is a hint; but one that must leave no copy is passed on whole. */
+  /**
+   * Cut to whole granules, since a discard is a hint; but one that must leave no copy is passed on
+   * whole.
+   */
   async #discard(row: number): Promise<void> {
     const { store, requests, guestTurn, stopped } = this.#p
     const range = { sector: requests.sector(row), end: requests.end(row) }
@@ -193,7 +211,10 @@ export class StoreCalls {
 
   /** @param result what the store gave back */
   #complete(rows: readonly number[], expected: number | undefined, result: unknown): void {
-    const error = expected === undefined || result === undefined ? undefined : caught(() => wrongWith(result, expected))
+    const error =
+      expected === undefined || result === undefined
+        ? undefined
+        : caught(() => wrongWith(result, expected))
     if (error !== undefined) return this.#failAll(rows, error)
     for (const row of rows) this.#succeed(row)
     this.#p.turned()
@@ -227,13 +248,20 @@ export class StoreCalls {
 }
 
 /** Without a turn of the event loop where there is nothing to wait for. */
-const after = (result: unknown, step: (value: unknown) => unknown): unknown => (isPromise(result) ? Promise.resolve(result).then(step) : step(result))
+const after = (result: unknown, step: (value: unknown) => unknown): unknown =>
+  isPromise(result) ? Promise.resolve(result).then(step) : step(result)
 
 /** @param result of a store, which no type checker may have seen: to look at it may throw */
 function wrongWith(result: unknown, expected: number): Error | undefined {
   const moved = bytesMoved(result)
-  if (moved === undefined) return new TypeError(`the store gave ${inspected(result)}, expected nothing, { bytesRead } or { bytesWritten }`)
-  return moved === expected ? undefined : new RangeError(`the store moved ${moved} of ${expected} bytes`)
+  if (moved === undefined) {
+    return new TypeError(
+      `the store gave ${inspected(result)}, expected nothing, { bytesRead } or { bytesWritten }`,
+    )
+  }
+  return moved === expected
+    ? undefined
+    : new RangeError(`the store moved ${moved} of ${expected} bytes`)
 }
 
 /** An error, or the one that finding it ended with. */
@@ -245,4 +273,7 @@ function caught(find: () => Error | undefined): unknown {
   }
 }
 
-const inspected = (value: unknown): string => (typeof value === 'object' && value !== null ? `an object with "${Object.keys(value).join('", "')}"` : String(value))
+const inspected = (value: unknown): string =>
+  typeof value === 'object' && value !== null
+    ? `an object with "${Object.keys(value).join('", "')}"`
+    : String(value)

@@ -1,4 +1,7 @@
-/** Connects a block frontend: for simulated guests, for tests of any backend, and for disks of other domains' in this one. */
+/**
+ * Connects a block frontend: for simulated guests, for tests of any backend, and for disks of other
+ * domains' in this one.
+ */
 import { EventChannel } from '@xenkit/evtchn'
 import { GrantTable } from '@xenkit/grant'
 import {
@@ -16,7 +19,14 @@ import { type Abi, BLKIF_MAX_SEGMENTS_PER_REQUEST, blkif } from '@xenkit/wire'
 import { FrontendDevice } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { type SectorSize, isSectorSize } from '../block-store.ts'
-import { MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS, diskNodes, offerNodes, ringNodes } from '../nodes.ts'
+import {
+  MAX_QUEUES,
+  MAX_RING_PAGE_ORDER,
+  MAX_SEGMENTS,
+  diskNodes,
+  offerNodes,
+  ringNodes,
+} from '../nodes.ts'
 import { parseVdev, vdevName } from '../vdev.ts'
 import { DiskRing } from './disk-ring.ts'
 import { Disk, MAX_PLAIN_REQUEST } from './disk.ts'
@@ -77,7 +87,14 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
     // That of an earlier life with larger rings would have the backend look for those.
     if (ringPageOrder === 0) await xs.rm(`${device.path}/ring-page-order`)
     published = device
-    await device.publish(ringNodes({ rings: rings.map(({ grefs, channel: { port } }) => ({ grefs, port })), abi, ringPageOrder, persistent: true }))
+    await device.publish(
+      ringNodes({
+        rings: rings.map(({ grefs, channel: { port } }) => ({ grefs, port })),
+        abi,
+        ringPageOrder,
+        persistent: true,
+      }),
+    )
     await device.connected(waiting)
     const nodes = await diskNodes.read(xs, device.backendPath)
     const disk = new Disk({
@@ -102,7 +119,14 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
       const layout = blkif[abi]
       const { bytes, grefs } = share(1 << ringPageOrder)
       const ring = FrontRing.init({ bytes, slotSize: layout.slotSize })
-      return new DiskRing({ ring, bytes, grefs, channel: EventChannel.bindUnbound(hv.evtchn, { domid }), layout, depth })
+      return new DiskRing({
+        ring,
+        bytes,
+        grefs,
+        channel: EventChannel.bindUnbound(hv.evtchn, { domid }),
+        layout,
+        depth,
+      })
     }
   } catch (error) {
     throw firstOf([error, ...(await close(AbortSignal.timeout(CLOSE_TIMEOUT_MS)))])
@@ -110,11 +134,18 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
 }
 
 function expectOffered(option: string, value: number, offered: number): void {
-  if (value > offered) throw new RangeError(`"${option}" expected at most ${offered}, which the backend offers, got ${value}`)
+  if (value > offered) {
+    throw new RangeError(
+      `"${option}" expected at most ${offered}, which the backend offers, got ${value}`,
+    )
+  }
 }
 
 /** An indirect request that holds no more than a plain one isn't worth its page. */
-const maxRequestOf = (indirectSegments: number): number => (indirectSegments > BLKIF_MAX_SEGMENTS_PER_REQUEST ? Math.min(indirectSegments, MAX_SEGMENTS) * PAGE_SIZE : MAX_PLAIN_REQUEST)
+const maxRequestOf = (indirectSegments: number): number =>
+  indirectSegments > BLKIF_MAX_SEGMENTS_PER_REQUEST
+    ? Math.min(indirectSegments, MAX_SEGMENTS) * PAGE_SIZE
+    : MAX_PLAIN_REQUEST
 
 function sectorSizeOf(device: FrontendDevice, size: number): SectorSize {
   if (isSectorSize(size)) return size
@@ -124,13 +155,18 @@ function sectorSizeOf(device: FrontendDevice, size: number): SectorSize {
   throw new NegotiationError(message, { node, value, expected })
 }
 
-/** Ends with the connection, or with a size that can't be. A backend that has another one writes the node, and its state once more. */
+/**
+ * Ends with the connection, or with a size that can't be. A backend that has another one writes the
+ * node, and its state once more.
+ */
 async function followSize(xs: XenstoreClient, backendPath: string, disk: Disk): Promise<never> {
   for (;;) {
     const sectors = await xs.wait(async (view) => {
       // It is not there any more where the device was removed.
       const found = await view.readOptional(`${backendPath}/sectors`)
-      return found === undefined || found === String(disk.sectors) ? undefined : diskNodes.readNode(view, backendPath, 'sectors')
+      return found === undefined || found === String(disk.sectors)
+        ? undefined
+        : diskNodes.readNode(view, backendPath, 'sectors')
     })
     disk.resized(sectors)
   }

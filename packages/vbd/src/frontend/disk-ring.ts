@@ -30,7 +30,9 @@ export class DiskRing {
   readonly #encoder: RequestEncoder
   readonly #inFlight: (InFlight | undefined)[]
   readonly #free: number[]
-  /** Part of each id, so that an answer to an earlier user of the row is not taken for this one's. */
+  /**
+   * Part of each id, so that an answer to an earlier user of the row is not taken for this one's.
+   */
   readonly #generation: Uint32Array
 
   constructor({ ring, bytes, grefs, channel, layout, depth }: DiskRingParts) {
@@ -55,7 +57,12 @@ export class DiskRing {
     const row = this.#free.pop()
     if (row === undefined) throw new RangeError('no room: look at it first')
     if (request.operation !== BLKIF_OP.READ) fill(pages, request.data)
-    this.#encoder.encode(request, this.#ring.reserveRequest(), { low: row, high: this.#generation[row] ?? 0 }, pages)
+    this.#encoder.encode(
+      request,
+      this.#ring.reserveRequest(),
+      { low: row, high: this.#generation[row] ?? 0 },
+      pages,
+    )
     this.#inFlight[row] = { request, pages }
   }
 
@@ -65,7 +72,8 @@ export class DiskRing {
   }
 
   /**
-   * Takes all answers that are there. What was read is in the request's buffers when `answered` is called.
+   * Takes all answers that are there. What was read is in the request's buffers when `answered` is
+   * called.
    * @throws RingProtocolError for an answer to what was not asked
    */
   drain(answered: (which: InFlight, status: number) => void): void {
@@ -78,8 +86,14 @@ export class DiskRing {
           const base = ring.messageAt(i)
           const operation = image.getUint8(base + at.operation)
           const status = image.getInt16(base + at.status, true)
-          const which = this.#finish(image.getUint32(base + at.id, true), image.getUint32(base + at.id + 4, true), operation)
-          if (operation === BLKIF_OP.READ && status === BLKIF_RSP.OKAY) drain(which.pages, which.request.data)
+          const which = this.#finish(
+            image.getUint32(base + at.id, true),
+            image.getUint32(base + at.id + 4, true),
+            operation,
+          )
+          if (operation === BLKIF_OP.READ && status === BLKIF_RSP.OKAY) {
+            drain(which.pages, which.request.data)
+          }
           answered(which, status)
         }
       }
@@ -95,8 +109,14 @@ export class DiskRing {
 
   #finish(row: number, generation: number, operation: number): InFlight {
     const which = this.#inFlight[row]
-    if (which === undefined || this.#generation[row] !== generation || which.request.operation !== operation) {
-      throw new RingProtocolError('the backend answered a request that was not sent', { indices: this.#ring.indices() })
+    if (
+      which === undefined ||
+      this.#generation[row] !== generation ||
+      which.request.operation !== operation
+    ) {
+      throw new RingProtocolError('the backend answered a request that was not sent', {
+        indices: this.#ring.indices(),
+      })
     }
     this.#inFlight[row] = undefined
     this.#generation[row] = generation + 1

@@ -10,7 +10,10 @@ import type { GrantedPages } from './granted-pages.ts'
 import { type DiskRequest, pagesOf } from './request-encoder.ts'
 import { expectWhole, split } from './split.ts'
 
-/** A request that the backend answered with an error, or that could not be made. `status` is a BLKIF_RSP code. */
+/**
+ * A request that the backend answered with an error, or that could not be made. `status` is a
+ * BLKIF_RSP code.
+ */
 export class DiskError extends XenError {
   constructor(message: string, details: { readonly vdev: string; readonly status: number }) {
     super('ERR_XEN_DISK', message, details)
@@ -126,9 +129,20 @@ export class Disk implements BlockStore, AsyncDisposable {
     await this.#transfer(BLKIF_OP.WRITE, sector, from)
   }
 
-  /** Does nothing where the backend offers no flush: its writes are then durable by themselves, or never. */
+  /**
+   * Does nothing where the backend offers no flush: its writes are then durable by themselves, or
+   * never.
+   */
   async flush(): Promise<void> {
-    if (this.#p.published['feature-flush-cache']) await this.#submit({ operation: BLKIF_OP.FLUSH_DISKCACHE, sector: 0, data: [], bytes: 0, secure: false })
+    if (this.#p.published['feature-flush-cache']) {
+      await this.#submit({
+        operation: BLKIF_OP.FLUSH_DISKCACHE,
+        sector: 0,
+        data: [],
+        bytes: 0,
+        secure: false,
+      })
+    }
   }
 
   /**
@@ -138,9 +152,18 @@ export class Disk implements BlockStore, AsyncDisposable {
    * @throws DiskError when the backend answers with an error or offers no barrier
    */
   async barrier(sector: number, from: readonly Uint8Array[]): Promise<void> {
-    if (this.#p.rings.length > 1) throw new TypeError('a barrier orders the requests of one ring: attach the disk with one')
-    const [piece = { sector, data: [], bytes: 0 }, ...more] = split(sector, from, { limit: MAX_PLAIN_REQUEST, unit: this.sectorSize })
-    if (more.length > 0) throw new RangeError(`"buffers" expected at most ${MAX_PLAIN_REQUEST} bytes, which a barrier can have`)
+    if (this.#p.rings.length > 1) {
+      throw new TypeError('a barrier orders the requests of one ring: attach the disk with one')
+    }
+    const [piece = { sector, data: [], bytes: 0 }, ...more] = split(sector, from, {
+      limit: MAX_PLAIN_REQUEST,
+      unit: this.sectorSize,
+    })
+    if (more.length > 0) {
+      throw new RangeError(
+        `"buffers" expected at most ${MAX_PLAIN_REQUEST} bytes, which a barrier can have`,
+      )
+    }
     const request = { operation: BLKIF_OP.WRITE_BARRIER, secure: false, ...piece }
     if (!this.#p.published['feature-barrier']) throw this.#refused(request, BLKIF_RSP.EOPNOTSUPP)
     await this.#submit(request)
@@ -153,7 +176,12 @@ export class Disk implements BlockStore, AsyncDisposable {
    *   rejects with its reason. Pages that the backend still maps are not used again.
    */
   async close({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    this.#fail(new DiskError(`disk "${this.#p.vdev}" was closed`, { vdev: this.#p.vdev, status: BLKIF_RSP.ERROR }))
+    this.#fail(
+      new DiskError(`disk "${this.#p.vdev}" was closed`, {
+        vdev: this.#p.vdev,
+        status: BLKIF_RSP.ERROR,
+      }),
+    )
     const giveUp = (): void => this.#giveUp.abort(signal?.reason)
     if (signal?.aborted) giveUp()
     signal?.addEventListener('abort', giveUp)
@@ -168,17 +196,37 @@ export class Disk implements BlockStore, AsyncDisposable {
     await this.close()
   }
 
-  async #transfer(operation: number, sector: number, buffers: readonly Uint8Array[]): Promise<void> {
+  async #transfer(
+    operation: number,
+    sector: number,
+    buffers: readonly Uint8Array[],
+  ): Promise<void> {
     const cut = split(sector, buffers, { limit: this.#p.maxRequest, unit: this.sectorSize })
     // Not `Promise.all`: the caller's buffers are in use until the last piece is done.
-    const pieces = await Promise.allSettled(cut.map((piece) => this.#submit({ operation, secure: false, ...piece })))
+    const pieces = await Promise.allSettled(
+      cut.map((piece) => this.#submit({ operation, secure: false, ...piece })),
+    )
     for (const piece of pieces) if (piece.status === 'rejected') throw piece.reason
   }
 
-  async #discard(sector: number, count: number, { secure }: DiscardOptions = { secure: false }): Promise<void> {
+  async #discard(
+    sector: number,
+    count: number,
+    { secure }: DiscardOptions = { secure: false },
+  ): Promise<void> {
     expectWhole(sector, count * 512, this.sectorSize)
-    if (secure && !this.discardLimits.secure) throw new TypeError('"secure" expected false: the backend offers no secure discard')
-    if (count > 0) await this.#submit({ operation: BLKIF_OP.DISCARD, sector, data: [], bytes: count * 512, secure })
+    if (secure && !this.discardLimits.secure) {
+      throw new TypeError('"secure" expected false: the backend offers no secure discard')
+    }
+    if (count > 0) {
+      await this.#submit({
+        operation: BLKIF_OP.DISCARD,
+        sector,
+        data: [],
+        bytes: count * 512,
+        secure,
+      })
+    }
   }
 
   #submit(request: Omit<DiskRequest, 'done'>): Promise<void> {
@@ -196,7 +244,10 @@ export class Disk implements BlockStore, AsyncDisposable {
 
   #refused({ operation, sector, bytes }: Omit<DiskRequest, 'done'>, status: number): DiskError {
     const what = NAMES.get(operation) ?? operation
-    return new DiskError(`disk "${this.#p.vdev}" answered ${status} to a ${what} of ${bytes / 512} sectors at ${sector}`, { vdev: this.#p.vdev, status })
+    return new DiskError(
+      `disk "${this.#p.vdev}" answered ${status} to a ${what} of ${bytes / 512} sectors at ${sector}`,
+      { vdev: this.#p.vdev, status },
+    )
   }
 
   /** Requests of one tick are published together, with one notification a ring. */
@@ -243,6 +294,11 @@ export class Disk implements BlockStore, AsyncDisposable {
     if (this.#failure) return
     const failure = error instanceof Error ? error : new Error(String(error))
     this.#failure = failure
-    for (const request of [...this.#p.rings.flatMap((ring) => ring.drop()), ...this.#waiting.splice(0)]) request.done(failure)
+    for (const request of [
+      ...this.#p.rings.flatMap((ring) => ring.drop()),
+      ...this.#waiting.splice(0),
+    ]) {
+      request.done(failure)
+    }
   }
 }

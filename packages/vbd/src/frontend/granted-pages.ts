@@ -1,6 +1,6 @@
 /**
- * The frontend's pages for data: granted to the backend writable and for the disk's whole life, and used
- * again, as persistent grants have to be. They are granted as they are needed, up to a limit.
+ * The frontend's pages for data: granted to the backend writable and for the disk's whole life, and
+ * used again, as persistent grants have to be. They are granted as they are needed, up to a limit.
  */
 import { type GrantShare, PAGE_SIZE } from '@xenkit/hypervisor'
 
@@ -45,7 +45,9 @@ export class GrantedPages {
 
   #grow(): void {
     const { bytes, grefs } = this.#share(RUN_PAGES)
-    for (const [i, gref] of grefs.entries()) this.#free.push({ gref, bytes: bytes.subarray(i * PAGE_SIZE, (i + 1) * PAGE_SIZE) })
+    for (const [i, gref] of grefs.entries()) {
+      this.#free.push({ gref, bytes: bytes.subarray(i * PAGE_SIZE, (i + 1) * PAGE_SIZE) })
+    }
     this.#count += RUN_PAGES
   }
 }
@@ -61,13 +63,22 @@ export function drain(pages: readonly GrantedPage[], into: readonly Uint8Array[]
 }
 
 /** Goes through pages and buffers side by side, in parts of equal length. */
-function walk(pages: readonly GrantedPage[], buffers: readonly Uint8Array[], visit: (page: Uint8Array, piece: Uint8Array) => void): void {
+function walk(
+  pages: readonly GrantedPage[],
+  buffers: readonly Uint8Array[],
+  visit: (page: Uint8Array, piece: Uint8Array) => void,
+): void {
   let at = 0
   for (const buffer of buffers) {
-    for (let offset = 0; offset < buffer.length; ) {
+    for (let offset = 0; offset < buffer.length;) {
       const page = pages[Math.floor(at / PAGE_SIZE)]
       const length = Math.min(buffer.length - offset, PAGE_SIZE - (at % PAGE_SIZE))
-      if (page) visit(page.bytes.subarray(at % PAGE_SIZE, (at % PAGE_SIZE) + length), buffer.subarray(offset, offset + length))
+      if (page) {
+        visit(
+          page.bytes.subarray(at % PAGE_SIZE, (at % PAGE_SIZE) + length),
+          buffer.subarray(offset, offset + length),
+        )
+      }
       offset += length
       at += length
     }

@@ -1,6 +1,14 @@
-/** Requests as the ring has them: plain, indirect and discard. Follows xen/include/public/io/blkif.h. */
+/**
+ * Requests as the ring has them: plain, indirect and discard. Follows
+ * xen/include/public/io/blkif.h.
+ */
 import { PAGE_SIZE } from '@xenkit/hypervisor'
-import { BLKIF_DISCARD_SECURE, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, type BlkifLayout } from '@xenkit/wire'
+import {
+  BLKIF_DISCARD_SECURE,
+  BLKIF_MAX_SEGMENTS_PER_REQUEST,
+  BLKIF_OP,
+  type BlkifLayout,
+} from '@xenkit/wire'
 import type { GrantedPage } from './granted-pages.ts'
 
 export interface DiskRequest {
@@ -17,9 +25,13 @@ export interface DiskRequest {
   readonly done: (result: number | Error) => void
 }
 
-const dataPages = ({ operation, bytes }: DiskRequest): number => (operation === BLKIF_OP.DISCARD ? 0 : Math.ceil(bytes / PAGE_SIZE))
+const dataPages = ({ operation, bytes }: DiskRequest): number =>
+  operation === BLKIF_OP.DISCARD ? 0 : Math.ceil(bytes / PAGE_SIZE)
 
-/** Granted pages that a request needs: for its data, and for the segments themselves where they don't fit into a slot. */
+/**
+ * Granted pages that a request needs: for its data, and for the segments themselves where they
+ * don't fit into a slot.
+ */
 export function pagesOf(request: DiskRequest): number {
   const count = dataPages(request)
   return count > BLKIF_MAX_SEGMENTS_PER_REQUEST ? count + 1 : count
@@ -36,8 +48,16 @@ export class RequestEncoder {
     this.#ring32 = words(ring)
   }
 
-  /** Writes a request into the slot at an offset of the ring. @param pages as many as `pagesOf` says; that of the segments comes last */
-  encode(request: DiskRequest, at: number, id: { readonly low: number; readonly high: number }, pages: readonly GrantedPage[]): void {
+  /**
+   * Writes a request into the slot at an offset of the ring. @param pages as many as `pagesOf`
+   * says; that of the segments comes last
+   */
+  encode(
+    request: DiskRequest,
+    at: number,
+    id: { readonly low: number; readonly high: number },
+    pages: readonly GrantedPage[],
+  ): void {
     const { request: plain, slotSize } = this.#layout
     this.#ring8.fill(0, at, at + slotSize)
     // These have the same place in all of them.
@@ -73,7 +93,14 @@ export class RequestEncoder {
     this.#ring32[(at + indirect.at.indirect_grefs) >> 2] = list.gref
   }
 
-  #segments({ bytes }: DiskRequest, pages: readonly GrantedPage[], count: number, to8: Uint8Array, to32: Uint32Array, from: number): void {
+  #segments(
+    { bytes }: DiskRequest,
+    pages: readonly GrantedPage[],
+    count: number,
+    to8: Uint8Array,
+    to32: Uint32Array,
+    from: number,
+  ): void {
     const { segment } = this.#layout
     for (let i = 0, at = from; i < count; i++, at += segment.size) {
       to32[(at + segment.at.gref) >> 2] = pages[i]?.gref ?? 0
@@ -88,4 +115,5 @@ export class RequestEncoder {
   }
 }
 
-const words = ({ buffer, byteOffset, byteLength }: Uint8Array): Uint32Array => new Uint32Array(buffer, byteOffset, byteLength / 4)
+const words = ({ buffer, byteOffset, byteLength }: Uint8Array): Uint32Array =>
+  new Uint32Array(buffer, byteOffset, byteLength / 4)

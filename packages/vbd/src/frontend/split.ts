@@ -9,11 +9,16 @@ export interface Piece {
 }
 
 /**
- * Splits buffers, taken as one run of bytes that begins at `sector`, into pieces of at most `limit` bytes.
+ * Splits buffers, taken as one run of bytes that begins at `sector`, into pieces of at most `limit`
+ * bytes.
  * @param limit a multiple of `unit`
  * @throws RangeError if the run isn't one of whole units
  */
-export function split(sector: number, buffers: readonly Uint8Array[], { limit, unit }: { readonly limit: number; readonly unit: number }): Piece[] {
+export function split(
+  sector: number,
+  buffers: readonly Uint8Array[],
+  { limit, unit }: { readonly limit: number; readonly unit: number },
+): Piece[] {
   const total = buffers.reduce((sum, buffer) => sum + buffer.length, 0)
   expectWhole(sector, total, unit)
   const pieces: Piece[] = []
@@ -27,7 +32,7 @@ export function split(sector: number, buffers: readonly Uint8Array[], { limit, u
     bytes = 0
   }
   for (const buffer of buffers) {
-    for (let offset = 0; offset < buffer.length; ) {
+    for (let offset = 0; offset < buffer.length;) {
       const part = buffer.subarray(offset, offset + limit - bytes)
       data.push(part)
       bytes += part.length
@@ -42,5 +47,9 @@ export function split(sector: number, buffers: readonly Uint8Array[], { limit, u
 /** @throws TypeError, RangeError for bytes that aren't whole sectors of the disk */
 export function expectWhole(sector: number, bytes: number, unit: number): void {
   expectInteger('sector', sector, 0, MAX_SECTORS)
-  if ((sector * 512) % unit !== 0 || bytes % unit !== 0) throw new RangeError(`expected whole sectors of ${unit} bytes, got ${bytes} bytes at sector ${sector} of 512`)
+  if ((sector * 512) % unit !== 0 || bytes % unit !== 0) {
+    throw new RangeError(
+      `expected whole sectors of ${unit} bytes, got ${bytes} bytes at sector ${sector} of 512`,
+    )
+  }
 }

@@ -1,9 +1,10 @@
 /**
- * AES-256-XTS (IEEE 1619) of consecutive sectors of 512 bytes, as dm-crypt's aes-xts-plain64 has it: the
- * tweak is the sector's number, 64 bits, little-endian.
+ * AES-256-XTS (IEEE 1619) of consecutive sectors of 512 bytes, as dm-crypt's aes-xts-plain64 has
+ * it: the tweak is the sector's number, 64 bits, little-endian.
  *
- * node:crypto has aes-256-xts, but takes a cipher object for each sector: 44 us for 4 KiB. Here the AES of all
- * sectors is one call and the tweaks are XORed around it: 20 us, and a quarter of the time from 64 KiB on (Node 20).
+ * node:crypto has aes-256-xts, but takes a cipher object for each sector: 44 us for 4 KiB. Here the
+ * AES of all sectors is one call and the tweaks are XORed around it: 20 us, and a quarter of the
+ * time from 64 KiB on (Node 20).
  */
 import { type Cipher, type Decipher, createCipheriv, createDecipheriv } from 'node:crypto'
 
@@ -25,7 +26,10 @@ export class AesXts {
     this.#tweak = createCipheriv('aes-256-ecb', tweak, null).setAutoPadding(false)
   }
 
-  /** @param data whole sectors, the first of which is `sector`; scribbled on. @returns as many, encrypted */
+  /**
+   * @param data whole sectors, the first of which is `sector`; scribbled on. @returns as many,
+   * encrypted
+   */
   encrypt(sector: number, data: Uint32Array): Uint8Array {
     return this.#crypt(this.#encrypt, sector, data)
   }
@@ -42,7 +46,10 @@ export class AesXts {
     return bytes(result)
   }
 
-  /** Of every block of 16 bytes: that of a sector's first block is its encrypted number, then each is twice the one before. */
+  /**
+   * Of every block of 16 bytes: that of a sector's first block is its encrypted number, then each
+   * is twice the one before.
+   */
   #tweaks(sector: number, sectors: number): Uint32Array {
     const numbers = new Uint32Array(sectors * 4)
     for (let i = 0; i < sectors; i++) {
@@ -73,9 +80,12 @@ function xor(data: Uint32Array, tweaks: Uint32Array): void {
   for (let i = 0; i < data.length; i++) data[i] = (data[i] ?? 0) ^ (tweaks[i] ?? 0)
 }
 
-const bytes = ({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array => new Uint8Array(buffer, byteOffset, byteLength)
+const bytes = ({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength)
 
 /** In place where that is possible: a Buffer may begin anywhere. */
 function words({ buffer, byteOffset, byteLength }: Uint8Array): Uint32Array {
-  return byteOffset % 4 === 0 ? new Uint32Array(buffer, byteOffset, byteLength / 4) : new Uint32Array(buffer.slice(byteOffset, byteOffset + byteLength))
+  return byteOffset % 4 === 0
+    ? new Uint32Array(buffer, byteOffset, byteLength / 4)
+    : new Uint32Array(buffer.slice(byteOffset, byteOffset + byteLength))
 }

@@ -1,7 +1,7 @@
 /**
- * Two stores as one: for each block, whether it is `base` that has it, or `top`, or nobody (it was given
- * up and reads as zeroes). Overlays put into `top` what was written, snapshots what is about to be
- * overwritten in `base`. Callers keep calls on the same blocks apart.
+ * Two stores as one: for each block, whether it is `base` that has it, or `top`, or nobody (it was
+ * given up and reads as zeroes). Overlays put into `top` what was written, snapshots what is about
+ * to be overwritten in `base`. Callers keep calls on the same blocks apart.
  */
 import { expectInteger } from '@xenkit/hypervisor'
 import type { BlockStore } from '../block-store.ts'
@@ -26,9 +26,14 @@ export interface Blocks {
  */
 export function blocksIn(blockSize: number, unit = 512): (sector: number, count: number) => Blocks {
   expectInteger('blockSize', blockSize, unit, LONGEST_COPY)
-  if ((blockSize & (blockSize - 1)) !== 0) throw new RangeError(`"blockSize" expected a power of two, got ${blockSize}`)
+  if ((blockSize & (blockSize - 1)) !== 0) {
+    throw new RangeError(`"blockSize" expected a power of two, got ${blockSize}`)
+  }
   const sectors = blockSize / 512
-  return (sector, count) => ({ first: Math.floor(sector / sectors), last: Math.floor((sector + count - 1) / sectors) })
+  return (sector, count) => ({
+    first: Math.floor(sector / sectors),
+    last: Math.floor((sector + count - 1) / sectors),
+  })
 }
 
 export interface Run {
@@ -46,10 +51,17 @@ export class BlockMap {
   readonly blocksOf: (sector: number, count: number) => Blocks
   readonly #places: BlockPlaces
 
-  /** @throws RangeError when the block size isn't a power of two of whole sectors, or `top` is too small or read-only */
+  /**
+   * @throws RangeError when the block size isn't a power of two of whole sectors, or `top` is too
+   * small or read-only
+   */
   constructor(base: BlockStore, top: BlockStore, blockSize: number) {
     this.blocksOf = blocksIn(blockSize, Math.max(base.sectorSize ?? 512, top.sectorSize ?? 512))
-    if (top.sectors < base.sectors) throw new RangeError(`the store for changes has ${top.sectors} sectors, expected ${base.sectors} as the other has`)
+    if (top.sectors < base.sectors) {
+      throw new RangeError(
+        `the store for changes has ${top.sectors} sectors, expected ${base.sectors} as the other has`,
+      )
+    }
     if (!isWritable(top)) throw new RangeError('the store for changes is read-only')
     this.base = base
     this.top = top
@@ -74,7 +86,7 @@ export class BlockMap {
   /** Stretches of a range that are in one place each; outside `base`, `longest` blocks at most. */
   *runs(sector: number, count: number, longest = Infinity): Generator<Run> {
     const { first, last } = this.blocksOf(sector, count)
-    for (let block = first; block <= last; ) {
+    for (let block = first; block <= last;) {
       const where = this.where(block)
       const most = where === IN.BASE ? last + 1 : Math.min(last + 1, block + longest)
       const end = this.#places.end(block, most)
@@ -102,9 +114,18 @@ export class BlockMap {
     const end = sector + byteLength(from) / 512
     const { first, last } = this.blocksOf(sector, end - sector)
     const head = this.where(first) === IN.TOP ? sector : first * this.blockSectors
-    const tail = this.where(last) === IN.TOP ? end : Math.min((last + 1) * this.blockSectors, this.sectors)
-    const [before, after] = [new Uint8Array((sector - head) * 512), new Uint8Array((tail - end) * 512)]
-    await all([before.length > 0 ? this.read(head, [before]) : undefined, after.length > 0 ? this.read(end, [after]) : undefined].filter((read) => read !== undefined))
+    const tail =
+      this.where(last) === IN.TOP ? end : Math.min((last + 1) * this.blockSectors, this.sectors)
+    const [before, after] = [
+      new Uint8Array((sector - head) * 512),
+      new Uint8Array((tail - end) * 512),
+    ]
+    await all(
+      [
+        before.length > 0 ? this.read(head, [before]) : undefined,
+        after.length > 0 ? this.read(end, [after]) : undefined,
+      ].filter((read) => read !== undefined),
+    )
     const buffers = [before, ...from, after].filter(({ length }) => length > 0)
     await whole(this.top.write(head, buffers), byteLength(buffers))
     this.mark(first, last + 1, IN.TOP)
@@ -152,4 +173,5 @@ export class BlockMap {
   }
 }
 
-const readWhole = async (store: BlockStore, sector: number, into: Uint8Array[]): Promise<void> => whole(store.read(sector, into), byteLength(into))
+const readWhole = async (store: BlockStore, sector: number, into: Uint8Array[]): Promise<void> =>
+  whole(store.read(sector, into), byteLength(into))

@@ -1,6 +1,7 @@
 /** The list of buffers that a store is given, as one run of bytes. */
 
-export const byteLength = (buffers: readonly Uint8Array[]): number => buffers.reduce((sum, { length }) => sum + length, 0)
+export const byteLength = (buffers: readonly Uint8Array[]): number =>
+  buffers.reduce((sum, { length }) => sum + length, 0)
 
 /** Takes views off the front of buffers: n in n steps, where slices from the start take n². */
 export class Cursor {
@@ -16,7 +17,7 @@ export class Cursor {
   /** Views of the next `length` bytes, or of all that are left. */
   take(length: number): Uint8Array[] {
     const views: Uint8Array[] = []
-    for (let left = length; left > 0; ) {
+    for (let left = length; left > 0;) {
       const buffer = this.#buffers[this.#index]
       if (!buffer) break
       const view = buffer.subarray(this.#taken, this.#taken + left)

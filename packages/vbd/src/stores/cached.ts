@@ -1,7 +1,7 @@
 /**
  * A read cache in memory, for stores that are far away or read by many disks. Blocks that were read
- * stay until memory is needed for others, the least recently used first; writes go through and drop the
- * blocks they touch.
+ * stay until memory is needed for others, the least recently used first; writes go through and drop
+ * the blocks they touch.
  */
 import { expectInteger } from '@xenkit/hypervisor'
 import type { BlockStore } from '../block-store.ts'
@@ -31,9 +31,13 @@ interface Part {
 
 /**
  * @param base from then on to be written through what this returns alone
- * @throws RangeError when the block size isn't a power of two of whole sectors, or larger than the cache
+ * @throws RangeError when the block size isn't a power of two of whole sectors, or larger than the
+ *   cache
  */
-export function cachedStore(base: BlockStore, { bytes: capacity, blockSize = 65_536 }: CacheOptions): BlockStore {
+export function cachedStore(
+  base: BlockStore,
+  { bytes: capacity, blockSize = 65_536 }: CacheOptions,
+): BlockStore {
   const blocksOf = blocksIn(blockSize, base.sectorSize)
   expectInteger('bytes', capacity, blockSize, Number.MAX_SAFE_INTEGER)
   const locks = new RangeLocks()
@@ -77,7 +81,7 @@ export function cachedStore(base: BlockStore, { bytes: capacity, blockSize = 65_
   function partsOf(sector: number, into: readonly Uint8Array[]): Part[] {
     const parts: Part[] = []
     const rest = new Cursor(into)
-    for (let at = sector * 512, end = at + byteLength(into); at < end; ) {
+    for (let at = sector * 512, end = at + byteLength(into); at < end;) {
       const block = Math.floor(at / blockSize)
       const length = Math.min((block + 1) * blockSize, end) - at
       parts.push({ block, first: at - block * blockSize, length, into: rest.take(length) })

@@ -1,7 +1,8 @@
 /**
- * Transfers past the page cache (O_DIRECT). The kernel wants the memory aligned, and JavaScript can't
- * tell where a buffer lies: the bytes go through memory that begins at a page, as that of every buffer
- * does which may grow (V8 reserves whole pages for one). Opening an image proves it, by reading so.
+ * Transfers past the page cache (O_DIRECT). The kernel wants the memory aligned, and JavaScript
+ * can't tell where a buffer lies: the bytes go through memory that begins at a page, as that of
+ * every buffer does which may grow (V8 reserves whole pages for one). Opening an image proves it,
+ * by reading so.
  */
 import { readv, writev } from 'node:fs'
 import { byteLength, gather, scatter, slice } from './buffers.ts'
@@ -31,7 +32,10 @@ export class DirectTransfers {
   async unit(bytes: number): Promise<512 | 4096> {
     for (const unit of [512, 4096] as const) {
       const position = bytes >= 2 * unit ? unit : 0
-      const error: unknown = await this.read([new Uint8Array(Math.min(unit, bytes))], position).then(
+      const error: unknown = await this.read(
+        [new Uint8Array(Math.min(unit, bytes))],
+        position,
+      ).then(
         () => undefined,
         (reason: unknown) => reason,
       )
@@ -39,7 +43,10 @@ export class DirectTransfers {
       if (!(error instanceof Error && 'code' in error && error.code === 'EINVAL')) throw error
     }
     const { path } = this.#image
-    throw new ImageError(`image "${path}" can't be read past the page cache: its file system has no O_DIRECT, serve it without "direct"`, { path, errno: 'EINVAL' })
+    throw new ImageError(
+      `image "${path}" can't be read past the page cache: its file system has no O_DIRECT, serve it without "direct"`,
+      { path, errno: 'EINVAL' },
+    )
   }
 
   read(into: readonly Uint8Array[], position: number): Promise<void> {
@@ -56,7 +63,11 @@ export class DirectTransfers {
     })
   }
 
-  #inPieces(buffers: readonly Uint8Array[], position: number, move: (fd: number, memory: Uint8Array, part: Uint8Array[], at: number) => Promise<void>): Promise<void> {
+  #inPieces(
+    buffers: readonly Uint8Array[],
+    position: number,
+    move: (fd: number, memory: Uint8Array, part: Uint8Array[], at: number) => Promise<void>,
+  ): Promise<void> {
     return this.#image.use(async (fd) => {
       const total = byteLength(buffers)
       for (let at = 0; at < total; at += PIECE) {

@@ -1,9 +1,11 @@
 /**
- * A disk whose store never sees what is on it: AES-256-XTS, as dm-crypt's plain mode. The same disk opens with
- * `cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 512 --key-file KEY DEVICE NAME`.
+ * A disk whose store never sees what is on it: AES-256-XTS, as dm-crypt's plain mode. The same disk
+ * opens with
+ * `cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 512 --key-file KEY DEVICE
+ * NAME`.
  *
- * As there, it hides content, not which sectors were written and when; and what was changed in the store reads
- * as something else, not as an error.
+ * As there, it hides content, not which sectors were written and when; and what was changed in the
+ * store reads as something else, not as an error.
  */
 import { timingSafeEqual } from 'node:crypto'
 import { type BlockStore, LEAVES_BUFFERS } from '../block-store.ts'
@@ -15,16 +17,21 @@ export interface EncryptionOptions {
   /** 64 bytes; its halves are two keys and must differ. Copied. */
   readonly key: Uint8Array
   /**
-   * Pass discards on. The store then knows which sectors hold nothing; what is read of them is noise.
-   * Default false, as dm-crypt's allow_discards.
+   * Pass discards on. The store then knows which sectors hold nothing; what is read of them is
+   * noise. Default false, as dm-crypt's allow_discards.
    */
   readonly allowDiscards?: boolean
 }
 
 /** @throws RangeError for a key of another length, or of equal halves */
-export function encryptedStore(base: BlockStore, { key, allowDiscards = false }: EncryptionOptions): BlockStore {
+export function encryptedStore(
+  base: BlockStore,
+  { key, allowDiscards = false }: EncryptionOptions,
+): BlockStore {
   if (key.length !== 64) throw new RangeError(`"key" expected 64 bytes, got ${key.length}`)
-  if (timingSafeEqual(key.subarray(0, 32), key.subarray(32))) throw new RangeError('"key" has equal halves: aes-xts needs two keys')
+  if (timingSafeEqual(key.subarray(0, 32), key.subarray(32))) {
+    throw new RangeError('"key" has equal halves: aes-xts needs two keys')
+  }
   const xts = new AesXts(key)
   const { flush, discard } = base
   return layerOn(base, {

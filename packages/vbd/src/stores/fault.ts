@@ -1,4 +1,7 @@
-/** A store that goes wrong on purpose: what a guest makes of a bad disk, and a backend of a bad store. */
+/**
+ * A store that goes wrong on purpose: what a guest makes of a bad disk, and a backend of a bad
+ * store.
+ */
 import { UINT32_MAX, expectInteger } from '@xenkit/hypervisor'
 import type { BlockStore } from '../block-store.ts'
 import { slice } from './buffers.ts'
@@ -10,29 +13,41 @@ export type { StoreCall } from './layer.ts'
 export interface Fault {
   /** The call begins that much later. */
   readonly delayMs?: number
-  /** A write reaches the store up to this byte only, less what is no whole sector; with no `error`, nobody is told. */
+  /**
+   * A write reaches the store up to this byte only, less what is no whole sector; with no `error`,
+   * nobody is told.
+   */
   readonly tornAt?: number
   /** One bit of what is read is the other way round; it lies right in the store. */
   readonly flippedBit?: number
-  /** The call fails. A write does so after it was made, as far as `tornAt`; other calls aren't made at all. */
+  /**
+   * The call fails. A write does so after it was made, as far as `tornAt`; other calls aren't made
+   * at all.
+   */
   readonly error?: Error
 }
 
 /** @param plan asked for each call, in their order: what happens to it, or nothing */
-export function faultyStore(base: BlockStore, plan: (call: StoreCall) => Fault | undefined): BlockStore {
+export function faultyStore(
+  base: BlockStore,
+  plan: (call: StoreCall) => Fault | undefined,
+): BlockStore {
   return aroundStore(base, async (call, run) => {
     const { delayMs, tornAt, flippedBit, error } = plan(call) ?? {}
     if (delayMs !== undefined) await new Promise((resolve) => setTimeout(resolve, delayMs))
     if (call.kind === 'write' && isWritable(base)) {
       const sectorSize = base.sectorSize ?? 512
-      const length = tornAt === undefined ? call.bytes : Math.min(call.bytes, tornAt - (tornAt % sectorSize))
+      const length =
+        tornAt === undefined ? call.bytes : Math.min(call.bytes, tornAt - (tornAt % sectorSize))
       if (length > 0) await whole(base.write(call.sector, slice(call.buffers, 0, length)), length)
       if (error) throw error
       return
     }
     if (error) throw error
     await run()
-    if (call.kind === 'read' && flippedBit !== undefined) flip(call.buffers, flippedBit % (call.bytes * 8))
+    if (call.kind === 'read' && flippedBit !== undefined) {
+      flip(call.buffers, flippedBit % (call.bytes * 8))
+    }
   })
 }
 
@@ -60,9 +75,17 @@ export interface FaultOdds {
  * A plan of faults by chance.
  * @throws RangeError for odds outside 0..1, or seed 0
  */
-export function randomFaults({ seed, longestDelayMs = 100, ...o }: FaultOdds): (call: StoreCall) => Fault | undefined {
+export function randomFaults({
+  seed,
+  longestDelayMs = 100,
+  ...o
+}: FaultOdds): (call: StoreCall) => Fault | undefined {
   expectInteger('seed', seed, 1, UINT32_MAX)
-  for (const [name, value] of Object.entries(o)) if (!(value >= 0 && value <= 1)) throw new RangeError(`"${name}" expected odds 0..1, got ${value}`)
+  for (const [name, value] of Object.entries(o)) {
+    if (!(value >= 0 && value <= 1)) {
+      throw new RangeError(`"${name}" expected odds 0..1, got ${value}`)
+    }
+  }
   const random = xorshift(seed)
   return (call) => {
     // Always as many numbers, so that one kind of fault doesn't change when another happens.
@@ -71,8 +94,16 @@ export function randomFaults({ seed, longestDelayMs = 100, ...o }: FaultOdds): (
     return {
       ...(late < (o.delays ?? 0) ? { delayMs: size * longestDelayMs } : {}),
       ...(isTorn ? { tornAt: Math.floor(size * call.bytes) } : {}),
-      ...(call.kind === 'read' && flipped < (o.flippedBits ?? 0) ? { flippedBit: Math.floor(size * call.bytes * 8) } : {}),
-      ...(isTorn || failing < (o.errors ?? 0) ? { error: new Error(`${call.kind} of ${call.bytes} bytes at sector ${call.sector} fails by chance, seed ${seed}`) } : {}),
+      ...(call.kind === 'read' && flipped < (o.flippedBits ?? 0)
+        ? { flippedBit: Math.floor(size * call.bytes * 8) }
+        : {}),
+      ...(isTorn || failing < (o.errors ?? 0)
+        ? {
+            error: new Error(
+              `${call.kind} of ${call.bytes} bytes at sector ${call.sector} fails by chance, seed ${seed}`,
+            ),
+          }
+        : {}),
     }
   }
 }

@@ -19,14 +19,25 @@ import { ImageError } from './image-error.ts'
 import { expectRaw, rememberRaw } from './image-format.ts'
 import { type ImageGeometry, imageGeometry, unaligned } from './image-geometry.ts'
 import { lockImage } from './image-locks.ts'
-import { type DiscardRange, type FileCalls, type ImageFacts, type SharedImage, imageStore } from './image-store.ts'
+import {
+  type DiscardRange,
+  type FileCalls,
+  type ImageFacts,
+  type SharedImage,
+  imageStore,
+} from './image-store.ts'
 import { OpenImage } from './open-image.ts'
 import { Size } from './size.ts'
 
 export interface FileStoreOptions extends FileCalls {
-  /** Serve the image read-only; a file that can't be written is otherwise refused. Default false. */
+  /**
+   * Serve the image read-only; a file that can't be written is otherwise refused. Default false.
+   */
   readonly readOnly?: boolean
-  /** Past the page cache (O_DIRECT): for images larger than memory, or on a device with a cache of its own. Default false. */
+  /**
+   * Past the page cache (O_DIRECT): for images larger than memory, or on a device with a cache of
+   * its own. Default false.
+   */
   readonly direct?: boolean
   /**
    * Says that the image is raw whatever it begins with. Without it one that is to be written, and
@@ -42,19 +53,26 @@ export interface FileStoreOptions extends FileCalls {
    */
   readonly locking?: boolean
   /**
-   * Gives the URL of a module by which other threads open the store: its default export calls `sharedFileStore` with what it is
-   * given. `xenkit`'s `openFileStore` brings its own. Without it the store is served in the thread that opened it.
+   * Gives the URL of a module by which other threads open the store: its default export calls
+   * `sharedFileStore` with what it is given. `xenkit`'s `openFileStore` brings its own. Without it
+   * the store is served in the thread that opened it.
    */
   readonly shareBy?: () => string
 }
 
 export interface FileStore extends BlockStore, AsyncDisposable {
   readonly path: string
-  /** Cuts the image, or lengthens it by a hole. @throws ImageError for a block device, and for an image that is served read-only */
+  /**
+   * Cuts the image, or lengthens it by a hole. @throws ImageError for a block device, and for an
+   * image that is served read-only
+   */
   resize(sectors: number): Promise<void>
   /** Looks up the size, which somebody else may have changed: nothing does so by itself. */
   refresh(): Promise<void>
-  /** Closes the file once what is in flight is done, and no other thread serves it. Idempotent; later calls of the store reject. */
+  /**
+   * Closes the file once what is in flight is done, and no other thread serves it. Idempotent;
+   * later calls of the store reject.
+   */
   close(): Promise<void>
 }
 
@@ -78,7 +96,8 @@ const readAdvice: typeof advice = { ...advice, EACCES: UNREADABLE, EPERM: UNREAD
  */
 export async function openFileStore(path: string, o: FileStoreOptions = {}): Promise<FileStore> {
   const { readOnly = false, direct = false, format, locking = true, discardRange, lockBytes } = o
-  // O_NONBLOCK changes nothing for images. A fifo would otherwise hold a thread of the pool until somebody writes to it.
+  // O_NONBLOCK changes nothing for images. A fifo would otherwise hold a thread of the pool until
+  // somebody writes to it.
   const alone = locking && !readOnly && (await isBlockDevice(path))
   const { O_RDONLY, O_RDWR, O_NONBLOCK, O_DIRECT, O_EXCL } = constants
   const access = (readOnly ? O_RDONLY : O_RDWR) | (alone ? O_EXCL : 0)
@@ -95,7 +114,10 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
     if (!readOnly && format !== 'raw') await expectRaw(file, path, geometry.sectors)
     const sectorSize = direct ? await new DirectTransfers(image).unit(geometry.sectors * 512) : 512
     expectWholeSectors(path, geometry.sectors, sectorSize)
-    const discardLimits = readOnly || discardRange === undefined ? undefined : await discardLimitsOf(image, geometry, sectorSize, discardRange)
+    const discardLimits =
+      readOnly || discardRange === undefined
+        ? undefined
+        : await discardLimitsOf(image, geometry, sectorSize, discardRange)
     const physicalSectorSize = hintedPhysicalSize(geometry.physicalSectorSize, sectorSize)
     const facts: ImageFacts = { readOnly, direct, sectorSize, physicalSectorSize, discardLimits }
     return fileStore({ file, image, geometry, facts, o })
@@ -142,10 +164,12 @@ async function discardLimitsOf(
   const whole = hintedDiscardLimits(hint, sectorSize)
   if (blockDevice) return whole
   // Past the end there is nothing to lose. A file system without holes refuses all the same.
-  return image.use((fd) => discardRange(fd, sectors * 512, 4096)).then(
-    () => whole,
-    () => undefined,
-  )
+  return image
+    .use((fd) => discardRange(fd, sectors * 512, 4096))
+    .then(
+      () => whole,
+      () => undefined,
+    )
 }
 
 interface FileStoreParts {
@@ -167,8 +191,15 @@ function fileStore({ file, image, geometry, facts, o }: FileStoreParts): FileSto
     onResize: size.onResize,
     async resize(sectors: number) {
       expectInteger('sectors', sectors, 1, MAX_SECTORS)
-      if (sectors % (sectorSize / 512) !== 0) throw new RangeError(`"sectors" expected a multiple of ${sectorSize / 512}, got ${sectors}`)
-      if (readOnly || geometry.blockDevice) throw new ImageError(`image "${path}" can't be resized: it is ${readOnly ? 'served read-only' : 'a block device'}`, { path })
+      if (sectors % (sectorSize / 512) !== 0) {
+        throw new RangeError(`"sectors" expected a multiple of ${sectorSize / 512}, got ${sectors}`)
+      }
+      if (readOnly || geometry.blockDevice) {
+        throw new ImageError(
+          `image "${path}" can't be resized: it is ${readOnly ? 'served read-only' : 'a block device'}`,
+          { path },
+        )
+      }
       // Shrinking is told of first: nobody should ask for what is about to go.
       if (sectors < size.sectors) size.change(sectors)
       await image.use((fd) => promisify(ftruncate)(fd, sectors * 512))

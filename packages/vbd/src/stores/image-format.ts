@@ -36,7 +36,9 @@ const containers: readonly Container[] = [
 /** By device and inode: first and last sector of images that guests of this process left so. */
 const leftByGuests = new Map<string, Buffer>()
 
-/** @throws ImageError if the image is a container, unless a guest of this process made it look so */
+/**
+ * @throws ImageError if the image is a container, unless a guest of this process made it look so
+ */
 export async function expectRaw(file: FileHandle, path: string, sectors: number): Promise<void> {
   const { key, ends } = await lookAt(file, sectors)
   const found = containerOf(ends)

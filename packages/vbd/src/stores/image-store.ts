@@ -1,6 +1,6 @@
 /**
- * The calls of a file store that reach its image: by the thread that opened it, or by others over the same
- * descriptor, which stays open as long as they do.
+ * The calls of a file store that reach its image: by the thread that opened it, or by others over
+ * the same descriptor, which stays open as long as they do.
  */
 import { fdatasync, readv, writev } from 'node:fs'
 import { promisify } from 'node:util'
@@ -15,8 +15,13 @@ import { OpenImage, type Vectored, transfer } from './open-image.ts'
 /** Gives up a range of an open file, which then reads as zeroes, or of a block device. */
 export type DiscardRange = (fd: number, offset: number, length: number) => Promise<void>
 
-/** Opens a batch of reads and writes of an open file, which it keeps for itself. Undefined where there is none for the memory. */
-export type OpenFileBatch = (o: StoreBatchOptions & { readonly fd: number; readonly direct: boolean }) => StoreBatch | undefined
+/**
+ * Opens a batch of reads and writes of an open file, which it keeps for itself. Undefined where
+ * there is none for the memory.
+ */
+export type OpenFileBatch = (
+  o: StoreBatchOptions & { readonly fd: number; readonly direct: boolean },
+) => StoreBatch | undefined
 
 /** What Node has no calls for. */
 export interface FileCalls {
@@ -45,15 +50,23 @@ export interface SharedImage extends ImageFacts {
 }
 
 /** For the module that is `shareBy` of a file store: the store in another thread. */
-export const sharedFileStore = ({ path, fd, ...facts }: SharedImage, size: { readonly sectors: number }, calls: FileCalls = {}): BlockStore =>
-  imageStore(new OpenImage({ fd, close: async () => {} }, path), size, facts, calls)
+export const sharedFileStore = (
+  { path, fd, ...facts }: SharedImage,
+  size: { readonly sectors: number },
+  calls: FileCalls = {},
+): BlockStore => imageStore(new OpenImage({ fd, close: async () => {} }, path), size, facts, calls)
 
 interface Transfers {
   read(into: Uint8Array[], position: number): Promise<void>
   write(from: Uint8Array[], position: number): Promise<void>
 }
 
-export function imageStore(image: OpenImage, size: { readonly sectors: number }, facts: ImageFacts, { discardRange, openFileBatch }: FileCalls): BlockStore {
+export function imageStore(
+  image: OpenImage,
+  size: { readonly sectors: number },
+  facts: ImageFacts,
+  { discardRange, openFileBatch }: FileCalls,
+): BlockStore {
   const { readOnly, direct, sectorSize, physicalSectorSize, discardLimits } = facts
   const transfers: Transfers = direct ? new DirectTransfers(image) : cachedTransfers(image)
   const flush = shared(() => promisify(fdatasync)(image.file.fd))
@@ -75,7 +88,12 @@ export function imageStore(image: OpenImage, size: { readonly sectors: number },
       ),
       flush: () => image.use(flush),
     }),
-    ...(discardRange && discardLimits && { discard: (sector: number, count: number) => image.use((fd) => inTurn(() => discardRange(fd, sector * 512, count * 512))), discardLimits }),
+    ...(discardRange &&
+      discardLimits && {
+        discard: (sector: number, count: number) =>
+          image.use((fd) => inTurn(() => discardRange(fd, sector * 512, count * 512))),
+        discardLimits,
+      }),
     ...(openFileBatch && {
       // Of an object that has this store's members and a `read` of its own, that is to be called.
       openBatch(this: unknown, o: StoreBatchOptions) {

@@ -1,6 +1,6 @@
 /**
- * A disk's share of Node's thread pool, which does flushes and discards first come first served: one
- * of either at a time. However many its guest asks for, another disk's wait for one.
+ * A disk's share of Node's thread pool, which does flushes and discards first come first served:
+ * one of either at a time. However many its guest asks for, another disk's wait for one.
  */
 
 type Work = () => Promise<void>

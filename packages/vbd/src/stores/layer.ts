@@ -32,7 +32,9 @@ export function layerOn(base: BlockStore, calls: StoreCalls): BlockStore {
     ...(sectorSize === undefined ? {} : { sectorSize }),
     ...(physicalSectorSize === undefined ? {} : { physicalSectorSize }),
     ...(discardLimits === undefined || calls.discard === undefined ? {} : { discardLimits }),
-    ...(onResize === undefined ? {} : { onResize: (listener: () => void) => onResize.call(base, listener) }),
+    ...(onResize === undefined
+      ? {}
+      : { onResize: (listener: () => void) => onResize.call(base, listener) }),
     ...calls,
   }
 }
@@ -70,24 +72,38 @@ export function aroundStore(
         return around(call, async () => whole(base.write(sector, buffers), bytes))
       }),
     }),
-    ...(flush && { flush: () => around({ kind: 'flush', sector: 0, bytes: 0, buffers: [] }, async () => flush.call(base)) }),
+    ...(flush && {
+      flush: () =>
+        around({ kind: 'flush', sector: 0, bytes: 0, buffers: [] }, async () => flush.call(base)),
+    }),
     ...(discard && {
-      discard: (sector: number, count: number, o: DiscardOptions) => around({ kind: 'discard', sector, bytes: count * 512, buffers: [] }, async () => discard.call(base, sector, count, o)),
+      discard: (sector: number, count: number, o: DiscardOptions) =>
+        around({ kind: 'discard', sector, bytes: count * 512, buffers: [] }, async () =>
+          discard.call(base, sector, count, o),
+        ),
       ...(limits && { discardLimits: limits }),
     }),
   })
 }
 
 /** Waits for a call of `bytes` bytes. @throws RangeError when it moved less */
-export async function whole(result: StoreResult | Promise<StoreResult>, bytes: number): Promise<void> {
+export async function whole(
+  result: StoreResult | Promise<StoreResult>,
+  bytes: number,
+): Promise<void> {
   const value = await result
   const moved = value === undefined ? bytes : bytesMoved(value)
   if (moved !== bytes) throw new RangeError(`the store moved ${moved} of ${bytes} bytes`)
 }
 
-/** Waits for all, as a store must that makes several calls, then throws what the first that failed did. */
+/**
+ * Waits for all, as a store must that makes several calls, then throws what the first that failed
+ * did.
+ */
 export async function all(calls: readonly Promise<unknown>[]): Promise<void> {
-  for (const result of await Promise.allSettled(calls)) if (result.status === 'rejected') throw result.reason
+  for (const result of await Promise.allSettled(calls)) {
+    if (result.status === 'rejected') throw result.reason
+  }
 }
 
 /**
@@ -111,7 +127,7 @@ export const loopTurn = (): Promise<void> => new Promise((resolve) => setImmedia
 
 /** Gives up the first `sectors` of a store, in calls as long as it likes them. */
 export async function discardAll(store: BlockStore, sectors: number): Promise<void> {
-  for (let sector = 0; sector < sectors; ) {
+  for (let sector = 0; sector < sectors;) {
     const count = Math.min(sectors - sector, discardLimitsOf(store).maximum / 512)
     await store.discard?.(sector, count, { secure: false })
     sector += count

@@ -1,4 +1,7 @@
-/** A disk whose bytes the addon keeps: the calls of its store, by the thread that opened it or by others. */
+/**
+ * A disk whose bytes the addon keeps: the calls of its store, by the thread that opened it or by
+ * others.
+ */
 import { type BlockStore, LEAVES_BUFFERS } from '../block-store.ts'
 import type { StoreBatch, StoreBatchOptions } from '../store-batch.ts'
 
@@ -22,7 +25,10 @@ export type OpenMemory = (what: { readonly bytes: number } | { readonly id: numb
 
 /** What JavaScript can't do. */
 export interface MemoryCalls {
-  /** `xenkit`'s `openMemoryStore` brings the addon's. Without it a disk is an array, which doesn't get smaller by discards. */
+  /**
+   * `xenkit`'s `openMemoryStore` brings the addon's. Without it a disk is an array, which doesn't
+   * get smaller by discards.
+   */
   readonly openMemory?: OpenMemory
 }
 
@@ -32,10 +38,14 @@ export interface SharedMemory {
 }
 
 /**
- * For the module that is `shareBy` of a memory store: the store in another thread. Nobody tells it of its end, so it has the memory open
- * during its calls alone.
+ * For the module that is `shareBy` of a memory store: the store in another thread. Nobody tells it
+ * of its end, so it has the memory open during its calls alone.
  */
-export function sharedMemoryStore({ id }: SharedMemory, size: { readonly sectors: number }, openMemory: OpenMemory): BlockStore {
+export function sharedMemoryStore(
+  { id }: SharedMemory,
+  size: { readonly sectors: number },
+  openMemory: OpenMemory,
+): BlockStore {
   return memoryImageStore((work) => {
     const image = openMemory({ id })
     try {
@@ -46,10 +56,18 @@ export function sharedMemoryStore({ id }: SharedMemory, size: { readonly sectors
   }, size)
 }
 
-type MemoryImageStore = Required<Pick<BlockStore, 'sectors' | 'read' | 'write' | 'flush' | 'discard' | 'discardLimits' | 'openBatch'>>
+type MemoryImageStore = Required<
+  Pick<
+    BlockStore,
+    'sectors' | 'read' | 'write' | 'flush' | 'discard' | 'discardLimits' | 'openBatch'
+  >
+>
 
 /** @param use runs `work` while the memory is open */
-export function memoryImageStore(use: <T>(work: (image: MemoryImage) => T) => T, size: { readonly sectors: number }): MemoryImageStore {
+export function memoryImageStore(
+  use: <T>(work: (image: MemoryImage) => T) => T,
+  size: { readonly sectors: number },
+): MemoryImageStore {
   const store: MemoryImageStore = {
     get sectors() {
       return size.sectors

@@ -7,17 +7,23 @@ import { Size } from './size.ts'
 /** 50 us, and up to 900 where the memory was never used. */
 const LONGEST_DISCARD = 1024 * 1024
 
-export interface MemoryStore extends Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'openBatch' | 'share'>> {
+export interface MemoryStore extends Required<
+  Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'openBatch' | 'share'>
+> {
   /** What the disk holds; after `resize` another array. */
   readonly bytes: Uint8Array
   /** Cuts the disk, or lengthens it by zeroes. */
   resize(sectors: number): void
 }
 
-/** @param source size of the zeroed disk, or the bytes to serve: a multiple of 512, used in place */
+/**
+ * @param source size of the zeroed disk, or the bytes to serve: a multiple of 512, used in place
+ */
 export function memoryStore(source: number | Uint8Array): MemoryStore {
   let bytes = typeof source === 'number' ? zeroes(source) : source
-  if (bytes.length === 0 || bytes.length % 512 !== 0) throw new RangeError(`"bytes" expected a multiple of 512, got ${bytes.length}`)
+  if (bytes.length === 0 || bytes.length % 512 !== 0) {
+    throw new RangeError(`"bytes" expected a multiple of 512, got ${bytes.length}`)
+  }
   const size = new Size(bytes.length / 512)
   return {
     get bytes() {

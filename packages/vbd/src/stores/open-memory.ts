@@ -12,16 +12,24 @@ type Locks = Pick<FileStoreOptions, 'locking' | 'lockBytes'>
 /** The locks are those of an image while it is read. */
 export interface OpenMemoryStoreOptions extends MemoryCalls, Locks {
   /**
-   * Gives the URL of a module by which other threads open the store: its default export calls `sharedMemoryStore` with what it is
-   * given. `xenkit`'s `openMemoryStore` brings its own. Without it the store is served in the thread that opened it.
+   * Gives the URL of a module by which other threads open the store: its default export calls
+   * `sharedMemoryStore` with what it is given. `xenkit`'s `openMemoryStore` brings its own. Without
+   * it the store is served in the thread that opened it.
    */
   readonly shareBy?: () => string
 }
 
-export interface OpenedMemoryStore extends Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'openBatch' | 'share'>>, Pick<BlockStore, 'openBatch' | 'share'>, Disposable {
+export interface OpenedMemoryStore
+  extends
+    Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'openBatch' | 'share'>>,
+    Pick<BlockStore, 'openBatch' | 'share'>,
+    Disposable {
   /** Cuts the disk, or lengthens it by zeroes. */
   resize(sectors: number): void
-  /** Gives the memory back, once no disk is served from it. Idempotent; later calls of the store fail. */
+  /**
+   * Gives the memory back, once no disk is served from it. Idempotent; later calls of the store
+   * fail.
+   */
   close(): void
 }
 
@@ -29,12 +37,16 @@ export interface OpenedMemoryStore extends Required<Omit<BlockStore, 'sectorSize
 const PIECE = 256 * 1024
 
 /**
- * A disk in memory. Nothing of it outlives the process. With the addon it takes memory for what was written alone, and gives it back for what is
- * discarded; without, for all of it at once.
- * @param source sectors of a zeroed disk, or the path of an image that is read into it: changes don't go there
+ * A disk in memory. Nothing of it outlives the process. With the addon it takes memory for what was
+ * written alone, and gives it back for what is discarded; without, for all of it at once.
+ * @param source sectors of a zeroed disk, or the path of an image that is read into it: changes
+ *   don't go there
  * @throws ImageError when the image can't be read
  */
-export async function openMemoryStore(source: number | string, o: OpenMemoryStoreOptions = {}): Promise<OpenedMemoryStore> {
+export async function openMemoryStore(
+  source: number | string,
+  o: OpenMemoryStoreOptions = {},
+): Promise<OpenedMemoryStore> {
   if (typeof source === 'number') return zeroed(source, o)
   await using image = await openFileStore(source, { ...o, readOnly: true })
   const store = zeroed(image.sectors, o)
@@ -47,13 +59,20 @@ export async function openMemoryStore(source: number | string, o: OpenMemoryStor
   }
 }
 
-function zeroed(sectors: number, { openMemory, shareBy }: OpenMemoryStoreOptions): OpenedMemoryStore {
+function zeroed(
+  sectors: number,
+  { openMemory, shareBy }: OpenMemoryStoreOptions,
+): OpenedMemoryStore {
   expectInteger('sectors', sectors, 1, MAX_SECTORS)
   if (openMemory) return imageStore(openMemory, sectors, shareBy)
   return Object.assign(memoryStore(sectors), { close() {}, [Symbol.dispose]() {} })
 }
 
-function imageStore(openMemory: OpenMemory, sectors: number, shareBy?: () => string): OpenedMemoryStore {
+function imageStore(
+  openMemory: OpenMemory,
+  sectors: number,
+  shareBy?: () => string,
+): OpenedMemoryStore {
   const image = openMemory({ bytes: sectors * 512 })
   const size = new Size(sectors)
   const store: OpenedMemoryStore = Object.assign(

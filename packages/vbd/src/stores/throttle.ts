@@ -1,7 +1,7 @@
 /**
- * Limits what a disk may take of its store, by token buckets: each fills at its rate up to its burst, a
- * call that finds too little waits until what it lacks has come in. Waiting calls start in their order.
- * A disk that nobody uses costs no timer.
+ * Limits what a disk may take of its store, by token buckets: each fills at its rate up to its
+ * burst, a call that finds too little waits until what it lacks has come in. Waiting calls start in
+ * their order. A disk that nobody uses costs no timer.
  */
 import type { BlockStore } from '../block-store.ts'
 import { aroundStore } from './layer.ts'
@@ -13,7 +13,10 @@ export interface Rate {
 }
 
 export interface ThrottleOptions {
-  /** Calls: reads, writes, flushes and discards. Requests of a guest for neighbouring sectors are one call. */
+  /**
+   * Calls: reads, writes, flushes and discards. Requests of a guest for neighbouring sectors are
+   * one call.
+   */
   readonly calls?: Rate
   /** Bytes that are read and written. */
   readonly bytes?: Rate
@@ -25,7 +28,10 @@ export function throttledStore(base: BlockStore, o: ThrottleOptions): BlockStore
   const bytes = o.bytes && new Bucket('bytes', o.bytes)
   return aroundStore(base, async (call, run) => {
     const now = performance.now()
-    const wait = Math.max(calls?.take(1, now) ?? 0, bytes?.take(call.kind === 'discard' ? 0 : call.bytes, now) ?? 0)
+    const wait = Math.max(
+      calls?.take(1, now) ?? 0,
+      bytes?.take(call.kind === 'discard' ? 0 : call.bytes, now) ?? 0,
+    )
     if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait))
     await run()
   })
@@ -39,7 +45,9 @@ class Bucket {
 
   constructor(name: string, { perSecond, burst = perSecond }: Rate) {
     for (const [key, value] of Object.entries({ perSecond, burst })) {
-      if (!(value > 0 && value < Infinity)) throw new RangeError(`"${name}.${key}" expected a positive number, got ${value}`)
+      if (!(value > 0 && value < Infinity)) {
+        throw new RangeError(`"${name}.${key}" expected a positive number, got ${value}`)
+      }
     }
     this.#perMs = perSecond / 1000
     this.#burst = burst
@@ -48,7 +56,8 @@ class Bucket {
 
   /** Takes what may not be there yet. @returns milliseconds until it is */
   take(count: number, now: number): number {
-    this.#tokens = Math.min(this.#burst, this.#tokens + (now - this.#filledAt) * this.#perMs) - count
+    this.#tokens =
+      Math.min(this.#burst, this.#tokens + (now - this.#filledAt) * this.#perMs) - count
     this.#filledAt = now
     return this.#tokens < 0 ? -this.#tokens / this.#perMs : 0
   }

@@ -35,9 +35,11 @@ test('a tree of stretches is an array, whose stretches have one value each', () 
         for (let index = 0; index < size;) {
           const { value, end } = tree.at(index)
           expect(end).toBeGreaterThan(index)
-          for (; index < Math.min(end, size); index++)
-            if (model[index] !== value)
+          for (; index < Math.min(end, size); index++) {
+            if (model[index] !== value) {
               expect.fail(`${index} has ${value}, expected ${model[index]}`)
+            }
+          }
         }
       },
     ),
@@ -64,8 +66,9 @@ describe('places', () => {
             const place = places.at(block)
             const end = places.end(block, blocks)
             expect(places.end(block, block + 1)).toBe(block + 1)
-            for (let i = block; i < end; i++)
+            for (let i = block; i < end; i++) {
               if (model[i] !== place) expect.fail(`${i} is in ${place}, expected ${model[i]}`)
+            }
             if (end < blocks) expect(model[end]).not.toBe(place)
             block = end
           }

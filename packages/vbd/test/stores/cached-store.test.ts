@@ -46,10 +46,14 @@ test('a block is read once, by whoever asks first; a write drops it', async () =
   expect(base.sectorsRead).toEqual([8, 8, 8])
 })
 
-test('a write beside a read of the same block isn\'t forgotten', async () => {
+test("a write beside a read of the same block isn't forgotten", async () => {
   const store = cachedStore(jitter(memoryStore(64), 3), { bytes: 65_536 })
   for (let i = 1; i < 50; i++) {
-    await Promise.all([read(store, 0), store.write?.(5, [new Uint8Array(512).fill(i)]), read(store, 1)])
+    await Promise.all([
+      read(store, 0),
+      store.write?.(5, [new Uint8Array(512).fill(i)]),
+      read(store, 1),
+    ])
     expect(await read(store, 5)).toBe(i)
   }
 })
@@ -78,16 +82,21 @@ test('a disk that grows has new sectors after its old end', async () => {
   expect([store.sectors, await read(store, 15)]).toEqual([16, 4])
 })
 
-test('a read that fails rejects, and isn\'t remembered', async () => {
+test("a read that fails rejects, and isn't remembered", async () => {
   let bad = true
-  const store = cachedStore({ sectors: 8, read: () => (bad ? Promise.reject(new Error('EIO')) : undefined) }, { bytes: 4096, blockSize: 4096 })
+  const store = cachedStore(
+    { sectors: 8, read: () => (bad ? Promise.reject(new Error('EIO')) : undefined) },
+    { bytes: 4096, blockSize: 4096 },
+  )
   await expect(read(store, 0)).rejects.toThrow('EIO')
   bad = false
   await read(store, 0)
 })
 
 test('a cache of less than a block', () => {
-  expect(() => cachedStore(memoryStore(8), { bytes: 4096 })).toThrow(/"bytes" expected an integer 65536/)
+  expect(() => cachedStore(memoryStore(8), { bytes: 4096 })).toThrow(
+    /"bytes" expected an integer 65536/,
+  )
 })
 
 test.each([8, 8192])('of %i blocks, a long discard drops those that it covers', async (blocks) => {

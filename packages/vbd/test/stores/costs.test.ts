@@ -45,15 +45,17 @@ const stores: Record<string, () => BlockStore | Promise<BlockStore>> = {
   overlay: () => overlayStore(nowhere(TIB_4)),
   'overlay, in blocks of a sector that are written in turn': async () => {
     const store = overlayStore(nowhere(TIB_4), { blockSize: 512 })
-    for (let sector = 0; sector < 4096; sector += 2)
+    for (let sector = 0; sector < 4096; sector += 2) {
       await store.write?.(sector, [new Uint8Array(512)])
+    }
     return store
   },
   'overlay in memory': () => overlayStore(nowhere(MIB_64), { top: used() }),
   'cache, full': async () => {
     const store = cachedStore(nowhere(TIB_4), { bytes: 2 ** 23, blockSize: 512 })
-    for (let sector = 0; sector < 2 ** 14; sector += 2048)
+    for (let sector = 0; sector < 2 ** 14; sector += 2048) {
       await store.read(sector, [new Uint8Array(2 ** 20)])
+    }
     return store
   },
   'cache, empty': () => cachedStore(nowhere(TIB_4), { bytes: 2 ** 26 }),
@@ -131,8 +133,9 @@ describe.each(Object.entries(stores))('%s', (_, open) => {
     const before = memory()
     const times = [await held(() => operation(store))]
     expect(memory() - before).toBeLessThan(MEMORY_MAX)
-    while (Math.min(...times) > HELD_MS_MAX && times.length < TRIES_MAX)
+    while (Math.min(...times) > HELD_MS_MAX && times.length < TRIES_MAX) {
       times.push(await held(() => operation(store)))
+    }
     expect(Math.min(...times)).toBeLessThan(HELD_MS_MAX)
   })
 })

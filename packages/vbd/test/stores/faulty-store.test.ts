@@ -2,19 +2,32 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { attachDisk } from '../../src/index.ts'
-import { type Fault, type StoreCall, faultyStore, memoryStore, randomFaults } from '../../src/stores/index.ts'
+import {
+  type Fault,
+  type StoreCall,
+  faultyStore,
+  memoryStore,
+  randomFaults,
+} from '../../src/stores/index.ts'
 import { rig } from '../rig.ts'
 import { expectModelled, zeroed } from './model.ts'
 
 const EIO = new Error('EIO')
 
 test('without faults it is the store beneath', async () => {
-  await expectModelled({ store: faultyStore(memoryStore(300), () => undefined), discarded: zeroed, numRuns: 10 })
+  await expectModelled({
+    store: faultyStore(memoryStore(300), () => undefined),
+    discarded: zeroed,
+    numRuns: 10,
+  })
 })
 
 test('the plan sees every call', async () => {
   const seen: Omit<StoreCall, 'buffers'>[] = []
-  const store = faultyStore(memoryStore(64), ({ kind, sector, bytes }) => void seen.push({ kind, sector, bytes }))
+  const store = faultyStore(
+    memoryStore(64),
+    ({ kind, sector, bytes }) => void seen.push({ kind, sector, bytes }),
+  )
   await store.read(1, [new Uint8Array(100), new Uint8Array(412)])
   await store.write?.(2, [new Uint8Array(1024)])
   await store.flush?.()
@@ -27,7 +40,7 @@ test('the plan sees every call', async () => {
   ])
 })
 
-test('an error fails the call; a read, flush or discard isn\'t made', async () => {
+test("an error fails the call; a read, flush or discard isn't made", async () => {
   const memory = memoryStore(new Uint8Array(4096).fill(7))
   const store = faultyStore(memory, () => ({ error: EIO }))
   const buffer = new Uint8Array(512)
@@ -49,7 +62,9 @@ test('a torn write ends at a whole sector, told of or not', async () => {
       if (told) await expect(writing).rejects.toBe(EIO)
       else await writing
       const written = Math.min(Math.floor(tornAt / 512), 4)
-      expect(memory.bytes.findLastIndex((byte) => byte === 1)).toBe(written === 0 ? -1 : 511 + written * 512)
+      expect(memory.bytes.findLastIndex((byte) => byte === 1)).toBe(
+        written === 0 ? -1 : 511 + written * 512,
+      )
     }),
   )
 })
@@ -76,27 +91,48 @@ test('a late call is late alone', async () => {
     first = false
     return fault
   })
-  await Promise.all([0, 1].map(async (i) => {
-    await store.read(0, [new Uint8Array(512)])
-    order.push(i)
-  }))
+  await Promise.all(
+    [0, 1].map(async (i) => {
+      await store.read(0, [new Uint8Array(512)])
+      order.push(i)
+    }),
+  )
   expect(order).toEqual([1, 0])
 })
 
 test('by chance: the same from the same seed, about as often as asked', () => {
-  const calls = Array.from({ length: 4000 }, (_, i): StoreCall => ({ kind: i % 2 === 0 ? 'read' : 'write', sector: i, bytes: 4096, buffers: [] }))
+  const calls = Array.from({ length: 4000 }, (_, i): StoreCall => ({
+    kind: i % 2 === 0 ? 'read' : 'write',
+    sector: i,
+    bytes: 4096,
+    buffers: [],
+  }))
   const odds = { errors: 0.1, tornWrites: 0.2, flippedBits: 0.3, delays: 0.4, longestDelayMs: 50 }
   const faults = (seed: number): (Fault | undefined)[] => calls.map(randomFaults({ seed, ...odds }))
   const got = faults(42)
   expect(faults(42)).toEqual(got)
   expect(faults(43)).not.toEqual(got)
-  const share = (fits: (fault: Fault) => boolean, of: number): number => got.filter((fault) => fault && fits(fault)).length / of
+  const share = (fits: (fault: Fault) => boolean, of: number): number =>
+    got.filter((fault) => fault && fits(fault)).length / of
   expect(share(({ delayMs }) => delayMs !== undefined, 4000)).toBeCloseTo(0.4, 1)
   expect(share(({ tornAt }) => tornAt !== undefined, 2000)).toBeCloseTo(0.2, 1)
   expect(share(({ flippedBit }) => flippedBit !== undefined, 2000)).toBeCloseTo(0.3, 1)
-  expect(share(({ error, tornAt }) => error !== undefined && tornAt === undefined, 4000)).toBeCloseTo(0.1, 1)
-  expect(got.every((fault) => (fault?.delayMs ?? 0) < 50 && (fault?.tornAt ?? 0) < 4096 && (fault?.flippedBit ?? 0) < 4096 * 8)).toBe(true)
-  expect(calls.map(randomFaults({ seed: 42 })).every((fault) => fault && Object.keys(fault).length === 0)).toBe(true)
+  expect(
+    share(({ error, tornAt }) => error !== undefined && tornAt === undefined, 4000),
+  ).toBeCloseTo(0.1, 1)
+  expect(
+    got.every(
+      (fault) =>
+        (fault?.delayMs ?? 0) < 50 &&
+        (fault?.tornAt ?? 0) < 4096 &&
+        (fault?.flippedBit ?? 0) < 4096 * 8,
+    ),
+  ).toBe(true)
+  expect(
+    calls
+      .map(randomFaults({ seed: 42 }))
+      .every((fault) => fault && Object.keys(fault).length === 0),
+  ).toBe(true)
   expect(() => randomFaults({ seed: 0 })).toThrow(RangeError)
   expect(() => randomFaults({ seed: 1, errors: 1.5 })).toThrow(/"errors" expected odds/)
 })

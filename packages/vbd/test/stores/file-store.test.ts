@@ -25,7 +25,7 @@ async function image(bytes: number): Promise<string> {
 
 const openDescriptors = async (): Promise<number> => (await readdir('/proc/self/fd')).length
 
-describe.each([false, true])('an image that can\'t be served, readOnly %s', (readOnly) => {
+describe.each([false, true])("an image that can't be served, readOnly %s", (readOnly) => {
   const cases: readonly [string, () => Promise<string>, string | undefined, RegExp][] = [
     ['a missing path', async () => join(directory, 'missing.img'), 'ENOENT', /no such file/],
     ['a path through a file', async () => join(await image(512), 'x'), 'ENOTDIR', /ENOTDIR/],
@@ -47,9 +47,15 @@ describe.each([false, true])('an image that can\'t be served, readOnly %s', (rea
   test.each(cases)('%s: says so and stays closed', async (_, make, errno, text) => {
     const path = await make()
     const before = await openDescriptors()
-    const error: unknown = await openFileStore(path, { readOnly }).catch((reason: unknown) => reason)
+    const error: unknown = await openFileStore(path, { readOnly }).catch(
+      (reason: unknown) => reason,
+    )
     expect(error).toBeInstanceOf(ImageError)
-    expect(error).toMatchObject({ code: 'ERR_XEN_IMAGE', message: expect.stringMatching(text), details: { path } })
+    expect(error).toMatchObject({
+      code: 'ERR_XEN_IMAGE',
+      message: expect.stringMatching(text),
+      details: { path },
+    })
     if (errno) expect(error).toMatchObject({ details: { errno } })
     expect(await openDescriptors()).toBe(before)
   })
@@ -97,9 +103,15 @@ test('direct: calls larger than the aligned memory, and more of them than it has
   expect(Buffer.compare(await readFile(path), bytes)).toBe(0)
 })
 
-test('direct on what can\'t: says so', async () => {
+test("direct on what can't: says so", async () => {
   // procfs refuses O_DIRECT at open.
-  await expect(openFileStore('/proc/self/maps', { readOnly: true, direct: true })).rejects.toMatchObject({ code: 'ERR_XEN_IMAGE', details: { errno: 'EINVAL' }, message: expect.stringContaining('without "direct"') })
+  await expect(
+    openFileStore('/proc/self/maps', { readOnly: true, direct: true }),
+  ).rejects.toMatchObject({
+    code: 'ERR_XEN_IMAGE',
+    details: { errno: 'EINVAL' },
+    message: expect.stringContaining('without "direct"'),
+  })
 })
 
 test('a file system without locks: says so, and is served without', async () => {
@@ -115,7 +127,9 @@ test('a file system without locks: says so, and is served without', async () => 
 
 describe('discard', () => {
   /** The shape of it: a hole that reads as zeroes. */
-  const punch = (refuse?: (offset: number) => boolean): { readonly ranges: number[][]; readonly discardRange: DiscardRange } => {
+  const punch = (
+    refuse?: (offset: number) => boolean,
+  ): { readonly ranges: number[][]; readonly discardRange: DiscardRange } => {
     const ranges: number[][] = []
     return {
       ranges,
@@ -168,7 +182,12 @@ describe('size', () => {
     await store.resize(2)
     await store.resize(16)
     expect(told).toEqual([2, 16])
-    expect(Buffer.compare(await readFile(path), Buffer.concat([Buffer.alloc(1024, 7), Buffer.alloc(7168)]))).toBe(0)
+    expect(
+      Buffer.compare(
+        await readFile(path),
+        Buffer.concat([Buffer.alloc(1024, 7), Buffer.alloc(7168)]),
+      ),
+    ).toBe(0)
     await expect(store.resize(0)).rejects.toThrow(RangeError)
   })
 
@@ -183,7 +202,10 @@ describe('size', () => {
     await store.refresh()
     expect(told).toEqual([16])
     await truncate(path, 8000)
-    await expect(store.refresh()).rejects.toMatchObject({ code: 'ERR_XEN_IMAGE', message: expect.stringContaining('not a multiple of 512') })
+    await expect(store.refresh()).rejects.toMatchObject({
+      code: 'ERR_XEN_IMAGE',
+      message: expect.stringContaining('not a multiple of 512'),
+    })
     expect(store.sectors).toBe(16)
   })
 
@@ -209,9 +231,14 @@ test('truncated while being served: what is left is read, the rest is an error, 
   await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
   await truncate(path, 20 * 512)
   // It ends within the second buffer, and before the last read.
-  await expect(disk.read(16, [new Uint8Array(2048), new Uint8Array(2048)])).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
+  await expect(disk.read(16, [new Uint8Array(2048), new Uint8Array(2048)])).rejects.toMatchObject({
+    code: 'ERR_XEN_DISK',
+  })
   const { error } = await r.event(({ kind }) => kind === 'store-failed')
-  expect(error).toMatchObject({ code: 'ERR_XEN_IMAGE', message: expect.stringContaining('truncated') })
+  expect(error).toMatchObject({
+    code: 'ERR_XEN_IMAGE',
+    message: expect.stringContaining('truncated'),
+  })
   await expect(disk.read(40, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
   await disk.read(0, [new Uint8Array(20 * 512)])
   await disk.write(63, [new Uint8Array(512).fill(9)])
@@ -219,10 +246,14 @@ test('truncated while being served: what is left is read, the rest is an error, 
 })
 
 test('closing waits for what is in flight; later calls reject and touch no other file', async () => {
-  // More buffers than one preadv takes (IOV_MAX is 1024): the read goes on after the close is asked for.
+  // More buffers than one preadv takes (IOV_MAX is 1024): the read goes on after the close is asked
+  // for.
   const pieces = 3000
   const path = await image(pieces * 512)
-  await writeFile(path, new Uint8Array(pieces * 512).map((_, i) => (i >> 9) & 255))
+  await writeFile(
+    path,
+    new Uint8Array(pieces * 512).map((_, i) => (i >> 9) & 255),
+  )
   const before = await openDescriptors()
   const store = await openFileStore(path)
   const buffers = Array.from({ length: pieces }, () => new Uint8Array(512))
@@ -235,8 +266,15 @@ test('closing waits for what is in flight; later calls reject and touch no other
   expect(await openDescriptors()).toBe(before)
   // The number that the descriptor had is this file's now.
   await using other = await openFileStore(await image(512))
-  for (const late of [store.read(0, [new Uint8Array(512)]), store.write?.(0, [new Uint8Array(512).fill(7)]), store.flush?.()]) {
-    await expect(late).rejects.toMatchObject({ code: 'ERR_XEN_IMAGE', message: expect.stringContaining('closed') })
+  for (const late of [
+    store.read(0, [new Uint8Array(512)]),
+    store.write?.(0, [new Uint8Array(512).fill(7)]),
+    store.flush?.(),
+  ]) {
+    await expect(late).rejects.toMatchObject({
+      code: 'ERR_XEN_IMAGE',
+      message: expect.stringContaining('closed'),
+    })
   }
   expect((await readFile(other.path)).every((byte) => byte === 0)).toBe(true)
 })

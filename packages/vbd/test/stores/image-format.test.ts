@@ -30,8 +30,9 @@ async function expectRefused(path: string, text: RegExp): Promise<void> {
     message: expect.stringMatching(text),
     details: { path },
   })
-  for (const direct of [false, true])
+  for (const direct of [false, true]) {
     await expect(openFileStore(path, { direct })).rejects.toEqual(refused)
+  }
   expect(before.equals(await readFile(path))).toBe(true)
   for (const o of [{ readOnly: true }, { format: 'raw' }] as const) {
     await using store = await openFileStore(path, o)

@@ -1,4 +1,6 @@
-/** A disk's flushes and discards take one thread of Node's pool each, whatever its guest asks for. */
+/**
+ * A disk's flushes and discards take one thread of Node's pool each, whatever its guest asks for.
+ */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,7 @@
-/** A store whose calls take some turns of the event loop each, and end in another order than they began. */
+/**
+ * A store whose calls take some turns of the event loop each, and end in another order than they
+ * began.
+ */
 import type { BlockStore } from '../../src/block-store.ts'
 import { layerOn } from '../../src/stores/layer.ts'
 
@@ -7,7 +10,9 @@ export function jitter(store: BlockStore, seed = 1): BlockStore {
   let state = seed
   const delay = async (): Promise<void> => {
     state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
-    for (let turns = (state >>> 16) % 4; turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve))
+    for (let turns = (state >>> 16) % 4; turns > 0; turns--) {
+      await new Promise((resolve) => setImmediate(resolve))
+    }
   }
   /** Half of the wait is before the data moves, half after. */
   const later =

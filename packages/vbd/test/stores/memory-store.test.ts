@@ -16,7 +16,9 @@ test('resize keeps what still fits, lengthens by zeroes and tells who listens', 
   store.resize(3)
   store.resize(3)
   expect(sizes).toEqual([2, 3])
-  expect(Buffer.compare(store.bytes, Buffer.concat([Buffer.alloc(1024, 7), Buffer.alloc(512)]))).toBe(0)
+  expect(
+    Buffer.compare(store.bytes, Buffer.concat([Buffer.alloc(1024, 7), Buffer.alloc(512)])),
+  ).toBe(0)
   listening[Symbol.dispose]()
   store.resize(4)
   expect(sizes).toEqual([2, 3])

@@ -1,4 +1,7 @@
-/** Any store against a plain array: rounds of calls that are in flight together, as a guest makes them. */
+/**
+ * Any store against a plain array: rounds of calls that are in flight together, as a guest makes
+ * them.
+ */
 import fc from 'fast-check'
 import { expect } from 'vitest'
 import { type BlockStore, bytesMoved } from '../../src/block-store.ts'
@@ -9,7 +12,9 @@ export interface ModelOptions {
   readonly model?: Uint8Array
   /** What discarded sectors must read as; without it, anything. */
   readonly discarded?: (sector: number, count: number, model: Uint8Array) => void
-  /** Calls may fail: a write or discard that does leaves its sectors as anything, and nothing else. */
+  /**
+   * Calls may fail: a write or discard that does leaves its sectors as anything, and nothing else.
+   */
   readonly mayFail?: boolean
   readonly numRuns?: number
   /** Before the last look at all of it. */
@@ -40,21 +45,33 @@ export async function expectModelled(o: ModelOptions): Promise<Uint8Array> {
   const step = fc.record<Step>({
     kind: fc.constantFrom(...KINDS),
     sector: fc.nat(sectors / unit - 1).map((n) => n * unit),
-    count: fc.oneof({ weight: 4, arbitrary: fc.integer({ min: 1, max: 12 }) }, fc.integer({ min: 1, max: 300 })).map((n) => n * unit),
+    count: fc
+      .oneof(
+        { weight: 4, arbitrary: fc.integer({ min: 1, max: 12 }) },
+        fc.integer({ min: 1, max: 300 }),
+      )
+      .map((n) => n * unit),
     fill: fc.nat(255),
     cuts: fc.array(fc.integer({ min: 1, max: 9000 }), { maxLength: 4 }),
   })
-  const rounds = fc.array(fc.array(step, { minLength: 1, maxLength: 8 }), { minLength: 1, maxLength: 8 })
+  const rounds = fc.array(fc.array(step, { minLength: 1, maxLength: 8 }), {
+    minLength: 1,
+    maxLength: 8,
+  })
   await fc.assert(
     fc.asyncProperty(rounds, async (steps) => {
       for (const round of steps) {
         const steps = apart(round, sectors)
-        const results = await Promise.allSettled(steps.map((one) => run(store, one, model, unknown, o.discarded)))
+        const results = await Promise.allSettled(
+          steps.map((one) => run(store, one, model, unknown, o.discarded)),
+        )
         for (const [i, result] of results.entries()) {
           if (result.status !== 'rejected') continue
           const failed = steps[i]
           if (!o.mayFail || failed === undefined || isAssertion(result.reason)) throw result.reason
-          if (failed.kind === 'write' || failed.kind === 'discard') unknown.fill(1, failed.sector * 512, (failed.sector + failed.count) * 512)
+          if (failed.kind === 'write' || failed.kind === 'discard') {
+            unknown.fill(1, failed.sector * 512, (failed.sector + failed.count) * 512)
+          }
         }
         await o.meanwhile?.(store, model)
       }
@@ -66,7 +83,8 @@ export async function expectModelled(o: ModelOptions): Promise<Uint8Array> {
   return model
 }
 
-const isAssertion = (reason: unknown): boolean => reason instanceof Error && reason.name === 'AssertionError'
+const isAssertion = (reason: unknown): boolean =>
+  reason instanceof Error && reason.name === 'AssertionError'
 
 export async function readAll(store: BlockStore): Promise<Uint8Array> {
   const bytes = new Uint8Array(store.sectors * 512)
@@ -74,17 +92,31 @@ export async function readAll(store: BlockStore): Promise<Uint8Array> {
   return bytes
 }
 
-/** The steps, cut to the disk, without those that touch what an earlier one of the round touches. */
+/**
+ * The steps, cut to the disk, without those that touch what an earlier one of the round touches.
+ */
 function apart(round: readonly Step[], sectors: number): Step[] {
   const kept: Step[] = []
   for (const step of round) {
     const count = Math.min(step.count, sectors - step.sector)
-    if (kept.every((other) => other.sector + other.count <= step.sector || step.sector + count <= other.sector)) kept.push({ ...step, count })
+    if (
+      kept.every(
+        (other) => other.sector + other.count <= step.sector || step.sector + count <= other.sector,
+      )
+    ) {
+      kept.push({ ...step, count })
+    }
   }
   return kept
 }
 
-async function run(store: BlockStore, { kind, sector, count, fill, cuts }: Step, model: Uint8Array, unknown: Unknown, discarded: ModelOptions['discarded']): Promise<void> {
+async function run(
+  store: BlockStore,
+  { kind, sector, count, fill, cuts }: Step,
+  model: Uint8Array,
+  unknown: Unknown,
+  discarded: ModelOptions['discarded'],
+): Promise<void> {
   const [from, to] = [sector * 512, (sector + count) * 512]
   if (kind === 'flush') return store.flush?.()
   if (kind === 'discard') {
@@ -132,4 +164,5 @@ function expectEqual(got: Uint8Array, model: Uint8Array, unknown: Unknown, at: n
 }
 
 /** Discarded sectors of this store read as zeroes. */
-export const zeroed = (sector: number, count: number, model: Uint8Array): void => void model.fill(0, sector * 512, (sector + count) * 512)
+export const zeroed = (sector: number, count: number, model: Uint8Array): void =>
+  void model.fill(0, sector * 512, (sector + count) * 512)

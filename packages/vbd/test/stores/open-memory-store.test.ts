@@ -1,9 +1,17 @@
-/** `openMemoryStore`: an array where there is no addon; and what it does with one that brings memory. */
+/**
+ * `openMemoryStore`: an array where there is no addon; and what it does with one that brings
+ * memory.
+ */
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { ImageError, type OpenMemory, openMemoryStore, sharedMemoryStore } from '../../src/stores/index.ts'
+import {
+  ImageError,
+  type OpenMemory,
+  openMemoryStore,
+  sharedMemoryStore,
+} from '../../src/stores/index.ts'
 import { expectModelled, readAll, zeroed } from './model.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'xenkit-open-memory-'))
@@ -28,7 +36,11 @@ test('is what an image holds, whatever its length, and leaves that alone', async
 })
 
 /** An `openMemory` whose images do nothing but count. */
-function counting(): { readonly openMemory: OpenMemory; readonly calls: unknown[]; open(): number } {
+function counting(): {
+  readonly openMemory: OpenMemory
+  readonly calls: unknown[]
+  open(): number
+} {
   const calls: unknown[] = []
   let open = 0
   const openMemory: OpenMemory = (what) => {
@@ -47,7 +59,7 @@ function counting(): { readonly openMemory: OpenMemory; readonly calls: unknown[
   return { openMemory, calls, open: () => open }
 }
 
-test('an image that can\'t be read says why, and nothing stays open', async () => {
+test("an image that can't be read says why, and nothing stays open", async () => {
   await expect(openMemoryStore(join(folder, 'missing.img'))).rejects.toThrow(ImageError)
   const path = join(folder, 'cut.img')
   writeFileSync(path, Buffer.alloc(1_024 * 1_024))
@@ -71,7 +83,14 @@ test('who listens hears of less before it is gone, and of more when it is there'
   store.resize(4)
   store.resize(4)
   store.resize(6)
-  expect(calls).toEqual([{ bytes: 4096 }, 4, ['resize', 2048], ['resize', 2048], ['resize', 3072], 6])
+  expect(calls).toEqual([
+    { bytes: 4096 },
+    4,
+    ['resize', 2048],
+    ['resize', 2048],
+    ['resize', 3072],
+    6,
+  ])
 })
 
 test('another thread has the memory open during its calls alone, also those that fail', async () => {

@@ -92,30 +92,46 @@ test('overlays stack, in memory and over a read-only base', async () => {
   await middle.write?.(3, [new Uint8Array(512).fill(1)])
   const model = pattern()
   model.fill(1, 3 * 512, 4 * 512)
-  await expectModelled({ store: overlayStore(middle), model: model.slice(), discarded: zeroedBlocks(4096) })
+  await expectModelled({
+    store: overlayStore(middle),
+    model: model.slice(),
+    discarded: zeroedBlocks(4096),
+  })
   expect(Buffer.compare(await readAll(middle), model)).toBe(0)
 })
 
-test('writes to sectors of one block don\'t lose each other', async () => {
-  const store = overlayStore(jitter(memoryStore(pattern())), { top: jitter(sparseStore(SECTORS), 5) })
-  await Promise.all(Array.from({ length: 8 }, (_, i) => store.write?.(i, [new Uint8Array(512).fill(i + 1)])))
+test("writes to sectors of one block don't lose each other", async () => {
+  const store = overlayStore(jitter(memoryStore(pattern())), {
+    top: jitter(sparseStore(SECTORS), 5),
+  })
+  await Promise.all(
+    Array.from({ length: 8 }, (_, i) => store.write?.(i, [new Uint8Array(512).fill(i + 1)])),
+  )
   const got = await readAll(store)
   expect(Array.from({ length: 8 }, (_, i) => got[i * 512])).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
 })
 
 describe('what fails', () => {
-  test('a read-only base can\'t be committed to', async () => {
+  test("a read-only base can't be committed to", async () => {
     await expect(overlayStore(readOnly(memoryStore(8))).commit()).rejects.toThrow(TypeError)
   })
 
   test('a top that is too small or read-only, a block of no whole sectors', () => {
-    expect(() => overlayStore(memoryStore(8), { top: memoryStore(7) })).toThrow(/7 sectors, expected 8/)
-    expect(() => overlayStore(memoryStore(8), { top: readOnly(memoryStore(8)) })).toThrow(/read-only/)
-    for (const blockSize of [0, 256, 1000, 3 * 512, 1.5, 2 ** 21]) expect(() => overlayStore(memoryStore(8), { blockSize })).toThrow()
-    expect(() => overlayStore({ ...memoryStore(8), sectorSize: 4096 }, { blockSize: 512 })).toThrow(RangeError)
+    expect(() => overlayStore(memoryStore(8), { top: memoryStore(7) })).toThrow(
+      /7 sectors, expected 8/,
+    )
+    expect(() => overlayStore(memoryStore(8), { top: readOnly(memoryStore(8)) })).toThrow(
+      /read-only/,
+    )
+    for (const blockSize of [0, 256, 1000, 3 * 512, 1.5, 2 ** 21]) {
+      expect(() => overlayStore(memoryStore(8), { blockSize })).toThrow()
+    }
+    expect(() => overlayStore({ ...memoryStore(8), sectorSize: 4096 }, { blockSize: 512 })).toThrow(
+      RangeError,
+    )
   })
 
-  test('a base that can\'t be read fails the write that needs it, and the next one finds all as it was', async () => {
+  test("a base that can't be read fails the write that needs it, and the next one finds all as it was", async () => {
     const memory = memoryStore(pattern())
     let broken = true
     const store = overlayStore({
@@ -144,7 +160,12 @@ describe('what fails', () => {
   test('a commit that fails leaves the overlay as it was', async () => {
     const base = memoryStore(pattern())
     let broken = true
-    const store = overlayStore({ ...base, sectors: SECTORS, write: (sector, from) => (broken && sector > 100 ? Promise.reject(new Error('ENOSPC')) : base.write(sector, from)) })
+    const store = overlayStore({
+      ...base,
+      sectors: SECTORS,
+      write: (sector, from) =>
+        broken && sector > 100 ? Promise.reject(new Error('ENOSPC')) : base.write(sector, from),
+    })
     await store.write?.(0, [new Uint8Array(4096).fill(1)])
     await store.write?.(200, [new Uint8Array(4096).fill(2)])
     const before = await readAll(store)

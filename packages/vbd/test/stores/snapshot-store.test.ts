@@ -2,7 +2,14 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { BlockStore } from '../../src/block-store.ts'
-import { type LiveStore, type Snapshot, memoryStore, overlayStore, snapshotStore, sparseStore } from '../../src/stores/index.ts'
+import {
+  type LiveStore,
+  type Snapshot,
+  memoryStore,
+  overlayStore,
+  snapshotStore,
+  sparseStore,
+} from '../../src/stores/index.ts'
 import { jitter } from './jitter.ts'
 import { expectModelled, readAll, zeroed } from './model.ts'
 
@@ -17,9 +24,18 @@ describe.each([512, 4096, 65_536])('blocks of %i', (blockSize) => {
       store,
       discarded: zeroed,
       async meanwhile(_, model) {
-        for (const { snapshot, held } of open) expect(Buffer.compare(await readAll(snapshot), held)).toBe(0)
+        for (const { snapshot, held } of open) {
+          expect(Buffer.compare(await readAll(snapshot), held)).toBe(0)
+        }
         if (open.length > 3) await open.shift()?.snapshot.close()
-        if (++rounds % 3 === 0) open.push({ snapshot: await store.take(rounds % 2 ? {} : { into: jitter(memoryStore(SECTORS + 9), rounds) }), held: model.slice() })
+        if (++rounds % 3 === 0) {
+          open.push({
+            snapshot: await store.take(
+              rounds % 2 ? {} : { into: jitter(memoryStore(SECTORS + 9), rounds) },
+            ),
+            held: model.slice(),
+          })
+        }
       },
     })
     expect(open.length).toBeGreaterThan(1)
@@ -27,42 +43,56 @@ describe.each([512, 4096, 65_536])('blocks of %i', (blockSize) => {
   })
 
   test('taken between writes in flight, it has each of them whole or not at all: those that ended, none that began later', async () => {
-    /** Writes of 16 sectors apart, in an order of theirs; the snapshot is asked for after the first `before`. */
-    const order = fc.shuffledSubarray(Array.from({ length: 16 }, (_, i) => i), { minLength: 1 })
+    /**
+     * Writes of 16 sectors apart, in an order of theirs; the snapshot is asked for after the first
+     * `before`.
+     */
+    const order = fc.shuffledSubarray(
+      Array.from({ length: 16 }, (_, i) => i),
+      { minLength: 1 },
+    )
     await fc.assert(
-      fc.asyncProperty(order, fc.nat(16), fc.nat(3), fc.integer({ min: 1, max: 2 ** 31 }), async (slots, before, turns, seed) => {
-        const store = snapshotStore(jitter(memoryStore(SECTORS), seed), { blockSize })
-        const ended = new Set<number>()
-        const write = async (slot: number): Promise<void> => {
-          await store.write?.(slot * 16 + 1, [new Uint8Array(9 * 512).fill(slot + 1)])
-          ended.add(slot)
-        }
-        const writes = slots.slice(0, before).map(write)
-        for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve))
-        const endedBefore = new Set(ended)
-        const taking = store.take()
-        const beside = slots.slice(before).map(write)
-        const snapshot = await taking
-        const later = Array.from({ length: 16 }, (_, i) => i).filter((slot) => !slots.includes(slot))
-        writes.push(...beside, ...later.map(write))
-        // Read while they are being written, and again afterwards.
-        const held = await readAll(snapshot)
-        await Promise.all(writes)
-        expect(Buffer.compare(await readAll(snapshot), held)).toBe(0)
-        for (let slot = 0; slot < 16; slot++) {
-          const bytes = new Set(held.subarray((slot * 16 + 1) * 512, (slot * 16 + 10) * 512))
-          expect(bytes.size).toBe(1)
-          if (endedBefore.has(slot)) expect(bytes.has(slot + 1)).toBe(true)
-          if (later.includes(slot)) expect(bytes.has(0)).toBe(true)
-        }
-        await snapshot.close()
-      }),
+      fc.asyncProperty(
+        order,
+        fc.nat(16),
+        fc.nat(3),
+        fc.integer({ min: 1, max: 2 ** 31 }),
+        async (slots, before, turns, seed) => {
+          const store = snapshotStore(jitter(memoryStore(SECTORS), seed), { blockSize })
+          const ended = new Set<number>()
+          const write = async (slot: number): Promise<void> => {
+            await store.write?.(slot * 16 + 1, [new Uint8Array(9 * 512).fill(slot + 1)])
+            ended.add(slot)
+          }
+          const writes = slots.slice(0, before).map(write)
+          for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve))
+          const endedBefore = new Set(ended)
+          const taking = store.take()
+          const beside = slots.slice(before).map(write)
+          const snapshot = await taking
+          const later = Array.from({ length: 16 }, (_, i) => i).filter(
+            (slot) => !slots.includes(slot),
+          )
+          writes.push(...beside, ...later.map(write))
+          // Read while they are being written, and again afterwards.
+          const held = await readAll(snapshot)
+          await Promise.all(writes)
+          expect(Buffer.compare(await readAll(snapshot), held)).toBe(0)
+          for (let slot = 0; slot < 16; slot++) {
+            const bytes = new Set(held.subarray((slot * 16 + 1) * 512, (slot * 16 + 10) * 512))
+            expect(bytes.size).toBe(1)
+            if (endedBefore.has(slot)) expect(bytes.has(slot + 1)).toBe(true)
+            if (later.includes(slot)) expect(bytes.has(0)).toBe(true)
+          }
+          await snapshot.close()
+        },
+      ),
       { numRuns: 60 },
     )
   })
 })
 
-test('without a snapshot, writes that share a block don\'t wait for each other, and nothing is read', async () => {
+test("without a snapshot, writes that share a block don't wait for each other, and nothing is read", async () => {
   let [under, most, reads] = [0, 0, 0]
   const slow: BlockStore = {
     sectors: 64,
@@ -143,7 +173,11 @@ describe('what fails', () => {
   async function expectLost(store: LiveStore, snapshot: Snapshot): Promise<void> {
     await store.write?.(0, [new Uint8Array(512).fill(2)])
     await store.discard?.(1, 1, { secure: false })
-    await expect(snapshot.read(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_SNAPSHOT', message: expect.stringContaining('lost'), cause: expect.objectContaining({ message: 'EIO' }) })
+    await expect(snapshot.read(0, [new Uint8Array(512)])).rejects.toMatchObject({
+      code: 'ERR_XEN_SNAPSHOT',
+      message: expect.stringContaining('lost'),
+      cause: expect.objectContaining({ message: 'EIO' }),
+    })
     const got = await readAll(store)
     expect([got[0], got[512], got[1024]]).toEqual([2, 0, 1])
     // The next one is none the worse for it.
@@ -161,7 +195,7 @@ describe('what fails', () => {
     await expectLost(store, await store.take({ into: { ...sparseStore(8), write: broken } }))
   })
 
-  test('what is overwritten can\'t be read: likewise', async () => {
+  test("what is overwritten can't be read: likewise", async () => {
     const memory = memoryStore(new Uint8Array(8 * 512).fill(1))
     let once = true
     const store = snapshotStore({
@@ -190,9 +224,16 @@ describe('what fails', () => {
     const snapshot = await store.take()
     const order: string[] = []
     const reading = readAll(snapshot).then(() => order.push('read'))
-    await Promise.all([snapshot.close().then(() => order.push('closed')), snapshot.close(), reading])
+    await Promise.all([
+      snapshot.close().then(() => order.push('closed')),
+      snapshot.close(),
+      reading,
+    ])
     expect(order).toEqual(['read', 'closed'])
-    await expect(snapshot.read(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_SNAPSHOT', message: 'the snapshot is closed' })
+    await expect(snapshot.read(0, [new Uint8Array(512)])).rejects.toMatchObject({
+      code: 'ERR_XEN_SNAPSHOT',
+      message: 'the snapshot is closed',
+    })
     await store.write?.(0, [new Uint8Array(512)])
   })
 

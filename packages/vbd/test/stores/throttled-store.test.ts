@@ -4,7 +4,11 @@ import { memoryStore, throttledStore } from '../../src/stores/index.ts'
 import { expectModelled, zeroed } from './model.ts'
 
 test('it is the store beneath, array and all', async () => {
-  await expectModelled({ store: throttledStore(memoryStore(300), { bytes: { perSecond: 1e12 } }), discarded: zeroed, numRuns: 10 })
+  await expectModelled({
+    store: throttledStore(memoryStore(300), { bytes: { perSecond: 1e12 } }),
+    discarded: zeroed,
+    numRuns: 10,
+  })
 })
 
 describe('with time', () => {
@@ -27,19 +31,42 @@ describe('with time', () => {
     const read = (): unknown => store.read(0, [new Uint8Array(512)])
     expect(await times(Array.from({ length: 6 }, () => read))).toEqual([0, 0, 0, 100, 200, 300])
     await vi.advanceTimersByTimeAsync(3_600_000)
-    expect(await times([read, () => store.flush?.(), () => store.discard?.(0, 8, { secure: false }), read, () => store.write?.(0, [new Uint8Array(512)])])).toEqual([0, 0, 0, 100, 200])
+    expect(
+      await times([
+        read,
+        () => store.flush?.(),
+        () => store.discard?.(0, 8, { secure: false }),
+        read,
+        () => store.write?.(0, [new Uint8Array(512)]),
+      ]),
+    ).toEqual([0, 0, 0, 100, 200])
   })
 
   test('bytes: reads and writes share them, a call larger than the burst waits for what it lacks; discards and flushes are free', async () => {
     const store = throttledStore(memoryStore(64), { bytes: { perSecond: 8192, burst: 4096 } })
-    const calls = [() => store.write?.(0, [new Uint8Array(4096)]), () => store.read(0, [new Uint8Array(4096)]), () => store.read(0, [new Uint8Array(8192)])]
+    const calls = [
+      () => store.write?.(0, [new Uint8Array(4096)]),
+      () => store.read(0, [new Uint8Array(4096)]),
+      () => store.read(0, [new Uint8Array(8192)]),
+    ]
     expect(await times(calls)).toEqual([0, 500, 1500])
-    expect(await times([() => store.discard?.(0, 64, { secure: false }), () => store.flush?.()])).toEqual([0, 0])
+    expect(
+      await times([() => store.discard?.(0, 64, { secure: false }), () => store.flush?.()]),
+    ).toEqual([0, 0])
   })
 
   test('both: the scarcer one decides', async () => {
-    const store = throttledStore(memoryStore(64), { calls: { perSecond: 2, burst: 1 }, bytes: { perSecond: 512, burst: 512 } })
-    expect(await times([() => store.read(0, [new Uint8Array(512)]), () => store.read(0, [new Uint8Array(512)]), () => store.flush?.()])).toEqual([0, 1000, 1000])
+    const store = throttledStore(memoryStore(64), {
+      calls: { perSecond: 2, burst: 1 },
+      bytes: { perSecond: 512, burst: 512 },
+    })
+    expect(
+      await times([
+        () => store.read(0, [new Uint8Array(512)]),
+        () => store.read(0, [new Uint8Array(512)]),
+        () => store.flush?.(),
+      ]),
+    ).toEqual([0, 1000, 1000])
   })
 
   test('idle, it has no timer', async () => {
@@ -49,11 +76,14 @@ describe('with time', () => {
   })
 })
 
-test('what a store doesn\'t have, its limited self doesn\'t either; it grows with it', () => {
+test("what a store doesn't have, its limited self doesn't either; it grows with it", () => {
   const memory = memoryStore(8)
   const { sectors, read } = memory
   const limits = { calls: { perSecond: 1 } }
-  expect(Object.keys(throttledStore({ sectors, read }, limits)).toSorted()).toEqual(['read', 'sectors'])
+  expect(Object.keys(throttledStore({ sectors, read }, limits)).toSorted()).toEqual([
+    'read',
+    'sectors',
+  ])
   const store = throttledStore(memory, limits)
   let told = 0
   using _ = store.onResize?.(() => told++)
@@ -62,6 +92,10 @@ test('what a store doesn\'t have, its limited self doesn\'t either; it grows wit
 })
 
 test.each([0, -1, NaN, Infinity])('a rate of %s is refused', (value) => {
-  expect(() => throttledStore(memoryStore(8), { calls: { perSecond: value } })).toThrow(/"calls.perSecond" expected a positive number/)
-  expect(() => throttledStore(memoryStore(8), { bytes: { perSecond: 1, burst: value } })).toThrow(/"bytes.burst"/)
+  expect(() => throttledStore(memoryStore(8), { calls: { perSecond: value } })).toThrow(
+    /"calls.perSecond" expected a positive number/,
+  )
+  expect(() => throttledStore(memoryStore(8), { bytes: { perSecond: 1, burst: value } })).toThrow(
+    /"bytes.burst"/,
+  )
 })

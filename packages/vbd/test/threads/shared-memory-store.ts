@@ -1,4 +1,7 @@
-/** A disk in memory that threads share, whose calls take until they are let go if a test wants that, in any thread. */
+/**
+ * A disk in memory that threads share, whose calls take until they are let go if a test wants that,
+ * in any thread.
+ */
 import type { BlockStore } from '../../src/index.ts'
 
 interface Memory {
@@ -10,11 +13,15 @@ const HOLDING = 0
 const HELD = 1
 
 /** Default export: an `OpenSharedStore`. */
-export default function open({ bytes, words }: Memory, size: { readonly sectors: number }): BlockStore {
+export default function open(
+  { bytes, words }: Memory,
+  size: { readonly sectors: number },
+): BlockStore {
   const state = new Int32Array(words)
   const disk = new Uint8Array(bytes)
   /** Does it at once, in the call, unless calls are held. */
-  const run = (does: () => void): void | Promise<void> => (Atomics.load(state, HOLDING) === 1 ? held().then(does) : does())
+  const run = (does: () => void): void | Promise<void> =>
+    Atomics.load(state, HOLDING) === 1 ? held().then(does) : does()
   const held = async (): Promise<void> => {
     while (Atomics.load(state, HOLDING) === 1) {
       Atomics.add(state, HELD, 1)
@@ -22,7 +29,11 @@ export default function open({ bytes, words }: Memory, size: { readonly sectors:
       await Atomics.waitAsync(state, HOLDING, 1).value
     }
   }
-  const move = (sector: number, pieces: readonly Uint8Array[], each: (piece: Uint8Array, part: Uint8Array) => void): void | Promise<void> =>
+  const move = (
+    sector: number,
+    pieces: readonly Uint8Array[],
+    each: (piece: Uint8Array, part: Uint8Array) => void,
+  ): void | Promise<void> =>
     run(() => {
       let at = sector * 512
       for (const piece of pieces) each(piece, disk.subarray(at, (at += piece.length)))
@@ -51,7 +62,10 @@ export interface SharedMemoryStore extends BlockStore {
 }
 
 export function sharedMemoryStore(initial: number): SharedMemoryStore {
-  const memory: Memory = { bytes: new SharedArrayBuffer(initial * 512), words: new SharedArrayBuffer(8) }
+  const memory: Memory = {
+    bytes: new SharedArrayBuffer(initial * 512),
+    words: new SharedArrayBuffer(8),
+  }
   const state = new Int32Array(memory.words)
   const listeners = new Set<() => void>()
   const size = { sectors: initial }
@@ -69,7 +83,9 @@ export function sharedMemoryStore(initial: number): SharedMemoryStore {
     },
     hold: () => void Atomics.store(state, HOLDING, 1),
     async held(count: number) {
-      for (let seen = Atomics.load(state, HELD); seen < count; seen = Atomics.load(state, HELD)) await Atomics.waitAsync(state, HELD, seen).value
+      for (let seen = Atomics.load(state, HELD); seen < count; seen = Atomics.load(state, HELD)) {
+        await Atomics.waitAsync(state, HELD, seen).value
+      }
     },
     letGo() {
       Atomics.store(state, HOLDING, 0)

@@ -17,7 +17,11 @@ export interface StartedThread extends RingThread, AsyncDisposable {
 export function startRingThread(domain: SimDomain): StartedThread {
   const { port1: port, port2: rings } = new MessageChannel()
   const handle = domain.handle()
-  const workerData: RingThreadData = { file: new URL('ring-thread.ts', import.meta.url).href, domain: handle, rings }
+  const workerData: RingThreadData = {
+    file: new URL('ring-thread.ts', import.meta.url).href,
+    domain: handle,
+    rings,
+  }
   const worker = new Worker(new URL('../../../sim/test/threads/on-sources.mjs', import.meta.url), {
     workerData,
     transferList: [rings, ...handle.transferList],

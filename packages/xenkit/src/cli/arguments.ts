@@ -9,7 +9,9 @@ export function count(value: string): number {
 }
 
 export function domid(value: string): number {
-  if (!/^\d{1,5}$/.test(value) || Number(value) > DOMID_MAX) throw new InvalidArgumentError(`expected a domain id, 0..${DOMID_MAX}: see "xl list"`)
+  if (!/^\d{1,5}$/.test(value) || Number(value) > DOMID_MAX) {
+    throw new InvalidArgumentError(`expected a domain id, 0..${DOMID_MAX}: see "xl list"`)
+  }
   return Number(value)
 }
 
@@ -24,7 +26,9 @@ export function vdev(value: string): string {
 
 /** As many as `serveVbd` takes. */
 export function workers(value: string): number {
-  if (!/^\d{1,2}$/.test(value) || Number(value) > 64) throw new InvalidArgumentError('expected a number of threads, 0..64')
+  if (!/^\d{1,2}$/.test(value) || Number(value) > 64) {
+    throw new InvalidArgumentError('expected a number of threads, 0..64')
+  }
   return Number(value)
 }
 
@@ -47,7 +51,11 @@ const isUnit = (text: string): text is keyof typeof UNITS => text in UNITS
 export function size(value: string): number {
   const [, digits, unit = ''] = /^(\d{1,15})([KMGT]?)$/.exec(value) ?? []
   const sectors = isUnit(unit) ? (Number(digits) * UNITS[unit]) / 512 : Number.NaN
-  if (!Number.isSafeInteger(sectors) || sectors < 1) throw new InvalidArgumentError('expected a size in bytes, a multiple of 512, or with K, M, G or T for powers of 1024: 10G')
+  if (!Number.isSafeInteger(sectors) || sectors < 1) {
+    throw new InvalidArgumentError(
+      'expected a size in bytes, a multiple of 512, or with K, M, G or T for powers of 1024: 10G',
+    )
+  }
   return sectors
 }
 

@@ -1,6 +1,17 @@
-/** `xenkit disk detach`, `resize`, `insert` and `eject`: what is asked of a disk that another process serves. */
+/**
+ * `xenkit disk detach`, `resize`, `insert` and `eject`: what is asked of a disk that another
+ * process serves.
+ */
 import { resolve } from 'node:path'
-import { type ListedDisk, type VbdAddress, changeMedium, listVbds, parseVdev, resizeVbd, unplugVbd } from '@xenkit/vbd'
+import {
+  type ListedDisk,
+  type VbdAddress,
+  changeMedium,
+  listVbds,
+  parseVdev,
+  resizeVbd,
+  unplugVbd,
+} from '@xenkit/vbd'
 import type { XenControl } from '@xenkit/xen'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { UsageError } from './usage-error.ts'
@@ -10,7 +21,10 @@ const DETACH_TIMEOUT_MS = 10_000
 /** How long a server may take to answer. */
 const ANSWER_TIMEOUT_MS = 10_000
 
-/** Takes a disk away, whoever plugged it. A guest that is using it has to let go, unless that is forced. */
+/**
+ * Takes a disk away, whoever plugged it. A guest that is using it has to let go, unless that is
+ * forced.
+ */
 export async function diskDetach(
   control: XenControl,
   domid: number,
@@ -55,29 +69,45 @@ async function changeMediumOf(
   paramsOf: (format: string) => string,
 ): Promise<void> {
   await withDisk(control, which, async (xs, address, signal, disk) => {
-    if (!disk.cdrom) throw new UsageError(`${which.vdev} of domain ${which.domid} is no CD-ROM drive`)
-    await changeMedium(xs, address, { params: paramsOf(disk.backendType === 'vbd' ? '' : 'aio:'), signal })
+    if (!disk.cdrom) {
+      throw new UsageError(`${which.vdev} of domain ${which.domid} is no CD-ROM drive`)
+    }
+    await changeMedium(xs, address, {
+      params: paramsOf(disk.backendType === 'vbd' ? '' : 'aio:'),
+      signal,
+    })
   })
 }
 
 async function withDisk(
   control: XenControl,
   { domid, vdev }: { readonly domid: number; readonly vdev: string },
-  act: (xs: XenstoreClient, address: VbdAddress, signal: AbortSignal, disk: ListedDisk) => Promise<void>,
+  act: (
+    xs: XenstoreClient,
+    address: VbdAddress,
+    signal: AbortSignal,
+    disk: ListedDisk,
+  ) => Promise<void>,
 ): Promise<void> {
   using xs = await openXenstore(control.xenstore)
   const devid = parseVdev(vdev)
   const disk = (await listVbds(xs, control.domid)).find(
     (listed) => listed.frontendDomid === domid && listed.devid === devid,
   )
-  if (!disk) throw new UsageError(`domain ${domid} has no disk ${vdev} that this domain serves: see "xenkit disk list"`)
+  if (!disk) {
+    throw new UsageError(
+      `domain ${domid} has no disk ${vdev} that this domain serves: see "xenkit disk list"`,
+    )
+  }
   const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS)
   try {
     const { backendType } = disk
     const address = { frontendDomid: domid, backendDomid: control.domid, backendType, vdev }
     await act(xs, address, signal, disk)
   } catch (error) {
-    throw signal.aborted && error === signal.reason ? new UsageError(`the server of ${vdev} of domain ${domid} does not answer`) : error
+    throw signal.aborted && error === signal.reason
+      ? new UsageError(`the server of ${vdev} of domain ${domid} does not answer`)
+      : error
   }
 }
 

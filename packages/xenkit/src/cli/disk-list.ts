@@ -10,7 +10,9 @@ export async function diskList(o: { readonly json: boolean }): Promise<void> {
   await using control = await openControl()
   using xs = await openXenstore(control.xenstore)
   const disks = await listVbds(xs, control.domid)
-  console.log(o.json ? printableLines(JSON.stringify(disks.map(asJson), undefined, 2)) : asTable(disks))
+  console.log(
+    o.json ? printableLines(JSON.stringify(disks.map(asJson), undefined, 2)) : asTable(disks),
+  )
 }
 
 export const asJson = (disk: ListedDisk): object => ({ ...disk, vdev: vdevName(disk.devid) })
@@ -25,9 +27,24 @@ export function asTable(disks: readonly ListedDisk[]): string {
     disk.sectors === undefined ? '-' : String(disk.sectors),
     `${disk.cdrom ? 'cdrom,' : ''}${disk.readOnly ? 'r' : 'w'}`,
     disk.claim === undefined ? 'no' : 'yes',
-    printable(disk.error === undefined ? disk.params || '-' : `${disk.params || '-'} (${disk.error})`),
+    printable(
+      disk.error === undefined ? disk.params || '-' : `${disk.params || '-'} (${disk.error})`,
+    ),
   ])
-  const table = [['domid', 'vdev', 'type', 'backend', 'frontend', 'sectors', 'mode', 'xenkit', 'params'], ...rows]
-  const widths = table.reduce((most, row) => row.map((cell, i) => Math.max(cell.length, most[i] ?? 0)), [] as number[])
-  return table.map((row) => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ').trimEnd()).join('\n')
+  const table = [
+    ['domid', 'vdev', 'type', 'backend', 'frontend', 'sectors', 'mode', 'xenkit', 'params'],
+    ...rows,
+  ]
+  const widths = table.reduce(
+    (most, row) => row.map((cell, i) => Math.max(cell.length, most[i] ?? 0)),
+    [] as number[],
+  )
+  return table
+    .map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
 }

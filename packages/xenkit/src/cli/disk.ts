@@ -34,7 +34,10 @@ export interface ServeOptions extends ImagesOptions {
   readonly workers: number
 }
 
-/** Serves an image, or those that the disks name themselves, to the disks that a toolstack gives to this domain, until interrupted. */
+/**
+ * Serves an image, or those that the disks name themselves, to the disks that a toolstack gives to
+ * this domain, until interrupted.
+ */
 export async function diskServe(image: string | undefined, o: ServeOptions): Promise<void> {
   const { domid, backendTypes, workers, readOnly, locking, format } = o
   const devid = o.vdev === undefined ? undefined : parseVdev(o.vdev)
@@ -44,10 +47,14 @@ export async function diskServe(image: string | undefined, o: ServeOptions): Pro
   await using hv = await openHypervisor()
   await expectNoKernelBackend(hv, backendTypes)
   const images = new Images(o)
-  const wanted = (disk: RequestedDisk): boolean => (domid ?? disk.frontendDomid) === disk.frontendDomid && (devid ?? disk.devid) === disk.devid
-  const chosen = (disk: RequestedDisk): ReturnType<typeof images.store> | BlockStore | undefined => (wanted(disk) ? (store ?? images.store(disk)) : undefined)
+  const wanted = (disk: RequestedDisk): boolean =>
+    (domid ?? disk.frontendDomid) === disk.frontendDomid && (devid ?? disk.devid) === disk.devid
+  const chosen = (disk: RequestedDisk): ReturnType<typeof images.store> | BlockStore | undefined =>
+    wanted(disk) ? (store ?? images.store(disk)) : undefined
   const anyDisk = domid === undefined && devid === undefined
-  console.log(`serving ${store ? `${store.path}, ${store.sectors} sectors` : 'what each disk names'}; waiting for a disk of this domain's`)
+  console.log(
+    `serving ${store ? `${store.path}, ${store.sectors} sectors` : 'what each disk names'}; waiting for a disk of this domain's`,
+  )
   await serveVbd(hv, {
     store: anyDisk && store ? store : chosen,
     release: images.release,
@@ -65,11 +72,18 @@ export interface AttachOptions extends ImagesOptions {
 }
 
 /**
- * Plugs a disk into a running domain and serves it until it is unplugged or this command interrupted,
- * then takes it away again.
+ * Plugs a disk into a running domain and serves it until it is unplugged or this command
+ * interrupted, then takes it away again.
  */
-export async function diskAttach(domid: number, vdev: string, image: string | undefined, o: AttachOptions): Promise<void> {
-  if (image === undefined && !o.cdrom) throw new UsageError('name an image: only a CD-ROM drive can be empty (--cdrom)')
+export async function diskAttach(
+  domid: number,
+  vdev: string,
+  image: string | undefined,
+  o: AttachOptions,
+): Promise<void> {
+  if (image === undefined && !o.cdrom) {
+    throw new UsageError('name an image: only a CD-ROM drive can be empty (--cdrom)')
+  }
   const readOnly = o.readOnly || o.cdrom
   const imageOptions = { readOnly, locking: o.locking, ...(o.format && { format: o.format }) }
   // What is wrong with it is told before anything is plugged.
@@ -91,13 +105,24 @@ export async function diskAttach(domid: number, vdev: string, image: string | un
       if (event.kind === 'failed') failure = event.error
       if (event.kind === 'removed') stop.abort()
       // A domain that is no more doesn't begin anew, and leaves its disk to whoever plugged it.
-      if (event.kind === 'closed') void xs.isDomainIntroduced(domid).then((exists) => exists || stop.abort(), () => stop.abort())
+      if (event.kind === 'closed') {
+        void xs.isDomainIntroduced(domid).then(
+          (exists) => exists || stop.abort(),
+          () => stop.abort(),
+        )
+      }
     },
   })
   // It is awaited further down; until then its failure is not unheard of.
   serving.catch(() => {})
   try {
-    await plugVbd(xs, { ...address, readOnly, cdrom: o.cdrom, params: image === undefined ? '' : resolve(image), reservation })
+    await plugVbd(xs, {
+      ...address,
+      readOnly,
+      cdrom: o.cdrom,
+      params: image === undefined ? '' : resolve(image),
+      reservation,
+    })
   } catch (error) {
     stop.abort()
     await serving

@@ -15,9 +15,15 @@ export async function doctor({ json }: { readonly json: boolean }): Promise<void
     for (const { name, ok, required, detail, fix } of probe.checks) {
       const [colour, word] = ok ? OK : required ? MISSING : ABSENT
       const mark = paint(colour, word, process.stdout)
-      console.log(`${mark}  ${name.padEnd(width)}  ${detail}${fix === undefined ? '' : `\n    ${' '.repeat(width)}  ${fix}`}`)
+      console.log(
+        `${mark}  ${name.padEnd(width)}  ${detail}${fix === undefined ? '' : `\n    ${' '.repeat(width)}  ${fix}`}`,
+      )
     }
-    console.log(probe.usable ? '\nxenkit can serve devices here' : '\nxenkit can\'t serve devices here; "xenkit sim" and "xenkit demo" run anywhere')
+    console.log(
+      probe.usable
+        ? '\nxenkit can serve devices here'
+        : '\nxenkit can\'t serve devices here; "xenkit sim" and "xenkit demo" run anywhere',
+    )
   }
   if (!probe.usable) process.exitCode = 1
 }

@@ -27,8 +27,17 @@ export class Images {
   readonly store = async (disk: RequestedDisk): Promise<BlockStore | null> => {
     const { target, format, formatSaid, cdrom, readOnly } = disk
     if (cdrom && (await isEmpty(target))) return null
-    if (target === '') throw new ImageError('the disk names no image: put target=IMAGE into its line', { path: target })
-    if (format !== 'raw') throw new ImageError(`image "${target}" is of format ${format}: only raw ones can be served`, { path: target })
+    if (target === '') {
+      throw new ImageError('the disk names no image: put target=IMAGE into its line', {
+        path: target,
+      })
+    }
+    if (format !== 'raw') {
+      throw new ImageError(
+        `image "${target}" is of format ${format}: only raw ones can be served`,
+        { path: target },
+      )
+    }
     const image = await openFileStore(resolve(target), {
       ...this.#o,
       ...(formatSaid && { format }),
@@ -45,7 +54,9 @@ export class Images {
   }
 }
 
-/** No medium: libxl names none, or (since 4.19, for backendtype=phy) an empty file that it makes. */
+/**
+ * No medium: libxl names none, or (since 4.19, for backendtype=phy) an empty file that it makes.
+ */
 const isEmpty = async (target: string): Promise<boolean> =>
   target === '' ||
   stat(target).then(

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The `xenkit` command. Exit code 1, with one line on stderr, for what failed and its user can mend; 2
- * for arguments that mean nothing.
+ * The `xenkit` command. Exit code 1, with one line on stderr, for what failed and its user can
+ * mend; 2 for arguments that mean nothing.
  */
 import { inspect } from 'node:util'
 import { printable } from '@xenkit/hypervisor'
@@ -31,20 +31,41 @@ import { xenstored } from './xenstored.ts'
 
 const WRONG_ARGUMENTS = 2
 
-const xenkit = new Command('xenkit').description(manifest.description).version(manifest.version).enablePositionalOptions().exitOverride()
+const xenkit = new Command('xenkit')
+  .description(manifest.description)
+  .version(manifest.version)
+  .enablePositionalOptions()
+  .exitOverride()
 
 const disk = xenkit.command('disk').description('virtual block devices')
-const existing = (name: string, description: string): Command => disk.command(name).description(description).argument('<domid>', 'of the guest', domid).argument('<vdev>', 'such as xvda', vdev)
+const existing = (name: string, description: string): Command =>
+  disk
+    .command(name)
+    .description(description)
+    .argument('<domid>', 'of the guest', domid)
+    .argument('<vdev>', 'such as xvda', vdev)
 disk
   .command('serve [image]')
-  .description('serve an image as the next disk that a toolstack gives to this domain; without one, to each disk the image that its own line names')
+  .description(
+    'serve an image as the next disk that a toolstack gives to this domain; without one, to each disk the image that its own line names',
+  )
   .option('--read-only', 'refuse writes', false)
   .option('--no-locking', 'though others have the image open, and may write to it')
   .option('--format <format>', 'raw: whatever the image begins with', imageFormat)
   .option('--domid <domid>', 'serve only the disks of this domain', domid)
   .option('--vdev <vdev>', 'serve only disks of this name, such as xvda', vdev)
-  .option('--backend-types <types>', 'where toolstacks put the disks: vbd, vbd3 (backendtype=tap), qdisk', backendTypes, ['vbd'])
-  .option('--workers <count>', 'threads that serve the queues of disks, besides that of the command', workers, 0)
+  .option(
+    '--backend-types <types>',
+    'where toolstacks put the disks: vbd, vbd3 (backendtype=tap), qdisk',
+    backendTypes,
+    ['vbd'],
+  )
+  .option(
+    '--workers <count>',
+    'threads that serve the queues of disks, besides that of the command',
+    workers,
+    0,
+  )
   .action(diskServe)
 disk
   .command('attach')
@@ -56,9 +77,18 @@ disk
   .option('--no-locking', 'though others have the image open, and may write to it')
   .option('--format <format>', 'raw: whatever the image begins with', imageFormat)
   .option('--cdrom', 'as a CD-ROM drive, whose medium may change', false)
-  .option('--workers <count>', 'threads that serve the queues of disks, besides that of the command', workers, 0)
+  .option(
+    '--workers <count>',
+    'threads that serve the queues of disks, besides that of the command',
+    workers,
+    0,
+  )
   .action(diskAttach)
-disk.command('list').description('the disks of this domain, whoever serves them').option('--json', 'machine-readable', false).action(diskList)
+disk
+  .command('list')
+  .description('the disks of this domain, whoever serves them')
+  .option('--json', 'machine-readable', false)
+  .action(diskList)
 existing('detach', 'take a disk away')
   .option('--force', "though its guest doesn't let go", false)
   .action((frontend: number, name: string, o: { force: boolean }) =>
@@ -75,11 +105,14 @@ existing('insert', 'put an image into a CD-ROM drive that xenkit serves')
     withControl((control) => diskInsert(control, frontend, name, image)),
   )
 existing('eject', 'take the medium out of a CD-ROM drive that xenkit serves').action(
-  (frontend: number, name: string) =>
-    withControl((control) => diskEject(control, frontend, name)),
+  (frontend: number, name: string) => withControl((control) => diskEject(control, frontend, name)),
 )
 
-xenkit.command('doctor').description('say what of Xen this machine has, and what is missing').option('--json', 'machine-readable', false).action(doctor)
+xenkit
+  .command('doctor')
+  .description('say what of Xen this machine has, and what is missing')
+  .option('--json', 'machine-readable', false)
+  .action(doctor)
 
 xenkit
   .command('sim')
@@ -100,7 +133,9 @@ xenkit
 
 xenkit
   .command('xenstored')
-  .description('run a xenstored without Xen, for Xen\'s own tools (XENSTORED_PATH=PATH xenstore-ls) and any other client')
+  .description(
+    "run a xenstored without Xen, for Xen's own tools (XENSTORED_PATH=PATH xenstore-ls) and any other client",
+  )
   .requiredOption('--socket <path>', 'unix socket to listen on')
   .action(xenstored)
 
@@ -115,7 +150,9 @@ try {
   // commander has told of its own.
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_ARGUMENTS
   else {
-    console.error(isOneLine(error) ? `xenkit: ${printable(error.message)}` : printableLines(inspect(error)))
+    console.error(
+      isOneLine(error) ? `xenkit: ${printable(error.message)}` : printableLines(inspect(error)),
+    )
     process.exitCode = 1
   }
 }

@@ -1,4 +1,7 @@
-/** `xenkit sim PROGRAM`: runs a backend program against a simulated guest, which puts its disk to the test. */
+/**
+ * `xenkit sim PROGRAM`: runs a backend program against a simulated guest, which puts its disk to
+ * the test.
+ */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -9,7 +12,10 @@ import { runGuest } from '../sim/run-guest.ts'
 import { isTypeScript, startThread, typescriptLoader } from '../threads/start-thread.ts'
 import { UsageError, isOneLine } from './usage-error.ts'
 
-/** How long a program may take from its start to a connected disk; the example takes a tenth of a second. */
+/**
+ * How long a program may take from its start to a connected disk; the example takes a tenth of a
+ * second.
+ */
 const CONNECT_SECONDS = 10
 
 export interface SimOptions {
@@ -30,13 +36,32 @@ export async function sim(program: string, args: readonly string[], o: SimOption
     transferList: handle.transferList,
   })
   const stop = new AbortController()
-  const late = setTimeout(() => stop.abort(new UsageError(`"${program}" has not served ${vdev} of domain ${guest.domid} within ${CONNECT_SECONDS} s: does it call serveVbd?`)), CONNECT_SECONDS * 1000)
+  const late = setTimeout(
+    () =>
+      stop.abort(
+        new UsageError(
+          `"${program}" has not served ${vdev} of domain ${guest.domid} within ${CONNECT_SECONDS} s: does it call serveVbd?`,
+        ),
+      ),
+    CONNECT_SECONDS * 1000,
+  )
   try {
-    const running = runGuest({ guest, vdev, signal: stop.signal, ...o, onReport: ({ kind }) => kind === 'attached' && clearTimeout(late) })
+    const running = runGuest({
+      guest,
+      vdev,
+      signal: stop.signal,
+      ...o,
+      onReport: ({ kind }) => kind === 'attached' && clearTimeout(late),
+    })
     const result = await Promise.race([failure(backend, program), running])
     console.log(`guest: read ${result.sectors} sectors of ${vdev}, sha256 ${result.sha256}`)
-    if (result.verifiedWrites === 0) console.log('guest: nothing was written; --writes COUNT overwrites random places')
-    else console.log(`guest: ${result.verifiedWrites} random writes read back as written, sha256 now ${result.sha256AfterWrites ?? 'unknown'}`)
+    if (result.verifiedWrites === 0) {
+      console.log('guest: nothing was written; --writes COUNT overwrites random places')
+    } else {
+      console.log(
+        `guest: ${result.verifiedWrites} random writes read back as written, sha256 now ${result.sha256AfterWrites ?? 'unknown'}`,
+      )
+    }
   } finally {
     clearTimeout(late)
     stop.abort()
@@ -49,14 +74,18 @@ export async function sim(program: string, args: readonly string[], o: SimOption
 async function expectRunnable(program: string): Promise<void> {
   const found = await stat(program).catch(() => undefined)
   if (!found) throw new UsageError(`program "${program}" doesn't exist: check the path`)
-  if (!found.isFile()) throw new UsageError(`program "${program}" is no file: name the program itself`)
+  if (!found.isFile()) {
+    throw new UsageError(`program "${program}" is no file: name the program itself`)
+  }
 }
 
 /** Rejects when the program ends, which it must not before the guest does. */
 function failure(backend: Worker, program: string): Promise<never> {
   return new Promise<never>((_, reject) => {
     backend.once('error', (error: NodeJS.ErrnoException) => reject(explained(error, program)))
-    backend.once('exit', (code) => reject(new UsageError(`"${program}" ended with code ${code} before the guest was done`)))
+    backend.once('exit', (code) =>
+      reject(new UsageError(`"${program}" ended with code ${code} before the guest was done`)),
+    )
   })
 }
 

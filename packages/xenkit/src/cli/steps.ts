@@ -23,9 +23,7 @@ export class Steps {
     if (now - this.#shownAt < (this.#width > 0 ? REDRAW_MS : REPEAT_MS)) return
     this.#shownAt = now
     const line = `- ${text}`
-    this.#stream.write(
-      this.#width > 0 ? `\r${line.slice(0, this.#width - 1)}\x1b[K` : `${line}\n`,
-    )
+    this.#stream.write(this.#width > 0 ? `\r${line.slice(0, this.#width - 1)}\x1b[K` : `${line}\n`)
   }
 
   succeed(text: string): void {

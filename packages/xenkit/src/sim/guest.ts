@@ -1,6 +1,7 @@
 /**
- * The simulated guest, on a thread of its own: attaches its disk, reads all of it, overwrites random
- * places and reads them back, then reads all of it again. Tells the thread that started it how far it is.
+ * The simulated guest, on a thread of its own: attaches its disk, reads all of it, overwrites
+ * random places and reads them back, then reads all of it again. Tells the thread that started it
+ * how far it is.
  */
 import { createHash } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -17,7 +18,12 @@ export interface GuestOrders {
 
 export type GuestReport =
   | { readonly kind: 'attached'; readonly sectors: number; readonly readOnly: boolean }
-  | { readonly kind: 'progress'; readonly phase: 'read' | 'write' | 'reread'; readonly done: number; readonly total: number }
+  | {
+      readonly kind: 'progress'
+      readonly phase: 'read' | 'write' | 'reread'
+      readonly done: number
+      readonly total: number
+    }
   | { readonly kind: 'read'; readonly phase: 'read' | 'reread'; readonly sha256: string }
   | { readonly kind: 'finished'; readonly verifiedWrites: number }
 
@@ -45,7 +51,7 @@ async function readAll(disk: Disk, phase: 'read' | 'reread'): Promise<string> {
   const total = disk.sectors * 512
   const under: Promise<Uint8Array>[] = []
   let next = 0
-  for (let done = 0; done < total; ) {
+  for (let done = 0; done < total;) {
     while (under.length < IN_FLIGHT && next < total) {
       const buffer = new Uint8Array(Math.min(CHUNK, total - next))
       under.push(disk.read(next / 512, [buffer]).then(() => buffer))
@@ -70,7 +76,11 @@ async function writeAndVerify(disk: Disk, count: number, seed: number): Promise<
     await disk.write(sector, [written])
     const readBack = new Uint8Array(written.length)
     await disk.read(sector, [readBack])
-    if (Buffer.compare(written, readBack) !== 0) throw new Error(`sectors ${sector}..${sector + sectors - 1} read back other than written (seed ${seed})`)
+    if (Buffer.compare(written, readBack) !== 0) {
+      throw new Error(
+        `sectors ${sector}..${sector + sectors - 1} read back other than written (seed ${seed})`,
+      )
+    }
     report({ kind: 'progress', phase: 'write', done: i + 1, total: count })
   }
   await disk.flush()

@@ -24,16 +24,36 @@ export interface RunGuestOptions {
 }
 
 /** Resolves when the guest has finished and closed its disk. Rejects with what went wrong in it. */
-export async function runGuest({ guest, onReport, signal, ...orders }: RunGuestOptions): Promise<GuestResult> {
+export async function runGuest({
+  guest,
+  onReport,
+  signal,
+  ...orders
+}: RunGuestOptions): Promise<GuestResult> {
   const domain = guest.handle()
   const data: GuestOrders = { ...orders, domain }
-  const worker = startThread({ module: import.meta.resolve('xenkit/sim-guest'), data, transferList: domain.transferList })
-  let result: GuestResult = { sectors: 0, readOnly: true, sha256: '', sha256AfterWrites: undefined, verifiedWrites: 0 }
+  const worker = startThread({
+    module: import.meta.resolve('xenkit/sim-guest'),
+    data,
+    transferList: domain.transferList,
+  })
+  let result: GuestResult = {
+    sectors: 0,
+    readOnly: true,
+    sha256: '',
+    sha256AfterWrites: undefined,
+    verifiedWrites: 0,
+  }
   let finished = false
   worker.on('message', (report: GuestReport) => {
-    if (report.kind === 'attached') result = { ...result, sectors: report.sectors, readOnly: report.readOnly }
-    else if (report.kind === 'read') result = { ...result, [report.phase === 'read' ? 'sha256' : 'sha256AfterWrites']: report.sha256 }
-    else if (report.kind === 'finished') {
+    if (report.kind === 'attached') {
+      result = { ...result, sectors: report.sectors, readOnly: report.readOnly }
+    } else if (report.kind === 'read') {
+      result = {
+        ...result,
+        [report.phase === 'read' ? 'sha256' : 'sha256AfterWrites']: report.sha256,
+      }
+    } else if (report.kind === 'finished') {
       result = { ...result, verifiedWrites: report.verifiedWrites }
       finished = true
     }

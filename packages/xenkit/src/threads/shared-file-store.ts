@@ -2,6 +2,9 @@
 import { type SharedImage, sharedFileStore } from '@xenkit/vbd/stores'
 import { fileCalls } from '../open-file-store.ts'
 
-const open = (image: SharedImage, size: { readonly sectors: number }): ReturnType<typeof sharedFileStore> => sharedFileStore(image, size, fileCalls())
+const open = (
+  image: SharedImage,
+  size: { readonly sectors: number },
+): ReturnType<typeof sharedFileStore> => sharedFileStore(image, size, fileCalls())
 
 export default open

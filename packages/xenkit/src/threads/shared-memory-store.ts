@@ -3,8 +3,15 @@ import { NotAvailableError } from '@xenkit/hypervisor'
 import { type SharedMemory, sharedMemoryStore } from '@xenkit/vbd/stores'
 import { openMemory } from '@xenkit/xen'
 
-export default function open(memory: SharedMemory, size: { readonly sectors: number }): ReturnType<typeof sharedMemoryStore> {
+export default function open(
+  memory: SharedMemory,
+  size: { readonly sectors: number },
+): ReturnType<typeof sharedMemoryStore> {
   const opens = openMemory()
-  if (!opens) throw new NotAvailableError("the addon can't be loaded in this thread, which the disk's own thread has")
+  if (!opens) {
+    throw new NotAvailableError(
+      "the addon can't be loaded in this thread, which the disk's own thread has",
+    )
+  }
   return sharedMemoryStore(memory, size, opens)
 }

@@ -18,7 +18,11 @@ const EXIT_TIMEOUT_MS = 5_000
  * @throws what opening it threw there
  */
 export async function startRingThread(hv: Hypervisor): Promise<RingThread & AsyncDisposable> {
-  if (hv.name === 'sim' && !(hv instanceof SimDomain)) throw new TypeError('"workers" expected a hypervisor that openHypervisor or createDomain made: others can\'t be opened in another thread')
+  if (hv.name === 'sim' && !(hv instanceof SimDomain)) {
+    throw new TypeError(
+      '"workers" expected a hypervisor that openHypervisor or createDomain made: others can\'t be opened in another thread',
+    )
+  }
   const { port1: port, port2: rings } = new MessageChannel()
   const domain = hv instanceof SimDomain ? hv.handle() : undefined
   const orders: RingThreadOrders = { adapter: hv.name, rings }

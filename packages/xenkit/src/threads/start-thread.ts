@@ -21,12 +21,19 @@ export const startThread = ({ module, data, transferList, argv = [] }: ThreadOpt
 
 export const isTypeScript = (module: string): boolean => /\.[cm]?ts$/.test(module)
 
-/** tsx, if the module is TypeScript and tsx is installed beside it. Else it's up to Node (24 can). */
+/**
+ * tsx, if the module is TypeScript and tsx is installed beside it. Else it's up to Node (24 can).
+ */
 export function typescriptLoader(module: string): string | undefined {
   if (!isTypeScript(module)) return undefined
   try {
-    // require.resolve finds the CommonJS twin, whose register() is broken in 4.23: the ES module lies beside it.
-    return pathToFileURL(createRequire(module).resolve('tsx/esm/api').replace(/\.cjs$/, '.mjs')).href
+    // require.resolve finds the CommonJS twin, whose register() is broken in 4.23: the ES module
+    // lies beside it.
+    return pathToFileURL(
+      createRequire(module)
+        .resolve('tsx/esm/api')
+        .replace(/\.cjs$/, '.mjs'),
+    ).href
   } catch {
     return undefined
   }

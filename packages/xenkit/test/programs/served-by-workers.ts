@@ -1,34 +1,69 @@
 /**
- * served-by-workers IMAGE MODE: a guest writes all of an image that two workers serve, discards and resizes; tells what was served, and how many
- * descriptors the image has after. In the mode `memory` the image is loaded, served from there, and written back; it tells whether the memory went.
+ * served-by-workers IMAGE MODE: a guest writes all of an image that two workers serve, discards and
+ * resizes; tells what was served, and how many descriptors the image has after. In the mode
+ * `memory` the image is loaded, served from there, and written back; it tells whether the memory
+ * went.
  */
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { openMemory } from '@xenkit/xen'
-import { attachDisk, createMachine, openFileStore, openMemoryStore, openXenstore, plugVbd, serveVbd, type BlockStore, type VbdStats } from 'xenkit'
+import {
+  attachDisk,
+  createMachine,
+  openFileStore,
+  openMemoryStore,
+  openXenstore,
+  plugVbd,
+  serveVbd,
+  type BlockStore,
+  type VbdStats,
+} from 'xenkit'
 
 const [image = '', mode = ''] = process.argv.slice(2)
 const MIB = 2 ** 20
 const machine = createMachine()
 const [dom0, guest] = [machine.createDomain(), machine.createDomain()]
-const store = mode === 'memory' ? await openMemoryStore(image) : await openFileStore(image, { direct: mode === 'direct' })
+const store =
+  mode === 'memory'
+    ? await openMemoryStore(image)
+    : await openFileStore(image, { direct: mode === 'direct' })
 {
   using xs = await openXenstore(dom0.xenstore)
-  await plugVbd(xs, { frontendDomid: guest.domid, backendDomid: dom0.domid, vdev: 'xvda', readOnly: false })
+  await plugVbd(xs, {
+    frontendDomid: guest.domid,
+    backendDomid: dom0.domid,
+    vdev: 'xvda',
+    readOnly: false,
+  })
 }
 // What a user lays over a store is called, in the thread where it is.
 let own = 0
-const seen = { ...store, read: (sector: number, into: Uint8Array[]) => (own++, store.read(sector, into)) }
+const seen = {
+  ...store,
+  read: (sector: number, into: Uint8Array[]) => (own++, store.read(sector, into)),
+}
 const stop = new AbortController()
 let stats: VbdStats | undefined
-const serving = serveVbd(dom0, { store: mode === 'wrapped' ? seen : store, workers: 2, dataPath: 'persistent', signal: stop.signal, onEvent: ({ disk }) => (stats = disk.stats) })
+const serving = serveVbd(dom0, {
+  store: mode === 'wrapped' ? seen : store,
+  workers: 2,
+  dataPath: 'persistent',
+  signal: stop.signal,
+  onEvent: ({ disk }) => (stats = disk.stats),
+})
 {
   await using disk = await attachDisk(guest, { vdev: 'xvda', queues: 4 })
-  await Promise.all(Array.from({ length: 1024 }, (_, page) => disk.write(page * 8, [new Uint8Array(4096).fill(page)])))
+  await Promise.all(
+    Array.from({ length: 1024 }, (_, page) =>
+      disk.write(page * 8, [new Uint8Array(4096).fill(page)]),
+    ),
+  )
   await disk.flush()
   await disk.discard?.(0, 8)
   const into = new Uint8Array(4 * MIB)
   await disk.read(0, [into])
-  if (!into.every((byte, i) => byte === (i < 4096 ? 0 : (i >> 12) & 255))) throw new Error('what was read is not what was written')
+  if (!into.every((byte, i) => byte === (i < 4096 ? 0 : (i >> 12) & 255))) {
+    throw new Error('what was read is not what was written')
+  }
   if (mode !== 'wrapped') {
     const resized = new Promise<void>((resolve) => disk.onResize?.(() => resolve()))
     await store.resize(4096)
@@ -49,7 +84,9 @@ await store.close()
 machine.assertQuiescent()
 await machine.close()
 const descriptors = readdirSync('/proc/self/fd').filter((fd) => leadsTo(fd) === image)
-console.log(JSON.stringify({ stats, own, descriptors: descriptors.length, released: isReleased(id) }))
+console.log(
+  JSON.stringify({ stats, own, descriptors: descriptors.length, released: isReleased(id) }),
+)
 
 function leadsTo(fd: string): string | undefined {
   try {
@@ -63,7 +100,9 @@ function leadsTo(fd: string): string | undefined {
 function idOf(store: BlockStore): number | undefined {
   using shared = store.share?.()
   const data = shared?.data
-  return typeof data === 'object' && data !== null && 'id' in data && typeof data.id === 'number' ? data.id : undefined
+  return typeof data === 'object' && data !== null && 'id' in data && typeof data.id === 'number'
+    ? data.id
+    : undefined
 }
 
 function isReleased(id: number | undefined): boolean | undefined {

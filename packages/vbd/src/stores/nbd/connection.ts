@@ -1,6 +1,6 @@
 /**
- * One connection in the data phase: many requests in flight, all of one tick sent in one go, replies
- * matched by cookie in whatever order they come.
+ * One connection in the data phase: many requests in flight, all of one tick sent in one go,
+ * replies matched by cookie in whatever order they come.
  */
 import type { ConnectionOptions } from 'node:tls'
 import { NBD_CMD, NBD_ERRNO, NBD_REQUEST_MAGIC, nbdRequest } from '@xenkit/wire'
@@ -22,7 +22,10 @@ export interface Request {
   readonly reject: (error: Error) => void
   /** How many writes and discards had been answered when it was made: those that a flush covers. */
   readonly answered: number
-  /** When it is given up if it waits then, on `performance.now`'s clock: set when it first had no connection. */
+  /**
+   * When it is given up if it waits then, on `performance.now`'s clock: set when it first had no
+   * connection.
+   */
   giveUpAt: number | undefined
 }
 
@@ -44,7 +47,9 @@ interface InFlight {
 
 const { size: HEADER_SIZE, at } = nbdRequest
 const NO_DATA: readonly Uint8Array[] = []
-const commandNames = new Map<number, string>(Object.entries(NBD_CMD).map(([name, type]) => [type, name.toLowerCase()]))
+const commandNames = new Map<number, string>(
+  Object.entries(NBD_CMD).map(([name, type]) => [type, name.toLowerCase()]),
+)
 
 export class NbdConnection {
   readonly info: ExportInfo
@@ -53,7 +58,9 @@ export class NbdConnection {
   lost: Error | undefined
   /** The request was answered, or refused. */
   onSettled: (request: Request, refusal: NbdError | undefined) => void = () => {}
-  /** Called once if the connection is lost, with what was in flight: none of it will be answered. */
+  /**
+   * Called once if the connection is lost, with what was in flight: none of it will be answered.
+   */
   onLost: (reason: Error, requests: Request[]) => void = () => {}
   readonly #uri: string
   readonly #transport: Transport
@@ -74,7 +81,10 @@ export class NbdConnection {
   static async open(target: NbdTarget, o: ConnectOptions): Promise<NbdConnection> {
     o.signal.throwIfAborted()
     const transport = new Transport(target, o.timeoutMs)
-    const late = setTimeout(() => transport.destroy(new Error(`no NBD handshake within ${o.timeoutMs} ms`)), o.timeoutMs)
+    const late = setTimeout(
+      () => transport.destroy(new Error(`no NBD handshake within ${o.timeoutMs} ms`)),
+      o.timeoutMs,
+    )
     const abort = (): void => transport.destroy(o.signal.reason)
     o.signal.addEventListener('abort', abort)
     try {
@@ -188,7 +198,9 @@ export class NbdConnection {
     const { request, burst } = inFlight
     const errno = error === 0 ? undefined : (NBD_ERRNO.get(error) ?? 'EINVAL')
     // It is still in flight, to be done after the restart.
-    if (errno === 'ESHUTDOWN') throw new NbdError(`${this.#uri}: the server is being shut down`, { uri: this.#uri, errno })
+    if (errno === 'ESHUTDOWN') {
+      throw new NbdError(`${this.#uri}: the server is being shut down`, { uri: this.#uri, errno })
+    }
     this.#inFlight.delete(cookie)
     if (errno !== undefined) inFlight.refusal = requestError(this.#uri, request, errno)
     if (burst > this.#sentBurst && request.type === NBD_CMD.WRITE) this.#early.push(inFlight)
@@ -197,7 +209,12 @@ export class NbdConnection {
 
   #find(cookie: number): InFlight {
     const inFlight = this.#inFlight.get(cookie)
-    if (!inFlight) throw new NbdProtocolError(`nbd field "cookie" expected that of a request in flight, got ${cookie}`, { field: 'cookie', value: cookie })
+    if (!inFlight) {
+      throw new NbdProtocolError(
+        `nbd field "cookie" expected that of a request in flight, got ${cookie}`,
+        { field: 'cookie', value: cookie },
+      )
+    }
     return inFlight
   }
 
@@ -213,7 +230,12 @@ export class NbdConnection {
 }
 
 /** Offsets are up to 2^52, and so exact. */
-function writeHeader(header: Buffer, start: number, cookie: number, { type, offset, length }: Pick<Request, 'type' | 'offset' | 'length'>): void {
+function writeHeader(
+  header: Buffer,
+  start: number,
+  cookie: number,
+  { type, offset, length }: Pick<Request, 'type' | 'offset' | 'length'>,
+): void {
   header.writeUInt32BE(NBD_REQUEST_MAGIC, start + at.magic)
   header.writeUInt16BE(0, start + at.flags)
   header.writeUInt16BE(type, start + at.type)

@@ -17,11 +17,21 @@ export interface Geometry {
 
 /** @throws Error that says what of the export a guest's disk can't have */
 export function geometryOf({ size, flags, minimum, preferred, maximum }: ExportInfo): Geometry {
-  if (minimum > 4096) throw new Error(`the server takes requests of whole ${minimum} bytes only, guests make them of 512 or 4096: put nbdkit --filter=blocksize before it`)
+  if (minimum > 4096) {
+    throw new Error(
+      `the server takes requests of whole ${minimum} bytes only, guests make them of 512 or 4096: put nbdkit --filter=blocksize before it`,
+    )
+  }
   const sectorSize = minimum > 512 ? 4096 : 512
   if (size === 0n) throw new Error('the export is empty')
-  if (size % BigInt(sectorSize) !== 0n) throw new Error(`the export has ${size} bytes, not a multiple of ${sectorSize}: put nbdkit --filter=truncate round-up=${sectorSize} before it`)
-  if (size > BigInt(MAX_SECTORS) * 512n) throw new Error(`the export has ${size} bytes, more than 2^52`)
+  if (size % BigInt(sectorSize) !== 0n) {
+    throw new Error(
+      `the export has ${size} bytes, not a multiple of ${sectorSize}: put nbdkit --filter=truncate round-up=${sectorSize} before it`,
+    )
+  }
+  if (size > BigInt(MAX_SECTORS) * 512n) {
+    throw new Error(`the export has ${size} bytes, more than 2^52`)
+  }
   const most = Math.floor(Math.min(maximum, NBD_MAX_PAYLOAD) / sectorSize) * sectorSize
   if (most === 0) throw new Error(`the server takes ${maximum} bytes at most, less than one sector`)
   const has = (flag: number): boolean => (flags & flag) !== 0
@@ -43,10 +53,20 @@ export function geometryOf({ size, flags, minimum, preferred, maximum }: ExportI
  * @throws Error that says what has become of the export since
  */
 export function expectNoLess(now: Geometry, before: Geometry): void {
-  if (now.sectors < before.sectors) throw new Error(`the export shrank from ${before.sectors} sectors to ${now.sectors}`)
-  if (now.sectorSize > before.sectorSize) throw new Error(`the export's sectors grew from ${before.sectorSize} bytes to ${now.sectorSize}`)
-  if (now.maximum < before.maximum) throw new Error(`the server takes ${now.maximum} bytes at most, and took ${before.maximum}`)
+  if (now.sectors < before.sectors) {
+    throw new Error(`the export shrank from ${before.sectors} sectors to ${now.sectors}`)
+  }
+  if (now.sectorSize > before.sectorSize) {
+    throw new Error(
+      `the export's sectors grew from ${before.sectorSize} bytes to ${now.sectorSize}`,
+    )
+  }
+  if (now.maximum < before.maximum) {
+    throw new Error(`the server takes ${now.maximum} bytes at most, and took ${before.maximum}`)
+  }
   for (const quality of ['writable', 'canFlush', 'canTrim', 'multiConn'] as const) {
-    if (before[quality] && !now[quality]) throw new Error(`the export is no longer what it was: "${quality}" is gone`)
+    if (before[quality] && !now[quality]) {
+      throw new Error(`the export is no longer what it was: "${quality}" is gone`)
+    }
   }
 }

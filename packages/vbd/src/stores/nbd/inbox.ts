@@ -1,4 +1,7 @@
-/** What arrives during the handshake, asked for by number of bytes. The data phase has a parser of its own. */
+/**
+ * What arrives during the handshake, asked for by number of bytes. The data phase has a parser of
+ * its own.
+ */
 import { NbdProtocolError } from './nbd-error.ts'
 
 /** More than any message of the handshake has, and than a server sends ahead. */
@@ -41,5 +44,10 @@ export class Inbox {
 }
 
 function expectRoom(bytes: number): void {
-  if (bytes > MAX_BYTES) throw new NbdProtocolError(`nbd handshake: a message of ${bytes} bytes, expected up to ${MAX_BYTES}`, { field: 'length', value: bytes })
+  if (bytes > MAX_BYTES) {
+    throw new NbdProtocolError(
+      `nbd handshake: a message of ${bytes} bytes, expected up to ${MAX_BYTES}`,
+      { field: 'length', value: bytes },
+    )
+  }
 }

@@ -1,12 +1,13 @@
 /**
- * The connections of a store. A request goes to the one with the least in flight. A connection that is
- * lost is made anew, and what it had in flight goes to another or waits: reads, writes and trims can
- * be done twice, and a flush goes behind the writes that it was in flight with.
+ * The connections of a store. A request goes to the one with the least in flight. A connection that
+ * is lost is made anew, and what it had in flight goes to another or waits: reads, writes and trims
+ * can be done twice, and a flush goes behind the writes that it was in flight with.
  *
- * Nobody can tell a connection that broke from a server that was killed. So a new connection is taken
- * for one to a new server, which has forgotten what wasn't flushed: the log of that is done again, with
- * nothing else in flight on any connection, for an old write must not land on a newer one. What was
- * lost comes after it. The others, if they reach any server at all, then reach that same one.
+ * Nobody can tell a connection that broke from a server that was killed. So a new connection is
+ * taken for one to a new server, which has forgotten what wasn't flushed: the log of that is done
+ * again, with nothing else in flight on any connection, for an old write must not land on a newer
+ * one. What was lost comes after it. The others, if they reach any server at all, then reach that
+ * same one.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConnectionOptions } from 'node:tls'
@@ -22,7 +23,9 @@ import { WriteLog } from './write-log.ts'
 export type NbdEvent =
   /** A connection was lost; an attempt to make it anew failed. */
   | { readonly kind: 'disconnected' | 'unreachable'; readonly error: Error }
-  /** `replayed`: so many writes and discards that had been answered and not flushed were done again. */
+  /**
+   * `replayed`: so many writes and discards that had been answered and not flushed were done again.
+   */
   | { readonly kind: 'reconnected'; readonly replayed: number }
 
 export interface LinksOptions {
@@ -55,10 +58,17 @@ export class Links {
   #geometry: Geometry
   readonly #waiting: Waiting
   /** Those of connections that are new. */
-  readonly #turns = new Turns(() => this.#links.every(({ connection }) => !connection || connection.load === 0), () => this.#sendWaiting())
+  readonly #turns = new Turns(
+    () => this.#links.every(({ connection }) => !connection || connection.load === 0),
+    () => this.#sendWaiting(),
+  )
   /** Has its turn. */
   #newcomer: NbdConnection | undefined
-  readonly #log = new WriteLog({ send: (request) => this.#dispatch(request), refuse: (request, error) => this.#finish(request, error), flush: () => this.#request(NBD_CMD.FLUSH, 0, 0, []) })
+  readonly #log = new WriteLog({
+    send: (request) => this.#dispatch(request),
+    refuse: (request, error) => this.#finish(request, error),
+    flush: () => this.#request(NBD_CMD.FLUSH, 0, 0, []),
+  })
   /** Why there is no connection. */
   #reason: Error | undefined
   #unsettled = 0
@@ -76,15 +86,27 @@ export class Links {
       return new Links(target, first, geometryOf(first.info), connections, o)
     } catch (cause) {
       first?.destroy(new Error('the export is of no use'))
-      throw new NbdError(`nbd export "${target.uri}" can't be opened: ${asError(cause).message}`, { uri: target.uri }, { cause })
+      throw new NbdError(
+        `nbd export "${target.uri}" can't be opened: ${asError(cause).message}`,
+        { uri: target.uri },
+        { cause },
+      )
     }
   }
 
-  private constructor(target: NbdTarget, first: NbdConnection, geometry: Geometry, connections: number, o: LinksOptions) {
+  private constructor(
+    target: NbdTarget,
+    first: NbdConnection,
+    geometry: Geometry,
+    connections: number,
+    o: LinksOptions,
+  ) {
     this.#target = target
     this.#o = o
     this.#geometry = geometry
-    this.#waiting = new Waiting(o.reconnectMs, (request) => this.#settle(request, this.#error(`no answer within ${o.reconnectMs} ms`)))
+    this.#waiting = new Waiting(o.reconnectMs, (request) =>
+      this.#settle(request, this.#error(`no answer within ${o.reconnectMs} ms`)),
+    )
     this.#adopt(this.#add(), first)
     if (!this.#geometry.multiConn) return
     for (let i = 1; i < connections; i++) void this.#connect(this.#add())
@@ -128,10 +150,24 @@ export class Links {
     return this.#abort.signal.aborted
   }
 
-  #request(type: number, offset: number, length: number, data: readonly Uint8Array[]): Promise<void> {
+  #request(
+    type: number,
+    offset: number,
+    length: number,
+    data: readonly Uint8Array[],
+  ): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#unsettled++
-      const request: Request = { type, offset, length, data, resolve, reject, answered: this.#log.answered, giveUpAt: undefined }
+      const request: Request = {
+        type,
+        offset,
+        length,
+        data,
+        resolve,
+        reject,
+        answered: this.#log.answered,
+        giveUpAt: undefined,
+      }
       if (this.#isLogged(request)) this.#log.admit(request)
       else this.#dispatch(request)
     })
@@ -177,7 +213,9 @@ export class Links {
 
   #idlest(): NbdConnection | undefined {
     let best: NbdConnection | undefined
-    for (const { connection } of this.#links) if (connection && (!best || connection.load < best.load)) best = connection
+    for (const { connection } of this.#links) {
+      if (connection && (!best || connection.load < best.load)) best = connection
+    }
     return best
   }
 
@@ -205,8 +243,13 @@ export class Links {
   }
 
   #error(why: string): NbdError {
-    const [reason, errno] = this.#reason && why !== CLOSED ? [`: ${this.#reason.message}`, 'ETIMEDOUT'] : ['', 'EBADF']
-    return new NbdError(`nbd export "${this.#target.uri}": ${why}${reason}`, { uri: this.#target.uri, errno }, { cause: this.#reason })
+    const [reason, errno] =
+      this.#reason && why !== CLOSED ? [`: ${this.#reason.message}`, 'ETIMEDOUT'] : ['', 'EBADF']
+    return new NbdError(
+      `nbd export "${this.#target.uri}": ${why}${reason}`,
+      { uri: this.#target.uri, errno },
+      { cause: this.#reason },
+    )
   }
 
   /** Makes a connection for the link, however often that fails. */
@@ -214,7 +257,8 @@ export class Links {
     const { signal } = this.#abort
     let replayed: number | undefined
     while (replayed === undefined) {
-      const delay = link.attempts === 0 ? 0 : Math.min(DELAY_MS * 2 ** (link.attempts - 1), DELAY_MAX_MS)
+      const delay =
+        link.attempts === 0 ? 0 : Math.min(DELAY_MS * 2 ** (link.attempts - 1), DELAY_MAX_MS)
       link.attempts++
       replayed = await this.#attempt(link, delay, signal).catch((error: unknown) => {
         this.#reason = asError(error)
@@ -226,7 +270,10 @@ export class Links {
     if (link.lost) this.#o.onEvent({ kind: 'reconnected', replayed })
   }
 
-  /** @throws Error if there is no server, the export isn't any more what it was, or what it forgot can't be done again */
+  /**
+   * @throws Error if there is no server, the export isn't any more what it was, or what it forgot
+   * can't be done again
+   */
   async #attempt(link: Link, delay: number, signal: AbortSignal): Promise<number> {
     await sleep(delay, undefined, { signal })
     const connection = await NbdConnection.open(this.#target, { ...this.#o, signal })
@@ -257,4 +304,5 @@ export class Links {
 
 const CLOSED = 'the store is closed'
 
-const asError = (reason: unknown): Error => (reason instanceof Error ? reason : new Error(String(reason)))
+const asError = (reason: unknown): Error =>
+  reason instanceof Error ? reason : new Error(String(reason))

@@ -1,14 +1,33 @@
 /**
- * The fixed newstyle handshake: STARTTLS where the URI wants it, then GO with the export's name. The
- * server's block sizes are asked for, which binds this side to keep to them.
+ * The fixed newstyle handshake: STARTTLS where the URI wants it, then GO with the export's name.
+ * The server's block sizes are asked for, which binds this side to keep to them.
  *
  * Replies stay simple. Structured ones would pay for sparse reads and for errors in the middle of a
  * read, and cost a second parser: a guest's reads are short and their pages are written whole.
  */
 import type { ConnectionOptions } from 'node:tls'
 import {
-  type CStruct, type Fields, type FieldsOf, NBD_CLISERV_MAGIC, NBD_FLAG, NBD_INFO, NBD_MAGIC, NBD_MAX_PAYLOAD, NBD_MAX_STRING, NBD_OPT, NBD_OPTS_MAGIC, NBD_REP, NBD_REP_FLAG_ERROR, NBD_REP_MAGIC,
-  nbdClientFlags, nbdGreeting, nbdInfo, nbdInfoBlockSize, nbdInfoExport, nbdOption, nbdOptionReply,
+  type CStruct,
+  type Fields,
+  type FieldsOf,
+  NBD_CLISERV_MAGIC,
+  NBD_FLAG,
+  NBD_INFO,
+  NBD_MAGIC,
+  NBD_MAX_PAYLOAD,
+  NBD_MAX_STRING,
+  NBD_OPT,
+  NBD_OPTS_MAGIC,
+  NBD_REP,
+  NBD_REP_FLAG_ERROR,
+  NBD_REP_MAGIC,
+  nbdClientFlags,
+  nbdGreeting,
+  nbdInfo,
+  nbdInfoBlockSize,
+  nbdInfoExport,
+  nbdOption,
+  nbdOptionReply,
 } from '@xenkit/wire'
 import { Inbox } from './inbox.ts'
 import { NbdError, NbdProtocolError, expectField } from './nbd-error.ts'
@@ -38,7 +57,11 @@ const GO_OVERHEAD = 4 + 2 + 2
  * Never settles if the connection is lost.
  * @throws NbdError with what the server refuses, or NbdProtocolError
  */
-export async function negotiate(transport: Transport, target: NbdTarget, tls: ConnectionOptions): Promise<ExportInfo> {
+export async function negotiate(
+  transport: Transport,
+  target: NbdTarget,
+  tls: ConnectionOptions,
+): Promise<ExportInfo> {
   const inbox = new Inbox()
   transport.onBytes = (bytes) => inbox.push(bytes)
   const handshake = new Handshake(transport, inbox, target)
@@ -63,10 +86,16 @@ class Handshake {
   async greet(): Promise<void> {
     const { magic, style, flags } = await this.#receive(nbdGreeting)
     expectField('magic', magic, NBD_MAGIC)
-    if (style === NBD_CLISERV_MAGIC) throw this.#error('the server speaks oldstyle NBD only: it needs one that speaks newstyle')
+    if (style === NBD_CLISERV_MAGIC) {
+      throw this.#error('the server speaks oldstyle NBD only: it needs one that speaks newstyle')
+    }
     expectField('style', style, NBD_OPTS_MAGIC)
-    if ((flags & NBD_FLAG.FIXED_NEWSTYLE) === 0) throw this.#error("the server doesn't speak fixed newstyle NBD: it is older than 2012")
-    this.#send(encoded(nbdClientFlags, { flags: NBD_FLAG.FIXED_NEWSTYLE | (flags & NBD_FLAG.NO_ZEROES) }))
+    if ((flags & NBD_FLAG.FIXED_NEWSTYLE) === 0) {
+      throw this.#error("the server doesn't speak fixed newstyle NBD: it is older than 2012")
+    }
+    this.#send(
+      encoded(nbdClientFlags, { flags: NBD_FLAG.FIXED_NEWSTYLE | (flags & NBD_FLAG.NO_ZEROES) }),
+    )
   }
 
   /** Nothing that came in plain text may be taken for part of what is encrypted. */
@@ -80,7 +109,9 @@ class Handshake {
 
   async go(): Promise<ExportInfo> {
     const name = new TextEncoder().encode(this.#target.exportName)
-    if (name.length > NBD_MAX_STRING) throw this.#error(`the export's name expected 0..${NBD_MAX_STRING} bytes, got ${name.length}`)
+    if (name.length > NBD_MAX_STRING) {
+      throw this.#error(`the export's name expected 0..${NBD_MAX_STRING} bytes, got ${name.length}`)
+    }
     const data = new Uint8Array(GO_OVERHEAD + name.length)
     const view = new DataView(data.buffer)
     view.setUint32(0, name.length)
@@ -93,7 +124,12 @@ class Handshake {
 
   expectNothingMore(): void {
     const { length } = this.#inbox
-    if (length > 0) throw new NbdProtocolError(`the nbd server sent ${length} bytes that nobody asked for`, { field: 'length', value: length })
+    if (length > 0) {
+      throw new NbdProtocolError(`the nbd server sent ${length} bytes that nobody asked for`, {
+        field: 'length',
+        value: length,
+      })
+    }
   }
 
   async #infos(): Promise<ExportInfo> {
@@ -107,7 +143,12 @@ class Handshake {
       if (info === NBD_INFO.EXPORT) about = decoded(nbdInfoExport, data)
       if (info === NBD_INFO.BLOCK_SIZE) sizes = blockSizes(data)
     }
-    if (!about) throw new NbdProtocolError('the nbd server said nothing of the export', { field: 'NBD_INFO_EXPORT', value: undefined })
+    if (!about) {
+      throw new NbdProtocolError('the nbd server said nothing of the export', {
+        field: 'NBD_INFO_EXPORT',
+        value: undefined,
+      })
+    }
     return { size: about.size, flags: about.flags, ...sizes }
   }
 
@@ -119,15 +160,26 @@ class Handshake {
   }
 
   #refused(type: number, data: Uint8Array): Error {
-    if (type < NBD_REP_FLAG_ERROR) return new NbdProtocolError(`nbd field "type" expected NBD_REP_ACK, got ${type}`, { field: 'type', value: type })
+    if (type < NBD_REP_FLAG_ERROR) {
+      return new NbdProtocolError(`nbd field "type" expected NBD_REP_ACK, got ${type}`, {
+        field: 'type',
+        value: type,
+      })
+    }
     const words = new TextDecoder().decode(data.subarray(0, NBD_MAX_STRING))
-    return this.#error(`${this.#meaning(type)}${words === '' ? '' : `: the server says ${JSON.stringify(words)}`}`)
+    return this.#error(
+      `${this.#meaning(type)}${words === '' ? '' : `: the server says ${JSON.stringify(words)}`}`,
+    )
   }
 
   #meaning(type: number): string {
     if (type === NBD_REP.ERR_UNKNOWN) return `the server has no export "${this.#target.exportName}"`
     if (type === NBD_REP.ERR_TLS_REQD) return 'the server demands TLS: use nbds:// or nbds+unix://'
-    if (type === NBD_REP.ERR_UNSUP) return this.#target.tls ? 'the server has no TLS: use nbd:// or nbd+unix:// if plain text will do' : 'the server is too old: it lacks NBD_OPT_GO'
+    if (type === NBD_REP.ERR_UNSUP) {
+      return this.#target.tls
+        ? 'the server has no TLS: use nbd:// or nbd+unix:// if plain text will do'
+        : 'the server is too old: it lacks NBD_OPT_GO'
+    }
     if (type === NBD_REP.ERR_SHUTDOWN) return 'the server is being shut down'
     return `the server refused with ${names.get(type) ?? `0x${type.toString(16)}`}`
   }
@@ -149,18 +201,35 @@ class Handshake {
   }
 }
 
-const names = new Map<number, string>(Object.entries(NBD_REP).map(([name, type]) => [type, `NBD_REP_${name}`]))
+const names = new Map<number, string>(
+  Object.entries(NBD_REP).map(([name, type]) => [type, `NBD_REP_${name}`]),
+)
 
 function blockSizes(data: Uint8Array): typeof DEFAULT_SIZES {
   const { minimum, preferred, maximum } = decoded(nbdInfoBlockSize, data)
-  expectSize('minimum', minimum, isPowerOfTwo(minimum) && minimum <= MAX_MINIMUM, `a power of two up to ${MAX_MINIMUM}`)
-  expectSize('preferred', preferred, isPowerOfTwo(preferred) && preferred >= minimum, `a power of two from ${minimum}`)
+  expectSize(
+    'minimum',
+    minimum,
+    isPowerOfTwo(minimum) && minimum <= MAX_MINIMUM,
+    `a power of two up to ${MAX_MINIMUM}`,
+  )
+  expectSize(
+    'preferred',
+    preferred,
+    isPowerOfTwo(preferred) && preferred >= minimum,
+    `a power of two from ${minimum}`,
+  )
   expectSize('maximum', maximum, maximum >= minimum, `at least ${minimum}`)
   return { minimum, preferred, maximum }
 }
 
 function expectSize(field: string, value: number, right: boolean, expected: string): void {
-  if (!right) throw new NbdProtocolError(`nbd field "${field}" expected ${expected}, got ${value}`, { field, value })
+  if (!right) {
+    throw new NbdProtocolError(`nbd field "${field}" expected ${expected}, got ${value}`, {
+      field,
+      value,
+    })
+  }
 }
 
 const isPowerOfTwo = (value: number): boolean => value > 0 && (value & (value - 1)) === 0

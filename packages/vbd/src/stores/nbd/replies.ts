@@ -1,13 +1,16 @@
 /**
- * Cuts a byte stream into simple replies. The data of a read goes straight from the chunk that it came
- * in to where the read wants it: copied once, however the stream is split. Between chunks at most one
- * header is kept.
+ * Cuts a byte stream into simple replies. The data of a read goes straight from the chunk that it
+ * came in to where the read wants it: copied once, however the stream is split. Between chunks at
+ * most one header is kept.
  */
 import { NBD_SIMPLE_REPLY_MAGIC, nbdSimpleReply } from '@xenkit/wire'
 import { expectField } from './nbd-error.ts'
 
 export interface ReplyHandler {
-  /** Where the data that follows the reply belongs: nowhere, but for a read. Throws if nothing waits for a reply with that cookie. */
+  /**
+   * Where the data that follows the reply belongs: nowhere, but for a read. Throws if nothing waits
+   * for a reply with that cookie.
+   */
   dataOf(cookie: number, error: number): readonly Uint8Array[]
   /** The reply is complete. What it throws, `push` throws. */
   answered(cookie: number, error: number): void
@@ -63,7 +66,8 @@ export class ReplyParser {
 
   #begin(view: DataView, offset: number): void {
     expectField('magic', view.getUint32(offset + at.magic), NBD_SIMPLE_REPLY_MAGIC)
-    expectField('cookie', view.getUint32(offset + at.cookie), 0) // its upper half: ours fit into the lower
+    // its upper half: ours fit into the lower
+    expectField('cookie', view.getUint32(offset + at.cookie), 0)
     this.#cookie = view.getUint32(offset + at.cookie + 4)
     this.#error = view.getUint32(offset + at.error)
     this.#data = this.#handler.dataOf(this.#cookie, this.#error)

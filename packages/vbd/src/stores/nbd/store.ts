@@ -15,9 +15,14 @@ import { parseNbdUri } from './uri.ts'
 export interface NbdStoreOptions {
   /** Serve the export read-only, though it can be written. Default false. */
   readonly readOnly?: boolean
-  /** Connections, 1..16, where the server says that a flush on one covers them all; else there is one. Default 1. */
+  /**
+   * Connections, 1..16, where the server says that a flush on one covers them all; else there is
+   * one. Default 1.
+   */
   readonly connections?: number
-  /** For `nbds://` and `nbds+unix://`: what node:tls takes (`ca`, `cert`, `key`, `servername` ...). */
+  /**
+   * For `nbds://` and `nbds+unix://`: what node:tls takes (`ca`, `cert`, `key`, `servername` ...).
+   */
   readonly tls?: ConnectionOptions
   /**
    * Milliseconds that the server may take for each request, whatever it answers meanwhile, and for
@@ -49,10 +54,11 @@ const MAX_CONNECTIONS = 16
 const MAX_TRIM = 2 ** 31
 
 /**
- * Opens an export for `serveVbd`: `nbd://host:port/export`, `nbd+unix:///export?socket=PATH`, or either
- * as `nbds` for TLS.
+ * Opens an export for `serveVbd`: `nbd://host:port/export`, `nbd+unix:///export?socket=PATH`, or
+ * either as `nbds` for TLS.
  * @throws TypeError, RangeError if the URI or an option is wrong
- * @throws NbdError when there is no server, it refuses, or a guest can't have such a disk: the text says what to do
+ * @throws NbdError when there is no server, it refuses, or a guest can't have such a disk: the text
+ *   says what to do
  */
 export async function openNbdStore(uri: string, o: NbdStoreOptions = {}): Promise<NbdStore> {
   const { connections = 1, timeoutMs = 60_000, reconnectMs = 60_000 } = o
@@ -60,8 +66,15 @@ export async function openNbdStore(uri: string, o: NbdStoreOptions = {}): Promis
   expectInteger('connections', connections, 1, MAX_CONNECTIONS)
   expectInteger('timeoutMs', timeoutMs, 1, MAX_TIMER_MS)
   if (reconnectMs !== Infinity) expectInteger('reconnectMs', reconnectMs, 0, MAX_TIMER_MS)
-  if (o.tls && !target.tls) throw new TypeError(`"tls" is given, but "${uri}" is plain text: use nbds:// or nbds+unix://`)
-  const links = await Links.open(target, connections, { tls: o.tls ?? {}, timeoutMs, reconnectMs, onEvent: o.onEvent ?? (() => {}) })
+  if (o.tls && !target.tls) {
+    throw new TypeError(`"tls" is given, but "${uri}" is plain text: use nbds:// or nbds+unix://`)
+  }
+  const links = await Links.open(target, connections, {
+    tls: o.tls ?? {},
+    timeoutMs,
+    reconnectMs,
+    onEvent: o.onEvent ?? (() => {}),
+  })
   return nbdStore(uri, links, o.readOnly ?? false)
 }
 
@@ -75,8 +88,15 @@ function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
   )
   const discard = (sector: number, count: number): Promise<void> => {
     const end = (sector + count) * 512
-    const offsets = Array.from({ length: Math.ceil((count * 512) / MAX_TRIM) }, (_, i) => sector * 512 + i * MAX_TRIM)
-    return all(offsets.map((offset) => links.submit(NBD_CMD.TRIM, offset, Math.min(MAX_TRIM, end - offset), [])))
+    const offsets = Array.from(
+      { length: Math.ceil((count * 512) / MAX_TRIM) },
+      (_, i) => sector * 512 + i * MAX_TRIM,
+    )
+    return all(
+      offsets.map((offset) =>
+        links.submit(NBD_CMD.TRIM, offset, Math.min(MAX_TRIM, end - offset), []),
+      ),
+    )
   }
   return {
     uri,
@@ -99,7 +119,13 @@ function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
 }
 
 /** One request where the server takes it whole, as it does nearly always. */
-function transfer(links: Links, type: number, offset: number, buffers: readonly Uint8Array[], maximum: number): Promise<void> {
+function transfer(
+  links: Links,
+  type: number,
+  offset: number,
+  buffers: readonly Uint8Array[],
+  maximum: number,
+): Promise<void> {
   const length = byteLength(buffers)
   if (length <= maximum) return links.submit(type, offset, length, buffers)
   const pieces: Promise<void>[] = []

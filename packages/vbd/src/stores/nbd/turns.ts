@@ -1,4 +1,6 @@
-/** Work that has to be alone: one piece at a time, and each only when nothing else goes on any more. */
+/**
+ * Work that has to be alone: one piece at a time, and each only when nothing else goes on any more.
+ */
 export class Turns {
   readonly #isQuiet: () => boolean
   readonly #onFree: () => void
@@ -23,9 +25,11 @@ export class Turns {
   take<T>(work: () => Promise<T>): Promise<T> {
     this.#wanted++
     const turn = this.#last.then(() => this.#quiet()).then(work)
-    this.#last = turn.catch(() => {}).then(() => {
-      if (--this.#wanted === 0) this.#onFree()
-    })
+    this.#last = turn
+      .catch(() => {})
+      .then(() => {
+        if (--this.#wanted === 0) this.#onFree()
+      })
     return turn
   }
 

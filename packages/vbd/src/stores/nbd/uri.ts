@@ -12,8 +12,12 @@ const DEFAULT_PORT = 10809
 
 /** @throws TypeError that says what is wrong with the URI */
 export function parseNbdUri(uri: string): NbdTarget {
-  const url = URL.canParse(uri) ? new URL(uri) : refuse(uri, 'expected nbd://HOST:PORT/EXPORT or nbd+unix:///EXPORT?socket=PATH')
-  const [, tls, unix] = /^nbd(s?)(\+unix)?:$/.exec(url.protocol) ?? refuse(uri, `scheme "${url.protocol.slice(0, -1)}" expected nbd, nbds, nbd+unix or nbds+unix`)
+  const url = URL.canParse(uri)
+    ? new URL(uri)
+    : refuse(uri, 'expected nbd://HOST:PORT/EXPORT or nbd+unix:///EXPORT?socket=PATH')
+  const [, tls, unix] =
+    /^nbd(s?)(\+unix)?:$/.exec(url.protocol) ??
+    refuse(uri, `scheme "${url.protocol.slice(0, -1)}" expected nbd, nbds, nbd+unix or nbds+unix`)
   const parameters = parametersOf(uri, url)
   return {
     uri,
@@ -25,24 +29,43 @@ export function parseNbdUri(uri: string): NbdTarget {
 
 /** RFC 3986 knows no "+" for a blank, unlike URLSearchParams. */
 function parametersOf(uri: string, { search }: URL): ReadonlyMap<string, string> {
-  const pairs = search.slice(1).split('&').filter((pair) => pair !== '')
-  const parameters = new Map(pairs.map((pair) => {
-    const [name = '', ...value] = pair.split('=')
-    return [decoded(uri, name), decoded(uri, value.join('='))]
-  }))
+  const pairs = search
+    .slice(1)
+    .split('&')
+    .filter((pair) => pair !== '')
+  const parameters = new Map(
+    pairs.map((pair) => {
+      const [name = '', ...value] = pair.split('=')
+      return [decoded(uri, name), decoded(uri, value.join('='))]
+    }),
+  )
   const unknown = [...parameters.keys()].find((name) => name !== 'socket')
-  if (unknown !== undefined) refuse(uri, `parameter "${unknown}" isn't known: only "socket" is, and what TLS needs is the option "tls"`)
+  if (unknown !== undefined) {
+    refuse(
+      uri,
+      `parameter "${unknown}" isn't known: only "socket" is, and what TLS needs is the option "tls"`,
+    )
+  }
   return parameters
 }
 
 function socketPath(uri: string, url: URL, parameters: ReadonlyMap<string, string>): string {
-  if (url.host !== '') refuse(uri, `host "${url.host}" has no place in it: a unix socket is nbd+unix:///EXPORT?socket=PATH`)
+  if (url.host !== '') {
+    refuse(
+      uri,
+      `host "${url.host}" has no place in it: a unix socket is nbd+unix:///EXPORT?socket=PATH`,
+    )
+  }
   const path = parameters.get('socket')
   if (path === undefined || path === '') return refuse(uri, 'it needs "?socket=PATH"')
   return path
 }
 
-function hostAndPort(uri: string, url: URL, parameters: ReadonlyMap<string, string>): { host: string; port: number } {
+function hostAndPort(
+  uri: string,
+  url: URL,
+  parameters: ReadonlyMap<string, string>,
+): { host: string; port: number } {
   if (parameters.has('socket')) refuse(uri, `"socket" belongs to ${url.protocol.slice(0, -1)}+unix`)
   if (url.hostname === '') refuse(uri, 'it names no host')
   if (url.username !== '' || url.password !== '') refuse(uri, 'a user is not supported')

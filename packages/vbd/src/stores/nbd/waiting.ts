@@ -19,7 +19,10 @@ export class Waiting {
     this.#requests.push(...requests)
   }
 
-  /** These, of those that wait, do so for want of a connection. Their time isn't begun again if they are lost again: they may be why. */
+  /**
+   * These, of those that wait, do so for want of a connection. Their time isn't begun again if they
+   * are lost again: they may be why.
+   */
   limit(requests: readonly Request[] = this.#requests): void {
     const now = performance.now()
     for (const request of requests) request.giveUpAt ??= now + this.#longestMs
@@ -28,7 +31,9 @@ export class Waiting {
 
   /** All of them; flushes last, behind the writes that they were in flight with. */
   take(): readonly Request[] {
-    const requests = this.#requests.toSorted((a, b) => Number(a.type === NBD_CMD.FLUSH) - Number(b.type === NBD_CMD.FLUSH))
+    const requests = this.#requests.toSorted(
+      (a, b) => Number(a.type === NBD_CMD.FLUSH) - Number(b.type === NBD_CMD.FLUSH),
+    )
     this.#requests = []
     this.#plan()
     return requests

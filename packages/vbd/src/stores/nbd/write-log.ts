@@ -1,9 +1,10 @@
 /**
- * The writes and discards that were answered and not flushed. A server that is killed forgets them, and
- * a flush on the next one would succeed all the same: so they are kept here, copied, and done again there.
+ * The writes and discards that were answered and not flushed. A server that is killed forgets them,
+ * and a flush on the next one would succeed all the same: so they are kept here, copied, and done
+ * again there.
  *
- * The log is bounded. When it has `FLUSH_BYTES` it is flushed without the guest's asking, and writes
- * that would let it grow beyond `MOST_BYTES` wait for that.
+ * The log is bounded. When it has `FLUSH_BYTES` it is flushed without the guest's asking, and
+ * writes that would let it grow beyond `MOST_BYTES` wait for that.
  */
 import { NBD_CMD } from '@xenkit/wire'
 import { gather } from '../buffers.ts'
@@ -29,7 +30,10 @@ const MOST_AT_ONCE = 64
 
 export class WriteLog {
   readonly #o: WriteLogOptions
-  /** In the order of their answers. Those in flight together are of different places: the guest sees to that. */
+  /**
+   * In the order of their answers. Those in flight together are of different places: the guest sees
+   * to that.
+   */
   readonly #changes: Change[] = []
   #bytes = 0
   #bytesInFlight = 0
@@ -71,7 +75,10 @@ export class WriteLog {
     this.#proceed()
   }
 
-  /** Why a flush failed that the guest doesn't know of: its next one has to fail in its place. Told once. */
+  /**
+   * Why a flush failed that the guest doesn't know of: its next one has to fail in its place. Told
+   * once.
+   */
   takeRefusal(): Error | undefined {
     const refusal = this.#refusal
     this.#refusal = undefined
@@ -84,13 +91,21 @@ export class WriteLog {
    * @throws Error if the connection is lost or the server refuses: it must not be used then
    */
   async replay(connection: NbdConnection): Promise<number> {
-    connection.onSettled = (request, refusal) => (refusal ? request.reject(refusal) : request.resolve())
+    connection.onSettled = (request, refusal) =>
+      refusal ? request.reject(refusal) : request.resolve()
     connection.onLost = (reason, requests) => requests.forEach((request) => request.reject(reason))
     const latest = this.#latest()
     for (let done = 0; done < latest.length; done += MOST_AT_ONCE) {
       if (connection.lost) throw connection.lost
       const batch = latest.slice(done, done + MOST_AT_ONCE)
-      await Promise.all(batch.map((change) => new Promise<void>((resolve, reject) => connection.send({ ...change, resolve, reject, answered: 0, giveUpAt: undefined }))))
+      await Promise.all(
+        batch.map(
+          (change) =>
+            new Promise<void>((resolve, reject) =>
+              connection.send({ ...change, resolve, reject, answered: 0, giveUpAt: undefined }),
+            ),
+        ),
+      )
     }
     if (connection.lost) throw connection.lost
     this.#refusal = undefined
@@ -98,16 +113,20 @@ export class WriteLog {
   }
 
   /**
-   * What the changes come to: each place as the last of them left it. A server that was not killed has that
-   * already. Older data would take it back to an earlier state if this connection is lost half way, and
-   * reads on the others would see that.
+   * What the changes come to: each place as the last of them left it. A server that was not killed
+   * has that already. Older data would take it back to an earlier state if this connection is lost
+   * half way, and reads on the others would see that.
    */
   #latest(): readonly Change[] {
-    const end = this.#changes.reduce((most, { offset, length }) => Math.max(most, offset + length), 0) / SECTOR
+    const end =
+      this.#changes.reduce((most, { offset, length }) => Math.max(most, offset + length), 0) /
+      SECTOR
     const places = new StretchTree<Change>(end)
-    for (const change of this.#changes) places.fill(change.offset / SECTOR, (change.offset + change.length) / SECTOR, change)
+    for (const change of this.#changes) {
+      places.fill(change.offset / SECTOR, (change.offset + change.length) / SECTOR, change)
+    }
     const latest: Change[] = []
-    for (let at = 0; at < end; ) {
+    for (let at = 0; at < end;) {
       const { value: change, end: next } = stretchOf(places, at, end)
       if (change) latest.push(partOf(change, at * SECTOR, next * SECTOR))
       at = next
@@ -147,7 +166,8 @@ export class WriteLog {
   }
 }
 
-const bytesOf = ({ type, length }: Pick<Request, 'type' | 'length'>): number => CHANGE_BYTES + (type === NBD_CMD.WRITE ? length : 0)
+const bytesOf = ({ type, length }: Pick<Request, 'type' | 'length'>): number =>
+  CHANGE_BYTES + (type === NBD_CMD.WRITE ? length : 0)
 
 /** The whole stretch of one value, of which the tree may know several pieces. */
 function stretchOf(places: StretchTree<Change>, at: number, most: number): Stretch<Change> {
@@ -159,6 +179,9 @@ function stretchOf(places: StretchTree<Change>, at: number, most: number): Stret
 
 /** A change on its bytes from `start` to before `end` alone. */
 function partOf({ type, offset, data }: Change, start: number, end: number): Change {
-  const parts = type === NBD_CMD.WRITE ? data.map((bytes) => bytes.subarray(start - offset, end - offset)) : data
+  const parts =
+    type === NBD_CMD.WRITE
+      ? data.map((bytes) => bytes.subarray(start - offset, end - offset))
+      : data
   return { type, offset: start, length: end - start, data: parts }
 }
