@@ -1,4 +1,4 @@
-/** Lines of at most 100 columns: the formatter sees to code, this to comments, which it leaves alone. */
+/** Lines of at most 100 columns: the formatter sees to code, this test to comments. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -8,7 +8,7 @@ import { join, relative } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
 const root = join(import.meta.dirname, '..')
-const L0 = ['@xenkit/hypervisor', '@xenkit/wire']
+const L0 = ['@xenkit/hypervisor', '@xenkit/wire', '@xenkit/block-store']
 const L1 = ['@xenkit/grant', '@xenkit/evtchn', '@xenkit/ring', '@xenkit/xenstore-client']
 const L2 = ['@xenkit/xenbus']
 
@@ -16,19 +16,23 @@ const L2 = ['@xenkit/xenbus']
 const allowed: Record<string, readonly string[]> = {
   hypervisor: [],
   wire: ['typed-binary'],
+  'block-store': [],
   grant: L0,
   evtchn: L0,
   ring: ['@xenkit/hypervisor', '@xenkit/wire'],
+  'xenstore-ring': ['@xenkit/hypervisor', '@xenkit/wire', '@xenkit/ring'],
   'xenstore-client': L0,
   xenbus: [...L0, ...L1],
-  vbd: [...L0, ...L1, ...L2],
-  sim: [...L0, '@xenkit/ring'],
+  backend: [...L0, ...L1, ...L2],
+  vbd: [...L0, ...L1, ...L2, '@xenkit/backend'],
+  stores: L0,
+  sim: [...L0, '@xenkit/xenstore-ring'],
   xen: [...L0, '@xenkit/native'],
   xenkit: [
     '@xenkit/hypervisor',
     '@xenkit/xenstore-client',
     '@xenkit/vbd',
-    '@xenkit/vbd/stores',
+    '@xenkit/stores',
     '@xenkit/sim',
     '@xenkit/sim/socket',
     '@xenkit/xen',
@@ -37,7 +41,7 @@ const allowed: Record<string, readonly string[]> = {
 }
 
 /** The only sources of packages that may use what Node alone provides. */
-const mayUseNode = [/^xen\//, /^xenkit\//, /^vbd\/src\/stores\//, /^sim\/src\/socket\.ts$/]
+const mayUseNode = [/^xen\//, /^xenkit\//, /^stores\//, /^sim\/src\/socket\.ts$/]
 
 const isBuiltin = (name: string): boolean =>
   name.startsWith('node:') || builtinModules.includes(name)

@@ -4,7 +4,11 @@
  * thread; the domain's is wherever the domain is.
  */
 import type { GrantMapping } from '@xenkit/hypervisor'
-import { connectXenstoreRing, serveXenstoreRing, type XenstoreRingServer } from '@xenkit/ring'
+import {
+  connectXenstoreRing,
+  serveXenstoreRing,
+  type XenstoreRingServer,
+} from '@xenkit/xenstore-ring'
 import { GNTTAB_RESERVED_XENSTORE } from '@xenkit/wire'
 import { Attachment } from './attachment.ts'
 import { SimEvtchn } from './evtchn-port.ts'

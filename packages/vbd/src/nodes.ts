@@ -9,7 +9,7 @@ import { NegotiationError, UINT32_MAX } from '@xenkit/hypervisor'
 import { type Abi, XEN_IO_PROTO_ABI } from '@xenkit/wire'
 import { type NodeValues, lenient, ofOtherEnd } from '@xenkit/xenbus'
 import { type NodeDefinition, type XenstoreReader, defineNodes } from '@xenkit/xenstore-client'
-import { MAX_SECTORS } from './block-store.ts'
+import { MAX_SECTORS } from '@xenkit/block-store'
 
 /** Rings of up to 16 pages, as blkback offers. */
 export const MAX_RING_PAGE_ORDER = 4

@@ -10,10 +10,6 @@ import {
   cstruct,
   grant_entry_v1,
   i16,
-  nbdInfoExport,
-  nbdOptionReply,
-  nbdRequest,
-  nbdSimpleReply,
   netstruct,
   padding,
   sizeOf,
@@ -25,6 +21,12 @@ import {
   u8,
   xsdSockmsg,
 } from '../src/index.ts'
+import {
+  nbdSimpleReply,
+  nbdRequest,
+  nbdOptionReply,
+  nbdInfoExport,
+} from '../../stores/src/nbd/protocol.ts'
 import type { CType, Fields } from '../src/index.ts'
 
 const { segment, request, discard, indirect, response } = blkif.x86_64

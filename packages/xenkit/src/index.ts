@@ -5,7 +5,7 @@
 export * from '@xenkit/hypervisor'
 export { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 export * from '@xenkit/vbd'
-export * from '@xenkit/vbd/stores'
+export * from '@xenkit/stores'
 export { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 export { openFileStore } from './open-file-store.ts'
 export { openMemoryStore } from './open-memory-store.ts'

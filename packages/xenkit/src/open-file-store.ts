@@ -3,7 +3,7 @@ import {
   type FileStore,
   type FileStoreOptions,
   openFileStore as openWith,
-} from '@xenkit/vbd/stores'
+} from '@xenkit/stores'
 import { discardRange, lockBytes, openFileBatch } from '@xenkit/xen'
 
 /**

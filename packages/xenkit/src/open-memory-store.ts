@@ -3,7 +3,7 @@ import {
   type OpenMemoryStoreOptions,
   type OpenedMemoryStore,
   openMemoryStore as openWith,
-} from '@xenkit/vbd/stores'
+} from '@xenkit/stores'
 import { lockBytes, openMemory } from '@xenkit/xen'
 
 /**

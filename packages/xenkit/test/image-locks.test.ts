@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { NbdProcess, whyNoNbdTools } from '../../vbd/test/nbd-tools.ts'
+import { NbdProcess, whyNoNbdTools } from '../../stores/test/nbd/support/nbd-tools.ts'
 import { type FileStore, openFileStore, openMemoryStore } from '../src/index.ts'
 
 const reason = whyNoNbdTools()

@@ -5,7 +5,7 @@
 import type { GrantCopier } from '@xenkit/grant'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
-import type { Buffer, BufferPool } from './buffer-pool.ts'
+import type { Buffer, BufferPool } from '@xenkit/backend'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
 

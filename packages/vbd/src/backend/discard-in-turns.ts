@@ -5,9 +5,9 @@
  * store says how much takes as long as the largest read: `discardLimits.maximum`. One call discards
  * that much at most and is charged to the guest's turn; the next waits for a turn that has room.
  */
-import { type BlockStore, discardLimitsOf, isPromise } from '../block-store.ts'
+import { type BlockStore, discardLimitsOf, isPromise } from '@xenkit/block-store'
 import { MAX_SEGMENTS } from '../nodes.ts'
-import type { GuestTurn } from './guest-turn.ts'
+import type { GuestTurn } from '@xenkit/backend'
 
 export interface SectorRange {
   readonly sector: number

@@ -4,7 +4,7 @@
  * word for it.
  */
 import { XenError } from '@xenkit/hypervisor'
-import type { BlockStore, StoreResult } from '../block-store.ts'
+import type { BlockStore, StoreResult } from '@xenkit/block-store'
 
 /** There is no medium, or a smaller one than the request was meant for. */
 export class NoMediumError extends XenError {

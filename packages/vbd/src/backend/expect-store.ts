@@ -1,5 +1,5 @@
 /** Checks what a program gives as its store: nothing else does in JavaScript, or after a cast. */
-import type { BlockStore } from '../block-store.ts'
+import type { BlockStore } from '@xenkit/block-store'
 import { textOf } from '@xenkit/hypervisor'
 
 const OPTIONAL = ['write', 'flush', 'discard', 'resize', 'openBatch', 'share', 'onResize'] as const

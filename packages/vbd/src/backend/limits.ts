@@ -8,8 +8,8 @@ import {
   type SectorSize,
   discardLimitsOf,
   isSectorSize,
-} from '../block-store.ts'
-import { MAX_GRANULARITY, MAX_PHYSICAL_SECTOR } from '../hints.ts'
+} from '@xenkit/block-store'
+import { MAX_GRANULARITY, MAX_PHYSICAL_SECTOR } from '@xenkit/block-store'
 import { diskNodes } from '../nodes.ts'
 import { Drive } from './drive.ts'
 

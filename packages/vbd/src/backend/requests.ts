@@ -6,7 +6,7 @@
  * said once.
  */
 import { MAX_SEGMENTS } from '../nodes.ts'
-import type { StoreJobs } from '../store-batch.ts'
+import type { StoreJobs } from '@xenkit/block-store'
 
 export class Requests {
   readonly rows: number

@@ -4,7 +4,7 @@
  * `closed`; `CloseOptions` or `Abandon` go there.
  */
 import type { FrontendRings } from '../nodes.ts'
-import type { CrossingError } from './crossing-error.ts'
+import type { CrossingError } from '@xenkit/backend'
 import type { DataPathKind } from './data-path.ts'
 import type { SharedLimits } from './limits.ts'
 

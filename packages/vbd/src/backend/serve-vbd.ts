@@ -13,7 +13,7 @@ import {
   serveBackends,
 } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
-import type { BlockStore } from '../block-store.ts'
+import type { BlockStore } from '@xenkit/block-store'
 import {
   MAX_QUEUES,
   MAX_RING_PAGE_ORDER,
@@ -26,7 +26,7 @@ import {
 } from '../nodes.ts'
 import { type RequestedDisk, type VbdBackendType, readRequestedDisk } from '../requested-disk.ts'
 import { vdevName } from '../vdev.ts'
-import { abandonAfter, unlessAborted } from './abandoned.ts'
+import { abandonAfter, unlessAborted } from '@xenkit/backend'
 import { connectRings } from './connect.ts'
 import { DATA_PATHS, type DataPathKind } from './data-path.ts'
 import { ChangeRefusedError, StoreInUseError } from './disk-errors.ts'

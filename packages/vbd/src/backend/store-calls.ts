@@ -4,11 +4,11 @@
  * object for any.
  */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
-import { type BlockStore, bytesMoved, isPromise } from '../block-store.ts'
-import type { StoreBatch } from '../store-batch.ts'
+import { type BlockStore, bytesMoved, isPromise } from '@xenkit/block-store'
+import type { StoreBatch } from '@xenkit/block-store'
 import type { DataPath } from './data-path.ts'
 import { discardInTurns, wholeGranules } from './discard-in-turns.ts'
-import type { GuestTurn } from './guest-turn.ts'
+import type { GuestTurn } from '@xenkit/backend'
 import type { Requests } from './requests.ts'
 
 /** Least time between two reports of a failing store. */

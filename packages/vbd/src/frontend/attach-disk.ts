@@ -18,7 +18,7 @@ import { FrontRing } from '@xenkit/ring'
 import { type Abi, BLKIF_MAX_SEGMENTS_PER_REQUEST, blkif } from '@xenkit/wire'
 import { FrontendDevice } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
-import { type SectorSize, isSectorSize } from '../block-store.ts'
+import { type SectorSize, isSectorSize } from '@xenkit/block-store'
 import {
   MAX_QUEUES,
   MAX_RING_PAGE_ORDER,

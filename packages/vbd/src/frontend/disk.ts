@@ -1,10 +1,9 @@
 /** A disk as a guest uses it. */
 import { XenError } from '@xenkit/hypervisor'
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, VDISK } from '@xenkit/wire'
-import type { BlockStore, DiscardLimits, DiscardOptions, SectorSize } from '../block-store.ts'
-import { hintedDiscardLimits, hintedPhysicalSize } from '../hints.ts'
+import type { BlockStore, DiscardLimits, DiscardOptions, SectorSize } from '@xenkit/block-store'
+import { hintedDiscardLimits, hintedPhysicalSize, byteLength } from '@xenkit/block-store'
 import type { diskNodes } from '../nodes.ts'
-import { byteLength } from '../stores/buffers.ts'
 import type { DiskRing } from './disk-ring.ts'
 import type { GrantedPages } from './granted-pages.ts'
 import { type DiskRequest, pagesOf } from './request-encoder.ts'

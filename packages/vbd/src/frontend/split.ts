@@ -1,6 +1,6 @@
 /** Cutting a transfer of any length into requests. */
 import { expectInteger } from '@xenkit/hypervisor'
-import { MAX_SECTORS } from '../block-store.ts'
+import { MAX_SECTORS } from '@xenkit/block-store'
 
 export interface Piece {
   readonly sector: number

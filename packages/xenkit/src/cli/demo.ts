@@ -6,7 +6,7 @@
  */
 import { createHash, randomFillSync } from 'node:crypto'
 import { type BlockStore, type VbdStats, eventLog, serveVbd } from '@xenkit/vbd'
-import { memoryStore, overlayStore } from '@xenkit/vbd/stores'
+import { memoryStore, overlayStore } from '@xenkit/stores'
 import { openFileStore } from '../open-file-store.ts'
 import type { GuestReport } from '../sim/guest.ts'
 import { plugMachine } from '../sim/machine.ts'

@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { BlockStore, RequestedDisk } from '@xenkit/vbd'
-import { type FileStore, ImageError } from '@xenkit/vbd/stores'
+import { type FileStore, ImageError } from '@xenkit/stores'
 import { openFileStore } from '../open-file-store.ts'
 
 export interface ImagesOptions {

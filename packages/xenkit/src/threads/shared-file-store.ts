@@ -1,5 +1,5 @@
 /** A file store that another thread opened: what `openFileStore` of xenkit is shared by. */
-import { type SharedImage, sharedFileStore } from '@xenkit/vbd/stores'
+import { type SharedImage, sharedFileStore } from '@xenkit/stores'
 import { fileCalls } from '../open-file-store.ts'
 
 const open = (

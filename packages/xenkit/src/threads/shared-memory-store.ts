@@ -1,6 +1,6 @@
 /** A disk in memory that another thread opened: what `openMemoryStore` of xenkit is shared by. */
 import { NotAvailableError } from '@xenkit/hypervisor'
-import { type SharedMemory, sharedMemoryStore } from '@xenkit/vbd/stores'
+import { type SharedMemory, sharedMemoryStore } from '@xenkit/stores'
 import { openMemory } from '@xenkit/xen'
 
 export default function open(

@@ -1,0 +1,212 @@
+/**
+ * Buffers of a disk whose data is copied: runs of pages, as long as a request needs, from extents
+ * of the arena that come when they are needed and go when the disk has been idle. An idle disk has
+ * none, one with small requests a small one, a busy one MAX_LARGE large ones at most beside it.
+ *
+ * Whoever finds no room waits, and nobody who comes later is served before: the largest request
+ * fits an empty extent, so it has its turn however many small ones other queues send. Buffers come
+ * back when requests are answered, which needs no buffer: there is no deadlock.
+ *
+ * An extent more is taken only within the domain's part of the arena, unless there is none that a
+ * request fits. Where the arena is full, the disk waits until requests of others end.
+ */
+import type { ArenaShare } from '@xenkit/grant'
+import { ArenaFullError, closeAll, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
+import { IdleTimer } from './idle-timer.ts'
+
+/**
+ * Pages of an extent: 256 KiB, enough for a disk that is read a page at a time, and 1 MiB, the
+ * largest request.
+ */
+const SMALL_PAGES = 64
+const LARGE_PAGES = 256
+const MAX_LARGE = 4
+const KEEP_IDLE_MS = 1_000
+
+/** Whose it is again once it was given back: each is made once. */
+export interface Buffer {
+  readonly extent: Extent
+  /** First page of the run within its extent. */
+  readonly first: number
+  pages: number
+}
+
+export class BufferPool {
+  readonly #share: ArenaShare
+  readonly #failed: (error: unknown) => void
+  readonly #extents: Extent[] = []
+  readonly #waiting: (() => void)[] = []
+  readonly #idle = new IdleTimer(KEEP_IDLE_MS, () => this.#shrink())
+  #wakePlanned = false
+  readonly #freed = (): void => this.#planWake()
+
+  /** @param failed called when pages can't be given back */
+  constructor(share: ArenaShare, failed: (error: unknown) => void) {
+    this.#share = share
+    this.#failed = failed
+    share.canGive(() => this.#freeIdle())
+  }
+
+  /** Pages that it has from the arena. */
+  get pages(): number {
+    return this.#extents.reduce((sum, { size }) => sum + size, 0)
+  }
+
+  /**
+   * @param wake names who asks, and is called when it is worth asking again
+   * @returns undefined if there is no room, or somebody has been waiting
+   * @throws ArenaFullError if the arena is full and no request is in flight to wait for
+   */
+  take(bytes: number, wake: () => void): Buffer | undefined {
+    const mayTake = this.#waiting.length === 0 || this.#waiting[0] === wake
+    const buffer = mayTake ? this.#find(Math.ceil(bytes / PAGE_SIZE), wake) : undefined
+    if (buffer) {
+      this.#idle.use()
+      this.forget(wake)
+    } else if (!this.#waiting.includes(wake)) {
+      this.#waiting.push(wake)
+    }
+    return buffer
+  }
+
+  give(buffer: Buffer): void {
+    const { extent } = buffer
+    extent.give(buffer)
+    if (extent.used === 0) this.#share.freed()
+    this.#planWake()
+  }
+
+  /** `wake` waits no more, whatever it waited for. */
+  forget(wake: () => void): void {
+    const at = this.#waiting.indexOf(wake)
+    if (at >= 0) this.#waiting.splice(at, 1)
+    this.#planWake()
+  }
+
+  close(): void {
+    this.#idle.stop()
+    this.#waiting.length = 0
+    this.#free(this.#extents.splice(0))
+  }
+
+  #find(pages: number, wake: () => void): Buffer | undefined {
+    for (const extent of this.#extents) {
+      const buffer = extent.take(pages)
+      if (buffer) return buffer
+    }
+    try {
+      return this.#grow(pages)?.take(pages)
+    } catch (error) {
+      if (!(error instanceof ArenaFullError)) throw error
+      if (this.#fits(pages) || this.#share.whenFree(this.#freed)) return undefined
+      this.forget(wake)
+      throw error
+    }
+  }
+
+  /** Whether a request of so many pages has its turn some time without any more. */
+  #fits(pages: number): boolean {
+    return this.#extents.some(({ size }) => size >= pages)
+  }
+
+  #grow(pages: number): Extent | undefined {
+    const large = this.#extents.filter(({ size }) => size === LARGE_PAGES).length
+    const small = pages <= SMALL_PAGES && large === this.#extents.length
+    const size = small ? SMALL_PAGES : LARGE_PAGES
+    if (!small && large === MAX_LARGE) return undefined
+    if (this.#fits(pages) && !this.#share.mayWork(size)) return undefined
+    const extent = new Extent(this.#share.allocate(size), size)
+    this.#share.work(size)
+    // The small one comes first, and is looked at first.
+    if (small) this.#extents.unshift(extent)
+    else this.#extents.push(extent)
+    return extent
+  }
+
+  /** Not within the call that frees: who waits may be in the middle of its own turn. */
+  #planWake(): void {
+    if (this.#waiting.length === 0 || this.#wakePlanned) return
+    this.#wakePlanned = true
+    queueMicrotask(() => {
+      this.#wakePlanned = false
+      this.#waiting[0]?.()
+    })
+  }
+
+  #free(extents: readonly Extent[]): void {
+    try {
+      closeAll(extents)
+    } finally {
+      this.#share.rest(extents.reduce((sum, { size }) => sum + size, 0))
+    }
+  }
+
+  #freeIdle(): void {
+    const idle = this.#extents.filter(({ used }) => used === 0)
+    if (idle.length === 0) return
+    for (const extent of idle) this.#extents.splice(this.#extents.indexOf(extent), 1)
+    try {
+      this.#free(idle)
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  #shrink(): void {
+    this.#freeIdle()
+    // What is still in use is looked at again when it is not.
+    if (this.#extents.length > 0) this.#idle.use()
+  }
+}
+
+/** A run of the arena of which shorter runs are lent. */
+class Extent {
+  /** In pages. */
+  readonly size: number
+  used = 0
+  readonly #pages: Pages
+  readonly #taken: Uint8Array
+  /** By first page, those that have ever been lent. */
+  readonly #buffers: (Buffer | undefined)[]
+
+  constructor(pages: Pages, size: number) {
+    this.size = size
+    this.#pages = pages
+    this.#taken = new Uint8Array(size)
+    this.#buffers = Array.from({ length: size })
+  }
+
+  /** @returns the first run that is long enough */
+  take(pages: number): Buffer | undefined {
+    if (this.used + pages > this.size) return undefined
+    for (let first = 0, page = 0; first + pages <= this.size;) {
+      if (this.#taken[page] === 1) first = ++page
+      else if (++page - first === pages) {
+        this.#taken.fill(1, first, page)
+        this.used += pages
+        const buffer = (this.#buffers[first] ??= { extent: this, first, pages })
+        buffer.pages = pages
+        return buffer
+      }
+    }
+    return undefined
+  }
+
+  give({ first, pages }: Buffer): void {
+    this.#taken.fill(0, first, first + pages)
+    this.used -= pages
+  }
+
+  /** Where the run lies in the arena. */
+  byteOffset(first: number): number {
+    return this.#pages.byteOffset + first * PAGE_SIZE
+  }
+
+  view(first: number, bytes: number): Uint8Array {
+    return this.#pages.bytes.subarray(first * PAGE_SIZE, first * PAGE_SIZE + bytes)
+  }
+
+  close(): void {
+    this.#pages.close()
+  }
+}

@@ -1,0 +1,7 @@
+export * from './abandoned.ts'
+export * from './adaptive-poll.ts'
+export * from './buffer-pool.ts'
+export * from './crossing-error.ts'
+export * from './guest-turn.ts'
+export * from './idle-timer.ts'
+export * from './row-queue.ts'

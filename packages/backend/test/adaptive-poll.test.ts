@@ -1,0 +1,94 @@
+/** When a ring is looked at instead of slept on: by a clock that the test turns. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { AdaptivePoll } from '@xenkit/backend'
+
+let now = 0
+beforeEach(() => void vi.spyOn(performance, 'now').mockImplementation(() => now))
+afterEach(() => vi.restoreAllMocks())
+
+/** A ring on which requests appear at a time; each look takes 20 ns. */
+function ring(at = Infinity) {
+  const looks = { count: 0, drain: () => (looks.count++, (now += 0.000_02), now >= at ? 3 : 0) }
+  return looks
+}
+
+/** A poll of a ring whose last requests came so soon that looking pays. */
+function quick(): AdaptivePoll {
+  const poll = new AdaptivePoll()
+  poll.woken()
+  poll.run(ring().drain)
+  now += 0.05
+  poll.woken()
+  return poll
+}
+
+test('nobody looks before requests have come soon after one another', () => {
+  const poll = new AdaptivePoll()
+  for (const gap of [0, 0.3, 5]) {
+    now += gap
+    poll.woken()
+    const { count, drain } = ring()
+    expect([poll.run(drain), count]).toEqual([0, 0])
+  }
+})
+
+test('then what comes within 50 us is found without an event', () => {
+  const poll = quick()
+  for (let i = 0; i < 5; i++) expect(poll.run(ring(now + 0.04).drain)).toBe(3)
+})
+
+test('a look that finds nothing ends', () => {
+  const poll = quick()
+  const begun = now
+  expect(poll.run(ring().drain)).toBe(0)
+  expect(now - begun).toBeGreaterThan(0.05)
+  expect(now - begun).toBeLessThan(0.1)
+})
+
+/** After how many events, which come soon after one another, each look is that finds nothing. */
+function uselessLooks(poll: AdaptivePoll, events: number): number[] {
+  const looks: number[] = []
+  for (let event = 0; event < events; event++) {
+    const fruitless = ring()
+    expect(poll.run(fruitless.drain)).toBe(0)
+    if (fruitless.count > 0) looks.push(event)
+    now += 0.05
+    poll.woken()
+  }
+  return looks
+}
+
+test('where looks find nothing they become rare', () => {
+  expect(uselessLooks(quick(), 5_000)).toEqual([
+    0, 2, 6, 14, 30, 62, 126, 254, 510, 1_022, 2_046, 3_070, 4_094,
+  ])
+})
+
+test('one that finds something makes them as frequent as they were', () => {
+  const poll = quick()
+  // The next one is that at event 14.
+  expect(uselessLooks(poll, 14)).toEqual([0, 2, 6])
+  expect(poll.run(ring(now).drain)).toBe(3)
+  expect(uselessLooks(poll, 7)).toEqual([0, 2, 6])
+})
+
+test('requests that come late are no reason to look', () => {
+  const poll = quick()
+  poll.run(ring().drain)
+  for (let event = 0; event < 5; event++) {
+    now += 1
+    poll.woken()
+    const looks = ring()
+    expect([poll.run(looks.drain), looks.count]).toEqual([0, 0])
+  }
+})
+
+test('nobody looks while another ring of the thread has events', () => {
+  const poll = quick()
+  const other = new AdaptivePoll()
+  other.woken()
+  const looks = ring(now)
+  expect([poll.run(looks.drain), looks.count]).toEqual([0, 0])
+  poll.woken()
+  expect(poll.run(ring(now).drain)).toBe(3)
+})

@@ -1,0 +1,169 @@
+import { ArenaShare } from '@xenkit/grant'
+import { type Arena, ArenaFullError, PAGE_SIZE } from '@xenkit/hypervisor'
+import fc from 'fast-check'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { type Buffer, BufferPool } from '@xenkit/backend'
+
+beforeEach(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
+afterEach(() => vi.useRealTimers())
+
+/** An arena of so many extents. */
+function arenaOf(extents: number) {
+  let open = 0
+  let next = 0
+  const buffer = new ArrayBuffer(0)
+  const arena: Arena = {
+    buffer,
+    pages: 65_536,
+    mappings: 65_536,
+    tenants: new Set(),
+    waiting: new Set(),
+    allocate(pages) {
+      if (open === extents) throw new ArenaFullError('the arena is full', { domid: 0, pages })
+      open++
+      const close = (): void => void open--
+      return {
+        byteOffset: next++ * 2 ** 24,
+        bytes: new Uint8Array(pages * PAGE_SIZE),
+        close,
+        [Symbol.dispose]: close,
+      }
+    },
+    hold: () => expect.unreachable('nothing is abandoned'),
+  }
+  return { arena, open: () => open }
+}
+
+const mib = 2 ** 20
+const nobody = (): void => {}
+const unexpected = (error: unknown): never => expect.unreachable(String(error))
+
+test('runs are apart from each other and hold what was asked for, whatever comes and goes', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.integer({ min: 1, max: mib }), fc.nat(5)), { maxLength: 80 }),
+      (takes) => {
+        const { arena, open } = arenaOf(9)
+        const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+        const lent: { readonly from: number; readonly to: number; readonly buffer: Buffer }[] = []
+        for (const [bytes, given] of takes) {
+          const buffer = pool.take(bytes, nobody)
+          if (buffer) {
+            const from = buffer.extent.byteOffset(buffer.first)
+            const to = from + Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE
+            expect(buffer.extent.view(buffer.first, bytes)).toHaveLength(bytes)
+            for (const other of lent) expect(to <= other.from || other.to <= from).toBe(true)
+            lent.push({ from, to, buffer })
+          } else {
+            // Only where there may really be no room: less than the largest request is free in each
+            // extent.
+            expect(pool.pages).toBeGreaterThanOrEqual(4 * 256)
+          }
+          for (let n = given; n > 0; n--) {
+            const going = lent.shift()
+            if (going) pool.give(going.buffer)
+          }
+        }
+        for (const { buffer } of lent) pool.give(buffer)
+        pool.forget(nobody)
+        expect(pool.take(mib, nobody)).toBeDefined()
+        pool.close()
+        expect(open()).toBe(0)
+      },
+    ),
+  )
+})
+
+test('an idle disk has nothing, and no timer', () => {
+  const { arena, open } = arenaOf(9)
+  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+  expect([open(), vi.getTimerCount()]).toEqual([0, 0])
+  const [first, second] = [pool.take(mib, nobody), pool.take(512, nobody)]
+  expect([open(), vi.getTimerCount()]).toEqual([2, 1])
+  if (first) pool.give(first)
+  vi.advanceTimersByTime(3_000)
+  // The other is still at the store.
+  expect(open()).toBe(1)
+  if (second) pool.give(second)
+  vi.advanceTimersByTime(3_000)
+  expect([open(), vi.getTimerCount()]).toEqual([0, 0])
+  pool.take(512, nobody)
+  pool.close()
+  expect([open(), vi.getTimerCount()]).toEqual([0, 0])
+})
+
+test('who waits is served before who comes later, and one after the other', async () => {
+  const { arena } = arenaOf(9)
+  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+  const buffers = Array.from({ length: 4 }, () => pool.take(mib, nobody))
+  const woken: string[] = []
+  const [large, small] = [
+    (): void => void woken.push('large'),
+    (): void => void woken.push('small'),
+  ]
+  expect(pool.take(mib, large)).toBeUndefined()
+  if (buffers[0]) pool.give(buffers[0])
+  expect(pool.take(512, small)).toBeUndefined()
+  await Promise.resolve()
+  expect(woken).toEqual(['large'])
+  expect(pool.take(mib, large)).toBeDefined()
+  await Promise.resolve()
+  expect(woken).toEqual(['large', 'small'])
+  // One that will not come any more keeps nobody waiting.
+  expect(pool.take(mib, large)).toBeUndefined()
+  pool.forget(small)
+  if (buffers[1]) pool.give(buffers[1])
+  await Promise.resolve()
+  expect(pool.take(mib, large)).toBeDefined()
+  pool.close()
+})
+
+test('a full arena: what there is has to do, or what others give back', async () => {
+  const { arena } = arenaOf(1)
+  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+  const other = new BufferPool(new ArenaShare(arena, 2), unexpected)
+  const buffer = pool.take(mib, nobody)
+  expect(pool.take(512, nobody)).toBeUndefined()
+  const woken = vi.fn<() => void>()
+  expect(other.take(512, woken)).toBeUndefined()
+  await Promise.resolve()
+  expect(woken).not.toHaveBeenCalled()
+  if (buffer) pool.give(buffer)
+  await new Promise(setImmediate)
+  expect(woken).toHaveBeenCalledOnce()
+  // What is idle is given up for it.
+  const small = other.take(512, woken)
+  expect(small).toBeDefined()
+  expect([pool.pages, other.pages]).toEqual([0, 64])
+  // So is the disk's own, where it is too small.
+  expect(other.take(mib, woken)).toBeUndefined()
+  if (small) other.give(small)
+  await new Promise(setImmediate)
+  expect(other.take(mib, woken)).toBeDefined()
+  pool.close()
+  other.close()
+})
+
+test('a full arena of which no request has anything: the caller is told, and waits no more', () => {
+  const { arena } = arenaOf(0)
+  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+  expect(() => pool.take(512, nobody)).toThrow(ArenaFullError)
+  expect([arena.waiting.size, pool.pages]).toEqual([0, 0])
+  pool.close()
+})
+
+test('a domain takes more than one extent for a disk only within its part of the arena', () => {
+  const { arena, open } = arenaOf(9)
+  // Half of it, for requests, in two parts: the domain's, and that of the next.
+  const small = { ...arena, pages: 4 * 600 }
+  const pools = [0, 1].map(() => new BufferPool(new ArenaShare(small, 1), unexpected))
+  const [first, second] = pools
+  expect(first?.take(mib, nobody)).toBeDefined()
+  expect(first?.take(mib, nobody)).toBeDefined()
+  expect(first?.take(mib, nobody)).toBeUndefined()
+  // Each disk has one: its requests have to end some time.
+  expect(second?.take(mib, nobody)).toBeDefined()
+  expect(second?.take(mib, nobody)).toBeUndefined()
+  expect(open()).toBe(3)
+  for (const pool of pools) pool.close()
+})

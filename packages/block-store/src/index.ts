@@ -1,0 +1,3 @@
+export * from './block-store.ts'
+export * from './hints.ts'
+export * from './store-batch.ts'

@@ -1,0 +1,229 @@
+/**
+ * A disk image in a file, or a whole block device. Requests become `preadv` and `pwritev` on Node's
+ * thread pool; a short transfer is continued, so that a request is done whole or fails.
+ */
+import { constants, ftruncate } from 'node:fs'
+import { type FileHandle, open, stat } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { expectInteger } from '@xenkit/hypervisor'
+import {
+  type BlockStore,
+  type DiscardLimits,
+  MAX_SECTORS,
+  type SectorSize,
+} from '@xenkit/block-store'
+import { hintedDiscardLimits, hintedPhysicalSize } from '@xenkit/block-store'
+import type { SharedStore } from '@xenkit/block-store'
+import { DirectTransfers } from './direct-transfers.ts'
+import { ImageError } from './image-error.ts'
+import { expectRaw, rememberRaw } from './image-format.ts'
+import { type ImageGeometry, imageGeometry, unaligned } from './image-geometry.ts'
+import { lockImage } from './image-locks.ts'
+import {
+  type DiscardRange,
+  type FileCalls,
+  type ImageFacts,
+  type SharedImage,
+  imageStore,
+} from './image-store.ts'
+import { OpenImage } from './open-image.ts'
+import { Size } from './size.ts'
+
+export interface FileStoreOptions extends FileCalls {
+  /**
+   * Serve the image read-only; a file that can't be written is otherwise refused. Default false.
+   */
+  readonly readOnly?: boolean
+  /**
+   * Past the page cache (O_DIRECT): for images larger than memory, or on a device with a cache of
+   * its own. Default false.
+   */
+  readonly direct?: boolean
+  /**
+   * Says that the image is raw whatever it begins with. Without it one that is to be written, and
+   * looks like qcow2, VHD, VHDX, VMDK, VDI or LUKS, is refused, unless a guest of this process made
+   * it so.
+   */
+  readonly format?: 'raw'
+  /**
+   * Lock the image as QEMU does until it is closed, so that neither qemu-nbd, qemu-img and QEMU nor
+   * another store write to what this one uses, or use what this one writes to. A block device to be
+   * written is opened for this store alone (O_EXCL), not while it is mounted or part of another.
+   * Default true; without `lockBytes` there is O_EXCL alone.
+   */
+  readonly locking?: boolean
+  /**
+   * Gives the URL of a module by which other threads open the store: its default export calls
+   * `sharedFileStore` with what it is given. `xenkit`'s `openFileStore` brings its own. Without it
+   * the store is served in the thread that opened it.
+   */
+  readonly shareBy?: () => string
+}
+
+export interface FileStore extends BlockStore, AsyncDisposable {
+  readonly path: string
+  /**
+   * Cuts the image, or lengthens it by a hole. @throws ImageError for a block device, and for an
+   * image that is served read-only
+   */
+  resize(sectors: number): Promise<void>
+  /** Looks up the size, which somebody else may have changed: nothing does so by itself. */
+  refresh(): Promise<void>
+  /**
+   * Closes the file once what is in flight is done, and no other thread serves it. Idempotent;
+   * later calls of the store reject.
+   */
+  close(): Promise<void>
+}
+
+const advice: Partial<Record<string, string>> = {
+  ENOENT: 'there is no such file: check the path',
+  EACCES: 'this user may not open it: change its mode, run as another user, or serve it read-only',
+  EPERM: 'this user may not open it: change its mode, run as another user, or serve it read-only',
+  EROFS: 'it lies on a read-only file system: serve it read-only',
+  EINVAL: 'its file system has no O_DIRECT, serve it without "direct"',
+  EISDIR: 'it is a directory: name a disk image or a block device',
+  EBUSY: 'a mount or another device has it to itself: end that, or serve it without "locking"',
+}
+
+const UNREADABLE = 'this user may not read it: change its mode or run as another user'
+const readAdvice: typeof advice = { ...advice, EACCES: UNREADABLE, EPERM: UNREADABLE }
+
+/**
+ * Opens an image for `serveVbd`.
+ * @throws ImageError when it can't be opened, isn't a file or block device, is empty, isn't a
+ *   multiple of its sectors long, is in use, or is a container: the text says what to do.
+ */
+export async function openFileStore(path: string, o: FileStoreOptions = {}): Promise<FileStore> {
+  const { readOnly = false, direct = false, format, locking = true, discardRange, lockBytes } = o
+  // O_NONBLOCK changes nothing for images. A fifo would otherwise hold a thread of the pool until
+  // somebody writes to it.
+  const alone = locking && !readOnly && (await isBlockDevice(path))
+  const { O_RDONLY, O_RDWR, O_NONBLOCK, O_DIRECT, O_EXCL } = constants
+  const access = (readOnly ? O_RDONLY : O_RDWR) | (alone ? O_EXCL : 0)
+  const flags = access | O_NONBLOCK | (direct ? O_DIRECT : 0)
+  const file = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
+    const errno = cause.code ?? 'EIO'
+    const what = (readOnly ? readAdvice : advice)[errno] ?? errno
+    throw new ImageError(`image "${path}" can't be opened: ${what}`, { path, errno }, { cause })
+  })
+  try {
+    const image = new OpenImage(readOnly ? file : rememberedAtClose(file, path), path)
+    const geometry = await imageGeometry(file, path)
+    if (locking && lockBytes) await lockImage(lockBytes, file, { path, readOnly })
+    if (!readOnly && format !== 'raw') await expectRaw(file, path, geometry.sectors)
+    const sectorSize = direct ? await new DirectTransfers(image).unit(geometry.sectors * 512) : 512
+    expectWholeSectors(path, geometry.sectors, sectorSize)
+    const discardLimits =
+      readOnly || discardRange === undefined
+        ? undefined
+        : await discardLimitsOf(image, geometry, sectorSize, discardRange)
+    const physicalSectorSize = hintedPhysicalSize(geometry.physicalSectorSize, sectorSize)
+    const facts: ImageFacts = { readOnly, direct, sectorSize, physicalSectorSize, discardLimits }
+    return fileStore({ file, image, geometry, facts, o })
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
+const rememberedAtClose = (file: FileHandle, path: string): Pick<FileHandle, 'fd' | 'close'> => ({
+  fd: file.fd,
+  async close() {
+    // An image that can't be read any more is asked about when it is opened again.
+    await rememberRaw(file, path).catch(() => {})
+    await file.close()
+  },
+})
+
+/** Without O_CREAT, O_EXCL means something for these alone. */
+const isBlockDevice = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isBlockDevice(),
+    () => false,
+  )
+
+function expectWholeSectors(path: string, sectors: number, sectorSize: number): void {
+  if (sectors % (sectorSize / 512) !== 0) throw unaligned(path, sectors * 512, sectorSize)
+}
+
+async function discardLimitsOf(
+  image: OpenImage,
+  { blockDevice, sectors, discardLimits }: ImageGeometry,
+  sectorSize: SectorSize,
+  discardRange: DiscardRange,
+): Promise<DiscardLimits | undefined> {
+  if (discardLimits === undefined) return undefined
+  const { granularity, alignment, secure } = discardLimits
+  // Linux says -1 of a device that begins within a granule of the one beneath.
+  const hint = {
+    granularity: Math.max(granularity, sectorSize),
+    alignment: alignment > 0 && alignment % sectorSize === 0 ? alignment : 0,
+    secure,
+  }
+  const whole = hintedDiscardLimits(hint, sectorSize)
+  if (blockDevice) return whole
+  // Past the end there is nothing to lose. A file system without holes refuses all the same.
+  return image
+    .use((fd) => discardRange(fd, sectors * 512, 4096))
+    .then(
+      () => whole,
+      () => undefined,
+    )
+}
+
+interface FileStoreParts {
+  readonly file: FileHandle
+  readonly image: OpenImage
+  readonly geometry: ImageGeometry
+  readonly facts: ImageFacts
+  readonly o: FileStoreOptions
+}
+
+function fileStore({ file, image, geometry, facts, o }: FileStoreParts): FileStore {
+  const { path } = image
+  const { readOnly, sectorSize } = facts
+  const { shareBy } = o
+  const size = new Size(geometry.sectors)
+  const calls = imageStore(image, size, facts, o)
+  const store: FileStore = Object.assign(calls, {
+    path,
+    onResize: size.onResize,
+    async resize(sectors: number) {
+      expectInteger('sectors', sectors, 1, MAX_SECTORS)
+      if (sectors % (sectorSize / 512) !== 0) {
+        throw new RangeError(`"sectors" expected a multiple of ${sectorSize / 512}, got ${sectors}`)
+      }
+      if (readOnly || geometry.blockDevice) {
+        throw new ImageError(
+          `image "${path}" can't be resized: it is ${readOnly ? 'served read-only' : 'a block device'}`,
+          { path },
+        )
+      }
+      // Shrinking is told of first: nobody should ask for what is about to go.
+      if (sectors < size.sectors) size.change(sectors)
+      await image.use((fd) => promisify(ftruncate)(fd, sectors * 512))
+      size.change(sectors)
+    },
+    async refresh() {
+      const { sectors } = await imageGeometry(file, path)
+      expectWholeSectors(path, sectors, sectorSize)
+      size.change(sectors)
+    },
+    share(this: unknown) {
+      return this === store && shareBy ? shareImage(image, facts, shareBy()) : undefined
+    },
+    close: () => image.close(),
+    [Symbol.asyncDispose]: () => image.close(),
+  })
+  return store
+}
+
+function shareImage(image: OpenImage, facts: ImageFacts, module: string): SharedStore {
+  let release = (): void => {}
+  const released = new Promise<void>((resolve) => (release = resolve))
+  // Of a closed image the other threads hear from the descriptor.
+  image.use(() => released).catch(() => {})
+  const data: SharedImage = { ...facts, path: image.path, fd: image.file.fd }
+  return { module, data, [Symbol.dispose]: release }
+}

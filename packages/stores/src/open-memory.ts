@@ -1,0 +1,110 @@
+/** A disk in memory to serve: empty, or with what an image holds. */
+import { expectInteger } from '@xenkit/hypervisor'
+import { type BlockStore, MAX_SECTORS } from '@xenkit/block-store'
+import { isZero } from './buffers.ts'
+import { type FileStoreOptions, openFileStore } from './file.ts'
+import { memoryStore } from './memory.ts'
+import { type MemoryCalls, type OpenMemory, memoryImageStore } from './memory-image.ts'
+import { Size } from './size.ts'
+
+type Locks = Pick<FileStoreOptions, 'locking' | 'lockBytes'>
+
+/** The locks are those of an image while it is read. */
+export interface OpenMemoryStoreOptions extends MemoryCalls, Locks {
+  /**
+   * Gives the URL of a module by which other threads open the store: its default export calls
+   * `sharedMemoryStore` with what it is given. `xenkit`'s `openMemoryStore` brings its own. Without
+   * it the store is served in the thread that opened it.
+   */
+  readonly shareBy?: () => string
+}
+
+export interface OpenedMemoryStore
+  extends
+    Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'openBatch' | 'share'>>,
+    Pick<BlockStore, 'openBatch' | 'share'>,
+    Disposable {
+  /** Cuts the disk, or lengthens it by zeroes. */
+  resize(sectors: number): void
+  /**
+   * Gives the memory back, once no disk is served from it. Idempotent; later calls of the store
+   * fail.
+   */
+  close(): void
+}
+
+/** What is read of an image with one call. */
+const PIECE = 256 * 1024
+
+/**
+ * A disk in memory. Nothing of it outlives the process. With the addon it takes memory for what was
+ * written alone, and gives it back for what is discarded; without, for all of it at once.
+ * @param source sectors of a zeroed disk, or the path of an image that is read into it: changes
+ *   don't go there
+ * @throws ImageError when the image can't be read
+ */
+export async function openMemoryStore(
+  source: number | string,
+  o: OpenMemoryStoreOptions = {},
+): Promise<OpenedMemoryStore> {
+  if (typeof source === 'number') return zeroed(source, o)
+  await using image = await openFileStore(source, { ...o, readOnly: true })
+  const store = zeroed(image.sectors, o)
+  try {
+    await load(image, store)
+    return store
+  } catch (error) {
+    store.close()
+    throw error
+  }
+}
+
+function zeroed(
+  sectors: number,
+  { openMemory, shareBy }: OpenMemoryStoreOptions,
+): OpenedMemoryStore {
+  expectInteger('sectors', sectors, 1, MAX_SECTORS)
+  if (openMemory) return imageStore(openMemory, sectors, shareBy)
+  return Object.assign(memoryStore(sectors), { close() {}, [Symbol.dispose]() {} })
+}
+
+function imageStore(
+  openMemory: OpenMemory,
+  sectors: number,
+  shareBy?: () => string,
+): OpenedMemoryStore {
+  const image = openMemory({ bytes: sectors * 512 })
+  const size = new Size(sectors)
+  const store: OpenedMemoryStore = Object.assign(
+    memoryImageStore((work) => work(image), size),
+    {
+      onResize: size.onResize,
+      resize(wanted: number) {
+        expectInteger('sectors', wanted, 1, MAX_SECTORS)
+        // Shrinking is told of first: nobody should ask for what is about to go.
+        if (wanted < size.sectors) size.change(wanted)
+        image.resize(wanted * 512)
+        size.change(wanted)
+      },
+      share(this: unknown) {
+        if (this !== store || !shareBy) return undefined
+        const { id } = image
+        const kept = openMemory({ id })
+        return { module: shareBy(), data: { id }, [Symbol.dispose]: () => kept.close() }
+      },
+      close: () => image.close(),
+      [Symbol.dispose]: () => image.close(),
+    },
+  )
+  return store
+}
+
+/** What is zero takes no memory. */
+async function load(image: BlockStore, store: OpenedMemoryStore): Promise<void> {
+  const piece = new Uint8Array(PIECE)
+  for (let sector = 0; sector < image.sectors; sector += PIECE / 512) {
+    const part = piece.subarray(0, (image.sectors - sector) * 512)
+    await image.read(sector, [part])
+    if (!isZero(part)) await store.write(sector, [part])
+  }
+}

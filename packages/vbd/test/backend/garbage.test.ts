@@ -1,0 +1,82 @@
+/**
+ * Bytes of JavaScript's heap that a request takes from the ring to the store and back, over a
+ * million. The event loop has no part in it: the backend is called as by an event, and the guest
+ * takes its answers at once.
+ */
+import type { Hypervisor } from '@xenkit/hypervisor'
+import { RING_OFFSET } from '@xenkit/wire'
+import { expect, test } from 'vitest'
+import { HeapMeter } from '../../../../bench/src/heap-meter.ts'
+import type { BlockStore } from '../../src/index.ts'
+import { hooked } from '../../../backend/test/support/hooked-hypervisor.ts'
+import { instantBatch } from '../support/instant-batch.ts'
+import { RawFrontend } from '../support/raw-frontend.ts'
+import { rig } from '../support/rig.ts'
+
+const REQUESTS = 1_000_000
+const DEPTH = 32
+/**
+ * Until all is compiled, which takes as long as the compiler's thread has to wait for a processor.
+ */
+const WARM_UPS_MAX = 6
+
+const store: BlockStore = { sectors: 2 ** 20, read() {}, openBatch: (o) => instantBatch(o) }
+
+test.each(['copy', 'persistent'] as const)(
+  'a request by %s grants takes less than a byte of heap',
+  async (dataPath) => {
+    let wake = (): void => {}
+    // Events come from this file, and they and copies go nowhere: that part is the event loop's,
+    // and the simulation's.
+    const through = (dom0: Hypervisor): Hypervisor =>
+      hooked(dom0, {
+        bind(bind, o, onEvent) {
+          const binding = bind(o, () => {})
+          wake = onEvent
+          binding.notify = () => {}
+          binding.unmask = () => {}
+          return binding
+        },
+        opened(batch) {
+          batch.copyOut = () => 0
+          return batch
+        },
+      })
+    await using r = await rig({ store, dataPath, through })
+    await r.plug()
+    await using front = await RawFrontend.open(r.guest, {
+      dataPages: DEPTH,
+      persistent: dataPath === 'persistent',
+    })
+    await front.device.connected()
+    const {
+      ring,
+      ringShare: { bytes },
+      data: { grefs },
+    } = front
+    const slots = Array.from(grefs, (gref, i) => {
+      front.put({ segments: [{ gref }], sector: BigInt(8 * i) })
+      const at = RING_OFFSET + i * ring.slotSize
+      return bytes.slice(at, at + ring.slotSize)
+    })
+    /** Has what is on the ring done, and puts the same there again. */
+    const round = (): void => {
+      ring.publish()
+      wake()
+      if (ring.drain(DEPTH) !== DEPTH) throw new Error('an answer is missing')
+      for (const slot of slots) bytes.set(slot, ring.reserveRequest())
+    }
+    const meter = new HeapMeter()
+    const million = (): number => {
+      meter.begin()
+      for (let done = 0; done < REQUESTS; done += DEPTH) round()
+      return meter.end()
+    }
+    let millions = 1
+    while (million() >= REQUESTS && millions < WARM_UPS_MAX) millions++
+    expect(millions).toBeLessThan(WARM_UPS_MAX)
+    // All of them were done, and well.
+    const stats = r.events.find(({ kind }) => kind === 'connected')?.disk.stats
+    expect([stats?.reads, stats?.errors]).toEqual([millions * REQUESTS, 0])
+  },
+)

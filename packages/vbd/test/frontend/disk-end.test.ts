@@ -1,0 +1,74 @@
+/** A disk as its user has it when things end: closed twice, half failed, or its backend gone. */
+import { describe, expect, test } from 'vitest'
+import { type BlockStore, attachDisk } from '../../src/index.ts'
+import { memoryStore } from '@xenkit/stores'
+import { rig } from '../support/rig.ts'
+
+test('close may be called again, and at the same time', async () => {
+  await using r = await rig({ store: memoryStore(64) })
+  await r.plug()
+  await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+  await Promise.all([disk.close(), disk.close()])
+  await disk.close()
+  await expect(disk.read(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
+})
+
+describe('a transfer of several requests, one of which fails', () => {
+  test('is over when it rejects: its buffers are not touched any more', async () => {
+    let letGo: (() => void) | undefined
+    const held = new Promise<void>((resolve) => (letGo = resolve))
+    const store: BlockStore = {
+      sectors: 4096,
+      async read(sector, into) {
+        if (sector === 0) throw new Error('bad sector')
+        await held
+        for (const piece of into) piece.fill(7)
+      },
+    }
+    await using r = await rig({ store: () => store })
+    await r.plug()
+    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    const buffer = new Uint8Array(2 ** 21) // two of the longest requests
+    let over = false
+    const reading = disk.read(0, [buffer]).finally(() => (over = true))
+    reading.catch(() => {})
+    await r.event(({ kind }) => kind === 'store-failed')
+    // Round trips enough for the first answer to arrive.
+    for (let i = 0; i < 50; i++) await r.xs.read('/local/domain/0/name').catch(() => {})
+    expect(over).toBe(false)
+    letGo?.()
+    await expect(reading).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
+  })
+})
+
+describe('a backend that closes', () => {
+  test('is let go at once, and what the disk is asked afterwards fails', async () => {
+    const held: (() => void)[] = []
+    const memory = memoryStore(64)
+    await using r = await rig({
+      store: {
+        ...memory,
+        write: (sector, from) =>
+          new Promise<void>((resolve) => held.push(() => (memory.write(sector, from), resolve()))),
+      },
+    })
+    await r.plug()
+    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await disk.read(0, [new Uint8Array(512)])
+    await r.stop()
+    await expect(disk.read(0, [new Uint8Array(512)])).rejects.toMatchObject({
+      code: 'ERR_XEN_DISK',
+    })
+    await expect(disk.flush()).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
+  })
+})
+
+test.each([-1, 1.5, 2 ** 29, 'xvda0', 'vda', ''])(
+  'vdev %j is no disk: the caller is told at once',
+  async (vdev) => {
+    await using r = await rig({ store: memoryStore(64) })
+    await expect(
+      attachDisk(r.guest, { vdev, signal: AbortSignal.timeout(1000) }),
+    ).rejects.toBeInstanceOf(RangeError)
+  },
+)

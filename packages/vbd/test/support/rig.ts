@@ -1,0 +1,93 @@
+/**
+ * A machine with a backend domain, a served disk or several, and guests: what most tests of this
+ * package begin with.
+ */
+import type { Hypervisor } from '@xenkit/hypervisor'
+import { type ArenaLimits, type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
+import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
+import { type ServeVbdOptions, type VbdEvent, plugVbd, serveVbd } from '../../src/index.ts'
+import { type StartedThread, startRingThread } from './threads/start-ring-thread.ts'
+
+export interface Rig extends AsyncDisposable {
+  readonly machine: SimMachine
+  readonly dom0: SimDomain
+  readonly guest: SimDomain
+  /** A connection with domain 0's rights. */
+  readonly xs: XenstoreClient
+  readonly events: VbdEvent[]
+  readonly threads: readonly StartedThread[]
+  plug(o?: { guest?: SimDomain; vdev?: string; readOnly?: boolean; params?: string }): Promise<void>
+  /** Resolves with the first event, past or to come, that fits. */
+  event(fits: (event: VbdEvent) => boolean): Promise<VbdEvent>
+  /** Ends the service and waits for it. */
+  stop(): Promise<void>
+}
+
+type Served = Pick<ServeVbdOptions, 'store' | 'release' | 'dataPath' | 'abandonMs'>
+
+export interface RigOptions extends Served {
+  /** What the server sees of its domain, to look at what it does. */
+  through?: (dom0: Hypervisor) => Hypervisor
+  /** How many serve rings. */
+  threads?: number
+  /** Of the server, and of each of its threads. */
+  arena?: ArenaLimits
+}
+
+export async function rig(o: RigOptions): Promise<Rig> {
+  const machine = createMachine()
+  const dom0 = machine.createDomain(o.arena ? { arena: o.arena } : {})
+  const guest = machine.createDomain()
+  const xs = await openXenstore(dom0.xenstore)
+  const events: VbdEvent[] = []
+  const listeners = new Set<(event: VbdEvent) => void>()
+  const abort = new AbortController()
+  const { through = (hv) => hv, threads: count = 0, arena: _, ...served } = o
+  const threads = Array.from({ length: count }, () => startRingThread(dom0))
+  const serving = serveVbd(through(dom0), {
+    ...served,
+    threads,
+    signal: abort.signal,
+    onEvent(event) {
+      events.push(event)
+      for (const listener of listeners) listener(event)
+    },
+  })
+  const stop = async (): Promise<void> => {
+    abort.abort()
+    await serving
+  }
+  return {
+    machine,
+    dom0,
+    guest,
+    xs,
+    events,
+    threads,
+    stop,
+    plug: ({ guest: front = guest, vdev = 'xvda', readOnly = false, params = '' } = {}) =>
+      plugVbd(xs, { frontendDomid: front.domid, backendDomid: dom0.domid, vdev, readOnly, params }),
+    event: (fits) =>
+      new Promise((resolve) => {
+        const known = events.find(fits)
+        if (known) return resolve(known)
+        const listener = (event: VbdEvent): void => {
+          if (!fits(event)) return
+          listeners.delete(listener)
+          resolve(event)
+        }
+        listeners.add(listener)
+      }),
+    async [Symbol.asyncDispose]() {
+      await stop()
+      await Promise.all(threads.map((thread) => thread[Symbol.asyncDispose]()))
+      xs.close()
+      await machine[Symbol.asyncDispose]()
+    },
+  }
+}
+
+/** Time enough, in round trips to xenstored, for the backend to have heard of what was written. */
+export async function heardOf({ xs }: Pick<Rig, 'xs'>): Promise<void> {
+  for (let i = 0; i < 50; i++) await xs.exists('/local/domain/0')
+}
