@@ -1,40 +1,41 @@
 /**
- * An event channel as its owner uses it. Follows xen/include/public/event_channel.h and the rule of
- * /dev/xen/evtchn: a delivered event masks the port, and the port is unmasked once the work is
- * done.
+ * An event channel as a device uses it. Follows xen/include/public/event_channel.h and the rule of
+ * /dev/xen/evtchn: delivering an event masks the port, and the owner unmasks it after the work.
  *
- * Events carry no data and coalesce. An event says "look", so it is kept as a level: one that
- * arrives while nobody looks is remembered, any number of them are one. And since the port stays
- * masked until the owner asks for more, a peer that notifies without end costs one turn of work per
- * look, not one callback per notification (XSA-391).
+ * Events carry no data and coalesce: an event only says that there may be work. The channel
+ * therefore keeps a level, not a count. An event that arrives while nobody waits is remembered, and
+ * any number of them become one. The port stays masked until the owner asks for more, so a peer
+ * that notifies without end costs one turn of work each time, not one callback per notification
+ * (XSA-391).
  */
 import type { EvtchnBinding, EvtchnPort } from '@xenkit/hypervisor'
 
-/** Where the port is between two events. */
+/** State of the port between two events. */
 type Level =
   /** Unmasked: the next event is delivered. */
   | 'armed'
-  /** Delivered and masked; nobody has looked yet. */
+  /** Event delivered and port masked; the owner hasn't seen the event yet. */
   | 'pending'
-  /** Masked while the owner works; unmasked when it asks for the next event. */
+  /** Event handed to the owner; the port stays masked until the owner asks for the next one. */
   | 'taken'
 
+/** Options of `EventChannel.wait` and `EventChannel.events`. */
 export interface WaitOptions {
-  /** Gives up the waiting. An event isn't lost by that. */
+  /** Ends the wait when it aborts. No event is lost by that. */
   readonly signal?: AbortSignal
 }
 
 /**
- * One end of an event channel, used in one of two ways: `handle` runs a callback per wake, for a
- * ring's hot path; `wait` and `for await` suit everything that has steps of its own.
+ * One end of an event channel, used in one of two ways. `handle` runs a callback per wake-up, for a
+ * ring's hot path. `wait` and `for await` suit code with asynchronous steps of its own.
  */
 export class EventChannel implements Disposable {
   readonly #binding: EvtchnBinding
   #level: Level = 'armed'
   #closed = false
-  /** Set in handler mode. */
+  /** The handler that `handle` set; undefined while the channel has none. */
   #run: (() => void) | undefined
-  /** Ends the one `wait` under way. */
+  /** Resolves the pending `wait`; undefined while nobody waits. */
   #wake: (() => void) | undefined
 
   private constructor(bind: (onEvent: () => void) => EvtchnBinding) {
@@ -43,7 +44,7 @@ export class EventChannel implements Disposable {
 
   /**
    * Binds to the port that another domain opened for this one. The other end may have notified
-   * before: look once without waiting for an event.
+   * before: check the ring once before you wait for the first event.
    * @throws EvtchnError when there is no such unbound port
    */
   static bindInterdomain(
@@ -70,17 +71,21 @@ export class EventChannel implements Disposable {
     return this.#closed
   }
 
-  /** Sends an event to the other end. @throws EvtchnError once the channel is closed */
+  /**
+   * Sends an event to the other end.
+   * @throws EvtchnError once the channel is closed
+   */
   notify(): void {
     this.#binding.notify()
   }
 
   /**
-   * Runs `handler` once per wake from now on; an event that came before runs it soon. The port is
-   * unmasked after it returns, so an event during its run gives one more run, and none is lost.
-   * @param onError called with what `handler` throws (the port is unmasked all the same) or what
-   *   the unmask throws
-   * @throws TypeError if the channel has a handler or is waited on
+   * Runs `handler` once per wake-up from now on. For an event that arrived before, it runs in a
+   * microtask. The port is unmasked after the handler returns: an event during its run causes one
+   * more run, so that none is lost.
+   * @param onError called with an error of `handler` (the port is unmasked all the same), or of the
+   *   unmask
+   * @throws TypeError if the channel has a handler already, or a `wait` is pending
    */
   handle(handler: () => void, onError: (error: unknown) => void): void {
     this.#expectUnused()
@@ -105,11 +110,11 @@ export class EventChannel implements Disposable {
   }
 
   /**
-   * Waits for an event newer than the last one that `wait` told of; returns at once if there is
+   * Waits for an event newer than the last one that `wait` reported; returns at once if there is
    * one.
    * @returns true for an event, false once the channel is closed
-   * @throws TypeError if the channel has a handler or is waited on
-   * @throws the signal's reason when that aborts
+   * @throws TypeError if the channel has a handler, or another `wait` is pending
+   * @throws the signal's reason when it aborts
    */
   async wait({ signal }: WaitOptions = {}): Promise<boolean> {
     this.#expectUnused()
@@ -121,7 +126,11 @@ export class EventChannel implements Disposable {
     return true
   }
 
-  /** One turn per wake until the channel is closed. @throws the signal's reason when that aborts */
+  /**
+   * Yields once per wake-up until the channel is closed.
+   * @throws TypeError if the channel has a handler, or a `wait` is pending
+   * @throws the signal's reason when it aborts
+   */
   async *events(o: WaitOptions = {}): AsyncGenerator<void, void, void> {
     while (await this.wait(o)) yield
   }
@@ -130,7 +139,11 @@ export class EventChannel implements Disposable {
     return this.events()
   }
 
-  /** Unbinds. No handler runs and no event is told of afterwards; iterations end. Idempotent. */
+  /**
+   * Unbinds the port. Afterwards no handler runs, no event is reported, and iterations end.
+   * Idempotent.
+   * @throws EvtchnError when the kernel refuses; the channel is closed all the same
+   */
   close(): void {
     if (this.#closed) return
     this.#closed = true
@@ -151,8 +164,8 @@ export class EventChannel implements Disposable {
 
   #arm(): void {
     if (this.#closed) return
-    // Before the call, so that an adapter that delivers within it, which none should, is
-    // understood.
+    // Set before the call, so that an adapter which delivers an event within `unmask` is handled
+    // too.
     this.#level = 'armed'
     this.#binding.unmask()
   }

@@ -1,6 +1,6 @@
 /**
- * One port as Xen and /dev/xen/evtchn have it: a pending bit, a mask, and delivery that sets the
- * mask. Events are delivered when the test says so, or within `unmask` itself.
+ * One port that behaves as in Xen and /dev/xen/evtchn: a pending bit, a mask bit, and delivery that
+ * sets the mask. An event is delivered when the test calls `deliver`, or within `unmask`.
  */
 import type { EvtchnBinding, EvtchnPort } from '@xenkit/hypervisor'
 
@@ -8,12 +8,12 @@ export class FakeEvtchn implements EvtchnPort {
   pending = false
   masked = false
   closed = false
-  /** Calls of the owner. */
+  /** Calls that the channel under test made. */
   notifications = 0
   unmasks = 0
-  /** Whether an event that is already there is delivered by `unmask` before that returns. */
+  /** Whether `unmask` delivers a pending event before it returns. */
   deliversInUnmask = false
-  /** What `unmask` throws. */
+  /** The error that `unmask` throws, if set. */
   refusesUnmask: Error | undefined
   #onEvent: (() => void) | undefined
 
@@ -33,7 +33,10 @@ export class FakeEvtchn implements EvtchnPort {
     this.pending = true
   }
 
-  /** The event loop comes to the port. @returns whether there was an event to deliver */
+  /**
+   * Delivers a pending event, as the event loop would.
+   * @returns whether an event was delivered
+   */
   deliver(): boolean {
     if (!this.pending || this.masked || this.closed) return false
     this.pending = false

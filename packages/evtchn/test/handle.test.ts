@@ -68,7 +68,7 @@ describe('a handler', () => {
     expect(xen.masked).toBe(false)
   })
 
-  test('hears of an unmask that fails', () => {
+  test('reports an unmask that fails', () => {
     const { xen, channel } = open()
     const errors: unknown[] = []
     const refusal = new Error('unmask')
@@ -81,7 +81,7 @@ describe('a handler', () => {
     expect(errors).toEqual([refusal])
   })
 
-  test('hears of an event that came before it, not within the call', async () => {
+  test('runs for an event that came before it, but not within the call of handle', async () => {
     const { xen, channel } = open()
     xen.sendAndDeliver()
     const handler = vi.fn<() => void>()
@@ -92,7 +92,7 @@ describe('a handler', () => {
     expect(xen.masked).toBe(false)
   })
 
-  test('may take over from wait', async () => {
+  test('may follow a wait on the same channel', async () => {
     const { xen, channel } = open()
     xen.sendAndDeliver()
     await channel.wait()
@@ -121,7 +121,7 @@ describe('a handler', () => {
     expect(handler).not.toHaveBeenCalled()
   })
 
-  test('is the only one, and the only way', async () => {
+  test('excludes a second handler and wait', async () => {
     const { channel } = open()
     channel.handle(() => {}, unexpected)
     expect(() => channel.handle(() => {}, unexpected)).toThrow('port 7 has a handler')

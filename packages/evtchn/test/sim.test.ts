@@ -28,7 +28,7 @@ test('two domains take turns', async () => {
   expect(turn.answered).toBe(50)
 })
 
-test('an owner that works through a storm hears of its end', async () => {
+test('an owner that is flooded with events also receives the last one', async () => {
   await using machine = createMachine()
   const back = machine.createDomain()
   const front = machine.createDomain()

@@ -8,7 +8,7 @@ function open(): { xen: FakeEvtchn; channel: EventChannel } {
   return { xen, channel: EventChannel.bindUnbound(xen, { domid: 1 }) }
 }
 
-/** How a promise stands once all microtasks have run. */
+/** State of a promise after all microtasks have run. */
 async function stateOf(promise: Promise<unknown>): Promise<unknown> {
   const pending = Symbol('pending')
   const later = new Promise((resolve) => setImmediate(() => resolve(pending)))
@@ -21,7 +21,7 @@ describe('wait', () => {
     const { xen, channel } = open()
     for (let i = 0; i < 9; i++) xen.sendAndDeliver()
     expect(await stateOf(channel.wait())).toBe(true)
-    // The last eight came while the port was masked: pending, and one.
+    // The last eight arrived while the port was masked: they are one pending event.
     const next = channel.wait()
     xen.deliver()
     expect(await stateOf(next)).toBe(true)
@@ -67,7 +67,7 @@ describe('wait', () => {
     expect(await stateOf(channel.wait())).toBe(true)
   })
 
-  test('does not hold on to a signal it no longer needs', async () => {
+  test('removes its listener from the signal when it ends', async () => {
     const { xen, channel } = open()
     const abort = new AbortController()
     const waiting = channel.wait({ signal: abort.signal })
@@ -79,7 +79,7 @@ describe('wait', () => {
     channel.close()
   })
 
-  test('is for one at a time', async () => {
+  test('refuses a second wait while one is pending', async () => {
     const { channel } = open()
     const waiting = channel.wait()
     await expect(channel.wait()).rejects.toThrow('port 7 is waited on already')
@@ -115,7 +115,7 @@ describe('for await', () => {
     expect(turns).toBe(3)
   })
 
-  test('may be left and taken up again', async () => {
+  test('may be left and started again', async () => {
     const { xen, channel } = open()
     xen.sendAndDeliver()
     for await (const _ of channel) break
@@ -141,9 +141,8 @@ describe('for await', () => {
 })
 
 /**
- * A peer publishes `total` pieces of work, one notification each, while the owner takes what it
- * finds per wake. Deliveries and the owner's own steps happen in the order that the scheduler
- * draws.
+ * A peer publishes `total` pieces of work and notifies once for each. The owner takes all it finds
+ * per wake-up. The scheduler draws the order of deliveries and of the owner's own steps.
  */
 async function race(
   s: fc.Scheduler,
@@ -188,7 +187,7 @@ async function race(
 }
 
 test.each([{ handler: false }, { handler: true }])(
-  'no work is left over, whatever the order of sending, delivery and work (handler: $handler)',
+  'all work is taken, whatever the order of sending, delivery and work (handler: $handler)',
   async ({ handler }) => {
     const property = fc.asyncProperty(
       fc.scheduler(),

@@ -1,18 +1,19 @@
 /**
- * What one connection holds of an arena on behalf of another domain, so that one domain's pages
- * don't keep those of the others out.
+ * One connection's share of the arena. It keeps one domain's pages from crowding out the others'.
  *
- * Half of the arena is for pages that stay mapped between requests. When that half is full, the
- * domain that has most of it gives up idle pages. Data of pages that find no room there is copied.
+ * Half of the arena is for pages that stay mapped between requests (cached). When that half is
+ * full, the domain with most of it gives up idle pages. Pages that find no room there are copied
+ * instead.
  *
- * The other half is for requests in flight. Each domain may have an equal part of it at a time, and
- * one more part stays free for the next domain that connects.
+ * The other half is for requests in flight (working). It is divided equally: with n connected
+ * domains, each may use 1/(n + 1) of it, so that one part is free for the next domain.
  */
 import { type Arena, ArenaFullError, type ArenaTenant, type Pages } from '@xenkit/hypervisor'
 
-/** Cached pages that are given up between two attempts to find room in a full arena. */
+/** Cached pages that a tenant gives up between two attempts to find room in a full arena. */
 const STEP = 64
 
+/** One connection's pages in the arena, counted. All connections of a thread share its arena. */
 export class ArenaShare implements ArenaTenant, Disposable {
   readonly domid: number
   readonly #arena: Arena
@@ -34,28 +35,33 @@ export class ArenaShare implements ArenaTenant, Disposable {
     return this.#working
   }
 
-  /** @param give gives back idle pages: so many cached ones, if there are, and all idle buffers */
+  /**
+   * Registers a function that gives up idle pages, for `reclaim` to call.
+   * @param give gives up to `cached` cached pages, and all idle buffers
+   */
   canGive(give: (cached: number) => void): void {
     this.#givers.add(give)
   }
 
+  /** Gives up idle pages: up to `cached` of the cached ones, and all idle buffers. */
   reclaim(cached: number): void {
     const goal = this.#cached - cached
     for (const give of this.#givers) give(Math.max(0, this.#cached - goal))
   }
 
   /**
-   * What a mapping that stays takes of the arena: its pages, or as many as there are for each
-   * mapping that the process can have, since small ones use up those first.
+   * Pages of the arena that a lasting mapping is charged for. It is at least the arena's pages
+   * divided by the mappings that the process can have, because small mappings exhaust the latter
+   * first.
    */
   costOf(pages: number): number {
     return Math.max(pages, Math.floor(this.#arena.pages / this.#arena.mappings))
   }
 
   /**
-   * Takes room for pages that are to stay mapped, which others may have to give up idle ones for.
-   * @param cost of `costOf`
-   * @returns whether there is any
+   * Takes room for a lasting mapping. Domains with more cached pages may have to give up idle ones.
+   * @param cost result of `costOf`
+   * @returns whether there is room
    */
   cache(cost: number): boolean {
     const { tenants, pages } = this.#arena
@@ -76,13 +82,19 @@ export class ArenaShare implements ArenaTenant, Disposable {
     return true
   }
 
-  /** Pages are mapped no more. */
+  /**
+   * Returns the room of a mapping that has ended.
+   * @param cost the value that was passed to `cache`
+   */
   uncache(cost: number): void {
     this.#cached -= cost
     this.freed()
   }
 
-  /** Whether a request may have so many pages more, or should wait for others in flight. */
+  /**
+   * Whether a request may use `pages` more. If not, it should wait until requests in flight
+   * complete.
+   */
   mayWork(pages: number): boolean {
     const { tenants, pages: all } = this.#arena
     const domains = new Set<number>()
@@ -94,25 +106,25 @@ export class ArenaShare implements ArenaTenant, Disposable {
     return working + pages <= all / 2 / (domains.size + 1)
   }
 
-  /** Counts pages for requests in flight. */
+  /** Counts pages that a request in flight uses. */
   work(pages: number): void {
     this.#working += pages
   }
 
-  /** They are given back. */
+  /** Counts them off again, when the request completes. */
   rest(pages: number): void {
     this.#working -= pages
     this.freed()
   }
 
-  /** Allocates pages of this domain's own; else as `fit`. */
+  /** Allocates pages that no other domain sees. Makes room and throws as `fit` does. */
   allocate(pages: number): Pages {
     return this.fit(() => this.#arena.allocate(pages))
   }
 
   /**
-   * Runs what takes pages of the arena. Where there is no room, idle pages are given up until there
-   * is: those of the tenant that has most cached ones first.
+   * Runs a function that takes pages of the arena. While there is no room, tenants give up idle
+   * pages, starting with the tenant that has most cached ones.
    * @throws ArenaFullError when no page is idle any more
    */
   fit<T>(take: () => T): T {
@@ -136,9 +148,8 @@ export class ArenaShare implements ArenaTenant, Disposable {
   }
 
   /**
-   * Has `wake` called once when pages come free. To be called when `fit` found no room: what is
-   * cached still is in use.
-   * @returns false if no request of anybody is in flight: none will
+   * Calls `wake` once, when pages come free. Call it after `fit` found no room.
+   * @returns false if no page is cached or in flight: none will come free
    */
   whenFree(wake: () => void): boolean {
     const { tenants, waiting } = this.#arena
@@ -147,19 +158,22 @@ export class ArenaShare implements ArenaTenant, Disposable {
     return true
   }
 
-  /** Tells who waits that pages came free, or idle: those are given up on demand. */
+  /**
+   * Wakes waiting connections because pages were freed or became idle. Idle pages are given up on
+   * demand.
+   */
   freed(): void {
     const { waiting } = this.#arena
     if (waiting.size === 0) return
     const woken = [...waiting]
     waiting.clear()
-    // Not within the call that frees: who waits may be in the middle of its own turn.
+    // Deferred to a microtask: the connection that waits may be in the middle of its own turn.
     queueMicrotask(() => {
       for (const wake of woken) wake()
     })
   }
 
-  /** Everything of it has been given back. Idempotent. */
+  /** Removes the tenant, after its pages were given back. Idempotent. */
   close(): void {
     this.#arena.tenants.delete(this)
     this.freed()

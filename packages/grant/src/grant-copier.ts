@@ -1,24 +1,25 @@
 /**
- * Copies between one domain's granted pages and the arena, many at a time. Follows GNTTABOP_copy in
- * xen/include/public/grant_table.h.
+ * Copies between one domain's granted pages and the arena, many in one call. Follows GNTTABOP_copy
+ * in xen/include/public/grant_table.h.
  *
- * A copier is opened once per ring. Operations are columns of typed arrays that the hypervisor's
- * adapter has registered: adding one makes no object, running them is one call.
+ * Open one copier per ring. Operations are stored in typed arrays that the hypervisor's adapter has
+ * registered: adding one creates no object, and running all of them is one call.
  */
 import type { GrantCopyBatch } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 
-/** Calls in all for operations that keep answering GNTST_eagain. */
+/** Attempts, the first included, while an operation answers GNTST_eagain. */
 const TRIES = 8
 
-/** How the table keeps count. */
+/** Callbacks by which the grant table counts. */
 export interface CopierWatcher {
   retried(): void
   closed(): void
 }
 
+/** Grant copies between one domain's pages and the arena. `GrantTable.openCopier` opens one. */
 export class GrantCopier implements Disposable {
-  /** GNTST_okay (0) or a negative GNTST_* code of each operation of the last run. */
+  /** GNTST_okay (0) or a negative GNTST_* code for each operation of the last run. */
   readonly status: Int16Array
   readonly capacity: number
 
@@ -38,7 +39,7 @@ export class GrantCopier implements Disposable {
     return this.#count
   }
 
-  /** Forgets all operations. */
+  /** Removes all operations. */
   reset(): void {
     this.#count = 0
   }
@@ -47,9 +48,9 @@ export class GrantCopier implements Disposable {
    * Adds an operation.
    * @param offset first byte within the granted page, 0..4095
    * @param length bytes, 1..4096, not beyond the page's end
-   * @param local first byte within the arena
+   * @param local offset of the first byte in the arena's buffer
    * @returns its index in `status`
-   * @throws RangeError when `capacity` operations are there already
+   * @throws RangeError when the copier holds `capacity` operations already
    */
   add(gref: number, offset: number, length: number, local: number): number {
     const index = this.#count
@@ -67,15 +68,17 @@ export class GrantCopier implements Disposable {
 
   /**
    * Copies from the other domain's pages into the arena.
-   * @returns how many operations failed; `status` tells which, the others are done
-   * @throws RangeError if an operation is out of bounds: nothing is copied
+   * @returns how many operations failed; `status` says which, and the others are complete
+   * @throws RangeError if an operation is out of bounds; nothing is copied
    * @throws GrantError if the hypervisor refuses the whole call
    */
   copyIn(): number {
     return this.#run('copyIn')
   }
 
-  /** Copies from the arena into the other domain's pages; else as `copyIn`. */
+  /**
+   * Copies from the arena into the other domain's pages. Results and errors are those of `copyIn`.
+   */
   copyOut(): number {
     return this.#run('copyOut')
   }
@@ -93,9 +96,9 @@ export class GrantCopier implements Disposable {
   }
 
   /**
-   * A page that was paged out is there after a few more calls, or its operation fails: sleeping
-   * until it comes would stop every other device of this thread. All operations are run again,
-   * since copying twice is harmless and picking some would move the caller's indices.
+   * Retries GNTST_eagain at once: a paged-out page is back after a few calls, or its operation
+   * fails. Sleeping until it is back would stop every other device of this thread. All operations
+   * are run again: copying twice is harmless, and a subset would change the caller's indices.
    */
   #run(direction: 'copyIn' | 'copyOut'): number {
     if (this.#count === 0) return 0

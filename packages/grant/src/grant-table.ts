@@ -1,4 +1,4 @@
-/** Granted pages and who holds them. Follows xen/include/public/grant_table.h. */
+/** A table of the granted pages that are in use. Follows xen/include/public/grant_table.h. */
 import {
   ArenaFullError,
   closeAll,
@@ -17,35 +17,39 @@ import { sleep } from './sleep.ts'
 import { TrackedMapping, TrackedPages, TrackedShare } from './tracked-pages.ts'
 
 /**
- * Between the tries of a map, 255 ms together: a page has to come from a disk, or requests that
- * take up the arena have to end.
+ * Delays between attempts to map, 255 ms in total. Meanwhile the page may come from a disk, or
+ * requests that fill the arena may complete.
  */
 const DELAYS_MS = [1, 2, 4, 8, 16, 32, 64, 128]
 
+/** Options of `GrantTable.map`. */
 export interface MapOptions {
   readonly writable: boolean
-  /** Gives up waiting for pages that aren't in memory. */
+  /** Ends the wait for pages that aren't in memory. */
   readonly signal?: AbortSignal
 }
 
-/** Tries of a map that doesn't wait. */
+/** Attempts of a map that doesn't wait. */
 const TRIES = 8
 
-/** What is open now, and the retries so far. */
+/** Counts of what is open now, and of all retries so far. */
 export interface GrantStats {
   readonly mappings: number
   readonly mappedPages: number
   readonly shares: number
   readonly sharedPages: number
   readonly copiers: number
-  /** Maps and copies made again because of GNTST_eagain, and maps because the arena was full. */
+  /**
+   * Attempts repeated because of GNTST_eagain (maps and copies) or because the arena was full
+   * (maps).
+   */
   readonly retries: number
 }
 
 /**
- * A domain's dealings with granted pages, counted. What is mapped, shared or open for copying
- * belongs to the table and ends with it, so that a connection that fails half-way leaves nothing
- * behind (XSA-371). It works over the `grants` of a hypervisor, which it doesn't close.
+ * The grants that one owner, such as a device's connection, uses. Everything mapped, shared or
+ * opened through the table is counted and ends with it, so that a connection that fails half-way
+ * leaves nothing behind (XSA-371). It uses the `grants` of a hypervisor and doesn't close them.
  *
  * @example
  * using grants = new GrantTable(hv.grants)
@@ -60,7 +64,10 @@ export class GrantTable implements Disposable {
   #retries = 0
   #closed = false
 
-  /** @param share in whose name pages of the arena are taken: others give up idle ones for them */
+  /**
+   * @param share accounts for the arena's pages that this table takes, and makes other tenants give
+   *   up idle ones; without it a full arena is an error at once
+   */
   constructor(port: GrantPort, share?: ArenaShare) {
     this.#port = port
     this.#share = share
@@ -78,12 +85,12 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Maps pages that other domains granted, all or none, contiguously and in order. Pages that
-   * aren't in memory are waited for, a quarter of a second at most, and so is room in a full arena.
+   * Maps pages that other domains granted, all or none, contiguously in the order of the refs. It
+   * waits up to 255 ms for pages that aren't in memory, and for room in a full arena.
    * @throws GrantError naming the first ref that failed and its status; nothing stays mapped
    * @throws ArenaFullError when there is no room
    * @throws TypeError once the table is closed
-   * @throws the signal's reason when that aborts
+   * @throws the signal's reason when it aborts
    */
   async map(refs: readonly GrantRef[], { writable, signal }: MapOptions): Promise<GrantMapping> {
     for (let tries = 0; ; tries++) {
@@ -101,10 +108,11 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Maps pages wherever there is room, all or none, and waits for nothing, as a copier does not:
-   * a page that isn't in memory is there after a few tries or the call fails.
-   * @throws GrantError, TypeError as `map` does
+   * Maps pages, all or none, each wherever there is room. It never waits: a page that isn't in
+   * memory is tried 8 times at once, then the call fails.
+   * @throws GrantError naming the first ref that failed and its status; nothing stays mapped
    * @throws ArenaFullError when there is no room
+   * @throws TypeError once the table is closed
    */
   mapPages(refs: readonly GrantRef[], o: { readonly writable: boolean }): MappedPages {
     this.#expectOpen()
@@ -138,7 +146,7 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Opens arrays for up to `capacity` (1..65536) copies at a time from and to pages of one domain.
+   * Opens arrays that describe up to `capacity` (1..65536) copies from and to pages of one domain.
    * @throws TypeError once the table is closed
    */
   openCopier(o: { readonly domid: number; readonly capacity: number }): GrantCopier {
@@ -155,9 +163,9 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Closes all that is open. A pinned mapping goes, and leaves `stats`, with its last pin.
+   * Closes everything that is open. A pinned mapping ends, and leaves `stats`, with its last pin.
    * Idempotent.
-   * @throws the first error of those that could not be closed, once all others are
+   * @throws the first error, once all the others are closed
    */
   close(): void {
     this.#closed = true

@@ -1,49 +1,54 @@
 /**
- * Pages of one domain that stay mapped from one use to the next: feature-persistent of
- * xen/include/public/io/blkif.h. The other domain promises to use the same references again and to
- * let them be mapped writable; it is not told which are mapped and must not care.
+ * Cache of one domain's pages that stay mapped between requests: feature-persistent of
+ * xen/include/public/io/blkif.h. The other domain promises to reuse its grant references and to let
+ * them be mapped writable. It isn't told which pages are mapped, and must not depend on it.
  *
- * Pages that are mapped together are a run: one call maps them, they are one memory area of the
- * process, and they go together. When the cache is full, the runs that were used longest ago go. So
- * do those that were not used for a minute: a timer runs while there is anything to watch.
+ * Pages that are mapped together form a run: one call maps them, they are one memory area of the
+ * process, and they are evicted together. A full cache evicts the least recently used runs. A
+ * timer, which runs while the cache isn't empty, evicts runs that were unused for a minute.
  */
 import { closeAll, type MappedPages } from '@xenkit/hypervisor'
 import type { ArenaShare } from './arena-share.ts'
 import type { GrantTable } from './grant-table.ts'
 
+/** Milliseconds without a use after which a run is evicted; it may take twice as long. */
 const UNUSED_MS = 60_000
 
-/** Part of a full cache that goes at once: to look for what was used longest ago takes a while. */
+/**
+ * Part of a full cache that one eviction frees, since sorting the runs by last use takes a while.
+ */
 const EVICTED = 1 / 20
 
 interface Run {
   readonly pages: MappedPages
   readonly grefs: readonly number[]
-  /** Where the cache keeps what it knows of each page. The first is the run's own place. */
+  /** Places of the run's pages: indices into the cache's columns. The first identifies the run. */
   readonly places: readonly number[]
 }
 
+/** Options of `PersistentGrants`. */
 export interface PersistentGrantsOptions {
   readonly domid: number
   /** Most pages that stay mapped, 1..65535. */
   readonly capacity: number
-  /** Called when a run that is given up can't be unmapped. */
+  /** Called when a run that is evicted can't be unmapped. */
   readonly failed: (error: unknown) => void
-  /** Told by how much `size` changed. */
+  /** Called with the change of `size`. */
   readonly counted?: (change: number) => void
 }
 
+/** A least-recently-used cache of one domain's mapped pages. The ring's owner alone calls it. */
 export class PersistentGrants implements Disposable {
   readonly #grants: GrantTable
   readonly #share: ArenaShare
   readonly #o: PersistentGrantsOptions
-  /** By reference. */
+  /** Grant reference (as an int32) to place of the page. */
   readonly #places = new Map<number, number>()
   readonly #free: number[]
-  /** By place of a page: where it lies in the arena, and its run. */
+  /** By place of a page: its offset in the arena, and the place of its run. */
   readonly #offset: Uint32Array
   readonly #run: Uint16Array
-  /** By place of a run: uses that have not ended, and which of all was its latest. */
+  /** By place of a run: uses in flight, and the number of its latest use. */
   readonly #users: Uint32Array
   readonly #lastUse: Float64Array
   readonly #runs = new Map<number, Run>()
@@ -69,15 +74,18 @@ export class PersistentGrants implements Disposable {
     return this.#places.size
   }
 
-  /** @returns the place of a reference's page, for `use` at once; undefined if it isn't mapped */
+  /**
+   * Looks up the page of a grant reference.
+   * @returns its place, to be passed to `use` before anything else happens; undefined if not mapped
+   */
   find(gref: number): number | undefined {
-    // As an int32 it is looked for by compiled code, as a u32 by a call.
+    // As an int32, the key is looked up by compiled code; as a u32, by a call.
     return this.#places.get(gref | 0)
   }
 
   /**
    * Keeps the page at a place mapped until `end`.
-   * @returns where it begins in the arena's buffer
+   * @returns the offset of its first byte in the arena's buffer
    */
   use(place: number): number {
     const run = this.#run[place] ?? 0
@@ -95,10 +103,12 @@ export class PersistentGrants implements Disposable {
   }
 
   /**
-   * Maps pages as one run. Pages that nobody uses may have to go for them.
-   * @param grefs that `find` doesn't find, each once
+   * Maps pages as one run, and evicts unused runs if it needs their room.
+   * @param grefs references that `find` doesn't know, each once
    * @returns false if there is no room
-   * @throws GrantError, ArenaFullError if they can't be mapped writable
+   * @throws GrantError if they can't be mapped writable
+   * @throws ArenaFullError if the arena has no room
+   * @throws TypeError once the cache is closed
    */
   add(grefs: readonly number[]): boolean {
     if (this.#closed) throw new TypeError('the cache of persistent grants is closed')
@@ -119,8 +129,8 @@ export class PersistentGrants implements Disposable {
   }
 
   /**
-   * Unmaps all. Idempotent.
-   * @throws GrantError if one can't be unmapped, once all others are
+   * Unmaps all pages. Idempotent.
+   * @throws GrantError if a run can't be unmapped, once all the others are
    */
   close(): void {
     this.#closed = true
@@ -164,7 +174,7 @@ export class PersistentGrants implements Disposable {
     }
   }
 
-  /** Runs that nobody uses; what was used longest ago is first. */
+  /** Runs without a use in flight, least recently used first. */
   #idle(): Run[] {
     const lastUse = ([place]: [number, Run]): number => this.#lastUse[place] ?? 0
     const idle = [...this.#runs].filter(([place]) => this.#users[place] === 0)
@@ -187,7 +197,10 @@ export class PersistentGrants implements Disposable {
     if (this.#runs.size > 0) this.#watch()
   }
 
-  /** Gives up a run in the middle of something else. */
+  /**
+   * Evicts a run and reports an error to `failed`, because the caller is in the middle of other
+   * work.
+   */
   #drop(run: Run): void {
     try {
       this.#unmap(run)

@@ -1,4 +1,7 @@
-/** @throws the signal's reason when that aborts before `ms` have passed. */
+/**
+ * Waits for `ms` milliseconds.
+ * @throws the signal's reason when it aborts before
+ */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const aborted = (): void => {

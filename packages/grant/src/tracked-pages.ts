@@ -1,4 +1,4 @@
-/** Mappings and shares that tell their table when their pages are really given back. */
+/** Mappings and shares that notify their grant table when their pages are actually released. */
 import type { GrantMapping, GrantShare, MappedPages, UnmapNotify } from '@xenkit/hypervisor'
 
 export class TrackedMapping implements GrantMapping {
@@ -37,7 +37,7 @@ export class TrackedMapping implements GrantMapping {
     try {
       this.#mapping.close()
     } finally {
-      // Also if that failed: there is nothing more to do about it.
+      // Released even if the unmap failed: nobody can retry it.
       if (this.#pins === 0) this.#released()
     }
   }
@@ -65,7 +65,7 @@ export class TrackedPages implements MappedPages {
     try {
       this.#pages.close()
     } finally {
-      // Also if that failed: there is nothing more to do about it.
+      // Released even if the unmap failed: nobody can retry it.
       this.#released()
     }
   }

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { ArenaShare } from '../src/index.ts'
 
-/** Pages of an arena, of which only their number matters. */
+/** An arena that only counts its pages. */
 function arenaOf(pages: number) {
   let used = 0
   const arena: Arena = {
@@ -23,7 +23,7 @@ function arenaOf(pages: number) {
   return { arena, used: () => used }
 }
 
-/** A connection that keeps pages mapped, each on its own. It can't give up those in use. */
+/** A connection that keeps single pages mapped. It can't give up pages that are in use. */
 class Tenant {
   readonly share: ArenaShare
   readonly #arena: Arena
@@ -55,7 +55,7 @@ class Tenant {
 const all = (count: number, value: boolean): boolean[] => Array.from({ length: count }, () => value)
 
 describe('pages that stay mapped', () => {
-  test('of a domain alone fill half of the arena, and change within it', () => {
+  test('of the only domain may fill half of the arena, and replace each other in it', () => {
     const { arena } = arenaOf(100)
     const one = new Tenant(arena, 1)
     expect(one.addAll(60)).toEqual(all(60, true))
@@ -64,7 +64,7 @@ describe('pages that stay mapped', () => {
     expect(one.add()).toBe(false)
   })
 
-  test('are given up by who has most, until all have as many', () => {
+  test('are given up by the domain with most, until all have equally many', () => {
     const { arena } = arenaOf(100)
     const [one, two, three] = [new Tenant(arena, 1), new Tenant(arena, 2), new Tenant(arena, 3)]
     one.addAll(50)
@@ -75,7 +75,7 @@ describe('pages that stay mapped', () => {
     expect(Math.max(...cached) - Math.min(...cached)).toBeLessThanOrEqual(1)
   })
 
-  test('of a domain with several disks are no more than those of one with a single disk', () => {
+  test('are counted per domain: several disks get no more than a single one', () => {
     const { arena } = arenaOf(100)
     const disks = [1, 1, 1, 1].map((domid) => new Tenant(arena, domid))
     for (const disk of disks) disk.addAll(40)
@@ -86,13 +86,13 @@ describe('pages that stay mapped', () => {
     expect(other.share.cached).toBe(25)
   })
 
-  test('that are in use stay: the domain gives up its own instead', () => {
+  test('stay while in use: the domain gives up its own instead', () => {
     const { arena } = arenaOf(100)
     const [one, two] = [new Tenant(arena, 1), new Tenant(arena, 2)]
     one.addAll(50)
     one.busy = 48
     expect(two.addAll(4)).toEqual([true, true, true, true])
-    // Its own go, since those of the other can't.
+    // Its own pages are evicted, because the other domain's are in use.
     expect([one.share.cached, two.share.cached]).toEqual([48, 2])
   })
 })
@@ -138,7 +138,7 @@ describe('a full arena', () => {
     expect([one.share.cached, used()]).toEqual([30, 30])
   })
 
-  test('hands on what else goes wrong', () => {
+  test('passes on other errors', () => {
     const { arena } = arenaOf(100)
     const fault = (): never => {
       throw new RangeError('other')
@@ -146,7 +146,7 @@ describe('a full arena', () => {
     expect(() => new ArenaShare(arena, 1).fit(fault)).toThrow('other')
   })
 
-  test('is waited for while requests are in flight, and who waits is called once', async () => {
+  test('can be waited for while requests are in flight, and each callback runs once', async () => {
     const { arena } = arenaOf(100)
     const [one, two] = [new ArenaShare(arena, 1), new ArenaShare(arena, 2)]
     const wake = vi.fn<() => void>()
@@ -154,7 +154,7 @@ describe('a full arena', () => {
     one.work(10)
     expect(two.whenFree(wake)).toBe(true)
     one.rest(4)
-    // Not within the call.
+    // Not within the call that frees.
     expect(wake).not.toHaveBeenCalled()
     await Promise.resolve()
     one.rest(6)
@@ -162,7 +162,7 @@ describe('a full arena', () => {
     expect(wake).toHaveBeenCalledOnce()
     one.work(1)
     two.whenFree(wake)
-    // A connection that ends takes all of its pages along.
+    // A connection that ends frees all of its pages.
     one.close()
     await Promise.resolve()
     expect(wake).toHaveBeenCalledTimes(2)

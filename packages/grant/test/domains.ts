@@ -1,4 +1,4 @@
-/** A backend and a frontend on one simulated machine, which has to be quiescent in the end. */
+/** A backend and a frontend on one simulated machine, which must be quiescent at the end. */
 import type { GrantRef } from '@xenkit/hypervisor'
 import { createMachine } from '@xenkit/sim'
 
@@ -15,5 +15,5 @@ export function twoDomains() {
   }
 }
 
-/** Within the table's reserved entries, which the frontend has not granted. */
+/** A reference among the table's reserved entries, which the frontend has not granted. */
 export const UNGRANTED = 5

@@ -1,9 +1,9 @@
-/** A grant port whose next calls answer GNTST_eagain, in front of one that works. */
+/** A grant port that answers GNTST_eagain to a number of calls before it passes them on. */
 import { GrantError, type GrantCopyBatch, type GrantPort } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 
 export interface Shortage {
-  /** How many more calls find the page away. */
+  /** How many more calls find the page paged out. */
   calls: number
 }
 
@@ -23,7 +23,7 @@ export const withShortage = (port: GrantPort, shortage: Shortage): GrantPort => 
   openCopyBatch: (o) => starved(port.openCopyBatch(o), shortage),
 })
 
-/** The first operation of a call is the one that finds its page away. */
+/** The first operation of a call fails because its page is paged out. */
 function starved(batch: GrantCopyBatch, shortage: Shortage): GrantCopyBatch {
   const after = (failed: number): number => {
     if (shortage.calls-- <= 0) return failed

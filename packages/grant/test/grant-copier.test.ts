@@ -7,7 +7,7 @@ import { withShortage, type Shortage } from './eagain.ts'
 
 const OPS = 11
 
-/** A copier of a backend with 11 pages of its own, on 11 granted ones. */
+/** A backend's copier with 11 pages of its own, for 11 pages that the frontend granted. */
 function copying(
   m: ReturnType<typeof twoDomains>,
   { writable = true, shortage = { calls: 0 } }: { writable?: boolean; shortage?: Shortage } = {},
@@ -38,7 +38,7 @@ function addAll(copier: GrantCopier, grefs: ArrayLike<number>, own: Pages): void
   }
 }
 
-test('copies in and out what was asked for, and nothing around it', async () => {
+test('copies in and out exactly the bytes asked for', async () => {
   await using m = twoDomains()
   using c = copying(m)
   for (let i = 0; i < OPS; i++) c.share.bytes.fill(i + 1, i * 4096, (i + 1) * 4096)
@@ -60,7 +60,7 @@ test('copies in and out what was asked for, and nothing around it', async () => 
 })
 
 test.each(Array.from({ length: OPS }, (_, i) => i))(
-  'the operation at %i fails alone: the others are done (XSA-361)',
+  'the operation at %i fails alone: the others are complete (XSA-361)',
   async (bad) => {
     await using m = twoDomains()
     using c = copying(m)
@@ -73,7 +73,7 @@ test.each(Array.from({ length: OPS }, (_, i) => i))(
       )
     }
     for (let i = 0; i < OPS; i++) expect(c.own.bytes[i * 4096]).toBe(i === bad ? 0 : 0x11)
-    // A failure isn't carried over to the next use.
+    // The failure doesn't affect the next use.
     addAll(c.copier, c.share.grefs, c.own)
     expect(c.copier.copyIn()).toBe(0)
     expect([...c.copier.status].every((status) => status === GNTST.okay)).toBe(true)
@@ -109,7 +109,7 @@ test("an operation out of bounds is the caller's mistake, and nothing is copied"
   expect(c.own.bytes[0]).toBe(0)
 })
 
-test('a page that is away is tried again at once', async () => {
+test('a paged-out page is tried again at once', async () => {
   await using m = twoDomains()
   const shortage = { calls: 3 }
   using c = copying(m, { shortage })
@@ -120,7 +120,7 @@ test('a page that is away is tried again at once', async () => {
   expect(c.copier.status[0]).toBe(GNTST.okay)
 })
 
-test('a page that stays away fails its operation after eight calls', async () => {
+test('a page that stays paged out fails its operation after eight calls', async () => {
   await using m = twoDomains()
   const shortage = { calls: 1000 }
   using c = copying(m, { shortage })

@@ -9,7 +9,7 @@ const nothing = { mappings: 0, mappedPages: 0, shares: 0, sharedPages: 0, copier
 
 afterEach(() => vi.useRealTimers())
 
-describe('what is open', () => {
+describe('the set of open mappings, shares and copiers', () => {
   test('is counted, and closed with the table', async () => {
     await using m = twoDomains()
     const front = new GrantTable(m.front.grants)
@@ -31,7 +31,7 @@ describe('what is open', () => {
     }
   })
 
-  test("that can't be closed is told of, when all else is closed", async () => {
+  test("reports one that can't be closed, after the rest is closed", async () => {
     await using m = twoDomains()
     const front = new GrantTable(m.front.grants)
     const back = new GrantTable(m.back.grants)
@@ -64,7 +64,7 @@ describe('what is open', () => {
     expect(() => mapping.unpin()).toThrow(RangeError)
   })
 
-  test('is disposable one by one', async () => {
+  test('shrinks as each is disposed of', async () => {
     await using m = twoDomains()
     using front = new GrantTable(m.front.grants)
     using back = new GrantTable(m.back.grants)
@@ -77,7 +77,7 @@ describe('what is open', () => {
     expect([front.stats, back.stats]).toEqual([nothing, nothing])
   })
 
-  test('is nothing after close', async () => {
+  test('stays empty after close', async () => {
     await using m = twoDomains()
     const back = new GrantTable(m.back.grants)
     back.close()
@@ -104,7 +104,7 @@ describe('map', () => {
     expect(mapping.byteOffset).toBe(mapping.bytes.byteOffset)
   })
 
-  test('tells the frontend of the end of a mapping', async () => {
+  test('notifies the frontend when a mapping ends', async () => {
     await using m = twoDomains()
     using front = new GrantTable(m.front.grants)
     using back = new GrantTable(m.back.grants)
@@ -118,7 +118,7 @@ describe('map', () => {
   })
 })
 
-describe('a page that is away (GNTST_eagain)', () => {
+describe('a paged-out page (GNTST_eagain)', () => {
   test('is mapped when it comes back', async () => {
     await using m = twoDomains()
     using front = new GrantTable(m.front.grants)

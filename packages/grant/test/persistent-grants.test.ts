@@ -9,7 +9,7 @@ afterEach(() => vi.useRealTimers())
 
 const unexpected = (error: unknown): never => expect.unreachable(String(error))
 
-/** @param arena unless told otherwise, there are as many mappings as pages */
+/** @param arena by default there are as many mappings as pages */
 function machine(arena: ArenaLimits = { mappings: 65_536 }) {
   const made = createMachine()
   const back = made.createDomain({ arena })
@@ -17,7 +17,7 @@ function machine(arena: ArenaLimits = { mappings: 65_536 }) {
   return { back, front, [Symbol.asyncDispose]: () => made[Symbol.asyncDispose]() }
 }
 
-/** A cache for pages of a guest, each of which holds its number. */
+/** A cache for pages of a guest, each of which holds its own number. */
 function caching(m: ReturnType<typeof machine>, o: { pages: number; capacity: number }) {
   const front = new GrantTable(m.front.grants)
   const share = new ArenaShare(m.back.arena, m.front.domid)
@@ -37,13 +37,13 @@ function caching(m: ReturnType<typeof machine>, o: { pages: number; capacity: nu
     gref,
     add: (...pages: number[]) => cache.add(pages.map(gref)),
     has: (i: number) => cache.find(gref(i)) !== undefined,
-    /** @returns the place, for `end` */
+    /** @returns the place to pass to `end`, and the page's offset */
     use(i: number) {
       const place = cache.find(gref(i))
       if (place === undefined) throw new Error(`page ${i} is not there`)
       return { place, byteOffset: cache.use(place) }
     },
-    /** The first byte of a page as the backend has it. */
+    /** The first byte of a page as the backend sees it. */
     first: (byteOffset: number) => new Uint8Array(m.back.arena.buffer)[byteOffset],
     end() {
       cache.close()
@@ -63,20 +63,20 @@ test('a page stays mapped from one use to the next', async () => {
   cache.end(place)
   expect([back.stats.mappedPages, share.cached]).toEqual([1, 1])
   expect(use(0).byteOffset).toBe(byteOffset)
-  // In use, and gone with the cache all the same.
+  // A page in use is unmapped with the cache all the same.
   cache.close()
   cache.close()
   expect([back.stats.mappedPages, cache.size, share.cached]).toEqual([0, 0, 0])
   end()
 })
 
-test('pages that come together are one mapping, and go together', async () => {
+test('pages added together are one mapping, and are evicted together', async () => {
   await using m = machine()
   const { cache, back, add, use, has, end } = caching(m, { pages: 8, capacity: 4 })
   add(3, 1, 2)
   expect(back.stats).toMatchObject({ mappings: 1, mappedPages: 3 })
   const { place } = use(1)
-  // One of them is in use.
+  // Their run has a page in use.
   expect(add(4, 5)).toBe(false)
   cache.end(place)
   expect(add(4, 5)).toBe(true)
@@ -85,7 +85,7 @@ test('pages that come together are one mapping, and go together', async () => {
   end()
 })
 
-test("what can't be mapped writable is an error, and nothing is kept of it", async () => {
+test("a page that can't be mapped writable is an error, and nothing stays cached", async () => {
   await using m = machine()
   const { front, cache, share, back, gref, end } = caching(m, { pages: 1, capacity: 4 })
   const readOnly = front.share({ domid: m.back.domid, pages: 1, writable: false })
@@ -96,21 +96,21 @@ test("what can't be mapped writable is an error, and nothing is kept of it", asy
   end()
 })
 
-test('a full cache gives up a twentieth, used longest ago; nothing in use', async () => {
+test('a full cache evicts the least recently used twentieth, but nothing in use', async () => {
   await using m = machine()
   const { cache, add, use, has, end } = caching(m, { pages: 60, capacity: 40 })
   for (let i = 0; i < 40; i++) add(i)
   const uses = [0, 2].map(use)
   expect(add(40)).toBe(true)
   expect([0, 1, 2, 3, 4].map(has)).toEqual([true, false, true, false, true])
-  // One is free already.
+  // One place is free already.
   add(41)
   expect([4, 5].map(has)).toEqual([true, true])
   for (const { place } of uses) cache.end(place)
   end()
 })
 
-test('what was not used for a minute is unmapped, and then there is no timer', async () => {
+test('pages unused for a minute are unmapped, and an empty cache has no timer', async () => {
   vi.useFakeTimers()
   await using m = machine()
   const { cache, back, add, use, end } = caching(m, { pages: 3, capacity: 8 })
@@ -123,7 +123,7 @@ test('what was not used for a minute is unmapped, and then there is no timer', a
   vi.advanceTimersByTime(60_000)
   expect(back.stats.mappedPages).toBe(2)
   vi.advanceTimersByTime(60_000)
-  // 2 is in use.
+  // Only page 2, which is in use, stays mapped.
   expect(back.stats.mappedPages).toBe(1)
   cache.end(held.place)
   vi.advanceTimersByTime(60_000)
@@ -136,7 +136,7 @@ test('what was not used for a minute is unmapped, and then there is no timer', a
   vi.useRealTimers()
 })
 
-/** Adds pages, uses one, or ends a use. */
+/** One step: add pages, use one, or end a use. */
 const step = fc.oneof(
   fc.record({ add: fc.uniqueArray(fc.nat(39), { minLength: 1, maxLength: 8 }) }),
   fc.record({ use: fc.nat(39) }),
@@ -144,8 +144,11 @@ const step = fc.oneof(
   fc.record({ reclaim: fc.nat(12) }),
 )
 
-/** Never more than the capacity, never another reference's page, never one in use unmapped. */
-test('whatever is added, used, ended and reclaimed', async () => {
+/**
+ * Invariants: the size stays within the capacity, a place belongs to one reference, and a page in
+ * use stays mapped.
+ */
+test('the invariants hold for any order of add, use, end and reclaim', async () => {
   await using m = machine()
   const made = caching(m, { pages: 40, capacity: 20 })
   const { cache, share, back, gref, add, use, has, first, end } = made
@@ -159,7 +162,7 @@ test('whatever is added, used, ended and reclaimed', async () => {
           const missing = it.add.filter((i) => !has(i))
           const busy = new Set(held.map(({ place }) => place)).size
           const added = missing.length > 0 && add(...missing)
-          // With nothing in use there is room.
+          // While no page is in use there is always room.
           if (missing.length > 0 && busy === 0) expect(added).toBe(true)
           if (added) expect(missing.every(has)).toBe(true)
         }
@@ -182,11 +185,11 @@ test('whatever is added, used, ended and reclaimed', async () => {
   end()
 })
 
-test('a small mapping takes as much of the arena as there is for each', async () => {
+test('a small mapping is charged an equal part of the arena', async () => {
   await using m = machine({ pages: 64, mappings: 16 })
   const { cache, share, add, use, has, end } = caching(m, { pages: 40, capacity: 40 })
   const held: number[] = []
-  // Half of the arena, 4 pages for each mapping.
+  // Half of the arena, at 4 pages charged per mapping.
   for (let i = 0; i < 8; i++) {
     expect(add(i)).toBe(true)
     held.push(use(i).place)

@@ -1,8 +1,9 @@
 /**
- * The arena: one buffer in which an adapter places every page it maps, shares or allocates, so that
- * nothing is copied between them and an offset is all that a native call needs.
+ * The arena: one buffer in which an adapter places every page that it maps, shares or allocates.
+ * Nothing has to be copied between pages, and a native call needs only an offset.
  */
 
+/** Bytes of a page. Xen's interfaces count in 4 KiB pages, whatever the guest's own page size is. */
 export const PAGE_SIZE = 4096
 
 /** A run of contiguous pages in the arena. */
@@ -10,52 +11,59 @@ export interface Pages extends Disposable {
   /** Offset of the first byte in the arena's buffer, a multiple of 4096. */
   readonly byteOffset: number
   /**
-   * The pages: a view of the arena's buffer. After `close` it must not be used; reads then give
-   * other data or 0.
+   * The pages, as a view of the arena's buffer. Don't use it after `close`: reads then return other
+   * data or 0.
    */
   readonly bytes: Uint8Array
   /**
-   * Gives the pages back. Idempotent.
-   * @throws GrantError when another domain's pages can't be unmapped: they may stay mapped
+   * Unmaps or frees the pages. Idempotent.
+   * @throws GrantError when another domain's pages can't be unmapped; they may stay mapped
    */
   close(): void
 }
 
-/** Who holds pages of an arena on behalf of another domain. */
+/**
+ * A connection that holds pages of an arena on behalf of another domain. It can be asked to give up
+ * idle ones.
+ */
 export interface ArenaTenant {
   readonly domid: number
-  /** Pages that stay mapped between requests, idle ones among them. */
+  /** Pages that stay mapped between requests, including those that a request uses now. */
   readonly cached: number
-  /** Pages for requests in flight. */
+  /** Pages used by requests in flight. */
   readonly working: number
-  /** Gives back idle pages: so many cached ones, if there are, and all idle buffers. */
+  /** Gives up idle pages: up to `cached` of the cached ones, and all idle buffers. */
   reclaim(cached: number): void
 }
 
-/** What an adapter's arena holds unless the caller says otherwise, in pages: 256 MiB. */
+/** Default size of an adapter's arena in pages: 256 MiB. */
 export const DEFAULT_ARENA_PAGES = 65_536
 
+/** An adapter's memory: one buffer, and the limits of what fits in it. */
 export interface Arena {
-  /** Never detached, never resized. Views of it may be kept for the arena's life. */
+  /**
+   * The memory itself. Never detached and never resized: keep views of it as long as the arena
+   * lives.
+   */
   readonly buffer: ArrayBufferLike
-  /** Pages that can be mapped, shared and allocated at a time. */
+  /** Most pages that can be mapped, shared and allocated at one time. */
   readonly pages: number
-  /** Mappings, of any number of pages, that can exist at a time. */
+  /** Most mappings that can exist at one time, whatever their sizes. */
   readonly mappings: number
-  /** Those who hold pages for other domains. They add and remove themselves. */
+  /** Connections that hold pages for other domains. Each adds and removes itself. */
   readonly tenants: Set<ArenaTenant>
-  /** Called once, by the tenant that gives back pages: there may be room now. Oldest first. */
+  /** Callbacks that wait for room, oldest first. Each is called once, when a tenant frees pages. */
   readonly waiting: Set<() => void>
   /**
-   * Allocates zeroed pages of this domain's own.
+   * Allocates zeroed pages that no other domain sees.
    * @param pages 1 or more
-   * @throws ArenaFullError when no run of that length is free.
+   * @throws ArenaFullError when no run of that length is free
    */
   allocate(pages: number): Pages
   /**
-   * Keeps what is mapped, shared or allocated as it is, though the hypervisor is closed, until the
-   * hold is disposed of: something that can't be stopped still reads or writes there. Each run can
-   * be closed by itself meanwhile.
+   * Keeps all pages in place, even after the hypervisor is closed, until the hold is disposed of.
+   * Take one while something that can't be cancelled still reads or writes the arena. Each run of
+   * pages can be closed by itself meanwhile.
    */
   hold(): Disposable
 }

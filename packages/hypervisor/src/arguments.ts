@@ -1,9 +1,13 @@
-/** Checks of a caller's arguments, thrown synchronously before anything happens. */
+/** Checks of a caller's arguments. They throw synchronously, before anything else happens. */
 import type { Hypervisor } from './port.ts'
 
 /**
+ * Checks that an argument is an integer within a range.
+ * @param name the argument's name, for the error text
+ * @param min lowest value allowed, inclusive
+ * @param max highest value allowed, inclusive
  * @throws TypeError if `value` isn't an integer
- * @throws RangeError if it lies outside `min..max`, both inclusive
+ * @throws RangeError if `value` lies outside `min..max`
  */
 export function expectInteger(name: string, value: number, min: number, max: number): void {
   if (!Number.isInteger(value)) {
@@ -14,7 +18,10 @@ export function expectInteger(name: string, value: number, min: number, max: num
   }
 }
 
-/** @throws TypeError if `hv` is none, which it isn't while it is a promise */
+/**
+ * Checks that an argument is a hypervisor, not a promise of one.
+ * @throws TypeError if it isn't; the text asks for the missing `await` where it is a promise
+ */
 export function expectHypervisor(hv: unknown): asserts hv is Hypervisor {
   if (typeof hv === 'object' && hv !== null && 'xenstore' in hv && 'grants' in hv) return
   const expected = 'a hypervisor, as openHypervisor and createDomain make it'
@@ -24,4 +31,5 @@ export function expectHypervisor(hv: unknown): asserts hv is Hypervisor {
 
 /** DOMID_FIRST_RESERVED - 1: the highest domid a domain can have (xen.h). */
 export const DOMID_MAX = 0x7fef
+/** Highest gref, event-channel port and ring index. */
 export const UINT32_MAX = 0xffff_ffff

@@ -1,17 +1,20 @@
-/** Several things that end together, of which each may fail to: all are ended, no error is lost. */
+/** Ends several things, any of which may fail to: all are ended, and no error is lost. */
 
 type Closables = Iterable<{ close(): void }>
 
 /**
- * Closes each of them, though some fail to.
- * @throws what the first of those threw, once all others are closed
+ * Closes each of them, even after one has failed.
+ * @throws the first error, once all the others are closed; see `firstOf`
  */
 export function closeAll(all: Closables): void {
   const errors = closeEach(all)
   if (errors.length > 0) throw firstOf(errors)
 }
 
-/** As `closeAll`. @returns what those that fail threw */
+/**
+ * Closes each of them, even after one has failed.
+ * @returns the errors, in order
+ */
 export function closeEach(all: Closables): unknown[] {
   const errors: unknown[] = []
   for (const each of all) {
@@ -24,15 +27,18 @@ export function closeEach(all: Closables): unknown[] {
   return errors
 }
 
-/** Waits for all of them. @returns what those that reject are rejected with */
+/**
+ * Waits until all promises are settled.
+ * @returns the reasons of those that rejected, in order
+ */
 export async function failuresOf(all: readonly Promise<unknown>[]): Promise<unknown[]> {
   const results = await Promise.allSettled(all)
   return results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []))
 }
 
 /**
- * The error to throw of several: the first, for others come of it, or of cleaning up after it. They
- * are its `suppressed`, which Node prints with it.
+ * Picks the error to throw out of several: the first, because the others tend to follow from it or
+ * from the clean-up. They become its `suppressed` property, which Node prints with it.
  */
 export function firstOf([first, ...suppressed]: readonly unknown[]): unknown {
   if (suppressed.length > 0 && first instanceof Error) Reflect.set(first, 'suppressed', suppressed)

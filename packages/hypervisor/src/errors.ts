@@ -1,17 +1,19 @@
 /**
- * Errors say who is to blame. The caller: TypeError and RangeError, thrown synchronously. The
- * environment: subclasses of XenError. The peer, the other domain's half of a device: PeerError,
- * which closes that one device and nothing else.
+ * Error classes, by who is to blame. The caller: TypeError and RangeError, thrown synchronously.
+ * The environment: subclasses of XenError. The peer, which is the other domain's half of a device:
+ * PeerError, which closes that one device and nothing else.
  *
- * Text is lower case, names what it is about in double quotes and says what to do where that is
- * known. A XenError makes it printable: part of it may be the words of a guest or a server.
+ * Texts are lower case, put names in double quotes, and say what to do where that is known. A
+ * XenError makes its text printable, because a guest or a server may have written part of it.
  */
 import { printable } from './text.ts'
 
+/** The ids and values behind an error's text, by name. */
 export type ErrorDetails = Readonly<Record<string, unknown>>
 
+/** Base of all errors that this project defines. */
 export class XenError extends Error {
-  /** Stable, `ERR_XEN_...`. */
+  /** Stable name of the kind of error: `ERR_XEN_...`. */
   readonly code: string
   /** The ids and values behind the text. */
   readonly details: ErrorDetails
@@ -25,7 +27,8 @@ export class XenError extends Error {
 }
 
 /**
- * A grant could not be mapped, copied or shared. `status` is a GNTST_* code or a negative errno.
+ * A grant could not be mapped, copied or shared. `details.status` is a negative GNTST_* code or a
+ * negative errno.
  */
 export class GrantError extends XenError {
   constructor(
@@ -44,7 +47,10 @@ export class ArenaFullError extends XenError {
   }
 }
 
-/** An event channel could not be bound, notified or unbound. `errno` is a name such as `EINVAL`. */
+/**
+ * An event channel could not be bound, notified or unbound. `details.errno` is a name such as
+ * `EINVAL`.
+ */
 export class EvtchnError extends XenError {
   constructor(
     message: string,
@@ -56,8 +62,8 @@ export class EvtchnError extends XenError {
 }
 
 /**
- * xenstored refused an operation. `errno` is the name it answered with (`ENOENT`, `EACCES`,
- * `EAGAIN` ...).
+ * xenstored refused an operation. `errno` is the name in its answer (`ENOENT`, `EACCES`, `EAGAIN`
+ * ...).
  */
 export class XenstoreError extends XenError {
   readonly errno: string
@@ -73,8 +79,8 @@ export class XenstoreError extends XenError {
 }
 
 /**
- * What was asked for isn't there on this machine. The text says what to install or start, or that
- * sim exists.
+ * Something needed is missing on this machine. The text says what to install or start, or that sim
+ * exists.
  */
 export class NotAvailableError extends XenError {
   constructor(message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
@@ -83,15 +89,15 @@ export class NotAvailableError extends XenError {
 }
 
 /**
- * This hypervisor was closed, or its domain is gone. Unlike what else isn't available, it doesn't
- * come back.
+ * This hypervisor was closed, or its domain is gone. Unlike other missing things, it doesn't come
+ * back.
  */
 export class HypervisorClosedError extends NotAvailableError {}
 
 /** The other domain broke a rule of the protocol. */
 export class PeerError extends XenError {}
 
-/** The six indices of a ring as this side sees them; shared ones were read once. */
+/** The six indices of a ring as this side sees them. Shared ones were read once. */
 export interface RingIndices {
   readonly reqProd: number
   readonly reqEvent: number
@@ -104,15 +110,14 @@ export interface RingIndices {
 }
 
 /**
- * The two indices of a ring of bytes: this side's private one, and the other side's as it was read,
- * once.
+ * The two indices of a ring of bytes: this side's private one, and the peer's as it was read once.
  */
 export interface ByteRingIndices {
   readonly prod: number
   readonly cons: number
 }
 
-/** The other side moved a ring index, or filled a slot, in a way no correct peer does. */
+/** The peer moved a ring index, or filled a slot, in a way that no correct peer does. */
 export class RingProtocolError extends PeerError {
   constructor(
     message: string,
@@ -123,7 +128,7 @@ export class RingProtocolError extends PeerError {
   }
 }
 
-/** A xenstore node of the other side is missing or holds a value that can't be used. */
+/** A xenstore node of the peer is missing, or holds a value that can't be used. */
 export class NegotiationError extends PeerError {
   constructor(
     message: string,

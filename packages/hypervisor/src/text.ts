@@ -1,26 +1,26 @@
 /**
- * Text that is printed or written to a node, whoever it came from. A guest or a server must not
- * move a terminal's cursor with it, reorder what stands beside it, or begin another line.
+ * Makes text of any origin safe to print or to write to a node. Text of a guest or a server must
+ * not move a terminal's cursor, reorder its neighbours, or start another line.
  */
 
 /**
- * All of Unicode that isn't seen or acts on what is beside it: controls (C0, DEL, C1), what directs
- * bidirectional text, line and paragraph separators, lone surrogates, what is ignored by default,
- * and code points that mean nothing to this version of Unicode or are for private use.
+ * Code points that are invisible or affect their neighbours: controls (C0, DEL, C1), bidirectional
+ * controls, line and paragraph separators, lone surrogates, and default-ignorable ones. Also those
+ * that are unassigned in this version of Unicode or for private use.
  */
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu
 
-/** `\u` and four digits for each UTF-16 unit: JSON that passes through here is the same JSON. */
+/** Escapes each UTF-16 unit as `\u` and four digits. JSON stays the same JSON. */
 const escaped = (character: string): string =>
   character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
 
 /**
- * Text as one line that shows all of its characters: those that don't show are escaped, as
+ * Returns the text as one line in which every character shows: invisible ones are escaped, as
  * `\u009b`.
  */
 export const printable = (text: string): string => text.replace(UNPRINTABLE, escaped)
 
-/** What was thrown, as `printable` text. Never throws, whatever it was. */
+/** Returns a thrown value as `printable` text. It never throws, whatever the value is. */
 export function textOf(thrown: unknown): string {
   try {
     return printable(String(thrown))

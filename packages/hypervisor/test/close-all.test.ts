@@ -17,7 +17,7 @@ test.each(sets)('all are closed once though %j fail; the first failure is thrown
   expect(closed).toEqual([0, 1, 2])
 })
 
-test('what was thrown is thrown, were it undefined', () => {
+test('a thrown undefined is thrown again', () => {
   const thrown: unknown[] = []
   const throws = {
     close: () => {
@@ -32,7 +32,7 @@ test('what was thrown is thrown, were it undefined', () => {
   expect(thrown).toEqual([undefined])
 })
 
-test('the first error is thrown as it is, and shows what came after it', async () => {
+test('firstOf returns the first error itself, with the later ones as its suppressed', async () => {
   const [first, second] = [new TypeError('first'), new Error('second')]
   const ending = [Promise.reject(second), Promise.resolve(), Promise.reject(undefined)]
   const failures = await failuresOf(ending)

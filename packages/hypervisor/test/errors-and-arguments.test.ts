@@ -10,7 +10,7 @@ import {
 } from '../src/index.ts'
 
 describe('expectInteger', () => {
-  test('takes what lies within the range, its ends included', () => {
+  test('accepts the range, both ends included', () => {
     fc.assert(
       fc.property(fc.integer(), fc.nat(), fc.nat(), (min, size, offset) => {
         const [max, value] = [min + size, min + (size === 0 ? 0 : offset % (size + 1))]
@@ -22,7 +22,7 @@ describe('expectInteger', () => {
   })
 
   test.each([1.5, Number.NaN, Number.POSITIVE_INFINITY])(
-    '%d is a mistake of type, and named',
+    '%d is a TypeError that names the argument',
     (value) => {
       expect(() => expectInteger('devid', value, 0, 9)).toThrow(
         new TypeError(`"devid" expected an integer 0..9, got ${value}`),

@@ -1,9 +1,12 @@
-/** What text of others can do to a terminal, a log or a node: nothing. */
+/** Text of others can't affect a terminal, a log or a node. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { GrantError, PeerError, XenError, printable, textOf } from '../src/index.ts'
 
-/** By number, so that the test says of each what the implementation says by classes. */
+/**
+ * Listed by number, so that the test states independently what the implementation states by Unicode
+ * classes.
+ */
 const HARMFUL: readonly (readonly [what: string, first: number, last: number])[] = [
   ['C0 controls', 0x00, 0x1f],
   ['DEL and C1 controls', 0x7f, 0x9f],
@@ -42,11 +45,11 @@ describe('printable', () => {
         expect.fail(`U+${code.toString(16)} is shown as ${shown}`)
       }
     }
-    // Unicode 15 has 149,813 characters that somebody can read; later versions have more.
+    // Unicode 15 has 149,813 visible characters; later versions have more.
     expect(kept).toBeGreaterThan(149_000)
   })
 
-  test('leaves what is written in any script, and what JSON means', () => {
+  test('keeps text in any script, and the meaning of JSON', () => {
     const readable = 'disk "vm-1" 磁盘 диск ディスク قرص é ñ 🙂 50 % €'
     expect(printable(readable)).toBe(readable)
     const full = fc.string({ unit: 'binary' })
@@ -57,7 +60,7 @@ describe('printable', () => {
     )
   })
 
-  test('leaves nothing harmful wherever it stands, and changes nothing twice', () => {
+  test('escapes harmful characters anywhere, and is idempotent', () => {
     const harmful = new RegExp(
       `[${HARMFUL.map(([, first, last]) => `\\u{${first.toString(16)}}-\\u{${last.toString(16)}}`).join('')}]`,
       'u',
@@ -77,7 +80,7 @@ describe('printable', () => {
   })
 })
 
-test('an error says what it is given in printable text, in its stack too', () => {
+test('the message and the stack of an error are printable', () => {
   const error = new PeerError('ERR_XEN_TEST', 'the guest says "\x9b31m\u202e"')
   expect(error.message).toBe('the guest says "\\u009b31m\\u202e"')
   expect(error.stack).not.toMatch(/[\x9b\u202e]/)
@@ -93,7 +96,7 @@ describe('textOf', () => {
     [Symbol('s'), 'Symbol(s)'],
   ])('of %s', (thrown, text) => expect(textOf(thrown)).toBe(text))
 
-  test('of what has none', () => {
+  test('describes a value whose conversion to text throws', () => {
     const worst = {
       toString: () => {
         throw new Error('none')
