@@ -1,10 +1,11 @@
 /**
- * One connection to xenstored, shared by everything that goes on in a client. Requests are
- * pipelined: all of one tick leave in a single write (11 to 20 times the rate of one request at a
- * time), replies are matched by req_id, watch events by token.
+ * One connection to xenstored, shared by everything in a client. Requests are pipelined: all
+ * requests of one tick leave in a single write (11 to 20 times the rate of one request at a time).
+ * Replies are matched by req_id, watch events by token.
  *
- * A connection that is lost is made anew. What can be asked twice is asked again, watches are set
- * again, transactions are over, and of the rest nobody knows whether it was done.
+ * A lost connection is made again. Requests that are safe to repeat are repeated, and watches are
+ * set again. Open transactions are lost. All other requests in flight reject, because nobody knows
+ * whether they were done.
  */
 import { type ByteStream, HypervisorClosedError, type XenstorePort } from '@xenkit/hypervisor'
 import { XS, xsTypeName, XsPacker, XsParser } from '@xenkit/wire'
@@ -12,63 +13,66 @@ import { lostOnTheWay, refused, transactionLost, XenstoreClosedError } from './e
 import { sleep } from './sleep.ts'
 import { text } from './text.ts'
 
+/** One request, before it has a req_id. */
 export interface Request {
   readonly type: number
-  /** The path or domain that is asked about, for the text of errors. */
+  /** The path or domain that the request is about, for error texts. */
   readonly subject: string
-  /** The payload is `head` and then `data`. */
+  /** First part of the payload; `data` follows it. */
   readonly head: string
   readonly data?: Uint8Array
   readonly transaction?: TransactionScope | undefined
 }
 
-/** A transaction as long as its body runs. */
+/** A transaction, from its start until its body ends. */
 export interface TransactionScope {
   readonly id: number
-  /** The connection's epoch when it was started. */
+  /** The connection's `#epoch` when it was started. */
   readonly epoch: number
   over: boolean
 }
 
-/** Hears of one watch, and sets it. */
+/** A watch as the connection sees it. */
 export interface WatchListener {
   changed(path: string): void
-  /** xenstored has no watches of this connection any more. */
+  /** xenstored has no watches of this connection any more: set it again. */
   forgotten(): void
-  /** The connection is over. */
+  /** The connection is over; nothing follows. */
   ended(error: XenstoreClosedError): void
 }
 
+/** A loss of the connection that was repaired. */
 export interface Outage {
   /** Why the connection was lost. */
   readonly reason: Error
   readonly milliseconds: number
 }
 
+/** Options of `openXenstore`. */
 export interface ConnectionOptions {
-  /** How long a lost connection is tried to be made anew, default 30000; 0: it isn't. */
+  /** Milliseconds of attempts to make a lost connection again, default 30000; 0 for no attempt. */
   readonly reconnectMs?: number | undefined
-  /** Told once of each loss that was made good, when everything is under way again. */
+  /** Called once for each loss, after the connection works again. */
   readonly onReconnect?: ((outage: Outage) => void) | undefined
 }
 
 interface Pending {
   readonly request: Request
-  /** Of the connection when it was sent. */
+  /** The connection's `#epoch` when it was sent. */
   epoch: number
   /** `payload` is valid until it returns. */
   resolve(payload: Uint8Array): void
   reject(error: Error): void
 }
 
-/** A time without a connection that holds: since when, and why. */
+/** A time without a stable connection: when and why it began. */
 interface Silence {
   readonly reason: Error
   readonly since: number
   attempts: number
 }
 
-/** Change nothing but what ends with the connection. */
+/** Requests that are safe to repeat: they change nothing that outlives the connection. */
 const REPEATABLE: ReadonlySet<number> = new Set([
   XS.READ,
   XS.DIRECTORY,
@@ -82,8 +86,8 @@ const REPEATABLE: ReadonlySet<number> = new Set([
 ])
 const RECONNECT_MS = 30_000
 /**
- * Milliseconds between two attempts: doubled each time, up to this. A connection that lasts as long
- * ends the silence; one that is lost sooner was another attempt.
+ * Milliseconds between two attempts: doubled each time, up to this. A connection that lasts this
+ * long ends the silence; one that is lost sooner counts as another failed attempt.
  */
 const DELAY_MAX_MS = 1000
 
@@ -93,19 +97,21 @@ export class Connection {
   readonly #packer = new XsPacker()
   readonly #pending = new Map<number, Pending>()
   readonly #listeners = new Map<string, WatchListener>()
-  /** Undefined while it is being made anew. */
+  /** Undefined while the connection is being made again. */
   #stream: ByteStream | undefined
   #lastReqId = 0
-  /** Begins the tokens of its watches. On a ring, events of an earlier client's may still come. */
+  /**
+   * Prefix of its watch tokens. On a ring, events for an earlier client's watches may still arrive.
+   */
   readonly #name = crypto.randomUUID().slice(0, 8)
   #lastToken = 0
   #connectedAt = 0
   #corked = false
   #over: XenstoreClosedError | undefined
   #silence: Silence | undefined
-  /** Counts what makes xenstored forget watches and transactions: losses, and requests to reset. */
+  /** Counts events that make xenstored forget watches and transactions: losses and resets. */
   #epoch = 0
-  /** The last of these that took effect: what was started in an earlier epoch is forgotten. */
+  /** Highest epoch that took effect: transactions of an earlier epoch are forgotten. */
   #forgotten = 0
 
   private constructor(port: XenstorePort, o: ConnectionOptions) {
@@ -129,8 +135,10 @@ export class Connection {
   }
 
   /**
-   * @param decode takes from the reply's payload what the caller wants; it is valid until this
-   * returns
+   * Sends a request, and retries it after a loss of the connection if that is safe.
+   * @param decode converts the reply's payload, which is valid until `decode` returns
+   * @throws XenstoreError if xenstored refuses it
+   * @throws XenstoreClosedError when the connection is over, or lost while the outcome is unknown
    */
   request<T>(request: Request, decode: (payload: Uint8Array, epoch: number) => T): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -147,7 +155,8 @@ export class Connection {
   }
 
   /**
-   * A token for a watch, unique among all clients; its events go to `listener` from now on.
+   * Registers a watch's listener.
+   * @returns the watch's token, unique among all clients
    * @throws XenstoreClosedError when the connection is over
    */
   addListener(listener: WatchListener): string {
@@ -162,11 +171,11 @@ export class Connection {
   }
 
   /**
-   * Makes xenstored forget what it holds for this connection, whoever left it there; own watches
-   * are set again.
+   * Makes xenstored forget everything it holds for this connection, then sets this client's own
+   * watches again.
    */
   async reset(): Promise<void> {
-    const epoch = ++this.#epoch // transactions that are started from now on come after it
+    const epoch = ++this.#epoch // transactions started from now on survive it
     await this.request({ type: XS.RESET_WATCHES, subject: '', head: '\0' }, () => {})
     this.#forgotten = Math.max(this.#forgotten, epoch)
     this.#setWatches()
@@ -200,7 +209,7 @@ export class Connection {
     })
   }
 
-  /** What is asked for meanwhile waits until there is a connection again. */
+  /** Writes queued requests. Without a connection they stay queued until there is one. */
   #flush(): void {
     if (this.#stream && this.#packer.length > 0) this.#stream.write(this.#packer.take())
   }
@@ -235,7 +244,7 @@ export class Connection {
     if (this.#over) return
     if (type === XS.WATCH_EVENT) {
       const [path = '', token = ''] = text(payload).split('\0')
-      this.#listeners.get(token)?.changed(path) // unknown: on its way when the watch was taken back
+      this.#listeners.get(token)?.changed(path) // unknown: sent before the watch was removed
       return
     }
     const pending = this.#pending.get(reqId)
@@ -250,7 +259,7 @@ export class Connection {
     } else pending.resolve(payload)
   }
 
-  /** The stream has ended, or makes no sense. */
+  /** Handles a stream that has ended, or that sent nonsense. */
   #drop(reason: Error): void {
     if (this.#over) return
     this.#stream?.close()
@@ -270,9 +279,9 @@ export class Connection {
     return this.#o.reconnectMs ?? RECONNECT_MS
   }
 
-  /** Answers what was under way and can't be asked again. */
+  /** Sends repeatable requests again, and rejects the others that were in flight. */
   #sortOut(): void {
-    this.#packer.take() // sent or not: all of it is among the pending
+    this.#packer.take() // sent or not, all requests are among the pending
     const pendings = [...this.#pending.values()]
     this.#pending.clear()
     for (const pending of pendings) {

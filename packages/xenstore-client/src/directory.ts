@@ -1,4 +1,4 @@
-/** Names of a node's children: one answer, or as many parts as it takes. */
+/** Lists a node's children: in one reply, or in parts when one reply can't hold them. */
 import { XenstoreError } from '@xenkit/hypervisor'
 import { XS } from '@xenkit/wire'
 import { isRefusal } from './errors.ts'
@@ -10,12 +10,12 @@ type Ask = (
   more?: string,
 ) => Promise<string[]>
 
-/** Beginnings, for a directory that changes while it is read. */
+/** Times that a listing in parts is restarted because the directory changed. */
 const ATTEMPTS_MAX = 20
 
 /**
- * @throws XenstoreError EAGAIN if the directory, too large for one answer, changes faster than it
- * can be read
+ * Lists the names of a node's children.
+ * @throws XenstoreError EAGAIN if the directory needs parts and changes faster than it can be read
  */
 export async function listDirectory(path: string, ask: Ask): Promise<string[]> {
   try {
@@ -34,8 +34,8 @@ export async function listDirectory(path: string, ask: Ask): Promise<string[]> {
 }
 
 /**
- * A part is the node's generation and then names; an empty one is the end. @returns undefined if
- * the node changed
+ * Reads all parts. A part is the node's generation and then names; an empty name ends the list.
+ * @returns undefined if the node changed meanwhile
  */
 async function listParts(ask: Ask): Promise<string[] | undefined> {
   const names: string[] = []
@@ -43,7 +43,7 @@ async function listParts(ask: Ask): Promise<string[] | undefined> {
   for (let offset = 0; ;) {
     const [current, ...part] = await ask(XS.DIRECTORY_PART, strings, `${offset}\0`)
     if (current === undefined || part.length === 0) {
-      throw new XenstoreError('xenstore DIRECTORY_PART: EIO (the answer has no names)', {
+      throw new XenstoreError('xenstore DIRECTORY_PART: EIO (the reply holds no names)', {
         errno: 'EIO',
       })
     }

@@ -1,6 +1,7 @@
 /**
- * What a toolstack asks of xenstored: about domains, features and quotas. Only domain 0 may, save
- * where it says otherwise. Follows docs/misc/xenstore.txt; what a xenstored lacks is ENOSYS.
+ * A toolstack's requests about domains, features and quotas. Only domain 0 may send them, unless a
+ * comment says otherwise. Follows docs/misc/xenstore.txt. A xenstored that lacks one answers
+ * ENOSYS.
  */
 import { DOMID_MAX, expectInteger, UINT32_MAX } from '@xenkit/hypervisor'
 import { XS, xsTypeName } from '@xenkit/wire'
@@ -9,25 +10,32 @@ import { parseDecimal } from './parse.ts'
 import { RequestView } from './requests.ts'
 import { strings } from './text.ts'
 
+/**
+ * Requests about domains, features, quotas and the daemon. Each rejects with a RangeError for a
+ * domid, number or string that can't be sent, and with a XenstoreError if xenstored refuses it.
+ */
 export class DomainRequests extends RequestView {
   /**
-   * The domain's home, `/local/domain/DOMID`. Says nothing about whether it exists. Any domain may
-   * ask.
+   * Returns the domain's home, `/local/domain/DOMID`, whether or not the domain exists. Any domain
+   * may ask.
    */
   async getDomainPath(domid: number): Promise<string> {
     const [path = ''] = await this.#ask(XS.GET_DOMAIN_PATH, domid, [])
     return path
   }
 
-  /** Whether xenstored serves the domain: from its creation to its end. */
+  /**
+   * Whether xenstored serves the domain, which it does from the domain's introduction to its end.
+   */
   async isDomainIntroduced(domid: number): Promise<boolean> {
     const [answer] = await this.#ask(XS.IS_DOMAIN_INTRODUCED, domid, [])
     return answer === 'T'
   }
 
   /**
-   * Lets xenstored serve a domain, over the page that it granted by reference 1.
-   * @param o.gfn that page's number, 0..2^31-1: xenstoreds that don't use the grant map it
+   * Introduces a domain: xenstored then serves its ring, which is the page of its grant reference
+   * 1.
+   * @param o.gfn frame number of that page, 0..2^31-1, for a xenstored that doesn't use the grant
    * @param o.port the domain's unbound event channel, 1..2^31-1
    */
   async introduceDomain({
@@ -39,25 +47,25 @@ export class DomainRequests extends RequestView {
     readonly gfn: number
     readonly port: number
   }): Promise<void> {
-    expectInteger('gfn', gfn, 0, 0x7fff_ffff) // a signed decimal, as 32 bits
+    expectInteger('gfn', gfn, 0, 0x7fff_ffff) // sent as a signed 32-bit decimal
     expectInteger('port', port, 1, 0x7fff_ffff)
     await this.#ask(XS.INTRODUCE, domid, [gfn, port])
   }
 
-  /** Makes xenstored let go of a domain, which needn't be at its end. */
+  /** Makes xenstored stop serving a domain, which may still be running. */
   async releaseDomain(domid: number): Promise<void> {
     await this.#ask(XS.RELEASE, domid, [])
   }
 
   /**
-   * Lets `@releaseDomain` fire once more for a domain that was shut down and goes on, after a
-   * suspend for example.
+   * Makes `@releaseDomain` fire again for a domain that was shut down and then resumed, for example
+   * after a suspend.
    */
   async resumeDomain(domid: number): Promise<void> {
     await this.#ask(XS.RESUME, domid, [])
   }
 
-  /** Gives a domain, a device model's stub domain for example, all rights of another one. */
+  /** Gives a domain, such as a device model's stub domain, all rights of `target`. */
   async setTarget({
     domid,
     target,
@@ -70,22 +78,25 @@ export class DomainRequests extends RequestView {
   }
 
   /**
-   * Leaves this connection no rights but those of a domain. Old releases of oxenstored alone have
-   * it.
+   * Reduces this connection to the rights of `domid`. Only old releases of oxenstored support it.
    */
   async restrict(domid: number): Promise<void> {
     await this.#ask(XS.RESTRICT, domid, [])
   }
 
   /**
-   * What xenstored supports for a domain, default the one that asks: bits of
-   * XENSTORE_SERVER_FEATURE. Xen 4.22.
+   * Returns the features that xenstored supports for a domain: bits of XENSTORE_SERVER_FEATURE.
+   * Needs Xen 4.22.
+   * @param domid default: the domain that asks
    */
   async getFeatures(domid?: number): Promise<number> {
     return this.#number(XS.GET_FEATURE, await this.#ask(XS.GET_FEATURE, domid, []))
   }
 
-  /** Before the domain is introduced: EBUSY afterwards. Xen 4.22. */
+  /**
+   * Sets the features that a domain may use. Must precede its introduction: EBUSY afterwards. Needs
+   * Xen 4.22.
+   */
   async setFeatures({
     domid,
     features,
@@ -97,13 +108,19 @@ export class DomainRequests extends RequestView {
     await this.#ask(XS.SET_FEATURE, domid, [features])
   }
 
-  /** Names of the quotas that xenstored has: `nodes`, `watches` and others. Xen 4.22. */
+  /**
+   * Returns the names of the quotas that xenstored has: `nodes`, `watches` and others. Needs Xen
+   * 4.22.
+   */
   async listQuotas(): Promise<string[]> {
     const [names = ''] = await this.#ask(XS.GET_QUOTA, undefined, [])
     return names.split(' ').filter((name) => name !== '')
   }
 
-  /** A domain's quota, or without a domid what new domains get. 0 is none. Xen 4.22. */
+  /**
+   * Returns a domain's quota, or without `domid` the default for new domains. 0 means no limit.
+   * Needs Xen 4.22.
+   */
   async getQuota({
     quota,
     domid,
@@ -114,7 +131,7 @@ export class DomainRequests extends RequestView {
     return this.#number(XS.GET_QUOTA, await this.#ask(XS.GET_QUOTA, domid, [quota]))
   }
 
-  /** Sets what `getQuota` gives. */
+  /** Sets the quota that `getQuota` returns, 0..2^32-1. */
   async setQuota({
     quota,
     value,
@@ -129,15 +146,15 @@ export class DomainRequests extends RequestView {
   }
 
   /**
-   * A command to the daemon itself, such as `help`, `check` or `log`; which there are differs from
-   * release to release.
+   * Sends a command to the daemon itself, such as `help`, `check` or `log`. Commands differ between
+   * releases.
    */
   async control(command: string, ...parameters: string[]): Promise<string> {
     const answer = await this.#ask(XS.CONTROL, undefined, [command, ...parameters])
     return answer.join('\n')
   }
 
-  /** Sends the domid, where there is one, and the rest as a string each. */
+  /** Sends the domid, if given, and the rest, each as a NUL-terminated string. */
   async #ask(
     type: number,
     domid: number | undefined,
@@ -160,7 +177,7 @@ export class DomainRequests extends RequestView {
 
   #number(type: number, [answer = '']: readonly string[]): number {
     const value = parseDecimal(answer, { max: UINT32_MAX })
-    if (value === undefined) throw malformed(type, answer, 'no number')
+    if (value === undefined) throw malformed(type, answer, 'not a number')
     return value
   }
 }

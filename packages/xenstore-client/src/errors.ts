@@ -1,15 +1,15 @@
-/** Errors of a xenstore connection. */
+/** Error classes and texts of a xenstore connection. */
 import { XenError, XenstoreError } from '@xenkit/hypervisor'
 import { XS, xsTypeName } from '@xenkit/wire'
 import type { Request } from './connection.ts'
 
 /**
- * There was no answer. Either the connection is over, closed by this side or lost for good; or it
- * was lost while a request was under way that must not be made twice, and goes on without it. Such
- * a request may or may not have been done.
+ * A request got no answer. Either the connection is over, because this side closed it or it was
+ * lost for good. Or it was lost while a request was in flight that must not be repeated; the
+ * connection then continues, and that request may or may not have been done.
  */
 export class XenstoreClosedError extends XenError {
-  /** False where this side closed it. */
+  /** False if this side closed the connection. */
   readonly lost: boolean
 
   constructor(message: string, o: { readonly lost: boolean; readonly cause?: unknown }) {
@@ -18,7 +18,7 @@ export class XenstoreClosedError extends XenError {
   }
 }
 
-/** What the errno names mean here, where that isn't obvious. */
+/** Meanings of errno names here, where they aren't obvious. */
 const meanings: ReadonlyMap<string, string> = new Map([
   ['ENOENT', 'no such node'],
   ['EACCES', 'no permission'],
@@ -29,7 +29,7 @@ const meanings: ReadonlyMap<string, string> = new Map([
   ['ENOSYS', 'this xenstored does not know the operation'],
 ])
 
-/** The quota that an operation can exceed. Reads exceed that of nodes in a transaction. */
+/** The quota that an operation can exceed. For reads it is the number of nodes in a transaction. */
 const quotas: ReadonlyMap<number, string> = new Map([
   [XS.TRANSACTION_START, 'transactions'],
   [XS.TRANSACTION_END, 'nodes'],
@@ -39,7 +39,10 @@ const quotas: ReadonlyMap<number, string> = new Map([
   [XS.SET_PERMS, 'permissions of a node'],
 ])
 
-/** C xenstored says ENOSPC, its releases up to 4.17 E2BIG of watches, and oxenstored EQUOTA. */
+/**
+ * Whether the errno reports an exceeded quota. C xenstored answers ENOSPC (up to 4.17 E2BIG for
+ * watches), oxenstored EQUOTA.
+ */
 const namesQuota = (type: number, errno: string): boolean =>
   errno === 'ENOSPC' || errno === 'EQUOTA' || (errno === 'E2BIG' && type === XS.WATCH)
 
@@ -58,6 +61,10 @@ function meaningOf(type: number, errno: string): string | undefined {
   return meanings.get(errno)
 }
 
+/**
+ * Error for a request that xenstored answered with an errno name.
+ * @param meaning explanation for the text; by default the quota or the errno's usual meaning
+ */
 export function refused(
   request: Asked,
   errno: string,
@@ -71,34 +78,37 @@ export function refused(
   })
 }
 
-/** As after a conflict: it is to be run again. */
+/** EAGAIN, as after a conflict: the transaction must run again. */
 export const transactionLost = (request: Asked): XenstoreError =>
   refused(request, 'EAGAIN', 'the transaction ended with the connection')
 
+/** Error for a request that was in flight when the connection was lost and can't be repeated. */
 export const lostOnTheWay = (request: Asked): XenstoreClosedError =>
   new XenstoreClosedError(
     `${operationOf(request)}: the connection was lost before the answer came; it may or may not have been done`,
     { lost: true },
   )
 
+/** Whether an error is xenstored's answer `errno`. */
 export const isRefusal = (error: unknown, errno: string): error is XenstoreError =>
   error instanceof XenstoreError && error.errno === errno
 
 /**
- * C xenstored takes a transaction's snapshot node by node, as they are come by: a node can be there
- * without its parent, or without its name in the parent's list. RM alone stumbles over that (do_rm
- * in xenstored_core.c); such a transaction could not be committed any more.
+ * Whether RM failed because of a torn snapshot. C xenstored copies nodes into a transaction when it
+ * first reads them: a node can exist there without its parent, or without its name in the parent's
+ * list. Only RM fails on that (do_rm in xenstored_core.c), and such a transaction could not be
+ * committed any more.
  */
 export const isTorn = (error: unknown): error is XenstoreError =>
   (isRefusal(error, 'EINVAL') || isRefusal(error, 'EIO')) &&
   error.details['operation'] === xsTypeName(XS.RM) &&
   error.details['subject'] !== '/'
 
-/** xenstored has told that the domain uses as much as it may. */
+/** Whether xenstored reports that the domain has used up its quota. */
 export const isOverQuota = (error: unknown): error is XenstoreError =>
   isRefusal(error, 'ENOSPC') || isRefusal(error, 'EQUOTA')
 
-/** An answer that makes no sense. */
+/** Error for a reply that can't be parsed. */
 export function malformed(type: number, answer: string, what: string): XenstoreError {
   const shown = JSON.stringify(answer.slice(0, 64))
   const message = `xenstore ${xsTypeName(type)}: EIO (${shown} is ${what})`

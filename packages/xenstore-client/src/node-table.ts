@@ -1,22 +1,23 @@
 /**
- * Tables of nodes: the names, types, defaults and meanings of what lies in one directory, as the
- * public headers of Xen describe them. One table reads, writes and documents the same nodes.
+ * Node tables: names, types, defaults and meanings of the nodes in one directory, as Xen's public
+ * headers describe them. One table reads, writes and documents the same nodes.
  */
 import { NegotiationError } from '@xenkit/hypervisor'
 import { parseDecimal, parseFlag } from './parse.ts'
 import type { XenstoreReader, XenstoreView } from './view.ts'
 
+/** Type of a node's value. */
 export type NodeType =
   /** `0` or `1`. */
   | { readonly type: 'flag'; readonly default?: boolean | undefined }
-  /** A decimal number, `min` (0 unless told) to `max`, both inclusive, at most 2^53 - 1. */
+  /** A decimal number `min..max`, both inclusive; `min` is 0 by default, `max` at most 2^53 - 1. */
   | {
       readonly type: 'decimal'
       readonly min?: number
       readonly max: number
       readonly default?: number | undefined
     }
-  /** One of the values, numbers in decimal. */
+  /** One of the listed values; numbers are written in decimal. */
   | {
       readonly type: 'enum'
       readonly values: readonly (string | number)[]
@@ -26,15 +27,16 @@ export type NodeType =
   | { readonly type: 'text'; readonly maxLength: number; readonly default?: string | undefined }
 
 /**
- * `default` is what an absent node means, `undefined` included; without it a node has to be there.
- * `otherwise` is what a decimal of another form or range is read as; without it that is an error.
+ * One node of a table. `default` is the value of an absent node, and may be undefined; without it
+ * the node is required. `otherwise` replaces a decimal of wrong form or range; without it such a
+ * value is an error.
  */
 export type NodeDefinition = (NodeType | HintType) & {
   readonly writer: 'toolstack' | 'backend' | 'frontend'
   readonly meaning: string
 }
 
-/** A decimal that may be ignored. */
+/** A decimal whose malformed value is replaced by `otherwise`. */
 type HintType = Extract<NodeType, { type: 'decimal' }> & { readonly otherwise: number }
 
 type Definitions = Readonly<Record<string, NodeDefinition>>
@@ -50,36 +52,50 @@ type ReadValueOf<D> = D extends { default: infer Default }
   ? ValueOf<D> | Extract<Default, undefined>
   : ValueOf<D>
 
-/** What `read` gives: one property per node, by its name. */
+/** Values that `read` returns: one property per node, by name. */
 export type NodeValuesOf<T extends Definitions> = {
   readonly [Name in keyof T]: ReadValueOf<T[Name]>
 }
-/** What `write` takes: the nodes to be written. */
+/** Values that `write` takes: only the nodes to write. */
 export type NodeValuesToWrite<T extends Definitions> = {
   readonly [Name in keyof T]?: ValueOf<T[Name]> | undefined
 }
 
+/** A table of nodes, as `defineNodes` returns it. */
 export interface NodeTable<T extends Definitions> {
   readonly definitions: T
   /**
-   * Reads all nodes of the table from a directory, at once. Their values may be the other side's.
-   * @throws NegotiationError naming the first node that holds something else than its type, or is
-   *   missing
+   * Reads all nodes of the table from a directory, concurrently. The peer may have written the
+   * values.
+   * @throws NegotiationError naming the first node that is missing or doesn't fit its type
+   * @throws XenstoreError if xenstored refuses a read
    */
   read(view: XenstoreReader, directory: string): Promise<NodeValuesOf<T>>
-  /** Reads one node of the table; else as `read`. */
+  /**
+   * Reads one node of the table. Errors are those of `read`.
+   * @throws RangeError if the table has no such node
+   */
   readNode<Name extends keyof T & string>(
     view: XenstoreReader,
     directory: string,
     name: Name,
   ): Promise<NodeValuesOf<T>[Name]>
-  /** Writes the given nodes. @throws RangeError for a value outside its type */
+  /**
+   * Writes the given nodes.
+   * @throws RangeError for a value outside its type; nothing is written
+   * @throws XenstoreError if xenstored refuses a write
+   */
   write(view: XenstoreView, directory: string, values: NodeValuesToWrite<T>): Promise<void>
-  /** The given nodes as they are written. @throws RangeError for a value outside its type */
+  /**
+   * Returns the given nodes in the form in which they are written.
+   * @throws RangeError for a value outside its type
+   */
   format(values: NodeValuesToWrite<T>): Record<string, string>
 }
 
 /**
+ * Defines a table of nodes.
+ *
  * @example
  * const nodes = defineNodes({
  *   'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts
@@ -104,11 +120,11 @@ export function defineNodes<const T extends Definitions>(definitions: T): NodeTa
     name: string,
   ): Promise<NodeValue | undefined> => {
     const definition: NodeDefinition | undefined = definitions[name]
-    if (!definition) throw new RangeError(`"${name}" is no node of this table`)
+    if (!definition) throw new RangeError(`"${name}" is not a node of this table`)
     const node = `${directory}/${name}`
     return parseNode(node, definition, await view.readOptional(node))
   }
-  // What parseNode gives is what each definition says.
+  // The assertions hold because `parseNode` returns the type that the definition states.
   return {
     definitions,
     format,
@@ -159,7 +175,7 @@ function expected(definition: NodeType): string {
   }
 }
 
-/** Of a value that another domain wrote: enough to recognise it, and no control characters. */
+/** Quotes a value that another domain wrote: at most 64 characters, control characters escaped. */
 const quote = (value: string): string => JSON.stringify(value.slice(0, 64))
 
 function parseNode(

@@ -1,7 +1,6 @@
 /**
- * Strict parsers for node values, which another domain may have written: pure, bounded, and
- * `undefined` for anything that isn't exactly what is expected. (parseInt would take "12abc" for
- * 12.)
+ * Strict parsers for node values that another domain may have written. They are pure and bounded,
+ * and return `undefined` for anything but the exact form. (parseInt would read "12abc" as 12.)
  */
 
 /** Digits of Number.MAX_SAFE_INTEGER. */
@@ -9,9 +8,10 @@ const DIGITS_MAX = 16
 const DECIMAL = /^(?:0|[1-9]\d*)$/
 
 /**
- * A decimal number without sign, space or leading zeros.
- * @param o.max inclusive, at most 2^53 - 1
- * @param o.min inclusive, 0 unless told
+ * Parses a decimal number without sign, space or leading zeros.
+ * @param o.max highest value, inclusive, at most 2^53 - 1
+ * @param o.min lowest value, inclusive, default 0
+ * @returns undefined for any other text
  */
 export function parseDecimal(
   value: string,
@@ -22,7 +22,10 @@ export function parseDecimal(
   return number >= (o.min ?? 0) && number <= o.max ? number : undefined
 }
 
-/** `1` or `0`. */
+/**
+ * Parses `1` or `0`.
+ * @returns undefined for any other text
+ */
 export function parseFlag(value: string): boolean | undefined {
   if (value === '1') return true
   return value === '0' ? false : undefined

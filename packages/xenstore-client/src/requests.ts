@@ -1,4 +1,4 @@
-/** Nodes by requests on a connection, in a transaction or without one. */
+/** Node operations as requests on a connection, inside a transaction or outside. */
 import { XenstoreError } from '@xenkit/hypervisor'
 import {
   formatXsPermissions,
@@ -16,9 +16,10 @@ import { strings, text } from './text.ts'
 import type { XenstoreView } from './view.ts'
 
 const ignore = (): void => {}
-/** What can be asked of special paths: who may watch them. */
+/** Requests that accept special paths: they say who may watch `@introduceDomain` and the like. */
 const ASKED_OF_SPECIALS: ReadonlySet<number> = new Set([XS.GET_PERMS, XS.SET_PERMS])
 
+/** A `XenstoreView` over a connection. */
 export class RequestView implements XenstoreView {
   protected readonly connection: Connection
   readonly #transaction: TransactionScope | undefined
@@ -53,7 +54,7 @@ export class RequestView implements XenstoreView {
       const permissions = parseXsPermissions(entries)
       if (!permissions) {
         throw new XenstoreError(
-          `xenstore GET_PERMS "${path}": ${JSON.stringify(entries)} are no permissions`,
+          `xenstore GET_PERMS "${path}": ${JSON.stringify(entries)} are not permissions`,
           { errno: 'EIO', entries },
         )
       }
@@ -88,7 +89,7 @@ export class RequestView implements XenstoreView {
   ): Promise<T> {
     const fault = ASKED_OF_SPECIALS.has(type) ? xsWatchPathFault(path) : xsPathFault(path)
     if (fault) throw new RangeError(`"path" ${JSON.stringify(path.slice(0, 64))} ${fault}`)
-    // Its id may belong to another transaction by now.
+    // The id of a transaction that is over may belong to another transaction by now.
     if (this.#transaction?.over) {
       throw new TypeError(
         `the transaction is over: await ${xsTypeName(type)} of "${path}" within its body`,

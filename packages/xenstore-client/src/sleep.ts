@@ -1,4 +1,7 @@
-/** @throws the signal's reason when it is aborted first */
+/**
+ * Waits for `ms` milliseconds.
+ * @throws the signal's reason when it aborts before
+ */
 export function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const wake = (): void => {

@@ -3,21 +3,24 @@
  * xenstored limits how many a domain may have open.
  */
 
-/** Milliseconds that a transaction holds up the next. It may be slow, or wait for that very one. */
+/**
+ * Milliseconds that a transaction delays the next. It may be slow, or may itself wait for that one.
+ */
 const TURN_MS = 1000
-/** Transactions that are open at most. xenstored allows a domain 10, its kernel's included. */
+/** Most transactions open at one time. xenstored allows a domain 10, including its kernel's. */
 const OPEN_MAX = 8
 
+/** The queue of one client's transactions. */
 export class TransactionTurns {
   readonly #waiting = new Set<() => void>()
   #open = 0
-  /** Runs while a transaction keeps the next one waiting. */
+  /** Timer of the transaction that delays the next one. */
   #turn: ReturnType<typeof setTimeout> | undefined
 
   /**
-   * Resolves when it is the caller's turn.
-   * @returns what ends the transaction, to be called once
-   * @throws the signal's reason when it is aborted first
+   * Waits for the caller's turn.
+   * @returns a function to call once, when the transaction has ended
+   * @throws the signal's reason when it aborts before
    */
   take(signal: AbortSignal | undefined): Promise<() => void> {
     return new Promise((resolve, reject) => {

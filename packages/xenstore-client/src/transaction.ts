@@ -1,4 +1,4 @@
-/** Transactions: one after the other, and again after a conflict with another client. */
+/** Runs transactions one after the other, and again after a conflict with another client. */
 import { UINT32_MAX, XenstoreError } from '@xenkit/hypervisor'
 import { XS } from '@xenkit/wire'
 import type { Connection, TransactionScope } from './connection.ts'
@@ -10,18 +10,19 @@ import { strings } from './text.ts'
 import type { TransactionTurns } from './transaction-turns.ts'
 import type { XenstoreView } from './view.ts'
 
+/** Options of `XenstoreClient.transaction`. */
 export interface TransactionOptions {
-  /** Ends the attempts; the one under way is aborted when its body returns. */
+  /** Ends the attempts when it aborts; a running body completes first, and is then rolled back. */
   readonly signal?: AbortSignal
 }
 
-/** Attempts before a failure is reported: with the delays below after about 2 s. */
+/** Attempts before a failure is reported. With the delays below they take about 2 s. */
 const ATTEMPTS_MAX = 40
 const DELAY_MAX_MS = 100
 
 type Body<T> = (view: XenstoreView) => Promise<T>
 
-/** Runs `body` until what it did has taken effect as a whole. */
+/** Runs `body` until its changes have taken effect as a whole. See `XenstoreClient.transaction`. */
 export async function transact<T>(
   connection: Connection,
   turns: TransactionTurns,
@@ -33,18 +34,18 @@ export async function transact<T>(
     const outcome = await attemptOnce(connection, body, o.signal).finally(endTurn)
     if (outcome.committed) return outcome.result
     if (attempt === ATTEMPTS_MAX) throw outcome.error
-    // Random, so that two that got in each other's way don't do so again.
+    // A random delay, so that two clients that conflicted don't conflict again.
     await sleep(Math.random() * Math.min(2 ** attempt, DELAY_MAX_MS), o.signal)
   }
 }
 
 type Outcome<T> =
   | { readonly committed: true; readonly result: T }
-  /** To be run again. The error is for the user if that was the last attempt. */
+  /** Must run again. `error` is thrown if this was the last attempt. */
   | { readonly committed: false; readonly error: unknown }
 
 function conflict(): XenstoreError {
-  const reason = `it conflicted with others ${ATTEMPTS_MAX} times: who keeps writing what it reads?`
+  const reason = `it conflicted with others ${ATTEMPTS_MAX} times: another client keeps writing nodes that it reads`
   const details = { errno: 'EAGAIN', attempts: ATTEMPTS_MAX }
   return new XenstoreError(`xenstore transaction: EAGAIN (${reason})`, details)
 }
@@ -58,7 +59,7 @@ async function attemptOnce<T>(
   try {
     scope = await start(connection)
   } catch (error) {
-    // The domain's other programs and its kernel have as many as it may. That passes.
+    // The domain's other programs and its kernel hold all its transactions. Retry: they will end.
     if (isOverQuota(error)) return { committed: false, error }
     throw error
   }
@@ -67,8 +68,8 @@ async function attemptOnce<T>(
     result = await body(new RequestView(connection, scope))
     signal?.throwIfAborted()
   } catch (error) {
-    if (await isLost(connection, scope)) return { committed: false, error } // which may well be why
-    await end(connection, scope, 'F').catch(() => {}) // the body's error is the one to hear of
+    if (await isLost(connection, scope)) return { committed: false, error } // the loss may well have caused the error
+    await end(connection, scope, 'F').catch(() => {}) // report the body's error, not this one
     if (isTorn(error)) return { committed: false, error }
     throw error
   } finally {
@@ -90,8 +91,8 @@ async function start(connection: Connection): Promise<TransactionScope> {
     { type, subject: '', head: '\0' },
     (payload, sent) => ({ answer: strings(payload)[0] ?? '', epoch: sent }),
   )
-  const id = parseDecimal(answer, { min: 1, max: UINT32_MAX }) // 0 stands for no transaction
-  if (id === undefined) throw malformed(type, answer, 'no transaction')
+  const id = parseDecimal(answer, { min: 1, max: UINT32_MAX }) // 0 means no transaction
+  if (id === undefined) throw malformed(type, answer, 'not a transaction id')
   return { id, epoch, over: false }
 }
 
@@ -105,9 +106,9 @@ function end(
 }
 
 /**
- * Whether xenstored doesn't know the transaction any more. A domain that was restored, or has moved
- * to another host, meets one that never did. C xenstored then answers ENOENT, as if the node were
- * missing, which `/` never is; oxenstored answers EIO.
+ * Whether xenstored has forgotten the transaction. A domain that was restored or migrated talks to
+ * a xenstored that never knew it. C xenstored then answers ENOENT even for `/`, which always
+ * exists; oxenstored answers EIO.
  */
 async function isLost(connection: Connection, transaction: TransactionScope): Promise<boolean> {
   try {

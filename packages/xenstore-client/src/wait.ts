@@ -1,18 +1,21 @@
 /**
- * Waiting until nodes say what is hoped for. Every node that the body reads is watched before it is
- * read, so that no change is missed, and the body runs again when one of them changes. A watch
- * fires once when it is set: a body that isn't satisfied at first always runs a second time.
+ * Waits until nodes have the values that a function looks for. Every node is watched before the
+ * function reads it, so that no change is missed; the function runs again when one of them changes.
+ * A watch fires once when it is set: a function that isn't satisfied at once always runs a second
+ * time.
  */
 import type { XsPermissions } from '@xenkit/wire'
 import type { Connection } from './connection.ts'
 import type { XenstoreReader } from './view.ts'
 import { type ChangeListener, WatchRegistration } from './watch-registration.ts'
 
+/** Options of `XenstoreClient.wait`. */
 export interface WaitOptions {
-  /** Ends the waiting: `wait` rejects with its reason. */
+  /** Ends the wait when it aborts: `wait` rejects with the signal's reason. */
   readonly signal?: AbortSignal
 }
 
+/** Runs `body` until it returns something other than undefined. See `XenstoreClient.wait`. */
 export async function waitFor<T>(
   connection: Connection,
   view: XenstoreReader,
@@ -36,7 +39,7 @@ export async function waitFor<T>(
   }
 }
 
-/** The nodes that the body reads, each with a watch. */
+/** The nodes that the body has read, each with a watch. */
 class WatchedNodes implements ChangeListener {
   readonly #connection: Connection
   readonly #watches = new Map<string, WatchRegistration>()
@@ -54,7 +57,10 @@ class WatchedNodes implements ChangeListener {
     this.#readByThisRun.clear()
   }
 
-  /** Sets the watch unless there is one. Sent before whatever the caller sends next. */
+  /**
+   * Watches a node unless it is watched already. The request precedes whatever the caller sends
+   * next.
+   */
   async see(path: string): Promise<void> {
     this.#readByThisRun.add(path)
     let watch = this.#watches.get(path)
@@ -65,7 +71,7 @@ class WatchedNodes implements ChangeListener {
     await watch.ready
   }
 
-  /** Resolves once a node has changed since the run began, or `wake` is called. */
+  /** Resolves once a node has changed since the run began, or `wake` was called. */
   async change(): Promise<void> {
     await this.#remove([...this.#watches.keys()].filter((path) => !this.#readByThisRun.has(path)))
     if (!this.#changed && !this.#end) {
@@ -138,7 +144,7 @@ class TrackingView implements XenstoreReader {
     return this.#track(path, () => this.#view.getPerms(path))
   }
 
-  /** Both requests leave in one write, the watch first. */
+  /** Sends the watch and the read in one write, the watch first. */
   async #track<T>(path: string, read: () => Promise<T>): Promise<T> {
     const [, value] = await Promise.all([this.#nodes.see(path), read()])
     return value

@@ -1,17 +1,19 @@
-/** A watch as xenstored knows it, set again whenever xenstored has forgotten it. */
+/** One watch in xenstored, set again whenever xenstored has forgotten it. */
 import { XS, xsWatchPathFault } from '@xenkit/wire'
 import type { Connection, WatchListener } from './connection.ts'
 import { isRefusal, refused, XenstoreClosedError } from './errors.ts'
 
+/** Receives the events of a `WatchRegistration`. */
 export interface ChangeListener {
   changed(path: string): void
   /**
-   * Nothing more will be heard: the connection is over, or xenstored refused to set the watch
+   * Called when no event can follow: the connection is over, or xenstored refused to set the watch
    * again.
    */
   ended(error: unknown): void
 }
 
+/** A watch that survives losses of the connection. */
 export class WatchRegistration implements WatchListener {
   /** Settles with xenstored's first answer. */
   readonly ready: Promise<void>
@@ -20,14 +22,17 @@ export class WatchRegistration implements WatchListener {
   readonly #depth: number | undefined
   readonly #listener: ChangeListener
   readonly #token: string
-  /** Until the first answer. */
+  /** Settles `ready`; undefined after the first answer. */
   #first: { resolve(): void; reject(error: unknown): void } | undefined
-  /** xenstored doesn't know depths: changes further down are dropped here. */
+  /**
+   * Whether this side drops changes that are too deep, because xenstored doesn't support depths.
+   */
   #filters = false
 
   /**
-   * @param o.depth levels below `path` that matter, 0 or more; unlimited where absent
-   * @throws RangeError for what can't be watched, XenstoreClosedError when the connection is over
+   * @param o.depth levels below `path` to report, 0 or more; unlimited if absent
+   * @throws RangeError for a path that can't be watched
+   * @throws XenstoreClosedError when the connection is over
    */
   constructor(
     connection: Connection,
@@ -43,7 +48,7 @@ export class WatchRegistration implements WatchListener {
     this.ready = new Promise((resolve, reject) => {
       this.#first = { resolve, reject }
     })
-    this.ready.catch(() => {}) // whoever waits for it hears of it
+    this.ready.catch(() => {}) // whoever awaits `ready` handles the error
     this.#token = connection.addListener(this)
     this.forgotten()
   }
@@ -53,7 +58,7 @@ export class WatchRegistration implements WatchListener {
   }
 
   forgotten(): void {
-    // Without a connection: as soon as there is one again.
+    // Without a connection, it is set when there is one again.
     if (this.#connection.isConnected) void this.#set()
   }
 
@@ -62,13 +67,10 @@ export class WatchRegistration implements WatchListener {
     this.#listener.ended(error)
   }
 
-  /**
-   * Takes the watch back. Nothing is heard of it from now on; resolves when xenstored has forgotten
-   * it.
-   */
+  /** Removes the watch. No event follows; resolves when xenstored has forgotten the watch. */
   async remove(): Promise<void> {
     this.#connection.removeListener(this.#token)
-    // It is gone as well where it was never set, or the connection was lost.
+    // An error means that the watch isn't set: it never was, or the connection was lost.
     if (this.#connection.isConnected) await this.#request(XS.UNWATCH).catch(() => {})
   }
 
@@ -79,7 +81,7 @@ export class WatchRegistration implements WatchListener {
       this.#first = undefined
     } catch (error) {
       if (error instanceof XenstoreClosedError) return // `forgotten` or `ended` is called as well
-      if (!this.#first && isRefusal(error, 'EEXIST')) return // it was not forgotten after all
+      if (!this.#first && isRefusal(error, 'EEXIST')) return // xenstored had not forgotten it
       this.#connection.removeListener(this.#token)
       if (this.#first) this.#first.reject(error)
       else this.#listener.ended(error)
@@ -93,12 +95,12 @@ export class WatchRegistration implements WatchListener {
       await this.#request(XS.WATCH, `${this.#depth}\0`)
     } catch (error) {
       if (!isRefusal(error, 'EINVAL')) throw error
-      // Xen before 4.21 takes no third argument.
+      // Xen before 4.21 accepts no third argument.
       if (this.#path.startsWith('@')) {
         throw refused(
           { type: XS.WATCH, subject: this.#path },
           'ENOSYS',
-          'this xenstored knows no depth of watches',
+          'this xenstored supports no depth for watches',
         )
       }
       this.#filters = true

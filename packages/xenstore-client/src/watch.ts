@@ -1,39 +1,45 @@
-/** Watches as iterators. */
+/** Watches as async iterators. */
 import { expectInteger } from '@xenkit/hypervisor'
 import type { Connection } from './connection.ts'
 import { XenstoreClosedError } from './errors.ts'
 import { type ChangeListener, WatchRegistration } from './watch-registration.ts'
 
+/** Options of `XenstoreClient.watch`. */
 export interface WatchOptions {
   /**
-   * Levels below the path that matter: 0 is the node alone, 1 its children as well, up to 4096;
-   * default all. A special path with a depth of 1 yields `@introduceDomain/DOMID` and is ENOSYS
-   * before Xen 4.21.
+   * Levels below the path to report, 0..4096: 0 is the node alone, 1 adds its children; default
+   * all. A special path with depth 1 yields `@introduceDomain/DOMID`; Xen before 4.21 rejects that
+   * (ENOSYS).
    */
   readonly depth?: number | undefined
-  /** Ends the iteration; that is no error. */
+  /** Ends the iteration when it aborts, without an error. */
   readonly signal?: AbortSignal
 }
 
-/** Changed paths that wait for the consumer. Beyond, they become one: the watched path. */
+/**
+ * Most changed paths that wait for the consumer. Beyond that, the watched path replaces them all.
+ */
 const PATHS_MAX = 1024
 /** More levels than a path can have. */
 const DEPTH_MAX = 4096
 
-/** Set when first asked for a path, removed when it ends. */
+/**
+ * Iterator over a watch's events. The first `next` sets the watch; the end of the iteration removes
+ * it.
+ */
 export class PathWatch implements AsyncIterableIterator<string, undefined>, ChangeListener {
   readonly #connection: Connection
   readonly #path: string
   readonly #depth: number | undefined
   readonly #signal: AbortSignal | undefined
-  /** What changed since the consumer last looked: each path once, in order. */
+  /** Paths changed since the consumer last asked, each once, in order. */
   readonly #changed = new Set<string>()
   #registration: WatchRegistration | undefined
   #over = false
   #error: unknown
   /** Settles when xenstored has forgotten the watch. */
   #removal: Promise<void> | undefined
-  /** One per `next` that waits. */
+  /** Resolvers of pending `next` calls. */
   #waiting: (() => void)[] = []
 
   constructor(connection: Connection, path: string, o: WatchOptions) {
@@ -68,7 +74,7 @@ export class PathWatch implements AsyncIterableIterator<string, undefined>, Chan
     }
   }
 
-  /** Ends the iteration, a `next` that waits included. */
+  /** Ends the iteration, and any pending `next`. */
   async return(): Promise<IteratorResult<string, undefined>> {
     if (!this.#over) {
       this.#end(undefined)

@@ -34,7 +34,7 @@ describe('pipelining', () => {
     await replies
   })
 
-  test('replies are matched by id, in whatever order they come', async () => {
+  test('replies are matched by id, in any order', async () => {
     const values = Promise.all(['/a', '/b', '/c'].map((path) => client.read(path)))
     await tick()
     for (const { reqId, payload } of xenstored.sent.toReversed()) {
@@ -43,7 +43,7 @@ describe('pipelining', () => {
     expect(await values).toEqual(['value of /a\0', 'value of /b\0', 'value of /c\0'])
   })
 
-  test('an error is that of its own request', async () => {
+  test('an error reply rejects its own request alone', async () => {
     const values = Promise.allSettled([client.read('/a'), client.read('/b')])
     await tick()
     xenstored.send(XS.ERROR, xenstored.sent[0]?.reqId ?? 0, 'EBUSY|')
@@ -55,7 +55,7 @@ describe('pipelining', () => {
   })
 })
 
-/** One of everything that can wait. */
+/** Starts one of each kind of call that can be pending. */
 async function underWay(): Promise<{ ended: Promise<PromiseSettledResult<unknown>[]> }> {
   const watch = client.watch('/w')
   const ended = Promise.allSettled([
@@ -115,7 +115,7 @@ describe('the end of the connection', () => {
     expect(xenstored.closed).toBe(true)
   })
 
-  test('closing rejects what is under way and ends watches', async () => {
+  test('closing rejects requests in flight and ends watches', async () => {
     const { ended } = await underWay()
     client.close()
     client.close()
@@ -143,7 +143,7 @@ describe('the end of the connection', () => {
     expect(xenstored.sent).toEqual([])
   })
 
-  test('a domain that is released hears of it', async () => {
+  test("a released domain's connection ends", async () => {
     using store = new Store()
     await store.introduce(5)
     const guest = await store.open(5, { reconnectMs: 0 })

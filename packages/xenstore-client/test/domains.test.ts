@@ -1,4 +1,4 @@
-/** What goes over the wire for a toolstack's requests, and what becomes of the answers. */
+/** Messages of a toolstack's requests, and the results of their replies. */
 import { XS } from '@xenkit/wire'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { openXenstore, type XenstoreClient } from '../src/index.ts'
@@ -179,13 +179,13 @@ test.each<[string, () => Promise<unknown>, string]>([
   expect(xenstored.sent).toEqual([])
 })
 
-test('a xenstored that lacks the operation is told of by its name', async () => {
+test('an operation that xenstored lacks is an error that names the operation', async () => {
   await expect(answered(client.getFeatures(), XS.ERROR, 'ENOSYS|')).rejects.toThrow(
     'xenstore GET_FEATURE "": ENOSYS (this xenstored does not know the operation)',
   )
 })
 
-test.each(['', 'seven', '-1', '4294967296', '1e3'])('%j is no number', async (answer) => {
+test.each(['', 'seven', '-1', '4294967296', '1e3'])('%j is not a number', async (answer) => {
   await expect(answered(client.getFeatures(), XS.GET_FEATURE, `${answer}|`)).rejects.toMatchObject({
     errno: 'EIO',
   })
@@ -204,7 +204,7 @@ describe('a directory in parts', () => {
     return { names, asked: xenstored.sent.map(({ payload }) => payload) }
   }
 
-  test('is asked for from where the last part ended, up to an empty name', async () => {
+  test('is read from the end of the previous part on, up to an empty name', async () => {
     const { names, asked } = await parts([
       [XS.ERROR, 'E2BIG|'],
       [XS.DIRECTORY_PART, '17|aa|bbb|'],
@@ -215,7 +215,7 @@ describe('a directory in parts', () => {
     expect(asked).toEqual(['/many|', '/many|0|', '/many|7|', '/many|9|'])
   })
 
-  test('is begun anew when it has changed meanwhile', async () => {
+  test('is read again when it has changed meanwhile', async () => {
     const { names, asked } = await parts([
       [XS.ERROR, 'E2BIG|'],
       [XS.DIRECTORY_PART, '17|aa|'],
@@ -226,7 +226,7 @@ describe('a directory in parts', () => {
     expect(asked.at(-1)).toBe('/many|0|')
   })
 
-  test('is given up when it never stands still', async () => {
+  test('rejects when it changes all the time', async () => {
     const changing = Array.from({ length: 20 }, (_, i): [number, string][] => [
       [XS.DIRECTORY_PART, `${2 * i}|a|`],
       [XS.DIRECTORY_PART, `${2 * i + 1}|a|`],
@@ -238,7 +238,7 @@ describe('a directory in parts', () => {
     })
   })
 
-  test.each(['', '17|'])('%j is no part', async (answer) => {
+  test.each(['', '17|'])('%j is rejected as a part', async (answer) => {
     const { names } = await parts([
       [XS.ERROR, 'E2BIG|'],
       [XS.DIRECTORY_PART, answer],
@@ -275,7 +275,7 @@ describe('the depth of a watch', () => {
     return heard.filter((one) => one !== undefined)
   }
 
-  test('is left to a xenstored that knows it', async () => {
+  test('is passed to a xenstored that supports it', async () => {
     expect(await watching('/a', { depth: 0, known: true }, ['/a/b'])).toEqual(['/a/b'])
   })
 
@@ -288,16 +288,16 @@ describe('the depth of a watch', () => {
     expect(await watching(path, { depth, known: false }, events)).toEqual([heard])
   })
 
-  test('of a special watch can not be made up for', async () => {
+  test("of a special watch can't be emulated", async () => {
     const next = client.watch('@releaseDomain', { depth: 1 }).next()
     await Promise.resolve()
     xenstored.send(XS.ERROR, xenstored.sent[0]?.reqId ?? 0, 'EINVAL|')
     await expect(next).rejects.toThrow(
-      'xenstore WATCH "@releaseDomain": ENOSYS (this xenstored knows no depth of watches)',
+      'xenstore WATCH "@releaseDomain": ENOSYS (this xenstored supports no depth for watches)',
     )
   })
 
-  test.each([-1, 4097])('%d is none', async (depth) => {
+  test.each([-1, 4097])('%d is out of range', async (depth) => {
     await expect(client.watch('/a', { depth }).next()).rejects.toBeInstanceOf(RangeError)
     expect(xenstored.sent).toEqual([])
   })

@@ -1,4 +1,4 @@
-/** What a refusal says: which quota it was, where it was one. */
+/** Texts of refusals: they name the quota, where one was exceeded. */
 import { XS } from '@xenkit/wire'
 import { beforeEach, expect, test } from 'vitest'
 import { openXenstore, type XenstoreClient } from '../src/index.ts'

@@ -69,7 +69,7 @@ test('reads typed values, with defaults where nodes are absent', async () => {
   }>()
 })
 
-test('what it writes it reads', async () => {
+test('reads the values that it wrote', async () => {
   const some = fc.record({
     sectors: fc.maxSafeNat(),
     'feature-flush-cache': fc.boolean(),
@@ -116,7 +116,7 @@ test('an enumeration of numbers gives numbers', async () => {
   }
 })
 
-test('writes only what it is given, as xenstore has it', async () => {
+test("writes only the given values, in xenstore's form", async () => {
   await dom0.transaction((view) =>
     nodes.write(view, '/d', { 'feature-flush-cache': true, sectors: 7, dev: undefined }),
   )
@@ -144,7 +144,7 @@ test.each([
   })
 })
 
-test('a hint of any other form or range is read as what its definition says', async () => {
+test('a malformed decimal is read as its "otherwise" value', async () => {
   const hints = defineNodes({
     size: {
       type: 'decimal',
@@ -171,7 +171,7 @@ test('a hint of any other form or range is read as what its definition says', as
   expect(() => hints.format({ size: 10 })).toThrow(RangeError)
 })
 
-test('so is a missing node without default, and text that would disturb a log', async () => {
+test('a missing node without default is an error, and so is text with control characters', async () => {
   await expect(nodes.read(dom0, '/d')).rejects.toThrow(
     'node "/d/sectors" is missing, expected a number',
   )
@@ -200,7 +200,7 @@ test("a value outside its type is the caller's fault, and nothing is written", a
 })
 
 describe('strict numbers', () => {
-  test('every number in its range, and no other', () => {
+  test('every number in the range is accepted, and no other', () => {
     fc.assert(
       fc.property(fc.maxSafeNat(), fc.maxSafeNat(), (value, max) => {
         expect(parseDecimal(String(value), { max })).toBe(value <= max ? value : undefined)
@@ -211,7 +211,7 @@ describe('strict numbers', () => {
     )
   })
 
-  test('text that is no number', () => {
+  test('other text is not a number', () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
         expect(parseDecimal(text, { max: 100 })).toBe(

@@ -17,7 +17,7 @@ beforeEach(async () => {
 
 afterEach(() => store[Symbol.dispose]())
 
-test('what is written is read, as text and as bytes', async () => {
+test('a written value is read again, as text and as bytes', async () => {
   const text = fc.string({ unit: 'binary', maxLength: 100 })
   await fc.assert(
     fc.asyncProperty(text, fc.uint8Array({ maxLength: 100 }), async (value, bytes) => {
@@ -51,7 +51,7 @@ test('missing nodes', async () => {
   })
 })
 
-test('rm leaves nothing there, whether or not there was something', async () => {
+test('rm succeeds whether or not the node existed', async () => {
   await dom0.write('/a/b/c', '1')
   await dom0.rm('/a/b')
   await dom0.rm('/a/b')
@@ -60,7 +60,7 @@ test('rm leaves nothing there, whether or not there was something', async () => 
   await expect(dom5.rm('/tool')).rejects.toMatchObject({ errno: 'EACCES' })
 })
 
-test('lists are names, none for a leaf', async () => {
+test('list returns names, and none for a leaf', async () => {
   await Promise.all(['x', 'y'].map((name) => dom0.mkdir(`/d/${name}`)))
   expect(await Promise.all([dom0.list('/d'), dom0.list('/d/x')])).toEqual([['x', 'y'], []])
 })
@@ -98,12 +98,12 @@ test('domains', async () => {
   )
 })
 
-test('a relative path is relative to the own domain', async () => {
+test("a relative path is relative to the client's domain", async () => {
   await dom5.write('data/x', '1')
   expect(await dom0.read('/local/domain/5/data/x')).toBe('1')
 })
 
-describe('what xenstore can not hold is refused before it is sent', () => {
+describe("a path or value that xenstore can't hold is refused before it is sent", () => {
   test.each([
     '',
     '/a/',
@@ -125,7 +125,7 @@ describe('what xenstore can not hold is refused before it is sent', () => {
       dom0.mkdir(path),
       dom0.rm(path),
     ]
-    // Permissions are all that a special path has.
+    // Special paths have permissions alone.
     if (!path.startsWith('@')) {
       promises.push(dom0.getPerms(path), dom0.setPerms(path, { owner: 0, access: 'none', acl: [] }))
     }
@@ -135,7 +135,7 @@ describe('what xenstore can not hold is refused before it is sent', () => {
     expect(await dom0.read('/tool')).toBe('')
   })
 
-  test('text that is no text', async () => {
+  test('a string with lone surrogates', async () => {
     await dom0.write('/a', 'before')
     await expect(dom0.write('/a', 'a\ud800b')).rejects.toThrow(RangeError)
     await expect(dom0.write('/a', 'a\ud800b')).rejects.toThrow(
@@ -145,7 +145,7 @@ describe('what xenstore can not hold is refused before it is sent', () => {
     expect(await dom0.read('/a')).toBe('before')
   })
 
-  test('a value that no message holds', async () => {
+  test('a value too long for a message', async () => {
     await dom0.write('/a', 'x'.repeat(4093))
     await expect(dom0.write('/a', 'x'.repeat(4094))).rejects.toThrow(
       'payload of WRITE expected 0..4096 bytes',

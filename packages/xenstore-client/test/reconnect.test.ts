@@ -1,4 +1,4 @@
-/** What a client's user sees of a xenstored that goes away and comes back. */
+/** The client's behaviour when xenstored goes away and comes back. */
 import { HypervisorClosedError, type XenstorePort } from '@xenkit/hypervisor'
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import * as fc from 'fast-check'
@@ -25,7 +25,7 @@ beforeEach(async () => {
 afterEach(() => client.close())
 
 describe('after a loss', () => {
-  test('one event tells of it, and the client goes on', async () => {
+  test('onReconnect is called once, and the client continues', async () => {
     await client.write('/a', '1')
     server.drop()
     expect(await client.read('/a')).toBe('1')
@@ -37,7 +37,7 @@ describe('after a loss', () => {
     ])
   })
 
-  test('what is asked while xenstored is away is answered when it is back, in order', async () => {
+  test('requests made while xenstored is away are answered in order when it is back', async () => {
     server.drop({ away: true })
     const answers = Promise.all([
       client.write('/a', '1'),
@@ -52,7 +52,7 @@ describe('after a loss', () => {
     expect(outages.length).toBe(1)
   })
 
-  test('reads that were under way are answered', async () => {
+  test('reads in flight are answered', async () => {
     await client.write('/a', '1')
     const reads = Promise.all([
       client.read('/a'),
@@ -72,7 +72,7 @@ describe('after a loss', () => {
     ])
   })
 
-  test('of a write that was under way nobody knows', async () => {
+  test('a write in flight rejects, because its outcome is unknown', async () => {
     const writes = Promise.allSettled([
       client.write('/a', '1'),
       client.rm('/b'),
@@ -114,7 +114,7 @@ describe('after a loss', () => {
     expect(server.xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
   })
 
-  test('a watch that is begun or ended meanwhile is as its user left it', async () => {
+  test('a watch that is started or ended meanwhile ends up started or ended', async () => {
     const ended = client.watch('/ended')
     await ended.next()
     server.drop({ away: true })
@@ -130,7 +130,7 @@ describe('after a loss', () => {
     await begun.return?.()
   })
 
-  test('`wait` looks again at what it waits for', async () => {
+  test('`wait` runs its body again', async () => {
     const value = client.wait(
       async (view) => (await view.readOptional('/ready')) === '1' || undefined,
     )
@@ -161,7 +161,7 @@ describe('after a loss', () => {
     expect(server.xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
   })
 
-  test('within a transaction the error has the meaning of EAGAIN', async () => {
+  test('within a transaction the error is EAGAIN', async () => {
     let error: unknown
     await client.transaction(async (view) => {
       if (error !== undefined) return
@@ -176,7 +176,7 @@ describe('after a loss', () => {
     })
   })
 
-  test('of a commit that was under way nobody knows', async () => {
+  test('a commit in flight rejects, because its outcome is unknown', async () => {
     const script = new ScriptedXenstored()
     const scripted = await openXenstore(script)
     const done = scripted.transaction(async () => 'result')
@@ -190,7 +190,7 @@ describe('after a loss', () => {
   })
 })
 
-describe('an answer that makes no sense ends the connection, not the client', () => {
+describe('a malformed reply ends the connection, not the client', () => {
   test.each<[string, (xenstored: ScriptedXenstored, reqId: number) => void]>([
     ['to a request that was not made', (script, reqId) => script.send(XS.READ, reqId + 1, 'x')],
     ['of another type than the request', (script, reqId) => script.send(XS.RM, reqId, 'OK|')],
@@ -218,7 +218,7 @@ describe('a xenstored that answers and goes away, again and again', () => {
     vi.useRealTimers()
   })
 
-  /** Answers one request of each connection, and ends it after a while. */
+  /** A xenstored that answers one request per connection and ends the connection after a while. */
   function answersOnce({ afterMs }: { readonly afterMs: number }) {
     let connections = 0
     const port: XenstorePort = {
@@ -243,17 +243,17 @@ describe('a xenstored that answers and goes away, again and again', () => {
     for (;;) await patient.read('/a')
   }
 
-  test('is asked at growing intervals, and given up in the end', async () => {
+  test('is tried at growing intervals, and in the end no more', async () => {
     const { port, connections } = answersOnce({ afterMs: 1 })
     const reading = readForEver(port).catch((error: unknown) => error)
     await vi.advanceTimersByTimeAsync(2_000)
-    expect(connections()).toBeLessThan(15) // 1, 1, 2, 4, 8 ... 1000 ms
+    expect(connections()).toBeLessThan(15) // attempts after 1, 1, 2, 4, 8 ... 1000 ms
     await vi.advanceTimersByTimeAsync(29_000)
     expect(await reading).toMatchObject({ message: expect.stringMatching(/was lost: gone$/) })
     expect(connections()).toBeLessThan(45)
   })
 
-  test('is asked anew without delay where a connection lasted', async () => {
+  test('is tried again without delay after a connection that lasted', async () => {
     const { port, connections } = answersOnce({ afterMs: 1_000 })
     const reading = readForEver(port).catch((error: unknown) => error)
     await vi.advanceTimersByTimeAsync(100_000)
@@ -262,8 +262,8 @@ describe('a xenstored that answers and goes away, again and again', () => {
   })
 })
 
-describe('a loss for good', () => {
-  test('once the time is up everything ends', async () => {
+describe('a permanent loss', () => {
+  test('everything ends after reconnectMs', async () => {
     const patient = await openXenstore(server, { reconnectMs: 20 })
     const watch = patient.watch('/w')
     await watch.next()
@@ -289,7 +289,7 @@ describe('a loss for good', () => {
     server.comeBack()
   })
 
-  test('a xenstored that takes connections and drops them is given up as well', async () => {
+  test('a xenstored that accepts and drops connections counts as lost too', async () => {
     let open = 0
     const port: XenstorePort = {
       async connect(receiver) {
@@ -303,7 +303,7 @@ describe('a loss for good', () => {
     expect(open).toBeGreaterThan(2)
   })
 
-  test('with the hypervisor it comes at once', async () => {
+  test('a closed hypervisor ends everything at once', async () => {
     let lose = (): void => {}
     const port: XenstorePort = {
       async connect(receiver) {
@@ -331,7 +331,7 @@ describe('a loss for good', () => {
 })
 
 describe('resetWatches', () => {
-  test('forgets what an earlier user left, and nothing of its own', async () => {
+  test("removes an earlier client's watches, and keeps its own", async () => {
     const watch = client.watch('/w')
     await watch.next()
     const runs: number[] = []
@@ -348,11 +348,11 @@ describe('resetWatches', () => {
     await watch.return?.()
   })
 
-  test('that is refused changes neither watches nor the transaction under way', async () => {
+  test('keeps watches and the open transaction if xenstored refuses', async () => {
     const xenstored = new ScriptedXenstored()
     const scripted = await openXenstore(xenstored)
     let answered = 0
-    /** Of the next request. */
+    /** Answers the next request. */
     const answer = async (type: number, payload: string): Promise<void> => {
       await vi.waitFor(() => expect(xenstored.sent.length).toBeGreaterThan(answered))
       xenstored.send(type, xenstored.sent[answered++]?.reqId ?? 0, payload)
@@ -376,7 +376,7 @@ describe('resetWatches', () => {
     expect((await first).done).toBe(true)
   })
 
-  test('leaves alone the transaction that is started while it is under way', async () => {
+  test('keeps a transaction that is started while the reset is in flight', async () => {
     let runs = 0
     const reset = client.resetWatches()
     await client.transaction(async (view) => {
@@ -389,7 +389,7 @@ describe('resetWatches', () => {
   })
 })
 
-test('whatever happens in whatever order, every call is answered and the last value is read', async () => {
+test('for any order of events, every call is answered and the last value is read', async () => {
   const action = fc.constantFrom('drop', 'restart', 'read', 'write', 'count', 'watch', 'turn')
   await fc.assert(
     fc.asyncProperty(fc.array(action, { maxLength: 40 }), async (actions) => {

@@ -1,4 +1,4 @@
-/** A xenstored that can be restarted, with or without what it knew, be away, or be exchanged. */
+/** A xenstored that a test can restart (with or without its state), take away, or replace. */
 import {
   type ByteStream,
   type ByteStreamReceiver,
@@ -9,7 +9,7 @@ import { Xenstored } from '@xenkit/sim'
 
 export class RestartingXenstored implements XenstorePort {
   xenstored = new Xenstored()
-  /** Connections asked for, and those that were not to be had. */
+  /** Connections attempted, and those of them that were refused. */
   attempts = 0
   refused = 0
   #away = false
@@ -31,7 +31,7 @@ export class RestartingXenstored implements XenstorePort {
     }
   }
 
-  /** As for a domain that is restored: another xenstored answers, which knows the nodes alone. */
+  /** Replaces xenstored, as for a domain that is restored: the new one has only the nodes. */
   restore(): void {
     for (const connection of this.#open) {
       connection.stream.close()
@@ -39,7 +39,7 @@ export class RestartingXenstored implements XenstorePort {
     }
   }
 
-  /** Ends all connections; a store that is new knows nothing. */
+  /** Ends all connections. With `newStore`, the next xenstored has no state. */
   drop(o: { readonly newStore?: boolean; readonly away?: boolean } = {}): void {
     this.#away = o.away ?? false
     const ended = [...this.#open]
@@ -55,7 +55,7 @@ export class RestartingXenstored implements XenstorePort {
     this.#away = false
   }
 
-  /** Resolves once a client has tried that many times in all. */
+  /** Resolves after a total of `times` connection attempts. */
   async attempted(times: number): Promise<void> {
     while (this.attempts < times) {
       await new Promise<void>((resolve) => {

@@ -25,7 +25,7 @@ async function open(o: { dom0?: 'direct' | 'ring' } = {}) {
 
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
 
-test('thousands of requests under way at once', async () => {
+test('thousands of requests in flight', async () => {
   await using m = await open()
   await Promise.all(numbers(3000).map((i) => m.xs.write(`data/${i % 100}`, `value ${i}`)))
   const values = await Promise.all(numbers(5000).map((i) => m.xs.read(`data/${i % 100}`)))
@@ -41,7 +41,7 @@ test('messages of 4096 bytes, four times what a ring holds', async () => {
   const values = await Promise.all(numbers(50).map(() => m.toolstack.readBytes(path)))
   for (const got of values) expect(Buffer.from(got).equals(value)).toBe(true)
   expect(Buffer.from(await m.xs.readBytes('data/long')).equals(value)).toBe(true)
-  // a guest's limit; it took the way there
+  // a guest's limit; the message itself got through
   await expect(m.xs.write('data/own', value)).rejects.toMatchObject({ errno: 'ENOSPC' })
 })
 
@@ -63,7 +63,7 @@ test('a flood of watch events, between replies', async () => {
   expect(heard).toEqual(new Set(['data', ...numbers(1000).map((i) => `data/${i}`)]))
 })
 
-test('transactions of two that compete', async () => {
+test('competing transactions of two clients', async () => {
   await using m = await open()
   const path = '/local/domain/1/data/count'
   await m.xs.write(path, '0')
@@ -94,7 +94,7 @@ test('a guest on a thread of its own', { timeout: 60_000 }, async () => {
 })
 
 describe('another client on the same ring', () => {
-  test('finds nothing of the one before: no watch, no transaction, no reply', async () => {
+  test('sees nothing of the previous one: no watch, transaction or reply', async () => {
     await using m = await open()
     void m.xs.watch('data').next()
     void m.xs
@@ -117,7 +117,7 @@ describe('another client on the same ring', () => {
     )
   })
 
-  test('comes after one that xenstored gave up on', async () => {
+  test('works after xenstored closed the ring on the previous one', async () => {
     await using m = await open()
     await m.xs.watch('data').next()
     m.machine.xenstored.releaseDomain(1)
@@ -128,7 +128,7 @@ describe('another client on the same ring', () => {
   })
 })
 
-test('a client whose ring xenstored gave up on comes back, with its watches', async () => {
+test('a client recovers, with its watches, after xenstored closed its ring', async () => {
   await using machine = createMachine()
   const dom0 = machine.createDomain()
   const guest = machine.createDomain({ xenstore: 'ring' })

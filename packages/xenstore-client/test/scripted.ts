@@ -1,4 +1,4 @@
-/** A port whose other end is the test: it sees what is sent and says what comes back. */
+/** A xenstore port whose server is the test: it sees the requests and sends the replies. */
 import type { ByteStreamReceiver, XenstorePort } from '@xenkit/hypervisor'
 import { XsPacker, XsParser } from '@xenkit/wire'
 
@@ -6,13 +6,13 @@ export interface Sent {
   readonly type: number
   readonly reqId: number
   readonly txId: number
-  /** NUL as `|`. */
+  /** The payload, with `|` for NUL. */
   readonly payload: string
 }
 
 export class ScriptedXenstored implements XenstorePort {
   readonly sent: Sent[] = []
-  /** Messages per write. */
+  /** Number of messages in each write. */
   readonly writes: number[] = []
   closed = false
   #receiver: ByteStreamReceiver | undefined

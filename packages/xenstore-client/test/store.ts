@@ -1,4 +1,4 @@
-/** A xenstored for a test, and clients of it that the test needn't close. */
+/** A xenstored for a test, and clients that are closed with it. */
 import type { XenstorePort } from '@xenkit/hypervisor'
 import { Xenstored } from '@xenkit/sim'
 import { type ConnectionOptions, openXenstore, type XenstoreClient } from '../src/index.ts'
@@ -7,7 +7,7 @@ export class Store implements Disposable {
   readonly xenstored = new Xenstored()
   readonly #clients: XenstoreClient[] = []
 
-  /** A domain with a home of its own. */
+  /** Introduces a domain and creates its home. */
   async introduce(domid: number): Promise<void> {
     this.xenstored.introduceDomain(domid)
     const dom0 = await this.open(0)
@@ -26,7 +26,7 @@ export class Store implements Disposable {
     return client
   }
 
-  /** Watches and transactions that clients have open. */
+  /** Watches and transactions that clients still have. */
   get leftOpen(): string[] {
     return this.xenstored.openResources().filter((line) => line.includes(': '))
   }

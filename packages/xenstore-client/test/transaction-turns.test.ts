@@ -1,4 +1,4 @@
-/** Transactions of one client take turns, and stay below what a domain may have open at a time. */
+/** Transactions of one client take turns, and stay below the number that a domain may have open. */
 import { XS, XsParser } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { openXenstore, type XenstoreClient } from '../src/index.ts'
@@ -22,7 +22,7 @@ const numbers = (count: number): number[] => Array.from({ length: count }, (_, i
 const openTransactions = (): number =>
   store.leftOpen.filter((line) => / transaction \d+$/.test(line)).length
 
-/** A body that waits until it is told to end. */
+/** A body that runs until `end` is called. */
 function heldBody() {
   let [start, end] = [() => {}, () => {}]
   const started = new Promise<void>((resolve) => {
@@ -41,7 +41,7 @@ function heldBody() {
   }
 }
 
-test('a hundred at once are open one at a time, in the order of their asking', async () => {
+test('a hundred at once are open one at a time, in the order of the calls', async () => {
   const order: number[] = []
   let most = 0
   await Promise.all(
@@ -65,7 +65,7 @@ describe('a slow one', () => {
     vi.useRealTimers()
   })
 
-  test('holds up the others for a second', async () => {
+  test('delays the others for a second', async () => {
     const slow = heldBody()
     const first = guest.transaction(slow.body)
     await slow.started
@@ -86,7 +86,7 @@ describe('a slow one', () => {
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  test('may wait for another of its client', async () => {
+  test('may wait for another transaction of the same client', async () => {
     let value: string | undefined
     const outer = guest.transaction(async () => {
       await guest.transaction((view) => view.write('data/inner', '1'))
@@ -98,7 +98,7 @@ describe('a slow one', () => {
     expect(value).toBe('1')
   })
 
-  test("and more of them leave some of the domain's transactions to others", async () => {
+  test("and several slow ones leave some of the domain's transactions to other programs", async () => {
     const held = numbers(12).map(heldBody)
     const all = held.map(({ body }) => guest.transaction(body))
     for (let opened = 1; opened <= 8; opened++) {
@@ -115,7 +115,7 @@ describe('a slow one', () => {
     await Promise.all(all)
   })
 
-  test('is left behind by a signal of the one that waits', async () => {
+  test('does not keep a waiting one from being aborted', async () => {
     const slow = heldBody()
     const first = guest.transaction(slow.body)
     await slow.started
@@ -131,15 +131,15 @@ describe('a slow one', () => {
   })
 })
 
-describe('a domain whose other programs have all transactions that it may have', () => {
-  /** What they hold. */
+describe('a domain whose other programs hold all its transactions', () => {
+  /** Transactions that the other programs hold. */
   let others: { readonly ended: Promise<void>; end(): void }[]
   let refusals: number
   let watched: XenstoreClient
 
   beforeEach(async () => {
     using dom0 = await store.open(0)
-    await dom0.setQuota({ quota: 'transactions', value: 1, domid: 5 }) // that is two
+    await dom0.setQuota({ quota: 'transactions', value: 1, domid: 5 }) // 1 allows two
     others = []
     for (const client of [guest, await store.open(5)]) {
       const { body, started, end } = heldBody()
@@ -177,7 +177,7 @@ describe('a domain whose other programs have all transactions that it may have',
     expect(await guest.read('data/x')).toBe('1')
   })
 
-  test('gives up in the end, and names the quota', async () => {
+  test('rejects in the end, and names the quota', async () => {
     const transaction = watched.transaction(async () => expect.unreachable())
     await expect(transaction).rejects.toThrow("ENOSPC (over the domain's quota of transactions)")
     expect(refusals).toBe(40)

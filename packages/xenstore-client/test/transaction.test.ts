@@ -45,7 +45,7 @@ test('takes effect as a whole', async () => {
   expect(store.leftOpen).toEqual([])
 })
 
-test('a body that throws leaves nothing behind', async () => {
+test('a body that throws changes nothing', async () => {
   const failing = dom0.transaction(async (view) => {
     await view.write('/a', '1')
     throw new Error('changed my mind')
@@ -55,7 +55,7 @@ test('a body that throws leaves nothing behind', async () => {
   expect(store.leftOpen).toEqual([])
 })
 
-test('runs again after a conflict, on what is there then', async () => {
+test('runs again after a conflict, on the new values', async () => {
   await other.write('/n', '1')
   const seen: string[] = []
   await dom0.transaction(async (view) => {
@@ -68,11 +68,11 @@ test('runs again after a conflict, on what is there then', async () => {
   expect(await other.read('/n')).toBe('32')
 })
 
-// xenstored takes its snapshot node by node, as the body comes by them: the tree can look torn.
+// xenstored copies nodes into a transaction when it first reads them: the tree can look torn.
 test.each([
   { refusal: 'EINVAL', before: undefined, seen: 'a parent before it was there' },
   { refusal: 'EIO', before: '/p', seen: 'a parent before it had that child' },
-])('runs again when $refusal tells that it has seen $seen', async ({ before }) => {
+])('runs again when $refusal shows that it has seen $seen', async ({ before }) => {
   if (before !== undefined) await dom0.mkdir(before)
   let attempts = 0
   await dom0.transaction(async (view) => {
@@ -85,7 +85,7 @@ test.each([
   expect(store.leftOpen).toEqual([])
 })
 
-test('gives up with that refusal when there is nothing else', async () => {
+test('rejects with that refusal when every attempt ends so', async () => {
   await dom0.mkdir('/p')
   let attempts = 0
   const hopeless = dom0.transaction(async (view) => {
@@ -97,7 +97,7 @@ test('gives up with that refusal when there is nothing else', async () => {
   expect(store.leftOpen).toEqual([])
 })
 
-test('a refusal of the same name that has another reason is no conflict', async () => {
+test('the same errno for another reason is not a conflict', async () => {
   let attempts = 0
   await expect(
     dom0.transaction((view) => {
@@ -108,7 +108,7 @@ test('a refusal of the same name that has another reason is no conflict', async 
   expect(attempts).toBe(1)
 })
 
-test('many clients that count together lose nothing', async () => {
+test('many clients that increment one counter lose no increment', async () => {
   await dom0.write('/count', '0')
   const clients = await Promise.all(Array.from({ length: 5 }, () => store.open(0)))
   await Promise.all(
@@ -118,7 +118,7 @@ test('many clients that count together lose nothing', async () => {
   expect(store.leftOpen).toEqual([])
 })
 
-test('one client that counts 700 times at once has no conflict', async () => {
+test('one client that increments a counter 700 times at once has no conflict', async () => {
   await dom0.write('/count', '0')
   let runs = 0
   const count = (view: XenstoreView): Promise<void> => {
@@ -168,7 +168,7 @@ describe('a transaction that xenstored does not know, as after a restore, runs a
     expect([n, runs]).toEqual(['1', 2])
   })
 
-  test('not when it fails of what is there', async () => {
+  test('not when it fails for a reason of its own', async () => {
     let runs = 0
     const failing = client.transaction(async (view) => {
       runs++
@@ -178,7 +178,7 @@ describe('a transaction that xenstored does not know, as after a restore, runs a
     expect(runs).toBe(1)
   })
 
-  test('where xenstored is oxenstored, which says EIO', async () => {
+  test('also with oxenstored, which answers EIO', async () => {
     const script = new ScriptedXenstored()
     const domain = await openXenstore(script)
     let answered = 0
@@ -197,22 +197,25 @@ describe('a transaction that xenstored does not know, as after a restore, runs a
   })
 })
 
-test.each(['', '0', '-1', 'x', '7x', '4294967296'])('%j is no transaction', async (answer) => {
-  const xenstored = new ScriptedXenstored()
-  const client = await openXenstore(xenstored)
-  let runs = 0
-  const transaction = client.transaction(async () => {
-    runs++
-  })
-  await turn()
-  xenstored.send(XS.TRANSACTION_START, xenstored.sent[0]?.reqId ?? 0, `${answer}|`)
-  await expect(transaction).rejects.toThrow(`EIO ("${answer}" is no transaction)`)
-  expect(runs).toBe(0)
-  expect(xenstored.sent.length).toBe(1)
-  client.close()
-})
+test.each(['', '0', '-1', 'x', '7x', '4294967296'])(
+  '%j is not a transaction id',
+  async (answer) => {
+    const xenstored = new ScriptedXenstored()
+    const client = await openXenstore(xenstored)
+    let runs = 0
+    const transaction = client.transaction(async () => {
+      runs++
+    })
+    await turn()
+    xenstored.send(XS.TRANSACTION_START, xenstored.sent[0]?.reqId ?? 0, `${answer}|`)
+    await expect(transaction).rejects.toThrow(`EIO ("${answer}" is not a transaction id)`)
+    expect(runs).toBe(0)
+    expect(xenstored.sent.length).toBe(1)
+    client.close()
+  },
+)
 
-test('gives up when there is nothing but conflicts', async () => {
+test('rejects when every attempt conflicts', async () => {
   await other.write('/n', '1')
   let attempts = 0
   const hopeless = dom0.transaction(async (view) => {
@@ -258,14 +261,14 @@ test('ends on its signal: before, within and between attempts', async () => {
   expect(store.leftOpen).toEqual([])
 })
 
-test('its view is of no use afterwards', async () => {
+test('its view rejects everything afterwards', async () => {
   const view = await dom0.transaction(async (inner) => inner)
   await expect(view.read('/tool')).rejects.toThrow(
     'the transaction is over: await READ of "/tool" within its body',
   )
 })
 
-test('a refused commit other than a conflict is no conflict', async () => {
+test('a commit refused for another reason is an error at once', async () => {
   const xenstored = new ScriptedXenstored()
   const client = await openXenstore(xenstored)
   const transaction = client.transaction(async () => 1)

@@ -19,7 +19,7 @@ const turns = async (count: number): Promise<void> => {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve))
 }
 
-test('satisfied at once, it runs once', async () => {
+test('a body that is satisfied at once runs once', async () => {
   let runs = 0
   await other.write('/a', '1')
   expect(
@@ -51,7 +51,7 @@ test('runs again when a node that it read changes, and only then', async () => {
   expect(store.leftOpen).toEqual([])
 })
 
-test('follows where nodes lead, and forgets where they led before', async () => {
+test('watches the nodes that the last run read, and no others', async () => {
   await other.write('/link', '/one')
   const waiting = dom0.wait(async (view) => {
     const target = await view.read('/link')
@@ -118,7 +118,7 @@ test.each([
   expect(await waiting).toBe(true)
 })
 
-test('what the body throws ends it', async () => {
+test('an error of the body ends it', async () => {
   await expect(dom0.wait(async (view) => view.read('/missing'))).rejects.toMatchObject({
     errno: 'ENOENT',
   })
@@ -147,7 +147,7 @@ test('ends on its signal with its reason', async () => {
   expect(runs).toBe(0)
 })
 
-test('no change is missed, whenever it comes', async () => {
+test('no change is missed, at any time', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.nat(6), { minLength: 1, maxLength: 6 }),

@@ -37,7 +37,7 @@ test('yields its path at first, then what changed', async () => {
   expect(await values(watch, 2)).toEqual(['/a/b', '/a'])
 })
 
-test('is set when first asked, and gone when the loop is left', async () => {
+test('is set by the first next, and removed when the loop is left', async () => {
   const watch = dom0.watch('/a')
   await dom0.exists('/a')
   expect(store.leftOpen).toEqual([])
@@ -49,12 +49,12 @@ test('is set when first asked, and gone when the loop is left', async () => {
   expect(store.leftOpen).toEqual([])
 })
 
-test('is gone when the loop is left by an error', async () => {
+test('is removed when the loop is left by an error', async () => {
   await expect(throwAtFirst()).rejects.toThrow('/a')
   expect(store.leftOpen).toEqual([])
 })
 
-test('ends on its signal, waiting or not, without an error', async () => {
+test('ends without an error when its signal aborts, whether or not it waits', async () => {
   const controller = new AbortController()
   const seen: string[] = []
   const loop = (async () => {
@@ -106,7 +106,7 @@ test('each path is reported once however often it changed', async () => {
   expect((await next).value).toBe('/a/last')
 })
 
-test('a flood of paths becomes the watched one', async () => {
+test('too many paths are replaced by the watched one', async () => {
   const watch = dom0.watch('/a')
   await watch.next()
   await Promise.all(Array.from({ length: 3000 }, (_, i) => other.write(`/a/${i}`, '')))
@@ -117,7 +117,7 @@ test('a flood of paths becomes the watched one', async () => {
   expect(seen.size).toBeLessThanOrEqual(1025)
 })
 
-test('watches of one path do not disturb each other', async () => {
+test('two watches on one path are independent', async () => {
   const [one, two] = [dom0.watch('/a'), dom0.watch('/a')]
   expect(await Promise.all([values(one, 1), values(two, 1)])).toEqual([['/a'], ['/a']])
   await one.return?.()
@@ -133,7 +133,7 @@ test('special watches', async () => {
   expect(await values(watch, 1)).toEqual(['@releaseDomain'])
 })
 
-test('what can not be watched', async () => {
+test('paths that can not be watched are refused', async () => {
   await expect(dom0.watch('/a/').next()).rejects.toBeInstanceOf(RangeError)
   await store.introduce(5)
   const guest = await store.open(5)
@@ -145,7 +145,7 @@ test('what can not be watched', async () => {
   expect(await oneMore.next()).toEqual({ done: true, value: undefined })
 })
 
-test('events of a watch that is no more are no harm', async () => {
+test('events of a removed watch are ignored', async () => {
   const xenstored = new ScriptedXenstored()
   const client = await openXenstore(xenstored)
   xenstored.send(XS.WATCH_EVENT, 0, '/a|77|')
@@ -156,7 +156,7 @@ test('events of a watch that is no more are no harm', async () => {
   expect(await read).toBe('x')
 })
 
-test('events of watches that an earlier client left are not taken for its own', async () => {
+test('events of watches of an earlier client are ignored', async () => {
   const xenstored = new ScriptedXenstored()
   const tokenOf = (request: number): string => xenstored.sent[request]?.payload.split('|')[1] ?? ''
   const earlier = await openXenstore(xenstored)
