@@ -1,11 +1,11 @@
 /**
  * Block device requests and responses. Follows xen/include/public/io/blkif.h.
  *
- * Every layout exists twice: x86_32 aligns a u64 to 4 bytes and so has no hole before `id`, x86_64
- * and arm align it to 8. Padding that one ABI doesn't have is a field of 0 bytes there.
+ * Every layout exists in two variants. x86_32 aligns a u64 to 4 bytes and so has no hole before
+ * `id`; x86_64 and arm align it to 8. Padding that an ABI doesn't have is a field of 0 bytes there.
  *
- * Sectors are 512 bytes in every field, as the current header says. That of Xen 4.17
- * said units of the `sector-size` node, which few frontends ever followed.
+ * Sectors are 512 bytes in every field, as in the current header. The header of Xen 4.17 said units
+ * of the `sector-size` node, which few frontends ever followed.
  */
 import { cstruct } from './cstruct.ts'
 import { array, i16, padding, u16, u32, u64, u64Align4, u8 } from './ctypes.ts'
@@ -13,42 +13,46 @@ import type { U64Schema } from './ctypes.ts'
 import type { Abi } from './protocols.ts'
 import { XEN_PAGE_SIZE } from './ring.ts'
 
+/** Operations, in `operation` of a request. */
 export const BLKIF_OP = {
   READ: 0,
   WRITE: 1,
   /**
-   * Writes before it are done before it runs; later ones run after it is done. Needs
-   * feature-barrier.
+   * A write ordered against others: earlier writes complete before it runs, later ones run after it
+   * completes. Needs feature-barrier.
    */
   WRITE_BARRIER: 2,
   /** Makes every completed write durable. Needs feature-flush-cache. */
   FLUSH_DISKCACHE: 3,
-  /** Device-specific packets of SLES. */
+  /** Device-specific packets, used by SLES. */
   RESERVED_1: 4,
   /** Needs feature-discard. */
   DISCARD: 5,
   /**
-   * A read or write whose segments lie in pages of their own. Needs feature-max-indirect-segments.
+   * A read or write whose segment list is in separate pages. Needs feature-max-indirect-segments.
    */
   INDIRECT: 6,
 } as const
 
+/** Results, in `status` of a response. */
 export const BLKIF_RSP = {
   OKAY: 0,
   ERROR: -1,
-  /** The operation isn't offered. A backend may say so of a flush or barrier at any time. */
+  /** The operation isn't supported. A backend may answer a flush or barrier with it at any time. */
   EOPNOTSUPP: -2,
 } as const
 
-/** `flag` of a discard: no copy of the data may remain readable. Needs discard-secure. */
+/** `flag` of a discard request: no copy of the data may remain readable. Needs discard-secure. */
 export const BLKIF_DISCARD_SECURE = 1
 
 /** Bits of the backend's `info` node. */
 export const VDISK = { CDROM: 1, REMOVABLE: 2, READONLY: 4 } as const
 
+/** Bytes of a sector in every field of the protocol. */
 export const BLKIF_SECTOR_SIZE = 512
-/** As many as let 32 slots fit into one page. */
+/** Most segments of a plain request. With 11, 32 slots fit into one page. */
 export const BLKIF_MAX_SEGMENTS_PER_REQUEST = 11
+/** Most pages of segments that an indirect request can refer to. */
 export const BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST = 8
 
 const segment = cstruct('blkif_request_segment', {
@@ -64,20 +68,20 @@ const segment = cstruct('blkif_request_segment', {
 export const BLKIF_SEGMENTS_PER_INDIRECT_PAGE = XEN_PAGE_SIZE / segment.size
 
 /**
- * @param wide uint64_t as the ABI aligns it
- * @param indirectEnd bytes behind `indirect_grefs`
+ * Lays out the messages of one ABI.
+ * @param wide uint64_t with the ABI's alignment
+ * @param indirectEnd bytes of padding after `indirect_grefs`
  */
 function layout(wide: U64Schema, indirectEnd: number) {
-  // Every hole is what keeps a u64 that comes after 4 bytes, or the size of a struct that has one,
-  // aligned.
+  // Each hole aligns a u64 that follows 4 bytes, or the end of a struct that contains a u64.
   const hole = wide.align - 4
   const request = cstruct('blkif_request', {
     operation: u8,
     nr_segments: u8,
-    /** Repeats the device id; a backend ignores it. */
+    /** Device id; backends ignore it. */
     handle: u16,
     _pad: padding(hole),
-    /** The frontend's own, returned in the response. */
+    /** Chosen by the frontend, returned in the response. */
     id: wide,
     sector_number: wide,
     seg: array(segment, BLKIF_MAX_SEGMENTS_PER_REQUEST),
@@ -96,7 +100,7 @@ function layout(wide: U64Schema, indirectEnd: number) {
     }),
     indirect: cstruct('blkif_request_indirect', {
       operation: u8,
-      /** BLKIF_OP.READ or WRITE, and the operation that the response names. */
+      /** BLKIF_OP.READ or WRITE; the response repeats this operation. */
       indirect_op: u8,
       nr_segments: u16,
       _pad0: padding(hole),
@@ -114,18 +118,20 @@ function layout(wide: U64Schema, indirectEnd: number) {
       status: i16,
       _pad1: padding(hole),
     }),
-    /** Bytes of a ring slot: the plain request is the largest message. */
+    /** Bytes of a ring slot, which is as large as the largest message, the plain request. */
     slotSize: request.size,
   }
 }
 
+/** The block protocol's messages in one ABI. */
 export type BlkifLayout = ReturnType<typeof layout>
 
 const aligned8 = layout(u64, 4)
 
+/** The block protocol's messages, by the ABI of the frontend's `protocol` node. */
 export const blkif: { readonly [A in Abi]: BlkifLayout } = {
   x86_64: aligned8,
-  // The header gives the indirect request a u64 at its end, so that it has 64 bytes here as well.
+  // The header puts a u64 at the end of the indirect request, so that it has 64 bytes here too.
   x86_32: layout(u64Align4, 8),
   arm: aligned8,
 }

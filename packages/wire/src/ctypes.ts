@@ -1,7 +1,7 @@
 /**
- * The C types that Xen's public headers are written in, as typed-binary schemas. typed-binary knows
- * sizes but no alignment and no 64-bit integers: an array, a struct and a u64 therefore carry their
- * alignment, and the other integers are aligned to their size, as in every ABI that Xen runs on.
+ * The C types of Xen's public headers, as typed-binary schemas. typed-binary knows sizes, but
+ * neither alignment nor 64-bit integers. An array, a struct and a u64 therefore carry their
+ * alignment. Other integers are aligned to their size, as in every ABI that Xen runs on.
  */
 import { ArraySchema, MaxValue, Measurer, Schema, i16, u16, u32, u8 } from 'typed-binary'
 import type {
@@ -15,16 +15,20 @@ import type {
   Uint8Schema,
 } from 'typed-binary'
 
-/** A schema that isn't aligned to its own size, or whose size isn't that of one integer. */
+/** A schema that states its alignment, because it isn't simply an integer aligned to its size. */
 export interface Aligned extends AnySchema {
   readonly align: number
 }
 
+/** Schemas that a field of a `CStruct` may have. */
 export type CType = Uint8Schema | Uint16Schema | Uint32Schema | Int16Schema | Aligned
 
+/** sizeof a type, bytes. */
 export const sizeOf = (type: CType): number => type.measure(MaxValue).size
+/** Alignment of a type, bytes. */
 export const alignOf = (type: CType): number => ('align' in type ? type.align : sizeOf(type))
 
+/** An unsigned 64-bit integer, as a bigint. */
 export class U64Schema extends Schema<bigint> implements Aligned {
   readonly align: 4 | 8
 
@@ -54,6 +58,7 @@ export class U64Schema extends Schema<bigint> implements Aligned {
   }
 }
 
+/** An array of fixed length. */
 export class CArraySchema<T extends CType> extends ArraySchema<T> implements Aligned {
   readonly align: number
   readonly element: T
@@ -65,15 +70,18 @@ export class CArraySchema<T extends CType> extends ArraySchema<T> implements Ali
   }
 }
 
-/** uint64_t of x86_64 and arm. */
+/** uint64_t in the ABIs x86_64 and arm. */
 export const u64 = new U64Schema(8)
-/** uint64_t within a struct of x86_32: the i386 System V ABI aligns it to 4. */
+/** uint64_t within a struct in the ABI x86_32: i386 System V aligns it to 4. */
 export const u64Align4 = new U64Schema(4)
 
+/** An array of `length` elements. */
 export const array = <T extends CType>(element: T, length: number): CArraySchema<T> =>
   new CArraySchema(element, length)
 
-/** Bytes that the C compiler leaves unused. Named as fields, so that no layout has a hole in it. */
+/**
+ * Bytes that a C compiler leaves unused. They are fields, so that no layout has an implicit hole.
+ */
 export const padding = (bytes: number): CArraySchema<Uint8Schema> => array(u8, bytes)
 
 export { i16, u16, u32, u8 }

@@ -4,34 +4,36 @@ import { u16, u32 } from './ctypes.ts'
 
 /** An entry of a version 1 grant table. */
 export const grant_entry_v1 = cstruct('grant_entry_v1', {
-  /** A type and flags of GTF. */
+  /** One type and any flags of GTF. */
   flags: u16,
-  /** Who may use the page. */
+  /** Domain that may use the page. */
   domid: u16,
   frame: u32,
 })
 
-/** Types, 0..3, and flags of a grant. */
+/** Types (0..3) and flags of a grant. */
 export const GTF = {
   invalid: 0,
   permit_access: 1,
   accept_transfer: 2,
   transitive: 3,
   type_mask: 3,
-  /** No writable mapping, no copy into the page. */
+  /** The page can't be mapped writable or copied into. */
   readonly: 1 << 2,
-  /** Set by Xen: mapped by the other domain. */
+  /** Set by Xen while the other domain has the page mapped. */
   reading: 1 << 3,
-  /** Set by Xen: mapped writable by the other domain. */
+  /** Set by Xen while the other domain has the page mapped writable. */
   writing: 1 << 4,
 } as const
 
-/** The first entries of every grant table are the toolstack's. */
+/** Number of entries at the start of every grant table that the toolstack uses. */
 export const GNTTAB_NR_RESERVED_ENTRIES = 8
+/** Entry for the console's page. */
 export const GNTTAB_RESERVED_CONSOLE = 0
+/** Entry for the xenstore ring's page. */
 export const GNTTAB_RESERVED_XENSTORE = 1
 
-/** Status of a grant operation. */
+/** Status codes of grant operations. */
 export const GNTST = {
   okay: 0,
   general_error: -1,
@@ -73,8 +75,8 @@ const names = new Map<number, string>(
 )
 const meaningOf = new Map<string, string>(Object.entries(meanings))
 
-/** `GNTST_bad_gntref` for -3; the number itself for what is no status. */
+/** Returns `GNTST_bad_gntref` for -3, or the number itself if it isn't a known status. */
 export const gntstName = (status: number): string => names.get(status) ?? String(status)
 
-/** What a status means, for the text of an error; undefined for what is no status. */
+/** Returns the meaning of a status for error texts, or undefined if it isn't a known status. */
 export const gntstMeaning = (status: number): string | undefined => meaningOf.get(String(status))

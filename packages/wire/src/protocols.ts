@@ -1,4 +1,7 @@
-/** Follows xen/include/public/io/protocols.h: whose compiler laid out the structures of a ring. */
+/**
+ * Names of the ABIs in which a ring's structures may be laid out. Follows
+ * xen/include/public/io/protocols.h.
+ */
 
 /** Values of the frontend's `protocol` node. */
 export const XEN_IO_PROTO_ABI = {
@@ -7,4 +10,5 @@ export const XEN_IO_PROTO_ABI = {
   arm: 'arm-abi',
 } as const
 
+/** ABI of the frontend, which lays out the ring's structures. */
 export type Abi = keyof typeof XEN_IO_PROTO_ABI

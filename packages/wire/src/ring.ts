@@ -1,31 +1,36 @@
 /**
- * The shared part of a request/response ring. Follows xen/include/public/io/ring.h.
+ * The shared header of a request/response ring. Follows xen/include/public/io/ring.h.
  *
- * Indices run freely over 0..2^32 - 1 and are masked on access; how far apart two of them are is a
- * subtraction modulo 2^32. A new ring has both producers at 0 and both events at 1.
+ * Indices run freely over 0..2^32 - 1 and are masked on access. The distance between two of them is
+ * a subtraction modulo 2^32. A new ring has both producers at 0 and both event indices at 1.
  */
 import { cstruct } from './cstruct.ts'
 import { padding, u32 } from './ctypes.ts'
 
-/** Pages of a ring are 4 KiB whatever the architecture's own page size is. */
+/** Bytes of a ring page: 4 KiB whatever the architecture's own page size is. */
 export const XEN_PAGE_SIZE = 4096
 
+/** The ring's header. */
 export const sring = cstruct('sring', {
   req_prod: u32,
-  /** The frontend notifies when req_prod passes this index. */
+  /** The frontend notifies the backend when req_prod passes this index. */
   req_event: u32,
   rsp_prod: u32,
-  /** The backend notifies when rsp_prod passes this index. */
+  /** The backend notifies the frontend when rsp_prod passes this index. */
   rsp_event: u32,
-  /** Of some protocols' own use. */
+  /** Private fields of some protocols. */
   pvt: padding(4),
   pad: padding(44),
 })
 
-/** Where slot 0 begins: four u32 indices (16) + pvt (4) + padding (44) = 64 bytes. */
+/** Offset of slot 0: four u32 indices (16) + pvt (4) + padding (44) = 64 bytes. */
 export const RING_OFFSET = sring.size
 
-/** Slots of a ring: as many as fit behind the header, rounded down to a power of two. */
+/**
+ * Number of slots in a ring: the largest power of two that fits behind the header, or 0.
+ * @param o.pages pages of 4096 bytes
+ * @param o.slotSize bytes per slot
+ */
 export function ringSlots({
   pages,
   slotSize,

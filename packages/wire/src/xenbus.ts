@@ -1,18 +1,19 @@
 /**
- * States of a split device, as each half writes them to its `state` node. Follows
+ * States of a split device, which each half writes to its `state` node. Follows
  * xen/include/public/io/xenbus.h.
  */
 
+/** Values of a `state` node. */
 export const XenbusState = {
-  /** Not a state that is written: the node is missing, or holds something else. */
+  /** Never written: the node is missing, or holds an unknown value. */
   Unknown: 0,
   Initialising: 1,
-  /** Early initialisation is done; waits for what the other half or a hotplug script has to say. */
+  /** Early initialisation is done; waits for the other half's nodes or a hotplug script. */
   InitWait: 2,
-  /** Everything is published; waits for the other half to connect. */
+  /** All nodes are published; waits for the other half to connect. */
   Initialised: 3,
   Connected: 4,
-  /** Being closed, for an error or an unplug. */
+  /** Closing after an error or an unplug. */
   Closing: 5,
   Closed: 6,
   Reconfiguring: 7,
@@ -25,5 +26,5 @@ const names = new Map<number, string>(
   Object.entries(XenbusState).map(([name, state]) => [state, name]),
 )
 
-/** `Connected` for 4; the number itself for what is no state. */
+/** Returns `Connected` for 4, or the number itself if it isn't a known state. */
 export const xenbusStateName = (state: number): string => names.get(state) ?? String(state)

@@ -1,14 +1,14 @@
 /**
- * Packs xenstore messages one after the other into one buffer, so that all messages of a tick leave
- * with one write. The buffer is reused.
+ * Packs xenstore messages into one buffer, so that all messages of a tick leave in one write. The
+ * buffer is reused.
  */
 import { XENSTORE_PAYLOAD_MAX, xsdSockmsg, xsTypeName } from './xs-wire.ts'
 
 const { size: HEADER_SIZE, at } = xsdSockmsg
 const INITIAL_SIZE = 4096
-/** A buffer that one burst made larger than this is given back. */
+/** Bytes: a buffer that a burst has grown beyond this is dropped after use. */
 const KEPT_SIZE = 65536
-/** UTF-8 needs at most this many bytes per UTF-16 code unit. */
+/** Most bytes of UTF-8 per UTF-16 code unit. */
 const UTF8_MAX = 3
 
 const encoder = new TextEncoder()
@@ -21,6 +21,7 @@ function expectPayload(type: number, len: number): void {
   }
 }
 
+/** Serialises xenstore messages. */
 export class XsPacker {
   #buffer = new Uint8Array(INITIAL_SIZE)
   #view = new DataView(this.#buffer.buffer)
@@ -33,14 +34,13 @@ export class XsPacker {
 
   /**
    * Packs one message. Its payload is `text` in UTF-8, then `data`.
-   * @throws RangeError if that is more than 4096 bytes, or the text has half a surrogate pair,
-   *   which UTF-8
-   * doesn't know: nothing is packed.
+   * @throws RangeError if the payload exceeds 4096 bytes, or the text has a lone surrogate, which
+   *   UTF-8 can't represent; nothing is packed
    */
   append(type: number, reqId: number, txId: number, text: string, data?: Uint8Array): void {
     const start = this.#length
     const dataBytes = data?.length ?? 0
-    // a code unit is a byte or more: bounds what is reserved
+    // each code unit takes at least one byte: this check bounds the reservation
     expectPayload(type, text.length + dataBytes)
     if (!text.isWellFormed()) {
       const shown = JSON.stringify(text.slice(0, 64))
@@ -61,7 +61,7 @@ export class XsPacker {
     this.#length += HEADER_SIZE + len
   }
 
-  /** Takes out what was packed: a view that is valid until the next `append`. */
+  /** Returns the packed bytes and starts afresh. The view is valid until the next `append`. */
   take(): Uint8Array {
     const packed = this.#buffer.subarray(0, this.#length)
     this.#length = 0

@@ -1,11 +1,14 @@
 /**
- * Cuts a byte stream into xenstore messages. A message that lies within one chunk is parsed in
- * place; one that a chunk boundary cuts is collected in a buffer of one message, so that every byte
- * is copied at most once and memory is bounded however the stream is split.
+ * Splits a byte stream into xenstore messages. A message within one chunk is parsed in place. A
+ * message that spans chunks is collected in a buffer of one message. So every byte is copied at
+ * most once, and memory is bounded however the stream is split.
  */
 import { XENSTORE_PAYLOAD_MAX, xsdSockmsg } from './xs-wire.ts'
 
-/** `payload` is valid until the handler returns. What the handler throws, `push` throws. */
+/**
+ * Receives one message. `payload` is valid until the handler returns. `push` throws the handler's
+ * errors.
+ */
 export type XsMessageHandler = (
   type: number,
   reqId: number,
@@ -14,11 +17,11 @@ export type XsMessageHandler = (
 ) => void
 
 /**
- * The bytes aren't a stream of xenstore messages. There is no way to find the next header: end the
+ * The bytes aren't a stream of xenstore messages. The next header can't be found: end the
  * connection.
  */
 export class XsFormatError extends Error {
-  /** The header field that can't be right. */
+  /** The header field that is invalid. */
   readonly field = 'len'
   readonly value: number
 
@@ -34,16 +37,17 @@ const { size: HEADER_SIZE, at } = xsdSockmsg
 const viewOf = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
-/** Size of the message whose header lies at `offset`. */
+/** Size of the message whose header is at `offset`. */
 const messageSize = (view: DataView, offset: number): number => {
   const len = view.getUint32(offset + at.len, true)
   if (len > XENSTORE_PAYLOAD_MAX) throw new XsFormatError(len)
   return HEADER_SIZE + len
 }
 
+/** Parses one direction of a xenstore connection. */
 export class XsParser {
   readonly #onMessage: XsMessageHandler
-  /** The first `#heldBytes` bytes of a message whose rest has yet to come. */
+  /** The first `#heldBytes` bytes of an incomplete message. */
   readonly #held = new Uint8Array(HEADER_SIZE + XENSTORE_PAYLOAD_MAX)
   readonly #heldView = new DataView(this.#held.buffer)
   #heldBytes = 0
@@ -53,8 +57,8 @@ export class XsParser {
   }
 
   /**
-   * Takes the next bytes of the stream and hands on every message that they complete.
-   * @throws XsFormatError, or what the handler throws; the parser is of no use afterwards.
+   * Takes the next bytes of the stream and passes on every message that they complete.
+   * @throws XsFormatError, or the handler's error; the parser can't be used afterwards
    */
   push(bytes: Uint8Array): void {
     const view = viewOf(bytes)
@@ -62,8 +66,8 @@ export class XsParser {
   }
 
   /**
-   * As `push`, of what lies behind `offset` and up to the end of one message.
-   * @returns how many bytes that were.
+   * Takes bytes from `offset` to the end of one message at most. Errors are those of `push`.
+   * @returns how many bytes it took
    */
   take(bytes: Uint8Array, offset: number): number {
     return this.#take(viewOf(bytes), bytes, offset)
@@ -81,7 +85,10 @@ export class XsParser {
     return this.#hold(bytes, offset, bytes.length)
   }
 
-  /** Continues the held message. @returns how many of the bytes were part of it. */
+  /**
+   * Continues the held message.
+   * @returns how many of the bytes belonged to it
+   */
   #complete(bytes: Uint8Array, offset: number): number {
     let taken = this.#hold(bytes, offset, offset + HEADER_SIZE - this.#heldBytes)
     if (this.#heldBytes < HEADER_SIZE) return taken
@@ -107,7 +114,7 @@ export class XsParser {
       view.getUint32(offset + at.type, true),
       view.getUint32(offset + at.req_id, true),
       view.getUint32(offset + at.tx_id, true),
-      // Not `bytes.subarray`: of a Buffer that is a Buffer again, and its `slice` doesn't copy.
+      // Not `bytes.subarray`: of a Buffer it returns a Buffer, whose `slice` doesn't copy.
       new Uint8Array(bytes.buffer, bytes.byteOffset + offset + HEADER_SIZE, size - HEADER_SIZE),
     )
   }

@@ -1,13 +1,16 @@
 /**
- * The syntax of xenstore paths (docs/misc/xenstore.txt): `/`-separated names of letters, digits and
- * `-_@`, no empty name, no slash at the end. A path without a slash at its start is relative to
- * /local/domain/DOMID of the domain that asks.
+ * The syntax of xenstore paths (docs/misc/xenstore.txt): names of letters, digits and `-_@`,
+ * separated by `/`. No name is empty, and there is no slash at the end. A path without a leading
+ * slash is relative to /local/domain/DOMID of the domain that asks.
  */
 import { XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX } from './xs-wire.ts'
 
 const ALPHABET = /^[A-Za-z0-9\-/_@]*$/
 
-/** What is wrong with a node's path; `undefined` if nothing is. */
+/**
+ * Checks a node's path.
+ * @returns the fault, as the end of a sentence, or `undefined` if the path is valid
+ */
 export function xsPathFault(path: string): string | undefined {
   if (path === '') return 'is empty'
   if (!ALPHABET.test(path)) return 'has a character other than letters, digits and -/_@'
@@ -19,7 +22,8 @@ export function xsPathFault(path: string): string | undefined {
 }
 
 /**
- * As `xsPathFault`, for what may be watched: a node's path, `@introduceDomain` or `@releaseDomain`.
+ * Checks a path to watch: a node's path, `@introduceDomain` or `@releaseDomain`. Returns what
+ * `xsPathFault` does.
  */
 export const xsWatchPathFault = (path: string): string | undefined =>
   xsPathFault(path.startsWith('@') ? `/${path}` : path)

@@ -1,22 +1,25 @@
 /**
- * The permissions of a xenstore node. They travel as a list of NUL-terminated entries, each a
- * letter and a domid (`n5` none, `r5` read, `w5` write, `b5` both): the first one names the owner
- * and, with its letter, the access of every domain without an entry of its own.
+ * Permissions of a xenstore node. They are sent as NUL-terminated entries, each a letter and a
+ * domid (`n5` none, `r5` read, `w5` write, `b5` both). The first entry's domid is the owner; its
+ * letter is the access of every domain without an entry of its own.
  */
 
+/** Rights that a permission gives. */
 export type XsAccess = 'none' | 'read' | 'write' | 'both'
 
+/** Rights of one domain. */
 export interface XsAclEntry {
   readonly domid: number
   readonly access: XsAccess
 }
 
+/** Permissions of one node. */
 export interface XsPermissions {
-  /** Has full access, as domain 0 has. */
+  /** Domain with full access, which domain 0 has too. */
   readonly owner: number
-  /** What any other domain may do. */
+  /** Access of any other domain. */
   readonly access: XsAccess
-  /** Domains that may do more, or less, than the others. */
+  /** Domains whose access differs from `access`. */
   readonly acl: readonly XsAclEntry[]
 }
 
@@ -31,16 +34,16 @@ const accesses = new Map<string, XsAccess>([
   ['b', 'both'],
 ])
 
-/** The entries as they travel, each with its NUL. */
+/** Returns the entries as they are sent, each with its NUL. */
 export const formatXsPermissions = ({ owner, access, acl }: XsPermissions): string =>
   [{ domid: owner, access }, ...acl]
     .map((entry) => `${letters[entry.access]}${entry.domid}\0`)
     .join('')
 
 /**
- * @param entries without their NUL; a domid may be any C int, as xenstored doesn't check what it is
- *   given
- * @returns undefined if that isn't a list of permissions
+ * Parses the entries of a reply.
+ * @param entries without their NUL; a domid may be any C int, because xenstored doesn't check it
+ * @returns undefined if they aren't a list of permissions
  */
 export function parseXsPermissions(entries: readonly string[]): XsPermissions | undefined {
   const acl: XsAclEntry[] = []

@@ -1,14 +1,15 @@
 /**
- * The messages of xenstore, after xen/include/public/io/xs_wire.h: a header of 16 bytes, then `len`
+ * Messages of xenstore. Follows xen/include/public/io/xs_wire.h: a header of 16 bytes, then `len`
  * bytes of payload whose syntax depends on `type` (docs/misc/xenstore.txt).
  *
- * Read next: xs-parser.ts and xs-packer.ts, the two directions of a byte stream of such messages.
+ * xs-parser.ts and xs-packer.ts handle the two directions of a stream of such messages.
  */
 import { cstruct } from './cstruct.ts'
 import { u32 } from './ctypes.ts'
 
 /**
- * `req_id` is echoed in the reply; `tx_id` is 0 outside a transaction; `len` excludes the header.
+ * Header of a message. `req_id` is repeated in the reply, `tx_id` is 0 outside a transaction, `len`
+ * excludes the header.
  */
 export const xsdSockmsg = cstruct('xsd_sockmsg', { type: u32, req_id: u32, tx_id: u32, len: u32 })
 
@@ -29,14 +30,14 @@ export const XS = {
   MKDIR: 12,
   RM: 13,
   SET_PERMS: 14,
-  /** Only ever sent by xenstored. */
+  /** Sent by xenstored alone. */
   WATCH_EVENT: 15,
-  /** Only ever sent by xenstored. */
+  /** Sent by xenstored alone. */
   ERROR: 16,
   IS_DOMAIN_INTRODUCED: 17,
   RESUME: 18,
   SET_TARGET: 19,
-  /** Gone from the header; old releases of oxenstored have it. */
+  /** No longer in the header; old releases of oxenstored support it. */
   RESTRICT: 20,
   RESET_WATCHES: 21,
   DIRECTORY_PART: 22,
@@ -48,10 +49,10 @@ export const XS = {
 
 const typeNames = new Map<number, string>(Object.entries(XS).map(([name, type]) => [type, name]))
 
-/** `READ` for 2; the number itself for a type that xs_wire.h doesn't know. */
+/** Returns `READ` for 2, or the number itself if xs_wire.h has no such type. */
 export const xsTypeName = (type: number): string => typeNames.get(type) ?? String(type)
 
-/** `xsd_errors`: what an ERROR reply may say. The name travels, never the number. */
+/** Errno names of ERROR replies (`xsd_errors`). The name is sent, never the number. */
 export const XSD_ERRORS = [
   'EINVAL',
   'EACCES',
@@ -70,13 +71,15 @@ export const XSD_ERRORS = [
   'E2BIG',
   'EPERM',
 ] as const
+/** An errno name that xenstored may answer. */
 export type XsdError = (typeof XSD_ERRORS)[number]
 
 /**
- * Bytes of payload, in both directions. xenstored ends the connection of a client that exceeds it.
+ * Most bytes of a payload, in both directions. xenstored ends the connection of a client that
+ * exceeds it.
  */
 export const XENSTORE_PAYLOAD_MAX = 4096
-/** Bytes of a path that begins with a slash. */
+/** Most bytes of a path with a leading slash. */
 export const XENSTORE_ABS_PATH_MAX = 3072
-/** Bytes of a path that is relative to /local/domain/DOMID. */
+/** Most bytes of a path relative to /local/domain/DOMID. */
 export const XENSTORE_REL_PATH_MAX = 2048

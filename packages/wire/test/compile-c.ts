@@ -1,9 +1,9 @@
-/** Compiles C against Xen's public headers, for tests that hold TypeScript against them. */
+/** Compiles C against Xen's public headers, for tests that compare TypeScript with C. */
 import { execFileSync, spawnSync } from 'node:child_process'
 
 /**
- * Why nothing can be compiled on this machine, or undefined where it can. On CI, where it has to
- * be, that is an error.
+ * Why C can't be compiled on this machine, or undefined if it can.
+ * @throws on CI, which must be able to compile
  */
 export function whyNoXenC(): string | undefined {
   const gcc = spawnSync('gcc', ['-fsyntax-only', '-x', 'c', '-'], {
@@ -21,7 +21,7 @@ export function whyNoXenC(): string | undefined {
   return reason
 }
 
-/** @throws with the compiler's messages if the source is at fault */
+/** @throws with the compiler's messages if the source doesn't compile */
 export function compileC(source: string, output: string, ...flags: string[]): void {
   execFileSync(
     'gcc',

@@ -55,7 +55,7 @@ const structs: [string, CStruct<Fields>][] = [
   ['response of x86_32', response32],
 ]
 
-/** A value as the derived offsets and the types' sizes find it. */
+/** Reads a value at a derived offset, by a type's size alone. */
 function readAt(view: DataView, at: number, type: CType, little: boolean): unknown {
   if (type === u8) return view.getUint8(at)
   if (type === u16) return view.getUint16(at, little)
@@ -116,7 +116,7 @@ describe.each(structs)('%s', (_name, struct) => {
 })
 
 describe('cstruct', () => {
-  test('wants padding to be a field', () => {
+  test('requires padding to be a field', () => {
     expect(() => cstruct('hole', { a: u8, b: u32 })).toThrow('"hole.b" at 1 isn\'t aligned to 4')
     expect(() => cstruct('tail', { a: u32, b: u8 })).toThrow(
       '"tail" of 5 bytes isn\'t a multiple of its alignment 4',
@@ -140,7 +140,7 @@ describe('cstruct', () => {
     })
   })
 
-  test('stays within the bytes it is given', () => {
+  test('does not access memory outside the given bytes', () => {
     const bytes = new Uint8Array(new ArrayBuffer(32), 8, 8)
     expect(() => grant_entry_v1.decode(bytes, 1)).toThrow(RangeError)
     expect(() => grant_entry_v1.decode(bytes, -1)).toThrow(RangeError)

@@ -1,5 +1,5 @@
 /**
- * Every size, offset and constant of this package, held against what gcc makes of Xen's own
+ * Every size, offset and constant of this package, compared with what gcc makes of Xen's own
  * headers.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -10,7 +10,7 @@ import * as wire from '../src/index.ts'
 import type { BlkifLayout, CStruct, Fields } from '../src/index.ts'
 import { compileC, whyNoXenC } from './compile-c.ts'
 
-/** name -> value, from the records in golden.c's object file. */
+/** Returns name -> value, from the records in golden.c's object file. */
 function compileGolden(...flags: string[]): Map<string, number> {
   const directory = mkdtempSync(join(tmpdir(), 'xenkit-golden-'))
   try {
@@ -33,8 +33,8 @@ function recordsOf(object: Buffer): Map<string, number> {
 }
 
 /**
- * Not in the headers of Xen 4.17, which these tests compile against; read in those of 4.22.
- * RESTRICT is in neither.
+ * Names missing in the headers of Xen 4.17, against which these tests compile. They were checked by
+ * eye in the headers of 4.22; RESTRICT is in neither.
  */
 const NEWER = [
   'XS_RESTRICT',
@@ -48,12 +48,12 @@ const NEWER = [
   'sizeof xenstore_domain_interface',
 ]
 
-/** The same names and values, as this package has them. */
+/** Returns the same names with this package's values. */
 function ours(layout: BlkifLayout): Map<string, number> {
   const values = new Map<string, number>()
   const struct = ({ name, size, at }: CStruct<Fields>): void => {
     values.set(`sizeof ${name}`, size)
-    // Padding is the compiler's, without a name in C; `size` and the fields after it show that it's
+    // The compiler's padding has no name in C; `size` and the offsets of later fields prove it
     // right.
     for (const [field, offset] of Object.entries(at)) {
       if (!field.startsWith('_pad') && field !== 'pad') values.set(`${name}.${field}`, offset)
@@ -121,7 +121,8 @@ describe("layouts and constants are those of Xen's headers", () => {
   test.for([
     { abi: 'x86_64', flags: ['-m64'] },
     { abi: 'x86_32', flags: ['-m32'] },
-    // What the headers are for Arm, laid out as Arm does: it aligns a u64 to 8 with 32 bits, too.
+    // The headers in their Arm form, compiled with Arm's alignment: a u64 is aligned to 8 in 32-bit
+    // code too.
     { abi: 'arm', flags: ['-m32', '-malign-double', '-U__i386__', '-D__arm__'] },
     { abi: 'arm', flags: ['-m64', '-U__x86_64__', '-D__aarch64__'] },
   ] as const)('$abi $flags.0', ({ abi, flags }, { skip }) => {

@@ -11,7 +11,7 @@ import {
 const access = fc.constantFrom<XsAccess>('none', 'read', 'write', 'both')
 const domid = fc.integer()
 
-test('permissions come back as they were', () => {
+test('permissions survive formatting and parsing', () => {
   fc.assert(
     fc.property(
       fc.record({
@@ -28,7 +28,7 @@ test('permissions come back as they were', () => {
   )
 })
 
-test('permissions travel as letters and domids', () => {
+test('permissions are sent as letters and domids', () => {
   expect(
     formatXsPermissions({
       owner: 5,

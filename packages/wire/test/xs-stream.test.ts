@@ -25,7 +25,7 @@ const message: fc.Arbitrary<Message> = fc.record({
   payload: fc.array(fc.nat(255), { maxLength: 40 }),
 })
 
-/** Written through the schema, so that neither parser nor packer can agree on a wrong layout. */
+/** Encodes messages through the schema, so that parser and packer can't agree on a wrong layout. */
 function encode(messages: readonly Message[]): Uint8Array {
   return Uint8Array.from(
     messages.flatMap(({ payload, ...header }) => {
@@ -44,7 +44,7 @@ function collect(): { parser: XsParser; messages: Message[] } {
   return { parser, messages }
 }
 
-/** Cuts bytes at the given places, in any order, possibly twice at the same. */
+/** Cuts bytes at the given places, which may repeat and be in any order. */
 function* split(bytes: Uint8Array, cuts: readonly number[]): Generator<Uint8Array> {
   const places = cuts.map((cut) => cut % (bytes.length + 1)).toSorted((a, b) => a - b)
   for (const [i, place] of [0, ...places].entries()) {
@@ -52,7 +52,7 @@ function* split(bytes: Uint8Array, cuts: readonly number[]): Generator<Uint8Arra
   }
 }
 
-test('any stream, however it is split, gives its messages', () => {
+test('any stream gives its messages, however it is split', () => {
   fc.assert(
     fc.property(
       fc.array(message, { maxLength: 20 }),
@@ -106,7 +106,7 @@ test('a message within one chunk is not copied', () => {
   expect(seen?.buffer).toBe(bytes.buffer)
 })
 
-test('a length that no message has is named, as soon as its header is there', () => {
+test('an illegal length is an error as soon as the header has arrived', () => {
   const header = new Uint8Array(xsdSockmsg.size)
   xsdSockmsg.encode({ type: 2, req_id: 1, tx_id: 0, len: XENSTORE_PAYLOAD_MAX + 1 }, header)
   for (const at of [0, 1, 15]) {
@@ -118,7 +118,7 @@ test('a length that no message has is named, as soon as its header is there', ()
   expect(new XsFormatError(4097).message).toContain('"len" expected 0..4096, got 4097')
 })
 
-test('garbage gives messages of a legal size, or that error and no other', () => {
+test('garbage gives messages of a legal size or an XsFormatError, and no other error', () => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 10 }), (chunks) => {
       const { parser, messages } = collect()
@@ -135,7 +135,7 @@ test('garbage gives messages of a legal size, or that error and no other', () =>
 })
 
 describe('the packer', () => {
-  test('packs what the parser takes apart', () => {
+  test('packs messages that the parser splits again', () => {
     const texted = fc.record({
       type: u32,
       req_id: u32,
@@ -165,7 +165,7 @@ describe('the packer', () => {
   })
 
   test.each(['a\ud800b', '\udfff', 'pair \u{1f600} and half \ud83d'])(
-    'takes no text that UTF-8 has no bytes for: %j',
+    "rejects text that UTF-8 can't represent: %j",
     (text) => {
       const packer = new XsPacker()
       expect(() => packer.append(XS.WRITE, 1, 0, text)).toThrow(RangeError)
@@ -173,7 +173,7 @@ describe('the packer', () => {
     },
   )
 
-  test('takes up to 4096 bytes of UTF-8 and packs nothing beyond', () => {
+  test('accepts up to 4096 bytes of UTF-8, and packs nothing longer', () => {
     const packer = new XsPacker()
     packer.append(XS.WRITE, 1, 0, 'é'.repeat(2000), new Uint8Array(96))
     const { length } = packer
@@ -188,7 +188,7 @@ describe('the packer', () => {
     expect(length).toBe(xsdSockmsg.size + 4096)
   })
 
-  test('a burst outgrows the buffer and is whole', () => {
+  test('a burst larger than the buffer is packed completely', () => {
     const packer = new XsPacker()
     const { parser, messages } = collect()
     for (let id = 0; id < 5000; id++) packer.append(XS.READ, id, 0, `/node/${id}\0`)
@@ -199,7 +199,7 @@ describe('the packer', () => {
   })
 })
 
-test('payloads are plain bytes, whatever comes from a socket: a slice of one is a copy', () => {
+test("a payload from a socket's Buffer is a plain Uint8Array, whose slice copies", () => {
   const packer = new XsPacker()
   packer.append(XS.READ, 1, 0, 'value')
   const chunk = Buffer.from(packer.take())
