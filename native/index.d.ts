@@ -1,20 +1,21 @@
 /**
- * `@xenkit/native`: Linux's Xen drivers and a disk engine for JavaScript. No protocol knowledge and
- * little comfort:
- * `@xenkit/xen` is the interface for people.
+ * `@xenkit/native`: Linux's Xen drivers and a disk engine for JavaScript. It knows no protocol and
+ * checks little; most users want `@xenkit/xen`.
  *
- * Every method throws an `Error` whose `code` is the name of an errno (`'EINVAL'`), or one of
- * `'ERR_OUT_OF_RANGE'` (a value outside its range; nothing was done), `'ERR_ARENA_FULL'`,
- * `'ERR_CLOSED'` (used after `close`) and `'ERR_RUNTIME'` (this JavaScript runtime lacks
- * something), and whose text begins with the operation. A wrong type of argument gives a
- * `TypeError` or an
- * `Error` with code `'InvalidArg'`.
+ * Every method throws an `Error` whose text begins with the operation. Its `code` is the name of an
+ * errno (`'EINVAL'`) or one of:
+ * - `'ERR_OUT_OF_RANGE'`: an argument outside its range; nothing was done
+ * - `'ERR_ARENA_FULL'`: no run of free pages is long enough, or the process has too many mappings
+ * - `'ERR_CLOSED'`: used after `close`
+ * - `'ERR_RUNTIME'`: this JavaScript runtime lacks something
  *
- * What is called all the time is a function that a `create` method makes: such a call takes 0.4 us
- * less than that of a method, which has to find its object first. Make it once. It throws as
- * methods do, after the object's `close` too.
+ * An argument of a wrong type throws a `TypeError`, or an `Error` with code `'InvalidArg'`.
  *
- * Objects belong to the thread that made them. All is closed when that thread's environment ends.
+ * The hottest operations are functions made by `create...` methods. A call takes 0.4 us less than a
+ * method, which has to find its object first. Make each function once. It throws as methods do,
+ * also after its object's `close`.
+ *
+ * Objects belong to the thread that made them. When the thread's environment ends, they are closed.
  */
 
 /**
@@ -47,68 +48,70 @@ export interface Native {
   readonly MemoryImage: {
     new (bytes: number): MemoryImage
     /**
-     * The image of another thread, which has to have it open at this moment, by the same file of
-     * the addon.
+     * Opens an image that another thread has open now. Both threads must have loaded the addon from
+     * the same file.
      */
     open(id: number): MemoryImage
   }
-  /** What the whole process holds open, over all threads. */
+  /** Counts what the whole process holds open, over all threads. */
   counters(): Counters
-  /** Most grant mappings of the whole process, over all threads: a quarter of vm.max_map_count. */
+  /**
+   * The most grant mappings of the whole process, over all threads: a quarter of vm.max_map_count.
+   */
   maxMappings(): number
   /**
-   * Gives up a range of an open file (a hole that reads as 0; its size stays) or block device, on
-   * Node's thread pool. `fd` has to stay open until then. Resolves to 0 or a negative errno.
+   * Discards a range of a file or block device, on Node's thread pool. In a file it punches a hole,
+   * which reads as 0; the size stays. `fd` must stay open until the promise settles. Resolves to 0
+   * or to a negative errno.
    */
   discard(fd: number, offset: number, length: number): Promise<number>
   /**
-   * Takes shared locks on the bytes `take` of an open file, then looks whether another one has a
-   * lock on one of `unlocked`, on Node's thread pool. The bytes, 1..2^31-1, need not exist. The
-   * locks are the open file's (OFD locks of fcntl(2)): they end when its last descriptor is closed.
-   * `fd` has to stay open until the promise settles.
-   * Resolves to 0, to the first byte where another's lock is in the way, or to a negative errno.
+   * Takes shared locks on the bytes `take` of an open file, then checks that no other open file has
+   * a lock on one of the bytes `unlocked`. Runs on Node's thread pool. The bytes, 1..2^31-1, may
+   * lie past the end of the file. The locks belong to the open file (OFD locks, see fcntl(2)) and
+   * end when its last descriptor is closed. `fd` must stay open until the promise settles. Resolves
+   * to 0, to the first byte on which another's lock conflicts, or to a negative errno.
    */
   lockBytes(fd: number, take: readonly number[], unlocked: readonly number[]): Promise<number>
 }
 
 /**
- * One reserved address range, 1..1048576 pages, into which pages are mapped. A run of pages is
- * known by the byte offset at which it begins, a multiple of 4096.
+ * One reserved address range of 1..1048576 pages, into which pages are mapped. A run of pages is
+ * identified by the byte offset of its first page, a multiple of 4096.
  */
 export interface Arena {
   /**
-   * The whole range as an ArrayBuffer. Call it once. Every byte is accessible for as long as the
-   * buffer exists, whatever is mapped or closed meanwhile. A store to pages mapped read-only ends
-   * the process.
+   * Makes an ArrayBuffer over the whole range. Call it once. Every byte stays accessible for as
+   * long as the buffer exists, even when runs are mapped or closed. A store to pages mapped
+   * read-only ends the process.
    */
   createBuffer(): ArrayBuffer
-  /** Takes zeroed pages, 1 or more; returns their offset. */
+  /** Allocates zeroed pages, 1 or more; returns their offset. */
   allocate(pages: number): number
   /**
-   * Ends the run that begins at `offset`, or marks it to end with its last pin. It then reads as 0.
-   * After `closeAll` there is nothing left to do.
+   * Ends the run that begins at `offset`, or marks it to end with its last pin. The pages read as 0
+   * afterwards. Does nothing after `closeAll`.
    */
   close(offset: number): void
-  /** Ends every run, as `close` does. Nothing can be taken from the arena any more. */
+  /** Ends every run, as `close` does. Later allocations and mappings fail. */
   closeAll(): void
-  /** Holds the run that begins at `offset`. */
+  /** Pins the run that begins at `offset`: it doesn't end before `unpin`. */
   pin(offset: number): void
-  /** Ends one `pin`. */
+  /** Removes one pin. */
   unpin(offset: number): void
   /**
-   * When the mapping or share that begins at `offset` ends, even by SIGKILL, the kernel sets the
-   * byte at
-   * `clearByte` (counted from `offset`) to 0 and notifies the local `port`. Replaces an earlier
-   * setting.
+   * Registers what the kernel does when the mapping or share at `offset` ends, even by SIGKILL. It
+   * sets the byte at `clearByte` (counted from `offset`) to 0, and notifies the local port `port`.
+   * Replaces an earlier setting.
    */
   notifyOnUnmap(offset: number, clearByte: number | undefined, port: number | undefined): void
 }
 
-/** /dev/xen/gntdev: other domains' pages. */
+/** /dev/xen/gntdev: maps and copies pages that other domains granted. */
 export interface Gntdev {
   /**
-   * Maps granted pages contiguously, all or none. The code of an error is `'ERR_ARENA_FULL'`, too,
-   * when the process has `maxMappings()` mappings.
+   * Maps granted pages onto consecutive pages of the arena, all or none. Also fails with
+   * `'ERR_ARENA_FULL'` when the process has `maxMappings()` mappings.
    * @param refs domid, gref, domid, gref ...
    * @returns the arena offset
    */
@@ -117,11 +120,11 @@ export interface Gntdev {
   probe(domid: number, gref: number, writable: boolean): number
   /**
    * Makes a function that copies between granted pages of `domid` and the arena (`outward`: from
-   * the arena).
-   * `table` is the offset of allocated pages that hold `capacity` (at most 65536) operations as
-   * columns, one after the other: gref u32, local arena offset u32, offset in the page u16, length
-   * u16, status i16. A call does the first `count`, sets their status and returns how many failed.
-   * Nothing is copied if one of them is out of bounds.
+   * the arena). `table` is the offset of allocated pages with room for `capacity` operations, at
+   * most 65536. Its columns follow each other: gref u32, local arena offset u32, offset in the page
+   * u16, length u16, status i16. A call performs the first `count` operations, sets their status
+   * and returns how many failed. If one of them is out of bounds, the call throws and copies
+   * nothing.
    */
   createCopy(
     table: number,
@@ -129,11 +132,11 @@ export interface Gntdev {
     domid: number,
     outward: boolean,
   ): (count: number) => number
-  /** Mappings live on. Idempotent. */
+  /** Closes the device after its last mapping has ended. Idempotent. */
   close(): void
 }
 
-/** /dev/xen/gntalloc: own pages for another domain. */
+/** /dev/xen/gntalloc: grants pages of this domain to other domains. */
 export interface Gntalloc {
   /** Allocates zeroed pages, 1 or more, in the arena and grants them to `domid`. */
   share(
@@ -141,200 +144,199 @@ export interface Gntalloc {
     pages: number,
     writable: boolean,
   ): { readonly offset: number; readonly grefs: readonly number[] }
-  /** Shares live on. Idempotent. */
+  /** Closes the device after its last share has ended. Idempotent. */
   close(): void
 }
 
 /**
- * /dev/xen/evtchn. `table` is the offset of two allocated pages: 1024 u32 of pending ports and 1024
- * of ports to unmask. `onPending(count)` is called once per wake of the event loop, with `count`
- * ports in the first page; each is masked until unmasked. A port may come without an event, and
- * after its
- * `unbind`. `onPending(0)` says that the driver lost count of pending ports: treat every bound one
- * as pending. `onPending(-errno)` says that the device failed and was closed.
+ * /dev/xen/evtchn: event channels. `table` is the offset of two allocated pages: 1024 u32 for
+ * pending ports, then 1024 u32 for ports to unmask. `onPending(count)` is called once per wake of
+ * the event loop, with `count` ports in the first page. Each of these ports is masked until it is
+ * unmasked. A port may be reported without an event, and after its `unbind`. `onPending(0)` means
+ * that the driver's queue overflowed: treat every bound port as pending. `onPending(-errno)` means
+ * that the device failed and was closed.
  *
- * Keeps the process alive while a port is bound.
+ * It keeps the process alive while a port is bound.
  */
 export interface Evtchn {
-  /** Returns the local port. */
+  /** Binds to the unbound port `port` of domain `domid`; returns the local port. */
   bindInterdomain(domid: number, port: number): number
-  /** Returns the local port. */
+  /** Allocates a port that domain `domid` may bind to; returns it. */
   bindUnbound(domid: number): number
-  /** Returns the local port. */
+  /** Binds to a virtual interrupt; returns the local port. */
   bindVirq(virq: number): number
-  /** Makes the function that sends an event. */
+  /** Makes the function that notifies a port. */
   createNotify(): (port: number) => void
   /**
-   * Makes the function that unmasks the first `count` ports of the table's second page, 0..1024,
+   * Makes the function that unmasks the first `count` ports (0..1024) of the table's second page,
    * with one system call.
    */
   createUnmask(): (count: number) => void
-  /** After `close` there is nothing left to do. */
+  /** Unbinds a port. Does nothing after `close`. */
   unbind(port: number): void
-  /** Unbinds every port. Idempotent. */
+  /** Closes the device, which unbinds every port. Idempotent. */
   close(): void
 }
 
 /**
- * /dev/xen/xenbus. `page` is the offset of an allocated page. `onData(count)` says that the page
- * holds
- * `count` new bytes of the stream, valid during the call; `onData(-errno)` that the device failed
- * and was closed. Keeps the process alive until closed.
+ * /dev/xen/xenbus: the kernel's connection to xenstored. `page` is the offset of an allocated page.
+ * `onData(count)` means that the page holds `count` new bytes of the stream, valid during the call.
+ * `onData(-errno)` means that the device failed and was closed. It keeps the process alive until it
+ * is closed.
  */
 export interface XenbusDevice {
   /**
-   * Sends one whole message: the driver drops what follows a message in the same write. What it
-   * refuses with an errno it has consumed: the stream goes on.
+   * Sends one whole message. The driver drops bytes that follow a message in the same write. A
+   * message that it refuses with an errno is consumed all the same, so later messages can be sent.
    */
   write(message: Uint8Array): void
-  /** Idempotent. */
+  /** Closes the device. Idempotent. */
   close(): void
 }
 
 /**
- * Moves data between disk images and memory, many jobs with one call, and never waits for a disk:
- * what is in the page cache is read within the call, as is all on a file system in memory (tmpfs)
- * and of a memory image; the rest is done beside the event loop, by io_uring or, where the system
- * refuses it, by threads. One engine serves every image of an event loop.
+ * Moves data between disk images and memory, many jobs with one call. It never waits for a disk.
+ * Within the call it completes reads from the page cache, and all jobs of images in memory (tmpfs
+ * or a memory image). The other jobs run asynchronously, by io_uring or by threads. One engine
+ * serves all images of an event loop.
  *
- * `memory` (over an ArrayBuffer or SharedArrayBuffer) is where data lies. It stays referenced, and
- * must be neither detached nor resized while jobs are in flight.
+ * `memory` (over an ArrayBuffer or SharedArrayBuffer) holds the data. It stays referenced. It must
+ * not be detached or resized while jobs are in flight.
  *
- * Jobs are described in tables, of which each user has one, made of columns that lie one after the
- * other:
+ * Jobs are described in tables; each user has its own table. A table consists of columns that
+ * follow each other. Each job has:
+ * - `position` f64: byte in the file, 0..2^53-1
+ * - `length` f64: bytes to discard or to zero, 1..2^53-1
+ * - `file` u32: the number that `open` returned
+ * - `first` u32: index of its first vector, for reads and writes
+ * - `count` u32: its number of vectors, 1..1024, for reads and writes; together they hold at most
+ *   0x7ffff000 bytes
+ * - `result` i32: set on completion: bytes moved, 0, or a negative errno. A short count means the
+ *   end of the file; the rest of the vectors is then undefined.
+ * - `list` u32: not part of a job: numbers of jobs for the next call, see `SubmitJobs`
  *
- * | column | type | of each job |
- * |---|---|---|
- * | position | f64 | byte in the file, 0..2^53-1 |
- * | length | f64 | of discard and write-zeroes: bytes, 1..2^53-1 |
- * | file | u32 | what `open` returned |
- * | first | u32 | of read and write: its first vector |
- * | count | u32 | of read and write: its number of vectors, 1..1024; they hold at most 0x7ffff000
- * bytes |
- * | result | i32 | set when it is done: bytes moved, fewer than asked for only at the end of the
- * file (its vectors past that are undefined), or 0; or a negative errno |
- * | list | u32 | (of the call) numbers of jobs, see `SubmitJobs` |
+ * Then each vector has `offset` u32 and `bytes` u32 (1 or more), a range of `memory`. Last, each
+ * job has `operation` u8: read 0, write 1, flush 2 (fdatasync), discard 3, write-zeroes 4.
  *
- * then, of each vector, `offset` u32 and `bytes` u32 (1 or more) in `memory`, and last, of each
- * job,
- * `operation` u8: read 0, write 1, flush 2 (fdatasync), discard 3, write-zeroes 4.
- *
- * A row and its vectors are read when they are submitted and free after that. Jobs in flight
- * together run in any order: one that depends on another (a flush on writes, too) is submitted when
- * that is done. One that fails doesn't hinder the others. A direct file (O_DIRECT) demands aligned
- * positions, offsets and lengths. A write ends short at the end of a memory image, and lengthens a
- * file. What a read of a memory image names must not be pages mapped read-only: that ends the
- * process, where a file's fails with EFAULT.
+ * A row and its vectors are read when the job is submitted, and may be reused afterwards. Jobs in
+ * flight at the same time run in any order. So submit a job that depends on another one (a flush on
+ * writes, too) after that one has completed. A failed job doesn't affect the others. A file opened
+ * with O_DIRECT demands aligned positions, offsets and lengths. A write past the end of a memory
+ * image is short; a write past the end of a file extends it. A read of a memory image into pages
+ * mapped read-only ends the process; a read of a file fails with EFAULT instead.
  *
  * `onDone(count)` is called at most once per wake of the event loop, with `count` jobs in the list
- * of
- * `createDone`, which stays as it is during the call: u32 each, a job's number in the lower 16
- * bits, its table's in the upper. Jobs in flight keep the process alive. A thread's end waits for
- * them.
+ * of `createDone`. The list doesn't change during the call. Each entry is a u32: the job's number
+ * in the lower 16 bits, its table's in the upper 16. Jobs in flight keep the process alive, and the
+ * end of a thread waits for them.
  *
- * `kind` demands one or the other, for tests and to learn why io_uring is refused: an error says so
- * then.
+ * `kind` demands io_uring or threads, for tests, or to learn from the error why io_uring is
+ * refused.
  */
 export interface BlockEngine {
-  /** What serves transfers that have to wait; threads do the other operations. */
+  /**
+   * What runs reads, and writes with O_DIRECT, that have to wait. Threads run the other operations.
+   */
   readonly kind: 'io_uring' | 'threads'
   /**
-   * Whether `memory` begins at a page: offsets are then aligned as a direct file demands if they
-   * are multiples of its sectors.
+   * Whether `memory` begins at a page boundary. Offsets that are multiples of the sector size are
+   * then aligned for O_DIRECT.
    */
   readonly aligned: boolean
-  /** The list of what is done. Call it once. */
+  /** Makes the list of completed jobs. Call it once. */
   createDone(): ArrayBuffer
   /**
-   * Adds a table of so many jobs (1..32768) and vectors (0..33554432); returns its number,
+   * Adds a table with so many jobs (1..32768) and vectors (0..33554432); returns its number,
    * 0..65535.
    */
   addTable(jobs: number, vectors: number): number
-  /** A table, all 0. Call it once for each. */
+  /** Makes the buffer of a table, all 0. Call it once for each table. */
   createTable(table: number): ArrayBuffer
   /**
-   * Lets go of a table, whose number may come again after its last job in flight is done. After
-   * `close` there is nothing left to do.
+   * Removes a table. Its number may be reused after its last job in flight has completed. Does
+   * nothing after `close`.
    */
   removeTable(table: number): void
   /**
-   * Takes a file or block device, which it looks at as `fstat` does; returns its number. `fd` may
-   * be closed after that.
+   * Opens a file or block device for jobs; returns its number. The engine duplicates `fd`, which
+   * may be closed afterwards.
    */
   open(fd: number): number
   /**
-   * Takes a memory image, which may be closed after that; returns its number, a file's to `release`
-   * and to jobs.
+   * Opens a memory image for jobs; returns its number, which `release` and jobs take like a file's.
+   * The image may be closed afterwards.
    */
   openMemory(image: MemoryImage): number
   /**
-   * Lets go of a file, whose number may come again; it is closed after its last job in flight.
-   * After `close` there is nothing left to do.
+   * Frees a file's number for reuse. The file is closed after its last job in flight has completed.
+   * Does nothing after `close`.
    */
   release(file: number): void
-  /** Makes the function that submits. */
+  /** Makes the function that submits jobs. */
   createSubmit(): SubmitJobs
   /**
-   * Begins what has to wait, for a disk say, of all that was submitted. After `close` there is
-   * nothing left to do.
+   * Starts the deferred jobs: submitted jobs that have to wait, for a disk for example. Does
+   * nothing after `close`.
    */
   proceed(): void
   /**
-   * Refuses jobs; `onDone` still tells of those in flight. Files and memory go with the last.
-   * Idempotent.
+   * Refuses new jobs. `onDone` still reports those in flight, and the last of them frees files and
+   * memory. Idempotent.
    */
   close(): void
 }
 
 /**
- * Starts the first `count` jobs of a table's column `list`, or none, with an error, if something is
- * wrong with one of them. Those that are done already are listed at its beginning then. Others have
- * begun when `proceed` returns, or the fourth call since.
- * @returns how many are
+ * Starts the first `count` jobs in a table's column `list`. If one of them is invalid, it throws
+ * and starts none. Numbers of jobs that completed at once replace the first entries of the list.
+ * The other jobs may be deferred: they have started when `proceed` returns, or the fourth call of
+ * this function since.
+ * @returns how many jobs completed at once
  */
 export type SubmitJobs = (table: number, count: number) => number
 
 /**
- * The bytes of a disk in memory, 1..2^53-1, zeroed: an anonymous mapping of its own, which takes
- * memory for what was written. Jobs of a block engine copy from and to it without a system call.
- * The memory goes when no thread has it open and no engine uses it.
+ * A zeroed disk image of 1..2^53-1 bytes in an anonymous memory mapping. Its pages take memory when
+ * they are written. Jobs of a block engine copy from and to it without a system call. The memory is
+ * freed when no thread has the image open and no engine uses it.
  *
- * Threads use it side by side. What they read and write in the same place at once is any mix of
+ * Threads may use it concurrently. Accesses that race on the same bytes see or leave any mix of
  * both.
  */
 export interface MemoryImage {
-  /** What another thread gives to `open`. */
+  /** Identifies the image for another thread's `open`. */
   readonly id: number
   /**
-   * Copies from `position` on; returns how many bytes, fewer than there is room for only at the
-   * end.
+   * Copies bytes from `position` on; returns how many. It is fewer than the buffers hold only at
+   * the end of the image.
    */
   read(position: number, into: readonly Uint8Array[]): number
   write(position: number, from: readonly Uint8Array[]): number
-  /** Makes a range read as zeros, and gives its memory back, on Node's thread pool. */
+  /** Makes a range read as zeros and frees its memory, on Node's thread pool. */
   discard(position: number, length: number): Promise<void>
   /**
-   * Cuts it, or lengthens it by zeros, for all threads. Jobs of theirs end before or find the new
-   * size, and wait for the memory of what is cut to be freed: some 40 ms for a GiB.
+   * Truncates the image, or extends it with zeros, for all threads. Jobs of other threads complete
+   * before the change or see the new size. They wait while truncated memory is freed: some 40 ms
+   * for a GiB.
    */
   resize(bytes: number): void
-  /** The last one frees the memory within the call. Idempotent. */
+  /** Closes this object. Closing the last one frees the memory within the call. Idempotent. */
   close(): void
 }
 
-/** Live things. */
+/** Numbers of open resources, over all threads. */
 export interface Counters {
   /** Open devices, and files of block engines. */
   readonly fds: number
   readonly mappings: number
   readonly shares: number
   readonly ports: number
-  /** libuv handles that watch a device. */
+  /** libuv handles that poll a device. */
   readonly polls: number
-  /** Arenas; their memory goes when the ArrayBuffer is collected. */
+  /** Arenas whose memory is still reserved: until their ArrayBuffer is collected. */
   readonly arenas: number
   /** Jobs of block engines that wait for a disk. */
   readonly jobs: number
-  /** Memory images whose memory is still there. */
+  /** Memory images whose memory isn't freed yet. */
   readonly images: number
 }

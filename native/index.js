@@ -1,6 +1,6 @@
-// Finds and loads the addon: a file beside this one (or beside the bundle this was bundled into),
-// else the package of this platform. Importing never fails; only loadNative() does. Both C
-// libraries are tried instead of told apart: the wrong one doesn't load.
+// Finds and loads the addon: a file next to this one (or next to the bundle that contains this
+// code), else the package for this platform. Importing never fails; only loadNative() does. It
+// tries the builds for both C libraries, because the wrong one fails to load.
 import { createRequire } from 'node:module'
 
 const require = createRequire(import.meta.url)
@@ -18,7 +18,7 @@ function find() {
       try {
         return require(name)
       } catch (error) {
-        // A loader's message lists the requiring files after the first line.
+        // After the first line, Node's message lists the requiring files.
         if (error.code !== 'MODULE_NOT_FOUND') {
           reasons.push(`"${name}": ${error.message.split('\n')[0]}`)
         }

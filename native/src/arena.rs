@@ -11,7 +11,7 @@ use crate::errors::{RUNTIME, Result, failure, out_of_range};
 use crate::memory::{Memory, PAGE_SHIFT};
 use crate::runs::Runs;
 
-/// See index.d.ts.
+/// The JavaScript class `Arena`; its contract is in index.d.ts.
 #[napi]
 pub struct Arena {
     runs: Rc<Runs>,
@@ -30,19 +30,19 @@ impl Arena {
         Ok(Self { runs: Rc::new(Runs::new(pages)?) })
     }
 
-    /// The shared part, for the devices.
+    /// The table of runs, which the devices share with the arena.
     pub(crate) fn runs(&self) -> Rc<Runs> {
         Rc::clone(&self.runs)
     }
 
-    /// Makes the ArrayBuffer. To be called once: V8 wants one buffer per address.
+    /// Makes the ArrayBuffer. Call it once: V8 allows one buffer per address.
     #[napi(catch_unwind)]
     pub fn create_buffer<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let (base, bytes) = self.runs.extent();
         let owner = Rc::into_raw(Rc::clone(self.runs.memory()));
         let mut value = std::ptr::null_mut();
-        // SAFETY: the memory lives until `release_memory` has dropped `owner`, however long
-        // JavaScript keeps the buffer; every byte of it stays accessible for that time.
+        // SAFETY: `owner` keeps the memory until V8 collects the buffer and calls `release_memory`.
+        // Every byte stays accessible until then.
         let status = unsafe {
             sys::napi_create_external_arraybuffer(
                 env.raw(),
@@ -54,7 +54,8 @@ impl Arena {
             )
         };
         if status != sys::Status::napi_ok {
-            // SAFETY: without a buffer the finalizer never runs; this is the pointer made above.
+            // SAFETY: without a buffer the finalizer never runs, so the pointer made above is still
+            // ours.
             drop(unsafe { Rc::from_raw(owner) });
             return Err(failure(
                 RUNTIME,
@@ -74,38 +75,38 @@ impl Arena {
         Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), value) })
     }
 
-    /// Takes pages of this domain's own, all zero.
+    /// Allocates anonymous, zeroed pages of this domain; returns their arena offset.
     #[napi(catch_unwind)]
     pub fn allocate(&self, pages: u32) -> Result<u32> {
         Ok(self.runs.commit(self.runs.take(pages)?, None))
     }
 
-    /// Ends what begins at `offset`, after its last pin. After `close_all` there is nothing left to
-    /// do.
+    /// Ends the run that begins at `offset`, after its last pin. Does nothing after `close_all`.
     #[napi(catch_unwind)]
     pub fn close(&self, offset: u32) -> Result<()> {
         self.runs.close(offset)
     }
 
-    /// Ends everything, each after its last pin; nothing can be taken any more.
+    /// Ends every run, each after its last pin. Later allocations and mappings fail.
     #[napi(catch_unwind)]
     pub fn close_all(&self) -> Result<()> {
         self.runs.close_all()
     }
 
-    /// Holds what begins at `offset`.
+    /// Pins the run that begins at `offset`: it stays in place until `unpin`, even if it is closed.
     #[napi(catch_unwind)]
     pub fn pin(&self, offset: u32) -> Result<()> {
         self.runs.pin(offset)
     }
 
-    /// Ends one `pin`.
+    /// Removes one pin.
     #[napi(catch_unwind)]
     pub fn unpin(&self, offset: u32) -> Result<()> {
         self.runs.unpin(offset)
     }
 
-    /// What happens when the run that begins at `offset` ends, however it ends.
+    /// Registers what the kernel does when the run at `offset` ends for any reason, a crash
+    /// included: set a byte to 0, notify a port, or both.
     #[napi(catch_unwind)]
     pub fn notify_on_unmap(
         &self,
@@ -117,8 +118,8 @@ impl Arena {
     }
 }
 
-/// Drops the buffer's share of the memory.
+/// Finalizer of the ArrayBuffer: drops its reference to the memory.
 unsafe extern "C" fn release_memory(_: sys::napi_env, _: *mut c_void, owner: *mut c_void) {
-    // SAFETY: the pointer that `create_buffer` made, passed exactly once.
+    // SAFETY: the pointer comes from `create_buffer`, and V8 passes it once.
     drop(unsafe { Rc::from_raw(owner.cast::<Memory>()) });
 }

@@ -1,5 +1,6 @@
-//! What this process holds open, over all environments. Relaxed atomics on paths that end in a
-//! system call: cheap enough for both builds, so that tests of either can assert zero.
+//! Resources that this process holds open, over all environments. The counters are relaxed atomics
+//! on paths that end in a system call. That is cheap enough for release builds too, so tests of
+//! either build can assert zero.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -14,7 +15,7 @@ static ARENAS: Count = Count::new();
 static JOBS: Count = Count::new();
 static IMAGES: Count = Count::new();
 
-/// A number of live things.
+/// Number of live resources of one kind.
 pub struct Count(AtomicI32);
 
 impl Count {
@@ -27,7 +28,7 @@ impl Count {
     }
 }
 
-/// One live thing, counted for as long as this value exists.
+/// Counts one resource for as long as this value exists.
 pub struct Token(&'static Count);
 
 impl Token {
@@ -36,47 +37,47 @@ impl Token {
         Self(count)
     }
 
-    /// An open device, or a file of a block engine.
+    /// Counts an open device, or a file of a block engine.
     pub fn fd() -> Self {
         Self::new(&FDS)
     }
 
-    /// A grant mapping, of any number of pages.
+    /// Counts a grant mapping of any number of pages.
     pub fn mapping() -> Self {
         Self::new(&MAPPINGS)
     }
 
-    /// Grant mappings, this one among them.
+    /// Number of grant mappings, the token of the caller included.
     pub fn mappings() -> u32 {
         MAPPINGS.get().unsigned_abs()
     }
 
-    /// A share, of any number of pages.
+    /// Counts a share (pages granted to another domain) of any number of pages.
     pub fn share() -> Self {
         Self::new(&SHARES)
     }
 
-    /// A bound event-channel port.
+    /// Counts a bound event-channel port.
     pub fn port() -> Self {
         Self::new(&PORTS)
     }
 
-    /// A libuv poll handle.
+    /// Counts a libuv poll handle.
     pub fn poll() -> Self {
         Self::new(&POLLS)
     }
 
-    /// An arena's memory.
+    /// Counts an arena's memory.
     pub fn arena() -> Self {
         Self::new(&ARENAS)
     }
 
-    /// A job of a block engine that waits for a disk.
+    /// Counts a block engine's job that waits for a disk.
     pub fn job() -> Self {
         Self::new(&JOBS)
     }
 
-    /// The memory of a disk.
+    /// Counts the memory of a memory image.
     pub fn image() -> Self {
         Self::new(&IMAGES)
     }
@@ -88,28 +89,28 @@ impl Drop for Token {
     }
 }
 
-/// Live things of the whole process.
+/// Numbers of resources that the whole process holds.
 #[napi(object)]
 pub struct Counters {
     /// Open devices, and files of block engines.
     pub fds: i32,
     /// Grant mappings.
     pub mappings: i32,
-    /// Shares.
+    /// Shares: runs of pages granted to other domains.
     pub shares: i32,
     /// Bound event-channel ports.
     pub ports: i32,
-    /// libuv handles that watch a device.
+    /// libuv handles that poll a device.
     pub polls: i32,
-    /// Arenas whose memory is still reserved; it goes when their ArrayBuffer is collected.
+    /// Arenas whose memory is still reserved: until their ArrayBuffer is collected.
     pub arenas: i32,
     /// Jobs of block engines that wait for a disk.
     pub jobs: i32,
-    /// Memory images; one goes when nobody has it open and no block engine uses it.
+    /// Memory images: freed when nobody has them open and no block engine uses them.
     pub images: i32,
 }
 
-/// Counts what the process holds open.
+/// Reads all counters.
 #[napi(catch_unwind)]
 pub fn counters() -> Counters {
     Counters {

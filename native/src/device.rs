@@ -10,7 +10,7 @@ use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode};
 use crate::counters::Token;
 use crate::errors::{Result, os};
 
-/// Closed when dropped.
+/// A device file, closed when dropped.
 pub struct Device {
     fd: OwnedFd,
     _token: Token,
@@ -30,11 +30,11 @@ impl Device {
         self.fd.as_raw_fd()
     }
 
-    /// Performs an ioctl that reads and may write `argument`.
+    /// Performs an ioctl that reads `argument` and may write to it.
     ///
     /// # Safety
-    /// `T` must begin with the struct that `opcode` takes, and any pointer in it must be valid for
-    /// what the driver does with it.
+    /// `T` must begin with the struct that `opcode` takes. Any pointer in it must be valid for what
+    /// the driver does with it.
     pub unsafe fn ioctl<T: ?Sized>(
         &self,
         opcode: Opcode,
@@ -57,8 +57,8 @@ struct Call {
     argument: *mut std::ffi::c_void,
 }
 
-// SAFETY: `as_ptr` gives the pointer that the caller of `Device::ioctl` vouched for; the output is
-// the plain return value, which is not negative after success.
+// SAFETY: `as_ptr` returns the pointer that the caller of `Device::ioctl` vouched for. The output
+// is the plain return value, which isn't negative after success.
 unsafe impl Ioctl for Call {
     type Output = u32;
     const IS_MUTATING: bool = true;

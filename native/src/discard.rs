@@ -1,4 +1,4 @@
-//! Giving up a range of an image: Node has no call for it.
+//! Discards a range of a disk image: Node has no call for it.
 
 use std::os::fd::{BorrowedFd, RawFd};
 
@@ -28,8 +28,8 @@ impl Task for Discard {
     type JsValue = i32;
 
     fn compute(&mut self) -> napi::Result<i32> {
-        // SAFETY: not negative, and the caller keeps it open until this has settled; of a number
-        // that isn't open the kernel says EBADF.
+        // SAFETY: the number isn't negative, and the caller keeps it open until the promise
+        // settles. If it isn't open, the kernel returns EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
         Ok(discard_range(fd, self.offset, self.length)
             .map_or_else(|errno| -errno.raw_os_error(), |()| 0))
@@ -40,7 +40,8 @@ impl Task for Discard {
     }
 }
 
-/// Gives up a range; of a file it then reads as zeros.
+/// Discards a range. In a file the range reads as zeros afterwards; on a block device it may read
+/// as anything.
 pub fn discard_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io::Result<()> {
     if !is_block_device(fd)? {
         return fallocate(
@@ -54,7 +55,7 @@ pub fn discard_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io
     unsafe { ioctl(fd, Setter::<BLKDISCARD, [u64; 2]>::new([offset, length])) }
 }
 
-/// Makes a range read as zeros; of a file it keeps its blocks, where the file system can do that.
+/// Makes a range read as zeros. A file keeps its blocks if the file system can do that.
 pub fn zero_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io::Result<()> {
     if is_block_device(fd)? {
         // SAFETY: the argument is what BLKZEROOUT takes, and the kernel only reads it.
@@ -70,8 +71,8 @@ fn is_block_device(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::BlockDevice)
 }
 
-/// Punches a hole into a file, or discards sectors of a block device. Resolves to 0 or a negative
-/// errno.
+/// Punches a hole into a file, or discards sectors of a block device. Resolves to 0 or to a
+/// negative errno.
 #[napi(catch_unwind)]
 pub fn discard(fd: i32, offset: i64, length: i64) -> Result<AsyncTask<Discard>> {
     let [Ok(offset), Ok(length)] = [u64::try_from(offset), u64::try_from(length)] else {
@@ -89,7 +90,7 @@ pub fn discard(fd: i32, offset: i64, length: i64) -> Result<AsyncTask<Discard>> 
 mod tests {
     use super::*;
 
-    /// The values that a C program prints which includes linux/fs.h.
+    /// The expected values were printed by a C program that includes linux/fs.h.
     #[test]
     fn numbers_are_those_of_the_header() {
         assert_eq!((BLKDISCARD, BLKZEROOUT), (0x1277, 0x127f));

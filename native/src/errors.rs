@@ -1,22 +1,22 @@
-//! Failures, as JavaScript sees them: an `Error` with `code` and a text that begins with the
+//! Failures as JavaScript sees them: an `Error` with a `code`, whose text begins with the
 //! operation.
 
 use rustix::io::Errno;
 
 use crate::uv::Uv;
 
-/// `code` of a value outside its range: nothing was done.
+/// `code` of an argument outside its range: nothing was done.
 pub const OUT_OF_RANGE: &str = "ERR_OUT_OF_RANGE";
-/// `code` of an arena without a free run of pages.
+/// `code` when an arena has no free run of pages that is long enough.
 pub const ARENA_FULL: &str = "ERR_ARENA_FULL";
 /// `code` of a use after `close`.
 pub const CLOSED: &str = "ERR_CLOSED";
-/// `code` of a JavaScript runtime that lacks what this addon needs.
+/// `code` when the JavaScript runtime lacks something this addon needs.
 pub const RUNTIME: &str = "ERR_RUNTIME";
 
 /// A JavaScript error whose `code` is one of the constants above or an errno name such as `EINVAL`.
 pub type Failure = napi::Error<String>;
-/// What every fallible function here returns.
+/// Return type of every fallible function of this crate.
 pub type Result<T> = std::result::Result<T, Failure>;
 
 /// An error with the given code.
@@ -29,7 +29,7 @@ pub fn out_of_range(message: impl Into<String>) -> Failure {
     failure(OUT_OF_RANGE, message)
 }
 
-/// The error of a system call; `operation` names it, as in `IOCTL_EVTCHN_NOTIFY of port 7`.
+/// The error of a system call. `operation` names the call, as in `IOCTL_EVTCHN_NOTIFY of port 7`.
 pub fn os(operation: impl AsRef<str>) -> impl FnOnce(Errno) -> Failure {
     move |errno| {
         let name = errno_name(errno);
@@ -38,7 +38,7 @@ pub fn os(operation: impl AsRef<str>) -> impl FnOnce(Errno) -> Failure {
     }
 }
 
-/// `EINVAL` and the like, from libuv's table.
+/// Name of an errno, such as `EINVAL`, from libuv's table.
 pub fn errno_name(errno: Errno) -> String {
     Uv::get()
         .and_then(|uv| uv.error_name(errno))

@@ -1,13 +1,14 @@
 //! /dev/xen/evtchn: event channels, delivered in batches.
 //!
-//! Reading a port masks it until it is written back. The driver keeps one queue of pending ports
-//! per open file. When the queue overflows, reads fail with EFBIG until a RESET, which empties it:
-//! ports that were in it stay masked and nobody is told of their events. So JavaScript is then told
-//! to treat every bound port as pending. An event too many is harmless; one lost is not.
+//! Reading a port masks it until the port is written back. The driver keeps one queue of pending
+//! ports per open file. When that queue overflows, reads fail with EFBIG until a RESET, which
+//! empties it. Ports in the emptied queue stay masked, and their events are never reported. So
+//! after an overflow JavaScript is told to treat every bound port as pending. A spurious event is
+//! harmless; a lost one is not.
 //!
-//! Every kernel can overflow. Linux before 4.7 has room for 1024 ports. Later ones make room for as
-//! many as are bound, but a port that is unbound leaves its entry behind, and the driver may see an
-//! old value of the reader's index and take the queue for full.
+//! The queue can overflow on every kernel. Linux before 4.7 has room for 1024 ports. Later kernels
+//! make room for all bound ports, but an unbound port leaves its entry in the queue. The driver may
+//! also read a stale value of the reader's index and take the queue for full.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -29,20 +30,21 @@ use crate::poll::{Callback, Poll};
 use crate::runs::Pinned;
 use crate::uapi;
 
-/// What JavaScript is told instead of a number of ports when the driver's queue has overflowed.
+/// Passed to JavaScript instead of a number of ports when the driver's queue has overflowed.
 const OVERFLOWED: i32 = 0;
 
-/// Ports in a page: what one read gives and one write takes at most, by the driver's own limit.
+/// Ports that fit into a page: the driver's own limit for one read and for one write.
 const BATCH: usize = PAGE_SIZE as usize / size_of::<u32>();
 
 struct State {
-    /// With two pages of the arena: pending ports, then ports to unmask. `None` once closed.
+    /// The device and two pages of the arena: pending ports, then ports to unmask. `None` once
+    /// closed.
     open: RefCell<Option<(Device, Pinned)>>,
     bound: RefCell<BTreeMap<u32, Token>>,
 }
 
 impl State {
-    /// Runs on the open device and its pages.
+    /// Runs `f` on the open device and its pages.
     fn with<T>(&self, f: impl FnOnce(&Device, NonNull<u32>) -> T) -> Result<T> {
         match self.open.borrow().as_ref() {
             Some((device, table)) => Ok(f(device, table.address().cast())),
@@ -60,8 +62,8 @@ impl State {
             .map_err(os(format!("{operation} {argument:?}")))
     }
 
-    /// Unmasks the first `count` ports of the table's second page, in one write; returns the bytes
-    /// written.
+    /// Unmasks the first `count` ports of the table's second page with one write. Returns the
+    /// number of bytes written.
     fn unmask(&self, count: u32) -> Result<u32> {
         if count as usize > BATCH {
             return Err(out_of_range(format!(
@@ -69,7 +71,8 @@ impl State {
             )));
         }
         let written = self.with(|device, table| {
-            // SAFETY: `count` ports of the second page; JavaScript, on this thread, isn't running.
+            // SAFETY: the second page has room for `count` ports. JavaScript can't change it
+            // meanwhile: it runs on this thread.
             let ports = unsafe {
                 std::slice::from_raw_parts(
                     table.add(BATCH).as_ptr().cast::<u8>(),
@@ -81,11 +84,12 @@ impl State {
         Ok(written.map_err(os("write to unmask event channels"))? as u32)
     }
 
-    /// One read, so that a storm can't hold the loop: what is left wakes it again.
+    /// Reads once, so that a storm of events can't block the event loop. Ports that are left make
+    /// the descriptor readable again.
     fn on_ready(&self, poll: &Poll, failed: bool) -> std::result::Result<(), Errno> {
         let read = self.with(|device, pending| {
-            // SAFETY: the first page; the kernel writes to it, JavaScript, on this thread, isn't
-            // running.
+            // SAFETY: this is the whole first page. The kernel writes to it; JavaScript can't,
+            // because it runs on this thread.
             let buffer = unsafe {
                 std::slice::from_raw_parts_mut(pending.as_ptr().cast::<u8>(), PAGE_SIZE as usize)
             };
@@ -101,20 +105,21 @@ impl State {
             Err(Errno::AGAIN | Errno::INTR) if !failed => {}
             Err(errno) => return Err(errno),
         }
-        // libuv stops a poll whose descriptor is in error, which an overflow is.
+        // libuv stops polling a descriptor that reports an error, and an overflow is reported as
+        // one.
         if failed { poll.watch().map_err(|_| Errno::BADF) } else { Ok(()) }
     }
 
-    /// Empties the driver's queue.
+    /// Empties the driver's queue and ends its overflow.
     fn reset(&self) -> std::result::Result<(), Errno> {
-        // SAFETY: takes no argument.
+        // SAFETY: this ioctl takes no argument.
         let reset =
             self.with(|device, _| unsafe { device.ioctl(uapi::EVTCHN_RESET, &mut [0u32; 0]) });
         reset.unwrap_or(Err(Errno::BADF)).map(|_| ())
     }
 }
 
-/// See index.d.ts.
+/// The JavaScript class `Evtchn`; its contract is in index.d.ts.
 #[napi]
 pub struct Evtchn {
     state: Rc<State>,
@@ -123,7 +128,7 @@ pub struct Evtchn {
 
 #[napi]
 impl Evtchn {
-    /// Opens the device. `table` is the offset of two pages got by `allocate`.
+    /// Opens the device. `table` is the arena offset of two pages that `allocate` returned.
     #[napi(constructor, strict, catch_unwind)]
     pub fn new(
         env: Env,
@@ -159,7 +164,7 @@ impl Evtchn {
         Ok(port)
     }
 
-    /// Binds to another domain's unbound port; returns the local port.
+    /// Binds a local port to another domain's unbound port; returns the local port.
     #[napi(catch_unwind)]
     pub fn bind_interdomain(&self, domid: u16, port: u32) -> Result<u32> {
         self.bind(
@@ -168,7 +173,7 @@ impl Evtchn {
         )
     }
 
-    /// Opens a port for another domain; returns it.
+    /// Allocates a port that domain `domid` may bind to; returns it.
     #[napi(catch_unwind)]
     pub fn bind_unbound(&self, domid: u16) -> Result<u32> {
         self.bind(
@@ -177,13 +182,13 @@ impl Evtchn {
         )
     }
 
-    /// Binds to a virtual interrupt; returns the local port.
+    /// Binds a local port to a virtual interrupt; returns the port.
     #[napi(catch_unwind)]
     pub fn bind_virq(&self, virq: u32) -> Result<u32> {
         self.bind((uapi::EVTCHN_BIND_VIRQ, "IOCTL_EVTCHN_BIND_VIRQ"), [virq])
     }
 
-    /// Makes the function that sends an event to a port.
+    /// Makes the JavaScript function that notifies a port.
     #[napi(catch_unwind)]
     pub fn create_notify<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let state = Rc::clone(&self.state);
@@ -192,15 +197,15 @@ impl Evtchn {
         })
     }
 
-    /// Makes the function that unmasks the first ports of the table's second page.
+    /// Makes the JavaScript function that unmasks the first ports of the table's second page.
     #[napi(catch_unwind)]
     pub fn create_unmask<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let state = Rc::clone(&self.state);
         function::create(env, c"unmask", move |[count]| state.unmask(count))
     }
 
-    /// Unbinds a port. An event of it that was read already may still be delivered. After `close`
-    /// there is nothing left to do.
+    /// Unbinds a port. An event that was already read may still be delivered. Does nothing after
+    /// `close`.
     #[napi(catch_unwind)]
     pub fn unbind(&self, port: u32) -> Result<()> {
         if self.state.open.borrow().is_none() {

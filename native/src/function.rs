@@ -1,6 +1,6 @@
-//! Functions of JavaScript that take a number or some, give one back, and have what they need at
-//! hand. To find that by `this`, as a method of a class has to, takes several times as long as the
-//! rest of such a call.
+//! JavaScript functions that take numbers, return a number, and carry their own state. A class
+//! method would find its state by unwrapping `this`, which takes several times as long as the rest
+//! of such a call.
 
 use std::ffi::{CStr, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,8 +11,8 @@ use napi::{JsError, sys};
 
 use crate::errors::{RUNTIME, Result, failure};
 
-/// Makes a function that runs `call`, which lives for as long as JavaScript keeps the function, at
-/// most until the environment's end.
+/// Makes a function that runs `call`. `call` is dropped when JavaScript collects the function, at
+/// the latest when the environment ends.
 pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>(
     env: &'env Env,
     name: &CStr,
@@ -20,8 +20,7 @@ pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>
 ) -> Result<Unknown<'env>> {
     let (env, mut value) = (env.raw(), null_mut());
     let owner = Box::into_raw(Box::new(call)).cast::<c_void>();
-    // SAFETY: the function and then its finalizer, which takes the owner back, are given what was
-    // just made.
+    // SAFETY: the function and its finalizer get the box made above. The finalizer takes it back.
     let status = unsafe {
         let created = sys::napi_create_function(
             env,
@@ -45,7 +44,7 @@ pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>
         }
     };
     if status != sys::Status::napi_ok {
-        // SAFETY: nobody has called the function, or will: JavaScript doesn't see it.
+        // SAFETY: the function was never called and never will be: JavaScript hasn't seen it.
         drop(unsafe { Box::from_raw(owner.cast::<Call>()) });
         return Err(failure(RUNTIME, format!("napi_create_function: status {status}")));
     }
@@ -59,8 +58,8 @@ unsafe extern "C" fn called<const N: usize, Call: Fn([u32; N]) -> Result<u32>>(
 ) -> sys::napi_value {
     let (mut given, mut arguments, mut data, mut numbers) =
         (N, [null_mut(); N], null_mut(), [0; N]);
-    // SAFETY: called by JavaScript, on the environment's thread; so many arguments are asked for,
-    // `undefined` where there is none.
+    // SAFETY: JavaScript calls this on the environment's thread. Node-API fills `arguments` with
+    // exactly N values, `undefined` for missing ones.
     let all_numbers = unsafe {
         sys::napi_get_cb_info(env, info, &mut given, arguments.as_mut_ptr(), null_mut(), &mut data);
         arguments.iter().zip(&mut numbers).all(|(&argument, number)| {
@@ -68,7 +67,7 @@ unsafe extern "C" fn called<const N: usize, Call: Fn([u32; N]) -> Result<u32>>(
         })
     };
     let result = if all_numbers {
-        // SAFETY: the function's data, which lives as long as the function.
+        // SAFETY: `data` is the box that `create` made; it lives as long as the function.
         let call = unsafe { &*data.cast::<Call>() };
         catch_unwind(AssertUnwindSafe(|| call(numbers)))
             .unwrap_or_else(|_| Err(failure("GenericFailure", "a panic in the addon")))
@@ -77,10 +76,10 @@ unsafe extern "C" fn called<const N: usize, Call: Fn([u32; N]) -> Result<u32>>(
     };
     let mut value = null_mut();
     match result {
-        // SAFETY: as above.
+        // SAFETY: the environment is live, and this is its thread.
         Ok(number) => unsafe { sys::napi_create_uint32(env, number, &mut value) },
         Err(failure) => {
-            // SAFETY: as above.
+            // SAFETY: the environment is live, and this is its thread.
             unsafe { JsError::from(failure).throw_into(env) };
             sys::Status::napi_ok
         }
@@ -89,6 +88,6 @@ unsafe extern "C" fn called<const N: usize, Call: Fn([u32; N]) -> Result<u32>>(
 }
 
 unsafe extern "C" fn release<Call>(_: sys::napi_env, owner: *mut c_void, _: *mut c_void) {
-    // SAFETY: the pointer that `create` made, passed exactly once.
+    // SAFETY: the pointer comes from `create`, and Node-API passes it once.
     drop(unsafe { Box::from_raw(owner.cast::<Call>()) });
 }

@@ -1,4 +1,4 @@
-//! /dev/xen/gntalloc: this domain's own pages, granted to another.
+//! /dev/xen/gntalloc: grants pages of this domain to another domain.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,19 +12,19 @@ use crate::errors::{CLOSED, Result, failure, os};
 use crate::runs::{Backing, Runs};
 use crate::uapi::{self, HEADER_WORDS};
 
-/// See index.d.ts.
+/// The JavaScript class `Gntalloc`; its contract is in index.d.ts.
 #[napi]
 pub struct Gntalloc {
     runs: Rc<Runs>,
     device: RefCell<Option<Rc<Device>>>,
 }
 
-/// Pages that were granted.
+/// Pages granted to another domain by one call of `share`.
 #[napi(object)]
 pub struct Share {
-    /// Arena offset of the first.
+    /// Arena offset of the first page.
     pub offset: u32,
-    /// One reference per page.
+    /// One grant reference per page.
     pub grefs: Vec<u32>,
 }
 
@@ -48,7 +48,7 @@ impl Gntalloc {
         let flags = if writable { uapi::GNTALLOC_FLAG_WRITABLE } else { 0 };
         let mut words = vec![0u32; HEADER_WORDS + pages as usize];
         words.splice(..2, [u32::from(domid) | flags << 16, pages]);
-        // SAFETY: the words are the struct that the ioctl takes, with room for `pages` references.
+        // SAFETY: the words form the struct that the ioctl takes, with room for `pages` references.
         if let Err(errno) = unsafe { device.ioctl(uapi::GNTALLOC_ALLOC_GREF, words.as_mut_slice()) }
         {
             self.runs.give_back(run);
@@ -72,7 +72,7 @@ impl Gntalloc {
         Ok(Share { offset, grefs: words.split_off(HEADER_WORDS) })
     }
 
-    /// Closes the device once its last share has ended. Idempotent.
+    /// Closes the device after its last share has ended. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&self) {
         self.device.borrow_mut().take();

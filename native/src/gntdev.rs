@@ -1,4 +1,4 @@
-//! /dev/xen/gntdev: pages that other domains granted, mapped or copied.
+//! /dev/xen/gntdev: maps and copies pages that other domains granted.
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -20,16 +20,17 @@ use crate::memory::PAGE_SIZE;
 use crate::runs::{Backing, Runs};
 use crate::uapi::{self, CopyForeign, CopySegment, CopySide, HEADER_WORDS};
 
-/// Operations of one copy call at most.
+/// Most operations of one copy call.
 const MAX_OPERATIONS: u32 = 65_536;
-/// Bytes of one operation in a table: gref and local (u32), offset, length and status (16 bits).
+/// Bytes of one operation in a table: gref and local offset (u32 each), offset, length and status
+/// (16 bits each).
 const OPERATION_BYTES: usize = 14;
 
 struct State {
     runs: Rc<Runs>,
     /// `None` once closed.
     device: RefCell<Option<Rc<Device>>>,
-    /// Reused, so that a call allocates nothing.
+    /// Reused, so that a copy call allocates nothing.
     segments: RefCell<Vec<CopySegment>>,
 }
 
@@ -38,9 +39,9 @@ impl State {
         self.device.borrow().clone().ok_or_else(|| failure(CLOSED, "the grant device is closed"))
     }
 
-    /// Does the first `count` operations of a table that lies in pages got by `allocate` and holds
-    /// `capacity` operations as columns: gref u32, local u32, offset u16, length u16, status i16.
-    /// Returns how many failed.
+    /// Performs the first `count` operations of a table; returns how many failed. The table lies in
+    /// pages from `allocate` and has room for `capacity` operations. Its columns: gref u32, local
+    /// u32, offset u16, length u16, status i16.
     fn copy(
         &self,
         table: u32,
@@ -77,7 +78,7 @@ impl State {
     }
 }
 
-/// See index.d.ts.
+/// The JavaScript class `Gntdev`; its contract is in index.d.ts.
 #[napi]
 pub struct Gntdev {
     state: Rc<State>,
@@ -98,7 +99,7 @@ impl Gntdev {
         })
     }
 
-    /// Maps `refs`, pairs of domid and gref, contiguously; returns the arena offset.
+    /// Maps `refs`, pairs of domid and gref, onto consecutive pages; returns their arena offset.
     #[napi(catch_unwind)]
     pub fn map(&self, refs: &[u32], writable: bool) -> Result<u32> {
         let device = self.state.device()?;
@@ -121,9 +122,9 @@ impl Gntdev {
                 break (run, index);
             };
             remove(&device, index, run.pages);
-            // In a PV domain the first mapping of a process registers an MMU notifier, which gives
-            // up when a signal is pending (mm_take_all_locks): a profiler's, say. The index is then
-            // of no more use.
+            // In a PV domain, the process's first mapping registers an MMU notifier. That fails
+            // with EINTR when a signal is pending (mm_take_all_locks), from a profiler for example.
+            // The index can't be used again, so start over.
             if errno != Errno::INTR {
                 return Err(os("mmap of granted pages")(errno));
             }
@@ -138,9 +139,10 @@ impl Gntdev {
         Ok(runs.commit(run, Some(backing)))
     }
 
-    /// Why one ref can't be mapped: 0 if it can, else its GNTST_* code, or a negative errno where
-    /// only that is known. The driver says no more than EINVAL of a whole `map`, so this maps the
-    /// ref alone, elsewhere, and asks a grant copy of one byte for the code.
+    /// Finds out why one ref can't be mapped. Returns 0 if it can, else its GNTST_* code, or a
+    /// negative errno if no code is known. The driver reports just EINVAL for a whole `map`. So
+    /// this maps the ref alone at another address. If that fails too, a grant copy of one byte
+    /// yields the code.
     #[napi(catch_unwind)]
     pub fn probe(&self, domid: u16, gref: u32, writable: bool) -> Result<i32> {
         let device = self.state.device()?;
@@ -155,8 +157,8 @@ impl Gntdev {
         })
     }
 
-    /// Makes the function that copies the first operations of the table at arena offset `table`,
-    /// between pages of `domid` and the arena.
+    /// Makes the JavaScript function that copies between pages of `domid` and the arena. It
+    /// performs the first operations of the table at arena offset `table`.
     #[napi(catch_unwind)]
     pub fn create_copy<'env>(
         &self,
@@ -172,31 +174,31 @@ impl Gntdev {
         })
     }
 
-    /// Closes the device once its last mapping has ended. Idempotent.
+    /// Closes the device after its last mapping has ended. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&self) {
         self.state.device.borrow_mut().take();
     }
 }
 
-/// Announces refs to the driver; returns their index.
+/// Passes refs to the driver; returns the index to mmap them at.
 fn insert(device: &Device, refs: &[u32]) -> std::result::Result<u64, Errno> {
     let mut words = Vec::with_capacity(HEADER_WORDS + refs.len());
     words.extend([(refs.len() / 2) as u32, 0, 0, 0]);
     words.extend_from_slice(refs);
-    // SAFETY: the words are the struct that the ioctl takes, with as many refs as it says.
+    // SAFETY: the words form the struct that the ioctl takes, with as many refs as its count says.
     unsafe { device.ioctl(uapi::GNTDEV_MAP_GRANT_REF, words.as_mut_slice()) }?;
     Ok(uapi::index_of(&words))
 }
 
-/// Undoes `insert`. Errors mean there is nothing to undo.
+/// Undoes `insert`. An error means there is nothing to undo.
 fn remove(device: &Device, index: u64, count: u32) {
     let mut argument = uapi::Run { index, count, pad: 0 };
     // SAFETY: the ioctl takes this struct, and it holds no pointer.
     let _ = unsafe { device.ioctl(uapi::GNTDEV_UNMAP_GRANT_REF, &mut argument) };
 }
 
-/// Maps one page where the kernel likes, and unmaps it at once.
+/// Maps one page at an address that the kernel picks, and unmaps it at once.
 fn map_elsewhere(
     device: &Device,
     domid: u16,
@@ -218,7 +220,7 @@ fn map_elsewhere(
             )
         };
         if let Ok(at) = mapped {
-            // SAFETY: mapped just now, and nobody knows of it.
+            // SAFETY: mapped just now; nothing else has the address.
             let _ = unsafe { munmap(at, PAGE_SIZE as usize) };
         }
         remove(device, index, 1);
@@ -226,7 +228,7 @@ fn map_elsewhere(
     })
 }
 
-/// One copy, checked.
+/// One copy whose fields have been checked.
 struct Operation {
     gref: u32,
     offset: u16,
@@ -246,13 +248,12 @@ fn copy_segment(operation: Operation, domid: u16, outward: bool) -> CopySegment 
     CopySegment { source, dest, len: length, flags, status: 0 }
 }
 
-/// One ioctl whatever the number of segments: the driver feeds the hypervisor in batches of its
-/// own.
+/// Performs all segments with one ioctl: the driver splits them into batches for the hypervisor.
 fn copy(device: &Device, segments: &mut [CopySegment]) -> std::result::Result<(), Errno> {
     let mut argument =
         uapi::GrantCopy { count: segments.len() as u32, segments: segments.as_mut_ptr() };
-    // SAFETY: the segments live through the call, and the local side of each is memory whose holder
-    // expects it to be read or written: the arena, or `probe`'s byte.
+    // SAFETY: the segments live through the call. The local side of each is memory that may change
+    // at any time: the arena, or `probe`'s byte.
     unsafe { device.ioctl(uapi::GNTDEV_GRANT_COPY, &mut argument) }?;
     Ok(())
 }
@@ -267,7 +268,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// `table` must be valid for `capacity` operations.
+    /// Splits `table`, which must be valid for `capacity` operations, into its columns.
     fn new(table: NonNull<c_void>, capacity: usize) -> Self {
         let gref = table.as_ptr().cast::<u32>();
         let local = gref.wrapping_add(capacity);
@@ -277,10 +278,10 @@ impl Columns {
         Self { gref, local, offset, length, status }
     }
 
-    /// Reads each field once and checks what was read. `at` is below the capacity.
+    /// Reads each field once, then checks what was read. `at` must be below the capacity.
     fn operation(&self, at: usize, runs: &Runs) -> std::result::Result<Operation, String> {
-        // SAFETY: `own` vouched for the table's length, and a page-aligned table aligns every
-        // column. JavaScript, on this thread, is not running.
+        // SAFETY: `own` checked the table's length, and a page-aligned table aligns every column.
+        // JavaScript can't change it meanwhile: it runs on this thread.
         let (gref, local, offset, length) = unsafe {
             (
                 self.gref.add(at).read_volatile(),
@@ -296,7 +297,7 @@ impl Columns {
         if local + usize::from(length) > bytes {
             return Err(format!("local offset {local} and length {length} leave the arena"));
         }
-        // SAFETY: checked on the line before.
+        // SAFETY: the lines above checked that it lies in the arena.
         Ok(Operation { gref, offset, length, local: unsafe { base.byte_add(local) } })
     }
 

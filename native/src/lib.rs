@@ -1,12 +1,12 @@
-//! `@xenkit/native`: what user space needs from Linux's Xen drivers and can't do in JavaScript. One
-//! arena of memory into which granted pages are mapped, grant copies, event channels, the xenbus
-//! device, and an engine that moves data between disk images and memory. It knows no protocol:
-//! policy, validation of peers and dispatch are JavaScript's.
+//! `@xenkit/native`: what user space needs from Linux's Xen drivers and can't do in JavaScript. It
+//! has an arena of memory into which granted pages are mapped, grant copies, event channels and the
+//! xenbus device. It also has an engine that moves data between disk images and memory. It knows no
+//! protocol: policy, validation of peers and dispatch are written in JavaScript.
 //!
-//! Every exported function catches panics and turns them into a JavaScript exception. All objects
-//! belong to one environment (the main thread or a worker) and end with it; see `poll`.
+//! Every exported function catches panics and turns them into a JavaScript exception. Each object
+//! belongs to one environment (the main thread or a worker) and ends with it; see `poll`.
 
-// Under test nothing registers the exported functions.
+// In tests no code registers the exported functions, so they look unused.
 #![cfg_attr(test, allow(dead_code))]
 
 mod arena;

@@ -1,5 +1,5 @@
 //! Locks on single bytes of a file that belong to the open file, not to the process (OFD locks, see
-//! fcntl(2)): Node has no call for them.
+//! fcntl(2)). Node has no call for them.
 
 use std::mem::zeroed;
 use std::os::fd::RawFd;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::errors::{Result, out_of_range};
 
-/// Runs on libuv's thread pool: a network file system asks its server.
+/// Runs on libuv's thread pool, because a network file system asks its server.
 pub struct LockBytes {
     fd: RawFd,
     take: Vec<u32>,
@@ -26,7 +26,7 @@ impl Task for LockBytes {
     fn compute(&mut self) -> napi::Result<i32> {
         let taken = self.take.iter().map(|&byte| take(self.fd, byte));
         let others = self.unlocked.iter().map(|&byte| find_other(self.fd, byte));
-        // The first that isn't 0 ends it.
+        // Stops at the first result that isn't 0: both iterators are lazy.
         Ok(match taken.chain(others).find(|result| *result != Ok(0)) {
             Some(Ok(byte)) => byte as i32,
             Some(Err(errno)) => -errno.raw_os_error(),
@@ -39,7 +39,7 @@ impl Task for LockBytes {
     }
 }
 
-/// Takes a shared lock. Returns 0, or the byte if another open file has an exclusive one.
+/// Takes a shared lock. Returns 0, or the byte if another open file holds an exclusive lock on it.
 fn take(fd: RawFd, byte: u32) -> std::result::Result<u32, Errno> {
     match call(fd, F_OFD_SETLK, lock(byte, F_RDLCK)) {
         Ok(_) => Ok(0),
@@ -48,33 +48,35 @@ fn take(fd: RawFd, byte: u32) -> std::result::Result<u32, Errno> {
     }
 }
 
-/// Returns the byte if another open file has a lock of any kind on it, else 0.
+/// Returns the byte if another open file holds a lock of any kind on it, else 0.
 fn find_other(fd: RawFd, byte: u32) -> std::result::Result<u32, Errno> {
     let found = call(fd, F_OFD_GETLK, lock(byte, F_WRLCK))?;
     Ok(if c_int::from(found.l_type) == F_UNLCK { 0 } else { byte })
 }
 
-/// A lock on one byte.
+/// Describes a lock on one byte.
 fn lock(byte: u32, kind: c_int) -> flock {
-    // SAFETY: numbers alone, for which 0 is a value. The struct's fields depend on the platform.
+    // SAFETY: all fields are numbers, for which 0 is valid. Which fields there are depends on the
+    // platform.
     let mut lock: flock = unsafe { zeroed() };
-    // Whence is SEEK_SET, which is 0, and the process 0, as these commands demand.
+    // `l_whence` stays 0 (SEEK_SET), and so does `l_pid`, as the OFD commands demand.
     (lock.l_type, lock.l_start, lock.l_len) = (kind as _, byte as _, 1);
     lock
 }
 
 fn call(fd: RawFd, command: c_int, mut lock: flock) -> std::result::Result<flock, Errno> {
-    // SAFETY: both commands take this struct and keep nothing of it. Of a number that isn't open
-    // the kernel says EBADF.
+    // SAFETY: both commands take this struct and keep no pointer to it. If `fd` isn't open, the
+    // kernel returns EBADF.
     match unsafe { fcntl(fd, command, &raw mut lock) } {
         -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
         _ => Ok(lock),
     }
 }
 
-/// Takes shared locks on some bytes, then looks whether another open file has locks on others.
-/// Resolves to 0, to the first byte where another's lock is in the way, or to a negative errno.
-/// What was taken stays taken until the open file is closed.
+/// Takes shared locks on the bytes `take`, then checks that no other open file has a lock on the
+/// bytes `unlocked`. Resolves to 0, to the first byte on which another's lock conflicts, or to a
+/// negative errno. Locks that were taken are kept until the open file is closed, also after a
+/// conflict.
 #[napi(catch_unwind)]
 pub fn lock_bytes(fd: i32, take: Vec<u32>, unlocked: Vec<u32>) -> Result<AsyncTask<LockBytes>> {
     if fd < 0 {

@@ -1,6 +1,7 @@
-//! How many mappings this process may have. Each is a memory area of its own (a VMA), and may leave
-//! another one of free pages behind it. A process that has used up `vm.max_map_count` can't
-//! allocate memory any more and dies. So mappings, over all threads, take half of that at most.
+//! The most grant mappings this process may have. Each mapping is a memory area of its own (a VMA),
+//! and a gap of free pages behind it may be another area. A process that reaches `vm.max_map_count`
+//! areas can't allocate memory and dies. So the areas of mappings, over all threads, may take half
+//! of that number.
 
 use std::sync::OnceLock;
 
@@ -8,12 +9,13 @@ use napi_derive::napi;
 
 /// Linux's default of `vm.max_map_count`.
 const DEFAULT_AREAS: u32 = 65_530;
-/// Areas per mapping, itself and free pages behind it, and as many for all else in the process.
+/// Divisor: each mapping takes up to two areas (itself and a gap), and mappings get half of all
+/// areas.
 const AREAS_PER_MAPPING: u32 = 4;
 
 static MAX: OnceLock<u32> = OnceLock::new();
 
-/// Most mappings of the whole process.
+/// The most grant mappings that the whole process may have.
 #[napi(catch_unwind)]
 pub fn max_mappings() -> u32 {
     *MAX.get_or_init(|| of(std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().as_deref()))

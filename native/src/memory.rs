@@ -1,19 +1,19 @@
-//! The arena's address range. It stays reserved, every page of it accessible, from `reserve` until
-//! the value is dropped; what changes is what lies behind a page: anonymous memory or a device.
+//! The arena's address range. All of its pages stay accessible from `reserve` until the value is
+//! dropped. A page changes only between anonymous memory and a device mapping.
 //!
-//! Never `munmap`ed in parts: JavaScript keeps views of the whole range, and a load from a hole
-//! ends the process. One hole can't be avoided: where a driver refuses an mmap with MAP_FIXED,
-//! Linux has already removed what was there (mmap_region unmaps before it calls the driver). A peer
-//! that sends a bad grant reference can bring that about. `map_device` fills the hole, with
-//! MAP_FIXED_NOREPLACE: should another thread's mmap have landed in it meanwhile, overwriting that
-//! would corrupt its memory, so the range is given up instead. (A failure before the driver is
-//! asked leaves no hole; with a device open for reading and writing that is ENOMEM alone. The range
-//! is given up then, too.)
+//! Parts of it are never passed to `munmap`: JavaScript keeps views of the whole range, and a load
+//! from a hole ends the process. One hole can't be avoided. When a driver refuses an mmap with
+//! MAP_FIXED, Linux has already removed the old mapping (mmap_region unmaps before it calls the
+//! driver). A peer can cause this by sending a bad grant reference. `map_device` fills the hole
+//! with MAP_FIXED_NOREPLACE. If another thread's mmap has landed in the hole, overwriting it would
+//! corrupt that thread's memory. So the run is then never used again. (A failure before the driver
+//! is called leaves no hole. With a device open for reading and writing, only ENOMEM does that. The
+//! run is abandoned then too.)
 //!
-//! A child process gets no page of it. A fork makes anonymous pages copy-on-write, and a direct
-//! read (O_DIRECT) in flight may then fill the child's page instead of ours: open(2) warns of it.
-//! And a child with a mapping of gntdev, if only until execve, keeps grants mapped that we have
-//! unmapped.
+//! A child process inherits no page of the range, for two reasons. A fork makes anonymous pages
+//! copy-on-write, so a direct read (O_DIRECT) in flight could fill the child's page instead of
+//! ours; open(2) warns of this. And a child that inherits a gntdev mapping, even just until execve,
+//! keeps grants mapped that we have unmapped.
 
 use std::ffi::c_void;
 use std::os::fd::AsFd;
@@ -29,11 +29,11 @@ pub const PAGE_SHIFT: u32 = 12;
 /// Bytes of a page.
 pub const PAGE_SIZE: u32 = 1 << PAGE_SHIFT;
 
-/// Anonymous memory that costs nothing until touched, not even a commitment to swap.
+/// Anonymous memory that takes no memory until touched, and reserves no swap.
 const ANONYMOUS: MapFlags = MapFlags::PRIVATE.union(MapFlags::NORESERVE);
 const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 
-/// A run of pages: the first page and the number of pages.
+/// A run of consecutive pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// First page.
@@ -56,13 +56,13 @@ impl Run {
 
 /// Why a device could not be mapped.
 pub struct MapFailure {
-    /// What mmap said.
+    /// The error that mmap or madvise returned.
     pub errno: Errno,
-    /// The run is anonymous memory again. If not, it must never be used again.
+    /// True if the run is anonymous memory again. If false, the run must never be used again.
     pub intact: bool,
 }
 
-/// The reserved range.
+/// The reserved address range.
 pub struct Memory {
     base: NonNull<c_void>,
     bytes: usize,
@@ -70,7 +70,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Reserves `pages` pages, 1 or more, all zero.
+    /// Reserves `pages` zeroed pages, 1 or more.
     pub fn reserve(pages: u32) -> Result<Self, Errno> {
         let bytes = (pages as usize) << PAGE_SHIFT;
         // SAFETY: the kernel picks an unused address.
@@ -81,35 +81,37 @@ impl Memory {
         Ok(memory)
     }
 
-    /// First byte. Only for raw reads and writes: JavaScript and other domains change the bytes at
-    /// any time.
+    /// Address of the first byte. Access it by raw reads and writes only: JavaScript and other
+    /// domains change the bytes at any time.
     pub fn base(&self) -> NonNull<c_void> {
         self.base
     }
 
-    /// Length in bytes.
+    /// Length of the range in bytes.
     pub fn len(&self) -> usize {
         self.bytes
     }
 
-    /// The address of a run. Panics (a caught bug) if the run isn't inside the range.
+    /// The address of a run. Panics if the run isn't inside the range: callers check, so that is a
+    /// bug.
     fn address(&self, run: Run) -> *mut c_void {
         assert!(run.pages > 0 && run.offset() + run.bytes() <= self.bytes, "run outside the arena");
         self.base.as_ptr().wrapping_byte_add(run.offset())
     }
 
-    /// A child process won't have what lies behind a run now. To be called after each change of it:
-    /// the advice is the mapping's and goes with it.
+    /// Keeps a run's current mapping from being inherited by child processes. Call it after each
+    /// mmap over the run, which resets the advice.
     fn keep_from_children(&self, run: Run) -> Result<(), Errno> {
-        // SAFETY: the run lies inside our own range, and nothing changes for this process.
+        // SAFETY: the run lies inside our own range, and the advice changes nothing for this
+        // process.
         unsafe { madvise(self.address(run), run.bytes(), Advice::LinuxDontFork) }
     }
 
-    /// Lays fresh zeroed memory over a run, which ends whatever was mapped there. After an error
-    /// the run must not be used for anything else; calling it again is fine.
+    /// Maps fresh zeroed memory over a run, which removes the mapping that was there. After an
+    /// error the run must not be used for anything else, but the call may be repeated.
     pub fn overlay(&self, run: Run) -> Result<(), Errno> {
-        // SAFETY: the run lies inside our own range, so nothing else's memory is replaced. Views of
-        // the run stay valid: the replacement is atomic, and reads give 0 afterwards.
+        // SAFETY: the run lies inside our own range, so no other memory is replaced. The
+        // replacement is atomic, so views of the run stay valid and read 0 afterwards.
         unsafe {
             mmap_anonymous(self.address(run), run.bytes(), READ_WRITE, ANONYMOUS | MapFlags::FIXED)
         }?;
@@ -126,15 +128,15 @@ impl Memory {
     ) -> Result<(), MapFailure> {
         let protection = if writable { READ_WRITE } else { ProtFlags::READ };
         let flags = MapFlags::SHARED | MapFlags::FIXED;
-        // SAFETY: as in `overlay`; a mapping of a device is only ever accessed by raw pointers.
+        // SAFETY: as in `overlay`. A device mapping is accessed only by raw pointers.
         unsafe { mmap(self.address(run), run.bytes(), protection, flags, fd, offset) }
             .map_err(|errno| MapFailure { errno, intact: self.fill_hole(run) })?;
         self.keep_from_children(run)
             .map_err(|errno| MapFailure { errno, intact: self.overlay(run).is_ok() })
     }
 
-    /// Makes a run that a failed mmap left empty anonymous again; false if something else lies
-    /// there now.
+    /// Makes a run that a failed mmap left unmapped anonymous memory again. Returns false if
+    /// another mapping is there now.
     fn fill_hole(&self, run: Run) -> bool {
         let wanted = self.address(run);
         // SAFETY: NOREPLACE never touches an existing mapping.
@@ -144,8 +146,8 @@ impl Memory {
         match filled {
             Ok(at) if at == wanted => self.keep_from_children(run).is_ok(),
             Ok(elsewhere) => {
-                // Linux before 4.17 takes the flag for a hint.
-                // SAFETY: just mapped by the call above, and nobody knows of it.
+                // Linux before 4.17 takes the flag for a hint and maps elsewhere. SAFETY: just
+                // mapped by the call above; nothing else has the address.
                 let _ = unsafe { munmap(elsewhere, run.bytes()) };
                 false
             }
@@ -156,7 +158,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the last owner is gone: the ArrayBuffer was finalized and no mapping refers to
+        // SAFETY: this is the last owner. V8 has finalized the ArrayBuffer, and no run refers to
         // the range.
         let _ = unsafe { munmap(self.base.as_ptr(), self.bytes) };
     }
@@ -169,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// Stands in for gntdev: pages that somebody else holds too.
+    /// Stands in for gntdev: pages that a second party holds too.
     fn foreign_pages(pages: u32, fill: u8) -> OwnedFd {
         let fd = rustix::fs::memfd_create("foreign", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::io::write(&fd, &vec![fill; (pages << PAGE_SHIFT) as usize]).unwrap();
@@ -211,7 +213,7 @@ mod tests {
         assert_eq!(load(&memory, 5 * 4096), 1, "neighbours are untouched");
     }
 
-    /// A socket's own mmap handler refuses, as gntdev's does: by then the kernel has made the hole.
+    /// A socket's mmap handler refuses, as gntdev's can. By then the kernel has unmapped the run.
     #[test]
     fn a_mapping_refused_by_the_driver_leaves_usable_memory() {
         let memory = Memory::reserve(4).unwrap();
@@ -225,10 +227,10 @@ mod tests {
         assert_eq!((load(&memory, 4096), load(&memory, 2 * 4096)), (3, 0));
     }
 
-    /// Refused before the driver is asked, nothing was unmapped; that can't be told from a
-    /// stranger's mapping, so the run is given up all the same.
+    /// The mmap fails before the driver is called, so nothing was unmapped. That looks the same as
+    /// another thread's mapping in the hole, so the run must be abandoned.
     #[test]
-    fn a_mapping_refused_early_is_given_up() {
+    fn a_mapping_refused_before_the_driver_is_called_is_abandoned() {
         let memory = Memory::reserve(4).unwrap();
         let (read_only, _peer) = std::io::pipe().unwrap();
         let Err(failure) = memory.map_device(Run { start: 1, pages: 2 }, &read_only, 0, true)
@@ -240,11 +242,11 @@ mod tests {
     }
 
     #[test]
-    fn fills_a_hole_but_never_covers_a_stranger() {
+    fn fills_a_hole_but_never_replaces_another_mapping() {
         let memory = Memory::reserve(4).unwrap();
         let run = Run { start: 1, pages: 2 };
         let at = memory.address(run);
-        // SAFETY: nothing reads the run before it is mapped again below.
+        // SAFETY: no code reads the run until it is mapped again below.
         unsafe { munmap(at, run.bytes()) }.unwrap();
         assert!(memory.fill_hole(run));
         assert_eq!(load(&memory, 2 * 4096), 0);
@@ -253,8 +255,8 @@ mod tests {
         assert_eq!(load(&memory, 2 * 4096), 4, "and left alone");
     }
 
-    /// Pages of the arena that a child of this process would get, by what the kernel says of each
-    /// mapping.
+    /// Number of arena pages that a child process would inherit, according to VmFlags in
+    /// /proc/self/smaps.
     fn inherited(memory: &Memory) -> usize {
         let start = memory.base().as_ptr().addr();
         let mut own = 0..0;
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_gets_no_page() {
+    fn a_child_process_inherits_no_page() {
         let memory = Memory::reserve(8).unwrap();
         assert_eq!(inherited(&memory), 0, "reserved");
         let run = Run { start: 3, pages: 2 };
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_outside_is_refused() {
+    fn a_run_outside_the_arena_is_refused() {
         let memory = Memory::reserve(4).unwrap();
         for run in
             [Run { start: 4, pages: 1 }, Run { start: 0, pages: 5 }, Run { start: 0, pages: 0 }]

@@ -1,10 +1,10 @@
-//! A device on the environment's event loop: `uv_poll`, and one JavaScript call per wake.
+//! Polls a device on the environment's event loop by `uv_poll`, with one JavaScript call per wake.
 //!
-//! Lifetime. libuv's handle owns a strong reference to `Inner` until its close callback has run, so
-//! nothing here dangles, whatever JavaScript drops. Closing is asked for by JavaScript or, at the
-//! latest, by an asynchronous cleanup hook: the environment then waits until libuv has let go of
-//! the handle, in a worker too. `process.exit` on the main thread runs no hooks: the kernel closes
-//! all.
+//! Lifetime: libuv's handle owns a strong reference to `Inner` until its close callback has run, so
+//! nothing dangles, whatever JavaScript drops. JavaScript closes the handle, or at the latest an
+//! asynchronous cleanup hook does. The environment's end waits for the hook, in a worker too, so
+//! libuv has released the handle by then. `process.exit` on the main thread runs no hooks; the
+//! kernel then closes all descriptors.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
@@ -21,12 +21,12 @@ use crate::counters::Token;
 use crate::errors::{RUNTIME, Result, failure};
 use crate::uv::{Opaque, READABLE, Uv};
 
-/// A function of JavaScript's that takes one number.
+/// A JavaScript function that takes one number.
 pub type Callback<'env> = Function<'env, i32, ()>;
-/// What to do when the device is ready or, with `true`, when polling it failed.
+/// Called when the device is ready or, with `true`, when polling it failed.
 pub type Ready = Box<dyn Fn(&Poll, bool)>;
 
-/// A polled device.
+/// A device that is polled.
 #[derive(Clone)]
 pub struct Poll(Rc<Inner>);
 
@@ -35,48 +35,48 @@ struct Inner {
     env: sys::napi_env,
     handle: NonNull<Opaque>,
     layout: Layout,
-    /// Strong, deleted with the handle.
+    /// Strong reference to the JavaScript callback, deleted together with the handle.
     callback: Cell<sys::napi_ref>,
     cleanup: Cell<sys::napi_async_cleanup_hook_handle>,
     closing: Cell<bool>,
-    /// Dropped on close, for it may own what owns this.
+    /// Dropped on close: it may own the owner of this poll, which would be a cycle.
     ready: RefCell<Option<Rc<Ready>>>,
-    /// Given back when libuv has let go of the handle: JavaScript may keep its object for longer.
+    /// Dropped when libuv has released the handle. JavaScript may keep its own object for longer.
     token: Cell<Option<Token>>,
 }
 
 impl Poll {
-    /// Polls `fd` for reading. It doesn't keep the process alive until `keep_alive`. The descriptor
-    /// must stay open until `close`.
+    /// Polls `fd` for reading. `fd` must stay open until `close`. The poll doesn't keep the process
+    /// alive until `keep_alive(true)`.
     pub fn open(env: &Env, fd: RawFd, callback: Callback, ready: Ready) -> Result<Self> {
         let uv =
             Uv::get().ok_or_else(|| failure(RUNTIME, "this JavaScript runtime has no libuv"))?;
         let mut event_loop = null_mut();
-        // SAFETY: called on the environment's thread.
         check(
+            // SAFETY: this is the environment's thread.
             unsafe { sys::napi_get_uv_event_loop(env.raw(), &mut event_loop) },
             "napi_get_uv_event_loop",
         )?;
         let layout = Layout::from_size_align(uv.poll_size(), 16)
             .map_err(|_| failure(RUNTIME, "uv_handle_size"))?;
-        // SAFETY: the size of a handle isn't 0.
+        // SAFETY: libuv's handle size isn't 0.
         let handle = NonNull::new(unsafe { alloc_zeroed(layout) }.cast())
             .ok_or_else(|| failure("ENOMEM", "uv_poll_t"))?;
         let (env, mut reference) = (env.raw(), null_mut());
-        // SAFETY: a live function of this environment.
+        // SAFETY: the callback is a live function of this environment.
         let created = check(
             unsafe { sys::napi_create_reference(env, callback.raw(), 1, &mut reference) },
             "napi_create_reference",
         );
-        // SAFETY: the handle has the size that libuv asked for and a strict enough alignment.
         let initialized = created.and_then(|()| {
             check_uv(
+                // SAFETY: the handle has the size that libuv asked for and a strict enough alignment.
                 unsafe { (uv.poll_init)(event_loop.cast(), handle.as_ptr(), fd) },
                 "uv_poll_init",
             )
         });
         if let Err(failure) = initialized {
-            // SAFETY: the loop doesn't know the handle.
+            // SAFETY: the event loop doesn't know the handle.
             unsafe { dealloc(handle.as_ptr().cast(), layout) };
             delete_reference(env, reference);
             return Err(failure);
@@ -95,8 +95,8 @@ impl Poll {
         let poll = Self(inner);
         let mut cleanup = null_mut();
         let owned = Rc::into_raw(Rc::clone(&poll.0)).cast_mut().cast::<c_void>();
-        // SAFETY: the handle is initialized; `owned` is the reference that `on_close` takes back.
-        // It outlives the hook, which `on_close` removes.
+        // SAFETY: the handle is initialized. `owned` is the reference that `on_close` takes back.
+        // It outlives the hook, because `on_close` removes the hook.
         let hooked = unsafe {
             (uv.set_data)(handle.as_ptr(), owned);
             (uv.let_go)(handle.as_ptr());
@@ -111,7 +111,7 @@ impl Poll {
         Ok(poll)
     }
 
-    /// Waits for something to read; called anew after polling failed.
+    /// Starts polling for readability; called again after polling failed.
     pub fn watch(&self) -> Result<()> {
         if self.0.closing.get() {
             return Ok(());
@@ -123,7 +123,7 @@ impl Poll {
         )
     }
 
-    /// Whether this keeps the process alive.
+    /// Sets whether this poll keeps the process alive.
     pub fn keep_alive(&self, on: bool) {
         if !self.0.closing.get() {
             let set = if on { self.0.uv.keep_alive } else { self.0.uv.let_go };
@@ -132,16 +132,16 @@ impl Poll {
         }
     }
 
-    /// Calls JavaScript once; its microtasks run before this returns. What it throws becomes an
-    /// uncaught exception.
+    /// Calls the JavaScript callback; its microtasks run before this returns. An exception becomes
+    /// an uncaught one.
     pub fn call(&self, argument: i32) {
         let (env, reference) = (self.0.env, self.0.callback.get());
         if self.0.closing.get() {
             return;
         }
         let mut scope = null_mut();
-        // SAFETY: on the environment's thread, in a callback of its loop; every value is of the
-        // scope opened here, and the reference lives until `on_close`.
+        // SAFETY: this runs on the environment's thread, in a callback of its loop. Every value
+        // belongs to the scope opened here, and the reference lives until `on_close`.
         unsafe {
             if sys::napi_open_handle_scope(env, &mut scope) != sys::Status::napi_ok {
                 return;
@@ -165,24 +165,24 @@ impl Poll {
         }
     }
 
-    /// Stops for good; the descriptor may be closed right after. Idempotent.
+    /// Stops polling for good. The descriptor may be closed as soon as this returns. Idempotent.
     pub fn close(&self) {
         if !self.0.closing.replace(true) {
-            // SAFETY: initialized, and closed only once.
+            // SAFETY: the handle is initialized and closed only once.
             unsafe { (self.0.uv.close)(self.0.handle.as_ptr(), on_close) };
             self.0.ready.borrow_mut().take();
         }
     }
 }
 
-/// A new strong reference to the `Inner` behind a pointer that libuv or Node-API hands back.
+/// Makes a new strong reference to the `Inner` behind a pointer that libuv or Node-API passes back.
 ///
 /// # Safety
-/// `data` must be the pointer made in `Poll::open`, whose strong reference `on_close` hasn't taken
-/// yet.
+/// `data` must be the pointer made in `Poll::open`, and `on_close` must not have taken its strong
+/// reference yet.
 unsafe fn borrow(data: *mut c_void) -> Poll {
     let inner = data.cast::<Inner>().cast_const();
-    // SAFETY: the strong reference behind `data` is alive, says the caller.
+    // SAFETY: the caller vouches that the strong reference behind `data` is alive.
     unsafe {
         Rc::increment_strong_count(inner);
         Poll(Rc::from_raw(inner))
@@ -191,11 +191,11 @@ unsafe fn borrow(data: *mut c_void) -> Poll {
 
 unsafe extern "C" fn on_event(handle: *mut Opaque, status: c_int, _: c_int) {
     let Some(uv) = Uv::get() else { return };
-    // SAFETY: libuv calls this for open handles only.
+    // SAFETY: libuv calls this only for handles that are open.
     let poll = unsafe { borrow((uv.get_data)(handle)) };
     let ready = poll.0.ready.borrow().clone();
     if let Some(ready) = ready {
-        // A panic is a bug of ours; it must not unwind into libuv. The device is closed over it.
+        // A panic is a bug of ours. It must not unwind into libuv, so it closes the device instead.
         if catch_unwind(AssertUnwindSafe(|| ready(&poll, status < 0))).is_err() {
             poll.close();
         }
@@ -209,9 +209,9 @@ unsafe extern "C" fn on_teardown(_: sys::napi_async_cleanup_hook_handle, data: *
 
 unsafe extern "C" fn on_close(handle: *mut Opaque) {
     let Some(uv) = Uv::get() else { return };
-    // SAFETY: takes back the reference that `Poll::open` gave to the handle; libuv calls this once
-    // and never looks at the handle again, so its memory can go. Removing the hook tells a waiting
-    // teardown that this handle is done, and is therefore last.
+    // SAFETY: this takes back the reference that `Poll::open` gave to the handle. libuv calls this
+    // once and doesn't touch the handle afterwards, so its memory can be freed. Removing the hook
+    // comes last: it tells a waiting teardown that this handle is finished.
     unsafe {
         let inner = Rc::from_raw((uv.get_data)(handle).cast::<Inner>().cast_const());
         dealloc(handle.cast(), inner.layout);
@@ -227,8 +227,8 @@ unsafe extern "C" fn on_close(handle: *mut Opaque) {
 
 fn delete_reference(env: sys::napi_env, reference: sys::napi_ref) {
     if !reference.is_null() {
-        // SAFETY: each reference is deleted once, by the thread and during the life of its
-        // environment.
+        // SAFETY: each reference is deleted once, on its environment's thread, while the
+        // environment lives.
         unsafe { sys::napi_delete_reference(env, reference) };
     }
 }

@@ -1,20 +1,22 @@
-//! Free runs of pages: first fit, neighbours merged.
+//! Allocator of runs of pages: first fit, neighbouring free runs merge.
 
 use std::collections::BTreeMap;
 
 /// The free pages of an arena.
 pub struct Ranges {
-    /// First page to number of pages. No run touches the next.
+    /// Maps the first page of each free run to its number of pages. Adjacent runs are always
+    /// merged.
     free: BTreeMap<u32, u32>,
 }
 
 impl Ranges {
-    /// All of `pages` free.
+    /// All `pages` pages are free.
     pub fn new(pages: u32) -> Self {
         Self { free: BTreeMap::from([(0, pages)]) }
     }
 
-    /// Takes the first run of at least `pages`, 1 or more, and returns its first page.
+    /// Takes `pages` pages, 1 or more, from the first run that is long enough. Returns the first
+    /// page.
     pub fn take(&mut self, pages: u32) -> Option<u32> {
         let (&start, &length) = self.free.iter().find(|&(_, &length)| length >= pages)?;
         self.free.remove(&start);
@@ -24,7 +26,7 @@ impl Ranges {
         Some(start)
     }
 
-    /// Gives back a run that was taken.
+    /// Frees a run that was taken.
     pub fn give(&mut self, mut start: u32, mut pages: u32) {
         if let Some(next) = self.free.remove(&(start + pages)) {
             pages += next;
@@ -39,7 +41,7 @@ impl Ranges {
         self.free.insert(start, pages);
     }
 
-    /// Pages of the longest run.
+    /// Number of pages in the longest free run.
     pub fn longest(&self) -> u32 {
         self.free.values().copied().max().unwrap_or(0)
     }
@@ -73,7 +75,8 @@ mod tests {
         assert_eq!(ranges.free, BTreeMap::from([(0, 6)]));
     }
 
-    /// Every page is either taken once or free, for any order of calls (an LCG picks them).
+    /// After any sequence of calls (an LCG picks them), every page is either taken exactly once or
+    /// free.
     #[test]
     fn keeps_a_partition() {
         let mut ranges = Ranges::new(64);

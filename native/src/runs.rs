@@ -1,5 +1,5 @@
-//! What is where in an arena: runs of pages that are free, own, mapped or shared; their pins; their
-//! end.
+//! The arena's table of runs: which pages are free, allocated, mapped or shared, their pins, and
+//! how they end.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,51 +16,52 @@ use crate::memory::{MapFailure, Memory, PAGE_SHIFT, PAGE_SIZE, Run};
 use crate::ranges::Ranges;
 use crate::uapi;
 
-/// The device behind a run: how to end it and how to arrange its unmap-notify.
+/// The device behind a run: the ioctls that end the run and that set up its unmap notification.
 pub struct Backing {
     /// Kept open for as long as the run exists.
     pub device: Rc<Device>,
-    /// Takes a [`uapi::Run`].
+    /// The ioctl that ends the run, and its name for errors. It takes a [`uapi::Run`].
     pub end: (Opcode, &'static str),
-    /// Takes a [`uapi::UnmapNotify`].
+    /// The ioctl that sets up the unmap notification, and its name for errors. It takes a
+    /// [`uapi::UnmapNotify`].
     pub notify: (Opcode, &'static str),
-    /// The driver's name of the run, also its mmap offset.
+    /// The driver's identifier of the run, which is also its mmap offset.
     pub index: u64,
-    /// Counts the run.
+    /// Counts the run in `counters`.
     pub _token: Token,
 }
 
 struct Live {
     run: Run,
-    /// `None` for this domain's own anonymous pages.
+    /// `None` for anonymous pages of this domain.
     backing: Option<Backing>,
     pins: u32,
-    /// Ends with the last pin.
+    /// Closed: the run ends with its last pin.
     closing: bool,
 }
 
 struct Table {
     free: Ranges,
-    /// By first page.
+    /// Live runs by their first page.
     live: HashMap<u32, Live>,
     closed: bool,
 }
 
-/// The runs of one arena, shared by it and the devices that map into it.
+/// The runs of one arena, shared by the arena and the devices that map into it.
 pub struct Runs {
     memory: Rc<Memory>,
     table: RefCell<Table>,
 }
 
 impl Runs {
-    /// Reserves the memory.
+    /// Reserves the arena's memory.
     pub fn new(pages: u32) -> Result<Self> {
         let memory = Memory::reserve(pages).map_err(os("mmap of the arena"))?;
         let table = Table { free: Ranges::new(pages), live: HashMap::new(), closed: false };
         Ok(Self { memory: Rc::new(memory), table: RefCell::new(table) })
     }
 
-    /// Takes a free run. It must be handed to `commit`, or to `give_back` if it is intact.
+    /// Takes a free run. The caller must pass it to `commit`, or to `give_back` if it is intact.
     pub fn take(&self, pages: u32) -> Result<Run> {
         if pages == 0 {
             return Err(out_of_range("\"pages\" expected an integer 1.., got 0"));
@@ -83,12 +84,12 @@ impl Runs {
         }
     }
 
-    /// Returns a run that was not used.
+    /// Frees a run that was taken but not used.
     pub fn give_back(&self, run: Run) {
         self.table.borrow_mut().free.give(run.start, run.pages);
     }
 
-    /// Records a run and returns its offset.
+    /// Records a taken run as live; returns its offset.
     pub fn commit(&self, run: Run, backing: Option<Backing>) -> u32 {
         self.table
             .borrow_mut()
@@ -97,7 +98,8 @@ impl Runs {
         run.start << PAGE_SHIFT
     }
 
-    /// Maps a device over a run that was taken, which is given back, or given up, on failure.
+    /// Maps a device over a run that was taken. On failure the run is freed, or abandoned if it
+    /// isn't intact.
     pub fn map_device(
         &self,
         run: Run,
@@ -115,7 +117,8 @@ impl Runs {
         )
     }
 
-    /// The address of `bytes` bytes at an offset that begins a live run of anonymous pages.
+    /// The address of the anonymous run that begins at `offset`. Fails if there is none, or if it
+    /// is shorter than `bytes`.
     pub fn own(&self, offset: u32, bytes: usize) -> Result<NonNull<c_void>> {
         let table = self.table.borrow();
         let found = table
@@ -131,17 +134,18 @@ impl Runs {
         Ok(unsafe { self.memory.base().byte_add(run.offset()) })
     }
 
-    /// The memory, for an owner that outlives the runs.
+    /// The memory. The ArrayBuffer holds it too and may outlive the runs.
     pub fn memory(&self) -> &Rc<Memory> {
         &self.memory
     }
 
-    /// First byte and length, for checks of offsets that may lie anywhere in the arena.
+    /// Address of the first byte, and the length. For callers that check offsets anywhere in the
+    /// arena.
     pub fn extent(&self) -> (NonNull<c_void>, usize) {
         (self.memory.base(), self.memory.len())
     }
 
-    /// Holds a run.
+    /// Pins a run, so that it can't end.
     pub fn pin(&self, offset: u32) -> Result<()> {
         let mut table = self.table.borrow_mut();
         let live = table.live.get_mut(&page_of(offset)?).ok_or_else(|| unknown(offset))?;
@@ -149,7 +153,7 @@ impl Runs {
         Ok(())
     }
 
-    /// Ends one pin, and the run if it was closed meanwhile.
+    /// Removes one pin. Ends the run if that was the last pin and the run has been closed.
     pub fn unpin(&self, offset: u32) -> Result<()> {
         let page = page_of(offset)?;
         let mut table = self.table.borrow_mut();
@@ -161,7 +165,7 @@ impl Runs {
         if live.pins == 0 && live.closing { self.end(&mut table, page) } else { Ok(()) }
     }
 
-    /// Ends what begins at `offset`, after its last pin.
+    /// Ends the run that begins at `offset`, after its last pin.
     pub fn close(&self, offset: u32) -> Result<()> {
         let page = page_of(offset)?;
         let mut table = self.table.borrow_mut();
@@ -172,7 +176,7 @@ impl Runs {
         if live.pins == 0 { self.end(&mut table, page) } else { Ok(()) }
     }
 
-    /// Ends everything, each after its last pin, and takes nothing any more.
+    /// Ends every run, each after its last pin. `take` fails from now on.
     pub fn close_all(&self) -> Result<()> {
         let mut table = self.table.borrow_mut();
         table.closed = true;
@@ -187,8 +191,8 @@ impl Runs {
         result
     }
 
-    /// Overlays a run, tells its driver, frees it. If even the overlay fails the run stays as it
-    /// is.
+    /// Maps fresh memory over a run, ends it in the driver, and frees its pages. If mapping the
+    /// memory fails, the run stays as it is.
     fn end(&self, table: &mut Table, page: u32) -> Result<()> {
         let Some(live) = table.live.get(&page) else { return Ok(()) };
         let run = live.run;
@@ -203,7 +207,7 @@ impl Runs {
         Ok(())
     }
 
-    /// Arranges what happens when the run that begins at `offset` ends.
+    /// Registers what the kernel does when the run at `offset` ends for any reason.
     pub fn notify_on_unmap(
         &self,
         offset: u32,
@@ -236,7 +240,7 @@ impl Runs {
     }
 }
 
-/// Anonymous pages of the arena that stay what they are while this value exists.
+/// Anonymous pages of the arena that stay allocated while this value exists.
 pub struct Pinned {
     runs: Rc<Runs>,
     offset: u32,
@@ -244,14 +248,14 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// Pins the allocated pages that begin at `offset`, at least `bytes` bytes.
+    /// Pins the allocated run that begins at `offset` and has at least `bytes` bytes.
     pub fn new(runs: Rc<Runs>, offset: u32, bytes: usize) -> Result<Self> {
         let address = runs.own(offset, bytes)?;
         runs.pin(offset)?;
         Ok(Self { runs, offset, address })
     }
 
-    /// First byte.
+    /// Address of the first byte.
     pub fn address(&self) -> NonNull<c_void> {
         self.address
     }
@@ -259,7 +263,7 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // Fails only if the overlay does: the pages then stay taken.
+        // This fails only if mapping fresh memory over the run fails. The pages then stay taken.
         let _ = self.runs.unpin(self.offset);
     }
 }

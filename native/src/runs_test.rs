@@ -1,4 +1,4 @@
-//! Runs, on their own memory: what is taken, pinned, ended.
+//! Tests of runs on real memory without Xen: taking, pinning and ending them.
 
 use super::*;
 use crate::errors::OUT_OF_RANGE;
@@ -26,7 +26,7 @@ fn takes_and_gives_back() {
 fn ended_pages_come_back_zeroed() {
     let runs = Runs::new(1).unwrap();
     let at = runs.own(allocate(&runs, 1), 4096).unwrap().cast::<u8>();
-    // SAFETY: the only page of the arena, accessible while `runs` lives.
+    // SAFETY: this is the arena's only page, accessible while `runs` lives.
     unsafe { at.write_volatile(1) };
     runs.close(0).unwrap();
     allocate(&runs, 1);
@@ -49,7 +49,7 @@ fn pins_defer_the_end() {
 }
 
 #[test]
-fn close_all_waits_for_pins_and_ends_taking() {
+fn close_all_waits_for_pins_and_refuses_new_runs() {
     let runs = Rc::new(Runs::new(3).unwrap());
     let (first, second) = (allocate(&runs, 1), allocate(&runs, 1));
     let pinned = Pinned::new(Rc::clone(&runs), second, 4096).unwrap();
@@ -62,7 +62,7 @@ fn close_all_waits_for_pins_and_ends_taking() {
 }
 
 #[test]
-fn only_what_begins_there_is_known() {
+fn offsets_inside_or_outside_a_run_are_refused() {
     let runs = Runs::new(4).unwrap();
     allocate(&runs, 2);
     for offset in [1, 4096, 2 * 4096, u32::MAX] {
@@ -73,9 +73,9 @@ fn only_what_begins_there_is_known() {
     assert_eq!(code(runs.notify_on_unmap(0, Some(0), None)), OUT_OF_RANGE, "own pages");
 }
 
-/// A device that can be mapped but knows no ioctl stands in for gntdev.
+/// A plain file stands in for gntdev: it can be mapped but knows no ioctl.
 #[test]
-fn a_backed_run_ends_even_if_its_driver_objects() {
+fn a_device_run_ends_even_if_its_driver_refuses() {
     let runs = Runs::new(2).unwrap();
     let path = format!("/tmp/xenkit-arena-test-{}", std::process::id());
     std::fs::write(&path, [7; 4096]).unwrap();
@@ -89,7 +89,7 @@ fn a_backed_run_ends_even_if_its_driver_objects() {
         runs.commit(run, Some(Backing { device, end, notify, index: 0, _token: Token::mapping() }));
     assert_eq!(code(runs.own(offset, 1)), OUT_OF_RANGE, "a grant is not ours");
     assert_eq!(code(runs.notify_on_unmap(offset, Some(4096), None)), OUT_OF_RANGE);
-    let objection = runs.close(offset).unwrap_err();
-    assert!(objection.reason.starts_with("END: "), "{objection:?}");
+    let refusal = runs.close(offset).unwrap_err();
+    assert!(refusal.reason.starts_with("END: "), "{refusal:?}");
     assert_eq!(allocate(&runs, 2), 0, "the page is free all the same");
 }

@@ -1,8 +1,8 @@
-//! The ioctls of Linux's Xen drivers, after include/uapi/xen/{gntdev,gntalloc,evtchn}.h.
+//! The ioctls of Linux's Xen drivers, from include/uapi/xen/{gntdev,gntalloc,evtchn}.h.
 //!
-//! All numbers are `_IOC(_IOC_NONE, ...)` though the structs go both ways. Structs of variable
-//! length are declared there with one element, which the number's size counts; here they are
-//! little-endian 32-bit words, as every Xen guest has them.
+//! All numbers are `_IOC(_IOC_NONE, ...)`, though the structs are read and written. The headers
+//! declare structs of variable length with one element, and the number's size field counts that
+//! element. Here such structs are arrays of 32-bit words.
 
 use std::ffi::c_void;
 
@@ -16,8 +16,8 @@ const fn evtchn(number: u8, size: usize) -> Opcode {
     opcode::from_components(Direction::None, b'E', number, size)
 }
 
-/// Argument, in words: count, 0, the index to give to mmap (2 words, set by the driver), then for
-/// each ref its domid and its gref.
+/// Argument, in words: count, 0, the index to pass to mmap (2 words, set by the driver), then the
+/// domid and the gref of each ref.
 pub const GNTDEV_MAP_GRANT_REF: Opcode = gnt(0, 24);
 /// Argument: [`Run`].
 pub const GNTDEV_UNMAP_GRANT_REF: Opcode = gnt(1, size_of::<Run>());
@@ -26,7 +26,7 @@ pub const GNTDEV_SET_UNMAP_NOTIFY: Opcode = gnt(7, size_of::<UnmapNotify>());
 /// Argument: [`GrantCopy`].
 pub const GNTDEV_GRANT_COPY: Opcode = gnt(8, size_of::<GrantCopy>());
 /// Argument, in words: domid (low half) and [`GNTALLOC_FLAG_WRITABLE`] (high half), count, the
-/// index to give to mmap (2 words, set by the driver), then the references, set by the driver.
+/// index to pass to mmap (2 words, set by the driver), then the references (set by the driver).
 pub const GNTALLOC_ALLOC_GREF: Opcode = gnt(5, 24);
 /// Argument: [`Run`].
 pub const GNTALLOC_DEALLOC_GREF: Opcode = gnt(6, size_of::<Run>());
@@ -45,10 +45,10 @@ pub const EVTCHN_NOTIFY: Opcode = evtchn(4, 4);
 /// Argument: none. Empties the ring of pending ports and ends its overflow.
 pub const EVTCHN_RESET: Opcode = evtchn(5, 0);
 
-/// Words before the elements of the two structs of variable length.
+/// Words before the elements in the two structs of variable length.
 pub const HEADER_WORDS: usize = 4;
 
-/// The index in the header of such a struct.
+/// Reads the mmap index from the header of such a struct.
 pub fn index_of(words: &[u32]) -> u64 {
     let word = |at: usize| u64::from(words.get(at).copied().unwrap_or_default());
     word(2) | word(3) << 32
@@ -58,9 +58,9 @@ pub fn index_of(words: &[u32]) -> u64 {
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Run {
-    /// As set by the ioctl that made the run.
+    /// The index that the driver set when it made the run.
     pub index: u64,
-    /// Pages.
+    /// Number of pages.
     pub count: u32,
     /// Unused.
     pub pad: u32,
@@ -78,16 +78,16 @@ pub struct UnmapNotify {
     pub event_channel_port: u32,
 }
 
-/// Set the byte at `index` to 0.
+/// Action: set the byte at `index` to 0.
 pub const UNMAP_NOTIFY_CLEAR_BYTE: u32 = 1;
-/// Notify `event_channel_port`.
+/// Action: notify `event_channel_port`.
 pub const UNMAP_NOTIFY_SEND_EVENT: u32 = 2;
 
-/// One side of a copy: local memory, or a page of another domain.
+/// One side of a copy: local memory, or a granted page of another domain.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub union CopySide {
-    /// Local memory.
+    /// Address of local memory.
     pub local: *mut c_void,
     /// A granted page.
     pub foreign: CopyForeign,
@@ -99,7 +99,7 @@ pub union CopySide {
 pub struct CopyForeign {
     /// The reference.
     pub gref: u32,
-    /// First byte within the page.
+    /// Offset of the first byte within the page.
     pub offset: u16,
     /// The granting domain.
     pub domid: u16,
@@ -109,11 +109,11 @@ pub struct CopyForeign {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct CopySegment {
-    /// Where from.
+    /// Where the bytes are copied from.
     pub source: CopySide,
-    /// Where to.
+    /// Where the bytes are copied to.
     pub dest: CopySide,
-    /// Bytes.
+    /// Number of bytes.
     pub len: u16,
     /// [`COPY_SOURCE_IS_GRANT`] or [`COPY_DEST_IS_GRANT`].
     pub flags: u16,
@@ -135,14 +135,14 @@ pub struct GrantCopy {
     pub segments: *mut CopySegment,
 }
 
-/// The other domain may write.
+/// Flag: the other domain may write to the pages.
 pub const GNTALLOC_FLAG_WRITABLE: u32 = 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The values that a C program prints which includes Xen's own headers.
+    /// The expected values were printed by a C program that includes Xen's own headers.
     #[test]
     fn numbers_are_those_of_the_headers() {
         assert_eq!(GNTDEV_MAP_GRANT_REF, 0x18_4700);

@@ -1,9 +1,10 @@
-//! The part of libuv used here: watch a file descriptor on the environment's own loop.
+//! The part of libuv used here: polling a file descriptor on the environment's own loop.
 //!
-//! Looked up in the running process instead of linked. The host program brings libuv, so there is
-//! nothing to link against; a runtime without it is told apart; and `cargo test`, which runs
-//! outside Node, links. Handles are opaque and sized by `uv_handle_size`: no struct layout of one
-//! libuv version is assumed, which is why no bindings crate is used.
+//! The functions are looked up in the running process instead of linked. The host program contains
+//! libuv, so there is no library to link against. A runtime without libuv gets an error of its own,
+//! and `cargo test`, which runs outside Node, can link. Handles are opaque, with a size from
+//! `uv_handle_size`. So no struct layout of one libuv version is assumed, which is why no bindings
+//! crate is used.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -13,18 +14,18 @@ use rustix::io::Errno;
 
 /// `UV_READABLE`
 pub const READABLE: c_int = 1;
-/// `UV_POLL` of `uv_handle_type`, fixed by libuv's ABI since 1.0.
+/// `UV_POLL` in `uv_handle_type`; libuv's ABI has kept the number since 1.0.
 const POLL_TYPE: c_int = 8;
 
-/// A `uv_handle_t` or `uv_loop_t`, never looked into.
+/// A `uv_handle_t` or `uv_loop_t`; this crate never reads its fields.
 pub type Opaque = c_void;
 /// `uv_poll_cb`
 pub type PollCallback = unsafe extern "C" fn(handle: *mut Opaque, status: c_int, events: c_int);
 /// `uv_close_cb`
 pub type CloseCallback = unsafe extern "C" fn(handle: *mut Opaque);
 
-/// libuv's functions. Each takes what libuv's manual says; all but `err_name_r` only on the loop's
-/// thread.
+/// libuv's functions, each with the parameters in libuv's manual. All but `err_name_r` must be
+/// called on the loop's thread.
 #[allow(missing_docs)]
 pub struct Uv {
     handle_size: unsafe extern "C" fn(c_int) -> usize,
@@ -39,7 +40,7 @@ pub struct Uv {
 }
 
 impl Uv {
-    /// The host's libuv, `None` in a process without one.
+    /// The host's libuv; `None` in a process without one.
     pub fn get() -> Option<&'static Self> {
         static UV: OnceLock<Option<Uv>> = OnceLock::new();
         UV.get_or_init(Self::find).as_ref()
@@ -49,9 +50,9 @@ impl Uv {
         let process = Library::this();
         macro_rules! symbol {
             ($name:literal) => {
-                // SAFETY: the types of the fields are those of libuv's uv.h, stable through 1.x.
-                // The library is the running program itself, which is never unloaded, so the
-                // pointer may outlive `process`.
+                // SAFETY: the field types match libuv's uv.h, which is stable through 1.x. The
+                // library is the running program itself. It is never unloaded, so the pointer may
+                // outlive `process`.
                 *unsafe { process.get(concat!($name, "\0").as_bytes()) }.ok()?
             };
         }
@@ -70,14 +71,14 @@ impl Uv {
 
     /// Bytes of a `uv_poll_t`.
     pub fn poll_size(&self) -> usize {
-        // SAFETY: takes an enumerator and reads nothing else.
+        // SAFETY: the function takes an enumerator and reads nothing else.
         unsafe { (self.handle_size)(POLL_TYPE) }
     }
 
     /// The name of an errno, such as `EINVAL`.
     pub fn error_name(&self, errno: Errno) -> Option<String> {
         let mut name = [0u8; 64];
-        // SAFETY: writes at most the given length, its terminating NUL included.
+        // SAFETY: the function writes at most the given length, including the terminating NUL.
         unsafe { (self.err_name_r)(-errno.raw_os_error(), name.as_mut_ptr().cast(), name.len()) };
         let text = std::ffi::CStr::from_bytes_until_nul(&name).ok()?;
         Some(text.to_str().ok()?.to_owned())

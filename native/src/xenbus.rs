@@ -1,8 +1,9 @@
 //! /dev/xen/xenbus: the kernel's own connection to xenstored, as a stream of bytes.
 //!
-//! The driver (drivers/xen/xenbus/xenbus_dev_frontend.c) acts on one message per write and drops
-//! bytes that follow it, so the caller gives whole messages one at a time. It takes a write whole,
-//! or refuses it; it never asks to wait for room and reports none. So there is no queue here.
+//! The driver (drivers/xen/xenbus/xenbus_dev_frontend.c) processes one message per write and drops
+//! bytes after it. So the caller passes whole messages, one at a time. The driver takes a write
+//! whole or refuses it. It never returns EAGAIN and never reports writability, so there is no send
+//! queue here.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,16 +19,16 @@ use crate::memory::PAGE_SIZE;
 use crate::poll::{Callback, Poll};
 use crate::runs::Pinned;
 
-/// The device, and a page of the arena for what was read. `None` once closed.
+/// The device, and a page of the arena to read into. `None` once closed.
 type Open = RefCell<Option<(Device, Pinned)>>;
 
-/// One read per wake.
+/// Reads once per wake.
 fn on_ready(open: &Open, poll: &Poll) -> std::result::Result<(), Errno> {
     let read = match open.borrow().as_ref() {
         Some((device, page)) => {
             let page = page.address().cast::<u8>().as_ptr();
-            // SAFETY: a whole page; the kernel writes to it, JavaScript, on this thread, isn't
-            // running.
+            // SAFETY: this is a whole page. The kernel writes to it; JavaScript can't, because it
+            // runs on this thread.
             rustix::io::read(device, unsafe {
                 std::slice::from_raw_parts_mut(page, PAGE_SIZE as usize)
             })
@@ -50,7 +51,7 @@ fn stop(open: &Open, poll: &Poll) {
     open.borrow_mut().take();
 }
 
-/// See index.d.ts.
+/// The JavaScript class `XenbusDevice`; its contract is in index.d.ts.
 #[napi]
 pub struct XenbusDevice {
     open: Rc<Open>,
@@ -59,7 +60,7 @@ pub struct XenbusDevice {
 
 #[napi]
 impl XenbusDevice {
-    /// Opens the device. `page` is the offset of a page got by `allocate`.
+    /// Opens the device. `page` is the arena offset of a page that `allocate` returned.
     #[napi(constructor, strict, catch_unwind)]
     pub fn new(
         env: Env,
@@ -84,7 +85,8 @@ impl XenbusDevice {
         Ok(Self { open, poll })
     }
 
-    /// Sends the bytes of one message. What the driver refuses it has consumed: the stream goes on.
+    /// Sends the bytes of one message. A message that the driver refuses is consumed all the same,
+    /// so later messages can be sent.
     #[napi(catch_unwind)]
     pub fn write(&self, mut bytes: &[u8]) -> Result<()> {
         let open = self.open.borrow();

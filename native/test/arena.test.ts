@@ -23,7 +23,7 @@ describe('arena', () => {
     expect(() => new native.Arena(pages)).toThrow(coded('ERR_OUT_OF_RANGE'))
   })
 
-  test('gives closed pages zeroed to the next, and late reads find 0', () => {
+  test('zeroes closed pages for their next user and for late reads', () => {
     const arena = new native.Arena(8)
     const bytes = new Uint8Array(arena.createBuffer())
     const offset = arena.allocate(2)
@@ -32,18 +32,19 @@ describe('arena', () => {
     expect(bytes[offset]).toBe(0)
     bytes[offset] = 1
     expect(arena.allocate(8)).toBe(0)
-    // Pages are zeroed when they end: what was stored in free pages stays. No one has a reason to.
+    // A run is zeroed when it ends. A byte stored in free pages stays, but no code has a reason to
+    // store one.
     expect(bytes[offset]).toBe(1)
   })
 
-  test('is full at some point, and says so', () => {
+  test('refuses an allocation when it is full', () => {
     const arena = new native.Arena(4)
     arena.allocate(3)
     expect(() => arena.allocate(2)).toThrow(coded('ERR_ARENA_FULL'))
     expect(arena.allocate(1)).toBe(3 * 4096)
   })
 
-  test('pins defer the end', () => {
+  test('pins defer the end of a run', () => {
     const arena = new native.Arena(1)
     const bytes = new Uint8Array(arena.createBuffer())
     const offset = arena.allocate(1)
@@ -57,7 +58,7 @@ describe('arena', () => {
     expect(() => arena.unpin(offset)).toThrow(coded('ERR_OUT_OF_RANGE'))
   })
 
-  test('takes nothing after closeAll, which waits for pins too', () => {
+  test('allocates nothing after closeAll, which waits for pins too', () => {
     const arena = new native.Arena(4)
     const bytes = new Uint8Array(arena.createBuffer())
     const [pinned, other] = [arena.allocate(1), arena.allocate(1)]
@@ -78,20 +79,20 @@ describe('arena', () => {
     expect(() => arena.pin(offset)).toThrow(coded('ERR_OUT_OF_RANGE'))
   })
 
-  test('outlives its object while the buffer is in use', async () => {
+  test('keeps its memory while the buffer is in use, even without its object', async () => {
     const bytes = new Uint8Array(new native.Arena(256).createBuffer())
     for (let round = 0; round < 20; round++) {
-      void Array.from({ length: 100_000 }, () => ({})) // makes the collector run
+      void Array.from({ length: 100_000 }, () => ({})) // garbage, so that the collector runs
       await new Promise((resolve) => setImmediate(resolve))
       expect(bytes.fill(round).at(-1)).toBe(round)
     }
   })
 })
 
-describe('devices that are not there', () => {
+describe('missing devices', () => {
   const arena = new native.Arena(8)
 
-  test('say which', () => {
+  test('are named in the error', () => {
     const missing = { code: 'ENOENT', message: 'open "/nowhere": ENOENT' }
     expect(() => new native.Gntdev(arena, '/nowhere')).toThrow(expect.objectContaining(missing))
     expect(() => new native.Gntalloc(arena, '/nowhere')).toThrow(expect.objectContaining(missing))

@@ -26,7 +26,7 @@ const ENOSPC = -28
 afterAll(() => rmSync(directory, { recursive: true }))
 afterEach(() => until(() => Object.values(native.counters()).every((count) => count === 0)))
 
-/** A file with bytes that tell their position. */
+/** Makes a file in which each byte depends on its position. */
 function image(
   bytes: number,
   path = join(directory, 'image'),
@@ -59,7 +59,7 @@ const write = (file: number, position: number, ...vectors: (readonly [number, nu
 })
 
 describe.each(kinds)('with %s', (kind) => {
-  test('what is in the page cache is read within the call', async () => {
+  test('reads from the page cache complete within the call', async () => {
     const { fd, content } = image(1 << 16)
     const { engine, file } = openEngine(fd, kind)
     await using _ = engine
@@ -80,7 +80,7 @@ describe.each(kinds)('with %s', (kind) => {
     closeSync(fd)
   })
 
-  test('what is partly in the page cache goes on from where it stopped', async () => {
+  test('a read that is partly in the page cache continues asynchronously', async () => {
     const { fd, path, content } = image(8 << 20)
     const { engine, file } = openEngine(fd, kind, 8 << 20)
     await using _ = engine
@@ -108,7 +108,7 @@ describe.each(kinds)('with %s', (kind) => {
     closeSync(fd)
   })
 
-  test('a job that fails does not hinder the others', async () => {
+  test('a job that fails does not affect the others', async () => {
     const { fd, content } = image(8192)
     const { engine, file } = openEngine(fd, kind)
     await using _ = engine
@@ -140,7 +140,7 @@ describe.each(kinds)('with %s', (kind) => {
     for (const one of [fd, unreadable, full, readOnly]) closeSync(one)
   })
 
-  test('a file stays open for its jobs, whatever becomes of the number it was opened with', async () => {
+  test('a file stays open for its jobs when the descriptor passed to open is closed', async () => {
     const { fd } = image(1 << 20)
     const { engine, file } = openEngine(fd, kind)
     await using _ = engine
@@ -164,7 +164,7 @@ describe.each(kinds)('with %s', (kind) => {
     closeSync(other.fd)
   })
 
-  test('more jobs than threads, with one call and few wakes', async () => {
+  test('one call runs more jobs than there are threads, with few wakes', async () => {
     const { fd } = image(1 << 20)
     const { engine, file } = openEngine(fd, kind)
     await using _ = engine
@@ -178,7 +178,7 @@ describe.each(kinds)('with %s', (kind) => {
     closeSync(fd)
   })
 
-  test('after close no job begins, those in flight are told of', async () => {
+  test('after close no job starts, and those in flight are reported', async () => {
     const { fd } = image(1 << 20)
     const { engine, file } = openEngine(fd, kind)
     const flushed = engine.run([{ file, operation: 'flush' }])
@@ -202,7 +202,7 @@ describe.each(kinds)('with %s', (kind) => {
   })
 })
 
-test('a write that a limit cuts short goes on, and fails with the limit', () => {
+test('a write cut short by a file size limit continues, then fails with EFBIG', () => {
   const script = `
     import { openSync, statSync } from 'node:fs'
     import { loadNative } from ${JSON.stringify(new URL('../index.js', import.meta.url).href)}
@@ -244,8 +244,8 @@ test('a write that a limit cuts short goes on, and fails with the limit', () => 
   expect(size).toBeLessThan(65_536)
 })
 
-test('where io_uring is refused, threads serve', () => {
-  // With no descriptor left but one, which the eventfd takes, the kernel has none for a ring.
+test('where io_uring is refused, threads run the jobs', () => {
+  // One descriptor is left. The eventfd takes it, so the kernel has none for a ring.
   const script = `
     import { closeSync, openSync } from 'node:fs'
     import { loadNative } from ${JSON.stringify(new URL('../index.js', import.meta.url).href)}
@@ -268,7 +268,7 @@ test('where io_uring is refused, threads serve', () => {
   expect(stdout).toBe('threads\nEMFILE io_uring_setup: EMFILE\n')
 })
 
-test('where the kernel has no memory for a ring just now, a test goes on with threads and says so', () => {
+test('without memory for a ring, a test falls back to threads with a warning', () => {
   const asked: (string | undefined)[] = []
   const refusing = (code: string) => ({
     BlockEngine: class extends native.BlockEngine {
@@ -295,7 +295,7 @@ test('where the kernel has no memory for a ring just now, a test goes on with th
 })
 
 describe('tables', () => {
-  /** An engine, and what its wakes were about: table and job. */
+  /** Opens an engine, and records table and job of each completion. */
   function open() {
     const done: (readonly [number, number])[] = []
     const engine = new native.BlockEngine(
@@ -311,7 +311,7 @@ describe('tables', () => {
     )
     const list = new Uint32Array(engine.createDone())
     const submit = engine.createSubmit()
-    /** A table of one job that flushes a file. */
+    /** Adds a table of one job that flushes a file. */
     const add = (file: number): number => {
       const table = engine.addTable(1, 1)
       const bytes = engine.createTable(table)
@@ -322,7 +322,7 @@ describe('tables', () => {
     return { engine, done, submit, add }
   }
 
-  test('jobs of the same number are two in two tables', async () => {
+  test('jobs with the same number in two tables are different jobs', async () => {
     const { fd } = image(4096)
     const { engine, done, submit, add } = open()
     const file = engine.open(fd)
@@ -338,7 +338,7 @@ describe('tables', () => {
     closeSync(fd)
   })
 
-  test('what has to wait begins with the fourth call at the latest, whatever those are about', async () => {
+  test('deferred jobs start with the fourth call at the latest, for any table', async () => {
     const { fd } = image(4096)
     const { engine, done, submit, add } = open()
     const file = engine.open(fd)
@@ -352,7 +352,7 @@ describe('tables', () => {
       submit(table, count)
     }
     await until(() => done.length === 1)
-    // And counted anew.
+    // The calls are counted anew after that.
     for (const [table, count] of [
       [second, 1],
       [first, 1],
@@ -372,7 +372,7 @@ describe('tables', () => {
     closeSync(fd)
   })
 
-  test('a table that is removed goes with its last job, and its number comes again', async () => {
+  test('a removed table is freed with its last job, and its number is reused', async () => {
     const { fd } = image(4096)
     const { engine, done, submit, add } = open()
     const file = engine.open(fd)
@@ -395,7 +395,7 @@ describe('tables', () => {
   })
 })
 
-describe('what is wrong with a job is refused, and no other job begins', () => {
+describe('an invalid job is refused, and no job of the batch starts', () => {
   const whole: Job = { file: 0, operation: 'write', vectors: [[0, 4096]] }
   test.each<[string, string, (engine: TestEngine) => void]>([
     ['a number past the end', 'job 64: expected one of 0..63', (engine) => (engine.list[1] = 64)],
@@ -405,7 +405,7 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
       (engine) => (engine.list[1] = 5),
     ],
     [
-      'an operation that there is none of',
+      'an unknown operation',
       '"operation" expected 0..4, got 5',
       (engine) => (engine.operation[6] = 5),
     ],
@@ -417,37 +417,33 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     ],
     ['a position that is no number', 'got NaN', (engine) => (engine.position[6] = NaN)],
     ['a position between bytes', 'got 0.5', (engine) => (engine.position[6] = 0.5)],
-    [
-      'a position that JavaScript cannot count',
-      'got 9007199254740992',
-      (engine) => (engine.position[6] = 2 ** 53),
-    ],
+    ['a position of 2^53', 'got 9007199254740992', (engine) => (engine.position[6] = 2 ** 53)],
     ['no vectors', '"count" expected 1..1024 vectors, got 0', (engine) => (engine.count[6] = 0)],
     ['too many vectors', 'got 1025', (engine) => (engine.count[6] = 1025)],
     ['a vector past the end', 'there is no vector 1024', (engine) => (engine.first[6] = 1024)],
     [
-      'vectors past the end of numbers',
+      'a vector index past 2^32 - 1',
       'there is no vector 4294967295',
       (engine) => (engine.first[6] = 0xffff_ffff),
     ],
     ['an empty vector', 'vector 1 of 0 bytes at 0', (engine) => (engine.bytes[1] = 0)],
     [
-      'a vector that leaves the memory',
+      'a vector that ends outside the memory',
       'vector 1 of 4096 bytes at 1044481',
       (engine) => (engine.offset[1] = (1 << 20) - 4095),
     ],
     [
-      'a vector beside the memory',
+      'a vector that begins outside the memory',
       'vector 1 of 4096 bytes at 4294967295',
       (engine) => (engine.offset[1] = 0xffff_ffff),
     ],
     [
-      'a discard of nothing',
+      'a discard of 0 bytes',
       '"length" expected an integer 1..2^53-1, got 0',
       (engine) => (engine.operation[6] = 3),
     ],
     [
-      'zeros for half a byte',
+      'a write-zeroes of half a byte',
       'got 0.5',
       (engine) => ((engine.operation[6] = 4), (engine.length[6] = 0.5)),
     ],
@@ -461,7 +457,7 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     spoil(engine)
     expect(() => engine.submit(2)).toThrow(coded('ERR_OUT_OF_RANGE', message))
     expect(native.counters().jobs).toBe(0)
-    // None is taken for busy.
+    // The refused batch left no job marked busy.
     expect(await engine.run([whole])).toEqual([{ result: 4096, atOnce: expect.any(Boolean) }])
     closeSync(fd)
   })
@@ -476,7 +472,7 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     closeSync(fd)
   })
 
-  test('more than a system call moves', async () => {
+  test('more bytes than one system call moves', async () => {
     const fd = openSync('/dev/null', 'r+')
     const { engine, file } = openEngine(fd, 'threads', 1 << 30)
     await using _ = engine
@@ -487,7 +483,7 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     closeSync(fd)
   })
 
-  test('memory that was detached', () => {
+  test('detached memory', () => {
     const memory = new Uint8Array(4096)
     const engine = new native.BlockEngine(memory, () => {})
     structuredClone(memory.buffer, { transfer: [memory.buffer] })
@@ -497,7 +493,7 @@ describe('what is wrong with a job is refused, and no other job begins', () => {
     engine.close()
   })
 
-  test('arguments', async () => {
+  test('invalid arguments', async () => {
     const memory = new Uint8Array(16)
     expect(() => new native.BlockEngine(memory, () => {}, 'magic' as 'threads')).toThrow(
       coded('ERR_OUT_OF_RANGE', "'magic'"),

@@ -1,4 +1,6 @@
-/** A block engine for tests: its columns, and a promise for every batch of jobs. */
+/**
+ * A block engine for tests: typed arrays over its columns, and a promise for every batch of jobs.
+ */
 import { loadNative, type BlockEngine } from '../index.js'
 import { until } from './fifo.ts'
 import { newEngine } from './new-engine.mjs'
@@ -11,15 +13,15 @@ export interface Job {
   readonly file: number
   readonly operation: keyof typeof operations
   readonly position?: number
-  /** Of an operation without data. */
+  /** Bytes, for an operation without data. */
   readonly length?: number
-  /** Offset in memory and length. */
+  /** Offset in the engine's memory and length in bytes, of each vector. */
   readonly vectors?: readonly (readonly [number, number])[]
 }
 
 export interface Outcome {
   readonly result: number
-  /** Done within the call. */
+  /** Whether the job completed within the call. */
   readonly atOnce: boolean
 }
 
@@ -38,7 +40,7 @@ export class TestEngine implements AsyncDisposable {
   readonly offset: Uint32Array
   readonly bytes: Uint32Array
   readonly operation: Uint8Array
-  /** Sizes of the batches that `onDone` told of. */
+  /** Sizes of the batches that `onDone` reported. */
   readonly wakes: number[] = []
   readonly #waiting = new Map<number, (outcome: Outcome) => void>()
   readonly #free: number[]
@@ -54,7 +56,7 @@ export class TestEngine implements AsyncDisposable {
     vectors?: number
     kind?: BlockEngine['kind']
   }) {
-    // A growable buffer begins at a page, as O_DIRECT wants it.
+    // A growable buffer begins at a page boundary, as O_DIRECT needs.
     this.memory = new Uint8Array(new SharedArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
     this.engine = newEngine(native, this.memory, (count) => this.#onDone(count), kind)
     this.done = new Uint32Array(this.engine.createDone())
@@ -88,7 +90,7 @@ export class TestEngine implements AsyncDisposable {
     this.#free = Array.from({ length: jobs }, (_, job) => job)
   }
 
-  /** Writes a job's row, and its vectors from `first` on. */
+  /** Writes a job's row, and its vectors from index `first` on. */
   describe(
     number: number,
     { file, operation, position = 0, length = 0, vectors = [] }: Job,
@@ -106,7 +108,7 @@ export class TestEngine implements AsyncDisposable {
     }
   }
 
-  /** Submits all jobs with one call, and lets them proceed. */
+  /** Submits all jobs with one call, then starts the deferred ones. */
   run(jobs: readonly Job[]): Promise<Outcome[]> {
     let vector = 0
     const numbers = jobs.map((job, at) => {

@@ -1,6 +1,6 @@
 /**
- * Whatever jobs run together, as long as they don't overlap: files and memory end as a model of
- * both says.
+ * Jobs that don't overlap run concurrently: the file and the memory must end up as in a model of
+ * both.
  */
 import {
   closeSync,
@@ -28,8 +28,7 @@ afterAll(() => {
 })
 
 /**
- * What positions and lengths of direct transfers are multiples of; 0 where the file system knows
- * none.
+ * The alignment that direct transfers need, in bytes; 0 if the file system has no direct transfers.
  */
 function directUnit(): number {
   const path = join(directory, 'probe')
@@ -64,7 +63,7 @@ const places = [
 
 interface Wish {
   readonly operation: keyof typeof operations
-  /** In units, as are the parts of data. */
+  /** In units, like the lengths in `parts`. */
   readonly at: number
   readonly parts: readonly number[]
   /** Units of memory between the parts. */
@@ -90,8 +89,9 @@ const wishes = fc.array(
 )
 
 /**
- * The wishes that touch no byte of the file that another does, with a place of their own in memory
- * each. Past its end the file is like one byte, for a write there is seen by whoever reads there.
+ * Turns into jobs the wishes that share no byte of the file with another; each gets its own range
+ * of memory. Past the end the file counts as one byte, because a write there affects every read
+ * there.
  */
 function toJobs(wished: readonly Wish[], file: number, scale: number, size: number): Job[] {
   const taken: [number, number][] = []
@@ -126,7 +126,7 @@ function toJobs(wished: readonly Wish[], file: number, scale: number, size: numb
   return jobs
 }
 
-/** The file's bytes and the memory's, and what a job makes of them. */
+/** The contents of the file and of the memory, and the effect of a job on them. */
 class Model {
   content: Buffer
   readonly memory: Buffer
@@ -137,9 +137,8 @@ class Model {
   }
 
   /**
-   * @param seen the memory after the job: what a read past the end leaves there is not said (zeros,
-   *   if
-   * the file is read directly)
+   * @param seen the memory after the job: a read past the end leaves undefined bytes there (zeros,
+   *   if the file is read directly)
    */
   run({ operation, position = 0, length = 0, vectors = [] }: Job, seen: Uint8Array): number {
     const size = this.content.length

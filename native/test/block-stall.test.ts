@@ -1,4 +1,4 @@
-/** A disk that doesn't answer holds up its own jobs, and nothing else. */
+/** A disk that doesn't answer delays its own jobs, and no others. */
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,10 +14,11 @@ writeFileSync(quick, Buffer.alloc(65_536, 7))
 
 afterAll(() => rmSync(directory, { recursive: true }))
 
-// A process without /dev/fuse or the right to mount can't have such a disk: both are checked.
+// Skipped where the process can't mount a FUSE file system: it needs /dev/fuse and the right to
+// mount.
 describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
   test.each(['read', 'write', 'flush'] as const)(
-    'while a %s waits, the event loop goes round and other jobs are done',
+    'while a %s waits, the event loop runs and other jobs complete',
     async (operation) => {
       await using disk = await StallingDisk.mount()
       await using engine = new TestEngine({ kind })
@@ -33,7 +34,7 @@ describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
         answered = true
         return outcomes
       })
-      // The news arrives by the event loop.
+      // The server's message arrives through the event loop.
       await until(() => disk.requests.includes(operation))
       const others = await engine.run([
         { file: fine, operation: 'read', vectors: [[4096, 4096]] },
@@ -50,7 +51,7 @@ describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
     },
   )
 
-  test('one thread does the writes of a file, in their order, and others do what else there is', async () => {
+  test('one thread performs the writes of a file in order, others the other jobs', async () => {
     await using disk = await StallingDisk.mount(8192)
     await using engine = new TestEngine({ kind })
     const fd = openSync(disk.path, 'r+')
@@ -83,7 +84,7 @@ describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
     closeSync(fd)
   })
 
-  test('a worker that is ended waits for its jobs', async () => {
+  test('a terminated worker waits for its jobs', async () => {
     await using disk = await StallingDisk.mount()
     const worker = new Worker(new URL('block-worker.mjs', import.meta.url), {
       workerData: {
@@ -99,7 +100,7 @@ describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
     await until(() => disk.requests.includes('read'))
     let ended = false
     const end = worker.terminate().then(() => (ended = true))
-    // The kernel may still write to the worker's arena.
+    // Until the disk answers, the kernel may still write to the worker's arena.
     for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setTimeout(resolve, 1))
     expect(ended).toBe(false)
     expect(native.counters()).toMatchObject({ fds: 1, jobs: 1, polls: 1, arenas: 1 })

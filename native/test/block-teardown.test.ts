@@ -1,5 +1,5 @@
 /**
- * However an environment ends, the jobs that it has in flight end first, and all it opened is
+ * However an environment ends, its jobs in flight complete first, and everything it opened is
  * closed.
  */
 import { spawn } from 'node:child_process'
@@ -34,8 +34,8 @@ const nothing = {
 
 afterAll(() => rmSync(directory, { recursive: true }))
 
-// Direct reads go to the disk, buffered writes to a thread: each is in flight when `submit`
-// returns, begun or not.
+// Direct reads go to the disk, buffered writes to a thread. So each is in flight when `submit`
+// returns, deferred or not.
 describe.each(kinds)('with %s', (kind) => {
   describe.each([
     { operation: operations.read, flags: constants.O_RDWR | constants.O_DIRECT },
@@ -47,7 +47,8 @@ describe.each(kinds)('with %s', (kind) => {
       async (end) => {
         let inFlight = 0
         for (let round = 0; round < ROUNDS; round++) {
-          // Who ends in a callback needs one. The end of others begins what has not been.
+          // An end within a callback needs a completed job, so the worker calls `proceed`. The
+          // other ends start the deferred jobs themselves.
           const proceeds = end.endsWith('callback')
           const worker = new Worker(new URL('block-worker.mjs', import.meta.url), {
             workerData: { kind, jobs: JOBS, operation, path, flags, end, proceeds },
@@ -95,7 +96,7 @@ describe('a process', () => {
   test('is not kept alive by an engine without jobs', async () => expect(await run('')).toBe(0))
   test('is kept alive by a job in flight', async () =>
     expect(await run('flush(); engine.proceed()')).toBe(3))
-  test('is told of a job in flight when its engine is closed', async () =>
+  test('gets the completion of a job in flight when its engine is closed', async () =>
     expect(await run('flush(); engine.close()')).toBe(3))
   test('may exit with a job in flight', async () =>
     expect(await run('flush(); engine.proceed(); process.exit(5)')).toBe(5))

@@ -1,4 +1,4 @@
-// Has jobs in flight when it ends; how it ends is its `end` message.
+// A worker that has jobs in flight when it ends. The message `end` says how it ends.
 import { openSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNative } from '../index.js'

@@ -1,6 +1,6 @@
 /**
- * Prints what a device delivers until the event that was sent to it: run by a test that has one of
- * its reads fail.
+ * Prints what a device delivers until it delivers the event sent below. The test runs this under
+ * strace, which makes one read fail.
  */
 import { openSync, writeSync } from 'node:fs'
 import { loadNative } from '../index.js'
@@ -17,6 +17,6 @@ const evtchn = new Evtchn(arena, path, table, (count) => {
   evtchn.close()
   console.log(JSON.stringify(delivered))
 })
-// Keeps the process alive.
+// The bound port keeps the process alive.
 evtchn.bindUnbound(1)
 writeSync(openSync(path, 'r+'), Uint32Array.of(5))

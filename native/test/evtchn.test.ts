@@ -16,7 +16,7 @@ afterEach(async () => {
   await until(() => native.counters().polls === 0 && native.counters().fds === 0)
 })
 
-/** An open device, and the batches of ports it delivered. */
+/** Opens a device, and records the batches of ports that it delivers. */
 function open(onPending: (batch: number[]) => void = () => {}) {
   const fifo = new Fifo()
   const arena = new native.Arena(4)
@@ -53,7 +53,7 @@ describe('delivery', () => {
     expect(batches).toEqual([[5, 9, 7]])
   })
 
-  test('is bounded to 1024 ports a call, and other things have their turn between', async () => {
+  test('is limited to 1024 ports a call, with turns of the event loop in between', async () => {
     const { fifo, batches } = open()
     const ports = Array.from({ length: 3000 }, (_, index) => index)
     fifo.sendPorts(...ports)
@@ -72,14 +72,14 @@ describe('delivery', () => {
       order.push('call')
       queueMicrotask(() => order.push('microtask'))
     }
-    // Both are ready in the same turn of the event loop.
+    // Both devices are ready in the same turn of the event loop.
     const devices = [open(onPending), open(onPending)]
     for (const { fifo } of devices) fifo.sendPorts(1)
     await until(() => devices.every(({ batches }) => batches.length === 1))
     expect(order).toEqual(['call', 'microtask', 'call', 'microtask'])
   })
 
-  test('goes on after a handler threw, which is an uncaught exception', async () => {
+  test('continues after a handler threw, which is an uncaught exception', async () => {
     const uncaught: unknown[] = []
     const listeners = process.listeners('uncaughtException')
     process
@@ -112,11 +112,11 @@ describe('delivery', () => {
   })
 })
 
-/** Not everywhere, nor may every process be traced. */
+/** strace may be missing, and a process may be forbidden to trace. */
 const strace = spawnSync('strace', ['-o', '/dev/null', 'true']).status === 0
 
 test.skipIf(!strace)(
-  'a read that answers EFBIG empties the queue of the driver, and says so',
+  'a read that fails with EFBIG resets the queue of the driver and is reported as an overflow',
   () => {
     using fifo = new Fifo()
     const trace = `${fifo.path}.trace`
@@ -125,7 +125,7 @@ test.skipIf(!strace)(
       '-e',
       `inject=${each}`,
     ])
-    // Only what is done with the stand-in for the device.
+    // Trace only the calls on the stand-in for the device.
     const out = execFileSync(
       'strace',
       ['-f', '-qq', '-o', trace, '-P', fifo.path, ...injected, ...program],
@@ -166,7 +166,7 @@ describe('failures', () => {
     expect(() => evtchn.unbind(7)).toThrow(coded('ENOTTY', 'IOCTL_EVTCHN_UNBIND [7]'))
   })
 
-  test('after close all is closed', () => {
+  test('after close, calls are refused', () => {
     const { evtchn, notify, unmask } = open()
     evtchn.close()
     evtchn.close()
@@ -209,9 +209,9 @@ describe('failures', () => {
     expect(words[1024]).toBe(0)
   })
 
-  // A tun device that isn't set up reports POLLERR and EBADFD.
+  // A tun device that isn't set up reports POLLERR, and reads of it fail with EBADFD.
   const tun = '/dev/net/tun'
-  test.skipIf(!accessible(tun))('a device that fails is closed, and says so', async () => {
+  test.skipIf(!accessible(tun))('a device that fails is closed and reported', async () => {
     const { arena } = open()
     const counts: number[] = []
     const failing = new native.Evtchn(arena, tun, arena.allocate(2), (count) => counts.push(count))

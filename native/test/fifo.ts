@@ -1,6 +1,6 @@
 /**
- * A fifo stands in for a device of Xen's where there is no Xen: it can be polled and read, and what
- * is written to it comes back. Its ioctls fail, so no port can be bound.
+ * A fifo stands in for a Xen device on machines without Xen. It can be polled and read, and bytes
+ * written to it come back. Its ioctls fail, so no port can be bound.
  */
 import { execFileSync } from 'node:child_process'
 import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
@@ -33,7 +33,7 @@ export class Fifo implements Disposable {
   }
 }
 
-/** Resolves once `condition` holds; the test's own timeout ends a vain wait. */
+/** Resolves once `condition` holds. If it never does, the test's timeout ends the wait. */
 export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1))
 }

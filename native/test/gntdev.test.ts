@@ -1,4 +1,4 @@
-/** What the addon checks before it asks the driver, and what it says when the driver refuses. */
+/** Checks that the addon makes before it calls the driver, and errors when the driver refuses. */
 import { afterAll, describe, expect, test } from 'vitest'
 import { loadNative } from '../index.js'
 import { Fifo } from './fifo.ts'
@@ -36,7 +36,7 @@ afterAll(() => {
 })
 
 describe('copy', () => {
-  test('in bounds goes to the driver, which a fifo is not', () => {
+  test('within bounds reaches the driver, and a fifo refuses it', () => {
     for (const op of [
       {},
       { offset: 4095, length: 1 },
@@ -79,7 +79,7 @@ describe('copy', () => {
   })
 })
 
-test('a copy that is called after close is refused, and keeps nothing open', () => {
+test('a copy function called after close is refused, and keeps no device open', () => {
   const closed = new native.Gntdev(arena, fifo.path)
   const copy = closed.createCopy(table, CAPACITY, 0, false)
   const { fds } = native.counters()
@@ -103,7 +103,7 @@ describe('map', () => {
     expect(() => gntdev.map(new Uint32Array(), true)).toThrow(coded('ERR_OUT_OF_RANGE'))
   })
 
-  test('probe tells the errno where there is no status', () => {
+  test('probe returns the errno when there is no status', () => {
     expect(gntdev.probe(0, 8, true)).toBe(-25)
   })
 })

@@ -1,4 +1,4 @@
-/** Importing never fails; loading says why it can't. */
+/** Importing never fails; loading reports why it failed. */
 import { execFileSync } from 'node:child_process'
 import {
   copyFileSync,
@@ -21,7 +21,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(directory, { recursive: true }))
 
-/** Runs index.js as part of a bundle, that is as the beginning of another module elsewhere. */
+/** Runs index.js as part of a bundle: at the beginning of another module in another directory. */
 function runBundle(code: string, prelude = ''): string {
   const source = readFileSync(join(native, 'index.js'), 'utf8').replace(
     'export function',
@@ -44,14 +44,14 @@ test('finds the addon beside the bundle', () => {
   ).toBe('true function')
 })
 
-test('without the addon, importing works and loading says what is missing', () => {
+test('without the addon, importing works and loading reports what is missing', () => {
   expect(runBundle('console.log("imported")')).toBe('imported')
   expect(runBundle(REPORT)).toBe(
     `ERR_XENKIT_NATIVE the native addon of xenkit can't be loaded: there is no build for linux-${process.arch}, Node ${process.versions.node}`,
   )
 })
 
-test('an addon that does not load says why', () => {
+test('an addon that cannot be loaded reports why', () => {
   writeFileSync(join(directory, addon), 'not an addon')
   expect(runBundle(REPORT)).toMatch(
     /ERR_XENKIT_NATIVE the native addon of xenkit can't be loaded: ".\/xenkit\..*\.node": .*file too short/,

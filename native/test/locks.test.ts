@@ -1,4 +1,4 @@
-/** Locks on bytes of an open file: who has them, who is in the way, when they end. */
+/** Locks on bytes of an open file: who holds them, when they conflict, when they end. */
 import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -20,16 +20,16 @@ beforeEach(() => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-test('shared ones go together, past the end too; another open file finds them', async () => {
+test('shared locks coexist, past the end too, and another open file finds them', async () => {
   expect(await native.lockBytes(fd, [100, 203], [])).toBe(0)
   expect(await native.lockBytes(other, [100, 201], [])).toBe(0)
   expect(await native.lockBytes(other, [], [101, 203, 100])).toBe(203)
-  // Its own are never in its way.
+  // An open file's own locks never conflict.
   expect(await native.lockBytes(fd, [], [203, 101])).toBe(0)
   expect(await native.lockBytes(fd, [], [201])).toBe(201)
 })
 
-test('they end with the last descriptor of the open file, not with that of another', async () => {
+test('locks end with the last descriptor of their open file', async () => {
   await native.lockBytes(fd, [7], [])
   closeSync(openSync(path, 'r'))
   expect(await native.lockBytes(other, [], [7])).toBe(7)
@@ -38,7 +38,7 @@ test('they end with the last descriptor of the open file, not with that of anoth
   fd = openSync(path, 'r')
 })
 
-test('what the kernel says of a descriptor that is none, and what is out of range', async () => {
+test('a closed descriptor gives EBADF, and arguments out of range are refused', async () => {
   expect(await native.lockBytes(1 << 20, [1], [])).toBe(-constants.errno.EBADF)
   expect(await native.lockBytes(1 << 20, [], [2 ** 31 - 1])).toBe(-constants.errno.EBADF)
   const outOfRange: unknown = expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' })

@@ -1,6 +1,6 @@
 /**
- * Memory images against a model of one: by jobs and by calls, of any size at any time, given back,
- * in threads.
+ * Memory images against a model: transfers by jobs and by calls, resizing, freed memory, and
+ * threads.
  */
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -20,7 +20,7 @@ interface Step {
   readonly kind: 'read' | 'write' | 'discard' | 'write-zeroes' | 'flush' | 'resize'
   readonly position: number
   readonly parts: readonly number[]
-  /** Through the object instead of a job of the engine. */
+  /** By the object's methods instead of a job of the engine. */
   readonly byCall: boolean
 }
 
@@ -35,7 +35,7 @@ const step = fc.record<Step>({
     'flush',
     'resize',
   ),
-  // Beside the ends of pages as often as anywhere.
+  // Half of the positions are next to page boundaries.
   position: fc.oneof(
     fc.nat(40_000),
     fc
@@ -47,7 +47,7 @@ const step = fc.record<Step>({
   byCall: fc.boolean(),
 })
 
-test('equals an array, whose end cuts what is moved', async () => {
+test('behaves as an array, with transfers cut short at its end', async () => {
   await using engine = new TestEngine({ bytes: MEMORY })
   await fc.assert(
     fc.asyncProperty(
@@ -128,7 +128,7 @@ test('equals an array, whose end cuts what is moved', async () => {
   )
 })
 
-test('an image lives for as long as an engine has it, closed or not', async () => {
+test('an image lives while an engine uses it, even if it is closed', async () => {
   await using engine = new TestEngine({ bytes: MEMORY })
   const image = new native.MemoryImage(8192)
   image.write(4096, [Buffer.from('here')])
@@ -144,7 +144,7 @@ test('an image lives for as long as an engine has it, closed or not', async () =
   engine.engine.close()
 })
 
-test('jobs of one batch that the image has shrunk from end short, and a file beside it is served', async () => {
+test('jobs past the end of a truncated image end short, other jobs complete', async () => {
   await using engine = new TestEngine({ bytes: MEMORY })
   const image = new native.MemoryImage(1 << 16)
   const file = engine.engine.openMemory(image)
@@ -154,7 +154,7 @@ test('jobs of one batch that the image has shrunk from end short, and a file bes
     position,
     vectors: [[at, 4096]],
   })
-  // Described before, submitted after: what counts is the size when it is done.
+  // The jobs are described before the resize and submitted after it: the size at submission counts.
   const jobs = [read(0, 0), read(6000, 4096), read(1 << 15, 8192)]
   image.resize(8192)
   expect((await engine.run(jobs)).map(({ result }) => result)).toEqual([4096, 2192, 0])
@@ -168,7 +168,7 @@ test('wrong arguments are refused', async () => {
   for (const bytes of [0, -1, 0.5, NaN, 2 ** 53]) {
     expect(make(bytes)).toThrow(coded('ERR_OUT_OF_RANGE', '"bytes" expected an integer 1..2^53-1'))
   }
-  // More than a process has addresses for.
+  // This is more than a process's address space.
   expect(make(2 ** 52)).toThrow(coded('ENOMEM', 'a memory image of 4503599627370496 bytes'))
   const image = new native.MemoryImage(4096)
   expect(() => image.resize(0)).toThrow(coded('ERR_OUT_OF_RANGE'))
@@ -199,7 +199,7 @@ test('wrong arguments are refused', async () => {
   )
 })
 
-test('a discard that is under way has the memory until it is done', async () => {
+test('a discard in flight keeps the memory until it completes', async () => {
   const image = new native.MemoryImage(1 << 28)
   image.write(0, [Buffer.alloc(1 << 28, 1)])
   const other = native.MemoryImage.open(image.id)
@@ -214,8 +214,8 @@ test('a discard that is under way has the memory until it is done', async () => 
 
 describe('memory', () => {
   /**
-   * Runs the script in a process of its own, where nothing else takes memory; `grown()` is in units
-   * of 16 MiB.
+   * Runs the script in its own process, where nothing else takes memory. `grown()` is in units of
+   * 16 MiB.
    */
   function run(script: string): unknown {
     const prelude = `
@@ -235,7 +235,7 @@ describe('memory', () => {
     return JSON.parse(stdout)
   }
 
-  test('is taken for what was written, and given back for what is discarded, cut and closed', () => {
+  test('is taken when written, and freed when discarded, truncated and closed', () => {
     const script = `
       const image = new native.MemoryImage(2 ** 40)
       const seen = [image.read(2 ** 39, [written]), grown()]
@@ -252,7 +252,7 @@ describe('memory', () => {
     expect(run(script)).toEqual([1 << 26, 0, 8, 6, 1, 0])
   })
 
-  test('goes with an object that nobody has any more', () => {
+  test('is freed when its object is collected', () => {
     const script = `
       for (let i = 0; i < 20; i++) new native.MemoryImage(MIB)
       const { images } = native.counters()
@@ -266,7 +266,7 @@ describe('memory', () => {
 })
 
 describe.each(['close', 'exit', 'terminate'])('a worker that ends by %s', (end) => {
-  test('has what was written here, and leaves nothing of its own', async () => {
+  test('shares an image with this thread, and leaves nothing open when it ends', async () => {
     const image = new native.MemoryImage(1 << 20)
     image.write(9, [Buffer.from('from here')])
     const worker = new Worker(new URL('memory-worker.mjs', import.meta.url), {
@@ -277,7 +277,7 @@ describe.each(['close', 'exit', 'terminate'])('a worker that ends by %s', (end) 
     const seen = Buffer.alloc(10)
     image.read(1 << 12, [seen])
     expect(seen.toString()).toBe('from there')
-    // Its own and the engine's have gone with it, ours hasn't.
+    // The worker's image and its engine are closed with it, ours isn't.
     if (end === 'terminate') await worker.terminate()
     await exited
     expect(native.counters()).toMatchObject({ images: 1, polls: 0 })
@@ -285,7 +285,7 @@ describe.each(['close', 'exit', 'terminate'])('a worker that ends by %s', (end) 
   })
 })
 
-test('threads copy side by side while the image is cut and grows', async () => {
+test('threads copy concurrently while the image shrinks and grows', async () => {
   const image = new native.MemoryImage(1 << 20)
   const workers = [1, 2].map(
     (fill) =>

@@ -1,10 +1,11 @@
-// Uses a memory image of another thread, by an engine of its own; how it ends is its `end` message.
+// A worker that uses another thread's memory image, with its own engine. The message `end` says how
+// it ends.
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNative } from '../index.js'
 
 const { BlockEngine, MemoryImage } = loadNative()
 const image = MemoryImage.open(workerData.id)
-// A private one, too, that only the thread's end lets go of.
+// The worker's own image, which is never closed: the end of the thread has to do it.
 globalThis.own = new MemoryImage(4096)
 const memory = new Uint8Array(4096)
 const engine = new BlockEngine(memory, () => {})

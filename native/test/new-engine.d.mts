@@ -1,6 +1,6 @@
 import type { BlockEngine, Native } from '../index.js'
 
-/** Opens a block engine; where the kernel has no memory for an io_uring, one of threads. */
+/** Opens a block engine. Falls back to threads when the kernel lacks memory for io_uring. */
 export function newEngine(
   native: Pick<Native, 'BlockEngine'>,
   memory: Uint8Array,

@@ -1,7 +1,8 @@
-// Block engines of either kind, on a kernel that may be short of memory for one of them.
+// Opens block engines of either kind on a kernel that may lack memory for io_uring.
 
-// The kernel frees the rings of ended threads late, and answers ENOMEM to new ones for a while:
-// then threads serve, as they do where nobody asks for a kind, and a line says so.
+// The kernel frees the rings of ended threads late, and refuses new ones with ENOMEM for a while.
+// Then threads run the jobs, as they do by default where io_uring is refused, and a warning is
+// printed.
 export function newEngine({ BlockEngine }, memory, onDone, kind) {
   try {
     return new BlockEngine(memory, onDone, kind)

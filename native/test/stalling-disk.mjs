@@ -1,12 +1,12 @@
-// A file system (FUSE) with one file, `image`, whose disk stalls: what reads or writes it from a
-// position on, and what flushes it, waits until the parent says 'go'. Tells the parent 'mounted',
-// and the name of each request that waits. Ends by itself after a while, with errors for those who
-// wait: a test that blocks then fails instead of hanging.
+// A FUSE file system with one file, `image`, whose disk stalls. Flushes, and reads and writes from
+// a given position on, wait until the parent sends 'go'. It sends the parent 'mounted', and the
+// name of each request that waits. It exits by itself after a while, which fails waiting requests:
+// a test that blocks then fails instead of hanging.
 import { spawnSync } from 'node:child_process'
 import { openSync, read, writeSync } from 'node:fs'
 
 const SIZE = 1 << 20
-// Of include/uapi/linux/fuse.h.
+// Opcodes from include/uapi/linux/fuse.h.
 const LOOKUP = 1,
   FORGET = 2,
   GETATTR = 3,
@@ -94,7 +94,7 @@ function handle(operation, unique, node) {
     case OPEN:
       return reply(Buffer.alloc(16))
     case READ:
-      // Bytes that tell their position.
+      // Each byte depends on its position.
       return later(() =>
         reply(
           Buffer.from(

@@ -1,17 +1,15 @@
-/** A disk that answers when the test says so: see stalling-disk.mjs. */
+/** A disk that answers when the test tells it to; see stalling-disk.mjs. */
 import { type ChildProcess, fork, spawnSync } from 'node:child_process'
 import { accessSync, constants, mkdtempSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { until } from './fifo.ts'
 
-/**
- * Whether this process may mount it: /dev/fuse is there, and it is root with the right to mount.
- */
+/** Whether this process can mount the disk: it needs /dev/fuse, root, and the right to mount. */
 export function canStall(): boolean {
   try {
     accessSync('/dev/fuse', constants.R_OK | constants.W_OK)
-    // Root in a container may lack it.
+    // Root in a container may lack the right to mount.
     return spawnSync('unshare', ['--mount', 'true']).status === 0
   } catch {
     return false
@@ -22,7 +20,7 @@ export class StallingDisk implements AsyncDisposable {
   readonly #directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
   readonly #server: ChildProcess
   readonly path = join(this.#directory, 'image')
-  /** Requests that wait. */
+  /** Names of the requests that wait. */
   readonly requests: string[] = []
 
   private constructor(from: number) {
@@ -33,7 +31,7 @@ export class StallingDisk implements AsyncDisposable {
     )
   }
 
-  /** @param from the position at which it begins to stall */
+  /** @param from the position in bytes from which reads and writes stall */
   static async mount(from = 0): Promise<StallingDisk> {
     const disk = new StallingDisk(from)
     let mounted = false
@@ -46,7 +44,7 @@ export class StallingDisk implements AsyncDisposable {
     return disk
   }
 
-  /** It answers, from now on. */
+  /** Answers all waiting requests, and later ones at once. */
   go(): void {
     this.#server.send('go')
   }

@@ -1,4 +1,4 @@
-// Opens one of everything and leaves it open; how it ends is its `end` message.
+// A worker that opens one of everything and leaves it open. The message `end` says how it ends.
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNative } from '../index.js'
 
@@ -14,7 +14,7 @@ const open = [
   }),
   new native.XenbusDevice(arena, workerData.quiet, arena.allocate(1), () => {}),
 ]
-// Kept, they hold what their objects do.
+// Kept reachable: these functions hold what their objects hold.
 globalThis.functions = [
   open[0].createCopy(arena.allocate(1), 1, 0, true),
   open[1].createNotify(),

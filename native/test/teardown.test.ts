@@ -1,4 +1,4 @@
-/** However an environment ends, everything that it opened is closed, and the process lives. */
+/** However an environment ends, everything it opened is closed, and the process survives. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'

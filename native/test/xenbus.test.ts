@@ -29,7 +29,7 @@ function open() {
   }
 }
 
-test('gives what was read, at most a page at a time', async () => {
+test('delivers the bytes it reads, at most a page at a time', async () => {
   const { fifo, chunks, received } = open()
   const sent = Uint8Array.from({ length: 10_000 }, (_, index) => index)
   fifo.send(sent)
@@ -56,7 +56,7 @@ test('sends what is written, each write before it returns', async () => {
   }
 })
 
-test('says when the device does not take a message', () => {
+test('throws when the device refuses a message', () => {
   const { device } = open()
   const fill = (): void => {
     for (;;) device.write(new Uint8Array(4096)) // until the fifo is full

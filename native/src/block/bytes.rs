@@ -1,4 +1,4 @@
-//! Memory of JavaScript's that data is moved to and from.
+//! JavaScript memory that the block engine moves data to and from.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -9,8 +9,8 @@ use napi::{JsValue, sys};
 use crate::errors::{Result, failure, out_of_range};
 use crate::memory::PAGE_SHIFT;
 
-/// A range of memory that a `Uint8Array` shows, kept for as long as this value exists. To be
-/// dropped on the environment's thread.
+/// The memory behind a `Uint8Array`, kept alive for as long as this value exists. Drop it on the
+/// environment's thread.
 pub struct Bytes {
     env: sys::napi_env,
     reference: sys::napi_ref,
@@ -19,13 +19,13 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// Over an ArrayBuffer or a SharedArrayBuffer.
+    /// The array may view an ArrayBuffer or a SharedArrayBuffer.
     pub fn new(env: &Env, array: Unknown) -> Result<Self> {
         let env = env.raw();
         let (base, length) = extent(env, array.raw())
             .ok_or_else(|| failure("InvalidArg", "\"memory\" expected a Uint8Array"))?;
         let mut reference = null_mut();
-        // SAFETY: a live value of this environment, on its thread.
+        // SAFETY: `array` is a live value of this environment, on its thread.
         let status = unsafe { sys::napi_create_reference(env, array.raw(), 1, &mut reference) };
         if status != sys::Status::napi_ok {
             return Err(failure(
@@ -36,11 +36,11 @@ impl Bytes {
         Ok(Self { env, reference, base, length })
     }
 
-    /// Fails if JavaScript has detached or resized the buffer: its memory is somewhere else now, or
-    /// gone. To be called within a call of JavaScript's, whose scope the handle is of.
+    /// Fails if JavaScript has detached or resized the buffer: its memory has moved or is freed.
+    /// Call it only from within a JavaScript call, whose handle scope it uses.
     pub fn check(&self) -> Result<()> {
         let mut array = null_mut();
-        // SAFETY: on the environment's thread; the reference lives as long as `self`, the value as
+        // SAFETY: on the environment's thread. The reference lives as long as `self`, the value as
         // long as the caller's scope.
         let now = unsafe {
             sys::napi_get_reference_value(self.env, self.reference, &mut array);
@@ -53,13 +53,13 @@ impl Bytes {
         }
     }
 
-    /// Whether it begins at a page, as O_DIRECT wants.
+    /// Whether the memory begins at a page boundary, as O_DIRECT needs.
     pub fn page_aligned(&self) -> bool {
         self.base.addr().is_multiple_of(1 << PAGE_SHIFT)
     }
 
-    /// The address of `length` bytes at `offset`, `None` if they aren't inside. Only for the kernel
-    /// to read and write: a guest may change the bytes at any time.
+    /// The address of `length` bytes at `offset`; `None` if they aren't inside. Only for system
+    /// calls and raw copies: a guest may change the bytes at any time.
     pub fn at(&self, offset: u32, length: u32) -> Option<*mut c_void> {
         let (offset, length) = (offset as usize, length as usize);
         let inside = offset <= self.length && length <= self.length - offset;
@@ -69,7 +69,7 @@ impl Bytes {
 
 impl Drop for Bytes {
     fn drop(&mut self) {
-        // SAFETY: deleted once, by the thread and during the life of its environment.
+        // SAFETY: deleted once, on the environment's thread, while the environment lives.
         unsafe { sys::napi_delete_reference(self.env, self.reference) };
     }
 }
@@ -78,7 +78,8 @@ impl Drop for Bytes {
 pub fn extent(env: sys::napi_env, array: sys::napi_value) -> Option<(*mut c_void, usize)> {
     let (mut kind, mut length, mut data, mut buffer, mut offset) =
         (0, 0, null_mut(), null_mut(), 0);
-    // SAFETY: a live value of this environment; what isn't a typed array is refused.
+    // SAFETY: `array` is a live value of this environment. Node-API refuses anything but a typed
+    // array.
     let status = unsafe {
         sys::napi_get_typedarray_info(
             env,

@@ -1,4 +1,4 @@
-//! The engine apart from JavaScript's objects: which jobs there are, which are in flight and where.
+//! The engine without its JavaScript objects: its files and tables, and the jobs in flight.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -18,19 +18,20 @@ use super::uring::Uring;
 use crate::counters::Token;
 use crate::errors::{CLOSED, Failure, Result, failure, out_of_range};
 
-/// Vectors of a job: the kernel's own limit, `IOV_MAX`.
+/// Most vectors of a job: the kernel's own limit, `IOV_MAX`.
 const VECTORS: u32 = 1024;
-/// Bytes of a job: what one system call moves at most.
+/// Most bytes of a job: the kernel's limit for one read or write call.
 const BYTES: u64 = 0x7fff_f000;
-/// The first number that JavaScript can't count on: 2^53.
+/// 2^53: positions and lengths stay below it, because JavaScript counts exactly up to there.
 const POSITIONS: f64 = 9_007_199_254_740_992.0;
 
-/// Most calls of `submit`, that with the first of them included, after which jobs that have to wait
-/// are begun. A caller that has more jobs right away has more of them done by a thread that is
-/// woken once; one that has many that don't wait can't put off for long those that do.
+/// `submit` defers jobs that wait for a disk. They start at the latest with the fourth call of
+/// `submit`, the one that deferred the first job included. Batching several calls wakes a thread
+/// once for all of them. The limit bounds how long calls whose jobs complete at once can delay the
+/// deferred ones.
 const HELD_CALLS: u32 = 4;
 
-/// Tables are counted by 16 bits, as their jobs are: a number of both has 32.
+/// Table numbers have 16 bits, as job numbers within a table do: together they fit into 32.
 const TABLES: usize = 1 << 16;
 
 /// A table and its jobs.
@@ -38,27 +39,28 @@ struct Queue {
     table: Arc<Table>,
     slots: Vec<Slot>,
     in_flight: u32,
-    /// Goes with the last job in flight.
+    /// The table is freed when its last job in flight completes.
     removed: bool,
 }
 
-/// One for each job of a table.
+/// State of one job of a table.
 #[derive(Default)]
 struct Slot {
     job: Job,
-    /// In flight or, while a batch is looked at, part of it.
+    /// The job is in flight, or in the batch that `submit` is checking.
     busy: bool,
 }
 
-/// What jobs may name.
+/// A disk image that jobs may name by its number.
 pub enum Image {
-    /// On a disk, or a file system in memory.
+    /// A file or a block device.
     File(File),
-    /// In memory of this process.
+    /// Memory of this process.
     Memory(Arc<Mapping>),
 }
 
-/// See index.d.ts. It must be settled, not dropped.
+/// The state behind the JavaScript class `BlockEngine`. End it by `settle`: it must not be dropped
+/// with jobs in flight.
 pub struct Engine {
     memory: Bytes,
     event: Arc<Event>,
@@ -68,18 +70,18 @@ pub struct Engine {
     queues: Vec<Option<Queue>>,
     in_flight: u32,
     closed: bool,
-    /// Jobs of the batch that is being submitted.
+    /// Numbers of the jobs in the batch that `submit` is working on.
     batch: Vec<u32>,
     for_pool: Vec<Job>,
-    /// Calls of `submit` since something was dispatched and not begun, 0 if nothing is.
+    /// Number of `submit` calls since the first deferred job; 0 if no job is deferred.
     held_calls: u32,
-    /// Jobs that are done and haven't been listed.
+    /// Completed jobs that haven't been put on the done list.
     finished: VecDeque<u32>,
     done: Arc<DoneList>,
 }
 
 impl Engine {
-    /// Without files and tables.
+    /// An engine with no files and no tables.
     pub fn new(
         memory: Bytes,
         done: Arc<DoneList>,
@@ -103,18 +105,18 @@ impl Engine {
         }
     }
 
-    /// Jobs that aren't done.
+    /// Number of jobs in flight.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// Refuses jobs and files from now on.
+    /// Refuses new jobs and files from now on; starts deferred jobs.
     pub fn close(&mut self) {
         self.closed = true;
         self.proceed();
     }
 
-    /// Whether it was closed and nothing is in flight any more.
+    /// Whether the engine was closed and no job is in flight.
     pub fn finished(&self) -> bool {
         self.closed && self.in_flight == 0
     }
@@ -123,19 +125,19 @@ impl Engine {
         if self.closed { Err(closed()) } else { Ok(()) }
     }
 
-    /// Takes a file; returns its number.
+    /// Opens a file for jobs; returns its number.
     pub fn open(&mut self, fd: RawFd) -> Result<u32> {
         self.check_open()?;
         Ok(add(&mut self.files, Image::File(File::new(fd)?)))
     }
 
-    /// Takes memory as if it were a file; returns its number.
+    /// Opens memory as a file for jobs; returns its number.
     pub fn open_memory(&mut self, mapping: Arc<Mapping>) -> Result<u32> {
         self.check_open()?;
         Ok(add(&mut self.files, Image::Memory(mapping)))
     }
 
-    /// Lets go of a file; it is closed with its last job in flight.
+    /// Frees a file's number. The file is closed when its last job in flight completes.
     pub fn release(&mut self, file: u32) -> Result<()> {
         if self.closed {
             return Ok(());
@@ -164,7 +166,7 @@ impl Engine {
         ))
     }
 
-    /// A table that was added.
+    /// The table with this number.
     pub fn table(&self, number: u32) -> Result<Arc<Table>> {
         self.queues
             .get(number as usize)
@@ -173,7 +175,7 @@ impl Engine {
             .ok_or_else(|| no_table(number))
     }
 
-    /// Lets go of a table, with its last job in flight.
+    /// Removes a table. It is freed when its last job in flight completes.
     pub fn remove_table(&mut self, number: u32) -> Result<()> {
         let place = self.queues.get_mut(number as usize).ok_or_else(|| no_table(number))?;
         match place {
@@ -184,8 +186,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts the first `count` jobs of a table's list, or none if one of them is wrong. Those that
-    /// are done at once are listed in their stead; returns how many. Others may wait for `proceed`.
+    /// Starts the first `count` jobs of a table's list, or none if one of them is invalid. Jobs
+    /// that complete at once replace the entries at the start of the list; returns how many they
+    /// are. The other jobs may be deferred until `proceed`.
     pub fn submit(&mut self, number: u32, count: u32) -> Result<u32> {
         self.check_open()?;
         self.memory.check()?;
@@ -218,9 +221,9 @@ impl Engine {
             let Some(slot) = queue.slots.get_mut(job as usize) else { continue };
             let waits_for = match files.get(slot.job.file as usize) {
                 Some(Some(Image::Memory(mapping))) => {
-                    // SAFETY: the vectors lie in `memory`, which was checked when this call began
-                    // and is JavaScript's to change after it alone. Pages mapped read-only aren't
-                    // named by a read, see README.md.
+                    // SAFETY: the vectors lie in `memory`, which was checked at the start of this
+                    // call. JavaScript can't run before the call returns. A read must not name
+                    // pages mapped read-only, see README.md.
                     unsafe { mapping.perform(&mut slot.job) };
                     None
                 }
@@ -249,26 +252,26 @@ impl Engine {
         Ok(done)
     }
 
-    /// Begins what was dispatched and has not been begun.
+    /// Starts the deferred jobs, if there are any.
     pub fn proceed(&mut self) {
         if self.held_calls > 0 {
             self.go();
         }
     }
 
-    /// Begins what was dispatched.
+    /// Starts the deferred jobs.
     fn go(&mut self) {
         self.held_calls = 0;
         self.pool.start(&mut self.for_pool);
         if let Some(uring) = &mut self.uring
             && !uring.submit()
         {
-            // Tried again when the event loop comes round.
+            // The kernel didn't take all entries: try again on the next wake.
             self.event.signal();
         }
     }
 
-    /// Lists jobs that are done since; returns how many.
+    /// Puts completed jobs on the done list; returns how many.
     pub fn reap(&mut self) -> u32 {
         self.event.clear();
         let Self { uring, pool, queues, for_pool, in_flight, finished, done, .. } = self;
@@ -285,7 +288,8 @@ impl Engine {
         while let Some((number, outcome)) = uring.as_mut().and_then(Uring::reap) {
             let Some(slot) = slot(queues, number) else { continue };
             if outcome == Err(Errno::AGAIN) {
-                // It would have had to wait, and was told not to: by O_NONBLOCK, say. A thread may.
+                // The transfer would have waited but may not, with O_NONBLOCK for example. A thread
+                // may wait.
                 for_pool.push(std::mem::take(&mut slot.job));
             } else if slot.job.take(outcome) {
                 finish(slot);
@@ -306,7 +310,7 @@ impl Engine {
         count
     }
 
-    /// Waits, on this thread, for all that is in flight, then lets go of everything.
+    /// Blocks this thread until all jobs in flight have completed, then frees the engine.
     pub fn settle(mut self) {
         self.proceed();
         while self.in_flight > 0 {
@@ -317,8 +321,8 @@ impl Engine {
 }
 
 impl Queue {
-    /// Checks the job that is listed at `at`, and makes its slot busy.
-    /// Returns its number within the table, whose number is `table`.
+    /// Checks the job at entry `at` of the list and marks its slot busy. `table` is this table's
+    /// number. Returns the job's number within the table.
     fn load(
         &mut self,
         at: u32,
@@ -390,12 +394,12 @@ impl Queue {
     }
 }
 
-/// The slot of a job.
+/// The slot of the job with this number.
 fn slot(queues: &mut [Option<Queue>], number: u32) -> Option<&mut Slot> {
     queues.get_mut((number >> 16) as usize)?.as_mut()?.slots.get_mut((number & 0xffff) as usize)
 }
 
-/// Says how a job ended, which isn't in flight any more.
+/// Writes the job's result to its table and frees its slot.
 fn end(queues: &mut [Option<Queue>], number: u32) {
     let Some(place) = queues.get_mut((number >> 16) as usize) else { return };
     let Some(queue) = place else { return };
@@ -410,7 +414,7 @@ fn end(queues: &mut [Option<Queue>], number: u32) {
     }
 }
 
-/// Takes the first free place; returns its number.
+/// Puts `value` into the first free place; returns the place's number.
 fn add<T>(places: &mut Vec<Option<T>>, value: T) -> u32 {
     let free = places.iter().position(Option::is_none).unwrap_or(places.len());
     match places.get_mut(free) {
@@ -420,10 +424,10 @@ fn add<T>(places: &mut Vec<Option<T>>, value: T) -> u32 {
     free as u32
 }
 
-/// Hands a job on to what shall do it; `go` begins it.
+/// Queues a job for io_uring or for the pool. `go` starts it.
 fn dispatch(job: &mut Job, uring: Option<&mut Uring>, for_pool: &mut Vec<Job>) {
     let pushed = match (uring, &job.descriptor) {
-        // SAFETY: the job stays in its slot, busy, until it was reaped, and the engine keeps the
+        // SAFETY: the job stays in its busy slot until it is reaped, and the engine keeps the
         // memory until then.
         (Some(uring), Some(descriptor)) if job.prefers_uring => unsafe {
             uring.push(job, &**descriptor)
@@ -435,7 +439,7 @@ fn dispatch(job: &mut Job, uring: Option<&mut Uring>, for_pool: &mut Vec<Job>) {
     }
 }
 
-/// The error of what comes too late.
+/// The error for calls after `close`.
 pub fn closed() -> Failure {
     failure(CLOSED, "the block engine is closed")
 }
@@ -444,9 +448,9 @@ fn no_table(number: u32) -> Failure {
     out_of_range(format!("the block engine has no table {number}"))
 }
 
-/// A position or length, if it is one that JavaScript can count.
+/// Converts a position or length. `None` unless it is an integer of 0..2^53-1.
 pub fn integer(value: f64) -> Option<u64> {
-    // Not by `fract`, which is a call.
+    // A cast instead of `fract`, which compiles to a function call.
     let integer = value as u64;
     ((0.0..POSITIONS).contains(&value) && integer as f64 == value).then_some(integer)
 }

@@ -1,4 +1,4 @@
-//! An eventfd: what is done beside the event loop wakes it by this.
+//! An eventfd by which other threads and io_uring wake the event loop.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -6,30 +6,30 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use crate::errors::{Result, os};
 
-/// Signalled or not.
+/// A flag that is set or not, and a descriptor to wait on.
 pub struct Event(OwnedFd);
 
 impl Event {
-    /// Not signalled.
+    /// The event isn't signalled.
     pub fn new() -> Result<Self> {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(os("eventfd"))?))
     }
 
-    /// Wakes who waits. From any thread.
+    /// Wakes the thread that waits for the event. May be called from any thread.
     pub fn signal(&self) {
-        // Fails only when it has been signalled 2^64 times.
+        // This fails only after 2^64 signals without a `clear`.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Takes the signal back. To be followed by a look at what may be done.
+    /// Clears the signal. Check for completed jobs after this call, not before it.
     pub fn clear(&self) {
-        // Without a signal there is nothing to read.
+        // Without a signal the read returns EAGAIN, which is fine.
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 
-    /// Blocks until signalled, or a bit less.
+    /// Blocks until the event is signalled. It may return earlier.
     pub fn wait(&self) {
-        // Interrupted by a signal, the caller looks once too often.
+        // An interrupting signal ends the poll early; the caller then checks once too often.
         let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None);
     }
 }

@@ -1,4 +1,4 @@
-//! A disk image: how its data can be reached without waiting for a disk.
+//! A disk image in a file: which operations can complete without waiting for a disk.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -14,8 +14,8 @@ use crate::errors::{Result, os, out_of_range};
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of include/uapi/linux/magic.h.
 const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 
-/// A descriptor of the engine's own, closed with the last job that uses it: JavaScript may close
-/// the number that it gave, and get it again for another file.
+/// The engine's own descriptor, closed with the last job that uses it. JavaScript may close the
+/// number it passed, and that number may then name another file.
 pub struct Descriptor {
     fd: OwnedFd,
     _token: Token,
@@ -33,45 +33,48 @@ impl AsFd for Descriptor {
     }
 }
 
-/// An image that jobs may name.
+/// A file or block device that jobs may name.
 pub struct File {
     descriptor: Arc<Descriptor>,
-    /// On a file system without a disk, whose calls don't wait, and which knows no `RWF_NOWAIT`.
+    /// The file lies on a file system in memory. Its calls never wait, and it doesn't support
+    /// `RWF_NOWAIT`.
     in_memory: bool,
-    /// `O_DIRECT`
+    /// Opened with `O_DIRECT`.
     direct: bool,
-    /// Writes end in the page cache of a file, whose lock only one has at a time.
+    /// Writes go to the page cache of a regular file, whose lock admits one writer at a time.
     locks_to_write: bool,
-    /// The file system can fail a call rather than wait. For one that can't, io_uring isn't
-    /// trustworthy either: it takes a file that can be polled, as those of FUSE can, for one that
-    /// doesn't wait, and makes the event loop wait.
+    /// The file system supports `RWF_NOWAIT`: it fails a read with EAGAIN instead of waiting.
+    /// Without that support io_uring is no use either. It assumes that a file that can be polled,
+    /// as on FUSE, doesn't block, and blocks the event loop.
     nowait: bool,
-    /// Whether that is worth trying. Some file systems have it for reading alone.
+    /// Whether to try reads with `RWF_NOWAIT`, and writes below. Some file systems support it for
+    /// reads only.
     try_read: Cell<bool>,
     try_write: Cell<bool>,
 }
 
 impl File {
-    /// Of an open descriptor.
+    /// Duplicates an open descriptor and inspects its file.
     pub fn new(fd: RawFd) -> Result<Self> {
         if fd < 0 {
             return Err(out_of_range(format!("\"fd\" expected an integer 0.., got {fd}")));
         }
-        // SAFETY: not negative, and only used for this call; of a number that isn't open the kernel
-        // says EBADF.
+        // SAFETY: the number isn't negative and is used only during this call. If it isn't open,
+        // the kernel returns EBADF.
         let given = unsafe { BorrowedFd::borrow_raw(fd) };
         let descriptor = Descriptor {
             fd: fcntl_dupfd_cloexec(given, 0).map_err(os(format!("dup of descriptor {fd}")))?,
             _token: Token::fd(),
         };
         let inspect = || {
-            // Device nodes lie on a file system in memory, too.
+            // Device nodes lie on a file system in memory too, so check for a regular file.
             let regular =
                 FileType::from_raw_mode(fstat(&descriptor)?.st_mode) == FileType::RegularFile;
-            // The type's name and size depend on the platform, the number doesn't.
+            // The type and size of this field depend on the platform, the magic number doesn't.
             let in_memory = regular && IN_MEMORY.contains(&(fstatfs(&descriptor)?.f_type as u32));
             let flags = fcntl_getfl(&descriptor)?;
-            // What has to be on the disk waits for it without the lock, several together.
+            // Direct writes don't take the lock exclusively, and synchronous ones wait for the disk
+            // without it, so several run concurrently.
             let locks_to_write =
                 regular && !flags.intersects(OFlags::DIRECT | OFlags::DSYNC | OFlags::SYNC);
             Ok((
@@ -83,7 +86,7 @@ impl File {
         };
         let (in_memory, direct, locks_to_write, nowait) =
             inspect().map_err(os(format!("look at descriptor {fd}")))?;
-        // A direct transfer that is told not to wait would still wait for its end.
+        // A direct transfer with `RWF_NOWAIT` would still wait until it completes.
         let worthwhile = nowait && !direct;
         Ok(Self {
             descriptor: Arc::new(descriptor),
@@ -96,25 +99,26 @@ impl File {
         })
     }
 
-    /// For a job that goes on beside the event loop.
+    /// The descriptor, for a job that runs asynchronously.
     pub fn descriptor(&self) -> Arc<Descriptor> {
         Arc::clone(&self.descriptor)
     }
 
-    /// Whether io_uring is the one to do what has to wait. It has no operation for some. Writes to
-    /// the page cache it gives to one thread of its own for each file: 0.49 of a loop of pwrite in
-    /// C, 0.87 by our threads (32 in flight, 4 KiB, ext4).
+    /// Whether io_uring runs this operation if it has to wait. The engine submits only transfers to
+    /// it. For writes to the page cache our threads are faster, because io_uring uses one thread
+    /// per file: 0.49 of a loop of pwrite in C, against 0.87 by our threads (32 in flight, 4 KiB,
+    /// ext4).
     pub fn prefers_uring(&self, operation: Operation) -> bool {
         self.nowait
             && (operation == Operation::Read || operation == Operation::Write && self.direct)
     }
 
-    /// Whether such jobs wait for one another anyway.
+    /// Whether operations of this kind on the file run one at a time anyway, because of a lock.
     pub fn takes_one_at_a_time(&self, operation: Operation) -> bool {
         operation == Operation::Write && self.locks_to_write
     }
 
-    /// Does as much of a job as needs no disk. True if that is all of it.
+    /// Performs as much of a job as needs no disk. Returns true if the job is complete.
     pub fn attempt(&self, job: &mut Job) -> bool {
         if self.in_memory {
             job.perform(&*self.descriptor);
@@ -130,7 +134,7 @@ impl File {
         }
         match job.transfer(&*self.descriptor, libc::RWF_NOWAIT) {
             Err(Errno::AGAIN) => false,
-            // What a kernel says that knows the flag but not for this file, or doesn't know it.
+            // The kernel doesn't support the flag for this file, or not at all.
             Err(Errno::OPNOTSUPP | Errno::INVAL) => {
                 may_try.set(false);
                 false
@@ -140,12 +144,11 @@ impl File {
     }
 }
 
-/// Whether reading knows `RWF_NOWAIT`: the kernel looks at that before it looks at anything else
-/// but the right to read.
+/// Whether reads support `RWF_NOWAIT`. The kernel checks that right after the permission to read.
 fn can_fail_rather_than_wait(descriptor: &Descriptor) -> bool {
     let mut byte = 0u8;
     let mut probe = Job::default();
     probe.vectors.push(libc::iovec { iov_base: std::ptr::from_mut(&mut byte).cast(), iov_len: 1 });
-    // What is direct has no single bytes.
+    // O_DIRECT rejects 1-byte reads with EINVAL.
     matches!(probe.transfer(descriptor, libc::RWF_NOWAIT), Ok(_) | Err(Errno::AGAIN | Errno::INVAL))
 }

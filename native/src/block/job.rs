@@ -1,4 +1,4 @@
-//! One job: what is to be done, and how far it has got.
+//! One job: its operation and its progress.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use super::file::Descriptor;
 use crate::counters::Token;
 use crate::discard::{discard_range, zero_range};
 
-/// Its number is JavaScript's.
+/// The numbers are part of the contract with JavaScript.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Operation {
-    /// From the file to memory.
+    /// Copies from the file to memory.
     #[default]
     Read,
-    /// From memory to the file.
+    /// Copies from memory to the file.
     Write,
-    /// What was written before is on the disk.
+    /// Waits until all completed writes are on the disk.
     Flush,
-    /// The range may read as anything, or zeros.
+    /// Afterwards the range may read as anything, or as zeros.
     Discard,
-    /// The range reads as zeros.
+    /// Afterwards the range reads as zeros.
     WriteZeroes,
 }
 
@@ -40,52 +40,55 @@ impl Operation {
         })
     }
 
-    /// Whether data is moved.
+    /// Whether the operation moves data.
     pub fn transfers(self) -> bool {
         matches!(self, Self::Read | Self::Write)
     }
 }
 
-/// In flight, it belongs to a thread of the pool, or the kernel reads its vectors.
+/// A job. While it is in flight, it belongs to a thread of the pool, or the kernel reads its
+/// vectors.
 #[derive(Default)]
 pub struct Job {
-    /// The caller's name for it.
+    /// The engine's number of the job: the table's number in the upper 16 bits, the job's in the
+    /// lower.
     pub number: u32,
-    /// What to do.
+    /// The kind of operation.
     pub operation: Operation,
-    /// Where the next byte goes.
+    /// Offset of the next byte in the file.
     pub position: u64,
-    /// Of a range without data.
+    /// Length of the range in bytes, for operations without data.
     pub length: u64,
-    /// What memory is left to move, beginning with `next`.
+    /// Memory to move. The vectors from `next` on are left.
     pub vectors: Vec<iovec>,
     next: usize,
-    /// Bytes moved or, once done, that or a negative errno.
+    /// Bytes moved so far. When complete: those, or a negative errno.
     pub result: i32,
-    /// Which of the engine's files.
+    /// Number of the engine's file.
     pub file: u32,
     /// See `File::prefers_uring`.
     pub prefers_uring: bool,
     /// See `File::takes_one_at_a_time`.
     pub in_lane: bool,
-    /// In flight it keeps the file open, until a thread is done with it.
+    /// Keeps the file open while the job is in flight.
     pub descriptor: Option<Arc<Descriptor>>,
-    /// Counts it while in flight.
+    /// Counts the job while it is in flight.
     pub token: Option<Token>,
 }
 
-// SAFETY: the pointers are addresses of memory that the engine keeps until the job is back; they
-// are only given to the kernel.
+// SAFETY: the vectors point to memory that the engine keeps until the job is back. They are only
+// passed to the kernel.
 unsafe impl Send for Job {}
 
 impl Job {
-    /// Starts anew, with no vectors.
+    /// Starts a new job in this place, with no vectors.
     pub fn begin(&mut self, number: u32, operation: Operation) {
         (self.number, self.operation, self.next, self.result) = (number, operation, 0, 0);
         self.vectors.clear();
     }
 
-    /// Adds memory. What is behind the last becomes one with it: the kernel takes longer for each.
+    /// Adds memory. A vector that continues the last one is merged with it: the kernel takes time
+    /// for each vector.
     pub fn add_vector(&mut self, vector: iovec) {
         match self.vectors.last_mut() {
             Some(last) if last.iov_base.wrapping_byte_add(last.iov_len) == vector.iov_base => {
@@ -95,7 +98,7 @@ impl Job {
         }
     }
 
-    /// The vectors that are left.
+    /// The vectors that are left to move.
     pub fn left(&self) -> &[iovec] {
         self.vectors.get(self.next..).unwrap_or_default()
     }
@@ -105,12 +108,13 @@ impl Job {
         let call =
             if self.operation == Operation::Read { libc::SYS_preadv2 } else { libc::SYS_pwritev2 };
         let left = self.left();
-        // Two halves, of which a 64-bit kernel looks at the first alone.
+        // The kernel takes the position as two halves; a 64-bit kernel reads all of it from the
+        // first.
         let (low, high) = (self.position as libc::c_long, (self.position >> 32) as libc::c_long);
         let fd = fd.as_fd().as_raw_fd();
-        // SAFETY: the vectors are addresses of memory that the engine keeps until the job is done,
-        // which nothing in this process has a Rust reference to. Not by libc's function: musl has
-        // none.
+        // SAFETY: the vectors point to memory that the engine keeps until the job completes. No
+        // Rust reference to that memory exists. The raw system call is used because musl lacks the
+        // function.
         let moved = unsafe {
             libc::syscall(
                 call,
@@ -127,8 +131,8 @@ impl Job {
         })
     }
 
-    /// Takes in what a transfer gave. True if the job is done with that; else the rest is to be
-    /// moved.
+    /// Records the outcome of a transfer. Returns true if the job is complete, false if the rest
+    /// must be moved.
     pub fn take(&mut self, outcome: Result<usize, Errno>) -> bool {
         match outcome {
             Err(Errno::INTR) => false,
@@ -136,7 +140,7 @@ impl Job {
                 self.result = -errno.raw_os_error();
                 true
             }
-            // The end of the file.
+            // Zero bytes mean the end of the file.
             Ok(0) => true,
             Ok(bytes) => {
                 self.advance(bytes);
@@ -158,7 +162,7 @@ impl Job {
         }
     }
 
-    /// Does what is left of it, however long that takes.
+    /// Performs the rest of the job, however long it takes.
     pub fn perform(&mut self, fd: impl AsFd) {
         let fd = fd.as_fd();
         if self.operation.transfers() {
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_on_where_it_stopped() {
+    fn resumes_a_partial_transfer_where_it_stopped() {
         let mut job = job(&[10, 20, 30]);
         assert!(!job.take(Ok(4)));
         assert_eq!(
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_one_vector() {
+    fn merges_adjacent_vectors() {
         let mut job = Job::default();
         for (at, iov_len) in [(0x1000usize, 4), (0x1004, 8), (0x1010, 1), (0x1000, 2)] {
             job.add_vector(iovec { iov_base: std::ptr::without_provenance_mut(at), iov_len });

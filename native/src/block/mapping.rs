@@ -1,11 +1,12 @@
-//! The memory of a disk: a mapping of this process's own. Moving data is copying it, without a
-//! system call, and never waits.
+//! A disk image in memory: an anonymous mapping of this process. Transfers are memory copies: they
+//! need no system call and never wait.
 //!
-//! It is anonymous and private, so that nobody can cut it. A file that is mapped can be truncated
-//! by whoever may write to it, and its disk can fail: either is a SIGBUS at the next copy, and the
-//! end of the process. A memfd sealed against shrinking can't be truncated, but to read what was
-//! never written takes memory there, which it doesn't here, and under strict overcommit a copy that
-//! finds no memory is a SIGBUS, where this mapping is refused when it is made.
+//! The mapping is anonymous and private, so nobody can truncate it. A mapped file can be truncated
+//! by anyone who may write to it, and its disk can fail. In both cases the next copy raises SIGBUS,
+//! which ends the process. A memfd that is sealed against shrinking can't be truncated. But reading
+//! its unwritten pages allocates memory, and with strict overcommit a copy that finds no memory
+//! raises SIGBUS. This mapping allocates nothing for such reads, and with strict overcommit it is
+//! refused when it is made.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{NonNull, null_mut};
@@ -21,32 +22,33 @@ use rustix::param::page_size;
 use super::job::{Job, Operation};
 use crate::counters::Token;
 
-/// Of what is made zero while the lock is held, at multiples of it: some milliseconds, for which a
-/// `resize` may have to wait.
+/// `zero` releases the lock at every multiple of this many bytes. Zeroing so much takes some
+/// milliseconds, which a `resize` may have to wait.
 const ZEROED_AT_ONCE: u64 = 64 << 20;
 
-/// Bytes that several threads read and write at once, as those of a disk: who races gets any mix of
-/// both.
+/// Bytes that several threads read and write concurrently. As on a disk, racing accesses may see
+/// any mix of old and new bytes.
 pub struct Mapping {
-    /// Held for reading while bytes are touched, for writing while the mapping is cut or moves.
+    /// Held for reading while bytes are accessed, for writing while the mapping is resized or
+    /// moved.
     extent: RwLock<Extent>,
     _token: Token,
 }
 
 struct Extent {
     base: NonNull<c_void>,
-    /// In bytes. The rest of its last page is zeros.
+    /// Length in bytes. The rest of the last page holds zeros.
     length: u64,
 }
 
-// SAFETY: the address is that of memory of the process, which belongs to no thread and is freed
-// once, by the last owner. All access to it is by `copy` and `fill`.
+// SAFETY: the address points to process memory, which belongs to no thread. The last owner frees
+// it, once. Every access goes through `copy` and `fill`.
 unsafe impl Send for Extent {}
 // SAFETY: as above.
 unsafe impl Sync for Extent {}
 
 impl Mapping {
-    /// Zeros, 1 byte or more, which take memory when they are written to.
+    /// Makes a mapping of `length` zeros, 1 byte or more. Pages take memory when they are written.
     pub fn new(length: u64) -> Result<Self, Errno> {
         let bytes = whole_pages(length)?;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -54,23 +56,23 @@ impl Mapping {
         let base = unsafe {
             mmap_anonymous(null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags)
         }?;
-        // A child would have all its page tables copied, and each write meanwhile its page.
-        // SAFETY: just mapped, and nobody knows of it.
+        // A fork would copy the page tables, and then each written page. SAFETY: mapped just now;
+        // nothing else has the address.
         let _ = unsafe { madvise(base, bytes, Advice::LinuxDontFork) };
         let base = NonNull::new(base).ok_or(Errno::NOMEM)?;
         Ok(Self { extent: RwLock::new(Extent { base, length }), _token: Token::image() })
     }
 
-    /// Does all of a job.
+    /// Performs a whole job.
     ///
     /// # Safety
-    /// The memory of its vectors must be accessible, and writable if it is a read.
+    /// The memory of the job's vectors must be accessible, and writable if the job is a read.
     pub unsafe fn perform(&self, job: &mut Job) {
         match job.operation {
-            // What a job moves at most fits.
-            // SAFETY: the caller vouches for the vectors.
             Operation::Read | Operation::Write => {
+                // The count fits an i32: the bytes of a job are limited.
                 job.result =
+                    // SAFETY: the caller vouches for the vectors.
                     unsafe { self.transfer(job.operation, job.position, &job.vectors) } as i32
             }
             Operation::Discard | Operation::WriteZeroes => self.zero(job.position, job.length),
@@ -78,8 +80,8 @@ impl Mapping {
         }
     }
 
-    /// Copies between the bytes from `position` on and the vectors. Returns how many, fewer than
-    /// asked for only at the end.
+    /// Copies between the vectors and the mapping from `position` on. Returns the number of bytes,
+    /// which is smaller than asked for only at the end of the mapping.
     ///
     /// # Safety
     /// As for `perform`.
@@ -94,15 +96,15 @@ impl Mapping {
             } else {
                 (at, vector.iov_base)
             };
-            // SAFETY: `bytes` bytes at `at` are mapped for as long as `extent` is held, and the
-            // caller vouches for the others.
+            // SAFETY: `bytes` bytes at `at` stay mapped while `extent` is held. The caller vouches
+            // for the vector.
             unsafe { copy(into, from, bytes) };
             moved += bytes;
         }
         moved
     }
 
-    /// Makes a range read as zeros, as far as it exists, and gives back the memory of its whole
+    /// Makes a range read as zeros, up to the end of the mapping. Frees the memory of its whole
     /// pages.
     pub fn zero(&self, position: u64, length: u64) {
         let end = position.saturating_add(length).min(self.extent().length);
@@ -120,14 +122,14 @@ impl Mapping {
         let head = at.addr().wrapping_neg() % page_size();
         let whole = bytes.saturating_sub(head) / page_size() * page_size();
         if whole == 0 {
-            // SAFETY: mapped for as long as `extent` is held.
+            // SAFETY: the bytes stay mapped while `extent` is held.
             return unsafe { fill(at, bytes) };
         }
         let (first, tail) = (at.wrapping_byte_add(head), at.wrapping_byte_add(head + whole));
-        // SAFETY: as above, and the pages are our own: reads of them give 0 from now on.
+        // SAFETY: as above. The pages are our own, and they read as zeros afterwards.
         unsafe {
             fill(at, head);
-            // Locked memory (mlockall) can't be given back.
+            // Locked memory (mlockall) can't be freed, so write zeros to it.
             if madvise(first, whole, Advice::LinuxDontNeed).is_err() {
                 fill(first, whole);
             }
@@ -135,18 +137,18 @@ impl Mapping {
         }
     }
 
-    /// Cuts it, or lengthens it by zeros. If that fails, it is as it was.
+    /// Truncates the mapping, or extends it with zeros. On failure it stays unchanged.
     pub fn resize(&self, length: u64) -> Result<(), Errno> {
         let mut extent = self.extent.write().unwrap_or_else(PoisonError::into_inner);
         let (old, new) = (whole_pages(extent.length)?, whole_pages(length)?);
         if old != new {
-            // SAFETY: our own mapping, which nobody touches without `extent`.
+            // SAFETY: this is our own mapping, and nobody accesses it without `extent`.
             let moved = unsafe { mremap(extent.base.as_ptr(), old, new, MremapFlags::MAYMOVE) }?;
             extent.base = NonNull::new(moved).ok_or(Errno::NOMEM)?;
         }
         if length < extent.length {
             let tail = extent.base.as_ptr().wrapping_byte_add(length as usize);
-            // SAFETY: the rest of the last page.
+            // SAFETY: this is the rest of the last page.
             unsafe { fill(tail, new - length as usize) };
         }
         extent.length = length;
@@ -159,7 +161,7 @@ impl Mapping {
 }
 
 impl Extent {
-    /// Where `position` is, and how many of `length` bytes there are.
+    /// Address of `position`, and how many of `length` bytes lie before the end.
     fn clip(&self, position: u64, length: u64) -> (*mut c_void, usize) {
         let at = position.min(self.length);
         (self.base.as_ptr().wrapping_byte_add(at as usize), length.min(self.length - at) as usize)
@@ -169,7 +171,7 @@ impl Extent {
 impl Drop for Extent {
     fn drop(&mut self) {
         let Ok(bytes) = whole_pages(self.length) else { return };
-        // SAFETY: the last owner is gone.
+        // SAFETY: this is the last owner.
         let _ = unsafe { munmap(self.base.as_ptr(), bytes) };
     }
 }
@@ -181,24 +183,26 @@ fn whole_pages(length: u64) -> Result<usize, Errno> {
         .ok_or(Errno::NOMEM)
 }
 
-// Another thread may change the bytes meanwhile, and those of a guest's page the guest. That is no
-// business of the compiler's as long as it doesn't know what is done with them: it is told to look
-// up which function it calls.
+// `memcpy` and `memset`, called through a pointer that is read at run time. Another thread or a
+// guest may change the bytes meanwhile. The compiler may assume nothing about those bytes as long
+// as it can't know which function is called.
 static MEMCPY: unsafe extern "C" fn(*mut c_void, *const c_void, size_t) -> *mut c_void =
     libc::memcpy;
 static MEMSET: unsafe extern "C" fn(*mut c_void, c_int, size_t) -> *mut c_void = libc::memset;
 
+/// Copies memory.
+///
 /// # Safety
-/// `bytes` bytes at both addresses are accessible, and don't overlap.
+/// `bytes` bytes at both addresses must be accessible and must not overlap.
 unsafe fn copy(into: *mut c_void, from: *const c_void, bytes: usize) {
-    // SAFETY: a function's address is read, and the caller vouches for what it is called with.
+    // SAFETY: this reads a function's address. The caller vouches for the arguments.
     unsafe { (&raw const MEMCPY).read_volatile()(into, from, bytes) };
 }
 
 /// Writes zeros.
 ///
 /// # Safety
-/// `bytes` bytes at the address are accessible.
+/// `bytes` bytes at the address must be accessible.
 unsafe fn fill(at: *mut c_void, bytes: usize) {
     // SAFETY: as in `copy`.
     unsafe { (&raw const MEMSET).read_volatile()(at, 0, bytes) };

@@ -1,4 +1,4 @@
-//! A mapping, on its own: bounds, what it gives back, and threads.
+//! Tests of a mapping on its own: bounds, freed memory, and concurrent use.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,7 +16,7 @@ fn transfer(
         .iter_mut()
         .map(|buffer| iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() })
         .collect();
-    // SAFETY: the buffers are borrowed for the call.
+    // SAFETY: the buffers are borrowed for the whole call.
     unsafe { mapping.transfer(operation, position, &vectors) }
 }
 
@@ -32,18 +32,18 @@ fn write(mapping: &Mapping, position: u64, fill: u8, bytes: usize) -> usize {
     transfer(mapping, Operation::Write, position, &mut [&mut vec![fill; bytes]])
 }
 
-/// Pages that take memory.
+/// Number of pages that take memory.
 fn resident(mapping: &Mapping) -> usize {
     let extent = mapping.extent();
     let bytes = whole_pages(extent.length).unwrap();
     let mut pages = vec![0u8; bytes / PAGE];
-    // SAFETY: mapped for as long as `extent` is held, with a byte for each page.
+    // SAFETY: the bytes stay mapped while `extent` is held, and `pages` has a byte for each page.
     assert_eq!(unsafe { libc::mincore(extent.base.as_ptr(), bytes, pages.as_mut_ptr()) }, 0);
     pages.iter().filter(|&&page| page & 1 == 1).count()
 }
 
 #[test]
-fn moves_what_there_is_and_ends_short() {
+fn a_transfer_past_the_end_is_short() {
     let mapping = Mapping::new(5000).unwrap();
     assert_eq!(
         transfer(
@@ -62,7 +62,7 @@ fn moves_what_there_is_and_ends_short() {
 }
 
 #[test]
-fn the_end_of_the_last_page_is_never_written() {
+fn bytes_past_the_end_stay_zero_in_the_last_page() {
     let mapping = Mapping::new(5000).unwrap();
     write(&mapping, 4990, 7, 100);
     mapping.resize(6000).unwrap();
@@ -77,7 +77,7 @@ fn the_end_of_the_last_page_is_never_written() {
 }
 
 #[test]
-fn zeros_a_range_whatever_its_ends_and_gives_pages_back() {
+fn zeros_any_range_and_frees_its_whole_pages() {
     let length = 4 * PAGE as u64 + 100;
     for (from, to) in [
         (0, 1),
@@ -107,7 +107,7 @@ fn zeros_a_range_whatever_its_ends_and_gives_pages_back() {
 }
 
 #[test]
-fn takes_memory_for_what_is_written_and_gives_back_what_is_cut() {
+fn takes_memory_for_written_pages_and_frees_it_when_truncated() {
     let mapping = Mapping::new(1 << 40).unwrap();
     assert_eq!(read(&mapping, 1 << 39, 3), [0; 3]);
     write(&mapping, (1 << 40) - 2, 9, 9);
@@ -121,9 +121,10 @@ fn takes_memory_for_what_is_written_and_gives_back_what_is_cut() {
     assert_eq!(read(&mapping, 4999, 9), [0, 7, 7, 7, 7, 7, 7, 7, 7], "as it was");
 }
 
-/// Its mapping is cut and moves while others copy: nobody touches what is no longer there.
+/// The mapping shrinks, grows and moves while other threads copy: no copy may touch unmapped
+/// memory.
 #[test]
-fn is_resized_while_others_copy() {
+fn is_resized_while_other_threads_copy() {
     const PART: usize = 64 * PAGE;
     let mapping = Mapping::new(4 * PART as u64).unwrap();
     let copied = AtomicU32::new(0);
@@ -143,7 +144,7 @@ fn is_resized_while_others_copy() {
         let mut round = 0;
         while copied.load(Ordering::Relaxed) < 300 {
             round += 1;
-            // In its way, now and then.
+            // Sometimes blocks the mapping from growing in place, so that it moves.
             let _neighbour = Mapping::new(1 + round % 7 * 9000).unwrap();
             mapping.resize(1 + round * 4321 * 97 % (8 * PART as u64)).unwrap();
         }
@@ -151,7 +152,7 @@ fn is_resized_while_others_copy() {
 }
 
 #[test]
-fn zeros_what_is_made_zero_piece_by_piece() {
+fn zeros_a_range_longer_than_one_piece() {
     let mapping = Mapping::new(2 * ZEROED_AT_ONCE + 9000).unwrap();
     let (first, second) = (ZEROED_AT_ONCE - 5000, 2 * ZEROED_AT_ONCE - 5000);
     for at in [first, second] {

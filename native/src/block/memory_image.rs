@@ -1,4 +1,5 @@
-//! A disk in memory: the object that JavaScript sees, in each thread one over the same mapping.
+//! A disk image in memory, as JavaScript sees it: each thread has its own object over the same
+//! mapping.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use super::job::Operation;
 use super::mapping::Mapping;
 use crate::errors::{CLOSED, Result, failure, os, out_of_range};
 
-/// How threads find each other's mappings.
+/// The mappings by id, by which other threads open them.
 struct Shared {
     next: i64,
     mappings: BTreeMap<i64, Weak<Mapping>>,
@@ -23,7 +24,7 @@ struct Shared {
 
 static SHARED: Mutex<Shared> = Mutex::new(Shared { next: 0, mappings: BTreeMap::new() });
 
-/// See index.d.ts.
+/// The JavaScript class `MemoryImage`; its contract is in index.d.ts.
 #[napi]
 pub struct MemoryImage {
     id: i64,
@@ -33,7 +34,7 @@ pub struct MemoryImage {
 
 #[napi]
 impl MemoryImage {
-    /// Zeros, `bytes` of them.
+    /// Makes an image of `bytes` zeros.
     #[napi(constructor, catch_unwind)]
     pub fn new(bytes: f64) -> Result<Self> {
         let mapping = Arc::new(
@@ -47,7 +48,7 @@ impl MemoryImage {
         Ok(Self { id, mapping: RefCell::new(Some(mapping)) })
     }
 
-    /// One that somebody has open.
+    /// Opens an image that this or another thread has open.
     #[napi(factory, catch_unwind)]
     pub fn open(id: i64) -> Result<Self> {
         let mapping = SHARED
@@ -64,13 +65,13 @@ impl MemoryImage {
         Ok(Self { id, mapping: RefCell::new(mapping) })
     }
 
-    /// Its name for `open`, in any thread of this process.
+    /// Identifies the image for `open`, in any thread of this process.
     #[napi(getter)]
     pub fn id(&self) -> i64 {
         self.id
     }
 
-    /// What the block engine copies from and to.
+    /// The mapping, for the block engine.
     pub(super) fn mapping(&self) -> Result<Arc<Mapping>> {
         self.mapping.borrow().clone().ok_or_else(|| failure(CLOSED, "the memory image is closed"))
     }
@@ -95,24 +96,23 @@ impl MemoryImage {
             .collect();
         let vectors =
             vectors.ok_or_else(|| failure("InvalidArg", "\"buffers\" expected Uint8Arrays"))?;
-        // SAFETY: where the arrays' bytes are was asked last of all, and no JavaScript has run
-        // since.
+        // SAFETY: the arrays' addresses were taken just above, and no JavaScript has run since.
         Ok(unsafe { mapping.transfer(operation, position, &vectors) } as i64)
     }
 
-    /// Copies to `into`; returns how many bytes.
+    /// Copies from the image to `into`; returns the number of bytes.
     #[napi(catch_unwind)]
     pub fn read(&self, env: Env, position: f64, into: Vec<Unknown>) -> Result<i64> {
         self.transfer(env, Operation::Read, position, &into)
     }
 
-    /// Copies from `from`; returns how many bytes.
+    /// Copies from `from` to the image; returns the number of bytes.
     #[napi(catch_unwind)]
     pub fn write(&self, env: Env, position: f64, from: Vec<Unknown>) -> Result<i64> {
         self.transfer(env, Operation::Write, position, &from)
     }
 
-    /// Makes a range read as zeros.
+    /// Makes a range read as zeros, asynchronously.
     #[napi(catch_unwind)]
     pub fn discard(&self, position: f64, length: f64) -> Result<AsyncTask<Zero>> {
         let (Some(position), Some(length)) = (integer(position), integer(length)) else {
@@ -123,7 +123,7 @@ impl MemoryImage {
         Ok(AsyncTask::new(Zero { mapping: self.mapping()?, position, length }))
     }
 
-    /// Cuts it, or lengthens it by zeros, for everybody.
+    /// Truncates the image, or extends it with zeros, for every thread.
     #[napi(catch_unwind)]
     pub fn resize(&self, bytes: f64) -> Result<()> {
         self.mapping()?
@@ -131,7 +131,7 @@ impl MemoryImage {
             .map_err(os(format!("resize of a memory image to {bytes} bytes")))
     }
 
-    /// Lets go of the memory. Idempotent.
+    /// Closes this object. The memory is freed when no object or job uses it. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&self) {
         self.mapping.take();
@@ -144,7 +144,7 @@ fn length(bytes: f64) -> Result<u64> {
     })
 }
 
-/// On libuv's thread pool: to free a gigabyte takes tens of milliseconds.
+/// Runs on libuv's thread pool: freeing a gigabyte takes tens of milliseconds.
 pub struct Zero {
     mapping: Arc<Mapping>,
     position: u64,

@@ -1,8 +1,9 @@
-//! Jobs between disk images and memory, many with one call: the object that JavaScript sees.
+//! Jobs between disk images and memory, submitted many with one call: the object that JavaScript
+//! sees.
 //!
-//! A job is tried at once, as far as that needs no disk: what is in the page cache is read there
-//! and then, what is in a memory image copied. The rest is done beside the event loop, which an
-//! eventfd wakes: by io_uring, or by threads.
+//! A job is first tried at once, as far as it needs no disk: reads from the page cache, and copies
+//! from and to memory images. The rest runs asynchronously, by io_uring or by threads, and wakes
+//! the event loop by an eventfd.
 
 mod bytes;
 mod engine;
@@ -36,15 +37,15 @@ use crate::errors::{RUNTIME, Result, failure, os, out_of_range};
 use crate::function;
 use crate::poll::{Callback, Poll};
 
-/// Jobs and vectors that a table may have: half of the numbers that 16 bits have, and `VECTORS` for
-/// each.
+/// Most jobs and vectors of a table. Job numbers have 16 bits, of which half are used; each job may
+/// have `engine::VECTORS` vectors.
 const JOBS: u32 = 32 << 10;
 const VECTORS: u32 = JOBS << 10;
-/// Jobs that a wake tells of at most, and that are given to io_uring at once.
+/// Most jobs reported per wake, and most jobs in flight in io_uring.
 const DONE: u32 = 4096;
 
-/// What polls owns it: when that ends, at the latest with the environment, nothing may be in flight
-/// any more, for JavaScript's memory goes next.
+/// Owned by the poll. When the poll ends, at the latest with the environment, all jobs must have
+/// completed: JavaScript's memory is freed next.
 struct Settled(Rc<State>);
 
 impl Drop for Settled {
@@ -55,10 +56,10 @@ impl Drop for Settled {
     }
 }
 
-/// `None` once all is done.
+/// `None` once it is settled.
 type State = RefCell<Option<Engine>>;
 
-/// See index.d.ts.
+/// The JavaScript class `BlockEngine`; its contract is in index.d.ts.
 #[napi]
 pub struct BlockEngine {
     state: Rc<State>,
@@ -70,7 +71,7 @@ pub struct BlockEngine {
 
 #[napi]
 impl BlockEngine {
-    /// Without `kind`, io_uring is used if the system lets it.
+    /// Without `kind`, the engine uses io_uring if the system allows it.
     #[napi(constructor, catch_unwind)]
     pub fn new(env: Env, memory: Unknown, on_done: Callback, kind: Option<String>) -> Result<Self> {
         let memory = Bytes::new(&env, memory)?;
@@ -103,20 +104,19 @@ impl BlockEngine {
         self.state.borrow_mut().as_mut().map_or_else(|| Err(engine::closed()), f)
     }
 
-    /// `'io_uring'` or `'threads'`.
+    /// `'io_uring'` or `'threads'`: what runs the reads that have to wait.
     #[napi(getter)]
     pub fn kind(&self) -> &'static str {
         self.kind
     }
 
-    /// Whether `memory` begins at a page.
+    /// Whether `memory` begins at a page boundary.
     #[napi(getter)]
     pub fn aligned(&self) -> bool {
         self.aligned
     }
 
-    /// Makes the ArrayBuffer of the list of what is done. To be called once: V8 wants one buffer
-    /// per address.
+    /// Makes the ArrayBuffer of the done list. Call it once: V8 allows one buffer per address.
     #[napi(catch_unwind)]
     pub fn create_done<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         show(env, &self.done)
@@ -133,26 +133,26 @@ impl BlockEngine {
         self.with(|engine| engine.add_table(jobs, vectors))
     }
 
-    /// Makes the ArrayBuffer of a table. To be called once for each.
+    /// Makes the ArrayBuffer of a table. Call it once for each table.
     #[napi(catch_unwind)]
     pub fn create_table<'env>(&self, env: &'env Env, table: u32) -> Result<Unknown<'env>> {
         show(env, &self.with(|engine| engine.table(table))?)
     }
 
-    /// Lets go of a table. After `close` there is nothing left to do.
+    /// Removes a table, once no job of it is in flight. Does nothing after `close`.
     #[napi(catch_unwind)]
     pub fn remove_table(&self, table: u32) -> Result<()> {
         self.state.borrow_mut().as_mut().map_or(Ok(()), |engine| engine.remove_table(table))
     }
 
-    /// Makes the function that submits.
+    /// Makes the JavaScript function that submits jobs.
     #[napi(catch_unwind)]
     pub fn create_submit<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let (state, poll) = (Rc::clone(&self.state), self.poll.clone());
         function::create(env, c"submit", move |[table, count]| submit(&state, &poll, table, count))
     }
 
-    /// Begins what has to wait and has not been begun. After `close` there is nothing left to do.
+    /// Starts the deferred jobs. Does nothing after `close`.
     #[napi(catch_unwind)]
     pub fn proceed(&self) {
         if let Some(engine) = self.state.borrow_mut().as_mut() {
@@ -160,26 +160,26 @@ impl BlockEngine {
         }
     }
 
-    /// Takes a file for jobs to name.
+    /// Opens a file for jobs; returns its number.
     #[napi(catch_unwind)]
     pub fn open(&self, fd: i32) -> Result<u32> {
         self.with(|engine| engine.open(fd))
     }
 
-    /// Takes a memory image for jobs to name.
+    /// Opens a memory image for jobs; returns its number.
     #[napi(catch_unwind)]
     pub fn open_memory(&self, image: &MemoryImage) -> Result<u32> {
         let mapping = image.mapping()?;
         self.with(|engine| engine.open_memory(mapping))
     }
 
-    /// Lets go of a file. After `close` there is nothing left to do.
+    /// Frees a file's number; its jobs in flight still complete. Does nothing after `close`.
     #[napi(catch_unwind)]
     pub fn release(&self, file: u32) -> Result<()> {
         self.state.borrow_mut().as_mut().map_or(Ok(()), |engine| engine.release(file))
     }
 
-    /// Refuses jobs from now on. Idempotent.
+    /// Refuses new jobs from now on. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&self) {
         if let Some(engine) = self.state.borrow_mut().as_mut() {
@@ -189,7 +189,7 @@ impl BlockEngine {
     }
 }
 
-/// Starts the first `count` jobs of a table's list; returns how many are done already.
+/// Starts the first `count` jobs of a table's list; returns how many completed at once.
 fn submit(state: &State, poll: &Poll, table: u32, count: u32) -> Result<u32> {
     let mut state = state.borrow_mut();
     let engine = state.as_mut().ok_or_else(engine::closed)?;
@@ -209,7 +209,7 @@ fn on_ready(state: &State, poll: &Poll) {
     close_if_finished(state, poll);
 }
 
-/// Lists what is done; returns how many.
+/// Puts completed jobs on the done list; returns how many.
 fn reap(state: &State, poll: &Poll) -> u32 {
     let (done, idle) = state
         .borrow_mut()
@@ -228,13 +228,12 @@ fn close_if_finished(state: &State, poll: &Poll) {
     }
 }
 
-/// Makes the ArrayBuffer of some memory.
+/// Makes an ArrayBuffer over memory that `owner` keeps.
 fn show<'env, Owner: Shown>(env: &'env Env, owner: &Arc<Owner>) -> Result<Unknown<'env>> {
     let (base, bytes) = owner.extent();
     let owner = Arc::into_raw(Arc::clone(owner));
     let mut value = std::ptr::null_mut();
-    // SAFETY: the memory lives until `release` has dropped `owner`, however long JavaScript keeps
-    // the buffer.
+    // SAFETY: `owner` keeps the memory until V8 collects the buffer and calls `release`.
     let status = unsafe {
         sys::napi_create_external_arraybuffer(
             env.raw(),
@@ -246,7 +245,8 @@ fn show<'env, Owner: Shown>(env: &'env Env, owner: &Arc<Owner>) -> Result<Unknow
         )
     };
     if status != sys::Status::napi_ok {
-        // SAFETY: without a buffer the finalizer never runs; this is the pointer made above.
+        // SAFETY: without a buffer the finalizer never runs, so the pointer made above is still
+        // ours.
         drop(unsafe { Arc::from_raw(owner) });
         return Err(failure(
             RUNTIME,
@@ -257,8 +257,8 @@ fn show<'env, Owner: Shown>(env: &'env Env, owner: &Arc<Owner>) -> Result<Unknow
     Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), value) })
 }
 
-/// Drops the buffer's share of its memory.
+/// Finalizer of the ArrayBuffer: drops its reference to the memory.
 unsafe extern "C" fn release<Owner>(_: sys::napi_env, _: *mut c_void, owner: *mut c_void) {
-    // SAFETY: the pointer that `show` made, passed exactly once.
+    // SAFETY: the pointer comes from `show`, and V8 passes it once.
     drop(unsafe { Arc::from_raw(owner.cast::<Owner>()) });
 }

@@ -1,11 +1,12 @@
-//! Threads for what has to wait and io_uring doesn't do, or isn't there to do.
+//! Threads for jobs that have to wait and don't run on io_uring.
 //!
-//! They start when there is work for them. A batch is handed over under one lock, with one wake:
-//! each thread that takes work wakes the next while there is more. Jobs of a file that takes one at
-//! a time make a lane, in which one thread does several: eight that wait for the same lock cost a
-//! third of a processor. What a thread has done it announces at once, by an eventfd, that of a lane
-//! when it has done its share. One more thread, which is there when a lane is, announces what is
-//! done behind a job that stalls.
+//! Threads start when there is work for them. A batch is handed over under one lock with one wake:
+//! each thread that takes work wakes the next while work is left. Writes to one file's page cache
+//! run one at a time anyway, so they form a lane: one thread performs several of them in a row.
+//! Eight threads waiting for the same lock cost a third of a processor. A thread announces each
+//! completed job at once by an eventfd; jobs of a lane it announces after a share of them. One more
+//! thread, the watcher, runs while there are lanes. It announces completed jobs of a lane whose
+//! next job stalls.
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::vec_deque::VecDeque;
@@ -19,34 +20,35 @@ use rustix::io::Errno;
 use super::event::Event;
 use super::job::Job;
 
-/// As many as a queue of a disk can use; a job that waits occupies one.
+/// As many as one disk's queue can use. Each waiting job occupies one thread.
 const THREADS: usize = 8;
-/// They call the kernel and little else.
+/// Stack size in bytes: the threads call the kernel and little else.
 const STACK: usize = 128 << 10;
 
-/// Jobs that a thread does in a lane before it announces them: half of what a ring of one page
-/// holds, so that the guest has work while the other half is done.
+/// Jobs of a lane that a thread performs before it announces them. It is half of what a one-page
+/// ring holds, so that the guest has work while the other half runs.
 const SHARE: usize = 16;
 
-/// How long what is done may wait to be announced together with what stalls. A timer of the event
-/// loop, which it sets each time that it sleeps, would take a tenth of a write.
+/// How often the watcher announces completed jobs of lanes. A timer on the event loop would cost a
+/// tenth of a write, because the loop sets it each time it sleeps.
 const WATCH: Duration = Duration::from_millis(5);
 
-/// What a thread takes.
+/// The unit of work that a thread takes from the queue.
 enum Task {
     Job(Job),
-    /// Some jobs of a lane.
+    /// Some jobs of the lane with this key.
     Lane(usize),
 }
 
 #[derive(Default)]
 struct Work {
     queue: VecDeque<Task>,
-    /// By the address of the file's descriptor. Each is in the queue, or in a thread's hands.
+    /// Waiting jobs of each lane, by the address of the file's descriptor. Each lane is in the
+    /// queue, or a thread is working on it.
     lanes: HashMap<usize, VecDeque<Job>>,
-    /// Threads that wait for work.
+    /// Threads that are waiting for work.
     idle: usize,
-    /// Somebody looks every now and then for what is done in lanes.
+    /// The watcher is awake and announces completed jobs periodically.
     watched: bool,
     closed: bool,
 }
@@ -54,7 +56,7 @@ struct Work {
 #[derive(Default)]
 struct Done {
     jobs: Vec<Job>,
-    /// The event loop was woken for these.
+    /// The event loop has been woken for these jobs.
     announced: bool,
 }
 
@@ -66,17 +68,17 @@ struct Shared {
     event: Arc<Event>,
 }
 
-/// Nothing may be in flight when it is dropped.
+/// The threads and their queue. No job may be in flight when it is dropped.
 pub struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     watcher: Option<JoinHandle<()>>,
-    /// Empty, for the next batch of completions.
+    /// An empty vector to swap with the completed jobs, so that neither side allocates.
     spare: Vec<Job>,
 }
 
 impl Pool {
-    /// Without threads yet.
+    /// Starts no thread yet.
     pub fn new(event: Arc<Event>) -> Self {
         let shared = Shared {
             work: Mutex::default(),
@@ -88,7 +90,7 @@ impl Pool {
         Self { shared: Arc::new(shared), threads: Vec::new(), watcher: None, spare: Vec::new() }
     }
 
-    /// Starts jobs, which are taken out of `jobs`.
+    /// Queues all of `jobs`, leaving it empty.
     pub fn start(&mut self, jobs: &mut Vec<Job>) {
         if jobs.is_empty() {
             return;
@@ -113,7 +115,8 @@ impl Pool {
             self.threads.extend(self.spawn("xenkit-disk", serve));
         }
         if self.threads.is_empty() {
-            // The system has no thread for anybody; with one the jobs would be done, if late.
+            // The system has no thread left. With a single one the jobs would be performed, if
+            // late.
             self.shared.fail_all(Errno::AGAIN);
         }
     }
@@ -123,7 +126,7 @@ impl Pool {
         Builder::new().name(name.into()).stack_size(STACK).spawn(move || run(&shared)).ok()
     }
 
-    /// Jobs that are done since the last call.
+    /// Jobs that completed since the last call.
     pub fn reap(&mut self) -> std::vec::Drain<'_, Job> {
         let mut done = lock(&self.shared.done);
         done.announced = false;
@@ -139,7 +142,7 @@ impl Drop for Pool {
         self.shared.wake.notify_all();
         self.shared.watch.notify_all();
         for thread in self.threads.drain(..).chain(self.watcher.take()) {
-            // It can't have panicked outside of a job.
+            // A thread can't have panicked: jobs run under `catch_unwind`.
             let _ = thread.join();
         }
     }
@@ -162,8 +165,8 @@ impl Work {
         }
     }
 
-    /// Moves what a thread does next to `jobs`. Returns the lane that it is of, which has to be put
-    /// back.
+    /// Moves the task's next jobs to `jobs`. Returns the lane's key if the task is a lane; it must
+    /// be passed to `put_back`.
     fn unpack(&mut self, task: Task, jobs: &mut Vec<Job>) -> Option<usize> {
         match task {
             Task::Job(job) => {
@@ -179,7 +182,7 @@ impl Work {
         }
     }
 
-    /// What is left in a lane comes after what else there is to do.
+    /// Puts a lane that has jobs left at the end of the queue; removes an empty one.
     fn put_back(&mut self, number: usize) {
         if self.lanes.get(&number).is_some_and(|jobs| !jobs.is_empty()) {
             self.queue.push_back(Task::Lane(number));
@@ -188,7 +191,7 @@ impl Work {
         }
     }
 
-    /// All jobs, which nobody will do.
+    /// Empties the queue; the caller fails these jobs.
     fn clear(&mut self) -> Vec<Job> {
         let mut jobs = Vec::new();
         while let Some(task) = self.queue.pop_front() {
@@ -205,8 +208,8 @@ impl Shared {
         lock(&self.done).jobs.push(job);
     }
 
-    /// Has the event loop look, unless it is about to. It may do so before this returns, so the
-    /// lock is given back first.
+    /// Wakes the event loop, unless a wake is pending. The loop may call `reap` before this
+    /// returns, so the lock is released first.
     fn announce(&self) {
         let mut done = lock(&self.done);
         let news = !done.jobs.is_empty() && !std::mem::replace(&mut done.announced, true);
@@ -226,7 +229,7 @@ impl Shared {
     }
 
     fn perform(&self, mut job: Job) {
-        // Closed here, should it be the last job of a file that JavaScript let go.
+        // The file is closed here if this was its last job and JavaScript has released it.
         let descriptor = job.descriptor.take();
         let performed = descriptor
             .map(|descriptor| catch_unwind(AssertUnwindSafe(|| job.perform(&*descriptor))));
@@ -264,8 +267,7 @@ fn serve(shared: &Shared) {
     }
 }
 
-/// It goes on for as long as there are lanes whenever it looks, so that nobody has to wake it for
-/// each.
+/// The watcher. It stays awake until it finds no lane, so that not every lane has to wake it.
 fn watch_lanes(shared: &Shared) {
     let mut work = lock(&shared.work);
     while !work.closed {
@@ -281,7 +283,7 @@ fn watch_lanes(shared: &Shared) {
     }
 }
 
-/// Nothing panics while it holds a lock.
+/// The lock can't be poisoned in earnest: no code panics while it holds one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

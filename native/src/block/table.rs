@@ -1,15 +1,15 @@
-//! What JavaScript and the engine tell each other: columns in memory of the engine's own, of which
-//! JavaScript sees those of a table as one ArrayBuffer. index.d.ts has their order.
+//! Tables shared by JavaScript and the engine: columns in the engine's memory. JavaScript sees each
+//! table as one ArrayBuffer. index.d.ts gives the order of the columns.
 //!
-//! JavaScript may write anything to it at any time, from another thread too: each field is read
-//! once per job, as a plain number, and checked after that.
+//! JavaScript may write anything to a table at any time, from another thread too. So the engine
+//! reads each field once per job, as a plain number, and checks the value afterwards.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 use crate::errors::{Result, failure};
 
-/// Fields of one kind, one after the other.
+/// One field of all rows, stored consecutively.
 struct Column<T> {
     first: *mut T,
     length: u32,
@@ -17,8 +17,8 @@ struct Column<T> {
 
 impl<T: Copy> Column<T> {
     fn get(&self, at: u32) -> Option<T> {
-        // SAFETY: within the column, whose memory lives as long as its table; every bit pattern is
-        // a number.
+        // SAFETY: `at` is inside the column, whose memory lives as long as its table. Every bit
+        // pattern is a number.
         (at < self.length).then(|| unsafe { self.first.add(at as usize).read_volatile() })
     }
 
@@ -30,16 +30,16 @@ impl<T: Copy> Column<T> {
     }
 }
 
-/// A job as JavaScript describes it: nothing here has been checked.
+/// A job as JavaScript describes it. None of the fields has been checked.
 #[derive(Clone, Copy)]
 pub struct Row {
-    /// In bytes.
+    /// Offset in the file, in bytes.
     pub position: f64,
-    /// In bytes, of operations without data.
+    /// Length in bytes, for operations without data.
     pub length: f64,
-    /// What `open` returned.
+    /// The number that `open` returned.
     pub file: u32,
-    /// First vector.
+    /// Index of the job's first vector.
     pub first: u32,
     /// Number of vectors.
     pub count: u32,
@@ -47,7 +47,7 @@ pub struct Row {
     pub operation: u8,
 }
 
-/// The columns of some jobs.
+/// The jobs of one table and their vectors.
 pub struct Table {
     memory: Memory,
     position: Column<f64>,
@@ -62,20 +62,20 @@ pub struct Table {
     operation: Column<u8>,
 }
 
-/// Numbers of the jobs that a wake is about.
+/// The done list: numbers of the jobs that the current wake reports.
 pub struct DoneList {
     memory: Memory,
     numbers: Column<u32>,
 }
 
-/// Zeroed memory, freed by the last owner, on whichever thread JavaScript collects the buffer that
-/// is one of them.
+/// Zeroed memory, freed by its last owner. One owner is the ArrayBuffer, which any thread may
+/// collect.
 struct Memory {
     base: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: all access to the memory is by volatile reads and writes of plain numbers.
+// SAFETY: the memory is accessed only by volatile reads and writes of plain numbers.
 unsafe impl Send for Table {}
 // SAFETY: as above.
 unsafe impl Sync for Table {}
@@ -84,9 +84,10 @@ unsafe impl Send for DoneList {}
 // SAFETY: as above.
 unsafe impl Sync for DoneList {}
 
-/// What can be shown to JavaScript.
+/// Memory that can become an ArrayBuffer.
 pub trait Shown {
-    /// First byte and length, accessible for as long as `self` exists.
+    /// Address of the first byte, and the length. The memory is accessible for as long as `self`
+    /// exists.
     fn extent(&self) -> (NonNull<u8>, usize);
 }
 
@@ -103,11 +104,11 @@ impl Shown for DoneList {
 }
 
 impl Memory {
-    /// `size` isn't 0.
+    /// `size` must not be 0.
     fn new(size: usize) -> Result<Self> {
         let lacking = || failure("ENOMEM", "the table of a block engine");
         let layout = Layout::from_size_align(size, align_of::<f64>()).map_err(|_| lacking())?;
-        // SAFETY: the caller vouches for the size.
+        // SAFETY: the caller vouches that the size isn't 0.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(lacking)?;
         Ok(Self { base, layout })
     }
@@ -118,14 +119,14 @@ impl Memory {
 }
 
 impl DoneList {
-    /// With room for so many, 1 or more.
+    /// Makes a list with room for `length` numbers, 1 or more.
     pub fn new(length: u32) -> Result<Self> {
         let memory = Memory::new(length as usize * size_of::<u32>())?;
         let numbers = next(&mut memory.base.as_ptr(), length);
         Ok(Self { memory, numbers })
     }
 
-    /// How many it has room for.
+    /// How many numbers the list has room for.
     pub fn room(&self) -> u32 {
         self.numbers.length
     }
@@ -137,7 +138,7 @@ impl DoneList {
 }
 
 impl Table {
-    /// All fields are 0. There is a job.
+    /// Makes a table with all fields 0. `jobs` must be 1 or more.
     pub fn new(jobs: u32, vectors: u32) -> Result<Self> {
         let (wide, narrow) = (size_of::<f64>(), size_of::<u32>());
         let memory = Memory::new(
@@ -159,7 +160,7 @@ impl Table {
         })
     }
 
-    /// What JavaScript says of a job, `None` if there is no such job.
+    /// The fields of a job; `None` if there is no such job.
     pub fn row(&self, job: u32) -> Option<Row> {
         Some(Row {
             position: self.position.get(job)?,
@@ -171,28 +172,28 @@ impl Table {
         })
     }
 
-    /// Offset and length of a vector, `None` if there is no such vector.
+    /// Offset and length of a vector in bytes; `None` if there is no such vector.
     pub fn vector(&self, at: u32) -> Option<(u32, u32)> {
         Some((self.offset.get(at)?, self.bytes.get(at)?))
     }
 
-    /// An entry of the list of jobs to start.
+    /// An entry of the list of jobs; `None` past its end.
     pub fn listed(&self, at: u32) -> Option<u32> {
         self.list.get(at)
     }
 
-    /// Says how a job ended.
+    /// Sets a job's result.
     pub fn set_result(&self, job: u32, result: i32) {
         self.result.set(job, result);
     }
 
-    /// Lists a job that was done at once.
+    /// Sets an entry of the list of jobs.
     pub fn set_listed(&self, at: u32, job: u32) {
         self.list.set(at, job);
     }
 }
 
-/// The column that begins at `at`, which is moved behind it.
+/// Makes the column that begins at `at`, and moves `at` past it.
 fn next<T>(at: &mut *mut u8, length: u32) -> Column<T> {
     let first = at.cast::<T>();
     *at = first.wrapping_add(length as usize).cast();
@@ -201,7 +202,7 @@ fn next<T>(at: &mut *mut u8, length: u32) -> Column<T> {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and what shows it is gone.
+        // SAFETY: allocated with this layout, and every view of it is gone.
         unsafe { dealloc(self.base.as_ptr(), self.layout) };
     }
 }
@@ -215,7 +216,7 @@ mod tests {
     fn columns_are_aligned_apart_and_bounded() {
         let table = Table::new(3, 5).unwrap();
         let (base, size) = table.extent();
-        // The operations are last.
+        // The operations are the last column, so they end where the memory ends.
         assert_eq!(table.operation.first.wrapping_add(3), base.as_ptr().wrapping_add(size));
         for job in 0..3 {
             table.position.set(job, f64::from(job));

@@ -1,4 +1,4 @@
-//! io_uring: transfers that have to wait for a disk. Its completions are announced by an eventfd.
+//! io_uring, for transfers that have to wait for a disk. An eventfd announces completions.
 
 use std::io::Result;
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,7 +9,8 @@ use rustix::io::Errno;
 
 use super::job::{Job, Operation};
 
-/// Belongs to one thread. Nothing may be in flight when it is dropped: the kernel lets go later.
+/// Belongs to one thread. No job may be in flight when it is dropped: the kernel could still use
+/// the memory of jobs afterwards.
 pub struct Uring {
     ring: IoUring,
     jobs: u32,
@@ -17,12 +18,12 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// A ring for `jobs` jobs in flight, or why there is none: the kernel lacks it,
-    /// `io_uring_disabled` or a filter of system calls forbids it. It is tried out, for a filter
-    /// may allow to make one and nothing else.
+    /// Opens a ring for `jobs` jobs in flight. Fails if the kernel lacks io_uring, or if
+    /// `io_uring_disabled` or a seccomp filter forbids it. A filter may allow the setup call alone,
+    /// so this also submits one operation.
     pub fn open(jobs: u32, event: RawFd) -> Result<Self> {
         let mut ring = IoUring::new(jobs.next_power_of_two())?;
-        // SAFETY: no operation takes no pointer.
+        // SAFETY: the nop takes no pointer.
         let _ = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
         ring.submit_and_wait(1)?;
         ring.completion().next();
@@ -30,12 +31,12 @@ impl Uring {
         Ok(Self { ring, jobs, in_flight: 0 })
     }
 
-    /// Adds a transfer to what `submit` starts. False if there is no room: also for its completion,
-    /// which would come unannounced, and only when the kernel is called.
+    /// Queues a transfer for `submit`. Returns false if `jobs` are in flight. More could overflow
+    /// the completion ring, and the kernel would report those completions late and without the
+    /// eventfd.
     ///
     /// # Safety
-    /// Until its completion was reaped the job must stay as it is, and its vectors' memory
-    /// accessible.
+    /// Until the job is reaped, it must not change, and its vectors' memory must stay accessible.
     pub unsafe fn push(&mut self, job: &Job, fd: &impl AsRawFd) -> bool {
         if self.in_flight == self.jobs {
             return false;
@@ -46,15 +47,15 @@ impl Uring {
             Operation::Read => opcode::Readv::new(fd, first, count).offset(job.position).build(),
             _ => opcode::Writev::new(fd, first, count).offset(job.position).build(),
         };
-        // SAFETY: the caller vouches for all that the entry points to.
+        // SAFETY: the caller vouches for everything that the entry points to.
         let pushed =
             unsafe { self.ring.submission().push(&entry.user_data(u64::from(job.number))) }.is_ok();
         self.in_flight += u32::from(pushed);
         pushed
     }
 
-    /// Starts what was pushed, with one system call if there is any. False if the kernel took not
-    /// all, for want of memory say: to be called again.
+    /// Starts the queued transfers with one system call, if there are any. Returns false if the
+    /// kernel didn't take all of them, for lack of memory for example: call it again later.
     pub fn submit(&mut self) -> bool {
         if !self.ring.submission().is_empty() {
             let _ = self.ring.submit();
@@ -62,7 +63,7 @@ impl Uring {
         self.ring.submission().is_empty()
     }
 
-    /// The next job that is done, and what its transfer gave.
+    /// The next completed job and the outcome of its transfer.
     pub fn reap(&mut self) -> Option<(u32, std::result::Result<usize, Errno>)> {
         let completion = self.ring.completion().next()?;
         self.in_flight -= 1;
@@ -80,9 +81,9 @@ mod tests {
     use libc::iovec;
 
     #[test]
-    fn takes_no_more_than_it_has_room_for_completions_of() {
+    fn takes_no_more_jobs_than_completions_fit() {
         let event = Event::new().unwrap();
-        // Without io_uring there is nothing to see.
+        // Without io_uring there is nothing to test.
         let Ok(mut uring) = Uring::open(2, event.as_raw_fd()) else { return };
         let zeros = std::fs::File::open("/dev/zero").unwrap();
         let mut bytes = [1u8; 3];
@@ -96,7 +97,7 @@ mod tests {
             job
         });
         let [first, second, third] = &jobs;
-        // SAFETY: jobs and bytes stay where they are until all were reaped, below.
+        // SAFETY: jobs and bytes stay in place until all jobs are reaped below.
         let push = |uring: &mut Uring, job: &Job| unsafe { uring.push(job, &zeros) };
         let next = |uring: &mut Uring| {
             loop {
@@ -110,7 +111,7 @@ mod tests {
         assert!(uring.submit());
         assert!(
             !push(&mut uring, third),
-            "the queue of submissions is empty, that of completions may not be"
+            "the submission queue is empty, but the completion queue may not be"
         );
         assert_eq!(next(&mut uring).1, Ok(1));
         assert!(push(&mut uring, third) && uring.submit());
