@@ -1,10 +1,9 @@
-/*
- * Linux's /dev/xen/gntdev and /dev/xen/evtchn without Xen, as a library to be preloaded: what a process does with them is
- * done to the guest (guest.h) that listens at XENKIT_BENCH_GUEST. A grant copy is a memcpy, a notification a
- * write to an eventfd, an event a readable eventfd; mapping maps pages of the guest's memfd. Each system call of
- * the program's remains one, but the write that unmasks: with eventfds there is nothing to unmask, and no C
- * backend here does it either.
- */
+/* A library to preload: Linux's /dev/xen/gntdev and /dev/xen/evtchn without Xen. The process's
+ * calls on them act on the guest (guest.h) that listens at XENKIT_BENCH_GUEST. A grant copy is a
+ * memcpy, and a mapping maps pages of the guest's memfd. A notification is a write to an eventfd,
+ * and an event is a readable eventfd. Each system call of the program stays one system call, except
+ * the write that unmasks ports. Eventfds need no unmasking, and the C backends here don't unmask
+ * either. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -23,11 +22,12 @@ enum kind { OTHER, GNTDEV, EVTCHN };
 
 static enum kind kinds[FDS];
 static struct guest guest;
-/* By port: who bound it, and how the guest is notified. */
+/* By port: the descriptor that bound it, and the eventfd that notifies the guest. */
 static int owners[PORTS];
 static int notified[PORTS];
 static uint32_t ports_end;
-/* References between the ioctl that announces them and the mmap that follows, whose offset is a position in here. */
+/* References passed to the map ioctl, for the mmap that follows: its offset is an index into this
+ * array. */
 static uint32_t refs[REFS];
 static uint32_t refs_end;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -170,7 +170,7 @@ int ioctl(int fd, unsigned long request, ...) {
   return kind_of(fd) == OTHER ? real_ioctl(fd, request, argument) : device_ioctl(fd, request, argument);
 }
 
-/* Granted pages, wherever they lie in the guest. */
+/* Maps granted pages, which may lie anywhere in the guest. */
 void *mmap64(void *at, size_t bytes, int protection, int flags, int fd, off_t offset) {
   if (kind_of(fd) != GNTDEV) return real_mmap(at, bytes, protection, flags, fd, offset);
   if (!(flags & MAP_FIXED)) {

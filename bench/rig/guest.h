@@ -1,9 +1,7 @@
-/*
- * A guest without Xen: its memory is a memfd, a grant reference the number of a page in it; an event
- * channel is a pair of eventfds. The guest listens on a unix socket, where a backend gets the memfd
- * and, for each port that it binds, the eventfd by which it notifies the guest in exchange for the one by
- * which it wants to be notified.
- */
+/* A guest without Xen. Its memory is a memfd, a grant reference is a page number in it, and an
+ * event channel is a pair of eventfds. The guest listens on a unix socket, where a backend receives
+ * the memfd. For each port the two exchange eventfds: the backend sends the one that it waits on,
+ * and receives the one that notifies the guest. */
 #ifndef GUEST_H
 #define GUEST_H
 #include <err.h>
@@ -18,20 +16,22 @@ enum {
   PAGE = 4096,
   SLOTS = 32,
   SEGMENTS_MAX = 256,
-  /* Page 0 has a byte for each port: whether it is pending. Behind those: struct calls. */
+  /* Page 0 holds a byte for each port (whether it is pending), followed by struct calls. */
   PORTS = 2048,
-  /* What each ring has: the ring itself and, for each slot, a page of indirect segments and pages for data. */
+  /* Pages of each ring: the ring itself, then for each slot a page of indirect segments and pages
+   * for data. */
   INDIRECT_PAGES = 1,
   DATA_PAGES = INDIRECT_PAGES + SLOTS,
   RING_PAGES = DATA_PAGES + SLOTS * SEGMENTS_MAX,
 };
 
-/* System calls on devices by the backend that has devices.c: on grants, and to notify and unmask ports. On Xen each is a hypercall, or several. */
+/* Counters of the backend's system calls on devices.c: on grants, and to notify and unmask ports.
+ * On Xen each is at least one hypercall. */
 struct calls {
   uint64_t grants, notifications, unmasks;
 };
 
-/* Rings are counted from 0. */
+/* Rings are numbered from 0, and so are a ring's pages. */
 static inline uint32_t gref_of(unsigned ring, unsigned page) {
   return 1 + ring * RING_PAGES + page;
 }
@@ -40,7 +40,7 @@ static inline uint32_t port_of(unsigned ring) {
   return 1 + ring;
 }
 
-/* Sends a number, and a descriptor with it. */
+/* Sends a number together with a descriptor. */
 static inline void send_fd(int socket, uint64_t number, int fd) {
   union {
     struct cmsghdr header;
@@ -52,7 +52,8 @@ static inline void send_fd(int socket, uint64_t number, int fd) {
   if (sendmsg(socket, &message, MSG_NOSIGNAL) != sizeof number) err(1, "send a descriptor");
 }
 
-/* Gives back the descriptor, or -1 when the other side has gone. */
+/* Receives a number and a descriptor. Returns the descriptor, or -1 when the other side has gone.
+ */
 static inline int receive_fd(int socket, uint64_t *number) {
   union {
     struct cmsghdr header;
@@ -73,7 +74,7 @@ static inline int guest_socket(const char *path, struct sockaddr_un *address) {
   return fd;
 }
 
-/* The backend's side. */
+/* The backend's view of a guest. */
 struct guest {
   int socket;
   int memfd;
@@ -91,7 +92,8 @@ static inline struct guest guest_connect(const char *path) {
   return guest;
 }
 
-/* Binds a port: `notified` is written to by the guest, the descriptor that is given back by the backend. */
+/* Binds a port. The guest notifies the backend through `notified`, the backend notifies the guest
+ * through the returned descriptor. */
 static inline int guest_bind(const struct guest *guest, uint32_t port, int notified) {
   uint64_t number = port;
   send_fd(guest->socket, number, notified);

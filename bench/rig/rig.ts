@@ -1,8 +1,8 @@
 /**
- * A guest and a backend on one machine without Xen: two processes over shared memory, each on a
- * processor of its own. The guest is front.c, or another program after served-guest.h. A backend of
- * ours runs unchanged, on the real adapter and addon: its devices are those of devices.c, its
- * xenstored is the embedded one. docs/bench/disk.md has the picture.
+ * A guest and a backend on one machine without Xen: two processes with shared memory, each on its
+ * own processor. The guest is front.c, or another program based on served-guest.h. Our backend runs
+ * unchanged on the real adapter and addon: devices.c provides its devices, and the embedded store
+ * is its xenstored. docs/bench/disk.md has a picture.
  */
 import { join } from 'node:path'
 import { bundleThreads, command } from '@xenkit/lab'
@@ -17,15 +17,15 @@ import { type Cpus, Program } from '../src/program.ts'
 
 type Argument = string | number
 
-// As guest.h has it.
+// These constants must match guest.h.
 export const SLOTS = 32
 const SEGMENTS_MAX = 256
 const DATA_PAGES = 1 + SLOTS
 const RING_PAGES = DATA_PAGES + SLOTS * SEGMENTS_MAX
 
-/** Reference of the page with a ring, counted from 0. */
+/** Grant reference of the page that holds ring number `ring`. */
 export const grefOf = (ring: number): number => 1 + ring * RING_PAGES
-/** Reference of the first page that a slot's data goes to. */
+/** Grant reference of the first data page of a slot. */
 export const dataGrefOf = (ring: number, slot: number): number =>
   grefOf(ring) + DATA_PAGES + slot * SEGMENTS_MAX
 export const portOf = (ring: number): number => 1 + ring
@@ -33,9 +33,9 @@ export const portOf = (ring: number): number => 1 + ring
 const GUEST = 1
 
 export interface RigOptions {
-  /** For what it builds, and its sockets. */
+  /** A folder for the built programs and the sockets. */
   readonly directory: string
-  /** Those that guests, and those that backends may use: `0`, or `0,1`. */
+  /** Processors for guests and for backends, such as `0` or `0,1`. */
   readonly cpus: { readonly client: Cpus; readonly server: Cpus }
 }
 
@@ -51,7 +51,7 @@ export class Rig {
     this.#devices = devices
   }
 
-  /** @param folders of programs besides those of the rig itself */
+  /** @param folders folders of further programs, in addition to the rig's own */
   static async build(o: RigOptions, ...folders: string[]): Promise<Rig> {
     const { directory } = o
     const commands = new Map<string, readonly string[]>()
@@ -76,20 +76,20 @@ export class Rig {
     return new Rig(o, commands, devices)
   }
 
-  /** Starts a guest: its program is given a path to listen on, then `args`. */
+  /** Starts a guest. Its program gets a socket path to listen on, then `args`. */
   async guest(program: string, ...args: readonly Argument[]): Promise<Guest> {
     const socket = join(this.#o.directory, `guest-${this.#guests++}`)
     const started = await Program.start(this.#o.cpus.client, this.command(program, socket, ...args))
     return { socket, program: started, [Symbol.asyncDispose]: () => started[Symbol.asyncDispose]() }
   }
 
-  /** Starts a backend in C for a guest. */
+  /** Starts a C backend for a guest. */
   backend({ socket }: Guest, program: string, ...args: Argument[]): Promise<Program> {
     return Program.start(this.#o.cpus.server, this.command(program, socket, ...args))
   }
 
   /**
-   * Starts a program of ours that finds the devices of /dev/xen, a guest behind them, and a
+   * Starts a program of ours. It finds the devices of /dev/xen, with the guest behind them, and a
    * xenstored.
    */
   async ours({ socket }: Guest, program: string, ...args: Argument[]): Promise<Ours> {
@@ -117,7 +117,7 @@ export class Rig {
     }
   }
 
-  /** The command line of a program. */
+  /** The command line that runs a program. */
   command(program: string, ...args: readonly Argument[]): string[] {
     return [...(this.#commands.get(program) ?? []), ...args.map(String)]
   }
@@ -134,19 +134,19 @@ export interface Ours extends AsyncDisposable {
 }
 
 export interface DiskOptions {
-  /** Counts the guest's disks, from 0. */
+  /** Number of the guest's disk, from 0. */
   readonly number: number
-  /** Those of the guest's rings that are its queues. */
+  /** Numbers of the guest's rings that are the disk's queues. */
   readonly rings: readonly number[]
   readonly image: string
 }
 
-/** Gives the guest a disk, by all that toolstack and frontend write to xenstore. */
+/** Gives the guest a disk: writes all the nodes to xenstore that toolstack and frontend write. */
 export async function connectDisk(
   xs: XenstoreClient,
   { number, rings, image }: DiskOptions,
 ): Promise<void> {
-  // From xvdq on: there are enough of those.
+  // Disks are named from xvdq on, because those numbers suffice for all disks.
   const devid = (1 << 28) | ((16 + number) << 8)
   await plugVbd(xs, {
     frontendDomid: GUEST,

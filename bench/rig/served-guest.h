@@ -1,4 +1,5 @@
-/* The guest's side of guest.h: its memory, its ports, and a loop that answers a backend and standard input. */
+/* The guest's side of guest.h: its memory, its ports, and a loop that serves a backend and standard
+ * input. */
 #ifndef SERVED_GUEST_H
 #define SERVED_GUEST_H
 #include <poll.h>
@@ -9,7 +10,7 @@
 #include "guest.h"
 
 static char *memory;
-/* By port. */
+/* Eventfds by port: to notify the backend, and to wait on. */
 static int kick_fds[PORTS];
 static int wake_fds[PORTS];
 
@@ -39,7 +40,8 @@ static inline uint64_t random_of(uint64_t *state) {
   return *state ^= *state << 17;
 }
 
-/* Makes the guest's memory, for `prepare` to fill in. Then answers each line of standard input until there are no more. */
+/* Creates the guest's memory and calls `prepare` to fill it. Then accepts a backend, and answers
+ * each line of standard input until its end. */
 static inline void serve_guest(const char *path, unsigned rings, void (*prepare)(void), void (*answer)(char *line)) {
   size_t bytes = (size_t)gref_of(rings, 0) * PAGE;
   int memfd = memfd_create("guest", MFD_CLOEXEC);
@@ -73,7 +75,7 @@ static inline void serve_guest(const char *path, unsigned rings, void (*prepare)
     }
     if (ready[STDIN].revents) {
       char line[128];
-      /* One line at a time: whoever asks waits for the answer. */
+      /* A read returns one line: the sender waits for the answer. */
       ssize_t length = read(STDIN_FILENO, line, sizeof line - 1);
       if (length <= 0) return;
       line[length] = 0;

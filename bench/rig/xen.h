@@ -1,4 +1,4 @@
-/* Xen's own headers, with the barriers that they leave to whoever includes them. */
+/* Xen's own headers, with the barriers that they expect from the including program. */
 #ifndef XEN_H
 #define XEN_H
 #include <stddef.h>

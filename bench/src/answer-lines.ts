@@ -1,8 +1,9 @@
-/** The other side of `Program`, for programs in TypeScript. */
+/** The counterpart of `Program`, for programs in TypeScript. */
 import { createInterface } from 'node:readline'
 
 /**
- * Tells that the program is ready, and answers one request after the other until there are no more.
+ * Prints that the program is ready, then answers one request after another until standard input
+ * ends.
  */
 export async function answerLines(answer: (request: string) => Promise<unknown>): Promise<void> {
   console.log('ready')

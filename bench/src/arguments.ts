@@ -1,12 +1,12 @@
-/** What the command line asks for. */
+/** Arguments of the command line. */
 import { parseArgs } from 'node:util'
 
 export interface Arguments {
   /** The benchmarks to run, in order. */
   readonly names: readonly string[]
-  /** Where the results go. */
+  /** The file to write the results to. */
   readonly json?: string | undefined
-  /** Why nothing can be run. */
+  /** Why the arguments are invalid. */
   readonly mistake?: string
 }
 

@@ -1,20 +1,20 @@
-/** What a benchmark is and what it is given. */
+/** The interface of a benchmark, and the environment it gets. */
 import type { Figure } from '@xenkit/lab'
 
 export interface Benchmark {
-  /** What it compares, in one line. */
+  /** What the benchmark compares, in one line. */
   readonly title: string
   run(bench: Bench): Promise<void>
 }
 
 export interface Bench {
-  /** A folder for what it builds and its sockets, removed afterwards. */
+  /** A folder for built programs and sockets, removed afterwards. */
   readonly directory: string
-  /** Two processors: one for what serves, one for who asks. */
+  /** Two processors: one for the server, one for the client. */
   readonly cpus: { readonly server: number; readonly client: number }
   /**
-   * Measures, and judges the figures by their gates. When one isn't met all of it is measured
-   * again, and what comes out then counts.
+   * Runs `work`, and checks its figures against their gates. If one fails, it runs `work` again,
+   * and the second result counts.
    * @throws what `work` throws
    */
   measure(what: string, work: () => Promise<readonly Figure[]>): Promise<void>

@@ -1,18 +1,18 @@
-/** Programs of a benchmark: all that lie in a folder, in C and in TypeScript. */
+/** Builds all of a benchmark's programs in a folder, in C and in TypeScript. */
 import { readdir } from 'node:fs/promises'
 import { join, parse } from 'node:path'
 import { bundle, command } from '@xenkit/lab'
 
 export interface BuildOptions {
-  /** Where the programs go. */
+  /** The folder for the built programs. */
   readonly directory: string
-  /** What those in C are linked with: `-lxenstore`. */
+  /** Linker arguments for the C programs, such as `-lxenstore`. */
   readonly libraries: readonly string[]
 }
 
 /**
- * TypeScript is bundled, as it is for a published package. Run through tsx, which names functions
- * while they run, the same code takes 1.6 times as long.
+ * Builds each program. TypeScript is bundled, as in a published package. Run through tsx, which
+ * names functions at run time, the same code takes 1.6 times as long.
  * @returns the command line of each program, without its arguments
  */
 export async function buildPrograms(

@@ -1,8 +1,8 @@
-/** The processors of this machine. */
+/** Processors of this machine, by number. */
 import { readFile } from 'node:fs/promises'
 import { command } from '@xenkit/lab'
 
-/** Those of a list as the kernel writes it, `0-2,5`. */
+/** Parses a list in the kernel's format, `0-2,5`. */
 export function parseCpuList(list: string): number[] {
   return list
     .trim()
@@ -13,13 +13,13 @@ export function parseCpuList(list: string): number[] {
     })
 }
 
-/** Those that this process may use. */
+/** Processors that this process may use. */
 export async function usableCpus(): Promise<number[]> {
   const status = await readFile('/proc/self/status', 'latin1')
   return parseCpuList(/^Cpus_allowed_list:(.*)$/m.exec(status)?.[1] ?? '')
 }
 
-/** Has a process that runs already, of one thread, run there only. */
+/** Restricts a running process with one thread to a processor. */
 export async function moveTo(cpu: number, pid: number): Promise<void> {
   await command('taskset', ['--pid', '--cpu-list', String(cpu), String(pid)])
 }

@@ -1,4 +1,4 @@
-/** Where figures come from, without which they mean little. */
+/** The environment of a run, without which its figures mean little. */
 import { cpus, loadavg, release } from 'node:os'
 
 export interface Environment {
@@ -8,8 +8,8 @@ export interface Environment {
   readonly processor: string
   readonly processors: number
   /**
-   * Processes that ran or wanted to, on average over the last minute: of a benchmark's own about
-   * two.
+   * Load average over the last minute: processes that ran or were ready to run. A benchmark itself
+   * causes about two.
    */
   readonly load: number
 }
@@ -23,7 +23,7 @@ export const environment = (): Environment => ({
   load: loadavg()[0] ?? Number.NaN,
 })
 
-/** In one line. */
+/** Describes the environment in one line. */
 export const describeEnvironment = ({
   date,
   node,

@@ -1,16 +1,21 @@
-/** How many bytes are allocated on the JavaScript heap, freed since or not. */
+/** Counts the bytes allocated on the JavaScript heap, including those that were freed since. */
 import { GCProfiler, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 setFlagsFromString('--expose-gc')
-/** A context made after that has the function, whatever flags the program was started with. */
+/**
+ * A context created after the flag is set has `gc`, whatever flags the program was started with.
+ */
 const collectGarbage: () => void = runInNewContext('gc')
 
 export class HeapMeter {
   #profiler = new GCProfiler()
   #used = 0
 
-  /** @returns 0 */
+  /**
+   * Starts to count.
+   * @returns 0
+   */
   begin(): number {
     collectGarbage()
     this.#profiler = new GCProfiler()
@@ -19,7 +24,11 @@ export class HeapMeter {
     return 0
   }
 
-  /** @returns bytes since `begin`: what is there more, and what collections in between took away */
+  /**
+   * Stops counting.
+   * @returns bytes allocated since `begin`: the heap's growth plus what collections freed in
+   *   between
+   */
   end(): number {
     const used = process.memoryUsage().heapUsed
     const { statistics } = this.#profiler.stop()

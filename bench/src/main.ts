@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- NAME... [--json FILE]` measures; without a name it measures everything, and
- * draws docs/bench/bench.svg.
+ * `npm run bench -- NAME... [--json FILE]` runs the named benchmarks. Without a name it runs all of
+ * them and draws docs/bench/bench.svg.
  */
 import { writeFile } from 'node:fs/promises'
 import { Report, savePicture } from '@xenkit/lab'

@@ -1,11 +1,11 @@
-/** What the picture of a run shows. */
+/** Chooses the figures in the picture of a run. */
 import type { Figure } from '@xenkit/lab'
 import type { Measurement } from './run-benchmark.ts'
 
 /**
- * The figures that count, by names that say whose they are.
- * @param known every benchmark there is
- * @returns undefined unless each of them was measured: a picture shows all
+ * The figures that count, with the benchmark's name added to each.
+ * @param known names of all benchmarks
+ * @returns undefined unless each of them was measured, because a picture shows all
  */
 export function pictured(
   known: readonly string[],

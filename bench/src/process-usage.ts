@@ -1,8 +1,8 @@
-/** What the kernel says of a process. */
+/** A process's use of processors and memory, from /proc. */
 import { readFileSync, readdirSync } from 'node:fs'
 
 /**
- * Seconds for which its first thread has had something to do: on a processor, or waiting for one.
+ * Seconds for which the first thread of the process had work: running, or waiting for a processor.
  */
 export function busySeconds(pid: number): number {
   const [running = Number.NaN, waiting = Number.NaN] = readFileSync(
@@ -14,7 +14,7 @@ export function busySeconds(pid: number): number {
   return (running + waiting) / 1e9
 }
 
-/** Seconds that all its threads together have been on a processor. */
+/** Seconds that all threads of the process together have run. */
 export function processorSeconds(pid: number): number {
   const running = readdirSync(`/proc/${pid}/task`).map((thread) =>
     Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'latin1').split(' ', 1)[0]),
@@ -22,7 +22,7 @@ export function processorSeconds(pid: number): number {
   return running.reduce((sum, nanoseconds) => sum + nanoseconds, 0) / 1e9
 }
 
-/** Bytes of memory that no file is behind. */
+/** Bytes of resident anonymous memory, which no file backs. */
 export function residentBytes(pid: number): number {
   const [, kilobytes] =
     /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? []

@@ -1,7 +1,7 @@
 /**
- * A program of a benchmark, in any language, as a process on a processor of its own. It prints a
- * line when it is ready, then answers each line on its standard input with a line of JSON, and ends
- * where there are no more.
+ * A benchmark's program in any language, run as a process on its own processor. It prints a line
+ * when it is ready. Then it answers each line on its standard input with a line of JSON, and exits
+ * when the input ends.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -9,12 +9,12 @@ import { createInterface, type Interface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { within } from '@xenkit/lab'
 
-/** More than anything takes. */
+/** Timeout for an answer: longer than any takes. */
 const PATIENCE_SECONDS = 120
-/** For ending, where the input has. */
+/** Time to exit after the input has ended. */
 const GRACE_MS = 5_000
 
-/** One, or several as taskset has them: `0,1`. */
+/** One processor, or several in taskset's format: `0,1`. */
 export type Cpus = number | string
 
 export class Program implements AsyncDisposable {
@@ -25,19 +25,19 @@ export class Program implements AsyncDisposable {
 
   private constructor(cpus: Cpus, argv: readonly string[]) {
     this.#name = `"${argv.join(' ')}"`
-    // setpriv becomes taskset, which becomes the program: the kernel ends it with this process,
-    // however that ends.
+    // setpriv execs taskset, which execs the program. So the kernel kills it when this process ends
+    // for any reason.
     this.#process = spawn(
       'setpriv',
       ['--pdeathsig', 'KILL', 'taskset', '--cpu-list', String(cpus), ...argv],
       { stdio: ['pipe', 'pipe', 'inherit'] },
     )
-    this.#process.stdin.on('error', () => {}) // a program that ended is told of by #ended
+    this.#process.stdin.on('error', () => {}) // #ended reports a program that has exited
     this.#lines = createInterface({ input: this.#process.stdout })
     this.#ended = once(this.#process, 'close').then(([status, signal]) => {
       throw new Error(`${this.#name} ended with ${status ?? signal}`)
     })
-    this.#ended.catch(() => {}) // whoever waits for an answer is told
+    this.#ended.catch(() => {}) // callers that wait for an answer get the error
   }
 
   static async start(cpus: Cpus, argv: readonly string[]): Promise<Program> {
@@ -47,11 +47,11 @@ export class Program implements AsyncDisposable {
   }
 
   get pid(): number {
-    // It has started, and so it has one.
+    // `start` has awaited the first line, so the process has a pid.
     return this.#process.pid ?? Number.NaN
   }
 
-  /** One at a time. */
+  /** Sends a request and resolves to its answer. Only one request may be in flight. */
   async ask<T>(request = ''): Promise<T> {
     const answer = this.#line()
     this.#process.stdin.write(`${request}\n`)
@@ -60,7 +60,7 @@ export class Program implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.stdin.end()
-    // One that waits for another that failed doesn't look at its input.
+    // A program doesn't read its input while it waits for another program, which may have failed.
     const timer = setTimeout(() => this.#process.kill('SIGKILL'), GRACE_MS)
     await this.#ended.catch(() => {})
     clearTimeout(timer)

@@ -1,7 +1,8 @@
-/** How many operations a second there are with some of them under way all the time. */
+/** Measures operations per second with `depth` operations in flight. */
 
 /**
- * @param operation is told which of the `depth` lanes it is in; the next one begins when it is done
+ * @param operation gets the number of its lane; each of the `depth` lanes starts the next one when
+ *   the last has completed
  */
 export async function rate(
   o: { readonly depth: number; readonly seconds: number },

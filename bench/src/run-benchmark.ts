@@ -1,4 +1,4 @@
-/** Runs one benchmark, in a folder and on processors of its own. */
+/** Runs one benchmark in its own folder, on its own processors. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,7 +6,7 @@ import { type Figure, format, header, median, passes, type Report, reportFigure 
 import type { Benchmark } from './benchmark.ts'
 import { usableCpus } from './cpus.ts'
 
-/** What was measured together, once or twice: the last attempt counts. */
+/** Figures that were measured together, in one or two attempts: the last one counts. */
 export interface Measurement {
   readonly what: string
   readonly attempts: Attempt[]
@@ -28,8 +28,8 @@ export async function runBenchmark(
   if (server === undefined || client === undefined) {
     throw new Error('a benchmark needs two processors')
   }
-  // In /tmp: a path of a unix socket is at most 107 bytes long, and a checkout may lie deeper than
-  // that.
+  // In /tmp, because the path of a unix socket has at most 107 bytes and a checkout's path may be
+  // longer.
   const directory = await mkdtemp(join(tmpdir(), 'xenkit-bench-'))
   const measurements: Measurement[] = []
   report.note(`${name}: ${benchmark.title}\n      ${header}`)
@@ -49,7 +49,7 @@ export async function runBenchmark(
   return measurements
 }
 
-/** Measures once, or, if a figure doesn't pass, twice. */
+/** Measures once, or twice if a figure fails its gate. */
 export async function measure(
   { what, attempts }: Measurement,
   work: () => Promise<readonly Figure[]>,
@@ -64,7 +64,7 @@ export async function measure(
       return
     }
     report.note(
-      `      ${what}: once more, because of\n${failed.map((figure) => `      ${format(figure)}`).join('\n')}`,
+      `      ${what}: measured again because of\n${failed.map((figure) => `      ${format(figure)}`).join('\n')}`,
     )
   }
 }

@@ -3,7 +3,7 @@ import { readArguments } from '../src/arguments.ts'
 
 const known = ['codec', 'xenstore']
 
-test('everything is run unless something is named', () => {
+test('all benchmarks run unless some are named', () => {
   expect(readArguments([], known)).toEqual({ names: known, json: undefined })
   expect(readArguments(['xenstore', '--json', 'out.json'], known)).toEqual({
     names: ['xenstore'],

@@ -9,6 +9,6 @@ test.each([
   expect(parseCpuList(list)).toEqual(cpus)
 })
 
-test('this process may use some', async () => {
+test('this process may use at least one processor', async () => {
   expect((await usableCpus()).every(Number.isInteger)).toBe(true)
 })

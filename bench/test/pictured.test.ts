@@ -10,7 +10,7 @@ const measurement = (...medians: readonly number[]): Measurement => ({
   })),
 })
 
-test('a run of everything is shown, in the order of the table, each by its last attempt', () => {
+test('a run of all benchmarks is shown in their order, each by its last attempt', () => {
   const figures = pictured(['codec', 'wake'], {
     wake: [measurement(3)],
     codec: [measurement(1, 2)],
@@ -21,6 +21,6 @@ test('a run of everything is shown, in the order of the table, each by its last 
   ])
 })
 
-test('a run of some, or one that a benchmark failed in, is not', () => {
+test('a run of some benchmarks, or with a failed one, is not shown', () => {
   expect(pictured(['codec', 'wake'], { codec: [measurement(1)] })).toBeUndefined()
 })

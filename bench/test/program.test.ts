@@ -27,23 +27,23 @@ test('answers, on its processor', async () => {
   expect(await program.ask()).toEqual({ line: '' })
 })
 
-test('ends when it is asked no more', async () => {
+test('ends when its input ends', async () => {
   await start(ECHO)
   await program[Symbol.asyncDispose]()
   await expect(program.ask('late')).rejects.toThrow('ended with 0')
 })
 
-test("is ended if it doesn't", async () => {
+test('is killed if it does not end', async () => {
   await start("console.log('ready'); setInterval(() => {}, 1000)")
   await program[Symbol.asyncDispose]()
   await expect(program.ask('late')).rejects.toThrow('ended with SIGKILL')
 })
 
-test('that ends leaves no question open', async () => {
+test('rejects the request in flight when it ends', async () => {
   await start(ECHO)
   await expect(program.ask('end')).rejects.toThrow('ended with 3')
 })
 
-test("that doesn't start says so", async () => {
+test('reports that it did not start', async () => {
   await expect(Program.start(cpu, ['false'])).rejects.toThrow('"false" ended with 1')
 })

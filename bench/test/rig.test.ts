@@ -39,8 +39,7 @@ describe.skipIf(reason !== undefined).each([
 ])(`a disk served by a backend, %s, with %d queues${skipped}`, (name, queues, start) => {
   test('holds what was written', { timeout: 60_000 }, async () => {
     await using disk = await start()
-    // The guest looks into every block: what isn't as it was written ends it, and that is thrown
-    // here.
+    // The guest checks every block. A wrong one ends its program, which rejects here.
     for (const operation of name === 'without a library'
       ? (['read'] as const)
       : (['write', 'mixed', 'read'] as const)) {
@@ -50,7 +49,7 @@ describe.skipIf(reason !== undefined).each([
       )
       expect(requests).toBe(queues * REQUESTS)
     }
-    if (name === 'without a library') return // it has neither writes nor indirect requests
+    if (name === 'without a library') return // it supports neither writes nor indirect requests
     for (const [segments, depth] of [
       [11, 1],
       [12, 4],
@@ -67,7 +66,7 @@ describe.skipIf(reason !== undefined).each([
 })
 
 test.skipIf(reason !== undefined)(
-  `the guest notices a block that is not what was written${skipped}`,
+  `the guest detects a block with wrong content${skipped}`,
   { timeout: 60_000 },
   async () => {
     await using disk = await Contestant.ours(rig, 'persistent')
@@ -80,7 +79,7 @@ test.skipIf(reason !== undefined)(
 )
 
 test.skipIf(reason !== undefined)(
-  `a disk in memory goes on when its image is cut${skipped}`,
+  `a disk in memory is still served after its image file is truncated${skipped}`,
   { timeout: 60_000 },
   async () => {
     await using disk = await Contestant.ours(rig, 'persistent', { store: 'memory' })

@@ -44,17 +44,17 @@ test('figures that pass are measured once', async () => {
   expect(report.total()).toBe('1 passed, 0 failed')
 })
 
-test('of a figure that fails, the second attempt counts', async () => {
+test('when a figure fails, the second attempt counts', async () => {
   await measure(measurement, measuring([figure(9), figure(11)], [figure(12), figure(13)]), report)
   expect(measurement.attempts.map(({ figures }) => figures.map(({ median }) => median))).toEqual([
     [9, 11],
     [12, 13],
   ])
-  expect(printed[0]).toMatch(/once more, because of\n +figure 9 /)
+  expect(printed[0]).toMatch(/measured again because of\n +figure 9 /)
   expect(report.total()).toBe('2 passed, 0 failed')
 })
 
-test('there is no third', async () => {
+test('there is no third attempt', async () => {
   await measure(measurement, measuring([figure(9)], [figure(8)], [figure(12)]), report)
   expect(measurement.attempts).toHaveLength(2)
   expect(printed.at(-1)).toMatch(/^FAIL  figure 8 /)

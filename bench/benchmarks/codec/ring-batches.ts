@@ -1,6 +1,6 @@
 /**
- * A ring of 32 slots that is always full: the backend's work on it without a guest and without a
- * disk.
+ * A ring of 32 slots that is refilled after each batch: the backend's work on a ring, without a
+ * guest or a disk.
  */
 import { BackRing } from '@xenkit/ring'
 import { BLKIF_OP, RING_OFFSET, XEN_PAGE_SIZE, blkif, sring } from '@xenkit/wire'
@@ -10,12 +10,12 @@ const BATCH = 32
 export class RingBatches {
   readonly #ring: BackRing
   readonly #requests: Uint8Array
-  /** What a guest wrote, to be written again over the answers. */
+  /** Requests as a guest writes them; copied over the responses of the last batch. */
   readonly #template: Uint8Array
   readonly #words: Int32Array
   readonly #image: Int32Array
 
-  /** @param segments of each request, 1..11 */
+  /** @param segments segments of each request, 1..11 */
   constructor(segments: number) {
     const { request, slotSize } = blkif.x86_64
     const bytes = new Uint8Array(XEN_PAGE_SIZE)
@@ -34,12 +34,12 @@ export class RingBatches {
     }
   }
 
-  /** Fills the ring so often, and does nothing about it. */
+  /** Fills the ring `batches` times and serves none of the requests. */
   fill(batches: number): void {
     for (let i = 0; i < batches; i++) this.#fill()
   }
 
-  /** Takes and answers so many full rings. */
+  /** Fills the ring `batches` times, and takes and answers the requests each time. */
   serve(batches: number): void {
     for (let i = 0; i < batches; i++) {
       this.#fill()

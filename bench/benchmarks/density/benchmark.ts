@@ -1,4 +1,4 @@
-/** Memory that disks take which nobody uses. docs/bench/density.md explains it. */
+/** Memory that idle disks take. docs/bench/density.md explains the benchmark. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Figure } from '@xenkit/lab'
@@ -9,13 +9,13 @@ import { connectDisk, Rig } from '../../rig/rig.ts'
 export const title = 'resident bytes of an idle disk, many in one process'
 
 const COUNTS = [1, 100, 1000]
-/** Disks that are connected at the same time. */
+/** Disks that are being connected at the same time. */
 const ABREAST = 25
 const MEGABYTE = 1e6
 
 export async function run(bench: Bench): Promise<void> {
   const rig = await Rig.build(bench)
-  // A file that is opened for each: nobody writes.
+  // Every disk opens the same file: no one writes to it.
   const image = join(bench.directory, 'disk.img')
   await writeFile(image, new Uint8Array(2 ** 20))
   await bench.measure('idle disks', async () => {

@@ -1,6 +1,5 @@
 /**
- * Whole paths of a disk's requests, ours and others, under one load. docs/bench/disk.md explains
- * them.
+ * Whole backends under the same load, ours and others. docs/bench/disk.md explains the benchmarks.
  */
 import { type Figure, type Gate, median, ratios, takeTurns } from '@xenkit/lab'
 import type { Bench, Benchmark } from '../../src/benchmark.ts'
@@ -11,7 +10,7 @@ const ROUNDS = 15
 const TURN_SECONDS = 0.3
 const WARM_UP_SECONDS = 1
 
-/** Each by its name in figures. */
+/** The contestants by their names in figures. */
 const starts = {
   ours: (rig: Rig) => Contestant.ours(rig, 'persistent'),
   'ours, copied': (rig: Rig) => Contestant.ours(rig, 'copy'),
@@ -30,12 +29,14 @@ export type Name = keyof typeof starts
 
 export interface Comparison {
   readonly what: Name
-  /** The one, or the best of several in the run. */
+  /**
+   * The contestant to compare with. If there are several, the fastest over the whole run counts.
+   */
   readonly with: readonly Name[]
   readonly gate?: Gate
 }
 
-/** Figures beyond ratios: of a contestant's turns. */
+/** A further figure that is computed from a contestant's turns. */
 export interface Count {
   readonly of: Name
   readonly name: string
@@ -44,8 +45,8 @@ export interface Count {
 }
 
 /**
- * Everybody named in `comparisons` takes turns under the load. With `spread`, guests and backends
- * share both processors, as their threads are.
+ * Runs every contestant named in `comparisons` in turn under the load. With `spread`, guests and
+ * backends may both use both processors.
  */
 export function diskBenchmark(o: {
   readonly title: string
@@ -94,8 +95,8 @@ export function diskBenchmark(o: {
     const rateOf = (name: Name): readonly number[] => rates[name] ?? []
     return [
       ...comparisons.map(({ what, with: others, gate }): Figure => {
-        // Of the run, not of each round: the best of two of equal speed in each would be the
-        // luckier one.
+        // The fastest over the run, not in each round: of two equal contestants, the luckier one
+        // would win each round.
         const best = others
           .map((name) => ({ name, rates: rateOf(name) }))
           .reduce((a, b) => (median(b.rates) > median(a.rates) ? b : a))

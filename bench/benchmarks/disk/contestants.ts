@@ -1,5 +1,6 @@
 /**
- * A guest with a disk, and who serves it. They stay connected; whose turn it is has the processors.
+ * A contestant: a guest with a disk, and the backend that serves it. All contestants stay
+ * connected, but only the one whose turn it is runs.
  */
 import { open } from 'node:fs/promises'
 import { processorSeconds } from '../../src/process-usage.ts'
@@ -14,33 +15,35 @@ import {
   SLOTS,
 } from '../../rig/rig.ts'
 
-/** Of the image, 64 MiB: it stays in the page cache, and doesn't fit the processor's. */
+/**
+ * Blocks in the image, which has 64 MiB: it fits the page cache, but not the processor's caches.
+ */
 const BLOCKS = 16_384
 const BLOCK = 4_096
 
 export interface Load {
   readonly operation: 'read' | 'write' | 'mixed'
-  /** Requests under way, 1..32. */
+  /** Requests in flight, 1..32. */
   readonly depth: number
-  /** Pages of a request, 1..256. */
+  /** Pages per request, 1..256. */
   readonly segments: number
 }
 
-/** What front.c counted, and the kernel. */
+/** Counters of one turn, from front.c and from the kernel. */
 export interface Turn {
   readonly requests: number
   readonly seconds: number
   readonly kicks: number
   readonly wakes: number
-  /** System calls of ours on gntdev, and on evtchn to notify and unmask. */
+  /** System calls of our backend on gntdev, and on evtchn to notify and unmask. */
   readonly grantCalls: number
   readonly eventCalls: number
-  /** That the backend was on a processor, in seconds. */
+  /** Seconds that the backend's threads spent on a processor. */
   readonly busy: number
 }
 
 export class Contestant implements AsyncDisposable {
-  /** The backend. */
+  /** The backend's process. */
   readonly program: Program
   readonly image: string
   readonly #guest: Guest
@@ -53,7 +56,7 @@ export class Contestant implements AsyncDisposable {
     this.#backend = backend
   }
 
-  /** A backend of back.c, which does it `how`, with a thread for each queue. */
+  /** Starts the backend back.c in mode `how`, with a thread for each queue. */
   static async inC(
     rig: Rig,
     how: 'pread' | 'spin' | 'mmap' | 'thread',
@@ -65,8 +68,8 @@ export class Contestant implements AsyncDisposable {
   }
 
   /**
-   * `serveVbd`, which has so many threads for its queues besides its own; the image is a file, or
-   * loaded into memory.
+   * Starts our `serveVbd` with `workers` threads in addition to the main one. The image is a file,
+   * or is loaded into memory.
    */
   static async ours(
     rig: Rig,
@@ -91,7 +94,7 @@ export class Contestant implements AsyncDisposable {
     return new Contestant(guest, ours.program, ours)
   }
 
-  /** A backend in JavaScript as one would write it without a library. */
+  /** Starts a backend in JavaScript as one would write it without a library. */
   static async idiomatic(rig: Rig): Promise<Contestant> {
     const guest = await rig.guest('front', 1, BLOCKS)
     const pages = Array.from({ length: SLOTS }, (_, slot) => dataGrefOf(0, slot))
@@ -106,7 +109,7 @@ export class Contestant implements AsyncDisposable {
     return new Contestant(guest, ours.program, ours)
   }
 
-  /** Has the guest do that until it has been so many seconds, or requests. */
+  /** Has the guest send requests for `seconds`, or until it has sent `requests`. */
   async turn(
     { operation, depth, segments }: Load,
     {
@@ -130,8 +133,8 @@ export class Contestant implements AsyncDisposable {
 const imageOf = ({ socket }: Guest): string => `${socket}.img`
 
 /**
- * Each block begins with its number, which the guest looks for. Of its own for each: some write to
- * it.
+ * Makes the contestant's own image, since some write to it. Each block begins with its number,
+ * which the guest checks.
  */
 async function makeImage(guest: Guest): Promise<string> {
   const path = imageOf(guest)

@@ -1,4 +1,4 @@
-/** The loads, and who is compared under each. */
+/** The disk benchmarks: the load of each, and the contestants to compare. */
 import type { Benchmark } from '../../src/benchmark.ts'
 import { type Comparison, type Count, type Name, diskBenchmark } from './benchmark.ts'
 
@@ -6,7 +6,10 @@ const PREADS = ['C, pread', 'C, pread and spin'] as const satisfies readonly Nam
 
 const oursAndBestOfC: Comparison = { what: 'ours', with: PREADS, gate: { atLeast: 0.75 } }
 
-/** Of writes: who doesn't wait for the disk either, and who does, with all its guests. */
+/**
+ * Comparisons under writes: with the C backend that doesn't block on the disk either, and with
+ * those that do.
+ */
 const writing: readonly Comparison[] = [
   { what: 'ours', with: ['C, writes in a thread'], gate: { atLeast: 0.75 } },
   { what: 'ours', with: PREADS },

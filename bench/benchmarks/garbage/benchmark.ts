@@ -1,4 +1,4 @@
-/** Bytes of heap that a request takes. docs/bench/garbage.md explains it. */
+/** Heap allocated per request. docs/bench/garbage.md explains the benchmark. */
 import { join } from 'node:path'
 import type { Figure } from '@xenkit/lab'
 import type { Bench } from '../../src/benchmark.ts'
@@ -10,9 +10,9 @@ export const title = 'bytes of heap that a request takes'
 
 const REQUESTS = 1_000_000
 const BATCH = 32
-/** As many as a guest is asked for at once. */
+/** Requests that the guest sends in one turn. */
 const TURN = 100_000
-/** Until all is compiled, and everything that is made once exists. */
+/** Requests before measuring: V8 has compiled the code by then, and long-lived objects exist. */
 const WARM_UP = 600_000
 const LOAD: Load = { operation: 'read', depth: 32, segments: 1 }
 

@@ -1,4 +1,6 @@
-/** Wake-ups that get lost between a ring's two ends. docs/bench/litmus.md explains it. */
+/**
+ * Looks for lost wake-ups between a ring's two ends. docs/bench/litmus.md explains the benchmark.
+ */
 import { join } from 'node:path'
 import type { Bench } from '../../src/benchmark.ts'
 import { dataGrefOf, grefOf, Rig } from '../../rig/rig.ts'
@@ -46,7 +48,7 @@ export async function run(bench: Bench): Promise<void> {
       },
     ]
   })
-  // That the test would notice.
+  // Without barriers wake-ups must get lost, or the test couldn't detect a loss.
   await bench.measure('without', async () => {
     const { requests, responses } = await lost(
       'none',

@@ -1,5 +1,6 @@
 /**
- * From an event to the answer to it, through the addon and in C. docs/bench/wake.md explains it.
+ * Time from an event to the response event, through our addon and in C. docs/bench/wake.md explains
+ * the benchmark.
  */
 import { join } from 'node:path'
 import { median, ratios, takeTurns } from '@xenkit/lab'

@@ -1,6 +1,6 @@
 /**
- * Our client against libxenstore, our store against the C xenstored. docs/bench/xenstore.md
- * explains it.
+ * Our client against libxenstore, and our store against the C xenstored. docs/bench/xenstore.md
+ * explains the benchmark.
  */
 import { join } from 'node:path'
 import { type Figure, median, ratios, takeTurns, XenstoredProcess } from '@xenkit/lab'
@@ -16,15 +16,15 @@ export const title = 'our client against libxenstore, our store against the C xe
 
 const ROUNDS = 31
 const TURN_SECONDS = 0.05
-/** JavaScript runs compiled only after some thousand requests. */
+/** V8 compiles the code only after some thousand requests. */
 const WARM_UP_SECONDS = 0.5
 const DEPTH = 64
 const TRANSACTIONS = 16
 const EVENTS = 8000
-/** Share of the time from which on a store counts as the limit of what is measured. */
+/** A store that is busy for this share of the time counts as the bottleneck. */
 const BUSY = 0.95
 
-/** What a backend asks for: where its other end is. */
+/** A node that backends read: the path of the device's other end. */
 const NODE = '/local/domain/1/device/vbd/51712/backend'
 const VALUE = '/local/domain/0/backend/vbd/1/51712'
 
@@ -32,7 +32,7 @@ interface Store {
   readonly name: string
   readonly socket: string
   readonly pid: number
-  /** Bytes that it uses. */
+  /** Bytes of memory that the store uses. */
   memory(): Promise<number>
 }
 
@@ -149,7 +149,7 @@ async function watches({ start }: Stage, { name, socket, memory }: Store): Promi
     }[]
   }
   await using program = await start('watch', socket)
-  // until every watch has fired twice, everything is compiled and buffers have their size
+  // after this every watch has fired twice, the code is compiled, and buffers have grown
   await program.ask('20000 4000')
   const before = await memory()
   const { rate, samples } = await program.ask<Answer>(`${EVENTS} 1100`)

@@ -1,12 +1,15 @@
-/*
- * back SOCKET RINGS FILE HOW: a backend in C, after the macros of ring.h, on each of the guest's rings in a thread of its own.
- * HOW it reads: pread, or mmap, which copies from a mapping of the file. How it waits: both block until there is an
- * event; spin is pread that looks at the ring for up to 50 us before it does. In these a write that waits for the disk makes all wait;
- * in thread, which is pread besides, nothing does: another thread writes, 16 requests at a time, as in ours.
+/* back SOCKET RINGS FILE HOW: a backend in C, with the macros of ring.h and one thread per ring of
+ * the guest. HOW is one of:
  *
- * As in ours a request is copied before it is looked at (XSA-155), and answers are published 8 at a time, or when there is nothing
- * else to do.
- */
+ *   pread    reads by pread, and blocks until there is an event
+ *   mmap     as pread, but copies reads from a mapping of the file
+ *   spin     as pread, but polls the ring for up to 50 us before it blocks
+ *   thread   as pread, but another thread writes, 16 requests at a time, as in our backend
+ *
+ * In all but the last, a write that waits for the disk delays all other requests.
+ *
+ * As in our backend, a request is copied before its fields are read (XSA-155). Responses are
+ * published 8 at a time, or when there is no other work. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <poll.h>
@@ -24,7 +27,7 @@ enum { PUBLISH = 8, SHARE = 16, SPIN_NS = 50000, LOOKS = 64 };
 static struct guest guest;
 static int file;
 static off_t file_bytes;
-/* NULL unless it reads from there. */
+/* The mapping of the file; NULL unless HOW is mmap. */
 static char *mapped;
 static bool spins, writes_in_thread;
 
@@ -71,7 +74,7 @@ static int16_t run_request(const blkif_request_t *request, uint8_t *operation) {
   return transfer(request->operation, request->sector_number, request->seg, request->nr_segments);
 }
 
-/* Whether a request came while it looked. */
+/* Polls the ring. Returns whether a request arrived. */
 static bool spin(const blkif_back_ring_t *ring) {
   for (int64_t end = nanoseconds_now() + SPIN_NS; nanoseconds_now() < end;) {
     for (int i = 0; i < LOOKS; i++) {
@@ -103,7 +106,7 @@ struct write {
   int16_t status;
 };
 
-/* For and from the thread that writes: at most as many as a ring of one page has requests. */
+/* Queues to and from the writing thread, each with room for all requests of a one-page ring. */
 struct writer {
   pthread_mutex_t mutex;
   pthread_cond_t wake;
@@ -154,7 +157,7 @@ static bool is_write(const blkif_request_t *request) {
   return request->operation == BLKIF_OP_WRITE;
 }
 
-/* Answers reads at once, and writes when they are done. */
+/* Answers reads at once, and writes when the writing thread has completed them. */
 static void serve_beside_writer(struct channel *channel) {
   blkif_back_ring_t *ring = &channel->ring;
   struct writer writer = { .mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };

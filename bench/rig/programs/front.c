@@ -1,12 +1,14 @@
-/*
- * front SOCKET RINGS BLOCKS: the guest's side of a disk of so many 4 KiB blocks, as blkfront does it, on each of the guest's rings.
+/* front SOCKET RINGS BLOCKS: the guest's side of a disk with BLOCKS blocks of 4 KiB, modelled on
+ * Linux's blkfront, on each of the guest's rings.
  *
- * A line "OPERATION DEPTH SEGMENTS SECONDS REQUESTS" makes it keep DEPTH requests of SEGMENTS pages under way, at random places, until
- * it has been so many seconds or requests. OPERATION is read, write, or mixed: 70 reads to 30 writes. The answer says how
- * many there were, in how many seconds, how often the backend was notified and the guest was woken, and what the backend called devices for.
+ * Each line "OPERATION DEPTH SEGMENTS SECONDS REQUESTS" on standard input runs one turn. It keeps
+ * DEPTH requests of SEGMENTS pages in flight, at random places, for SECONDS seconds or until
+ * REQUESTS were sent. OPERATION is read, write, or mixed: 70 reads to 30 writes. The answer gives
+ * the number of requests, the seconds, the notifications in both directions, and the backend's
+ * calls on devices.
  *
- * Each block begins with its own number and that of the last write to it, which every read checks: anything else ends the program.
- */
+ * Each block begins with its number and with the number of the last write to it. Every read checks
+ * both, and a wrong value ends the program. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include "../served-guest.h"
@@ -24,7 +26,7 @@ struct disk {
   blkif_front_ring_t ring;
   unsigned number;
   uint64_t random;
-  /* What each slot's request is about. */
+  /* First block of each slot's request, and whether the request is a write. */
   uint64_t first[SLOTS];
   bool writes[SLOTS];
   uint64_t requests, kicks, wakes;
@@ -33,7 +35,7 @@ struct disk {
 static unsigned disk_count;
 static struct disk *disks;
 static uint64_t blocks;
-/* By block: how often it was written, and by its first block whether a request is under way. */
+/* By block: the number of writes to it. By first block of a request: whether one is in flight. */
 static uint32_t *versions;
 static bool *busy;
 static struct turn turn;
@@ -64,7 +66,7 @@ static void prepare(void) {
 
 static void send_request(struct disk *disk, unsigned slot) {
   uint64_t first;
-  /* Another ring's thread may be after the same. */
+  /* Another ring's thread may have chosen the same block. */
   do first = random_of(&disk->random) % (blocks / turn.segments) * turn.segments;
   while (__atomic_exchange_n(&busy[first], true, __ATOMIC_ACQUIRE));
   bool writes = turn.operation == WRITE || (turn.operation == MIXED && random_of(&disk->random) % 10 >= 7);

@@ -1,7 +1,8 @@
 /**
- * idiomatic FILE RING PORT GREF...: a backend as one would write it without a library: an object
- * per request, `fs.read` for its data, and an answer for each. It has the guest's pages mapped from
- * the start, as with persistent grants: the ring's, and those of data.
+ * idiomatic FILE RING PORT GREF...: a backend as one would write it without a library. It makes an
+ * object per request, reads the data by `fs.read`, and answers each request separately. The guest's
+ * pages stay mapped from the start, as with persistent grants: the ring's (RING) and the data pages
+ * (GREF...).
  */
 import { open } from 'node:fs/promises'
 import { openHypervisor } from 'xenkit'

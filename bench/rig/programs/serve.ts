@@ -1,7 +1,7 @@
 /**
- * serve DATAPATH [WORKERS [STORE]]: our backend as a user runs it, on the devices of devices.c; its
- * disks are images or, for the store `memory`, in memory with what those hold. Asked to `begin`, it
- * begins to count what is allocated on the heap; asked to `end`, it tells how many bytes that were.
+ * serve DATAPATH [WORKERS [STORE]]: our backend as a user runs it, on the devices of devices.c. Its
+ * disks are image files; with the store `memory` they are loaded into memory. The line `begin`
+ * starts to count the bytes allocated on the heap, and the answer to `end` is that count.
  */
 import { openFileStore, openHypervisor, openMemoryStore, serveVbd } from 'xenkit'
 import { answerLines } from '../../src/answer-lines.ts'
@@ -26,5 +26,5 @@ await Promise.race([
   served,
   answerLines(async (request) => (request === 'begin' ? meter.begin() : meter.end())),
 ])
-// The guest doesn't let go of its disks, and needn't be waited for.
+// The guest keeps its disks connected, so don't wait for them to close.
 process.exit()

@@ -1,6 +1,6 @@
-/*
- * image SEGMENTS: what the program in TypeScript does, in C after ring.h: copies the words of each request that mean something once, into
- * a private image, and answers from there. Asked for a number of batches, it tells how many nanoseconds a request took.
+/* image SEGMENTS: the counterpart of ours.ts in C, with the macros of ring.h. It copies the
+ * meaningful words of each request once, into a private image, and answers from that image. Each
+ * line on standard input is a number of batches. The answer is the time per request in nanoseconds.
  */
 #include <err.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@ enum { BATCH = 32, PAGE = 4096, WORDS = sizeof(union blkif_sring_entry) / 8, HEA
 static char template[PAGE];
 static uint64_t image[BATCH * WORDS];
 
-/* On the processor: what others take of it doesn't count. */
+/* Processor time of this process: time taken by other processes doesn't count. */
 static int64_t nanoseconds_now(void) {
   struct timespec now;
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);

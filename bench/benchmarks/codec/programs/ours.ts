@@ -1,17 +1,17 @@
 /**
- * ours SEGMENTS: drains and answers full rings. Asked for a number of batches, it tells how many
- * nanoseconds a request took.
+ * ours SEGMENTS: drains and answers full rings. Each line on standard input is a number of batches.
+ * The answer is the time per request in nanoseconds.
  */
 import { answerLines } from '../../../src/answer-lines.ts'
 import { RingBatches } from '../ring-batches.ts'
 
-// Two rings: the filling alone leaves requests unanswered.
+// Two rings, because `filled` is only filled: its requests are never answered.
 const [filled, served] = [
   new RingBatches(Number(process.argv[2])),
   new RingBatches(Number(process.argv[2])),
 ]
 
-/** On the processor: what others take of it doesn't count. */
+/** Processor time of this process: time taken by other processes doesn't count. */
 const nanoseconds = (work: () => void): number => {
   const begin = process.cpuUsage()
   work()

@@ -1,6 +1,6 @@
 /**
- * ring: takes and answers as many full rings as it is asked to, and tells how many bytes that
- * allocated on the heap.
+ * ring: takes and answers full rings. Each line on standard input is a number of rings. The answer
+ * is the number of bytes allocated on the heap.
  */
 import { answerLines } from '../../../src/answer-lines.ts'
 import { HeapMeter } from '../../../src/heap-meter.ts'

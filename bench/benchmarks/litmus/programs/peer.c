@@ -1,15 +1,15 @@
-/*
- * peer SOCKET: the guest of the litmus test. In each round it acts at the very moment at which the backend does, twice:
+/* peer SOCKET: the guest of the litmus test. In each round the guest and the backend act at the
+ * same moment, twice:
  *
- *   it sends a request     while the backend arms its event and looks once more
- *   it arms its event and looks once more     while the backend publishes a response
+ *   guest sends a request                     backend sets its event and rechecks the ring
+ *   guest sets its event and rechecks         backend publishes a response
  *
- * If whoever publishes isn't told to notify, and whoever looks doesn't see it either, both would sleep for ever: a lost
- * wake-up. Asked for a number of rounds, it tells how many of the two kinds there were.
+ * A wake-up is lost if the publisher isn't told to notify and the checker doesn't see the message:
+ * both would sleep for ever. Each line on standard input is a number of rounds. The answer gives
+ * the number of lost wake-ups of both kinds.
  *
- * Words of the page behind the ring, each in a cache line of its own: the step that the backend is to take, the step
- * that it has taken, and what it found.
- */
+ * The control page is the ring's first data page. It holds three words, each in its own cache line:
+ * the step that the backend must take, the last step it took, and the result of that step. */
 #define _GNU_SOURCE
 #include "../../../rig/served-guest.h"
 
@@ -27,13 +27,15 @@ static void prepare(void) {
   control = (volatile uint32_t *)page_of(gref_of(0, DATA_PAGES));
 }
 
-/* Has the backend begin, and waits about as long as that takes: sometimes less, sometimes more. */
+/* Tells the backend to take its next step, and delays for about as long as the backend needs to
+ * react, sometimes less, sometimes more. */
 static void begin_step(void) {
   __atomic_store_n(&control[STEP], ++step, __ATOMIC_SEQ_CST);
   for (volatile unsigned i = (unsigned)(random_of(&random_state) % DELAYS); i > 0; i--);
 }
 
-/* Whether the backend was told: to notify, or that there is more. */
+/* Waits until the backend has taken the step. Returns its result: whether to notify, or whether it
+ * saw a request. */
 static bool end_step(void) {
   while (__atomic_load_n(&control[TAKEN], __ATOMIC_ACQUIRE) != step) __builtin_ia32_pause();
   return control[FOUND];

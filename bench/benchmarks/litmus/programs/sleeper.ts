@@ -1,8 +1,7 @@
 /**
  * sleeper RING CONTROL BARRIER: the backend of the litmus test, on the guest's pages with these
- * references: see peer.c. With BARRIER
- * `none` the indices are stored without one, as by a ring that takes Atomics.store for a luxury.
- * Takes as many rounds as it is asked to.
+ * grant references; see peer.c. With BARRIER `none` the ring stores its indices without a barrier,
+ * as if Atomics.store weren't needed. Each line on standard input is a number of rounds.
  */
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
@@ -25,7 +24,7 @@ const page = map(controlRef)
 const control = new Int32Array(page.buffer, page.byteOffset, page.length / 4)
 let step = 0
 
-/** Waits for the guest to begin the next step, takes it, and tells what came of it. */
+/** Waits until the guest starts the next step, then takes it and reports the result. */
 function take(act: () => boolean): void {
   step = (step + 1) | 0
   while (Atomics.load(control, STEP) !== step);

@@ -1,4 +1,4 @@
-/* echo-in-c SOCKET: notifies the guest whenever it is notified. */
+/* echo-in-c SOCKET: notifies the guest each time the guest notifies it. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>

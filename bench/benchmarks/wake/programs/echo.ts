@@ -1,4 +1,4 @@
-/** echo PORT: notifies the guest whenever it is notified, through the event channel of a device. */
+/** echo PORT: notifies the guest each time the guest notifies it, through our event channels. */
 import { EventChannel } from '@xenkit/evtchn'
 import { openHypervisor } from 'xenkit'
 import { answerLines } from '../../../src/answer-lines.ts'

@@ -1,4 +1,6 @@
-/* ping SOCKET: a guest that notifies its backend and waits to be notified, for as many seconds as it is asked to. Tells how often that was each second. */
+/* ping SOCKET: a guest that notifies its backend and waits for a notification, over and over. Each
+ * line on standard input is a number of seconds. The answer is the number of round trips per
+ * second. */
 #define _GNU_SOURCE
 #include "../../../rig/served-guest.h"
 

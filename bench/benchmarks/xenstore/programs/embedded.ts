@@ -1,4 +1,7 @@
-/** embedded SOCKET: the embedded store on a unix socket. Tells how large its heap is. */
+/**
+ * embedded SOCKET: the embedded store on a unix socket. The answer to each line on standard input
+ * is the size of its heap in bytes.
+ */
 import { Xenstored } from '@xenkit/sim'
 import { listenXenstored } from '@xenkit/sim/socket'
 import { answerLines } from '../../../src/answer-lines.ts'

@@ -1,7 +1,6 @@
-/*
- * libxenstore SOCKET PATH: reads a node through libxenstore, one request at a time, as programs in C do. Asked
- * for a number of seconds, it tells how many reads a second it did in these.
- */
+/* libxenstore SOCKET PATH: reads a node through libxenstore, one request at a time, as C programs
+ * do. Each line on standard input is a number of seconds. The answer is the number of reads per
+ * second. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

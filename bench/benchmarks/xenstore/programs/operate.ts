@@ -1,7 +1,7 @@
 /**
- * operate LEVELS: the embedded store with so many levels of nodes, ten children to a node, asked by
- * our client in the same process. Asked for `OPERATION SECONDS`, it tells how many a second it did
- * in these.
+ * operate LEVELS: our client and the embedded store in one process. The store has LEVELS levels of
+ * nodes, with ten children per node. Each line on standard input is `OPERATION SECONDS`. The answer
+ * is the number of operations per second.
  */
 import { createMachine } from '@xenkit/sim'
 import { openXenstore } from '@xenkit/xenstore-client'
@@ -12,8 +12,8 @@ const FAN_OUT = 10
 const DEPTH = 64
 
 /**
- * Nodes of a level are numbered: the digits are the names on the way. Made anew each time, as
- * programs make paths.
+ * The path of node `number` of a level: the digits of the number are the names along the path. It
+ * is built anew each time, as programs build paths.
  */
 function node(level: number, number: number): string {
   let path = ''
@@ -23,7 +23,7 @@ function node(level: number, number: number): string {
   return `/bench${path}`
 }
 
-/** A node whose number modulo DEPTH is the lane: two lanes never choose the same. */
+/** A random node whose number modulo DEPTH is `lane`, so two lanes never choose the same node. */
 function choose(level: number, lane: number): string {
   return node(
     level,

@@ -1,8 +1,6 @@
-/*
- * pipelined SOCKET PATH DEPTH: reads a node with DEPTH requests under way, and does nothing with the values: about
- * what any client can get of a xenstored. Asked for a number of seconds, it tells how many reads a second it did in
- * these.
- */
+/* pipelined SOCKET PATH DEPTH: reads a node with DEPTH requests in flight and ignores the values.
+ * That is about the most that any client can get from xenstored. Each line on standard input is a
+ * number of seconds. The answer is the number of reads per second. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +30,7 @@ static void fail(const char *what)
 static char requests[DEPTH_MAX * (sizeof(struct xsd_sockmsg) + XENSTORE_ABS_PATH_MAX + 1)];
 static char replies[DEPTH_MAX * (sizeof(struct xsd_sockmsg) + XENSTORE_PAYLOAD_MAX)];
 
-/* Takes whole replies out of the buffer. Returns how many. */
+/* Removes whole replies from the buffer; returns how many. */
 static int take(size_t *held)
 {
     struct xsd_sockmsg reply;
@@ -55,7 +53,7 @@ static int take(size_t *held)
     return count;
 }
 
-/* All requests are alike, of that size. */
+/* Sends `count` requests of `size` bytes. All requests are equal. */
 static void send_requests(int fd, int count, size_t size)
 {
     if (count > 0 && write(fd, requests, count * size) != (ssize_t)(count * size))
@@ -65,12 +63,12 @@ static void send_requests(int fd, int count, size_t size)
 static double rate(int fd, int depth, size_t size, double seconds)
 {
     double begin = now(), end = begin + seconds;
-    int under_way = depth;
+    int in_flight = depth;
     size_t held = 0;
     long reads = 0;
 
     send_requests(fd, depth, size);
-    while (under_way > 0) {
+    while (in_flight > 0) {
         ssize_t count = read(fd, replies + held, sizeof replies - held);
         int taken;
 
@@ -82,7 +80,7 @@ static double rate(int fd, int depth, size_t size, double seconds)
         if (now() < end)
             send_requests(fd, taken, size);
         else
-            under_way -= taken;
+            in_flight -= taken;
     }
     return reads / (now() - begin);
 }

@@ -1,7 +1,7 @@
 /**
- * transact SOCKET DEPTH: transactions through our client, each of which adds one to a counter,
- * DEPTH of them under way, each on a counter of its own. Asked for a number of seconds, it tells
- * how many a second it did in these.
+ * transact SOCKET DEPTH: runs DEPTH transactions concurrently through our client. Each transaction
+ * adds one to a counter; each lane has its own counter. Each line on standard input is a number of
+ * seconds. The answer is the number of transactions per second.
  */
 import { strictEqual } from 'node:assert'
 import { xenstoreSocket } from '@xenkit/xen'

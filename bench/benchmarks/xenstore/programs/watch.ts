@@ -1,7 +1,7 @@
 /**
- * watch SOCKET: 10,000 watches on one connection of our client. Asked for `EVENTS RATE`, it has
- * them fire in turn, RATE times a second, and tells how many times a second they did, and how much
- * memory it used meanwhile.
+ * watch SOCKET: 10,000 watches on one connection of our client. Each line on standard input is
+ * `EVENTS RATE`: the watches fire EVENTS times in all, in turn, RATE times a second. The answer is
+ * the rate reached, and samples of the memory in use.
  */
 import { strictEqual } from 'node:assert'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,10 +12,10 @@ import { residentBytes } from '../../../src/process-usage.ts'
 
 const WATCHES = 10_000
 const TICK_MS = 10
-/** Written at once at most: of more, some would be of the same node, and be one event. */
+/** Most writes in one burst. With more, two could be to the same node and merge into one event. */
 const BURST_MAX = 1000
 const SAMPLE_EVENTS = 500
-/** Some ten times what anything takes. */
+/** Timeout, some ten times longer than anything should take. */
 const PATIENCE_MS = 60_000
 
 const [socket = ''] = process.argv.slice(2)
@@ -52,7 +52,7 @@ function allHeard(): Promise<void> {
   })
 }
 
-/** Each is one event: of the node's own watch. */
+/** Each write causes one event, on the node's own watch. */
 async function writeUntil(count: number): Promise<void> {
   const writes: Promise<void>[] = []
   for (; written < count; written++) {
@@ -63,7 +63,7 @@ async function writeUntil(count: number): Promise<void> {
 
 await writeUntil(WATCHES)
 for (let index = 0; index < WATCHES; index++) void hear(watcher.watch(node(index)))
-await allHeard() // each watch fires when it is set
+await allHeard() // every watch fires once when it is set
 
 await answerLines(async (request) => {
   const [events = 0, rate = 0] = request.split(' ').map(Number)
