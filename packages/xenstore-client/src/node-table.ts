@@ -1,6 +1,10 @@
 /**
  * Node tables: names, types, defaults and meanings of the nodes in one directory, as Xen's public
  * headers describe them. One table reads, writes and documents the same nodes.
+ *
+ * A name with `{n}` in it is a family of nodes, numbered from 0: `ring-ref{n}` stands for
+ * `ring-ref0`, `ring-ref1` and so on, `queue-{n}/mtu` for a node in each of `queue-0`, `queue-1`
+ * and so on. Other nodes say how many there are, so a family is read by a call of its own.
  */
 import { NegotiationError } from '@xenkit/hypervisor'
 import { parseDecimal, parseFlag } from './parse.ts'
@@ -52,21 +56,26 @@ type ReadValueOf<D> = D extends { default: infer Default }
   ? ValueOf<D> | Extract<Default, undefined>
   : ValueOf<D>
 
+/** Name of a family of nodes. */
+type Family = `${string}{n}${string}`
+
 /** Values that `read` returns: one property per node, by name. */
 export type NodeValuesOf<T extends Definitions> = {
-  readonly [Name in keyof T]: ReadValueOf<T[Name]>
+  readonly [Name in keyof T as Name extends Family ? never : Name]: ReadValueOf<T[Name]>
 }
-/** Values that `write` takes: only the nodes to write. */
+/** Values that `write` takes: only the nodes to write. A family takes a list: its first nodes. */
 export type NodeValuesToWrite<T extends Definitions> = {
-  readonly [Name in keyof T]?: ValueOf<T[Name]> | undefined
+  readonly [Name in keyof T]?:
+    | (Name extends Family ? readonly ValueOf<T[Name]>[] : ValueOf<T[Name]>)
+    | undefined
 }
 
 /** A table of nodes, as `defineNodes` returns it. */
 export interface NodeTable<T extends Definitions> {
   readonly definitions: T
   /**
-   * Reads all nodes of the table from a directory, concurrently. The peer may have written the
-   * values.
+   * Reads all nodes of the table from a directory, concurrently, but no families. The peer may have
+   * written the values.
    * @throws NegotiationError naming the first node that is missing or doesn't fit its type
    * @throws XenstoreError if xenstored refuses a read
    */
@@ -75,11 +84,18 @@ export interface NodeTable<T extends Definitions> {
    * Reads one node of the table. Errors are those of `read`.
    * @throws RangeError if the table has no such node
    */
-  readNode<Name extends keyof T & string>(
+  readNode<Name extends keyof NodeValuesOf<T> & string>(
     view: XenstoreReader,
     directory: string,
     name: Name,
   ): Promise<NodeValuesOf<T>[Name]>
+  /** Reads the first `count` nodes of a family. Errors are those of `readNode`. */
+  readFamily<Name extends keyof T & Family>(
+    view: XenstoreReader,
+    directory: string,
+    name: Name,
+    count: number,
+  ): Promise<ReadValueOf<T[Name]>[]>
   /**
    * Writes the given nodes.
    * @throws RangeError for a value outside its type; nothing is written
@@ -97,45 +113,56 @@ export interface NodeTable<T extends Definitions> {
  * Defines a table of nodes.
  *
  * @example
- * const nodes = defineNodes({
- *   'feature-flush-cache': { type: 'flag', default: false, writer: 'backend', meaning: 'accepts
- *   BLKIF_OP_FLUSH_DISKCACHE' }, sectors: { type: 'decimal', max: Number.MAX_SAFE_INTEGER, writer:
- *   'backend', meaning: 'size in units of 512 bytes' },
- * })
- * const { sectors, 'feature-flush-cache': flush } = await nodes.read(xs, backendPath)
+ * const { sectors, mode } = await defineNodes({
+ *   sectors: { type: 'decimal', max: 2 ** 40, writer: 'backend', meaning: 'size in 512 bytes' },
+ *   mode: { type: 'enum', values: ['r', 'w'], default: 'r', writer: 'toolstack', meaning: '...' },
+ * }).read(xs, backendPath)
  */
 export function defineNodes<const T extends Definitions>(definitions: T): NodeTable<T> {
-  const entries = Object.entries<NodeDefinition>(definitions)
+  const names = Object.keys(definitions)
+  const definitionOf = (name: string): NodeDefinition => {
+    const definition = definitions[name]
+    if (!definition) throw new RangeError(`"${name}" is not a node of this table`)
+    return definition
+  }
   const format = (values: NodeValuesToWrite<T>): Record<string, string> => {
     const given: Readonly<Record<string, unknown>> = values
     return Object.fromEntries(
-      entries.flatMap(([name, definition]) =>
-        given[name] === undefined ? [] : [[name, formatNode(name, definition, given[name])]],
-      ),
+      names.flatMap((name) => {
+        const value = given[name]
+        const all: readonly unknown[] = Array.isArray(value) ? value : [value]
+        return all.flatMap((each, n) => {
+          const node = member(name, n)
+          return each === undefined ? [] : [[node, formatNode(node, definitionOf(name), each)]]
+        })
+      }),
     )
   }
   const readNode = async (
     view: XenstoreReader,
     directory: string,
     name: string,
+    n = 0,
   ): Promise<NodeValue | undefined> => {
-    const definition: NodeDefinition | undefined = definitions[name]
-    if (!definition) throw new RangeError(`"${name}" is not a node of this table`)
-    const node = `${directory}/${name}`
-    return parseNode(node, definition, await view.readOptional(node))
+    const node = `${directory}/${member(name, n)}`
+    return parseNode(node, definitionOf(name), await view.readOptional(node))
   }
   // The assertions hold because `parseNode` returns the type that the definition states.
   return {
     definitions,
     format,
     async read(view, directory) {
-      const read = entries.map(
-        async ([name]) => [name, await readNode(view, directory, name)] as const,
-      )
+      const read = names
+        .filter((name) => !isFamily(name))
+        .map(async (name) => [name, await readNode(view, directory, name)] as const)
       return Object.fromEntries(await Promise.all(read)) as NodeValuesOf<T>
     },
     async readNode(view, directory, name) {
       return (await readNode(view, directory, name)) as NodeValuesOf<T>[typeof name]
+    },
+    async readFamily(view, directory, name, count) {
+      const read = Array.from({ length: count }, (_, n) => readNode(view, directory, name, n))
+      return (await Promise.all(read)) as ReadValueOf<T[typeof name]>[]
     },
     async write(view, directory, values) {
       await Promise.all(
@@ -146,6 +173,11 @@ export function defineNodes<const T extends Definitions>(definitions: T): NodeTa
     },
   }
 }
+
+const isFamily = (name: string): boolean => name.includes('{n}')
+
+/** A node of a family; the node itself where the name is no family's. */
+const member = (name: string, n: number): string => name.replace('{n}', String(n))
 
 type NodeValue = boolean | number | string
 

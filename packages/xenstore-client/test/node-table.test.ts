@@ -171,6 +171,80 @@ test('a malformed decimal is read as its "otherwise" value', async () => {
   expect(() => hints.format({ size: 10 })).toThrow(RangeError)
 })
 
+describe('a family', () => {
+  const rings = defineNodes({
+    'num-rings': { type: 'decimal', max: 4, writer: 'frontend', meaning: 'how many rings' },
+    'ring-ref{n}': { type: 'decimal', max: 99, writer: 'frontend', meaning: 'a page of the ring' },
+    'queue-{n}/mode': {
+      type: 'enum',
+      values: ['tx', 'rx'],
+      default: 'tx',
+      writer: 'frontend',
+      meaning: 'where its packets go',
+    },
+  })
+
+  test('is written and read by its number, in its name or in that of a directory', async () => {
+    const some = fc.record({
+      'num-rings': fc.nat(4),
+      'ring-ref{n}': fc.array(fc.nat(99), { maxLength: 12 }),
+      'queue-{n}/mode': fc.array(fc.constantFrom('tx' as const, 'rx' as const), { maxLength: 3 }),
+    })
+    await fc.assert(
+      fc.asyncProperty(some, async (values) => {
+        await dom0.rm('/d')
+        await rings.write(dom0, '/d', values)
+        const refs = values['ring-ref{n}']
+        const modes = values['queue-{n}/mode']
+        expect(await rings.readFamily(dom0, '/d', 'ring-ref{n}', refs.length)).toEqual(refs)
+        expect(await rings.readFamily(dom0, '/d', 'queue-{n}/mode', modes.length)).toEqual(modes)
+        const all = { 'num-rings': values['num-rings'] }
+        expect(await rings.read(dom0, '/d')).toEqual(all)
+        expect((await dom0.list('/d')).toSorted()).toEqual(
+          [
+            'num-rings',
+            ...refs.map((_, n) => `ring-ref${n}`),
+            ...modes.map((_, n) => `queue-${n}`),
+          ].toSorted(),
+        )
+      }),
+    )
+  })
+
+  test('is typed: a list to write, no part of what `read` gives', async () => {
+    expect(rings.format({ 'ring-ref{n}': [8, 9], 'queue-{n}/mode': ['rx'] })).toEqual({
+      'ring-ref0': '8',
+      'ring-ref1': '9',
+      'queue-0/mode': 'rx',
+    })
+    const modes = await rings.readFamily(dom0, '/d', 'queue-{n}/mode', 2)
+    expect(modes).toEqual(['tx', 'tx'])
+    expectTypeOf(modes).toEqualTypeOf<('tx' | 'rx')[]>()
+    await dom0.write('/d/num-rings', '0')
+    const values = await rings.read(dom0, '/d')
+    expectTypeOf(values).toEqualTypeOf<{ readonly 'num-rings': number }>()
+    // @ts-expect-error a family has no single value
+    await expect(rings.readNode(dom0, '/d', 'ring-ref{n}')).rejects.toThrow('ring-ref0')
+    // @ts-expect-error a node that is no family has no others
+    await rings.readFamily(dom0, '/d', 'num-rings', 1)
+  })
+
+  test('names the one node that is missing, wrong, or out of range', async () => {
+    await rings.write(dom0, '/d', { 'ring-ref{n}': [8] })
+    await expect(rings.readFamily(dom0, '/d', 'ring-ref{n}', 2)).rejects.toMatchObject({
+      code: 'ERR_XEN_NEGOTIATION',
+      details: { node: '/d/ring-ref1', value: undefined, expected: 'a number 0..99' },
+    })
+    await dom0.write('/d/ring-ref1', '007')
+    await expect(rings.readFamily(dom0, '/d', 'ring-ref{n}', 2)).rejects.toThrow(
+      'node "/d/ring-ref1" holds "007", expected a number 0..99',
+    )
+    expect(() => rings.format({ 'ring-ref{n}': [8, 100] })).toThrow(
+      '"ring-ref1" expected a number 0..99, got "100"',
+    )
+  })
+})
+
 test('a missing node without default is an error, and so is text with control characters', async () => {
   await expect(nodes.read(dom0, '/d')).rejects.toThrow(
     'node "/d/sectors" is missing, expected a number',
