@@ -113,7 +113,8 @@ export class Dom0 {
       terminal: await this.#terminal(domid),
       failed: (error) => this.#watchers.forEach((watcher) => watcher(error)),
     })
-    const guest = new Guest(this, { name, domid, console })
+    const destroy = async (): Promise<void> => void (await this.run(`xl destroy ${domid}`))
+    const guest = new Guest({ name, domid, console, destroy })
     this.#guests.push(guest)
     return { guest, console }
   }

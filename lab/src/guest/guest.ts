@@ -1,5 +1,4 @@
 /** A guest of the lab: a Linux that runs what a scenario tells it. */
-import type { Dom0 } from '../dom0/dom0.ts'
 import { type Outcome, demandSuccess } from '../dom0/remote-process.ts'
 import type { GuestType } from '../stack.ts'
 import type { GuestConsole } from './console.ts'
@@ -34,16 +33,14 @@ export interface GuestDefaults {
 export class Guest {
   readonly name: string
   readonly domid: number
-  readonly #dom0: Dom0
+  /** Ends the domain at once, as if its power failed. */
+  readonly destroy: () => Promise<void>
   readonly #console: GuestConsole
 
-  constructor(
-    dom0: Dom0,
-    o: { readonly name: string; readonly domid: number; readonly console: GuestConsole },
-  ) {
-    this.#dom0 = dom0
+  constructor(o: Pick<Guest, 'name' | 'domid' | 'destroy'> & { readonly console: GuestConsole }) {
     this.name = o.name
     this.domid = o.domid
+    this.destroy = o.destroy
     this.#console = o.console
   }
 
@@ -83,11 +80,6 @@ export class Guest {
   /** Has its kernel panic. Returns before it has. */
   crash(): void {
     this.#console.crash()
-  }
-
-  /** Ends the domain at once, as if its power failed. */
-  async destroy(): Promise<void> {
-    await this.#dom0.run(`xl destroy ${this.domid}`)
   }
 }
 

@@ -1,37 +1,18 @@
 //! A disk image in a file: which operations can complete without waiting for a disk.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, fstatfs};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 
+use super::descriptor::Descriptor;
 use super::job::{Job, Operation};
-use crate::counters::Token;
-use crate::errors::{Result, os, out_of_range};
+use crate::errors::{Result, os};
 
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of include/uapi/linux/magic.h.
 const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
-
-/// The engine's own descriptor, closed with the last job that uses it. JavaScript may close the
-/// number it passed, and that number may then name another file.
-pub struct Descriptor {
-    fd: OwnedFd,
-    _token: Token,
-}
-
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
-    }
-}
-
-impl AsFd for Descriptor {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
 
 /// A file or block device that jobs may name.
 pub struct File {
@@ -56,16 +37,7 @@ pub struct File {
 impl File {
     /// Duplicates an open descriptor and inspects its file.
     pub fn new(fd: RawFd) -> Result<Self> {
-        if fd < 0 {
-            return Err(out_of_range(format!("\"fd\" expected an integer 0.., got {fd}")));
-        }
-        // SAFETY: the number isn't negative and is used only during this call. If it isn't open,
-        // the kernel returns EBADF.
-        let given = unsafe { BorrowedFd::borrow_raw(fd) };
-        let descriptor = Descriptor {
-            fd: fcntl_dupfd_cloexec(given, 0).map_err(os(format!("dup of descriptor {fd}")))?,
-            _token: Token::fd(),
-        };
+        let descriptor = Descriptor::new(fd)?;
         let inspect = || {
             // Device nodes lie on a file system in memory too, so check for a regular file.
             let regular =

@@ -7,7 +7,7 @@ use libc::iovec;
 use rustix::fs::fdatasync;
 use rustix::io::Errno;
 
-use super::file::Descriptor;
+use super::descriptor::Descriptor;
 use crate::counters::Token;
 use crate::discard::{discard_range, zero_range};
 

@@ -6,6 +6,7 @@
 //! the event loop by an eventfd.
 
 mod bytes;
+mod descriptor;
 mod engine;
 mod event;
 mod file;

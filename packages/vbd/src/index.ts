@@ -1,9 +1,5 @@
-export {
-  type ServeVbdOptions,
-  type ServedDisk,
-  type VbdEvent,
-  serveVbd,
-} from './backend/serve-vbd.ts'
+export { type ServeVbdOptions, serveVbd } from './backend/serve-vbd.ts'
+export type { ServedDisk, VbdEvent } from './backend/vbd-event.ts'
 export { ChangeRefusedError, StoreInUseError } from './backend/disk-errors.ts'
 export { DiskAbandonedError } from '@xenkit/backend'
 export { type PrintLine, eventLog } from './backend/event-log.ts'

@@ -9,15 +9,18 @@
  */
 import { type ByteStream, HypervisorClosedError, type XenstorePort } from '@xenkit/hypervisor'
 import { XS, xsTypeName, XsPacker, XsParser } from '@xenkit/wire'
-import { lostOnTheWay, refused, transactionLost, XenstoreClosedError } from './errors.ts'
+import {
+  type Asked,
+  lostOnTheWay,
+  refused,
+  transactionLost,
+  XenstoreClosedError,
+} from './errors.ts'
 import { sleep } from './sleep.ts'
 import { text } from './text.ts'
 
 /** One request, before it has a req_id. */
-export interface Request {
-  readonly type: number
-  /** The path or domain that the request is about, for error texts. */
-  readonly subject: string
+export interface Request extends Asked {
   /** First part of the payload; `data` follows it. */
   readonly head: string
   readonly data?: Uint8Array

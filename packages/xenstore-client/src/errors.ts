@@ -1,7 +1,6 @@
 /** Error classes and texts of a xenstore connection. */
 import { XenError, XenstoreError } from '@xenkit/hypervisor'
 import { XS, xsTypeName } from '@xenkit/wire'
-import type { Request } from './connection.ts'
 
 /**
  * A request got no answer. Either the connection is over, because this side closed it or it was
@@ -46,7 +45,12 @@ const quotas: ReadonlyMap<number, string> = new Map([
 const namesQuota = (type: number, errno: string): boolean =>
   errno === 'ENOSPC' || errno === 'EQUOTA' || (errno === 'E2BIG' && type === XS.WATCH)
 
-type Asked = Pick<Request, 'type' | 'subject'>
+/** The parts of a request that an error names. */
+export interface Asked {
+  readonly type: number
+  /** The path or domain that the request is about. */
+  readonly subject: string
+}
 
 const operationOf = ({ type, subject }: Asked): string =>
   `xenstore ${xsTypeName(type)} "${subject}"`

@@ -2,7 +2,7 @@
 import { XENSTORE_SERVER_FEATURE, XS } from '@xenkit/wire'
 import { atoi, oneString, strings } from './arguments.ts'
 import { Refusal } from './refusal.ts'
-import type { Handlers, Request } from './requests.ts'
+import type { Handlers, Request } from './request.ts'
 
 const OK = 'OK\0'
 

@@ -1,15 +1,16 @@
 /** One client: its watches and transactions, and what it asks for. */
 import type { ByteStream, ByteStreamReceiver } from '@xenkit/hypervisor'
 import { XENSTORE_PAYLOAD_MAX, XS, XsFormatError, xsTypeName } from '@xenkit/wire'
-import type { Domain } from './domain.ts'
-import type { Xenstored } from './index.ts'
+import type { Client, Domain } from './domain.ts'
+import { handlers } from './handlers.ts'
 import { Inbox } from './inbox.ts'
 import { latin1, latin1Bytes } from './latin1.ts'
 import { Outbox } from './outbox.ts'
 import { Outstanding } from './outstanding.ts'
 import { absolutePath, homeOf, isSpecial, resolveWatchPath } from './path.ts'
 import { Refusal } from './refusal.ts'
-import { handlers } from './requests.ts'
+import type { Session } from './request.ts'
+import type { Server } from './server.ts'
 import { Transaction } from './transaction.ts'
 import type { Watch } from './watches.ts'
 
@@ -24,9 +25,9 @@ export interface XenstoreReceiver extends ByteStreamReceiver {
  */
 const SMALL_REPLY = 16
 
-export class Connection implements ByteStream {
+export class Connection implements ByteStream, Client, Session {
   readonly domain: Domain
-  readonly #xenstored: Xenstored
+  readonly #xenstored: Server
   readonly #receiver: XenstoreReceiver
   readonly #inbox = new Inbox((type, reqId, txId, payload) =>
     this.#handle(type, reqId, txId, payload),
@@ -41,7 +42,7 @@ export class Connection implements ByteStream {
   /** The client sends no more. */
   #isFinished = false
 
-  constructor(xenstored: Xenstored, domain: Domain, receiver: XenstoreReceiver) {
+  constructor(xenstored: Server, domain: Domain, receiver: XenstoreReceiver) {
     this.#xenstored = xenstored
     this.domain = domain
     this.#receiver = receiver
@@ -90,14 +91,12 @@ export class Connection implements ByteStream {
     this.wake()
   }
 
-  /** Ends the connection from this side, after what it was already sent. */
   end(reason: Error): void {
     if (!this.#shut()) return
     this.#outbox.end(reason)
     this.wake()
   }
 
-  /** There may be something to do. */
   wake(): void {
     this.#xenstored.turns.wake(this)
   }
@@ -154,7 +153,6 @@ export class Connection implements ByteStream {
     this.#forgetWatch(watch)
   }
 
-  /** @returns its id, which is this connection's own. */
   beginTransaction(): number {
     const { domain } = this
     // One more than the quota says, as 4.17.
@@ -172,24 +170,18 @@ export class Connection implements ByteStream {
     this.domain.use('transactions', -1)
   }
 
-  /** Forgets watches and transactions. */
   forget(): void {
     for (const watch of this.#watches.values()) this.#forgetWatch(watch)
     this.#watches.clear()
     for (const txId of this.#transactions.keys()) this.endTransaction(txId)
   }
 
-  /**
-   * Begins anew, as when the domain's connection is set up again: what it was sent or has sent is
-   * gone.
-   */
   reset(): void {
     this.forget()
     this.#inbox.clear()
     this.#outbox.drop()
   }
 
-  /** What the client has open, one line each. */
   openResources(): string[] {
     const name = `xenstore connection of domain ${this.domain.domid}`
     return [

@@ -6,18 +6,18 @@ import { XS } from '@xenkit/wire'
 import { atoi, strings } from './arguments.ts'
 import { childNames } from './children.ts'
 import type { Domain } from './domain.ts'
-import type { Xenstored } from './index.ts'
 import { childOf } from './path.ts'
 import type { QuotaName } from './quota.ts'
 import { Refusal } from './refusal.ts'
-import type { Handlers } from './requests.ts'
+import type { Handlers } from './request.ts'
+import type { Server } from './server.ts'
 import type { Store } from './store.ts'
 
 interface Command {
   /** As `help` shows them. */
   readonly parameters: string
   /** @returns the reply, without its NUL */
-  run(xenstored: Xenstored, args: readonly string[]): string
+  run(xenstored: Server, args: readonly string[]): string
 }
 
 const OK = 'OK'
@@ -73,7 +73,7 @@ const quotaCommand =
     return OK
   }
 
-function domainUsage(xenstored: Xenstored, args: readonly string[]): string {
+function domainUsage(xenstored: Server, args: readonly string[]): string {
   const domid = atoi(one(args)) >>> 0
   const domain = xenstored.domains.get(domid)
   if (!domain) throw new Refusal('ENOENT')

@@ -4,7 +4,7 @@ import { anyDomid, atoi, oneString, strings } from './arguments.ts'
 import type { Domain } from './domain.ts'
 import { homeOf } from './path.ts'
 import { Refusal } from './refusal.ts'
-import type { Handlers, Request } from './requests.ts'
+import type { Handlers, Request } from './request.ts'
 
 const OK = 'OK\0'
 

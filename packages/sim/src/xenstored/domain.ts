@@ -1,6 +1,5 @@
 /** A domain as xenstored knows it: what it may do, and what it uses. */
 import { XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
-import type { Connection } from './connection.ts'
 import { isPrivileged, type Subject } from './permissions.ts'
 import type { Quota, QuotaName } from './quota.ts'
 
@@ -20,6 +19,18 @@ interface Usage {
   memory: number
 }
 
+/** The part of a connection that its domain and the server use. */
+export interface Client {
+  /** Schedules a turn: there may be something to do. */
+  wake(): void
+  /** Restarts the connection: drops its watches, transactions and all bytes in flight. */
+  reset(): void
+  /** Ends the connection from xenstored's side, after what the client was already sent. */
+  end(reason: Error): void
+  /** The connection, its watches and its transactions, one line each. */
+  openResources(): string[]
+}
+
 export class Domain implements Subject {
   readonly domid: number
   /**
@@ -28,7 +39,7 @@ export class Domain implements Subject {
   readonly generation: number
   /** Its own, of those that `Quota` has. */
   readonly quota: Quota
-  readonly connections = new Set<Connection>()
+  readonly connections = new Set<Client>()
   isIntroduced = false
   features = FEATURES
   /** The domain whose nodes are as its own: SET_TARGET. */

@@ -4,7 +4,7 @@ import { atoi, domidOf, strings } from './arguments.ts'
 import { type Domain, FEATURES } from './domain.ts'
 import { DEFAULT_QUOTA, isQuotaName, type QuotaName } from './quota.ts'
 import { Refusal } from './refusal.ts'
-import type { Handlers, Request } from './requests.ts'
+import type { Handlers, Request } from './request.ts'
 
 const OK = 'OK\0'
 /** -1, which is no quota. */

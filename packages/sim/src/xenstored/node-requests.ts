@@ -12,7 +12,7 @@ import { latin1 } from './latin1.ts'
 import { isSpecial, resolvePath } from './path.ts'
 import { marked, type NodePermissions, owns } from './permissions.ts'
 import { Refusal } from './refusal.ts'
-import type { Handler, Handlers, Request } from './requests.ts'
+import type { Handler, Handlers, Request } from './request.ts'
 import type { StoreNode } from './store.ts'
 import { lookUp, mkdir, rm, setPerms, write } from './tree-operations.ts'
 

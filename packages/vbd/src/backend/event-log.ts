@@ -1,7 +1,7 @@
 /** Events of disks as lines of a log, which is no guest's to fill. */
 import { printable, textOf } from '@xenkit/hypervisor'
 import { vdevName } from '../vdev.ts'
-import type { VbdEvent } from './serve-vbd.ts'
+import type { VbdEvent } from './vbd-event.ts'
 
 /** @param o.failed whether it tells of something that failed */
 export type PrintLine = (line: string, o: { readonly failed: boolean }) => void

@@ -42,33 +42,11 @@ import {
   shareLimits,
 } from './limits.ts'
 import { type RingThread, RingThreads } from './ring-threads.ts'
-import { DiskCounters, type VbdStats } from './stats.ts'
+import { DiskCounters } from './stats.ts'
+import type { ServedDisk, VbdEvent } from './vbd-event.ts'
 
 /** The longest that a timer runs. */
 const MAX_TIMER_MS = 2 ** 31 - 1
-
-/** A disk that is being served. */
-export interface ServedDisk extends RequestedDisk {
-  readonly stats: VbdStats
-}
-
-export type VbdEvent =
-  /** `changed`: it has another medium, or size. */
-  | {
-      readonly kind: 'offered' | 'connected' | 'changed' | 'closed' | 'removed'
-      readonly disk: ServedDisk
-      readonly error?: undefined
-    }
-  /**
-   * The disk failed and is being closed; the store failed a request, after one that it did not; the
-   * disk is left to other backends, since the store is in use; another medium or size that a
-   * toolstack asked for can't be had, and the disk stays as it is.
-   */
-  | {
-      readonly kind: 'failed' | 'store-failed' | 'declined' | 'refused'
-      readonly disk: ServedDisk
-      readonly error: unknown
-    }
 
 export interface ServeVbdOptions {
   /**
