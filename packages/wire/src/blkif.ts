@@ -9,7 +9,7 @@
  */
 import { cstruct } from './cstruct.ts'
 import { array, i16, padding, u16, u32, u64, u64Align4, u8 } from './ctypes.ts'
-import type { U64Schema } from './ctypes.ts'
+import type { Int64Schema } from './ctypes.ts'
 import type { Abi } from './protocols.ts'
 import { XEN_PAGE_SIZE } from './ring.ts'
 
@@ -72,7 +72,7 @@ export const BLKIF_SEGMENTS_PER_INDIRECT_PAGE = XEN_PAGE_SIZE / segment.size
  * @param wide uint64_t with the ABI's alignment
  * @param indirectEnd bytes of padding after `indirect_grefs`
  */
-function layout(wide: U64Schema, indirectEnd: number) {
+function layout(wide: Int64Schema, indirectEnd: number) {
   // Each hole aligns a u64 that follows 4 bytes, or the end of a struct that contains a u64.
   const hole = wide.align - 4
   const request = cstruct('blkif_request', {

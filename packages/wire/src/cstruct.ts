@@ -9,10 +9,11 @@
  * A `cstruct` is little endian and laid out as by a C compiler, as in all ABIs of Xen. A
  * `netstruct` is big endian and packed.
  */
-import { BufferReader, BufferWriter, ObjectSchema } from 'typed-binary'
+import { ObjectSchema } from 'typed-binary'
 import type { Endianness, Parsed, UnwrapRecord } from 'typed-binary'
 import { alignOf, sizeOf } from './ctypes.ts'
 import type { Aligned, CType } from './ctypes.ts'
+import { readerAt, writerAt } from './layout.ts'
 
 /** Fields of a struct by name, in C's order. */
 export type Fields = Readonly<Record<string, CType>>
@@ -72,13 +73,7 @@ export class CStruct<F extends Fields> extends ObjectSchema<F> implements Aligne
    * @throws RangeError if it doesn't lie within `bytes`
    */
   decode(bytes: Uint8Array, offset = 0): FieldsOf<F> {
-    this.#expectWithin(bytes, offset)
-    return this.read(
-      new BufferReader(bytes.buffer, {
-        byteOffset: bytes.byteOffset + offset,
-        endianness: this.endianness,
-      }),
-    )
+    return this.read(readerAt(this, bytes, offset))
   }
 
   /**
@@ -86,22 +81,7 @@ export class CStruct<F extends Fields> extends ObjectSchema<F> implements Aligne
    * @throws RangeError if it doesn't lie within `bytes`
    */
   encode(value: FieldsOf<F>, bytes: Uint8Array, offset = 0): void {
-    this.#expectWithin(bytes, offset)
-    this.write(
-      new BufferWriter(bytes.buffer, {
-        byteOffset: bytes.byteOffset + offset,
-        endianness: this.endianness,
-      }),
-      value,
-    )
-  }
-
-  #expectWithin(bytes: Uint8Array, offset: number): void {
-    if (offset < 0 || offset + this.size > bytes.byteLength) {
-      throw new RangeError(
-        `"${this.name}" of ${this.size} bytes at ${offset} doesn't fit into ${bytes.byteLength} bytes`,
-      )
-    }
+    this.write(writerAt(this, bytes, offset), value)
   }
 }
 

@@ -1,15 +1,17 @@
 /**
  * The C types of Xen's public headers, as typed-binary schemas. typed-binary knows sizes, but
- * neither alignment nor 64-bit integers. An array, a struct and a u64 therefore carry their
- * alignment. Other integers are aligned to their size, as in every ABI that Xen runs on.
+ * neither alignment nor 64-bit integers. Arrays, structs, unions and 64-bit integers therefore carry
+ * their alignment. Other integers are aligned to their size, as in every ABI that Xen runs on.
  */
-import { ArraySchema, MaxValue, Measurer, Schema, i16, u16, u32, u8 } from 'typed-binary'
+import { ArraySchema, MaxValue, Measurer, Schema, i16, i32, i8, u16, u32, u8 } from 'typed-binary'
 import type {
   AnySchema,
   IMeasurer,
   ISerialInput,
   ISerialOutput,
   Int16Schema,
+  Int32Schema,
+  Int8Schema,
   Uint16Schema,
   Uint32Schema,
   Uint8Schema,
@@ -20,29 +22,40 @@ export interface Aligned extends AnySchema {
   readonly align: number
 }
 
-/** Schemas that a field of a `CStruct` may have. */
-export type CType = Uint8Schema | Uint16Schema | Uint32Schema | Int16Schema | Aligned
+/** Schemas that a field of a `CStruct` or a member of a `CUnion` may have. */
+export type CType =
+  | Uint8Schema
+  | Uint16Schema
+  | Uint32Schema
+  | Int8Schema
+  | Int16Schema
+  | Int32Schema
+  | Aligned
 
 /** sizeof a type, bytes. */
 export const sizeOf = (type: CType): number => type.measure(MaxValue).size
 /** Alignment of a type, bytes. */
 export const alignOf = (type: CType): number => ('align' in type ? type.align : sizeOf(type))
 
-/** An unsigned 64-bit integer, as a bigint. */
-export class U64Schema extends Schema<bigint> implements Aligned {
+/** A 64-bit integer, as a bigint. */
+export class Int64Schema extends Schema<bigint> implements Aligned {
   readonly align: 4 | 8
+  readonly signed: boolean
 
-  constructor(align: 4 | 8) {
+  constructor(o: { readonly align: 4 | 8; readonly signed: boolean }) {
     super()
-    this.align = align
+    this.align = o.align
+    this.signed = o.signed
   }
 
   override read(input: ISerialInput): bigint {
     const first = BigInt(input.readUint32())
     const second = BigInt(input.readUint32())
-    return input.endianness === 'big' ? (first << 32n) | second : first | (second << 32n)
+    const value = input.endianness === 'big' ? (first << 32n) | second : first | (second << 32n)
+    return this.signed ? BigInt.asIntN(64, value) : value
   }
 
+  /** Writes the low 64 bits of `value`. */
   override write(output: ISerialOutput, value: bigint): void {
     const [low, high] = [Number(value & 0xffff_ffffn), Number((value >> 32n) & 0xffff_ffffn)]
     const big = output.endianness === 'big'
@@ -71,9 +84,13 @@ export class CArraySchema<T extends CType> extends ArraySchema<T> implements Ali
 }
 
 /** uint64_t in the ABIs x86_64 and arm. */
-export const u64 = new U64Schema(8)
+export const u64 = new Int64Schema({ align: 8, signed: false })
+/** int64_t in the ABIs x86_64 and arm. */
+export const i64 = new Int64Schema({ align: 8, signed: true })
 /** uint64_t within a struct in the ABI x86_32: i386 System V aligns it to 4. */
-export const u64Align4 = new U64Schema(4)
+export const u64Align4 = new Int64Schema({ align: 4, signed: false })
+/** int64_t within a struct in the ABI x86_32, aligned to 4 as well. */
+export const i64Align4 = new Int64Schema({ align: 4, signed: true })
 
 /** An array of `length` elements. */
 export const array = <T extends CType>(element: T, length: number): CArraySchema<T> =>
@@ -84,4 +101,4 @@ export const array = <T extends CType>(element: T, length: number): CArraySchema
  */
 export const padding = (bytes: number): CArraySchema<Uint8Schema> => array(u8, bytes)
 
-export { i16, u16, u32, u8 }
+export { i16, i32, i8, u16, u32, u8 }

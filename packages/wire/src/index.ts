@@ -1,6 +1,7 @@
 export * from './blkif.ts'
 export * from './cstruct.ts'
 export * from './ctypes.ts'
+export * from './cunion.ts'
 export * from './grant-table.ts'
 export * from './protocols.ts'
 export * from './ring.ts'

@@ -4,12 +4,17 @@ import { describe, expect, test } from 'vitest'
 import {
   CArraySchema,
   CStruct,
-  U64Schema,
+  CUnion,
+  Int64Schema,
   array,
   blkif,
   cstruct,
   grant_entry_v1,
   i16,
+  i32,
+  i64,
+  i64Align4,
+  i8,
   netstruct,
   padding,
   sizeOf,
@@ -28,6 +33,7 @@ import {
   nbdInfoExport,
 } from '../../stores/src/nbd/protocol.ts'
 import type { CType, Fields } from '../src/index.ts'
+import { fsif, keyboard } from './other-headers.ts'
 
 const { segment, request, discard, indirect, response } = blkif.x86_64
 const {
@@ -36,6 +42,8 @@ const {
   indirect: indirect32,
   response: response32,
 } = blkif.x86_32
+const fsif64 = fsif({ u64, i64 }).structs
+const fsif32 = fsif({ u64: u64Align4, i64: i64Align4 }).structs
 const structs: [string, CStruct<Fields>][] = [
   ['sring', sring],
   ['grant_entry_v1', grant_entry_v1],
@@ -49,6 +57,12 @@ const structs: [string, CStruct<Fields>][] = [
   ['nbd_simple_reply', nbdSimpleReply],
   ['nbd_option_reply', nbdOptionReply],
   ['nbd_info_export', nbdInfoExport],
+  ['fsif_create_request', fsif64.create],
+  ['fsif_stat_response', fsif64.stat],
+  ['fsif_request of x86_64', fsif64.request],
+  ['fsif_request of x86_32', fsif32.request],
+  ['xenkbd_mtouch', keyboard.structs.mtouch],
+  ['signed', netstruct('signed', { a: i8, b: i64, c: i32, d: i16 })],
   ['request of x86_32', request32],
   ['discard of x86_32', discard32],
   ['indirect of x86_32', indirect32],
@@ -61,7 +75,18 @@ function readAt(view: DataView, at: number, type: CType, little: boolean): unkno
   if (type === u16) return view.getUint16(at, little)
   if (type === u32) return view.getUint32(at, little)
   if (type === i16) return view.getInt16(at, little)
-  if (type instanceof U64Schema) return view.getBigUint64(at, little)
+  if (type === i8) return view.getInt8(at)
+  if (type === i32) return view.getInt32(at, little)
+  if (type instanceof Int64Schema) {
+    return type.signed ? view.getBigInt64(at, little) : view.getBigUint64(at, little)
+  }
+  if (type instanceof CUnion) {
+    return expect.objectContaining({
+      bytes: new Uint8Array(
+        view.buffer.slice(view.byteOffset + at, view.byteOffset + at + type.size),
+      ),
+    })
+  }
   if (type instanceof CArraySchema) {
     return Array.from({ length: type.length }, (_, i) =>
       readAt(view, at + i * sizeOf(type.element), type.element, little),

@@ -1,7 +1,8 @@
 /*
  * Sizes, offsets and constants as Xen's own headers define them. Nothing here runs: each value is a
- * record in the object file, "golden NAME" and the value 64 bytes further on, which golden.test.ts
- * reads. So -m32 works without a 32-bit libc, and the integer types come from the compiler.
+ * record in the object file, "golden NAME" and the value 64 bytes further on, which
+ * golden-records.ts reads. So -m32 works without a 32-bit libc, and the integer types come from the
+ * compiler.
  */
 typedef __UINT8_TYPE__ uint8_t;
 typedef __UINT16_TYPE__ uint16_t;
@@ -19,12 +20,21 @@ typedef __INT64_TYPE__ int64_t;
 #include <xen/grant_table.h>
 #include <xen/event_channel.h>
 #include <xen/io/blkif.h>
+#include <xen/io/fsif.h>
+#include <xen/io/kbdif.h>
 #include <xen/io/protocols.h>
 #include <xen/io/xenbus.h>
 #include <xen/io/xs_wire.h>
 
 #define SIZE(type) { "golden sizeof " #type, sizeof(struct type) }
 #define AT(type, field) { "golden " #type "." #field, offsetof(struct type, field) }
+/* A member without a tag in C, by the name that it has here. */
+#define MEMBER(type, path) (((struct type *)0)->path)
+#define PART(name, type, path) \
+    { "golden sizeof " #name, sizeof(MEMBER(type, path)) }, \
+    { "golden alignof " #name, __alignof__(MEMBER(type, path)) }
+#define PART_AT(name, field, type, path) \
+    { "golden " #name "." #field, offsetof(struct type, path.field) - offsetof(struct type, path) }
 #define VALUE(name) { "golden " #name, (int32_t)(name) }
 #define SLOTS(order) { "golden slots " #order, __CONST_RING_SIZE(blkif, 4096u << order) }
 
@@ -38,6 +48,7 @@ const struct {
     { "golden sring.rsp_prod", offsetof(struct blkif_sring, rsp_prod) },
     { "golden sring.rsp_event", offsetof(struct blkif_sring, rsp_event) },
     { "golden sring.pvt", offsetof(struct blkif_sring, pvt) },
+    { "golden sring.pad", offsetof(struct blkif_sring, __pad) },
     { "golden sizeof slot", sizeof(union blkif_sring_entry) },
     SLOTS(0), SLOTS(1), SLOTS(2), SLOTS(3), SLOTS(4),
 
@@ -89,6 +100,59 @@ const struct {
     AT(xenstore_domain_interface, server_features),
     AT(xenstore_domain_interface, connection),
     AT(xenstore_domain_interface, error),
+
+    SIZE(xenkbd_mtouch),
+    AT(xenkbd_mtouch, type),
+    AT(xenkbd_mtouch, event_type),
+    AT(xenkbd_mtouch, contact_id),
+    AT(xenkbd_mtouch, reserved),
+    AT(xenkbd_mtouch, u),
+    SIZE(xenkbd_motion),
+    AT(xenkbd_motion, type),
+    AT(xenkbd_motion, rel_x),
+    AT(xenkbd_motion, rel_y),
+    AT(xenkbd_motion, rel_z),
+    PART(xenkbd_mtouch_u, xenkbd_mtouch, u),
+    { "golden sizeof xenkbd_in_event", sizeof(union xenkbd_in_event) },
+    { "golden alignof xenkbd_in_event", __alignof__(union xenkbd_in_event) },
+    SIZE(fsif_read_request),
+    AT(fsif_read_request, fd),
+    AT(fsif_read_request, pad),
+    AT(fsif_read_request, len),
+    AT(fsif_read_request, offset),
+    AT(fsif_read_request, grefs),
+    SIZE(fsif_truncate_request),
+    AT(fsif_truncate_request, fd),
+    AT(fsif_truncate_request, pad),
+    AT(fsif_truncate_request, length),
+    SIZE(fsif_create_request),
+    AT(fsif_create_request, directory),
+    AT(fsif_create_request, pad),
+    AT(fsif_create_request, pad2),
+    AT(fsif_create_request, mode),
+    AT(fsif_create_request, gref),
+    SIZE(fsif_stat_response),
+    AT(fsif_stat_response, stat_mode),
+    AT(fsif_stat_response, stat_uid),
+    AT(fsif_stat_response, stat_gid),
+    AT(fsif_stat_response, stat_ret),
+    AT(fsif_stat_response, stat_size),
+    AT(fsif_stat_response, stat_atime),
+    AT(fsif_stat_response, stat_mtime),
+    AT(fsif_stat_response, stat_ctime),
+    SIZE(fsif_request),
+    AT(fsif_request, type),
+    AT(fsif_request, pad),
+    AT(fsif_request, id),
+    AT(fsif_request, pad2),
+    AT(fsif_request, u),
+    SIZE(fsif_response),
+    AT(fsif_response, id),
+    AT(fsif_response, pad1),
+    AT(fsif_response, pad2),
+    AT(fsif_response, u),
+    PART(fsif_request_u, fsif_request, u),
+    PART(fsif_response_u, fsif_response, u),
 
     VALUE(BLKIF_OP_READ), VALUE(BLKIF_OP_WRITE), VALUE(BLKIF_OP_WRITE_BARRIER),
     VALUE(BLKIF_OP_FLUSH_DISKCACHE), VALUE(BLKIF_OP_RESERVED_1), VALUE(BLKIF_OP_DISCARD), VALUE(BLKIF_OP_INDIRECT),

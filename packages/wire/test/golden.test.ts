@@ -2,35 +2,13 @@
  * Every size, offset and constant of this package, compared with what gcc makes of Xen's own
  * headers.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import * as wire from '../src/index.ts'
-import type { BlkifLayout, CStruct, Fields } from '../src/index.ts'
-import { compileC, whyNoXenC } from './compile-c.ts'
-
-/** Returns name -> value, from the records in golden.c's object file. */
-function compileGolden(...flags: string[]): Map<string, number> {
-  const directory = mkdtempSync(join(tmpdir(), 'xenkit-golden-'))
-  try {
-    const object = join(directory, 'golden.o')
-    compileC(join(import.meta.dirname, 'golden.c'), object, '-c', ...flags)
-    return recordsOf(readFileSync(object))
-  } finally {
-    rmSync(directory, { recursive: true })
-  }
-}
-
-function recordsOf(object: Buffer): Map<string, number> {
-  const prefix = 'golden '
-  const records = new Map<string, number>()
-  for (let at = object.indexOf(prefix); at !== -1; at = object.indexOf(prefix, at + 1)) {
-    const name = object.toString('latin1', at + prefix.length, object.indexOf(0, at))
-    records.set(name, object.readInt32LE(at + 64))
-  }
-  return records
-}
+import type { Abi, CStruct, CUnion, Fields } from '../src/index.ts'
+import { ABIS, goldenRecords, whyNoRecords } from './golden-records.ts'
+import { fsif, keyboard } from './other-headers.ts'
 
 /**
  * Names missing in the headers of Xen 4.17, against which these tests compile. They were checked by
@@ -49,15 +27,20 @@ const NEWER = [
 ]
 
 /** Returns the same names with this package's values. */
-function ours(layout: BlkifLayout): Map<string, number> {
+function ours(abi: Abi): Map<string, number> {
+  const layout = wire.blkif[abi]
+  const other = fsif(abi === 'x86_32' ? { u64: wire.u64Align4, i64: wire.i64Align4 } : wire)
   const values = new Map<string, number>()
   const struct = ({ name, size, at }: CStruct<Fields>): void => {
     values.set(`sizeof ${name}`, size)
-    // The compiler's padding has no name in C; `size` and the offsets of later fields prove it
-    // right.
+    // The compiler's padding has no name in C; `size` and the offsets of later fields prove it.
     for (const [field, offset] of Object.entries(at)) {
-      if (!field.startsWith('_pad') && field !== 'pad') values.set(`${name}.${field}`, offset)
+      if (!field.startsWith('_pad')) values.set(`${name}.${field}`, offset)
     }
+  }
+  const union = ({ name, size, align }: Pick<CUnion<object>, 'name' | 'size' | 'align'>): void => {
+    values.set(`sizeof ${name}`, size)
+    values.set(`alignof ${name}`, align)
   }
   const constants = (prefix: string, all: Record<string, number>): void => {
     for (const [name, value] of Object.entries(all)) values.set(prefix + name, value)
@@ -73,9 +56,12 @@ function ours(layout: BlkifLayout): Map<string, number> {
     wire.grant_entry_v1,
     wire.xsdSockmsg,
     wire.xenstoreDomainInterface,
+    ...Object.values(keyboard.structs),
+    ...Object.values(other.structs),
   ]) {
     struct(one)
   }
+  for (const one of [...Object.values(keyboard.unions), ...Object.values(other.unions)]) union(one)
   values.set('sizeof slot', layout.slotSize)
   for (const order of [0, 1, 2, 3, 4]) {
     values.set(`slots ${order}`, wire.ringSlots({ pages: 1 << order, slotSize: layout.slotSize }))
@@ -117,19 +103,12 @@ function ours(layout: BlkifLayout): Map<string, number> {
 const sorted = (values: Map<string, number>): [string, number][] =>
   [...values].toSorted(([a], [b]) => (a < b ? -1 : 1))
 
+const source = readFileSync(join(import.meta.dirname, 'golden.c'), 'utf8')
+
 describe("layouts and constants are those of Xen's headers", () => {
-  test.for([
-    { abi: 'x86_64', flags: ['-m64'] },
-    { abi: 'x86_32', flags: ['-m32'] },
-    // The headers in their Arm form, compiled with Arm's alignment: a u64 is aligned to 8 in 32-bit
-    // code too.
-    { abi: 'arm', flags: ['-m32', '-malign-double', '-U__i386__', '-D__arm__'] },
-    { abi: 'arm', flags: ['-m64', '-U__x86_64__', '-D__aarch64__'] },
-  ] as const)('$abi $flags.0', ({ abi, flags }, { skip }) => {
-    const reason =
-      whyNoXenC() ??
-      (process.arch === 'x64' ? undefined : `gcc of ${process.arch} can't compile for ${abi}`)
+  test.for(ABIS)('$abi $flags.0', ({ abi, flags }, { skip }) => {
+    const reason = whyNoRecords()
     if (reason) skip(reason)
-    expect(sorted(ours(wire.blkif[abi]))).toEqual(sorted(compileGolden(...flags)))
+    expect(sorted(ours(abi))).toEqual(sorted(goldenRecords(source, flags)))
   })
 })
