@@ -1,5 +1,5 @@
 /**
- * The rows of the table, in their order. The README's table of features is held against this list,
+ * The rows of the table, in their order. The table of docs/features.md is held against this list,
  * and the scenario fails if it has no row for one of them.
  */
 export const features = [

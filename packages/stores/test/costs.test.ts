@@ -1,6 +1,6 @@
 /**
- * What a request may cost, as the table in docs/hot-path.md has it: no request holds the event loop
- * for long, or takes memory for more than it writes, whatever its length and whatever the store.
+ * The table of docs/fair-turns.md: no request holds the event loop for long, or takes memory for
+ * more than it writes, whatever its length and whatever the store.
  */
 import { randomBytes } from 'node:crypto'
 import { describe, expect, test } from 'vitest'

@@ -1,0 +1,117 @@
+/**
+ * What the READMEs and pages say that can be checked: a code block marked `ts` type-checks against
+ * the sources, one marked `ts FILE` is part of that file, and links lead somewhere.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import ts from 'typescript'
+import { expect, test } from 'vitest'
+
+const root = join(import.meta.dirname, '..')
+
+interface Block {
+  /** Page and line of the block, for messages. */
+  readonly where: string
+  /** File that the block is taken from, empty for one that stands for itself. */
+  readonly file: string
+  readonly code: string
+}
+
+const PAGES = ['README.md', 'docs/*.md']
+const pages = execFileSync('git', ['ls-files', ...PAGES], { cwd: root, encoding: 'utf8' })
+  .trim()
+  .split('\n')
+  .map((page) => ({ page, text: readFileSync(join(root, page), 'utf8') }))
+
+const blocks = pages.flatMap(({ page, text }) =>
+  [...text.matchAll(/^```ts(?: (\S+))?\n(.*?)\n```$/gms)].map(
+    ({ 1: file = '', 2: code = '', index }): Block => ({
+      where: `${page}:${text.slice(0, index).split('\n').length + 1}`,
+      file,
+      code,
+    }),
+  ),
+)
+
+/** Names that blocks use and a reader has from the text around them. */
+const GIVEN = `
+import type { EventChannel as Channel } from '@xenkit/evtchn'
+import type { Hypervisor } from '@xenkit/hypervisor'
+import type { XenstoreClient } from '@xenkit/xenstore-client'
+import type { BlockStore, Disk } from 'xenkit'
+declare global {
+  const hv: Hypervisor
+  const xs: XenstoreClient
+  const store: BlockStore
+  const disk: Disk
+  const signal: AbortSignal
+}`
+
+function problemsOf(sources: ReadonlyMap<string, string>): readonly string[] {
+  const options: ts.CompilerOptions = {
+    ...ts.parseJsonConfigFileContent(
+      ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile).config,
+      { ...ts.sys, readDirectory: () => [] },
+      root,
+    ).options,
+    noUnusedLocals: false,
+  }
+  const host = ts.createCompilerHost(options)
+  const { readFile, fileExists } = host
+  host.readFile = (name) => sources.get(name) ?? readFile(name)
+  host.fileExists = (name) => sources.has(name) || fileExists(name)
+  // A page belongs to no package: each import is looked up as its own package would name itself.
+  host.resolveModuleNameLiterals = (literals, containing, _, __, file) =>
+    literals.map(({ text }) => {
+      const [, name] = /^(?:@xenkit\/)?([^/]+)/.exec(text) ?? []
+      const own = join(root, 'packages', name ?? '', 'src/index.ts')
+      const from = sources.has(containing) && fileExists(own) ? own : containing
+      const mode = file.impliedNodeFormat ?? ts.ModuleKind.ESNext
+      return ts.resolveModuleName(text, from, options, host, undefined, undefined, mode)
+    })
+  const program = ts.createProgram([...sources.keys()], options, host)
+  return [...sources.keys()].flatMap((name) => {
+    const file = program.getSourceFile(name)
+    return ts
+      .getPreEmitDiagnostics(program, file)
+      .map(
+        ({ start = 0, messageText }) =>
+          `${name}: line ${file ? file.getLineAndCharacterOfPosition(start).line + 1 : 0}: ` +
+          ts.flattenDiagnosticMessageText(messageText, '\n'),
+      )
+  })
+}
+
+test('code in pages type-checks', () => {
+  const given = join(root, 'docs/given.mts')
+  const sources = new Map([[given, GIVEN]])
+  for (const { where, code, file } of blocks) {
+    if (file === '') sources.set(join(root, `${where}.mts`), `${code}\nexport {}`)
+  }
+  expect(sources.size).toBeGreaterThan(3)
+  expect(problemsOf(sources)).toEqual([])
+})
+
+test.each(blocks.filter(({ file }) => file !== ''))('$where is part of $file', ({ file, code }) => {
+  expect(readFileSync(join(root, file), 'utf8')).toContain(code)
+})
+
+/** As GitHub names a heading in a link. */
+const anchorOf = (heading: string): string =>
+  heading
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+    .replaceAll(' ', '-')
+
+test.each(pages)('links of $page lead somewhere', ({ page, text }) => {
+  const links = [...text.matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)/g)]
+  const broken = links.filter(([, path = '', anchor]) => {
+    const target = path === '' ? join(root, page) : join(root, page, '..', path)
+    if (!existsSync(target)) return true
+    if (anchor === undefined) return false
+    const headings = readFileSync(target, 'utf8').matchAll(/^#+ (.*)$/gm)
+    return ![...headings].some(([, heading = '']) => anchorOf(heading) === anchor)
+  })
+  expect(broken.map(([link]) => link)).toEqual([])
+})
