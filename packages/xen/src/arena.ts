@@ -1,4 +1,4 @@
-/** The addon's arena as the port's. */
+/** The port's arena, over the addon's. */
 import {
   type Arena,
   type ArenaTenant,
@@ -12,9 +12,10 @@ import {
 import type { Native, Arena as NativeArena } from '@xenkit/native'
 import { translated } from './native-error.ts'
 
-/** Pages that an offset of 32 bits reaches. */
+/** Most pages that a 32-bit byte offset can address. */
 const ARENA_MAX_PAGES = 2 ** 20
 
+/** The arena of one hypervisor and thread. */
 export class XenArena implements Arena {
   readonly buffer: ArrayBuffer
   readonly pages: number
@@ -25,7 +26,11 @@ export class XenArena implements Arena {
   readonly #holds = new Holds(() => this.#endIfClosed())
   #closed = false
 
-  /** @param pages 1..1048576, of address space only: a page costs memory once it is used */
+  /**
+   * Reserves the arena's address range. A page costs memory only once it is used.
+   * @param pages 1..1048576
+   * @throws RangeError outside that range
+   */
   constructor(native: Native, pages: number) {
     expectInteger('arenaPages', pages, 1, ARENA_MAX_PAGES)
     this.pages = pages
@@ -47,7 +52,10 @@ export class XenArena implements Arena {
     return this.#holds.take()
   }
 
-  /** Ends everything, after the last hold and its last pin. */
+  /**
+   * Ends everything in the arena, as soon as the last hold and the last pin have ended.
+   * @throws GrantError if pages of other domains can't be unmapped
+   */
   close(): void {
     this.#closed = true
     this.#endIfClosed()
@@ -62,7 +70,7 @@ export class XenArena implements Arena {
   }
 }
 
-/** A run of the arena, whatever lies behind it. */
+/** A run of pages in the arena: mapped, shared or allocated. */
 export class XenPages implements Pages {
   readonly byteOffset: number
   readonly bytes: Uint8Array<ArrayBuffer>
@@ -85,7 +93,7 @@ export class XenPages implements Pages {
     this.giveBack(() => this.arena.native.close(this.byteOffset))
   }
 
-  /** Runs the addon call that may end the pages. */
+  /** Runs the addon call that releases the pages, and converts its errors. */
   protected giveBack(call: () => void): void {
     translated(call, ({ message }) => new Error(message))
   }

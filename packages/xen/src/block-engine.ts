@@ -1,6 +1,6 @@
 /**
- * The addon's block engine, shared by all disks whose data lies in one arena: one for an event
- * loop, there while a disk uses it.
+ * The addon's block engine, shared by all disks that use one arena. There is one per arena, for as
+ * long as a disk uses it.
  */
 import { getSystemErrorName } from 'node:util'
 import {
@@ -12,6 +12,10 @@ import {
 } from '@xenkit/native'
 import { optionalNative } from './optional-native.ts'
 
+/**
+ * Options of a batch. `memory` is the arena's buffer; `done` is called for each job that completes
+ * asynchronously, `turned` after a run of them.
+ */
 export interface BatchOptions {
   readonly memory: ArrayBufferLike
   readonly capacity: { readonly jobs: number; readonly pieces: number }
@@ -19,8 +23,9 @@ export interface BatchOptions {
   readonly turned: () => void
 }
 
+/** Options of a batch on an image file. */
 export interface FileBatchOptions extends BatchOptions {
-  /** An open image, which may be closed once the batch is there. */
+  /** Descriptor of an open image. The caller may close it once the batch is open. */
   readonly fd: number
   /** Whether it was opened with O_DIRECT. */
   readonly direct: boolean
@@ -29,8 +34,8 @@ export interface FileBatchOptions extends BatchOptions {
 const engines = new WeakMap<ArrayBufferLike, BlockEngine>()
 
 /**
- * What opens a batch of reads and writes of an image for memory, as stores of @xenkit/vbd want it.
- * Undefined where the addon can't be loaded.
+ * Returns a function that opens a batch of reads and writes on an image file, in the form that the
+ * stores use; undefined where the addon can't be loaded.
  */
 export function openFileBatch(): ((o: FileBatchOptions) => ImageBatch | undefined) | undefined {
   const native = optionalNative()
@@ -38,7 +43,8 @@ export function openFileBatch(): ((o: FileBatchOptions) => ImageBatch | undefine
 }
 
 /**
- * Opens a batch of reads and writes of a memory image, which may be closed once the batch is there.
+ * Opens a batch of reads and writes on a memory image. The caller may close the image once the
+ * batch is open.
  */
 export const openMemoryBatch = (native: Native, image: MemoryImage, o: BatchOptions): ImageBatch =>
   engineFor(native, o.memory).openMemory(image, o)
@@ -47,7 +53,7 @@ const engineFor = (native: Native, memory: ArrayBufferLike): BlockEngine =>
   engines.get(memory) ?? new BlockEngine(native, memory)
 
 /**
- * What serves transfers that have to wait for a disk, and if that isn't io_uring, why.
+ * Returns how transfers are served that must wait for a disk, and, if not by io_uring, why.
  * @throws Error where the addon can't be loaded
  */
 export function blockEngineKind(): {
@@ -69,9 +75,9 @@ class BlockEngine {
   readonly #submit: SubmitJobs
   readonly #memory: ArrayBufferLike
   readonly #done: Uint32Array
-  /** By the number of its table. */
+  /** Open batches, by the number of their table in the addon. */
   readonly #batches: (ImageBatch | undefined)[] = []
-  /** Batches that are open. */
+  /** Number of open batches. */
   #users = 0
 
   constructor(native: Native, memory: ArrayBufferLike) {
@@ -81,7 +87,10 @@ class BlockEngine {
     this.#done = new Uint32Array(this.#native.createDone())
   }
 
-  /** @returns undefined for memory of which a direct file can't take pieces */
+  /**
+   * Opens a batch on a file.
+   * @returns undefined if the file needs aligned buffers (O_DIRECT) and the memory isn't aligned
+   */
   openFile(o: FileBatchOptions): ImageBatch | undefined {
     if (!o.direct || this.#native.aligned) return this.#open(o, () => this.#native.open(o.fd))
     this.#closeUnused()
@@ -144,7 +153,7 @@ class BlockEngine {
     for (let i = 0; i < count; i++) {
       const number = this.#done[i] ?? 0
       const batch = this.#batches[number >>> 16]
-      // Those of one disk come mostly together.
+      // Completions of one disk mostly arrive together: call `turned` once per run of them.
       if (batch !== turned) turned?.turned()
       turned = batch
       batch?.done(number & 0xffff)
@@ -153,7 +162,7 @@ class BlockEngine {
   }
 }
 
-/** The columns of a table of `Native.BlockEngine`. */
+/** Views of the columns of a table that the addon's block engine shares. */
 function jobsOf(table: ArrayBuffer, file: number, { jobs, pieces }: BatchOptions['capacity']) {
   let at = 0
   const column = <T>(
@@ -182,10 +191,10 @@ function jobsOf(table: ArrayBuffer, file: number, { jobs, pieces }: BatchOptions
   }
 }
 
-/** A `StoreJobs` of @xenkit/vbd. */
+/** The job columns that a store fills in. */
 type ImageJobs = ReturnType<typeof jobsOf>
 
-/** Reads and writes of one image: a `StoreBatch` of @xenkit/vbd. */
+/** A batch of reads and writes of one image, in the form that the stores use. */
 export class ImageBatch {
   readonly jobs: ImageJobs
   readonly done: (job: number) => void

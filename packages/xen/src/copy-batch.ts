@@ -1,15 +1,18 @@
 /**
- * Grant copies, described in arrays. The arrays are columns of one table in the arena: the addon
- * reads them where they are, and no memory of JavaScript's could be collected under it.
+ * Grant copies described by arrays. The arrays are columns of one table in the arena: the addon
+ * reads them in place, and the garbage collector can't free them during a call.
  */
 import { expectInteger, GrantError, type GrantCopyBatch, PAGE_SIZE } from '@xenkit/hypervisor'
 import type { Gntdev } from '@xenkit/native'
 import type { XenArena, XenPages } from './arena.ts'
 import { asNativeError } from './native-error.ts'
 
-/** gref and local offset (u32 each), offset, length and status (16 bits each). */
+/**
+ * Bytes per operation: gref and local offset (u32 each), offset, length and status (16 bits each).
+ */
 const OPERATION_BYTES = 4 + 4 + 2 + 2 + 2
 
+/** The port's `GrantCopyBatch` on gntdev. */
 export class XenCopyBatch implements GrantCopyBatch {
   readonly capacity: number
   readonly gref: Uint32Array
@@ -62,7 +65,7 @@ export class XenCopyBatch implements GrantCopyBatch {
     try {
       return outward ? this.#copyOut(count) : this.#copyIn(count)
     } catch (error) {
-      // An earlier operation may have been done: the kernel stops at what it can't even ask for.
+      // Earlier operations may be complete: the kernel stops at the first one that it can't submit.
       const { message, status } = asNativeError(error)
       throw new GrantError(
         `cannot copy ${outward ? 'to' : 'from'} pages of domain ${this.#domid}: ${message}`,

@@ -1,16 +1,17 @@
-/** Linux's Xen devices, and what to do about one that can't be opened. */
+/** Linux's Xen devices, and what to do if one can't be opened. */
 import { NotAvailableError } from '@xenkit/hypervisor'
 import { codeOf } from './native-error.ts'
 
+/** A device file. */
 export interface XenDevice {
   readonly path: string
-  /** The kernel module that makes it, where it isn't part of the kernel. */
+  /** The kernel module that provides it, unless it is built in. */
   readonly module?: string
-  /** What it is for. */
+  /** Purpose, for error texts and `xenkit doctor`. */
   readonly purpose: string
 }
 
-/** What xenkit opens. */
+/** Devices that xenkit opens. */
 export const DEVICES = {
   gntdev: {
     path: '/dev/xen/gntdev',
@@ -29,10 +30,10 @@ export const DEVICES = {
   },
 } as const satisfies Record<string, XenDevice>
 
-/** What to do where there is no Xen at all. */
+/** Advice for a machine without Xen. */
 export const USE_SIM = 'without Xen, use the simulated hypervisor: xenkit sim PROGRAM'
 
-/** What to do when opening `device` failed with `code`. */
+/** Returns what to do when opening `device` failed with the errno name `code`. */
 export function fixFor(device: XenDevice, code: string): string {
   switch (code) {
     case 'ENOENT':
@@ -54,7 +55,7 @@ export function fixFor(device: XenDevice, code: string): string {
 
 /**
  * Opens a device.
- * @throws NotAvailableError that names it and says what to do
+ * @throws NotAvailableError that names the device and says what to do
  */
 export function openDevice<T>(device: XenDevice, open: (path: string) => T): T {
   try {

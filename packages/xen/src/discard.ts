@@ -1,10 +1,11 @@
-/** Discarding on images, for stores: the addon has the system calls that Node lacks. */
+/** Discards ranges of images, for stores: the addon makes the system calls that Node lacks. */
 import { getSystemErrorName } from 'node:util'
 import { optionalNative } from './optional-native.ts'
 
 /**
- * Gives up a range of an open file, which then reads as zeroes, or of a block device. It rejects
- * with an error whose `code` is the errno's name. Undefined where the addon can't be loaded.
+ * Returns a function that discards a range of an open file or block device; undefined where the
+ * addon can't be loaded. A file's range then reads as zeroes. The function rejects with an error
+ * whose `code` is the errno name.
  */
 export function discardRange():
   | ((fd: number, offset: number, length: number) => Promise<void>)

@@ -1,11 +1,12 @@
 /**
- * From a batch of pending ports to the handlers bound to them, and from unmasks to batches of
- * ports. Knows nothing of the device but a table of two pages and a function that unmasks.
+ * Calls the handlers of pending ports, and collects ports to unmask into batches. It knows a table
+ * of two pages and a function that unmasks, not the device.
  */
 
-/** Ports in a page. */
+/** Ports per page (4096 bytes / 4). */
 export const BATCH = 1024
 
+/** Handlers by port. */
 export class EventDispatch {
   readonly #pending: Uint32Array
   readonly #toUnmask: Uint32Array
@@ -15,14 +16,17 @@ export class EventDispatch {
   #unmasks = 0
   #dispatching = false
 
-  /** @param table pending ports, then ports to unmask: 1024 each */
+  /**
+   * @param table pending ports, then ports to unmask: 1024 each
+   * @param unmask unmasks the first `count` ports of the second half
+   */
   constructor(table: Uint32Array, unmask: (count: number) => void) {
     this.#pending = table.subarray(0, BATCH)
     this.#toUnmask = table.subarray(BATCH, 2 * BATCH)
     this.#unmask = unmask
   }
 
-  /** Ports with a handler. */
+  /** Number of ports with a handler. */
   get size(): number {
     return this.#handlers.size
   }
@@ -35,16 +39,16 @@ export class EventDispatch {
     this.#handlers.delete(port)
   }
 
-  /** Forgets every port, and unmasks that were still to be written. */
+  /** Removes all handlers and all pending unmasks. */
   clear(): void {
     this.#handlers.clear()
     this.#unmasks = 0
   }
 
   /**
-   * Runs the handler of each of the first `count` pending ports. A port whose binding is gone, even
-   * since a moment ago, is nobody's. What a handler throws is thrown once more in a microtask, as
-   * an uncaught exception: the other ports have their turn first.
+   * Runs the handlers of the first `count` pending ports. A port whose binding was closed, even by
+   * an earlier handler, is skipped. A handler's error is rethrown in a microtask as an uncaught
+   * exception, so that the other ports are served first.
    */
   deliver(count: number): void {
     this.#dispatching = true
@@ -53,16 +57,19 @@ export class EventDispatch {
     this.#flush()
   }
 
-  /** Runs all handlers, as if every port were pending; else as `deliver`. */
+  /** Runs all handlers, as if every port were pending. Errors are treated as in `deliver`. */
   deliverAll(): void {
     this.#dispatching = true
-    // As they are now: a handler may open others.
+    // A copy, because a handler may add ports.
     for (const port of Uint32Array.from(this.#handlers.keys())) this.#handle(port)
     this.#dispatching = false
     this.#flush()
   }
 
-  /** Unmasks a port that has a handler: now or, during a dispatch, with others at its end. */
+  /**
+   * Unmasks a port that has a handler. During a dispatch it is deferred to the dispatch's end,
+   * where all unmasks are one call.
+   */
   unmask(port: number): void {
     if (!this.#handlers.has(port)) return
     if (this.#unmasks === BATCH) this.#flush()

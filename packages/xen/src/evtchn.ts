@@ -1,4 +1,4 @@
-/** The event-channel port on /dev/xen/evtchn. */
+/** Event channels over /dev/xen/evtchn. */
 import { getSystemErrorName } from 'node:util'
 import {
   DOMID_MAX,
@@ -14,12 +14,13 @@ import { DEVICES, openDevice } from './devices.ts'
 import { BATCH, EventDispatch } from './event-dispatch.ts'
 import { asNativeError, type NativeError, translated } from './native-error.ts'
 
-/** Makes the port's error of what the addon says. */
+/** Returns a function that converts an addon error into an EvtchnError. */
 const failing =
   (what: string, details: { readonly domid?: number; readonly port?: number } = {}) =>
   ({ message, errno }: NativeError): EvtchnError =>
     new EvtchnError(`cannot ${what}: ${message}`, { errno, ...details })
 
+/** The port's `EvtchnPort` on /dev/xen/evtchn. */
 export class XenEvtchn implements EvtchnPort {
   readonly #native: NativeEvtchn
   readonly #notify: (port: number) => void
@@ -56,7 +57,10 @@ export class XenEvtchn implements EvtchnPort {
     )
   }
 
-  /** Told at the first overflow and whenever their number has doubled: a guest may cause them. */
+  /**
+   * Handles an overflow of the device's queue by treating every port as pending. Warns about the
+   * 1st, 2nd, 4th, 8th ... overflow only, because a guest may cause them.
+   */
   #recover(): void {
     const overflows = ++this.#overflows
     if ((overflows & (overflows - 1)) === 0) {
@@ -148,8 +152,8 @@ class Binding implements EvtchnBinding {
   }
 
   unmask(): void {
-    // As the device ignores a port that isn't bound: work that ends with an unmask may have closed
-    // it.
+    // Ignored after `close`, as by the device: work that ends with an unmask may have closed the
+    // port.
     if (!this.#closed) this.#dispatch.unmask(this.port)
   }
 

@@ -1,4 +1,4 @@
-/** Mappings of other domains' pages, and own pages shared with them. */
+/** Mappings of other domains' pages, and own pages shared with other domains. */
 import {
   expectInteger,
   GrantError,
@@ -32,11 +32,11 @@ class GrantedPages extends XenPages {
   }
 }
 
+/** A contiguous mapping of other domains' pages. */
 export class XenMapping extends GrantedPages implements GrantMapping {
   #pins = 0
 
-  // The addon holds the pages while there is a pin at all: one call for the first and one for the
-  // last.
+  // The addon counts one pin per mapping: it is called for the first pin and the last unpin only.
   pin(): void {
     if (this.#pins === 0) {
       if (this.closed) throw new RangeError('"pin" expected an open mapping')
@@ -51,7 +51,9 @@ export class XenMapping extends GrantedPages implements GrantMapping {
   }
 }
 
-/** Pages that lie one behind the other, though nobody asked for that. */
+/**
+ * A mapping whose pages may lie apart. Here they are contiguous all the same, which costs least.
+ */
 export class XenMappedPages extends GrantedPages implements MappedPages {
   readonly offsets: Uint32Array
 
@@ -61,6 +63,7 @@ export class XenMappedPages extends GrantedPages implements MappedPages {
   }
 }
 
+/** Own pages that another domain may map. */
 export class XenShare extends GrantedPages implements GrantShare {
   readonly grefs: Uint32Array
 

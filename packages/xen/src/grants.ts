@@ -1,4 +1,4 @@
-/** The grant port on gntdev and gntalloc. */
+/** Grants over /dev/xen/gntdev and /dev/xen/gntalloc. */
 import {
   ArenaFullError,
   DOMID_MAX,
@@ -20,17 +20,15 @@ import { DEVICES, openDevice } from './devices.ts'
 import { XenMappedPages, XenMapping, XenShare } from './granted-pages.ts'
 import { type NativeError, translated } from './native-error.ts'
 
-/**
- * What one ioctl of gntdev takes at most (its module parameter `limit`), and more than any ring
- * needs.
- */
+/** Most pages of one gntdev ioctl (its module parameter `limit`). No ring needs as many. */
 const MAX_REFS = 65_536
 
+/** The port's `GrantPort` on gntdev and gntalloc. */
 export class XenGrants implements GrantPort {
   readonly #native: Native
   readonly #arena: XenArena
   readonly #gntdev: Gntdev
-  /** Opened when first needed: backends never need it. */
+  /** Opened at the first `share`: backends never need it. */
   #gntalloc: Gntalloc | undefined
 
   /** @throws NotAvailableError without gntdev */
@@ -40,12 +38,12 @@ export class XenGrants implements GrantPort {
     this.#gntdev = openDevice(DEVICES.gntdev, (path) => new native.Gntdev(arena.native, path))
   }
 
-  /** Pages mapped with `writable: false` must not be stored to: that ends the process (SIGSEGV). */
+  /** Storing to pages that were mapped with `writable: false` ends the process (SIGSEGV). */
   map(refs: readonly GrantRef[], o: { readonly writable: boolean }): GrantMapping {
     return new XenMapping(this.#arena, this.#mapRun(refs, o), refs.length)
   }
 
-  /** One behind the other, which costs least. */
+  /** Maps the pages contiguously, which costs least. */
   mapPages(refs: readonly GrantRef[], o: { readonly writable: boolean }): MappedPages {
     return new XenMappedPages(this.#arena, this.#mapRun(refs, o), refs.length)
   }
@@ -65,7 +63,9 @@ export class XenGrants implements GrantPort {
     )
   }
 
-  /** The kernel says of a whole run that it can't be mapped; this asks about each ref. */
+  /**
+   * Finds the ref that failed. The kernel reports one error for a whole run; this probes each ref.
+   */
   #explain(
     refs: readonly GrantRef[],
     writable: boolean,
@@ -75,7 +75,7 @@ export class XenGrants implements GrantPort {
       const probed = this.#gntdev.probe(domid, gref, writable)
       if (probed === 0) continue
       const readOnly = writable && this.#gntdev.probe(domid, gref, false) === 0
-      // What Xen itself says of it; gntdev doesn't pass that on.
+      // Xen's own status for this case, which gntdev doesn't pass on.
       const one = readOnly ? GNTST.general_error : probed
       const meaning = readOnly ? 'it is granted read-only' : gntstMeaning(one)
       const why = meaning === undefined ? message : `${gntstName(one)}, ${meaning}`
@@ -94,7 +94,7 @@ export class XenGrants implements GrantPort {
     return new XenCopyBatch(this.#arena, this.#gntdev, o)
   }
 
-  /** Also throws NotAvailableError, without gntalloc. */
+  /** @throws NotAvailableError without gntalloc, in addition to the port's errors */
   share({
     domid,
     pages,
@@ -127,13 +127,16 @@ export class XenGrants implements GrantPort {
     return new XenShare(this.#arena, offset, Uint32Array.from(grefs))
   }
 
-  /** Closes the devices; the arena ends what was mapped or shared. */
+  /** Closes the devices. The arena ends mappings and shares. */
   close(): void {
     this.#gntdev.close()
     this.#gntalloc?.close()
   }
 }
 
-/** No ref is to blame: the kernel has no memory, or the process too many memory areas. */
+/**
+ * Error for ENOMEM, which no ref causes: the kernel has no memory, or the process too many memory
+ * areas.
+ */
 const noRoom = ({ message }: NativeError): ArenaFullError =>
   new ArenaFullError(`no room for a mapping: ${message}; vm.max_map_count may be too low`, {})

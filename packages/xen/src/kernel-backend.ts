@@ -1,11 +1,16 @@
-/** Linux's own block backend, xen-blkback. It answers every disk of its domain at once. */
+/**
+ * Linux's own block backend, xen-blkback. While loaded, it serves every disk of its domain before
+ * xenkit can.
+ */
 import { access } from 'node:fs/promises'
 
-/** What sysfs has while it is loaded. */
+/** Directory that sysfs has while it is loaded. */
 const DRIVER = '/sys/bus/xen-backend/drivers/vbd'
 
+/** Advice for a domain in which it is loaded. */
 export const UNLOAD_KERNEL_BACKEND = 'unload it with modprobe -r xen-blkback'
 
+/** Whether xen-blkback is loaded. */
 export const hasKernelBackend = (driver: string = DRIVER): Promise<boolean> =>
   access(driver).then(
     () => true,

@@ -1,12 +1,12 @@
-/** Locks on images, for stores: the addon has the system call that Node lacks. */
+/** Locks bytes of image files, for stores: the addon makes the system call that Node lacks. */
 import { getSystemErrorName } from 'node:util'
 import { optionalNative } from './optional-native.ts'
 
 /**
- * Takes shared locks on some bytes of an open file, then looks whether another open file has locks
- * on others. It resolves to the first byte where another's lock is in the way, if there is one, and
- * rejects with an error whose `code` is the errno's name. Undefined where the addon can't be
- * loaded.
+ * Returns a function that locks bytes of an open file; undefined where the addon can't be loaded.
+ * The function takes shared locks on the bytes `take`, then checks that no other open file has a
+ * lock on the bytes `unlocked`. It resolves to the first byte with a conflicting lock, or undefined
+ * if there is none. It rejects with an error whose `code` is the errno name.
  */
 export function lockBytes():
   | ((

@@ -1,15 +1,18 @@
-/** Memory of disks, for stores: the addon keeps it, and its block engine copies from and to it. */
+/**
+ * Memory disks, for stores: the addon holds the memory, and its block engine copies from and to it.
+ */
 import type { MemoryImage } from '@xenkit/native'
 import { type BatchOptions, type ImageBatch, openMemoryBatch } from './block-engine.ts'
 import { optionalNative } from './optional-native.ts'
 
+/** Memory of a disk. */
 export interface OpenedMemory extends MemoryImage {
   openBatch(o: BatchOptions): ImageBatch
 }
 
 /**
- * What makes memory, or opens what another thread has open, as stores of @xenkit/vbd want it.
- * Undefined where the addon can't be loaded.
+ * Returns a function that creates a disk's memory, or opens by id what another thread has created;
+ * undefined where the addon can't be loaded.
  */
 export function openMemory():
   | ((what: { readonly bytes: number } | { readonly id: number }) => OpenedMemory)

@@ -1,20 +1,21 @@
-/** Errors of the addon, told in the port's classes. */
+/** Converts errors of the addon into the port's error classes. */
 import { constants } from 'node:os'
 import { ArenaFullError, HypervisorClosedError } from '@xenkit/hypervisor'
 
 const errnos = new Map<string, number>(Object.entries(constants.errno))
 
+/** Failure of a system call, as the addon reports it. */
 export interface NativeError {
   readonly message: string
-  /** Name of an errno; `EIO` where the addon knows none. */
+  /** Errno name; `EIO` if the addon knows none. */
   readonly errno: string
-  /** Its negative number. */
+  /** Negative errno. */
   readonly status: number
 }
 
 /**
- * What a system call answered. Rethrows what isn't one: a caller's mistake as RangeError, a full
- * arena, a closed hypervisor, a foreign error as it is.
+ * Returns the result of a failed system call. Any other error is thrown: RangeError for a caller's
+ * mistake, ArenaFullError, HypervisorClosedError, or the error itself.
  */
 export function asNativeError(error: unknown): NativeError {
   const code = codeOf(error)
@@ -36,14 +37,14 @@ export function asNativeError(error: unknown): NativeError {
   return { message: error.message, errno: code, status: -number }
 }
 
-/** The `code` of an error of Node's or the addon's. */
+/** Returns the `code` of an error of Node or the addon. */
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string'
     ? error.code
     : undefined
 }
 
-/** Runs an addon call; what it throws is given to `explain`, which throws the port's error. */
+/** Runs an addon call. If it fails, throws the error that `explain` returns. */
 export function translated<T>(call: () => T, explain: (error: NativeError) => Error): T {
   try {
     return call()

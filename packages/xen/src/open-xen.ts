@@ -1,4 +1,4 @@
-/** The hypervisor that this domain runs on. */
+/** Opens the hypervisor that this domain runs on. */
 import {
   DEFAULT_ARENA_PAGES,
   type Hypervisor,
@@ -13,10 +13,11 @@ import { XenGrants } from './grants.ts'
 import { ownDomid } from './own-domid.ts'
 import { XenXenstore } from './xenstore.ts'
 
+/** Options of `openXen`. */
 export interface OpenXenOptions {
   /**
-   * Pages of address space for everything mapped, shared or allocated at a time, 1..1048576,
-   * default 65536 (256 MiB). They cost memory only while used.
+   * Most pages that can be mapped, shared and allocated at one time, 1..1048576, default 65536 (256
+   * MiB). They are address space, and cost memory only while used.
    */
   readonly arenaPages?: number
 }
@@ -24,6 +25,7 @@ export interface OpenXenOptions {
 /**
  * Opens Xen for this thread. Everything opened through it ends with `close`, or with the thread.
  * @throws NotAvailableError that says what is missing and what to do
+ * @throws RangeError for `arenaPages` out of range
  */
 export async function openXen({
   arenaPages = DEFAULT_ARENA_PAGES,
@@ -37,14 +39,16 @@ export async function openXen({
   }
 }
 
-/** What of a hypervisor a toolstack's commands need. */
+/** The parts of a hypervisor that a toolstack's commands need. */
 export interface XenControl extends AsyncDisposable {
   /** The domain this program runs in. */
   readonly domid: number
   readonly xenstore: XenstorePort
 }
 
-/** Of the arena the xenbus device takes one page, for each connection. */
+/**
+ * Size of the arena for `openXenControl`: each connection over the xenbus device takes one page.
+ */
 const CONTROL_PAGES = 64
 
 /**
@@ -98,7 +102,7 @@ class Xen implements Hypervisor {
     return this.#domid
   }
 
-  /** With its domid known. */
+  /** Reads the domid, and returns this hypervisor. */
   async introduced(): Promise<this> {
     this.#domid = await ownDomid(this.xenstore)
     return this

@@ -1,4 +1,4 @@
-/** The addon for what does without it where it can't be loaded. */
+/** Returns the addon, or undefined where it can't be loaded, for callers that have a fallback. */
 import { loadNative, type Native } from '@xenkit/native'
 
 export function optionalNative(): Native | undefined {

@@ -1,24 +1,30 @@
-/** Which domain this is. Xen doesn't tell a domain its number; xenstore does. */
+/** Finds this domain's id. Xen doesn't tell a domain its id; xenstore does. */
 import { readFile } from 'node:fs/promises'
 import { DOMID_MAX, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 
-/** Milliseconds. A xenstored that is there answers in less than one. */
+/** Milliseconds. A running xenstored answers in less than one. */
 const PATIENCE = 10_000
 const REQUEST_ID = 1
 
-/** Whether this is dom0, as far as xenfs says: it may not be mounted. */
+/** Whether this is dom0 according to xenfs, which may not be mounted. */
 export async function isControlDomain(): Promise<boolean> {
   const capabilities = await readFile('/proc/xen/capabilities', 'latin1').catch(() => '')
   return capabilities.includes('control_d')
 }
 
-/** @throws NotAvailableError if xenstored isn't there, doesn't answer or doesn't know */
+/**
+ * Returns the id of this domain.
+ * @throws NotAvailableError if xenstored isn't running, doesn't answer or doesn't know it
+ */
 export async function ownDomid(xenstore: XenstorePort): Promise<number> {
   return (await isControlDomain()) ? 0 : readDomid(xenstore)
 }
 
-/** Reads the node "domid", relative to the home of whichever domain asks. */
+/**
+ * Reads the node "domid", which is relative to the home of the domain that asks.
+ * @throws NotAvailableError as `ownDomid` does
+ */
 export async function readDomid(xenstore: XenstorePort): Promise<number> {
   const text = await ask(xenstore)
   const domid = Number(text)
@@ -39,7 +45,7 @@ function ask(xenstore: XenstorePort): Promise<string> {
       else {
         fail(
           new NotAvailableError(
-            `xenstored doesn't tell this domain its number: reading "domid" gave ${JSON.stringify(text)}`,
+            `xenstored doesn't tell this domain its id: reading "domid" gave ${JSON.stringify(text)}`,
           ),
         )
       }
@@ -48,7 +54,7 @@ function ask(xenstore: XenstorePort): Promise<string> {
       () =>
         fail(
           new NotAvailableError(
-            `xenstored didn't answer in ${PATIENCE / 1000} seconds: is it running?`,
+            `xenstored didn't answer in ${PATIENCE / 1000} seconds: check that it is running`,
           ),
         ),
       PATIENCE,

@@ -1,4 +1,4 @@
-/** What a machine has for xenkit, as data: the answer of `xenkit doctor`. */
+/** Checks what a machine offers xenkit; `xenkit doctor` prints the result. */
 import { open, readFile } from 'node:fs/promises'
 import { Socket } from 'node:net'
 import { loadNative } from '@xenkit/native'
@@ -9,25 +9,27 @@ import { codeOf } from './native-error.ts'
 import { isControlDomain } from './own-domid.ts'
 import { findXenstored, xenstoredPaths } from './xenstore.ts'
 
+/** Result of one check. */
 export interface XenCheck {
   /** `hypervisor`, `native`, `disks`, `xenstored`, `domain`, `xen-blkback`, or a device's path. */
   readonly name: string
   readonly ok: boolean
-  /** `openXen` fails without it; else only what `detail` names does. */
+  /** Whether `openXen` fails without it. Otherwise only the feature in `detail` is affected. */
   readonly required: boolean
-  /** What was found. */
+  /** The finding. */
   readonly detail: string
-  /** What to do, where something is missing. */
+  /** What to do, if something is missing. */
   readonly fix?: string
 }
 
+/** Results of all checks. */
 export interface XenProbe {
   /** Whether `openXen` can be expected to succeed. */
   readonly usable: boolean
   readonly checks: readonly XenCheck[]
 }
 
-/** Looks at everything; opens devices only to close them again. Never throws. */
+/** Runs all checks. It opens devices only to close them again, and never throws. */
 export async function probeXen(): Promise<XenProbe> {
   const hypervisor = await checkHypervisor()
   const checks = [
@@ -92,7 +94,7 @@ function checkBlockEngine(): XenCheck {
       ...check,
       ok: false,
       detail: "images are read on Node's thread pool",
-      fix: 'they need the addon: see native',
+      fix: 'they need the addon: see the check "native"',
     }
   }
 }
@@ -134,7 +136,7 @@ async function checkXenstored(): Promise<XenCheck> {
     const none = `no socket at ${xenstoredPaths().join(' or ')}`
     const device = await checkDevice(found, true)
     if (device.ok) return { ...check, ok: true, detail: `${none}: ${found.path} is used` }
-    const fix = 'start xenstored, or in a domain without one see the xenbus device'
+    const fix = 'start xenstored; in a domain without it, see the check of the xenbus device'
     return { ...check, ok: false, detail: none, fix }
   } catch (error) {
     return {
@@ -146,17 +148,20 @@ async function checkXenstored(): Promise<XenCheck> {
   }
 }
 
-/** @param driver where sysfs has it while it is loaded */
+/**
+ * Checks for Linux's own block backend.
+ * @param driver its directory in sysfs
+ */
 export async function checkKernelBackend(driver?: string): Promise<XenCheck> {
   const check = { name: 'xen-blkback', required: false }
   if (!(await hasKernelBackend(driver))) return { ...check, ok: true, detail: 'is not loaded' }
-  const detail = "the kernel's own block backend is loaded: it takes every disk first"
+  const detail = "the kernel's own block backend is loaded: it serves every disk before xenkit can"
   return { ...check, ok: false, detail, fix: UNLOAD_KERNEL_BACKEND }
 }
 
 async function checkDomain(): Promise<XenCheck> {
   const detail = (await isControlDomain())
     ? 'dom0'
-    : 'not dom0, as far as /proc/xen/capabilities tells: a driver domain needs its nodes from dom0'
+    : 'not dom0 according to /proc/xen/capabilities: a driver domain needs its nodes from dom0'
   return { name: 'domain', ok: true, required: false, detail }
 }

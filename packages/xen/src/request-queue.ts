@@ -1,30 +1,31 @@
 /**
- * Requests on /dev/xen/xenbus, one at a time. The driver takes a request without copying its
- * payload: what it queues for xenstored points into the file's one buffer, which the next write
- * fills (xenbus_dev_request_and_reply in drivers/xen/xenbus/xenbus_xs.c). Of two requests that are
- * sent without waiting, the first may therefore arrive with the second one's path. The reply says
- * that the buffer is free.
+ * Sends requests to /dev/xen/xenbus one at a time. The driver queues a pointer into the file's
+ * single buffer for xenstored, not a copy (xenbus_dev_request_and_reply in
+ * drivers/xen/xenbus/xenbus_xs.c), and the next write overwrites that buffer. Of two requests sent
+ * without waiting, the first may therefore arrive with the second one's path. The reply shows that
+ * the buffer is free.
  */
+/** A queue with one request in flight. */
 export class RequestQueue {
   readonly #send: (message: Uint8Array) => void
   readonly #waiting: Uint8Array[] = []
   #unanswered = false
 
-  /** @param send hands a whole message to the driver */
+  /** @param send passes a whole message to the driver */
   constructor(send: (message: Uint8Array) => void) {
     this.#send = send
   }
 
   /**
-   * Sends the message, or keeps it until those before it are answered. It must not be changed
-   * afterwards.
+   * Sends the message, or queues it until those before it are answered. The caller must not change
+   * it afterwards.
    */
   push(message: Uint8Array): void {
     this.#waiting.push(message)
     this.#next()
   }
 
-  /** The message that was sent last is answered. */
+  /** Reports that the request in flight was answered; sends the next one. */
   answered(): void {
     this.#unanswered = false
     this.#next()

@@ -1,9 +1,11 @@
 /**
- * /dev/xen/xenbus as a transport. The driver acts on one message per write and forgets the bytes
- * after it (drivers/xen/xenbus/xenbus_dev_frontend.c), so the stream is cut into messages again.
+ * A xenstore connection over /dev/xen/xenbus. The driver handles one message per write and ignores
+ * the bytes after it (drivers/xen/xenbus/xenbus_dev_frontend.c). The stream is therefore split into
+ * messages again.
  *
- * The driver answers some requests by the errno of the write: a watch that xenstored refuses, and
- * what it has no memory for. It has consumed the message then, and goes on.
+ * The driver answers some requests by the errno of the write: a watch that xenstored refuses, and a
+ * request that it has no memory for. It has consumed the message then, and the connection
+ * continues.
  */
 import { getSystemErrorName } from 'node:util'
 import { XenstoreError } from '@xenkit/hypervisor'
@@ -25,35 +27,35 @@ import type { Transport, XenstoreStream } from './xenstore-stream.ts'
 const { size: HEADER_SIZE, at } = xsdSockmsg
 
 interface Messages {
-  /** `message` is the callee's. */
+  /** Passes on a message, which the callee may keep. */
   send(message: Uint8Array): void
-  /** A request that the driver must not get. */
+  /** Answers a request that the driver must not get. */
   refuse(reqId: number, txId: number, errno: XsdError): void
 }
 
 /**
- * The driver's buffer of XENSTORE_PAYLOAD_MAX bytes holds the header, too. It ends what doesn't fit
- * with EINVAL, the reply to nothing.
+ * Most payload bytes per message: the driver's buffer of XENSTORE_PAYLOAD_MAX bytes holds the
+ * header too. Longer messages fail with EINVAL and without a reply.
  */
 const PAYLOAD_MAX = XENSTORE_PAYLOAD_MAX - HEADER_SIZE
 
 /**
- * What the driver would do something else with than xenstored, as errno of the reply that stands
- * for it.
+ * Checks for requests that the driver would handle differently from xenstored.
+ * @returns the errno name to answer instead, if any
  */
 function faultOf(type: number, payload: Uint8Array): XsdError | undefined {
-  // The connection is the kernel's: this would end the watches of its own drivers.
+  // The connection belongs to the kernel: a reset would end its own drivers' watches.
   if (type === XS.RESET_WATCHES) return 'EACCES'
   if (payload.length > PAYLOAD_MAX) return 'E2BIG'
-  // The driver sets watches itself and ignores a depth, as if there were none: answered like a
-  // xenstored without depths.
+  // The driver sets watches itself and ignores a depth. EINVAL is the answer of a xenstored without
+  // depths, after which the client filters.
   if (type === XS.WATCH && payload.reduce((nuls, byte) => nuls + Number(byte === 0), 0) > 2) {
     return 'EINVAL'
   }
   return undefined
 }
 
-/** Cuts what is pushed into whole messages. */
+/** Returns a parser that splits a stream into whole messages. */
 export function messageCutter(messages: Messages): XsParser {
   return new XsParser((type, reqId, txId, payload) => {
     const fault = faultOf(type, payload)
@@ -69,6 +71,7 @@ export function messageCutter(messages: Messages): XsParser {
   })
 }
 
+/** The transport over the device. */
 export class XenbusTransport implements Transport {
   readonly #stream: XenstoreStream
   readonly #page: XenPages
@@ -79,11 +82,11 @@ export class XenbusTransport implements Transport {
     refuse: (reqId, txId, errno) => this.#refuse(reqId, txId, errno),
   })
   readonly #replies = new XsParser((type, reqId, txId, payload) => {
-    this.#heard.append(type, reqId, txId, '', payload)
+    this.#toClient.append(type, reqId, txId, '', payload)
     if (type !== XS.WATCH_EVENT) this.#requests.answered()
   })
-  /** For the client: whole messages, so that our own answers go between two of the driver's. */
-  readonly #heard = new XsPacker()
+  /** Replies for the client, as whole messages, so that our own go between two of the driver's. */
+  readonly #toClient = new XsPacker()
 
   /** @throws NotAvailableError without the device */
   constructor(native: Native, arena: XenArena, stream: XenstoreStream, device: XenDevice) {
@@ -121,8 +124,8 @@ export class XenbusTransport implements Transport {
   }
 
   #refuse(reqId: number, txId: number, errno: string): void {
-    this.#heard.append(XS.ERROR, reqId, txId, `${errno}\0`)
-    queueMicrotask(() => this.#deliver()) // not while the client writes
+    this.#toClient.append(XS.ERROR, reqId, txId, `${errno}\0`)
+    queueMicrotask(() => this.#deliver()) // not within the client's write
   }
 
   /** @param count new bytes in the page, or a negative errno */
@@ -135,10 +138,10 @@ export class XenbusTransport implements Transport {
   }
 
   #deliver(): void {
-    if (this.#heard.length > 0) this.#stream.received(this.#heard.take().slice())
+    if (this.#toClient.length > 0) this.#stream.received(this.#toClient.take().slice())
   }
 
-  /** What goes wrong ends the stream. */
+  /** Runs a step; an error ends the stream. */
   #attempt(step: () => void): void {
     try {
       step()

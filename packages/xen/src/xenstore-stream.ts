@@ -1,12 +1,14 @@
-/** A connection to xenstored, whatever carries it: ends once, and is silent from then on. */
+/** A connection to xenstored over any transport. It ends once, and delivers nothing afterwards. */
 import type { ByteStream, ByteStreamReceiver } from '@xenkit/hypervisor'
 
+/** The mechanism that carries a connection. */
 export interface Transport {
-  /** Takes the bytes before it returns. What it throws ends the stream. */
+  /** Sends bytes, which it copies before it returns. An error that it throws ends the stream. */
   send(bytes: Uint8Array): void
   shut(): void
 }
 
+/** The port's `ByteStream` over a transport. */
 export class XenstoreStream implements ByteStream {
   readonly #receiver: ByteStreamReceiver
   readonly #transport: Transport
@@ -14,7 +16,7 @@ export class XenstoreStream implements ByteStream {
   #open = true
 
   /**
-   * @param connect makes the transport, which gives what it hears to `received` and `lost`, later
+   * @param connect creates the transport, which later calls `received` and `lost`
    * @param onEnd called once, however the stream ends
    */
   constructor(
@@ -32,7 +34,7 @@ export class XenstoreStream implements ByteStream {
     try {
       this.#transport.send(bytes)
     } catch (error) {
-      // The writer is told as of any loss: not while it writes.
+      // Deferred: the client must not be called within its own write.
       const reason = error instanceof Error ? error : new Error(String(error))
       queueMicrotask(() => this.lost(reason))
     }

@@ -1,6 +1,6 @@
 /**
- * The xenstore port: the unix socket of xenstored where there is one, that is where xenstored runs,
- * else the kernel's own connection, /dev/xen/xenbus.
+ * The port's xenstore. It connects to xenstored's unix socket, which exists where xenstored runs,
+ * and otherwise opens the kernel's connection, /dev/xen/xenbus.
  */
 import { stat } from 'node:fs/promises'
 import { Socket } from 'node:net'
@@ -19,8 +19,8 @@ import { connectSocket, socketTransport, START_XENSTORED } from './xenstored-soc
 import { type Transport, XenstoreStream } from './xenstore-stream.ts'
 
 /**
- * Where xenstored may be reached, if the kernel's device isn't to be used. As with libxenstore,
- * XENSTORED_PATH allows nothing else, and may name a device.
+ * Paths to try before the kernel's device. XENSTORED_PATH replaces them all, as in libxenstore, and
+ * may name a device.
  */
 export function xenstoredPaths(): readonly string[] {
   const chosen = process.env['XENSTORED_PATH']
@@ -28,7 +28,7 @@ export function xenstoredPaths(): readonly string[] {
 }
 
 /**
- * The first socket that answers, or the device to open instead.
+ * Returns a connection to the first socket that answers, or the device to open instead.
  * @throws NotAvailableError for a socket that can't be used
  */
 export async function findXenstored(): Promise<Socket | XenDevice> {
@@ -50,6 +50,7 @@ const isDevice = (path: string): Promise<boolean> =>
     () => false,
   )
 
+/** Connections to xenstored, which end with the hypervisor. */
 export class XenXenstore implements XenstorePort {
   readonly #native: Native
   readonly #arena: XenArena
@@ -88,7 +89,7 @@ export class XenXenstore implements XenstorePort {
     }
   }
 
-  /** Ends every connection; their receivers hear of it. */
+  /** Ends every connection, and reports that to the receivers. */
   close(): void {
     this.#closed = true
     for (const stream of this.#streams) {

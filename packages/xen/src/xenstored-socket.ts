@@ -1,23 +1,21 @@
-/** xenstored's unix socket as a transport. */
+/** Xenstore connections over xenstored's unix socket. */
 import { createConnection, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { NotAvailableError, XenstoreError, type XenstorePort } from '@xenkit/hypervisor'
 import { codeOf } from './native-error.ts'
 import { type Transport, XenstoreStream } from './xenstore-stream.ts'
 
+/** Advice for a machine on which xenstored doesn't run. */
 export const START_XENSTORED = 'start xenstored (in dom0: systemctl start xenstored, or xencommons)'
 
-/**
- * Time between tries while the queue is full in which connections wait for xenstored to accept
- * them.
- */
+/** Milliseconds between attempts while xenstored's queue of unaccepted connections is full. */
 const QUEUE_RETRY_MS = 10
-/** How long it may be full. */
+/** Milliseconds after which a full queue is an error. */
 const QUEUE_LIMIT_MS = 10_000
 
 /**
- * Waits while others wait to be accepted: C xenstored has room for two of them, and Linux answers
- * the next one EAGAIN where a blocking connect would wait.
+ * Connects to the socket, and waits while the queue of unaccepted connections is full. C xenstored
+ * has room for two; for the next one Linux answers EAGAIN where a blocking connect would wait.
  * @throws NotAvailableError whose `details.errno` is `ENOENT`, `ECONNREFUSED`, `EACCES` ...
  */
 export async function connectSocket(path: string): Promise<Socket> {
@@ -38,7 +36,7 @@ export async function connectSocket(path: string): Promise<Socket> {
 
 function fixOf(errno: string | undefined): string {
   if (errno === 'EACCES') return 'run this as root'
-  return errno === 'EAGAIN' ? 'it accepts no connection, see what it does' : START_XENSTORED
+  return errno === 'EAGAIN' ? 'it runs but accepts no connection, see its log' : START_XENSTORED
 }
 
 function connectOnce(path: string): Promise<Socket> {
@@ -52,6 +50,7 @@ function connectOnce(path: string): Promise<Socket> {
   })
 }
 
+/** Returns the transport over a connected socket. */
 export function socketTransport(socket: Socket, stream: XenstoreStream): Transport {
   let errno = 'EPIPE'
   socket.on('data', (bytes) => stream.received(bytes))
@@ -66,8 +65,8 @@ export function socketTransport(socket: Socket, stream: XenstoreStream): Transpo
 }
 
 /**
- * xenstored by its unix socket alone, for programs that need nothing else of Xen.
- * @param path of the socket of any xenstored, which gives domain 0's rights to whoever may connect
+ * Returns xenstore over a unix socket, for programs that need nothing else of Xen.
+ * @param path socket of any xenstored; it gives domain 0's rights to whoever may connect
  */
 export function xenstoreSocket(path: string): XenstorePort {
   return {

@@ -1,4 +1,7 @@
-/** What the engine's JavaScript adds to native/test: batches. The addon is the real one. */
+/**
+ * Tests of batches, the part of the engine that is JavaScript, with the real addon. The rest is
+ * tested in native/test.
+ */
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,7 +22,7 @@ function open(o: Omit<FileBatchOptions, 'direct'>): ImageBatch {
   return batch
 }
 
-/** Lists a job at the place of its number, and says what it is. */
+/** Describes a job in the row of its number, and lists it. */
 function describe(
   { jobs }: ImageBatch,
   job: number,
@@ -73,42 +76,45 @@ test('32 reads and writes of an image are one call', async () => {
   batch.proceed()
   for (const job of batch.jobs.list.subarray(0, atOnce)) done(job)
   expect(submitted).toEqual([32])
-  // What has to wait for a disk is told of later.
+  // Transfers that must wait for a disk complete asynchronously.
   await until(() => results.size === 32)
   expect([...results.values()]).toEqual(Array.from({ length: 32 }, () => 4096))
   batch.close()
 })
 
-// A process without /dev/fuse or the right to mount can't have such a disk: both are checked.
-test.skipIf(!canStall())('what is done is told of while what came with it stalls', async () => {
-  await using disk = await StallingDisk.mount(4096)
-  const fd = openSync(disk.path, 'r+')
-  const done: (readonly [number, number])[] = []
-  let turns = 0
-  const batch = open({
-    fd,
-    memory: new SharedArrayBuffer(8192, { maxByteLength: 8192 }),
-    capacity: { jobs: 2, pieces: 1 },
-    done: (job) => done.push([job, batch.jobs.result[job] ?? 0]),
-    turned: () => turns++,
-  })
-  for (const job of [0, 1]) {
-    describe(batch, job, { operation: 1, position: job * 4096, count: 1 })
-    addPiece(batch, job, { offset: job * 4096, bytes: 4096 })
-  }
-  expect(batch.start(2)).toBe(0)
-  batch.proceed()
-  await until(() => done.length > 0 && disk.requests.includes('write'))
-  expect([done, turns]).toEqual([[[0, 4096]], 1])
-  disk.go()
-  await until(() => done.length > 1)
-  expect([done[1], turns]).toEqual([[1, 4096], 2])
-  batch.close()
-  closeSync(fd)
-  await until(() => loadNative().counters().polls === 0)
-})
+// Only a process with /dev/fuse and the right to mount can have a stalling disk: both are checked.
+test.skipIf(!canStall())(
+  'completed jobs are reported while others of the same batch stall',
+  async () => {
+    await using disk = await StallingDisk.mount(4096)
+    const fd = openSync(disk.path, 'r+')
+    const done: (readonly [number, number])[] = []
+    let turns = 0
+    const batch = open({
+      fd,
+      memory: new SharedArrayBuffer(8192, { maxByteLength: 8192 }),
+      capacity: { jobs: 2, pieces: 1 },
+      done: (job) => done.push([job, batch.jobs.result[job] ?? 0]),
+      turned: () => turns++,
+    })
+    for (const job of [0, 1]) {
+      describe(batch, job, { operation: 1, position: job * 4096, count: 1 })
+      addPiece(batch, job, { offset: job * 4096, bytes: 4096 })
+    }
+    expect(batch.start(2)).toBe(0)
+    batch.proceed()
+    await until(() => done.length > 0 && disk.requests.includes('write'))
+    expect([done, turns]).toEqual([[[0, 4096]], 1])
+    disk.go()
+    await until(() => done.length > 1)
+    expect([done[1], turns]).toEqual([[1, 4096], 2])
+    batch.close()
+    closeSync(fd)
+    await until(() => loadNative().counters().polls === 0)
+  },
+)
 
-test('a read of what is in the page cache takes less than a byte of heap', async () => {
+test('a read from the page cache takes less than a byte of heap', async () => {
   const [requests, depth] = [1_000_000, 32]
   const path = join(folder, 'cached.img')
   writeFileSync(path, Buffer.alloc(depth * 512, 'xenkit'))
@@ -140,7 +146,7 @@ test('a read of what is in the page cache takes less than a byte of heap', async
     await until(() => moved === requests * 512)
     return meter.end()
   }
-  // Until all is compiled, which takes as long as the compiler's thread has to wait for a
+  // Repeat until all code is compiled. That takes as long as the compiler's thread waits for a
   // processor.
   let millions = 1
   while ((await million()) >= requests && millions < 6) millions++

@@ -1,7 +1,7 @@
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { BATCH, EventDispatch } from '../src/event-dispatch.ts'
 
-/** A dispatch and the writes that it would make to the device. */
+/** A dispatch, and the unmask calls that it makes. */
 function setup() {
   const table = new Uint32Array(2 * BATCH)
   const writes: number[][] = []
@@ -16,7 +16,7 @@ function setup() {
 }
 
 describe('delivery', () => {
-  test('goes to the handlers of the batch, in its order', () => {
+  test('calls the handlers of the batch, in its order', () => {
     const { dispatch, deliver } = setup()
     const heard: number[] = []
     for (const port of [1, 2, 3]) dispatch.add(port, () => heard.push(port))
@@ -24,13 +24,13 @@ describe('delivery', () => {
     expect(heard).toEqual([3, 1])
   })
 
-  test('of a port that nobody has is nothing', () => {
+  test('skips a port without a handler', () => {
     const { deliver, writes } = setup()
     deliver(7)
     expect(writes).toEqual([])
   })
 
-  test('stops for a binding that an earlier handler of the batch closed', () => {
+  test('skips a binding that an earlier handler of the batch closed', () => {
     const { dispatch, deliver } = setup()
     const closed = vi.fn<() => void>()
     dispatch.add(1, () => dispatch.remove(2))
@@ -39,7 +39,7 @@ describe('delivery', () => {
     expect(closed).not.toHaveBeenCalled()
   })
 
-  test('reaches the other ports though a handler throws, which is an uncaught exception', async () => {
+  test('reaches the other ports when a handler throws, and rethrows as an uncaught exception', async () => {
     const uncaught: unknown[] = []
     const listeners = process.listeners('uncaughtException')
     process
@@ -64,7 +64,7 @@ describe('delivery', () => {
 })
 
 describe('unmasks', () => {
-  test('of a dispatch are one write at its end', () => {
+  test('during a dispatch are one write at its end', () => {
     const { dispatch, deliver, writes } = setup()
     for (const port of [1, 2]) {
       dispatch.add(port, () => {
@@ -85,7 +85,7 @@ describe('unmasks', () => {
     expect(writes).toEqual([[1], [2]])
   })
 
-  test('more than a page of them are several writes', () => {
+  test('that exceed a page are several writes', () => {
     const { dispatch, deliver, writes } = setup()
     dispatch.add(1, () => {
       for (let count = 0; count < BATCH + 1; count++) dispatch.unmask(1)
@@ -94,7 +94,7 @@ describe('unmasks', () => {
     expect(writes.map((write) => write.length)).toEqual([BATCH, 1])
   })
 
-  test('of ports that were removed are not written', () => {
+  test('of removed ports are not written', () => {
     const { dispatch, deliver, writes } = setup()
     dispatch.add(1, () => {
       dispatch.remove(1)

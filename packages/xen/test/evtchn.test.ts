@@ -4,7 +4,7 @@ import { afterEach, expect, onTestFinished, test, vi } from 'vitest'
 import { XenArena } from '../src/arena.ts'
 import { XenEvtchn } from '../src/evtchn.ts'
 
-/** Calls of the addon that fail with this errno. */
+/** Calls of the addon that fail with EIO. */
 const failing = new Set<string>()
 afterEach(() => failing.clear())
 
@@ -13,7 +13,7 @@ function answer<T>(call: string, value: T): T {
   return value
 }
 
-/** A device whose ports are numbered from 1, and what was written to it. */
+/** A device whose ports are numbered from 1, and the unmasks that were written to it. */
 function device() {
   const real = loadNative()
   const arena = new XenArena(real, 4)
@@ -44,7 +44,7 @@ function device() {
   return { evtchn, unmasked, tell: (count: number) => tell(count) }
 }
 
-test('after an overflow every port is treated as pending, and it is told once, twice, four times', () => {
+test('after an overflow every port is treated as pending; the 1st, 2nd and 4th are warned about', () => {
   const warnings = vi.spyOn(process, 'emitWarning').mockReturnValue()
   onTestFinished(() => warnings.mockRestore())
   const { evtchn, unmasked, tell } = device()
@@ -89,7 +89,7 @@ test.each(['bind', 'notify', 'unmask', 'unbind'])('a refused %s is an EvtchnErro
   expect(calls[call]).toThrow(EvtchnError)
 })
 
-test('a binding that can not be unbound says which, and delivers nothing', () => {
+test('an unbind that fails names the port, and nothing is delivered afterwards', () => {
   const { evtchn, tell } = device()
   const heard = vi.fn<() => void>()
   const binding = evtchn.bindInterdomain({ domid: 3, port: 9 }, heard)

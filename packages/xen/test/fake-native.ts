@@ -1,21 +1,21 @@
 /**
- * The addon with its real arena, where a driver would be a script: what Linux says about grants
- * where there is no Xen to say it.
+ * The addon with its real arena and scripted drivers: Linux's answers about grants, without Xen.
  */
 import { type Arena, type Gntdev, loadNative, type Native } from '@xenkit/native'
 
+/** Answers of the scripted drivers. */
 export interface Script {
   /** Errno name that `map` fails with. */
   mapFails?: string
-  /** What `probe` says of a gref; 0 of all others. */
+  /** What `probe` returns for a gref; 0 for all others. */
   readonly probes: Map<number, number>
-  /** Of these it says 0 when asked about a read-only mapping. */
+  /** Grefs for which `probe` returns 0 when asked about a read-only mapping. */
   readonly readOnly?: readonly number[]
   /** Errno name that `copy` fails with. */
   copyFails?: string
 }
 
-/** What the driver was asked. */
+/** Calls that the drivers received. */
 export interface Asked {
   readonly maps: { readonly refs: readonly number[]; readonly writable: boolean }[]
   readonly copies: {
@@ -30,7 +30,7 @@ export interface Asked {
 const failing = (operation: string, code: string): Error =>
   Object.assign(new Error(`${operation}: ${code}`), { code })
 
-/** Only what the grant port uses. */
+/** Implements only what the grant port uses. */
 export function fakeNative(script: Script): { readonly native: Native; readonly asked: Asked } {
   const real = loadNative()
   const asked: Asked = { maps: [], copies: [] }

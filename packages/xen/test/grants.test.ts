@@ -15,7 +15,7 @@ const details = (status: number, more: object = {}): unknown =>
   expect.objectContaining({ details: expect.objectContaining({ status, ...more }) as object })
 
 describe('map', () => {
-  test('asks for all refs at once, in their order', () => {
+  test('maps all refs in one call, in order', () => {
     const { grants, asked, arena } = setup()
     using mapping = grants.map(
       [
@@ -30,7 +30,7 @@ describe('map', () => {
     expect(mapping.bytes.byteOffset).toBe(mapping.byteOffset)
   })
 
-  test('names the first ref that can not be mapped, and its status', () => {
+  test("names the first ref that can't be mapped, and its status", () => {
     const { grants } = setup({
       mapFails: 'EINVAL',
       probes: new Map([
@@ -46,7 +46,7 @@ describe('map', () => {
     expect(map).toThrow(details(-3, { domid: 3, gref: 9 }))
   })
 
-  test('says the errno where there is no status', () => {
+  test('reports the errno if there is no status', () => {
     const { grants } = setup({ mapFails: 'EINVAL', probes: new Map([[8, -22]]) })
     expect(() => grants.map(refs(8), { writable: true })).toThrow(details(-22, { gref: 8 }))
     expect(() => grants.map(refs(8), { writable: true })).toThrow(
@@ -54,22 +54,22 @@ describe('map', () => {
     )
   })
 
-  test('tells that a ref is granted read-only', () => {
+  test('reports that a ref is granted read-only', () => {
     const { grants } = setup({ mapFails: 'EINVAL', probes: new Map([[8, -22]]), readOnly: [8] })
     expect(() => grants.map(refs(8), { writable: true })).toThrow(
       'cannot map gref 8 of domain 3: GNTST_general_error, it is granted read-only',
     )
   })
 
-  test('blames no ref for what is none of its doing', () => {
+  test('names no ref for an error that none caused', () => {
     const { grants } = setup({ mapFails: 'EFAULT' })
     const map = (): unknown => grants.map(refs(8, 9), { writable: true })
     expect(map).toThrow('cannot map 2 granted pages: mmap of granted pages: EFAULT')
     expect(map).toThrow(details(-14))
   })
 
-  test('that finds no memory says so, without a look at each ref', () => {
-    // -12, which is GNTST_eagain, too: a page that comes back would be waited for.
+  test('reports lack of memory without probing each ref', () => {
+    // -12 is GNTST_eagain as well: a page that comes back would be waited for.
     const { grants } = setup({ mapFails: 'ENOMEM', probes: new Map([[8, -12]]) })
     for (const map of [grants.map.bind(grants), grants.mapPages.bind(grants)]) {
       const mapping = (): unknown => map(refs(8, 9), { writable: true })
@@ -78,7 +78,7 @@ describe('map', () => {
     }
   })
 
-  test('of pages anywhere is one mapping, whose pages have offsets', () => {
+  test('of separate pages is one mapping with an offset for each page', () => {
     const { grants, arena, asked } = setup()
     const first = grants.mapPages(refs(9, 7), { writable: true })
     using pages = grants.mapPages(refs(5, 8, 6), { writable: true })
@@ -114,7 +114,7 @@ describe('map', () => {
   })
 })
 
-test('what is held outlasts the hypervisor, until the last hold ends', () => {
+test('a hold keeps the arena after the hypervisor is closed', () => {
   const { grants, arena } = setup()
   const mapping = grants.map(refs(8), { writable: true })
   const [own, closed] = [arena.allocate(1), arena.allocate(1)]
@@ -134,7 +134,7 @@ test('what is held outlasts the hypervisor, until the last hold ends', () => {
 })
 
 describe('pins', () => {
-  test('hold a mapping that was closed', () => {
+  test('keep a mapping that was closed', () => {
     const { grants, arena } = setup()
     const mapping = grants.map(refs(8), { writable: true })
     mapping.bytes[0] = 7
@@ -161,7 +161,7 @@ describe('pins', () => {
     expect(() => mapping.pin()).toThrow(RangeError)
   })
 
-  test('outlast the hypervisor', () => {
+  test('keep a mapping after the hypervisor is closed', () => {
     const { grants, arena } = setup()
     const mapping = grants.map(refs(8), { writable: true })
     const other = grants.map(refs(9), { writable: true })
@@ -201,10 +201,10 @@ describe('a copy batch', () => {
     )
   })
 
-  test('has what a ring can use at most', () => {
+  test('has a limited capacity', () => {
     const { grants } = setup()
     expect(() => grants.openCopyBatch({ domid: 3, capacity: 65_537 })).toThrow(RangeError)
-    // 224 pages, here are 16
+    // 224 pages are needed, 16 are there
     expect(() => grants.openCopyBatch({ domid: 3, capacity: 65_536 })).toThrow(ArenaFullError)
   })
 
@@ -220,7 +220,7 @@ describe('a copy batch', () => {
     expect(asked.copies).toEqual([])
   })
 
-  test('tells when the kernel refuses the whole call', () => {
+  test('throws when the kernel refuses the whole call', () => {
     const { grants } = setup({ copyFails: 'EFAULT' })
     using batch = grants.openCopyBatch({ domid: 3, capacity: 5 })
     expect(() => batch.copyOut(1)).toThrow(
@@ -240,7 +240,7 @@ test('out of bounds is a RangeError, a closed arena a NotAvailableError', () => 
   pages.close()
 })
 
-describe('giving back', () => {
+describe('releasing pages', () => {
   const refuse = (): never => {
     throw Object.assign(new Error('IOCTL_GNTDEV_UNMAP_GRANT_REF: EINVAL'), { code: 'EINVAL' })
   }
@@ -256,7 +256,7 @@ describe('giving back', () => {
     expect(close).not.toThrow()
   })
 
-  test('so is one that waited for a pin', () => {
+  test('a refused unmap that waited for a pin is a GrantError too', () => {
     const { grants, arena } = setup()
     const mapping = grants.map(refs(8), { writable: true })
     mapping.pin()
@@ -265,7 +265,7 @@ describe('giving back', () => {
     expect(() => mapping.unpin()).toThrow(GrantError)
   })
 
-  test('so is one at the end of all', () => {
+  test('a refused unmap at the end of the arena is a GrantError too', () => {
     const { arena } = setup()
     vi.spyOn(arena.native, 'closeAll').mockImplementation(refuse)
     expect(() => arena.close()).toThrow(GrantError)

@@ -16,7 +16,7 @@ describe.skipIf(existsSync('/dev/xen/gntdev'))('without Xen', () => {
     expect(loadNative().counters()).toMatchObject({ fds: 0, mappings: 0, ports: 0, polls: 0 })
   })
 
-  test('the probe finds what is missing, each with what to do', async () => {
+  test('the probe says what is missing and what to do', async () => {
     const { usable, checks } = await probeXen()
     expect(usable).toBe(false)
     expect(checks.map((check) => check.name)).toEqual([
@@ -41,7 +41,7 @@ describe.skipIf(existsSync('/dev/xen/gntdev'))('without Xen', () => {
   })
 })
 
-test('the probe tells of a kernel backend that is loaded', async () => {
+test('the probe reports a loaded kernel backend', async () => {
   const absent = await checkKernelBackend('/nowhere')
   expect(absent).toMatchObject({ name: 'xen-blkback', ok: true })
   const loaded = await checkKernelBackend('/')
@@ -71,11 +71,11 @@ describe('a device that can not be opened', () => {
     )
   })
 
-  test('for a reason of its own keeps it', () => {
+  test("keeps an error that isn't an errno", () => {
     expect(failing('ERR_RUNTIME')).toThrow(expect.objectContaining({ code: 'ERR_RUNTIME' }))
   })
 
-  test('which no module makes says so', () => {
+  test('has other advice if no module provides it', () => {
     expect(fixFor(DEVICES.xenbus, 'ENOENT')).not.toContain('modprobe')
   })
 })

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { RequestQueue } from '../src/request-queue.ts'
 
-test('one request is with the driver until it is answered', () => {
+test('one request is in flight until it is answered', () => {
   fc.assert(
     fc.property(fc.array(fc.constantFrom('request', 'answer'), { maxLength: 60 }), (steps) => {
       const asked: Uint8Array[] = []

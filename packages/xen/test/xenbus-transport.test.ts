@@ -1,4 +1,4 @@
-/** /dev/xen/xenbus as Linux has it: which writes fail, and what comes back by reading. */
+/** /dev/xen/xenbus as Linux implements it: which writes fail, and which replies can be read. */
 import { loadNative, type Native, type XenbusDevice } from '@xenkit/native'
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import fc from 'fast-check'
@@ -85,7 +85,7 @@ function open(o: { readonly refuses?: (message: Message) => string | undefined }
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-test('a watch that xenstored refuses is answered so, and the stream goes on', async () => {
+test('a watch that xenstored refuses is answered with an error, and the stream continues', async () => {
   const device = open({ refuses: ({ type }) => (type === XS.WATCH ? 'E2BIG' : undefined) })
   const write = { type: XS.WRITE, reqId: 1, payload: '/a\0value' }
   const watch = { type: XS.WATCH, reqId: 2, payload: '/a\0token\0' }
@@ -103,21 +103,24 @@ test('a watch that xenstored refuses is answered so, and the stream goes on', as
   expect(device.lost).toBeUndefined()
 })
 
-test('a driver that is closed is the end of the stream', async () => {
+test('the stream ends when the device is closed', async () => {
   const device = open({ refuses: () => 'ERR_CLOSED' })
   device.stream.write(packed({ type: XS.READ, reqId: 1, payload: '/a\0' }))
   await settled()
   expect(device.lost?.message).toBe('the hypervisor was closed in this thread')
 })
 
-/** Requests of three kinds, and the answer to each. */
+/**
+ * Requests of three kinds, each with its answer: `taken` by the driver, `refused` by the driver,
+ * and `kept` from it.
+ */
 const kinds = {
   taken: { type: XS.READ, payload: 'a', answer: { type: XS.READ, payload: 'value' } },
   refused: { type: XS.WATCH, payload: 'a', answer: { type: XS.ERROR, payload: 'ENOMEM\0' } },
   kept: { type: XS.RESET_WATCHES, payload: '', answer: { type: XS.ERROR, payload: 'EACCES\0' } },
 } as const
 
-test('an answer of our own goes between two of the driver, however reads cut those', async () => {
+test("our own replies go between two of the driver's, however reads split those", async () => {
   const requested = fc.array(fc.constantFrom('taken', 'refused', 'kept'), { maxLength: 20 })
   const cutAt = fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1 })
   await fc.assert(

@@ -11,7 +11,7 @@ function open(send: Transport['send'] = () => {}) {
   return { heard, transport, ended, stream: new XenstoreStream(heard, () => transport, ended) }
 }
 
-test('hears until it is closed, and nothing more', () => {
+test('delivers until it is closed, and nothing afterwards', () => {
   const { heard, transport, ended, stream } = open()
   stream.received(Uint8Array.of(1))
   stream.close()
@@ -26,7 +26,7 @@ test('hears until it is closed, and nothing more', () => {
   expect(ended).toHaveBeenCalledExactlyOnceWith(stream)
 })
 
-test('is lost once', () => {
+test('reports only the first loss', () => {
   const { heard, transport, ended, stream } = open()
   stream.lost(new Error('first'))
   stream.lost(new Error('second'))

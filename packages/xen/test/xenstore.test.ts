@@ -55,7 +55,7 @@ function openStore(): XenXenstore {
   return new XenXenstore(native, new XenArena(native, 4))
 }
 
-/** Collects what a stream gives. */
+/** Collects the bytes that a stream delivers. */
 function receiver(): ByteStreamReceiver & {
   readonly bytes: number[]
   readonly reason: Promise<Error>
@@ -78,7 +78,7 @@ describe('the socket', () => {
     stream.close()
   })
 
-  test('takes what is written, which may change afterwards', async () => {
+  test('copies the bytes written, so that the caller may change them', async () => {
     const got: Buffer[] = []
     await listen((socket) => socket.on('data', (bytes) => got.push(bytes)))
     const stream = await openStore().connect(receiver())
@@ -92,7 +92,7 @@ describe('the socket', () => {
     stream.close()
   })
 
-  test('is silent after close', async () => {
+  test('delivers nothing after close', async () => {
     await listen((socket) => socket.on('data', () => socket.end(Uint8Array.of(1))))
     const heard = { data: vi.fn<() => void>(), closed: vi.fn<() => void>() }
     const stream = await openStore().connect(heard)
@@ -105,7 +105,7 @@ describe('the socket', () => {
     expect(heard.closed).not.toHaveBeenCalled()
   })
 
-  test('tells when xenstored ends', async () => {
+  test('reports when xenstored ends', async () => {
     await listen((socket) => socket.destroy())
     const heard = receiver()
     await openStore().connect(heard)
@@ -122,7 +122,7 @@ describe('the socket', () => {
     await expect(store.connect(receiver())).rejects.toThrow(NotAvailableError)
   })
 
-  test('where nobody listens is said, with what to do', async () => {
+  test('without a listener is an error that says what to do', async () => {
     const connecting = openStore().connect(receiver())
     await expect(connecting).rejects.toThrow(NotAvailableError)
     await expect(connecting).rejects.toThrow(
@@ -132,14 +132,14 @@ describe('the socket', () => {
 })
 
 describe('XENSTORED_PATH of a device', () => {
-  test('opens it as one, in place of /dev/xen/xenbus', async () => {
-    vi.stubEnv('XENSTORED_PATH', '/dev/null') // which can be opened, and not waited for
+  test('is opened as a device, in place of /dev/xen/xenbus', async () => {
+    vi.stubEnv('XENSTORED_PATH', '/dev/null') // opens, but can't be polled
     const connecting = openStore().connect(receiver())
     await expect(connecting).rejects.toThrow(NotAvailableError)
     await expect(connecting).rejects.toThrow('cannot open "/dev/null" (EPERM)')
   })
 
-  test('sends and hears through it', async () => {
+  test('sends and receives through it', async () => {
     vi.stubEnv('XENSTORED_PATH', '/dev/ptmx') // a terminal, which echoes
     const heard = receiver()
     const stream = await openStore().connect(heard)
@@ -149,7 +149,7 @@ describe('XENSTORED_PATH of a device', () => {
     expect((await heard.reason).message).toContain('xenstore header field "len"') // as ^@
   })
 
-  test('that is neither a device nor a socket is said', async () => {
+  test('that is neither a device nor a socket is an error', async () => {
     writeFileSync(path, '')
     const connecting = openStore().connect(receiver())
     await expect(connecting).rejects.toThrow(`cannot connect to xenstored at "${path}"`)
@@ -168,22 +168,22 @@ describe('a socket by its path', () => {
     stream.close()
   })
 
-  test('tells when xenstored ends', async () => {
+  test('reports when xenstored ends', async () => {
     await listen((socket) => socket.destroy())
     const heard = receiver()
     await xenstoreSocket(path).connect(heard)
     expect((await heard.reason).message).toMatch(/^xenstored ended the connection: E[A-Z]+$/)
   })
 
-  test('that nobody listens on is said', async () => {
+  test('without a listener is an error', async () => {
     const connecting = xenstoreSocket(path).connect(receiver())
     await expect(connecting).rejects.toThrow(NotAvailableError)
     await expect(connecting).rejects.toThrow(`cannot connect to xenstored at "${path}" (ENOENT)`)
   })
 })
 
-describe('the number of this domain', () => {
-  test('is what xenstored says', async () => {
+describe('the id of this domain', () => {
+  test('is the value that xenstored returns', async () => {
     await listen(answering(XS.READ, '17'))
     await expect(readDomid(openStore())).resolves.toBe(17)
   })
@@ -200,7 +200,7 @@ describe('the number of this domain', () => {
     await expect(asking).rejects.toThrow(text)
   })
 
-  test('is not known if xenstored hangs up', async () => {
+  test('is an error if xenstored hangs up', async () => {
     await listen((socket) => socket.destroy())
     await expect(readDomid(openStore())).rejects.toThrow('xenstored ended the connection')
   })
@@ -215,7 +215,7 @@ describe('messages for the xenbus device', () => {
   const sizes = [16 + 6, 16, 16 + 4080]
 
   test.each([1, 15, 16, 23, 4080, stream.length])(
-    'go one by one, however the stream is cut (%i bytes at a time)',
+    'are sent one by one, however the stream is split (%i bytes at a time)',
     (step) => {
       const sent: Uint8Array[] = []
       const cutter = messageCutter({

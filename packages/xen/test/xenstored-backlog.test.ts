@@ -8,7 +8,8 @@ import { expect, onTestFinished, test } from 'vitest'
 import { connectSocket } from '../src/xenstored-socket.ts'
 
 /**
- * Listens with room for as few connections as xenstored, and accepts none before it is written to.
+ * A server with as small a queue as xenstored's, which accepts no connection until the test writes
+ * to it.
  */
 const busyServer = `
   const { readSync } = require('node:fs')
@@ -19,7 +20,7 @@ const busyServer = `
   })
 `
 
-test('a xenstored whose queue of connections is full is waited for', async () => {
+test("connecting waits while xenstored's queue of connections is full", async () => {
   const directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
   const path = join(directory, 'socket')
   const server = spawn(process.execPath, ['-e', busyServer, path], { stdio: 'pipe' })
