@@ -65,10 +65,14 @@ export type NodeValuesOf<T extends Definitions> = {
 }
 /** Values that `write` takes: only the nodes to write. A family takes a list: its first nodes. */
 export type NodeValuesToWrite<T extends Definitions> = {
-  readonly [Name in keyof T]?:
-    | (Name extends Family ? readonly ValueOf<T[Name]>[] : ValueOf<T[Name]>)
-    | undefined
+  readonly [Name in keyof T]?: WrittenAs<Name, ValueOf<T[Name]>> | undefined
 }
+/** A name that is only known at run time, of type `string`, may be a family's. */
+type WrittenAs<Name, Value> = Name extends Family
+  ? readonly Value[]
+  : string extends Name
+    ? Value | readonly Value[]
+    : Value
 
 /** A table of nodes, as `defineNodes` returns it. */
 export interface NodeTable<T extends Definitions> {

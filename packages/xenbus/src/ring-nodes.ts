@@ -1,0 +1,159 @@
+/**
+ * The nodes by which a frontend publishes its rings: the grant references of each ring's pages, and
+ * the port of its event channel. blkif.h and netif.h say how they are called; other devices follow.
+ */
+import { NegotiationError, UINT32_MAX, expectInteger } from '@xenkit/hypervisor'
+import { type NodeDefinition, type XenstoreReader, defineNodes } from '@xenkit/xenstore-client'
+import { lenient, ofOtherEnd } from './node-access.ts'
+import type { NodeValues } from './nodes.ts'
+
+/** Where a frontend publishes one ring, and by which names. */
+export interface RingNodes {
+  /** Directory of the nodes, such as `queue-0`, in the frontend's own, which is the default. */
+  readonly directory?: string
+  /** Node of the page's grant reference. Default `ring-ref`. */
+  readonly ref?: string
+  /** Node of the event channel's port, which rings may share. Default `event-channel`. */
+  readonly port?: string
+  /**
+   * Pages of the ring as a power of two, 0..4. Their references are then in numbered nodes,
+   * `ring-ref0` and on, even that of a single page. Without an order it is one page, in `ring-ref`.
+   */
+  readonly order?: number | undefined
+}
+
+/** A ring as its frontend publishes it. */
+export interface PublishedRing {
+  /** One grant reference per page, in order. */
+  readonly grefs: readonly number[]
+  readonly port: number
+}
+
+/**
+ * Directories of several queues, as blkif.h and netif.h have them: `queue-0` and on. The nodes of
+ * one queue alone are in the frontend's own directory, which is ''.
+ */
+export const queueDirectories = (count: number): readonly string[] =>
+  count === 1 ? [''] : Array.from({ length: count }, (_, i) => `queue-${i}`)
+
+/**
+ * Reads the rings that a frontend publishes.
+ * @param path the frontend's directory
+ * @throws NegotiationError naming the node that is missing, holds no such number, or names a page
+ *   or port of another ring: both would serve the same requests
+ * @throws RangeError for an order out of range
+ */
+export async function readRings(
+  view: XenstoreReader,
+  path: string,
+  rings: readonly RingNodes[],
+): Promise<PublishedRing[]> {
+  const found = await Promise.all(rings.map((nodes) => new RingTable(nodes).read(view, path)))
+  expectDistinct(found.flatMap(({ refs }) => refs))
+  expectDistinct(found.map(({ port }) => port))
+  return found.map(({ refs, port }) => ({
+    grefs: refs.map(({ value }) => value),
+    port: port.value,
+  }))
+}
+
+/**
+ * Whether a frontend still publishes the rings that it did: the answer of a `BackendConnection` to
+ * `isCurrent`. Nodes that can't be read say nothing against them: a connected frontend doesn't need
+ * them any more.
+ * @param now what it publishes now, by `readRings`
+ */
+export async function isStillPublished(
+  rings: readonly PublishedRing[],
+  now: Promise<readonly PublishedRing[]>,
+): Promise<boolean> {
+  const published = await lenient(ofOtherEnd(now), undefined)
+  return published === undefined || JSON.stringify(published) === JSON.stringify(rings)
+}
+
+/** The largest order that Linux maps for a device: XENBUS_MAX_RING_GRANT_ORDER. */
+const MAX_ORDER = 4
+
+const GREF = {
+  type: 'decimal',
+  max: UINT32_MAX,
+  writer: 'frontend',
+  meaning: 'grant reference of a page of the ring',
+} as const satisfies NodeDefinition
+const PORT = {
+  type: 'decimal',
+  min: 1,
+  max: UINT32_MAX,
+  writer: 'frontend',
+  meaning: 'port that the backend binds to',
+} as const satisfies NodeDefinition
+
+/** A number, and the node that holds it. */
+interface Found {
+  readonly node: string
+  readonly value: number
+}
+
+/** The nodes of one ring: reads and formats them. */
+export class RingTable {
+  readonly #prefix: string
+  readonly #ref: string
+  readonly #numbered: `${string}{n}`
+  readonly #port: string
+  readonly #order: number | undefined
+  readonly #nodes
+
+  /** @throws RangeError for an order out of range */
+  constructor({ directory = '', ref = 'ring-ref', port = 'event-channel', order }: RingNodes) {
+    if (order !== undefined) expectInteger('order', order, 0, MAX_ORDER)
+    this.#prefix = directory === '' ? '' : `${directory}/`
+    this.#ref = ref
+    this.#numbered = `${ref}{n}`
+    this.#port = port
+    this.#order = order
+    this.#nodes = defineNodes({ [ref]: GREF, [this.#numbered]: GREF, [port]: PORT })
+  }
+
+  async read(
+    view: XenstoreReader,
+    path: string,
+  ): Promise<{ readonly refs: readonly Found[]; readonly port: Found }> {
+    const base = `${path}/${this.#prefix}`
+    const directory = base.slice(0, -1)
+    const [refs, port] = await Promise.all([
+      this.#order === undefined
+        ? this.#nodes.readNode(view, directory, this.#ref).then((gref) => [gref])
+        : this.#nodes.readFamily(view, directory, this.#numbered, 1 << this.#order),
+      this.#nodes.readNode(view, directory, this.#port),
+    ])
+    const refNode = (i: number): string => this.#ref + (this.#order === undefined ? '' : i)
+    return {
+      refs: refs.map((value, i) => ({ node: base + refNode(i), value })),
+      port: { node: base + this.#port, value: port },
+    }
+  }
+
+  /** By name relative to the frontend's directory. */
+  format({ grefs, port }: PublishedRing): NodeValues {
+    const refs = this.#order === undefined ? { [this.#ref]: grefs[0] } : { [this.#numbered]: grefs }
+    const values = Object.entries(this.#nodes.format({ ...refs, [this.#port]: port }))
+    return Object.fromEntries(values.map(([name, value]) => [this.#prefix + name, value]))
+  }
+}
+
+/** One node may be found twice: rings share a port by its name. */
+function expectDistinct(all: readonly Found[]): void {
+  const holders = new Map<number, string>()
+  for (const { node, value } of all) {
+    const holder = holders.get(value) ?? node
+    if (holder !== node) {
+      const expected = `another number than in "${holder}"`
+      throw new NegotiationError(`node "${node}" holds "${value}", expected ${expected}`, {
+        node,
+        value: String(value),
+        expected,
+      })
+    }
+    holders.set(value, node)
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * Both ends of a ring between two domains: its pages and its event channel, opened together and
+ * closed together. Linux has xenbus_setup_ring and xenbus_map_ring_valloc for the pages.
+ */
+import { EventChannel } from '@xenkit/evtchn'
+import type { GrantTable } from '@xenkit/grant'
+import { type Hypervisor, Owner } from '@xenkit/hypervisor'
+import type { NodeValues } from './nodes.ts'
+import { type PublishedRing, type RingNodes, RingTable } from './ring-nodes.ts'
+
+/** One end of a ring. */
+export interface ConnectedRing<R> extends Disposable {
+  readonly ring: R
+  /** The ring's pages. */
+  readonly bytes: Uint8Array
+  readonly channel: EventChannel
+  /**
+   * Gives back the pages, and the event channel unless another ring shared it. Idempotent.
+   * @throws GrantError, EvtchnError when one of them can't be closed, once all others are
+   */
+  close(): void
+}
+
+/** A ring that this domain shares with its backend's. */
+export interface OpenedRing<R> extends ConnectedRing<R> {
+  /** What to publish, by name relative to the frontend's directory. */
+  readonly nodes: NodeValues
+}
+
+export interface OpenRingOptions<R> extends RingNodes {
+  /** The backend's domain. */
+  readonly domid: number
+  /** Formats the pages, which are zeroed: `FrontRing.init` for a ring of requests. */
+  readonly init: (bytes: Uint8Array) => R
+  /** The event channel of another ring, to share. By default one is opened. */
+  readonly channel?: EventChannel
+}
+
+/**
+ * Opens a frontend's ring: shares its pages and opens a port for the backend to bind to. What fails
+ * leaves nothing open.
+ *
+ * @example
+ * const ring = openRing(hv, {
+ *   domid: device.backendDomid,
+ *   init: (bytes) => FrontRing.init({ bytes, slotSize: 64 }),
+ * })
+ * await device.publish(ring.nodes)
+ *
+ * @throws GrantError, ArenaFullError, EvtchnError when pages, grants or ports are used up
+ * @throws RangeError for an order out of range
+ */
+export function openRing<R>(hv: Hypervisor, o: OpenRingOptions<R>): OpenedRing<R> {
+  const { domid, order = 0 } = o
+  const table = new RingTable(o)
+  const owner = new Owner()
+  try {
+    const { bytes, grefs } = owner.own(
+      hv.grants.share({ domid, pages: 1 << order, writable: true }),
+    )
+    const ring = o.init(bytes)
+    const channel = o.channel ?? owner.own(EventChannel.bindUnbound(hv.evtchn, { domid }))
+    const nodes = table.format({ grefs: [...grefs], port: channel.port })
+    return { ...connected(owner, { ring, bytes, channel }), nodes }
+  } catch (error) {
+    throw owner.closeAfter(error)
+  }
+}
+
+export interface AttachRingOptions<R> extends PublishedRing {
+  /** The frontend's domain. */
+  readonly domid: number
+  /** Maps the pages. */
+  readonly grants: GrantTable
+  /** Binds to the ring in the pages, which the other domain may change at any time: `BackRing.attach`. */
+  readonly attach: (bytes: Uint8Array) => R
+  /** The event channel of another ring, if the frontend publishes the same port for both. */
+  readonly channel?: EventChannel
+}
+
+/**
+ * Attaches a backend to a ring that `readRings` found: maps its pages writable and binds its port.
+ * The frontend may have notified before: look at the ring once without waiting for an event. What
+ * fails leaves nothing open.
+ * @throws GrantError, EvtchnError when a published reference or port can't be had, and what
+ *   `attach` throws: the frontend's fault, which closes its device
+ * @throws ArenaFullError when there is no room for the pages
+ */
+export async function attachRing<R>(
+  hv: Hypervisor,
+  o: AttachRingOptions<R>,
+): Promise<ConnectedRing<R>> {
+  const { domid, grefs, port } = o
+  const owner = new Owner()
+  try {
+    const refs = grefs.map((gref) => ({ domid, gref }))
+    const { bytes } = owner.own(await o.grants.map(refs, { writable: true }))
+    const ring = o.attach(bytes)
+    const channel = o.channel ?? owner.own(EventChannel.bindInterdomain(hv.evtchn, { domid, port }))
+    return connected(owner, { ring, bytes, channel })
+  } catch (error) {
+    throw owner.closeAfter(error)
+  }
+}
+
+const connected = <R>(
+  owner: Owner,
+  parts: Pick<ConnectedRing<R>, 'ring' | 'bytes' | 'channel'>,
+): ConnectedRing<R> => ({
+  ...parts,
+  close: () => owner.close(),
+  [Symbol.dispose]: () => owner.close(),
+})
