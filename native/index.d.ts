@@ -89,16 +89,12 @@ export interface Arena {
   /** Allocates zeroed pages, 1 or more; returns their offset. */
   allocate(pages: number): number
   /**
-   * Ends the run that begins at `offset`, or marks it to end with its last pin. The pages read as 0
-   * afterwards. Does nothing after `closeAll`.
+   * Ends the run that begins at `offset`; pages that a device of the addon uses end with that
+   * device. The pages read as 0 afterwards. Does nothing after `closeAll`.
    */
   close(offset: number): void
   /** Ends every run, as `close` does. Later allocations and mappings fail. */
   closeAll(): void
-  /** Pins the run that begins at `offset`: it doesn't end before `unpin`. */
-  pin(offset: number): void
-  /** Removes one pin. */
-  unpin(offset: number): void
   /**
    * Registers what the kernel does when the mapping or share at `offset` ends, even by SIGKILL. It
    * sets the byte at `clearByte` (counted from `offset`) to 0, and notifies the local port `port`.

@@ -93,18 +93,6 @@ impl Arena {
         self.runs.close_all()
     }
 
-    /// Pins the run that begins at `offset`: it stays in place until `unpin`, even if it is closed.
-    #[napi(catch_unwind)]
-    pub fn pin(&self, offset: u32) -> Result<()> {
-        self.runs.pin(offset)
-    }
-
-    /// Removes one pin.
-    #[napi(catch_unwind)]
-    pub fn unpin(&self, offset: u32) -> Result<()> {
-        self.runs.unpin(offset)
-    }
-
     /// Registers what the kernel does when the run at `offset` ends for any reason, a crash
     /// included: set a byte to 0, notify a port, or both.
     #[napi(catch_unwind)]

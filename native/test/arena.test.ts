@@ -44,39 +44,21 @@ describe('arena', () => {
     expect(arena.allocate(1)).toBe(3 * 4096)
   })
 
-  test('pins defer the end of a run', () => {
-    const arena = new native.Arena(1)
+  test('allocates nothing after closeAll', () => {
+    const arena = new native.Arena(4)
     const bytes = new Uint8Array(arena.createBuffer())
     const offset = arena.allocate(1)
     bytes[offset] = 7
-    arena.pin(offset)
-    arena.close(offset)
-    expect(bytes[offset]).toBe(7)
-    expect(() => arena.allocate(1)).toThrow(coded('ERR_ARENA_FULL'))
-    arena.unpin(offset)
-    expect(bytes[offset]).toBe(0)
-    expect(() => arena.unpin(offset)).toThrow(coded('ERR_OUT_OF_RANGE'))
-  })
-
-  test('allocates nothing after closeAll, which waits for pins too', () => {
-    const arena = new native.Arena(4)
-    const bytes = new Uint8Array(arena.createBuffer())
-    const [pinned, other] = [arena.allocate(1), arena.allocate(1)]
-    bytes[pinned] = bytes[other] = 7
-    arena.pin(pinned)
     arena.closeAll()
-    expect([bytes[pinned], bytes[other]]).toEqual([7, 0])
+    expect(bytes[offset]).toBe(0)
     expect(() => arena.allocate(1)).toThrow(coded('ERR_CLOSED'))
-    arena.close(other)
-    arena.unpin(pinned)
-    expect(bytes[pinned]).toBe(0)
+    arena.close(offset)
   })
 
   test.each([1, 4095, 4096, 2 ** 32 - 4096])('knows nothing at offset %i', (offset) => {
     const arena = new native.Arena(4)
     arena.allocate(2)
     expect(() => arena.close(offset)).toThrow(coded('ERR_OUT_OF_RANGE'))
-    expect(() => arena.pin(offset)).toThrow(coded('ERR_OUT_OF_RANGE'))
   })
 
   test('keeps its memory while the buffer is in use, even without its object', async () => {

@@ -20,7 +20,7 @@ globalThis.functions = [
   open[1].createNotify(),
   open[1].createUnmask(),
 ]
-arena.pin(arena.allocate(1))
+arena.allocate(1)
 bytes[0] = open.length
 parentPort.postMessage('open')
 if (workerData.end === 'exit') process.exit(0)

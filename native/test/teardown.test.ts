@@ -107,8 +107,6 @@ describe('a process', () => {
   })
 
   test('may end with everything open', async () => {
-    expect(
-      await run(`new native.Gntdev(arena, path); bytes[0] = 1; arena.pin(arena.allocate(1))`),
-    ).toBe(0)
+    expect(await run(`new native.Gntdev(arena, path); bytes[0] = 1; arena.allocate(1)`)).toBe(0)
   })
 })

@@ -109,21 +109,6 @@ export async function checkGrants(hv: Hypervisor, where: string): Promise<void> 
     },
   )
 
-  await check(`${where}: a pinned mapping outlives its close until the last pin`, () => {
-    using shared = share(1)
-    const before = native.counters().mappings
-    const mapped = grants.map(refs(shared.grefs), { writable: true })
-    mapped.pin()
-    mapped.pin()
-    mapped.close()
-    mapped.unpin()
-    shared.bytes[0] = 0x55
-    strictEqual(mapped.bytes[0], 0x55)
-    strictEqual(native.counters().mappings, before + 1)
-    mapped.unpin()
-    strictEqual(native.counters().mappings, before)
-  })
-
   await check(`${where}: a view of an ended mapping reads 0 and harms nobody`, () => {
     using shared = share(1)
     const mapped = grants.map(refs(shared.grefs), { writable: true })

@@ -59,7 +59,7 @@ async function holdOn(): Promise<void> {
   const hv = await openXen()
   const { domid } = hv
   const shared = hv.grants.share({ domid, pages: 1, writable: true })
-  hv.grants.map([{ domid, gref: shared.grefs[0] ?? 0 }], { writable: true }).pin()
+  hv.grants.map([{ domid, gref: shared.grefs[0] ?? 0 }], { writable: true })
   hv.evtchn.bindUnbound({ domid }, () => {})
   console.log('holding')
 }

@@ -163,8 +163,7 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Closes everything that is open. A pinned mapping ends, and leaves `stats`, with its last pin.
-   * Idempotent.
+   * Closes everything that is open. Idempotent.
    * @throws the first error, once all the others are closed
    */
   close(): void {

@@ -6,7 +6,6 @@ export class TrackedMapping implements GrantMapping {
   readonly bytes: Uint8Array
   readonly #mapping: GrantMapping
   readonly #released: () => void
-  #pins = 0
   #closed = false
 
   constructor(mapping: GrantMapping, released: () => void) {
@@ -14,17 +13,6 @@ export class TrackedMapping implements GrantMapping {
     this.#released = released
     this.byteOffset = mapping.byteOffset
     this.bytes = mapping.bytes
-  }
-
-  pin(): void {
-    this.#mapping.pin()
-    this.#pins++
-  }
-
-  unpin(): void {
-    this.#mapping.unpin()
-    this.#pins--
-    if (this.#closed && this.#pins === 0) this.#released()
   }
 
   notifyOnUnmap(o: UnmapNotify): void {
@@ -38,7 +26,7 @@ export class TrackedMapping implements GrantMapping {
       this.#mapping.close()
     } finally {
       // Released even if the unmap failed: nobody can retry it.
-      if (this.#pins === 0) this.#released()
+      this.#released()
     }
   }
 

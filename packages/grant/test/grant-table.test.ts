@@ -45,25 +45,6 @@ describe('the set of open mappings, shares and copiers', () => {
     expect(front.stats).toEqual(nothing)
   })
 
-  test('includes a closed mapping until its last pin is gone', async () => {
-    await using m = twoDomains()
-    using front = new GrantTable(m.front.grants)
-    using back = new GrantTable(m.back.grants)
-    const share = front.share({ domid: m.back.domid, pages: 1, writable: true })
-    const mapping = await back.map(m.refs(share.grefs), { writable: true })
-    mapping.pin()
-    mapping.pin()
-    back.close()
-    expect(back.stats.mappedPages).toBe(1)
-    mapping.bytes[0] = 7
-    expect(share.bytes[0]).toBe(7)
-    mapping.unpin()
-    expect(back.stats.mappedPages).toBe(1)
-    mapping.unpin()
-    expect(back.stats).toEqual(nothing)
-    expect(() => mapping.unpin()).toThrow(RangeError)
-  })
-
   test('shrinks as each is disposed of', async () => {
     await using m = twoDomains()
     using front = new GrantTable(m.front.grants)

@@ -26,16 +26,6 @@ export interface UnmapNotify {
 
 /** Granted pages of another domain, mapped contiguously into the arena in the order of the refs. */
 export interface GrantMapping extends Pages {
-  /**
-   * Holds the pages in place while something asynchronous uses them, such as a disk read in flight.
-   * `close` on a pinned mapping takes effect when the last pin is gone.
-   */
-  pin(): void
-  /**
-   * Ends one `pin`.
-   * @throws RangeError when there is no pin to end
-   */
-  unpin(): void
   notifyOnUnmap(o: UnmapNotify): void
 }
 

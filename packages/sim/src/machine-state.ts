@@ -52,7 +52,6 @@ const mapping = [
   'gref',
   'frame',
   'writable',
-  'pinned',
   'clearByte',
   'notifyPort',
 ] as const

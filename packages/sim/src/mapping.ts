@@ -27,7 +27,6 @@ export class Mapping implements GrantMapping, Opened {
   readonly #mappings: number
   readonly #handles: readonly number[]
   readonly #writable: boolean
-  #pins = 0
   #closed = false
 
   /** @param o.mappings how many of the arena's it takes, default 1 */
@@ -55,26 +54,6 @@ export class Mapping implements GrantMapping, Opened {
     attachment.opened(this)
   }
 
-  pin(): void {
-    if (this.#closed) throw new RangeError('"pin" expected an open mapping')
-    if (++this.#pins === 1) this.#notePinned(true)
-  }
-
-  unpin(): void {
-    if (this.#pins === 0) throw new RangeError('"unpin" expected a pinned mapping')
-    if (--this.#pins > 0) return
-    this.#notePinned(false)
-    if (this.#closed) this.#unmap()
-  }
-
-  /** For the report of what a machine still has open. */
-  #notePinned(pinned: boolean): void {
-    const { maptrack } = this.#attachment.hypervisor.state
-    this.#attachment.release(() => {
-      for (const handle of this.#handles) maptrack.set(handle, 'pinned', pinned ? 1 : 0)
-    })
-  }
-
   notifyOnUnmap(notify: UnmapNotify): void {
     const { hypervisor, domid } = this.#attachment
     const [first] = this.#handles
@@ -98,18 +77,6 @@ export class Mapping implements GrantMapping, Opened {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    if (this.#pins === 0) this.#unmap()
-  }
-
-  abandon(): void {
-    this.close()
-  }
-
-  [Symbol.dispose](): void {
-    this.close()
-  }
-
-  #unmap(): void {
     const { maptrack, notifications, state } = this.#attachment.hypervisor
     this.#attachment.forget(this)
     this.#attachment.room.give({ pages: this.#handles.length, mappings: this.#mappings })
@@ -118,6 +85,14 @@ export class Mapping implements GrantMapping, Opened {
       for (const handle of this.#handles) notifications.fire(state.maptrack, handle)
       for (const handle of this.#handles) maptrack.unmap(handle)
     })
+  }
+
+  abandon(): void {
+    this.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
   }
 
   /** Notes the first store of all, for the machine's account. */

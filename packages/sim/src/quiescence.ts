@@ -18,7 +18,7 @@ export function openResources({ state, grants, events, frames }: Hypervisor): st
     const [gref, grantor] = [maptrack.get(row, 'gref'), maptrack.get(row, 'grantor')]
     if (isReserved(gref) && state.isAlive(grantor)) return []
     return [
-      `domain ${domid} maps gref ${gref} of domain ${grantor} ${maptrack.get(row, 'writable') === 0 ? 'read-only' : 'writable'}${maptrack.get(row, 'pinned') === 0 ? '' : ', pinned'}`,
+      `domain ${domid} maps gref ${gref} of domain ${grantor} ${maptrack.get(row, 'writable') === 0 ? 'read-only' : 'writable'}`,
     ]
   })
   const grantedFrames = new Set(granted.map(({ frame }) => frame))

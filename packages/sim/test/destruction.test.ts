@@ -37,7 +37,6 @@ test('its own mappings are dropped, with what it promised to do then', async () 
   const binding = m.front.evtchn.bindInterdomain({ domid: 0, port: port.port }, nothing)
   mapping.bytes[20] = 1
   mapping.notifyOnUnmap({ clearByte: 20, port: binding.port })
-  mapping.pin()
   m.machine.destroyDomain(1)
   expect(share.bytes[20]).toBe(0)
   await expect.poll(() => heard).toBe(1)

@@ -21,10 +21,7 @@ test('grants behave as the model, in any order of calls', async () => {
         fc.modelRun(() => ({ model: world, real: world }), sequence)
         expectBytes(world)
         expectAccount(world)
-        for (const mapped of world.mappings) {
-          mapped.mapping.close()
-          for (; mapped.pins > 0; mapped.pins--) mapped.mapping.unpin()
-        }
+        for (const { mapping } of world.mappings) mapping.close()
         for (const shared of world.shares) shared.share.close()
       },
     ),

@@ -82,22 +82,6 @@ test('revoking what is mapped is an error, and the share goes on', async () => {
   share.close()
 })
 
-test('a pinned mapping is unmapped with its last pin', async () => {
-  await using m = twoDomains()
-  const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
-  const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })
-  mapping.pin()
-  mapping.pin()
-  mapping.close()
-  mapping.unpin()
-  expect(() => m.machine.assertQuiescent()).toThrow(', pinned')
-  expect(() => share.close()).toThrow(GrantError)
-  mapping.unpin()
-  share.close()
-  expect(() => mapping.unpin()).toThrow(RangeError)
-  expect(() => mapping.pin()).toThrow(RangeError)
-})
-
 test('an unmap clears the byte, then notifies', async () => {
   await using m = twoDomains()
   const heard: (number | undefined)[] = []

@@ -53,7 +53,7 @@ export class XenArena implements Arena {
   }
 
   /**
-   * Ends everything in the arena, as soon as the last hold and the last pin have ended.
+   * Ends everything in the arena, as soon as the last hold has ended.
    * @throws GrantError if pages of other domains can't be unmapped
    */
   close(): void {

@@ -12,7 +12,8 @@ import {
 import { type XenArena, XenPages } from './arena.ts'
 import { translated } from './native-error.ts'
 
-class GrantedPages extends XenPages {
+/** Contiguous pages of other domains, or own pages that another domain may map. */
+export class GrantedPages extends XenPages implements GrantMapping {
   protected override giveBack(call: () => void): void {
     translated(call, ({ message, status }) => {
       const pages = this.bytes.length / PAGE_SIZE
@@ -29,25 +30,6 @@ class GrantedPages extends XenPages {
       ({ message, status }) =>
         new GrantError(`cannot arrange the unmap-notify: ${message}`, { status, clearByte, port }),
     )
-  }
-}
-
-/** A contiguous mapping of other domains' pages. */
-export class XenMapping extends GrantedPages implements GrantMapping {
-  #pins = 0
-
-  // The addon counts one pin per mapping: it is called for the first pin and the last unpin only.
-  pin(): void {
-    if (this.#pins === 0) {
-      if (this.closed) throw new RangeError('"pin" expected an open mapping')
-      this.arena.native.pin(this.byteOffset)
-    }
-    this.#pins++
-  }
-
-  unpin(): void {
-    if (this.#pins === 0) throw new RangeError('"unpin" expected a pinned mapping')
-    if (--this.#pins === 0) this.giveBack(() => this.arena.native.unpin(this.byteOffset))
   }
 }
 

@@ -17,7 +17,7 @@ import { GNTST, gntstMeaning, gntstName } from '@xenkit/wire'
 import type { XenArena } from './arena.ts'
 import { XenCopyBatch } from './copy-batch.ts'
 import { DEVICES, openDevice } from './devices.ts'
-import { XenMappedPages, XenMapping, XenShare } from './granted-pages.ts'
+import { GrantedPages, XenMappedPages, XenShare } from './granted-pages.ts'
 import { type NativeError, translated } from './native-error.ts'
 
 /** Most pages of one gntdev ioctl (its module parameter `limit`). No ring needs as many. */
@@ -40,7 +40,7 @@ export class XenGrants implements GrantPort {
 
   /** Storing to pages that were mapped with `writable: false` ends the process (SIGSEGV). */
   map(refs: readonly GrantRef[], o: { readonly writable: boolean }): GrantMapping {
-    return new XenMapping(this.#arena, this.#mapRun(refs, o), refs.length)
+    return new GrantedPages(this.#arena, this.#mapRun(refs, o), refs.length)
   }
 
   /** Maps the pages contiguously, which costs least. */

@@ -25,7 +25,6 @@ interface Mapping {
   readonly mapping: GrantMapping
   /** The share's mark when it was mapped, which a read-only mapping goes on to show. */
   readonly markAtMap: number
-  pins: number
   closed: boolean
 }
 export interface World {
@@ -40,8 +39,8 @@ export interface World {
 type Command = fc.Command<World, World>
 
 export const DOMAINS = 3
-const isMapped = ({ mapper, closed, pins }: Mapping, { domains }: World): boolean =>
-  domains.includes(mapper) && (!closed || pins > 0)
+const isMapped = ({ mapper, closed }: Mapping, { domains }: World): boolean =>
+  domains.includes(mapper) && !closed
 const pick = <T>(items: readonly T[], at: number): T | undefined =>
   items[at % Math.max(1, items.length)]
 
@@ -115,7 +114,7 @@ class MakeMapping implements Command {
       if (error instanceof ArenaFullError && !writable) return
       throw error
     }
-    world.mappings.push({ mapper, of, writable, mapping, markAtMap, pins: 0, closed: false })
+    world.mappings.push({ mapper, of, writable, mapping, markAtMap, closed: false })
   }
   toString = () =>
     `map(share ${this.at} in #${this.by ?? 'its grantee'}, ${this.writable ? 'writable' : 'read-only'})`
@@ -131,36 +130,6 @@ class WriteThrough implements Command {
     mapped.mapping.bytes.fill(mapped.of.mark)
   }
   toString = () => `write(#${this.at})`
-}
-
-class Pin implements Command {
-  constructor(readonly at: number) {}
-  check = (world: World) => world.mappings.length > 0
-  run(world: World) {
-    const mapped = pick(world.mappings, this.at)
-    if (!mapped) return
-    if (mapped.closed) assert.throws(() => mapped.mapping.pin(), RangeError)
-    else {
-      mapped.mapping.pin()
-      mapped.pins++
-    }
-  }
-  toString = () => `pin(#${this.at})`
-}
-
-class Unpin implements Command {
-  constructor(readonly at: number) {}
-  check = (world: World) => world.mappings.length > 0
-  run(world: World) {
-    const mapped = pick(world.mappings, this.at)
-    if (!mapped) return
-    if (mapped.pins === 0) assert.throws(() => mapped.mapping.unpin(), RangeError)
-    else {
-      mapped.mapping.unpin()
-      mapped.pins--
-    }
-  }
-  toString = () => `unpin(#${this.at})`
 }
 
 class Unmap implements Command {
@@ -262,8 +231,6 @@ export function grantCommands() {
       map,
       map,
       at.map((index) => new WriteThrough(index)),
-      at.map((index) => new Pin(index)),
-      at.map((index) => new Unpin(index)),
       at.map((index) => new Unmap(index)),
       at.map((index) => new Revoke(index)),
       domid.map((id) => new Restart(id)),
