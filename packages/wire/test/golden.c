@@ -20,8 +20,10 @@ typedef __INT64_TYPE__ int64_t;
 #include <xen/grant_table.h>
 #include <xen/event_channel.h>
 #include <xen/io/blkif.h>
+#include <xen/io/console.h>
 #include <xen/io/fsif.h>
 #include <xen/io/kbdif.h>
+#include <xen/io/netif.h>
 #include <xen/io/protocols.h>
 #include <xen/io/xenbus.h>
 #include <xen/io/xs_wire.h>
@@ -30,8 +32,9 @@ typedef __INT64_TYPE__ int64_t;
 #define AT(type, field) { "golden " #type "." #field, offsetof(struct type, field) }
 /* A member without a tag in C, by the name that it has here. */
 #define MEMBER(type, path) (((struct type *)0)->path)
-#define PART(name, type, path) \
-    { "golden sizeof " #name, sizeof(MEMBER(type, path)) }, \
+#define PART(name, type, path) { "golden sizeof " #name, sizeof(MEMBER(type, path)) }
+#define UNION(name, type, path) \
+    PART(name, type, path), \
     { "golden alignof " #name, __alignof__(MEMBER(type, path)) }
 #define PART_AT(name, field, type, path) \
     { "golden " #name "." #field, offsetof(struct type, path.field) - offsetof(struct type, path) }
@@ -101,6 +104,63 @@ const struct {
     AT(xenstore_domain_interface, connection),
     AT(xenstore_domain_interface, error),
 
+    SIZE(netif_tx_request),
+    AT(netif_tx_request, gref),
+    AT(netif_tx_request, offset),
+    AT(netif_tx_request, flags),
+    AT(netif_tx_request, id),
+    AT(netif_tx_request, size),
+    SIZE(netif_tx_response),
+    AT(netif_tx_response, id),
+    AT(netif_tx_response, status),
+    SIZE(netif_rx_request),
+    AT(netif_rx_request, id),
+    AT(netif_rx_request, pad),
+    AT(netif_rx_request, gref),
+    SIZE(netif_rx_response),
+    AT(netif_rx_response, id),
+    AT(netif_rx_response, offset),
+    AT(netif_rx_response, flags),
+    AT(netif_rx_response, status),
+    SIZE(netif_extra_info),
+    AT(netif_extra_info, type),
+    AT(netif_extra_info, flags),
+    AT(netif_extra_info, u),
+    UNION(netif_extra_u, netif_extra_info, u),
+    PART(netif_extra_gso, netif_extra_info, u.gso),
+    PART_AT(netif_extra_gso, size, netif_extra_info, u.gso),
+    PART_AT(netif_extra_gso, type, netif_extra_info, u.gso),
+    PART_AT(netif_extra_gso, pad, netif_extra_info, u.gso),
+    PART_AT(netif_extra_gso, features, netif_extra_info, u.gso),
+    PART(netif_extra_mcast, netif_extra_info, u.mcast),
+    PART_AT(netif_extra_mcast, addr, netif_extra_info, u.mcast),
+    PART(netif_extra_hash, netif_extra_info, u.hash),
+    PART_AT(netif_extra_hash, type, netif_extra_info, u.hash),
+    PART_AT(netif_extra_hash, algorithm, netif_extra_info, u.hash),
+    PART_AT(netif_extra_hash, value, netif_extra_info, u.hash),
+    SIZE(xen_netif_ctrl_request),
+    AT(xen_netif_ctrl_request, id),
+    AT(xen_netif_ctrl_request, type),
+    AT(xen_netif_ctrl_request, data),
+    SIZE(xen_netif_ctrl_response),
+    AT(xen_netif_ctrl_response, id),
+    AT(xen_netif_ctrl_response, type),
+    AT(xen_netif_ctrl_response, status),
+    AT(xen_netif_ctrl_response, data),
+    SIZE(xen_netif_gref),
+    AT(xen_netif_gref, ref),
+    AT(xen_netif_gref, flags),
+    AT(xen_netif_gref, status),
+    { "golden slot netif.tx", sizeof(union netif_tx_sring_entry) },
+    { "golden slot netif.rx", sizeof(union netif_rx_sring_entry) },
+    { "golden slot netif.ctrl", sizeof(union xen_netif_ctrl_sring_entry) },
+    AT(xencons_interface, in),
+    AT(xencons_interface, out),
+    AT(xencons_interface, in_cons),
+    AT(xencons_interface, in_prod),
+    AT(xencons_interface, out_cons),
+    AT(xencons_interface, out_prod),
+
     SIZE(xenkbd_mtouch),
     AT(xenkbd_mtouch, type),
     AT(xenkbd_mtouch, event_type),
@@ -112,7 +172,7 @@ const struct {
     AT(xenkbd_motion, rel_x),
     AT(xenkbd_motion, rel_y),
     AT(xenkbd_motion, rel_z),
-    PART(xenkbd_mtouch_u, xenkbd_mtouch, u),
+    UNION(xenkbd_mtouch_u, xenkbd_mtouch, u),
     { "golden sizeof xenkbd_in_event", sizeof(union xenkbd_in_event) },
     { "golden alignof xenkbd_in_event", __alignof__(union xenkbd_in_event) },
     SIZE(fsif_read_request),
@@ -151,14 +211,38 @@ const struct {
     AT(fsif_response, pad1),
     AT(fsif_response, pad2),
     AT(fsif_response, u),
-    PART(fsif_request_u, fsif_request, u),
-    PART(fsif_response_u, fsif_response, u),
+    UNION(fsif_request_u, fsif_request, u),
+    UNION(fsif_response_u, fsif_response, u),
 
     VALUE(BLKIF_OP_READ), VALUE(BLKIF_OP_WRITE), VALUE(BLKIF_OP_WRITE_BARRIER),
     VALUE(BLKIF_OP_FLUSH_DISKCACHE), VALUE(BLKIF_OP_RESERVED_1), VALUE(BLKIF_OP_DISCARD), VALUE(BLKIF_OP_INDIRECT),
     VALUE(BLKIF_RSP_OKAY), VALUE(BLKIF_RSP_ERROR), VALUE(BLKIF_RSP_EOPNOTSUPP),
     VALUE(VDISK_CDROM), VALUE(VDISK_REMOVABLE), VALUE(VDISK_READONLY),
     VALUE(BLKIF_DISCARD_SECURE), VALUE(BLKIF_MAX_SEGMENTS_PER_REQUEST), VALUE(BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST),
+
+    VALUE(XEN_NETIF_NR_SLOTS_MIN), VALUE(XEN_NETIF_MAX_TX_SIZE),
+    VALUE(NETTXF_csum_blank), VALUE(NETTXF_data_validated), VALUE(NETTXF_more_data),
+    VALUE(NETTXF_extra_info),
+    VALUE(NETRXF_data_validated), VALUE(NETRXF_csum_blank), VALUE(NETRXF_more_data),
+    VALUE(NETRXF_extra_info), VALUE(NETRXF_gso_prefix),
+    VALUE(NETIF_RSP_DROPPED), VALUE(NETIF_RSP_ERROR), VALUE(NETIF_RSP_OKAY), VALUE(NETIF_RSP_NULL),
+    VALUE(XEN_NETIF_EXTRA_TYPE_NONE), VALUE(XEN_NETIF_EXTRA_TYPE_GSO),
+    VALUE(XEN_NETIF_EXTRA_TYPE_MCAST_ADD), VALUE(XEN_NETIF_EXTRA_TYPE_MCAST_DEL),
+    VALUE(XEN_NETIF_EXTRA_TYPE_HASH), VALUE(XEN_NETIF_EXTRA_FLAG_MORE),
+    VALUE(XEN_NETIF_GSO_TYPE_NONE), VALUE(XEN_NETIF_GSO_TYPE_TCPV4),
+    VALUE(XEN_NETIF_GSO_TYPE_TCPV6),
+    VALUE(XEN_NETIF_CTRL_HASH_TYPE_IPV4), VALUE(XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP),
+    VALUE(XEN_NETIF_CTRL_HASH_TYPE_IPV6), VALUE(XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP),
+    VALUE(XEN_NETIF_CTRL_HASH_ALGORITHM_NONE), VALUE(XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ),
+    VALUE(XEN_NETIF_CTRL_TYPE_INVALID), VALUE(XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS),
+    VALUE(XEN_NETIF_CTRL_TYPE_SET_HASH_FLAGS), VALUE(XEN_NETIF_CTRL_TYPE_SET_HASH_KEY),
+    VALUE(XEN_NETIF_CTRL_TYPE_GET_HASH_MAPPING_SIZE),
+    VALUE(XEN_NETIF_CTRL_TYPE_SET_HASH_MAPPING_SIZE), VALUE(XEN_NETIF_CTRL_TYPE_SET_HASH_MAPPING),
+    VALUE(XEN_NETIF_CTRL_TYPE_SET_HASH_ALGORITHM), VALUE(XEN_NETIF_CTRL_TYPE_GET_GREF_MAPPING_SIZE),
+    VALUE(XEN_NETIF_CTRL_TYPE_ADD_GREF_MAPPING), VALUE(XEN_NETIF_CTRL_TYPE_DEL_GREF_MAPPING),
+    VALUE(XEN_NETIF_CTRL_STATUS_SUCCESS), VALUE(XEN_NETIF_CTRL_STATUS_NOT_SUPPORTED),
+    VALUE(XEN_NETIF_CTRL_STATUS_INVALID_PARAMETER), VALUE(XEN_NETIF_CTRL_STATUS_BUFFER_OVERFLOW),
+    VALUE(XEN_NETIF_CTRLF_GREF_readonly),
 
     VALUE(GNTST_okay), VALUE(GNTST_general_error), VALUE(GNTST_bad_domain), VALUE(GNTST_bad_gntref),
     VALUE(GNTST_bad_handle), VALUE(GNTST_bad_virt_addr), VALUE(GNTST_bad_dev_addr), VALUE(GNTST_no_device_space),

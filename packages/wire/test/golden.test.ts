@@ -12,7 +12,7 @@ import { fsif, keyboard } from './other-headers.ts'
 
 /**
  * Names missing in the headers of Xen 4.17, against which these tests compile. They were checked by
- * eye in the headers of 4.22; RESTRICT is in neither.
+ * eye in the headers of 4.22; RESTRICT is in neither. XDP is in Linux's header.
  */
 const NEWER = [
   'XS_RESTRICT',
@@ -24,12 +24,16 @@ const NEWER = [
   'XENSTORE_SERVER_FEATURE_DOMID_ANY',
   'xenstore_domain_interface.evtchn_port',
   'sizeof xenstore_domain_interface',
+  'xencons_interface.connection',
+  'sizeof xencons_interface',
+  'XEN_NETIF_EXTRA_TYPE_XDP',
 ]
 
 /** Returns the same names with this package's values. */
 function ours(abi: Abi): Map<string, number> {
   const layout = wire.blkif[abi]
   const other = fsif(abi === 'x86_32' ? { u64: wire.u64Align4, i64: wire.i64Align4 } : wire)
+  const { tx, rx, ctrl, extraInfo, extra, gso, mcast, hash, gref } = wire.netif
   const values = new Map<string, number>()
   const struct = ({ name, size, at }: CStruct<Fields>): void => {
     values.set(`sizeof ${name}`, size)
@@ -56,12 +60,20 @@ function ours(abi: Abi): Map<string, number> {
     wire.grant_entry_v1,
     wire.xsdSockmsg,
     wire.xenstoreDomainInterface,
+    wire.xenconsInterface,
+    ...[tx, rx, ctrl].flatMap(({ request, response }) => [request, response]),
+    ...[extraInfo, gso, mcast, hash, gref],
     ...Object.values(keyboard.structs),
     ...Object.values(other.structs),
   ]) {
     struct(one)
   }
-  for (const one of [...Object.values(keyboard.unions), ...Object.values(other.unions)]) union(one)
+  for (const one of [extra, ...Object.values(keyboard.unions), ...Object.values(other.unions)]) {
+    union(one)
+  }
+  for (const [name, { slotSize }] of Object.entries({ tx, rx, ctrl })) {
+    values.set(`slot netif.${name}`, slotSize)
+  }
   values.set('sizeof slot', layout.slotSize)
   for (const order of [0, 1, 2, 3, 4]) {
     values.set(`slots ${order}`, wire.ringSlots({ pages: 1 << order, slotSize: layout.slotSize }))
@@ -69,6 +81,19 @@ function ours(abi: Abi): Map<string, number> {
   constants('BLKIF_OP_', wire.BLKIF_OP)
   constants('BLKIF_RSP_', wire.BLKIF_RSP)
   constants('VDISK_', wire.VDISK)
+  const { XEN_NETIF_NR_SLOTS_MIN, XEN_NETIF_MAX_TX_SIZE } = wire
+  constants('', { XEN_NETIF_NR_SLOTS_MIN, XEN_NETIF_MAX_TX_SIZE })
+  constants('NETTXF_', wire.NETTXF)
+  constants('NETRXF_', wire.NETRXF)
+  constants('NETIF_RSP_', wire.NETIF_RSP)
+  constants('XEN_NETIF_EXTRA_TYPE_', wire.XEN_NETIF_EXTRA_TYPE)
+  constants('XEN_NETIF_EXTRA_FLAG_', wire.XEN_NETIF_EXTRA_FLAG)
+  constants('XEN_NETIF_GSO_TYPE_', wire.XEN_NETIF_GSO_TYPE)
+  constants('XEN_NETIF_CTRL_HASH_TYPE_', wire.XEN_NETIF_CTRL_HASH_TYPE)
+  constants('XEN_NETIF_CTRL_HASH_ALGORITHM_', wire.XEN_NETIF_CTRL_HASH_ALGORITHM)
+  constants('XEN_NETIF_CTRL_TYPE_', wire.XEN_NETIF_CTRL_TYPE)
+  constants('XEN_NETIF_CTRL_STATUS_', wire.XEN_NETIF_CTRL_STATUS)
+  constants('XEN_NETIF_CTRLF_GREF_', wire.XEN_NETIF_CTRLF_GREF)
   constants('GNTST_', wire.GNTST)
   constants('GTF_', wire.GTF)
   constants('XenbusState', wire.XenbusState)

@@ -1,0 +1,226 @@
+/**
+ * Network packets and the requests that configure a card. Follows xen/include/public/io/netif.h. The
+ * layouts are the same in every ABI.
+ *
+ * A packet takes one or more slots: its first part, any extra info, its other parts. The receive
+ * ring's extra info takes the place of responses. The frontend finds them by the slot, not by an id,
+ * so a response lies in the slot of the request that it consumes.
+ */
+import { cstruct } from './cstruct.ts'
+import { array, i16, u16, u32, u8 } from './ctypes.ts'
+import { cunion } from './cunion.ts'
+
+/** A backend takes packets of up to this many slots at least. */
+export const XEN_NETIF_NR_SLOTS_MIN = 18
+/** Largest packet on the transmit ring, bytes. */
+export const XEN_NETIF_MAX_TX_SIZE = 0xffff
+
+/** Flags of a transmit request. */
+export const NETTXF = {
+  /** The checksum field is blank. Whoever sends the packet to a wire fills it in. */
+  csum_blank: 1 << 0,
+  /** The data agree with the checksum; with `csum_blank`, they are trusted without one. */
+  data_validated: 1 << 1,
+  /** The packet continues in the next request. */
+  more_data: 1 << 2,
+  /** An extra info follows. */
+  extra_info: 1 << 3,
+} as const
+
+/** Flags of a receive response. Compared with NETTXF, the first two bits are swapped. */
+export const NETRXF = {
+  data_validated: 1 << 0,
+  csum_blank: 1 << 1,
+  more_data: 1 << 2,
+  extra_info: 1 << 3,
+  /** Deprecated form of GSO, from before extra info. */
+  gso_prefix: 1 << 4,
+} as const
+
+/** Status of a response. A receive response that is OKAY has its size in bytes in place of 0. */
+export const NETIF_RSP = {
+  DROPPED: -2,
+  ERROR: -1,
+  OKAY: 0,
+  /** The slot answers an extra info of the transmit ring, not a request. */
+  NULL: 1,
+} as const
+
+/** Types of an extra info. */
+export const XEN_NETIF_EXTRA_TYPE = {
+  /** Never sent. */
+  NONE: 0,
+  GSO: 1,
+  /** Adds an address to the backend's multicast filter. The packet is a dummy: don't send it. */
+  MCAST_ADD: 2,
+  /** Removes an address, otherwise like MCAST_ADD. */
+  MCAST_DEL: 3,
+  HASH: 4,
+  /** In Linux's netif.h, not in Xen's. */
+  XDP: 5,
+} as const
+
+/** Flags of an extra info. MORE: another one follows. */
+export const XEN_NETIF_EXTRA_FLAG = { MORE: 1 << 0 } as const
+
+/** What a GSO packet is to be cut into. */
+export const XEN_NETIF_GSO_TYPE = { NONE: 0, TCPV4: 1, TCPV6: 2 } as const
+
+/** Types of a hash, as bits. An extra info has the number of one bit, 0..3. */
+export const XEN_NETIF_CTRL_HASH_TYPE = {
+  IPV4: 1 << 0,
+  IPV4_TCP: 1 << 1,
+  IPV6: 1 << 2,
+  IPV6_TCP: 1 << 3,
+} as const
+
+/** Algorithms of a hash. NONE: the backend spreads packets over queues as it likes. */
+export const XEN_NETIF_CTRL_HASH_ALGORITHM = { NONE: 0, TOEPLITZ: 1 } as const
+
+/** Types of a control request; netif.h says what `data` holds for each. */
+export const XEN_NETIF_CTRL_TYPE = {
+  INVALID: 0,
+  GET_HASH_FLAGS: 1,
+  SET_HASH_FLAGS: 2,
+  SET_HASH_KEY: 3,
+  GET_HASH_MAPPING_SIZE: 4,
+  SET_HASH_MAPPING_SIZE: 5,
+  SET_HASH_MAPPING: 6,
+  SET_HASH_ALGORITHM: 7,
+  GET_GREF_MAPPING_SIZE: 8,
+  ADD_GREF_MAPPING: 9,
+  DEL_GREF_MAPPING: 10,
+} as const
+
+/** Status of a control response and of a `netif.gref`. */
+export const XEN_NETIF_CTRL_STATUS = {
+  SUCCESS: 0,
+  NOT_SUPPORTED: 1,
+  INVALID_PARAMETER: 2,
+  BUFFER_OVERFLOW: 3,
+} as const
+
+/** Flags of a `netif.gref`. */
+export const XEN_NETIF_CTRLF_GREF = { readonly: 1 << 0 } as const
+
+const txRequest = cstruct('netif_tx_request', {
+  gref: u32,
+  /** First byte within the granted page. */
+  offset: u16,
+  /** Bits of NETTXF. */
+  flags: u16,
+  /** Chosen by the frontend, returned in the response. */
+  id: u16,
+  /** Bytes of the whole packet in its first request; bytes of this part in later requests. */
+  size: u16,
+})
+
+const txResponse = cstruct('netif_tx_response', {
+  id: u16,
+  /** One of NETIF_RSP. */
+  status: i16,
+})
+
+const rxRequest = cstruct('netif_rx_request', {
+  /** Chosen by the frontend, returned in the response. */
+  id: u16,
+  pad: u16,
+  /** Page that the backend writes to. */
+  gref: u32,
+})
+
+const rxResponse = cstruct('netif_rx_response', {
+  id: u16,
+  /** First byte of the data within the page. */
+  offset: u16,
+  /** Bits of NETRXF. */
+  flags: u16,
+  /** Bytes of data in this page, or an error of NETIF_RSP. */
+  status: i16,
+})
+
+const gso = cstruct('netif_extra_gso', {
+  /** Largest payload of a segment, bytes. */
+  size: u16,
+  /** One of XEN_NETIF_GSO_TYPE. */
+  type: u8,
+  pad: u8,
+  /** 0: none is defined. */
+  features: u16,
+})
+
+const mcast = cstruct('netif_extra_mcast', {
+  /** A MAC address. */
+  addr: array(u8, 6),
+})
+
+const hash = cstruct('netif_extra_hash', {
+  /** Number of one bit of XEN_NETIF_CTRL_HASH_TYPE. */
+  type: u8,
+  /** One of XEN_NETIF_CTRL_HASH_ALGORITHM. */
+  algorithm: u8,
+  /** A number, least significant byte first. */
+  value: array(u8, 4),
+})
+
+const xdp = cstruct('netif_extra_xdp', {
+  /** Bytes left free before the packet's data. */
+  headroom: u16,
+  pad: array(u16, 2),
+})
+
+/** `type` of the extra info says which member is meant. */
+const extra = cunion('netif_extra_u', { gso, mcast, hash, xdp, pad: array(u16, 3) })
+
+const extraInfo = cstruct('netif_extra_info', {
+  /** One of XEN_NETIF_EXTRA_TYPE. */
+  type: u8,
+  /** Bits of XEN_NETIF_EXTRA_FLAG. */
+  flags: u8,
+  u: extra,
+})
+
+const ctrlRequest = cstruct('xen_netif_ctrl_request', {
+  /** Chosen by the frontend, returned in the response. */
+  id: u16,
+  /** One of XEN_NETIF_CTRL_TYPE. */
+  type: u16,
+  data: array(u32, 3),
+})
+
+const ctrlResponse = cstruct('xen_netif_ctrl_response', {
+  id: u16,
+  /** The request's type. */
+  type: u16,
+  /** One of XEN_NETIF_CTRL_STATUS. */
+  status: u32,
+  data: u32,
+})
+
+const gref = cstruct('xen_netif_gref', {
+  ref: u32,
+  /** Bits of XEN_NETIF_CTRLF_GREF. */
+  flags: u16,
+  /** Set by the backend: one of XEN_NETIF_CTRL_STATUS. */
+  status: u16,
+})
+
+/** The network protocol's messages. A ring's `slotSize` is that of its largest message, bytes. */
+export const netif = {
+  /** Ring of packets from the frontend. */
+  tx: { request: txRequest, response: txResponse, slotSize: txRequest.size },
+  /** Ring of packets to the frontend. */
+  rx: { request: rxRequest, response: rxResponse, slotSize: rxResponse.size },
+  /** Ring of requests that configure hashing and static grants. */
+  ctrl: { request: ctrlRequest, response: ctrlResponse, slotSize: ctrlRequest.size },
+  /** In place of a transmit request or of a receive response. */
+  extraInfo,
+  /** The union within `extraInfo`, and its members. */
+  extra,
+  gso,
+  mcast,
+  hash,
+  xdp,
+  /** Entry of the page that ADD_GREF_MAPPING and DEL_GREF_MAPPING name. */
+  gref,
+} as const
