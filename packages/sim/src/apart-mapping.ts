@@ -1,8 +1,9 @@
-/** Pages of other domains that lie apart, in view: a mapping each, which count as one. */
+/** Granted pages that lie apart in memory: one mapping per page, counted as one mapping. */
 import { closeAll, type GrantRef, type MappedPages } from '@xenkit/hypervisor'
 import type { Attachment } from './attachment.ts'
 import { Mapping } from './mapping.ts'
 
+/** The port's `MappedPages`. */
 export class ApartMapping implements MappedPages {
   readonly offsets: Uint32Array
   readonly #pages: Mapping[] = []

@@ -1,13 +1,14 @@
 /**
- * How much of its arena a SimDomain uses. Pages lie wherever they do in machine memory, so only
- * their number is kept here: an arena on Xen is full at some point, and so is this.
+ * Counts how much of its arena a SimDomain uses. Pages may be anywhere in machine memory, so only
+ * their number is limited, as an arena on Xen is limited.
  */
 import { ArenaFullError, DEFAULT_ARENA_PAGES, expectInteger, PAGE_SIZE } from '@xenkit/hypervisor'
 
+/** Size of a domain's arena. */
 export interface ArenaLimits {
-  /** Pages that can be mapped, shared and allocated at a time, 1..1048576. Default: 65536. */
+  /** Most pages mapped, shared and allocated at one time, 1..1048576. Default: 65536. */
   readonly pages?: number
-  /** Mappings that can exist at a time, 1..1048576. Default: 16382, as with Linux's defaults. */
+  /** Most mappings at one time, 1..1048576. Default: 16382, as with Linux's defaults. */
   readonly mappings?: number
 }
 
@@ -16,6 +17,7 @@ interface Use {
   readonly mappings?: number
 }
 
+/** The free room of one arena. */
 export class ArenaRoom {
   readonly pages: number
   readonly mappings: number
@@ -30,7 +32,7 @@ export class ArenaRoom {
   }
 
   /**
-   * Takes room for what `make` makes, unless that throws.
+   * Takes room for the pages that `make` creates; if `make` throws, takes none.
    * @throws ArenaFullError
    */
   take<T>({ pages, mappings = 0 }: Use, make: () => T): T {

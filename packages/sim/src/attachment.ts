@@ -1,25 +1,26 @@
-/** One thread's stand in a domain: what the ports of one SimDomain share. */
+/** An attachment: one thread's membership of a domain. The ports of one SimDomain share it. */
 import { Holds, HypervisorClosedError } from '@xenkit/hypervisor'
 import { type ArenaLimits, ArenaRoom } from './arena-room.ts'
 import type { Hypervisor } from './hypervisor.ts'
 
-/** Something that was opened through a SimDomain and is given back with it. */
+/** A resource that was opened through a SimDomain, and ends with it. */
 export interface Opened {
-  /** Gives it back as the kernel does for a process that ends: without complaint. */
+  /** Ends it as the kernel does when a process ends: without errors. */
   abandon(): void
-  /** Pages of the arena, which can be held. */
+  /** Set for pages of the arena, which `Arena.hold` keeps. */
   readonly isPages?: true
 }
 
+/** The resources that one thread has opened in a domain. */
 export class Attachment {
   readonly hypervisor: Hypervisor
   readonly domid: number
-  /** In the table of attachments. */
+  /** Its row in the table of attachments. */
   readonly row: number
   readonly room: ArenaRoom
   readonly #opened = new Set<Opened>()
   #closed = false
-  /** See `Arena.hold`. */
+  /** Holds on the arena; see `Arena.hold`. */
   readonly holds = new Holds(() => {
     if (this.#closed) this.abandonAll()
   })
@@ -35,7 +36,10 @@ export class Attachment {
     return this.#closed
   }
 
-  /** @throws HypervisorClosedError if the domain was destroyed, or closed in this thread */
+  /**
+   * Checks that the domain is open here and exists.
+   * @throws HypervisorClosedError if it isn't or doesn't
+   */
   hypercall<T>(call: () => T): T {
     if (this.#closed) {
       throw new HypervisorClosedError(`domain ${this.domid} was closed in this thread`, {
@@ -68,17 +72,17 @@ export class Attachment {
     this.#abandon((what) => !(this.holds.exist && what.isPages))
     this.release(() => {
       this.hypervisor.state.attachments.set(this.row, 'owner', 0)
-      // The thread waits for the row that it gives back.
+      // Wakes this thread, which waits on the row's upcall word, so that it stops waiting.
       this.hypervisor.events.raise(this.row)
     })
   }
 
-  /** Also when the domain was destroyed: then it gives back what this thread has of it. */
+  /** Ends everything that this thread has opened. Called too when the domain was destroyed. */
   abandonAll(): void {
     this.#abandon(() => true)
   }
 
-  /** What was opened last may use the rest. */
+  /** Last opened, first ended, because later resources may use earlier ones. */
   #abandon(goes: (what: Opened) => boolean): void {
     for (const what of [...this.#opened].toReversed()) if (goes(what)) what.abandon()
   }

@@ -1,12 +1,13 @@
-/** Grant copies, described in arrays. */
+/** Grant copies described by arrays. */
 import { expectInteger, GrantError, type GrantCopyBatch, PAGE_SIZE } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 import type { Attachment } from './attachment.ts'
 
-/** Operations under one hold of the machine lock: 32 pages take 20 us. */
+/** Operations per acquisition of the machine lock: 32 pages take 20 us. */
 const CHUNK = 32
 const EFAULT = 14
 
+/** The port's `GrantCopyBatch`. */
 export class CopyBatch implements GrantCopyBatch {
   readonly capacity: number
   readonly gref: Uint32Array
@@ -71,7 +72,7 @@ export class CopyBatch implements GrantCopyBatch {
       const granted = frame * PAGE_SIZE + (this.offset[op] ?? 0)
       const local = this.local[op] ?? 0
       const length = this.length[op] ?? 0
-      // copyWithin takes no view of either side: no garbage, and 0.2 us a page.
+      // copyWithin needs no view of either side: it makes no garbage, and takes 0.2 us per page.
       if (inward) state.memory.copyWithin(local, granted, granted + length)
       else state.memory.copyWithin(granted, local, local + length)
     }
@@ -90,8 +91,8 @@ export class CopyBatch implements GrantCopyBatch {
   }
 
   /**
-   * A process that hands the kernel memory which isn't its own gets EFAULT; so does one that kept
-   * an offset too long.
+   * Refuses offsets outside the domain's own and mapped pages. On Xen, a process that passes the
+   * kernel memory that isn't its own gets EFAULT, also if it has unmapped that memory before.
    */
   #expectOwn(count: number, inward: boolean): void {
     for (let op = 0; op < count; op++) {

@@ -1,14 +1,16 @@
 /**
- * The toolstack's part in a domain's life: the nodes that libxl makes for a new domain
- * (libxl__domain_make in libxl_create.c), and removes in the end.
+ * The toolstack's nodes of a domain: created with the domain as libxl does (libxl__domain_make in
+ * libxl_create.c), and removed at its end.
  */
 import type { XsPermissions } from '@xenkit/wire'
 import type { Xenstored } from './xenstored/index.ts'
 import { mkdir, type Requester, rm, setPerms, write } from './xenstored/tree-operations.ts'
 
-/** Nodes below a domain's own that it may only read. */
+/** Nodes below a domain's home that the domain may only read. */
 const READ_ONLY = ['cpu', 'memory', 'device', 'control']
-/** Nodes that it owns. Its devices are the toolstack's to make: "device" isn't among them. */
+/**
+ * Nodes that the domain owns. "device" isn't one of them, because the toolstack creates devices.
+ */
 const OWNED = [
   'device/suspend/event-channel',
   'control/shutdown',
@@ -25,12 +27,13 @@ const OWNED = [
 
 const encoder = new TextEncoder()
 
+/** Creates the nodes of a new domain. */
 export function makeDomainNodes(
   xenstored: Xenstored,
   o: { readonly domid: number; readonly name: string },
 ): void {
   const requester = toolstack(xenstored)
-  xenstored.domains.know(o.domid) // before permissions name it: they are about no earlier one
+  xenstored.domains.know(o.domid) // before permissions name it, so that they are about no earlier domain with this id
   const readable: XsPermissions = {
     owner: 0,
     access: 'none',
@@ -58,6 +61,7 @@ export function makeDomainNodes(
   for (const [path, value] of Object.entries(values)) write(requester, path, encoder.encode(value))
 }
 
+/** Removes the nodes of a domain. */
 export function removeDomainNodes(xenstored: Xenstored, domid: number): void {
   for (const path of [homeOf(domid), vmOf(domid)]) rm(toolstack(xenstored), path)
 }

@@ -18,18 +18,19 @@ import { SimXenstore, type XenstoreConnector, type XenstoreStream } from './xens
 import { connectThroughRing } from './xenstore-ring.ts'
 
 /**
- * Brings a domain to another thread: `new Worker(url, { workerData: handle, transferList:
+ * Carries a domain to another thread: `new Worker(url, { workerData: handle, transferList:
  * handle.transferList })`.
  */
 export interface DomainHandle {
   readonly domid: number
   readonly machine: SharedMachine
-  /** A thread's arena is its own, as large as the domain's first. */
+  /** Size of the thread's own arena: that of the first thread's arena. */
   readonly arena: ArenaLimits
-  /** Empty where the domain has a xenstore ring. */
+  /** Empty if the domain has a xenstore ring. */
   readonly transferList: [xenstore: Link] | []
 }
 
+/** A simulated domain as a hypervisor: the counterpart of `openXen`. */
 export class SimDomain implements HypervisorPort {
   readonly name = 'sim'
   readonly domid: number
@@ -41,8 +42,8 @@ export class SimDomain implements HypervisorPort {
   readonly #connect: XenstoreConnector<XenstoreStream> | undefined
 
   /**
-   * Use `SimMachine.createDomain` or `attachDomain`.
-   * @param o.connect the way to xenstored; undefined if that is the domain's ring
+   * Created by `SimMachine.createDomain` and `attachDomain` only.
+   * @param o.connect connects to xenstored; undefined if the domain uses its ring
    */
   constructor(
     hypervisor: Hypervisor,
@@ -76,8 +77,8 @@ export class SimDomain implements HypervisorPort {
   }
 
   /**
-   * A new handle of this domain, good for one `attachDomain`. What is opened there counts as this
-   * domain's.
+   * Returns a new handle of this domain for one call of `attachDomain`. Resources opened there
+   * count as this domain's.
    */
   handle(): DomainHandle {
     const {
@@ -93,8 +94,8 @@ export class SimDomain implements HypervisorPort {
   }
 
   /**
-   * Closes what was opened through this object; the domain goes on. `SimMachine.destroyDomain` ends
-   * it.
+   * Closes everything that was opened through this object. The domain continues to exist;
+   * `SimMachine.destroyDomain` ends it.
    */
   async close(): Promise<void> {
     this.#attachment.close()
@@ -106,8 +107,8 @@ export class SimDomain implements HypervisorPort {
 }
 
 /**
- * The domain of a handle that came from another thread.
- * @throws NotAvailableError if the domain was destroyed
+ * Returns the domain of a handle that came from another thread.
+ * @throws HypervisorClosedError if the domain was destroyed
  */
 export function attachDomain(handle: DomainHandle): SimDomain {
   const {

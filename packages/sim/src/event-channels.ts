@@ -1,6 +1,7 @@
 /**
- * Every domain's event channels. Every call is made under the machine lock. Follows
- * xen/common/event_channel.c: which state a port goes to, what is lost and which errno is answered.
+ * The event channels of every domain. Callers hold the machine lock. Follows
+ * xen/common/event_channel.c: the states of a port, which events are lost, and the errno of each
+ * error.
  */
 import { EvtchnError } from '@xenkit/hypervisor'
 import { EVTCHN_PORT_INVALID } from '@xenkit/wire'
@@ -10,13 +11,12 @@ const FREE = 0
 const UNBOUND = 1
 const INTERDOMAIN = 2
 
-/** Values of an attachment's `upcall`. */
+/** Values of an attachment's `upcall` word. */
 export const UPCALL_IDLE = 0
 const UPCALL_RAISED = 1
 
 /**
- * An event with nothing behind it, which a correct driver shrugs off: one in so many looks at a
- * port.
+ * Rate of spurious events: one in so many checks of an idle port. A correct driver ignores them.
  */
 const SPURIOUS_ONE_IN = 64
 
@@ -29,12 +29,14 @@ type PortField =
   | 'attachment'
   | 'references'
 
+/** An open port, for the list of open resources. */
 export interface PortStatus {
   readonly domid: number
   readonly port: number
   readonly text: string
 }
 
+/** Operations on ports. */
 export class EventChannels {
   readonly #state: MachineState
 
@@ -53,8 +55,8 @@ export class EventChannels {
   }
 
   /**
-   * Opens the port of a domain's xenstore ring, for xenstored in domain 0 to bind to. Masked: the
-   * domain has yet to adopt it.
+   * Opens the port of a domain's xenstore ring, to which xenstored in domain 0 binds. It is masked
+   * until the domain adopts it.
    */
   openXenstorePort(domid: number): number {
     const port = this.bindUnbound({ domid, remote: 0, attachment: 0 })
@@ -67,13 +69,13 @@ export class EventChannels {
     return this.#state.domains.get(this.#state.slot(domid), 'xenstorePort')
   }
 
-  /** Makes an open port that of a thread: the last one to adopt it hears of its events. */
+  /** Assigns an open port to a thread. The last thread to adopt it receives its events. */
   adopt(domid: number, port: number, attachment: number): void {
     this.#set(domid, port, 'attachment', attachment)
     this.unmask(domid, port)
   }
 
-  /** The thread that adopted the port leaves it, open as it was. */
+  /** Ends the adoption by a thread; the port stays open. */
   disown(domid: number, port: number, attachment: number): void {
     if (this.#get(domid, port, 'attachment') === attachment) this.#set(domid, port, 'masked', 1)
   }
@@ -99,8 +101,7 @@ export class EventChannels {
     const port = this.#allocate(domid, o.attachment)
     this.#bind(domid, port, INTERDOMAIN, remote.domid, remote.port)
     this.#bind(remote.domid, remote.port, INTERDOMAIN, domid, port)
-    // Notifications to the unbound port were dropped; the new end makes up for them by looking
-    // once.
+    // Notifications to the unbound port were dropped. A pending event makes the new end check once.
     this.#setPending(domid, port)
     return port
   }
@@ -111,7 +112,7 @@ export class EventChannels {
     )
   }
 
-  /** Sends an event to the other end. To an unbound one it is dropped, as Xen does. */
+  /** Sends an event to the other end. An event to an unbound end is dropped, as by Xen. */
   send(domid: number, port: number): void {
     if (this.#get(domid, port, 'state') !== INTERDOMAIN) return
     this.#setPending(this.#get(domid, port, 'remoteDomid'), this.#get(domid, port, 'remotePort'))
@@ -122,7 +123,7 @@ export class EventChannels {
     if (this.#get(domid, port, 'pending') !== 0) this.raise(this.#get(domid, port, 'attachment'))
   }
 
-  /** Delivers the event of a port, if it has one: masks the port until `unmask`. */
+  /** Delivers a port's pending event, if any, and masks the port until `unmask`. */
   take(domid: number, port: number): boolean {
     if (this.#get(domid, port, 'masked') !== 0) return false
     if (this.#get(domid, port, 'pending') === 0 && !this.#state.random.oneIn(SPURIOUS_ONE_IN)) {
@@ -143,13 +144,13 @@ export class EventChannels {
     if (this.#get(domid, port, 'references') === 0) this.#free(domid, port)
   }
 
-  /** Ends the binding: nobody hears of the port's events any more. It is free unless held. */
+  /** Ends the binding: its events are not delivered any more. The port is free unless held. */
   close(domid: number, port: number): void {
     this.#set(domid, port, 'masked', 1)
     this.release(domid, port)
   }
 
-  /** The other end turns unbound, for this domain to bind to again. */
+  /** Frees a port. The other end becomes unbound, and this domain may bind to it again. */
   #free(domid: number, port: number): void {
     if (this.#get(domid, port, 'state') === INTERDOMAIN) {
       const remote = this.#row(
@@ -167,7 +168,7 @@ export class EventChannels {
     for (const port of this.#used(domid)) this.#free(domid, port)
   }
 
-  /** Makes the thread look at its ports, and whether its domain still exists. */
+  /** Wakes a thread, to check its ports and whether its domain still exists. */
   raise(attachment: number): void {
     const index = this.#state.attachments.index(attachment, 'upcall')
     if (Atomics.exchange(this.#state.words, index, UPCALL_RAISED) === UPCALL_IDLE) {
@@ -175,10 +176,7 @@ export class EventChannels {
     }
   }
 
-  /**
-   * Ports that somebody has opened: not the two of a xenstore ring, which are there as long as its
-   * domain is.
-   */
+  /** Lists open ports, except the two of a xenstore ring, which exist as long as its domain. */
   list(): PortStatus[] {
     return ownersOf(this.#state.domains).flatMap(([, domid]) =>
       this.#used(domid).flatMap((port) => {

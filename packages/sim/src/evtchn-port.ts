@@ -1,4 +1,4 @@
-/** The event-channel port of a domain. */
+/** Event channels of one domain and thread. */
 import {
   DOMID_MAX,
   EvtchnError,
@@ -11,6 +11,7 @@ import {
 import type { Attachment, Opened } from './attachment.ts'
 import { Upcall } from './upcall.ts'
 
+/** The port's `EvtchnPort`. */
 export class SimEvtchn implements EvtchnPort {
   readonly #attachment: Attachment
   readonly #upcall: Upcall
@@ -48,8 +49,8 @@ export class SimEvtchn implements EvtchnPort {
   }
 
   /**
-   * Binds to the port of the domain's xenstore ring. It stays open when the binding is closed.
-   * @throws NotAvailableError if this thread has bound to it
+   * Binds to the port of the domain's xenstore ring, which stays open when the binding is closed.
+   * @throws NotAvailableError if this thread is bound to it already
    */
   bindXenstore(onEvent: () => void): EvtchnBinding {
     const { hypervisor, domid, row } = this.#attachment
@@ -70,7 +71,7 @@ export class SimEvtchn implements EvtchnPort {
     return this.#add(port, onEvent, () => hypervisor.events.close(domid, port))
   }
 
-  /** @param release gives the port back, in a hypercall */
+  /** @param release releases the port; called in a hypercall */
   #add(port: number, onEvent: () => void, release: () => void): EvtchnBinding {
     const binding = new Binding(this.#attachment, this.#upcall, port, release)
     this.#upcall.add(port, onEvent)
@@ -102,13 +103,14 @@ class Binding implements EvtchnBinding, Opened {
       })
     }
     const { hypervisor, domid } = this.#attachment
-    // Not the attachment's: while that closes, what is abandoned may still tell the other side.
+    // Not `attachment.hypercall`: while the attachment closes, a resource may still notify the
+    // other side.
     hypervisor.hypercall(domid, () => hypervisor.events.send(domid, this.port))
   }
 
   unmask(): void {
-    // /dev/xen/evtchn ignores a port that isn't bound: work that ends with an unmask may have
-    // closed it.
+    // Ignored after `close`, as by /dev/xen/evtchn: work that ends with an unmask may have closed
+    // the port.
     if (this.#closed) return
     const { hypervisor, domid } = this.#attachment
     this.#attachment.hypercall(() => hypervisor.events.unmask(domid, this.port))

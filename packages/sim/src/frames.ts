@@ -1,13 +1,11 @@
-/**
- * The frame allocator, and how often each frame is mapped. Every call is made under the machine
- * lock.
- */
+/** The frame allocator, and the number of mappings of each frame. Callers hold the machine lock. */
 import { ArenaFullError } from '@xenkit/hypervisor'
 import { type MachineState, ownersOf } from './machine-state.ts'
 
 /** Weight of a writable mapping in a frame's `maps`; a read-only one weighs 1. */
 const WRITABLE = 1 << 16
 
+/** Frames of machine memory. */
 export class Frames {
   readonly #state: MachineState
 
@@ -16,10 +14,10 @@ export class Frames {
   }
 
   /**
-   * Gives `domid` a run of frames, with their old contents.
-   * Next fit, so that a frame which was just freed isn't handed out at once: a use after free
-   * shows.
+   * Allocates a run of frames for `domid`, with their old contents. Next fit: a frame that was just
+   * freed isn't reused at once, which makes a use after free visible.
    * @returns the first frame
+   * @throws ArenaFullError if no run is free
    */
   allocate(domid: number, count: number): number {
     const { frames, header, shared } = this.#state
@@ -47,7 +45,7 @@ export class Frames {
     return undefined
   }
 
-  /** Takes the frame from its owner: at once, or with its last mapping. */
+  /** Frees a frame: at once, or when its last mapping ends. */
   free(frame: number): void {
     if (this.isMapped(frame)) this.#state.frames.set(frame, 'orphan', 1)
     else this.#state.frames.clear(frame)
@@ -76,7 +74,7 @@ export class Frames {
     }
   }
 
-  /** Allocates frames for what a read-only mapping shows. */
+  /** Allocates frames for the copy that a read-only mapping shows. */
   allocateView(domid: number, count: number): number {
     const first = this.allocate(domid, count)
     for (let frame = first; frame < first + count; frame++) this.#state.frames.set(frame, 'view', 1)
@@ -87,7 +85,10 @@ export class Frames {
     return this.#state.frames.get(frame, 'view') !== 0
   }
 
-  /** Whether the frame is the domain's, to write to if `writable`, and it didn't give it back. */
+  /**
+   * Whether the domain owns the frame and hasn't freed it; with `writable`, also whether it may
+   * store to it.
+   */
   isOwn(domid: number, frame: number, writable: boolean): boolean {
     if (writable && this.isView(frame)) return false
     return (

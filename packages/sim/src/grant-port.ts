@@ -1,4 +1,4 @@
-/** The grant port of a domain. */
+/** Grants of one domain and thread. */
 import {
   DOMID_MAX,
   expectInteger,
@@ -16,6 +16,7 @@ import { CopyBatch } from './copy-batch.ts'
 import { Mapping } from './mapping.ts'
 import { Share } from './share.ts'
 
+/** The port's `GrantPort`. */
 export class SimGrants implements GrantPort {
   readonly #attachment: Attachment
 

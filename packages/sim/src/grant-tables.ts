@@ -1,9 +1,8 @@
 /**
- * Every domain's grant table, in the layout of grant_entry_v1. Every call is made under the machine
- * lock.
+ * The grant table of every domain, in the layout of grant_entry_v1. Callers hold the machine lock.
  *
- * Status codes are those of xen/common/grant_table.c: GNTST_general_error for an entry that grants
- * nothing, or not to this domain, or not for writing; GNTST_permission_denied belongs to security
+ * Status codes are those of xen/common/grant_table.c. GNTST_general_error stands for an entry that
+ * grants nothing, isn't for this domain, or isn't writable; GNTST_permission_denied is for security
  * modules.
  */
 import { GNTST, GNTTAB_NR_RESERVED_ENTRIES, grant_entry_v1, GTF } from '@xenkit/wire'
@@ -12,6 +11,7 @@ import { type MachineState, ownersOf } from './machine-state.ts'
 
 const { flags: FLAGS, domid: DOMID, frame: FRAME } = grant_entry_v1.at
 
+/** A grant of one frame by `domid` to the domain `to`. */
 export interface Grant {
   readonly domid: number
   readonly to: number
@@ -19,6 +19,7 @@ export interface Grant {
   readonly writable: boolean
 }
 
+/** Operations on grants. */
 export class GrantTables {
   readonly #state: MachineState
   readonly #frames: Frames
@@ -30,7 +31,10 @@ export class GrantTables {
     this.#view = new DataView(state.shared.tables)
   }
 
-  /** @returns the frame if the access is granted, else a GNTST status, which is negative. */
+  /**
+   * Checks an access.
+   * @returns the frame if the access is granted, else a negative GNTST status
+   */
   lookUp(grantor: number, gref: number, grantee: number, writable: boolean): number {
     if (!this.#state.isAlive(grantor)) return GNTST.bad_domain
     if (gref >= this.#state.shared.limits.grants) return GNTST.bad_gntref
@@ -42,7 +46,7 @@ export class GrantTables {
     return this.frame(grantor, gref)
   }
 
-  /** Why `lookUp` refused, for the text of an error. */
+  /** Returns why `lookUp` refused, for an error text. */
   refusal(grantor: number, gref: number, grantee: number): string {
     if (!this.#state.isAlive(grantor)) return 'there is no such domain'
     if (gref >= this.#state.shared.limits.grants) {
@@ -55,12 +59,12 @@ export class GrantTables {
     return granted === grantee ? 'it is granted read-only' : `it is granted to domain ${granted}`
   }
 
-  /** How many more grants the domain can make. */
+  /** Returns how many more grants the domain can make. */
   room(domid: number): number {
     return this.#usable() - this.#state.domains.get(this.#state.slot(domid), 'grants')
   }
 
-  /** Grants a frame by a free reference, of which the caller has seen that there is one. */
+  /** Grants a frame by a free reference. The caller has checked with `room` that there is one. */
   grant(o: Grant): number {
     let index = this.#state.random.below(this.#usable())
     while (this.#flags(o.domid, GNTTAB_NR_RESERVED_ENTRIES + index) !== 0) {
@@ -72,9 +76,7 @@ export class GrantTables {
     return gref
   }
 
-  /**
-   * Grants a frame by one of the reserved references, as the toolstack does before the domain runs.
-   */
+  /** Grants a frame by a reserved reference, as the toolstack does before the domain runs. */
   grantBy(gref: number, o: Grant): void {
     const entry = this.#entry(o.domid, gref)
     this.#view.setUint16(entry + DOMID, o.to, true)
@@ -87,7 +89,7 @@ export class GrantTables {
   }
 
   /**
-   * Ends a grant and frees its frame. Nobody can map it any more; a mapping that exists keeps both
+   * Ends a grant and frees its frame. It can't be mapped any more; an existing mapping keeps both
    * until it ends.
    */
   revoke(domid: number, gref: number): void {
@@ -97,7 +99,7 @@ export class GrantTables {
     if (mapped === 0) this.#release(domid, gref)
   }
 
-  /** Brings GTF_reading and GTF_writing of an entry up to date with its frame's mappings. */
+  /** Updates GTF_reading and GTF_writing of an entry from its frame's mappings. */
   noteMaps(domid: number, gref: number, frame: number): void {
     if (!this.#state.isAlive(domid) || this.frame(domid, gref) !== frame) return
     const before = this.#flags(domid, gref)
@@ -113,7 +115,7 @@ export class GrantTables {
     return this.#view.getUint32(this.#entry(domid, gref) + FRAME, true)
   }
 
-  /** Empties the table of a domain that is gone. */
+  /** Empties the table of a destroyed domain. */
   clear(domid: number): void {
     new Uint8Array(
       this.#state.shared.tables,
@@ -122,7 +124,7 @@ export class GrantTables {
     ).fill(0)
   }
 
-  /** References in use, with whom they are for. */
+  /** Lists references in use. */
   list(): {
     readonly grantor: number
     readonly gref: number

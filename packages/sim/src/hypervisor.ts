@@ -1,6 +1,6 @@
 /**
- * The hypervisor proper: its tables, the way into them, and what the end of a domain does to all of
- * them. Every thread has its own, over the same shared state.
+ * The hypervisor itself: its tables, hypercalls, and the effects of a domain's end on all tables.
+ * Every thread has an object of its own over the same shared state.
  */
 import { HypervisorClosedError, NotAvailableError } from '@xenkit/hypervisor'
 import { EventChannels, UPCALL_IDLE } from './event-channels.ts'
@@ -10,6 +10,7 @@ import { type MachineState, ownersOf } from './machine-state.ts'
 import { Maptrack } from './maptrack.ts'
 import { UnmapNotifications } from './unmap-notifications.ts'
 
+/** The tables of a machine, for one thread. */
 export class Hypervisor {
   readonly state: MachineState
   readonly frames: Frames
@@ -27,7 +28,10 @@ export class Hypervisor {
     this.notifications = new UnmapNotifications(this.state, this.events)
   }
 
-  /** Makes `call` whole: no other thread is in a hypercall meanwhile. Calls don't nest. */
+  /**
+   * Runs `call` under the machine lock: no other thread is in a hypercall meanwhile. Calls don't
+   * nest.
+   */
   locked<T>(domid: number, call: () => T): T {
     this.state.lock.acquire(domid)
     try {
@@ -38,7 +42,7 @@ export class Hypervisor {
   }
 
   /**
-   * A hypercall of a domain.
+   * Runs `call` as a hypercall of a domain.
    * @throws HypervisorClosedError if the domain was destroyed
    */
   hypercall<T>(domid: number, call: () => T): T {
@@ -50,14 +54,19 @@ export class Hypervisor {
     })
   }
 
-  /** A hypercall that gives something back: there is nothing to do if the domain was destroyed. */
+  /** Runs a hypercall that releases something. Does nothing if the domain was destroyed. */
   release(domid: number, call: () => void): void {
     this.locked(domid, () => {
       if (this.state.isAlive(domid)) call()
     })
   }
 
-  /** @returns the row of a new attachment of this thread to the domain. */
+  /**
+   * Attaches this thread to a domain.
+   * @returns the row of the attachment
+   * @throws NotAvailableError when all rows are in use
+   * @throws HypervisorClosedError if the domain was destroyed
+   */
   attach(domid: number): number {
     return this.hypercall(domid, () => {
       const { attachments } = this.state
@@ -75,10 +84,10 @@ export class Hypervisor {
   }
 
   /**
-   * Ends a domain, also one whose threads still run or were terminated inside a hypercall. Its own
-   * mappings and ports go at once; its pages stay as long as somebody maps them.
-   * @param dead domains that are being destroyed, this one among them
-   * @returns whether there was such a domain
+   * Ends a domain, even if its threads still run or were terminated inside a hypercall. Its
+   * mappings and ports end at once. Its pages stay until nobody maps them.
+   * @param dead all domains being destroyed, including this one
+   * @returns whether the domain existed
    */
   destroy(domid: number, dead: readonly number[]): boolean {
     const { state } = this

@@ -1,4 +1,4 @@
-/** A Xen without Xen: domains, grant tables, event channels and xenstored within one process. */
+/** A simulated Xen: domains, grant tables, event channels and xenstored within one process. */
 export type { ArenaLimits } from './arena-room.ts'
 export { attachDomain, type DomainHandle, SimDomain } from './domain.ts'
 export type { MachineLimits } from './machine-state.ts'

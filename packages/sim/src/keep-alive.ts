@@ -1,4 +1,4 @@
-/** Keeps the process running while something is held, as an open file would. */
+/** Keeps the process running while it is held, as an open file does. */
 export class KeepAlive {
   #held = 0
   #timer: ReturnType<typeof setInterval> | undefined

@@ -1,36 +1,34 @@
 /**
- * The machine lock: one futex word that makes each hypercall whole, from whichever thread it comes.
+ * The machine lock: a futex word that makes every hypercall atomic, from any thread.
  *
- * The word holds the holder's domid + 1, so that a holder which was terminated inside a hypercall
- * is known by name: destroying its domain takes the lock away from it. It also counts turns, so
- * that one holder who doesn't leave can be told from one who comes again and again.
+ * The word holds the holder's domid + 1. A holder whose thread was terminated inside a hypercall is
+ * therefore known, and destroying its domain takes the lock from it. The word also counts turns, so
+ * that one holder that never leaves differs from one that enters again and again.
  */
 
 /** The holder's domid + 1; 0 while the lock is free. */
 const HOLDER = 0xffff
 /**
- * Set by whoever goes to sleep; the holder then wakes one sleeper when it leaves, and the lock is
- * that one's to take.
+ * Set by a thread before it sleeps. The holder then wakes one sleeper when it leaves, and that
+ * sleeper takes the lock.
  */
 const WAITERS = 1 << 16
-/** The rest of the word: 15 bits of turns. */
+/** The other bits: 15 bits of turns. */
 const TURN = 1 << 17
 const TURNS = ~(HOLDER | WAITERS)
-/**
- * A hypercall takes a few microseconds: looking again is cheaper than the 50 us of a sleep and a
- * wake-up.
- */
+/** Checks before sleeping. A hypercall takes a few microseconds, a sleep and a wake-up 50 us. */
 const SPINS = 200
-/** For a sleeper that was woken to take the lock before newcomers may. */
+/** Time for a woken sleeper to take the lock before newcomers may. */
 const PRECEDENCE_MS = 1
 /**
- * Thousands of times the longest hypercall: a holder that is still there was terminated, or waits
+ * Thousands of times the longest hypercall: a holder that stays longer was terminated, or waits
  * very long for a processor.
  */
 const PATIENCE_MS = 2000
-/** With a holder whose domain is being destroyed. */
+/** The same for a holder whose domain is being destroyed. */
 const PATIENCE_WITH_DEAD_MS = 500
 
+/** The lock; `acquire` and `release` are called in pairs and don't nest. */
 export class MachineLock {
   readonly #words: Int32Array
   readonly #index: number
@@ -42,8 +40,8 @@ export class MachineLock {
 
   /**
    * Takes the lock for `domid`.
-   * @param dead domains that are being destroyed: the lock is taken from them
-   * @returns whether it was, and its hypercall remained half done
+   * @param dead domains that are being destroyed, from which the lock may be taken
+   * @returns whether it was taken from one, whose hypercall remained incomplete
    * @throws Error when another holder doesn't leave
    */
   acquire(domid: number, dead: readonly number[] = []): boolean {
@@ -62,8 +60,8 @@ export class MachineLock {
       const holder = (seen & HOLDER) - 1
       if (holder < 0) {
         if (slept || (seen & WAITERS) === 0) {
-          // Others may still sleep: who has slept wakes one when it leaves, whether there is one or
-          // not.
+          // Other threads may still sleep. So a thread that has slept always wakes one when it
+          // leaves.
           if (this.#replace(seen, nextTurn(seen) | mine | WAITERS)) return false
         } else {
           slept = true
@@ -92,13 +90,13 @@ export class MachineLock {
     }
   }
 
-  /** Leaves. Without effect for a domain from which the lock was taken. */
+  /** Leaves the lock. No effect for a domain from which the lock was taken. */
   release(domid: number): void {
     for (;;) {
       const seen = this.#load()
       if ((seen & HOLDER) !== domid + 1) return
       if (!this.#replace(seen, seen & ~HOLDER)) continue
-      // Nobody slept: newcomers needn't give precedence.
+      // Nobody slept: newcomers may take the lock at once.
       if (seen & WAITERS && Atomics.notify(this.#words, this.#index, 1) === 0) {
         this.#replace(seen & ~HOLDER, seen & TURNS)
       }

@@ -1,6 +1,6 @@
 /**
- * What all threads of a machine share: its memory, and the tables that hypercalls work on. The
- * tables lie in a buffer of their own, as Xen's do: no stray write into a page can reach them.
+ * The state that all threads of a machine share: memory, and the tables that hypercalls work on.
+ * The tables are in a separate buffer, as in Xen: no stray write to a page can reach them.
  */
 import { DOMID_MAX, PAGE_SIZE } from '@xenkit/hypervisor'
 import { grant_entry_v1 } from '@xenkit/wire'
@@ -8,19 +8,17 @@ import { MachineLock } from './machine-lock.ts'
 import { SeededRandom } from './seeded-random.ts'
 import { Table } from './table.ts'
 
-/**
- * Domains that can exist at once. A domid is not used again, so a domain's slot is its domid modulo
- * this.
- */
+/** Most domains at one time. Domids are not reused, so a domain's slot is its domid modulo this. */
 const DOMAINS = 64
-/** Threads that can be attached to domains at once. */
+/** Most threads attached to domains at one time. */
 const ATTACHMENTS = 256
-/** Pages that can be mapped at once, all domains together. */
+/** Most pages mapped at one time, over all domains. */
 const MAPTRACK = 16_384
 
 /**
- * `mapped`: rows of the maptrack in use. `stored...`: the first store through a read-only mapping,
- * by whom (domid + 1, 0 for none) and to which byte of which grant.
+ * `mapped`: rows of the maptrack in use.
+ * `stored...`: the first store through a read-only mapping: who did it (domid + 1, 0 for none), and
+ *   to which byte of which grant.
  */
 const header = [
   'lock',
@@ -34,18 +32,21 @@ const header = [
   'storedGref',
   'storedByte',
 ] as const
-/** `owner`, here and below, is a domid + 1, so that 0 is a free row. */
-/** `xenstorePort`: the port of the domain's xenstore ring; 0 if it has none. */
+/** `owner`, here and below, is a domid + 1; 0 means a free row. */
+/** `xenstorePort`: the port of the domain's xenstore ring, 0 if it has none. */
 const domain = ['owner', 'grants', 'ports', 'xenstorePort'] as const
-/** `upcall` is raised when one of the ports of that thread has an event. */
+/** `upcall`: raised when a port of this thread has an event. */
 const attachment = ['owner', 'upcall'] as const
-/** `view`: 1 for a frame that shows what is mapped read-only. */
+/** `view`: 1 for a frame that shows a copy of a read-only mapping's page. */
 /**
  * `maps`: read-only mappings + 65536 * writable ones. `clearByte` (offset + 1) and `notifyPort`: a
- * share's UnmapNotify, on its first frame.
+ *   share's UnmapNotify, at its first frame.
  */
 const frame = ['owner', 'orphan', 'maps', 'clearByte', 'notifyPort', 'view'] as const
-/** A page that `owner` maps. The first page of a mapping carries what belongs to the mapping. */
+/**
+ * A page that `owner` maps. The row of a mapping's first page holds the fields of the whole
+ * mapping.
+ */
 const mapping = [
   'owner',
   'grantor',
@@ -56,9 +57,9 @@ const mapping = [
   'notifyPort',
 ] as const
 /**
- * `attachment`: the thread that hears of its events. A port of the toolstack's has one only while
- * it is adopted, and else is masked.
- * `references`: its binding and the unmap notifications that will use it. The last one frees it.
+ * `attachment`: the thread that receives its events. A port that the toolstack opened has one only
+ *   while adopted, and is masked otherwise.
+ * `references`: its binding, and unmap notifications that will use it. The last one frees it.
  */
 const port = [
   'state',
@@ -70,16 +71,17 @@ const port = [
   'references',
 ] as const
 
+/** Sizes of a machine. */
 export interface MachineLimits {
   /** Pages of machine memory. */
   readonly pages: number
-  /** Length of a domain's grant table, its reserved entries included. */
+  /** Entries of a domain's grant table, including the reserved ones. */
   readonly grants: number
-  /** Event-channel ports of a domain, port 0 included. */
+  /** Event-channel ports of a domain, including port 0. */
   readonly ports: number
 }
 
-/** Goes through structured clone as it is. */
+/** Handle of a machine's state, which structured clone can copy. */
 export interface SharedMachine {
   readonly limits: MachineLimits
   readonly seed: number
@@ -87,10 +89,11 @@ export interface SharedMachine {
   readonly tables: SharedArrayBuffer
 }
 
+/** One thread's access to the shared state. */
 export class MachineState {
   readonly shared: SharedMachine
   readonly memory: Uint8Array
-  /** The tables' buffer: `Table.index` leads into it. */
+  /** The tables' buffer, which `Table.index` refers to. */
   readonly words: Int32Array
   readonly lock: MachineLock
   readonly random: SeededRandom
@@ -99,10 +102,10 @@ export class MachineState {
   readonly attachments: Table<(typeof attachment)[number]>
   readonly frames: Table<(typeof frame)[number]>
   readonly maptrack: Table<(typeof mapping)[number]>
-  /** The ports of all domains; a domain's begin at `slot(domid) * limits.ports`. */
+  /** The ports of all domains; a domain's start at `slot(domid) * limits.ports`. */
   readonly ports: Table<(typeof port)[number]>
   /**
-   * First byte of the grant tables in the tables' buffer; a domain's begins `slot(domid) *
+   * Offset of the grant tables in the tables' buffer; a domain's starts `slot(domid) *
    * limits.grants` entries later.
    */
   readonly grantTables: number
@@ -117,7 +120,7 @@ export class MachineState {
       tables: new SharedArrayBuffer(byteLength),
     })
     state.header.set(0, 'random', seed)
-    // Frame 0 is never handed out: offset 0 of the arena is nobody's page.
+    // Frame 0 is never allocated: offset 0 of the arena belongs to nobody.
     state.header.set(0, 'nextFrame', 1)
     return state
   }
@@ -146,7 +149,11 @@ export class MachineState {
     return this.domains.get(this.slot(domid), 'owner') === domid + 1
   }
 
-  /** @returns the new domain's id. @throws Error when no slot is free. */
+  /**
+   * Adds a domain.
+   * @returns its id
+   * @throws Error when no slot is free
+   */
   addDomain(): number {
     const next = this.header.get(0, 'nextDomid')
     for (let domid = next; domid <= Math.min(next + DOMAINS - 1, DOMID_MAX); domid++) {
@@ -158,19 +165,19 @@ export class MachineState {
     throw new Error(`a machine has room for ${DOMAINS} domains at once: destroy one first`)
   }
 
-  /** Domids of the domains that exist. */
+  /** Ids of the domains that exist. */
   domids(): number[] {
     return ownersOf(this.domains).map(([, domid]) => domid)
   }
 }
 
-/** Any of the tables whose rows belong to a domain. */
+/** A table whose rows belong to domains. */
 interface Owned {
   readonly rows: number
   get(row: number, field: 'owner'): number
 }
 
-/** Used rows of a table, as [row, domid]. */
+/** Rows in use, as [row, domid]. */
 export function ownersOf(table: Owned): [row: number, domid: number][] {
   const owners: [number, number][] = []
   for (let row = 0; row < table.rows; row++) {

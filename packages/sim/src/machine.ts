@@ -1,4 +1,4 @@
-/** A simulated machine: its memory, its domains and their xenstored. */
+/** A simulated machine: memory, domains and their xenstored. */
 import { expectInteger, PAGE_SIZE, UINT32_MAX } from '@xenkit/hypervisor'
 import type { ArenaLimits } from './arena-room.ts'
 import { makeDomainNodes, removeDomainNodes } from './domain-nodes.ts'
@@ -10,34 +10,36 @@ import { makeXenstoreRing, RingXenstored } from './xenstore-ring.ts'
 import type { XenstoreConnector, XenstoreStream } from './xenstore-port.ts'
 import { Xenstored } from './xenstored/index.ts'
 
+/** Options of `createMachine`. */
 export interface MachineOptions extends Partial<MachineLimits> {
   /**
-   * Decides numbers and orders that Xen leaves open. Default: random; errors of `assertQuiescent`
-   * name it.
+   * Seed of the numbers and orders that Xen leaves open, 0..2^32-1. Default: random; errors of
+   * `assertQuiescent` name it.
    */
   readonly seed?: number
 }
 
+/** Options of `SimMachine.createDomain`. */
 export interface DomainOptions {
   readonly name?: string
   /**
-   * How it reaches xenstored: `direct`ly, with any number of connections at once, or through the
-   * one `ring` that a guest has, a page and an event channel. Default: direct.
+   * How the domain reaches xenstored. `direct`: any number of connections at one time. `ring`: the
+   * single ring of a guest, which is a page and an event channel. Default: `direct`.
    */
   readonly xenstore?: 'direct' | 'ring'
-  /** How large the arena of each of its threads is. Default: as on Xen. */
+  /** Size of the arena of each of its threads. Default: as on Xen. */
   readonly arena?: ArenaLimits
 }
 
 /**
- * 64 MiB, of which the system commits what is touched; as many grants and ports as a domain with a
- * few busy disks and cards uses.
+ * 64 MiB, of which the system commits only touched pages. Grants and ports suffice for a domain
+ * with a few busy disks and cards.
  */
 const DEFAULT_LIMITS: MachineLimits = { pages: 16_384, grants: 8192, ports: 1024 }
 
-/** A simulated machine, as `createMachine` makes it: memory, domains and their xenstored. */
+/** A simulated machine, which `createMachine` creates. */
 export class SimMachine implements AsyncDisposable {
-  /** For its `socket` listener, or for tests that want a look at the store. */
+  /** The machine's xenstored, for its socket listener or for tests that inspect the store. */
   readonly xenstored: Xenstored
   readonly seed: number
   readonly #hypervisor: Hypervisor
@@ -59,9 +61,10 @@ export class SimMachine implements AsyncDisposable {
   }
 
   /**
-   * Makes a domain, with the nodes that a toolstack gives it. The first one is domain 0.
-   * @throws ArenaFullError, EvtchnError or NotAvailableError if a ring can't be made: no page, no
-   *   port in domain 0, no domain 0
+   * Creates a domain and the nodes that a toolstack gives it. The first one is domain 0.
+   * @throws ArenaFullError if no page is left for its ring
+   * @throws EvtchnError if domain 0 has no port left for its ring
+   * @throws NotAvailableError if it needs a ring and there is no domain 0
    */
   createDomain({ name, xenstore = 'direct', arena }: DomainOptions = {}): SimDomain {
     const domid = this.#hypervisor.locked(0, () => this.#hypervisor.state.addDomain())
@@ -89,9 +92,9 @@ export class SimMachine implements AsyncDisposable {
   }
 
   /**
-   * Ends a domain in whatever it is doing, as `xl destroy` does: ports of others that led to it
-   * turn unbound, its mappings are dropped, unmap notifications fire, and @releaseDomain tells
-   * the rest. Its pages stay until nobody maps them. Idempotent.
+   * Ends a domain whatever it is doing, as `xl destroy` does. Ports of other domains bound to it
+   * become unbound, its mappings are dropped, unmap notifications fire, and @releaseDomain fires.
+   * Its pages stay until nobody maps them. Idempotent.
    */
   destroyDomain(domid: number): void {
     this.#destroy(domid, [domid])
@@ -105,8 +108,9 @@ export class SimMachine implements AsyncDisposable {
   }
 
   /**
-   * @throws Error that lists what is still open: mappings, grants, ports, pages, and connections to
-   * xenstored with what they hold
+   * Checks that nothing is left open.
+   * @throws Error that lists open mappings, grants, ports and pages, and connections to xenstored
+   *   with their watches and transactions
    */
   assertQuiescent(): void {
     this.#rings?.look()
@@ -121,17 +125,17 @@ export class SimMachine implements AsyncDisposable {
 
   /** Destroys all domains. */
   async close(): Promise<void> {
-    // Without the lock, which a thread that was terminated may still hold.
+    // Read without the lock, which a terminated thread may still hold.
     const domids = this.#hypervisor.state.domids()
     for (const domid of domids) this.#destroy(domid, domids)
   }
 
   /**
-   * `assertQuiescent`, then `close`: with `await using machine = createMachine()` a test can't
+   * Runs `assertQuiescent`, then `close`. With `await using machine = createMachine()` a test can't
    * forget it.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    // What was closed in other threads is closed here after a turn of the event loop.
+    // Resources closed in other threads are closed here after a turn of the event loop.
     await new Promise((resolve) => setImmediate(resolve))
     try {
       this.assertQuiescent()
@@ -142,12 +146,13 @@ export class SimMachine implements AsyncDisposable {
 }
 
 /**
- * Makes a machine without domains: the first that `createDomain` makes is domain 0. Each domain
- * is a hypervisor to a program in it, as `openHypervisor` gives one on Xen.
+ * Creates a machine without domains; the first one that `createDomain` creates is domain 0. A
+ * program uses a domain as the hypervisor that `openHypervisor` returns on Xen.
  *
- * @throws TypeError, RangeError for a seed or limits out of range
+ * @throws TypeError for a seed or limit that isn't an integer
+ * @throws RangeError for a seed or limit out of range
  * @example
- * await using machine = createMachine() // fails where something is left open in the end
+ * await using machine = createMachine() // throws if anything is left open at the end
  * const [dom0, guest] = [machine.createDomain(), machine.createDomain()]
  * await serveVbd(dom0, { store: memoryStore(2048), signal })
  */

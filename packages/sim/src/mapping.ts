@@ -1,8 +1,8 @@
 /**
- * Pages of other domains, in view. Those that are mapped writable lie where they always do in
- * machine memory. What is mapped read-only is a copy, in frames of the mapper's own, as it was when
- * it was mapped. There is no MMU to stop a store: it is noticed when the mapping ends. Since the
- * guest can't reach the copy, whatever changed it was the mapper.
+ * Mappings of granted pages. A writable mapping shows the pages in place, in machine memory. A
+ * read-only mapping is a copy, made when it is mapped, in frames of the mapper's own. There is no
+ * MMU to stop a store, so a store is detected when the mapping ends: only the mapper can have
+ * changed the copy.
  */
 import {
   GrantError,
@@ -16,20 +16,21 @@ import type { MappedPages } from './maptrack.ts'
 import { pagesAt } from './own-pages.ts'
 import { EINVAL, expectNotify } from './unmap-notifications.ts'
 
+/** The port's `GrantMapping`. */
 export class Mapping implements GrantMapping, Opened {
   readonly isPages = true
   readonly byteOffset: number
   readonly bytes: Uint8Array
   readonly #attachment: Attachment
   readonly #frame: number
-  /** First frame of a read-only mapping's view, and what it has to hold. */
+  /** First frame of a read-only mapping's copy, and the bytes it must still hold at the end. */
   readonly #view: { readonly frame: number; readonly bytes: Uint8Array } | undefined
   readonly #mappings: number
   readonly #handles: readonly number[]
   readonly #writable: boolean
   #closed = false
 
-  /** @param o.mappings how many of the arena's it takes, default 1 */
+  /** @param o.mappings how many of the arena's mappings it counts as, default 1 */
   constructor(
     attachment: Attachment,
     refs: readonly GrantRef[],
@@ -95,7 +96,7 @@ export class Mapping implements GrantMapping, Opened {
     this.close()
   }
 
-  /** Notes the first store of all, for the machine's account. */
+  /** Ends the copy of a read-only mapping. Records a store to it, if it is the machine's first. */
   #endView({ frame, bytes }: { readonly frame: number; readonly bytes: Uint8Array }): void {
     const { frames, state } = this.#attachment.hypervisor
     const { header, maptrack } = state
@@ -111,7 +112,10 @@ export class Mapping implements GrantMapping, Opened {
   }
 }
 
-/** @returns the first frame of the pages and, for a read-only mapping, of those that show them */
+/**
+ * Maps the pages, and allocates frames for the copy of a read-only mapping.
+ * @returns the first frame of the pages, and of the copy if there is one
+ */
 function map(
   { domid, hypervisor }: Attachment,
   refs: readonly GrantRef[],

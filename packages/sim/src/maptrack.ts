@@ -1,10 +1,11 @@
-/** Which domain maps which page of which other one. Every call is made under the machine lock. */
+/** Records which domain maps which page of another. Callers hold the machine lock. */
 import { GrantError, type GrantRef } from '@xenkit/hypervisor'
 import { GNTST, gntstName } from '@xenkit/wire'
 import type { Frames } from './frames.ts'
 import type { GrantTables } from './grant-tables.ts'
 import { type MachineState, ownersOf } from './machine-state.ts'
 
+/** Pages that one call has mapped. */
 export interface MappedPages {
   /** Rows of the maptrack, one per page. */
   readonly handles: readonly number[]
@@ -12,6 +13,7 @@ export interface MappedPages {
   readonly frame: number
 }
 
+/** All mappings of the machine. */
 export class Maptrack {
   readonly #state: MachineState
   readonly #frames: Frames
@@ -23,7 +25,10 @@ export class Maptrack {
     this.#grants = grants
   }
 
-  /** Maps all or none. */
+  /**
+   * Maps all pages or none.
+   * @throws GrantError naming the first ref that failed
+   */
   map(domid: number, refs: readonly GrantRef[], writable: boolean): MappedPages {
     const frame = this.#contiguous(domid, refs, writable)
     const { maptrack, header } = this.#state
@@ -66,7 +71,7 @@ export class Maptrack {
     this.#grants.noteMaps(grantor, gref, frame)
   }
 
-  /** Whether the domain maps the frame, for writing if `writable`. */
+  /** Whether the domain maps the frame; with `writable`, whether it maps it writable. */
   maps(domid: number, frame: number, writable: boolean): boolean {
     const { maptrack } = this.#state
     return this.handlesOf(domid).some(
@@ -80,8 +85,8 @@ export class Maptrack {
   }
 
   /**
-   * Counts all mappings anew after a hypercall that remained half done. The rows are the truth: a
-   * row is filled before its owner is set, and the owner is the first field that is cleared.
+   * Recounts all mappings after a hypercall was interrupted. The rows are authoritative: a row's
+   * owner is set last and cleared first.
    */
   recount(): void {
     const { frames, maptrack, header } = this.#state
@@ -96,7 +101,10 @@ export class Maptrack {
     }
   }
 
-  /** @returns the first frame of the pages, if all may be mapped and they lie side by side. */
+  /**
+   * Checks that all pages may be mapped and are contiguous in memory.
+   * @returns the first frame
+   */
   #contiguous(domid: number, refs: readonly GrantRef[], writable: boolean): number {
     let first = 0
     for (const [page, { domid: grantor, gref }] of refs.entries()) {
@@ -111,7 +119,7 @@ export class Maptrack {
       else if (found !== first + page) {
         throw refuse(
           GNTST.general_error,
-          'its page does not follow the one before in memory, and sim has no MMU to put them side by side: map it on its own',
+          'its page does not follow the one before in memory, and sim has no MMU to make them contiguous: map it on its own',
         )
       }
     }

@@ -1,24 +1,29 @@
-/** Pages of a domain's own: what its arena allocates. */
+/** Pages of a domain's own, allocated from its arena. */
 import { expectInteger, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import type { Attachment, Opened } from './attachment.ts'
 import type { MachineState } from './machine-state.ts'
 
-/** Allocates zeroed pages. @returns the first frame */
+/**
+ * Allocates zeroed pages.
+ * @returns the first frame
+ */
 export function allocateZeroed(attachment: Attachment, pages: number): number {
   const { state, frames } = attachment.hypervisor
   expectInteger('pages', pages, 1, state.shared.limits.pages)
   const allocate = (): number =>
     attachment.hypercall(() => frames.allocate(attachment.domid, pages))
   const frame = attachment.room.take({ pages }, allocate)
-  // Outside the machine lock: 64 MiB take 10 ms, and nobody else has the pages yet.
+  // Outside the machine lock: 64 MiB take 10 ms, and nobody else can reach the pages yet.
   pagesAt(state, frame, pages).fill(0)
   return frame
 }
 
+/** Returns a view of pages of machine memory. */
 export function pagesAt({ memory }: MachineState, frame: number, pages: number): Uint8Array {
   return memory.subarray(frame * PAGE_SIZE, (frame + pages) * PAGE_SIZE)
 }
 
+/** The port's `Pages` for allocated pages. */
 export class OwnPages implements Pages, Opened {
   readonly isPages = true
   readonly byteOffset: number

@@ -1,16 +1,12 @@
-/**
- * What is still open in a machine, one line each, from the hypervisor's own tables: whoever forgot
- * it.
- */
+/** Lists a machine's open resources, one per line, from the hypervisor's own tables. */
 import { GNTTAB_NR_RESERVED_ENTRIES } from '@xenkit/wire'
 import type { Hypervisor } from './hypervisor.ts'
 import { type MachineState, ownersOf } from './machine-state.ts'
 
-/**
- * What the toolstack granted for a domain, by these references, is there as long as the domain is.
- */
+/** Whether a reference is one of the toolstack's, whose grants exist as long as the domain. */
 const isReserved = (gref: number): boolean => gref < GNTTAB_NR_RESERVED_ENTRIES
 
+/** Returns one line per open mapping, grant and port, and per domain with allocated pages. */
 export function openResources({ state, grants, events, frames }: Hypervisor): string[] {
   const granted = grants.list()
   const mappings = ownersOf(state.maptrack).flatMap(([row, domid]) => {
@@ -43,7 +39,7 @@ export function openResources({ state, grants, events, frames }: Hypervisor): st
   ]
 }
 
-/** On Xen the process had ended. */
+/** Reports a store through a read-only mapping, which on Xen would have ended the process. */
 function storesToReadOnly({ header }: MachineState): string[] {
   const by = header.get(0, 'storedBy')
   if (by === 0) return []

@@ -1,6 +1,6 @@
 /**
- * mulberry32, its state in a word of the machine: one sequence for all threads, drawn under the
- * machine lock.
+ * A random generator, mulberry32, whose state is a word of the machine. All threads draw from one
+ * sequence, under the machine lock.
  */
 export class SeededRandom {
   readonly #words: Int32Array
@@ -11,7 +11,7 @@ export class SeededRandom {
     this.#index = index
   }
 
-  /** An integer 0..bound-1. */
+  /** Returns an integer 0..bound-1. */
   below(bound: number): number {
     const state = (Atomics.load(this.#words, this.#index) + 0x6d2b_79f5) | 0
     Atomics.store(this.#words, this.#index, state)
@@ -24,7 +24,7 @@ export class SeededRandom {
     return this.below(chances) === 0
   }
 
-  /** The items in another order. */
+  /** Returns the items in random order. */
   shuffled<T>(items: readonly T[]): T[] {
     const left = [...items]
     return items.flatMap(() => left.splice(this.below(left.length), 1))

@@ -1,4 +1,4 @@
-/** Own pages granted to another domain. */
+/** Pages of a domain's own, granted to another domain. */
 import { GrantError, type GrantShare, PAGE_SIZE, type UnmapNotify } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 import type { Attachment, Opened } from './attachment.ts'
@@ -7,6 +7,7 @@ import { expectNotify } from './unmap-notifications.ts'
 
 const EBUSY = 16
 
+/** The port's `GrantShare`. */
 export class Share implements GrantShare, Opened {
   readonly isPages = true
   readonly byteOffset: number
@@ -63,9 +64,9 @@ export class Share implements GrantShare, Opened {
   }
 
   /**
-   * Ends the grants. The kernel's gntalloc waits in silence for a domain that still maps a page;
-   * here that is an error of whoever closes, who can't know when the other side is done with the
-   * page. With `notifyOnUnmap` it is the way to tell the other side, and the pages wait for it.
+   * Ends the grants. If the other domain still maps a page, gntalloc waits silently; here that is
+   * an error, because the caller can't know when the other side will unmap. With `notifyOnUnmap` it
+   * is no error: closing then tells the other side, and the pages stay until it has unmapped them.
    * @throws GrantError if the other domain still maps a page; the share stays as it was
    */
   close(): void {
@@ -74,7 +75,7 @@ export class Share implements GrantShare, Opened {
       const mapped = this.grefs.find((gref) => grants.isMapped(this.#attachment.domid, gref))
       if (mapped === undefined || notifications.isSet(state.frames, this.#frame)) return
       throw new GrantError(
-        `cannot revoke gref ${mapped} of domain ${this.#attachment.domid}: it is still mapped; close it when the other side is done`,
+        `cannot revoke gref ${mapped} of domain ${this.#attachment.domid}: it is still mapped; close it when the other side has unmapped it`,
         {
           status: -EBUSY,
           domid: this.#attachment.domid,

@@ -1,30 +1,28 @@
-/**
- * A xenstored on a real unix socket, so that Xen's own tools (`XENSTORED_PATH=... xenstore-ls`) can
- * use it.
- */
+/** A xenstored on a real unix socket, for Xen's own tools (`XENSTORED_PATH=... xenstore-ls`). */
 import { chmod, link, lstat, mkdtemp, rm } from 'node:fs/promises'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import { NotAvailableError } from '@xenkit/hypervisor'
 import type { Xenstored } from './xenstored/index.ts'
 
+/** A listening socket. */
 export interface XenstoredSocket extends AsyncDisposable {
   readonly path: string
-  /** Ends the connections, stops listening and removes the socket. */
+  /** Ends all connections, stops listening and removes the socket. */
   close(): Promise<void>
 }
 
 /**
- * Listens on `path`, as this user alone may connect to it. Its clients have domain 0's rights. A
- * socket that another process left there is replaced.
- * @throws NotAvailableError when the socket can't be made, or is in use
+ * Listens on `path` with a socket that only this user can connect to. Clients have domain 0's
+ * rights. A stale socket of an earlier process is replaced.
+ * @throws NotAvailableError when the socket can't be created, or is in use
  */
 export async function listenXenstored(
   xenstored: Xenstored,
   path: string,
 ): Promise<XenstoredSocket> {
   const sockets = new Set<Socket>()
-  // A client that has sent all and now waits for its answers is half open, and gets them.
+  // Half-open connections are served: a client may shut down its half and wait for the replies.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
@@ -40,7 +38,8 @@ export async function listenXenstored(
   })
   server.on('error', (error) => xenstored.log(`a client could not be served: ${error.message}`))
   const close = async (): Promise<void> => {
-    // While it still answers, nobody takes it for stale and puts another one in its place.
+    // Removed while still answering. Otherwise another xenstored could take the socket for stale
+    // and replace it, and this would remove that one's.
     await rm(path, { force: true })
     await new Promise<void>((resolve) => {
       server.close(() => resolve())
@@ -53,7 +52,7 @@ export async function listenXenstored(
 function serve(xenstored: Xenstored, socket: Socket): void {
   const connection = xenstored.connect(0, {
     data(bytes) {
-      // The socket keeps what it can't send at once, and these bytes are only lent.
+      // Copied, because the socket queues the bytes and the buffer is reused after this call.
       if (!socket.write(Uint8Array.from(bytes))) connection.pause()
     },
     ready: () => socket.resume(),
@@ -68,14 +67,14 @@ function serve(xenstored: Xenstored, socket: Socket): void {
   socket.on('close', () => connection.close())
 }
 
-/** Of a path, in a sockaddr_un with its NUL. Node cuts off what is longer. */
+/** Most bytes of a path: a sockaddr_un with its NUL. Node truncates longer ones. */
 const PATH_MAX = 107
 
 const reasons: Readonly<Record<string, string>> = {
   EADDRINUSE: 'it is in use; stop the xenstored that listens there or choose another path',
   ENOENT: 'its directory does not exist',
   EACCES: 'its directory may not be written to',
-  ENOTSOCK: 'what is there is no socket',
+  ENOTSOCK: 'it exists and is not a socket',
   ENAMETOOLONG: `a socket's path has 1 to ${PATH_MAX} bytes`,
 }
 
@@ -84,8 +83,8 @@ const codeOf = (error: unknown): string =>
   error instanceof Error && 'code' in error ? String(error.code) : ''
 
 /**
- * A socket gets its mode from the umask and accepts at once, before any chmod. So it is made in a
- * directory that only this user may enter, and gets its place when its mode is right.
+ * Creates the socket in a private directory, and moves it to its place once its mode is right.
+ * Until then its mode comes from the umask, while it already accepts connections.
  */
 async function listenOrReplace(server: Server, path: string): Promise<void> {
   expectLength(path)
@@ -126,7 +125,7 @@ const listen = (server: Server, path: string): Promise<void> =>
     })
   })
 
-/** Whether it is a socket that nobody listens on. */
+/** Whether the path is a socket without a listener. */
 async function isStale(path: string): Promise<boolean> {
   if (!(await lstat(path)).isSocket()) throw systemError('ENOTSOCK')
   return new Promise((resolve) => {

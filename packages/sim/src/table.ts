@@ -1,7 +1,8 @@
 /**
- * Records of 32-bit words in the machine's shared state. Access is atomic: a record is written
- * under the machine lock, but some words are waited for, or looked at, outside it.
+ * Records of 32-bit words in the machine's shared state. Access is atomic: records are written
+ * under the machine lock, but some words are read or waited on without it.
  */
+/** A table of records with named fields. */
 export class Table<Field extends string> {
   readonly rows: number
   readonly #words: Int32Array
@@ -9,7 +10,7 @@ export class Table<Field extends string> {
   readonly #fields: readonly Field[]
   readonly #at: Readonly<Record<Field, number>>
 
-  /** @param base index of the first word in `words` */
+  /** @param o.base index of the first word in `words` */
   constructor(
     words: Int32Array,
     o: { readonly base: number; readonly rows: number; readonly fields: readonly Field[] },
@@ -36,12 +37,12 @@ export class Table<Field extends string> {
     Atomics.add(this.#words, this.index(row, field), value)
   }
 
-  /** Sets every field of a row to 0, which is how a free row looks. */
+  /** Sets every field of a row to 0, which marks it free. */
   clear(row: number): void {
     for (const field of this.#fields) this.set(row, field, 0)
   }
 
-  /** Where the field lies in `words`, for a wait. */
+  /** Index of the field in `words`, for a wait. */
   index(row: number, field: Field): number {
     return this.#base + row * this.#fields.length + this.#at[field]
   }

@@ -1,13 +1,13 @@
 /**
- * What is done when a mapping or a share ends, however it ends. Every call is made under the
- * machine lock. As gntdev does: first the byte is cleared, then the event is sent. The port stays
- * open until then, even if its binding is closed: else another binding might have its number.
+ * Actions at the end of a mapping or a share, however it ends. Callers hold the machine lock. As in
+ * gntdev, first the byte is cleared, then the event is sent. The port stays open until then even if
+ * its binding is closed, so that no other binding gets its number.
  */
 import { expectInteger, GrantError, PAGE_SIZE, type UnmapNotify } from '@xenkit/hypervisor'
 import type { EventChannels } from './event-channels.ts'
 import { type MachineState, ownersOf } from './machine-state.ts'
 
-/** The table of frames, for shares, or the maptrack, for mappings. */
+/** A table whose rows have unmap notifications: frames for shares, the maptrack for mappings. */
 export interface Notifying {
   readonly rows: number
   get(row: number, field: 'owner' | 'clearByte' | 'notifyPort'): number
@@ -16,13 +16,17 @@ export interface Notifying {
 
 export const EINVAL = 22
 
-/** @throws RangeError if the byte doesn't lie within the pages */
+/**
+ * Checks a notification's byte.
+ * @throws RangeError if it isn't within the pages
+ */
 export function expectNotify(notify: UnmapNotify, byteLength: number): void {
   if (notify.clearByte !== undefined) {
     expectInteger('clearByte', notify.clearByte, 0, byteLength - 1)
   }
 }
 
+/** Unmap notifications of all mappings and shares. */
 export class UnmapNotifications {
   readonly #state: MachineState
   readonly #events: EventChannels
@@ -32,7 +36,10 @@ export class UnmapNotifications {
     this.#events = events
   }
 
-  /** @throws GrantError if the port isn't one of the domain's */
+  /**
+   * Sets or replaces the notification of a row.
+   * @throws GrantError if the port isn't open in the domain
+   */
   set(
     table: Notifying,
     row: number,
@@ -49,7 +56,7 @@ export class UnmapNotifications {
     if (port !== undefined) this.#events.hold(o.domid, port)
     table.set(row, 'clearByte', clearByte === undefined ? 0 : o.frame * PAGE_SIZE + clearByte + 1)
     table.set(row, 'notifyPort', port ?? 0)
-    // After the new hold: both may be of one port.
+    // After the new hold, because both may be of the same port.
     if (former !== 0) this.#events.release(o.domid, former)
   }
 

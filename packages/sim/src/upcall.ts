@@ -1,17 +1,18 @@
 /**
- * Delivery of events to one thread: waits for the upcall word of its attachment, then looks at its
- * ports. Atomics.waitAsync wakes a thread wherever the sender runs, in 52 us for both ways between
- * two threads (a MessagePort takes 49 us, but can't be used inside a hypercall) and 3 us within
- * one.
+ * Delivers events to one thread: waits for the upcall word of its attachment, then checks its
+ * ports. Atomics.waitAsync wakes a thread wherever the sender runs. A round trip takes 52 us
+ * between two threads and 3 us within one. (A MessagePort takes 49 us, but can't be used inside a
+ * hypercall.)
  */
 import type { Attachment } from './attachment.ts'
 import { UPCALL_IDLE } from './event-channels.ts'
 import { KeepAlive } from './keep-alive.ts'
 
+/** The callbacks of one thread's ports. */
 export class Upcall {
   readonly #attachment: Attachment
   readonly #ports = new Map<number, () => void>()
-  /** waitAsync alone doesn't keep the process running. */
+  /** Keeps the process running, which waitAsync alone doesn't. */
   readonly #keepAlive: KeepAlive | undefined
 
   constructor(attachment: Attachment, o: { readonly keepsRunning: boolean }) {
@@ -41,8 +42,8 @@ export class Upcall {
       UPCALL_IDLE,
     )
     if (wait.async) void wait.value.then(this.#wake)
-    // Raised already: the event loop has its turn first, or two busy domains would starve
-    // everything else.
+    // Raised already. The event loop gets a turn first, or two busy domains would starve everything
+    // else.
     else setImmediate(this.#wake)
   }
 
@@ -51,7 +52,7 @@ export class Upcall {
     const events = this.#take()
     if (events === undefined) return this.#attachment.abandonAll()
     try {
-      // A callback may close other ports: their events are not delivered any more.
+      // A callback may close other ports, whose events must then not be delivered.
       for (const [port, onEvent] of events) if (this.#ports.get(port) === onEvent) onEvent()
     } finally {
       this.#wait()
@@ -59,15 +60,15 @@ export class Upcall {
   }
 
   /**
-   * Takes the events of all ports in one hypercall, in no particular order. @returns undefined if
-   * the domain was destroyed
+   * Takes the events of all ports in one hypercall, in random order.
+   * @returns undefined if the domain was destroyed
    */
   #take(): [port: number, onEvent: () => void][] | undefined {
     const { hypervisor, domid, row } = this.#attachment
     const { state, events } = hypervisor
     return hypervisor.locked(domid, () => {
       if (!state.isAlive(domid)) return undefined
-      // Lowered before looking: what comes afterwards raises it again.
+      // Lowered before checking, so that a later event raises it again.
       state.attachments.set(row, 'upcall', UPCALL_IDLE)
       return state.random.shuffled([...this.#ports].filter(([port]) => events.take(domid, port)))
     })

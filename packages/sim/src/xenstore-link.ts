@@ -1,20 +1,20 @@
 /**
- * Connections to xenstored from another thread. Each has a MessagePort of its own, of which one end
- * goes through the link, the MessagePort that a domain's handle carries. What goes over a
- * connection is a Uint8Array; at its end xenstored may send an Error, the reason. The other thread
- * answers with numbers, of bytes that it has taken: one that is busy isn't sent more than a port
- * should hold.
+ * Connections to xenstored from another thread. The link is a MessagePort that a domain's handle
+ * carries; each connection sends one end of its own MessagePort through it. Data is sent as
+ * Uint8Array. At the end, xenstored may send an Error, the reason. The other thread acknowledges
+ * bytes with numbers: a busy thread isn't sent more than a port should queue.
  */
 import type { XenstoreConnector, XenstoreStream } from './xenstore-port.ts'
 
-/** Bytes on their way at which xenstored stops sending. */
+/** Unacknowledged bytes at which xenstored stops sending. */
 const FULL = 256 * 1024
-/** Bytes that are acknowledged together. */
+/** Bytes per acknowledgement. */
 const TAKEN = 64 * 1024
 
+/** The MessagePort over which connections are opened. */
 export type Link = InstanceType<typeof MessagePort>
 
-/** The side with xenstored. Serving doesn't keep the process running. */
+/** Serves the link in the thread with xenstored. It doesn't keep the process running. */
 export function serveLink(link: Link, connect: XenstoreConnector<XenstoreStream>): void {
   link.on('message', (port: unknown) => {
     if (port instanceof MessagePort) serveConnection(port, connect)
@@ -50,7 +50,7 @@ function serveConnection(port: Link, connect: XenstoreConnector<XenstoreStream>)
   }
 }
 
-/** The other thread's side. */
+/** Returns a function that connects through the link, for the other thread. */
 export function connectThrough(link: Link): XenstoreConnector<XenstoreStream> {
   return (receiver) => {
     const { port1: port, port2: remote } = new MessageChannel()
@@ -85,7 +85,9 @@ export function connectThrough(link: Link): XenstoreConnector<XenstoreStream> {
   }
 }
 
-/** The receiver of a message owns it, while the sender of a stream may use its buffer again. */
+/**
+ * Copies the bytes, because a message's buffer moves to the receiver and the sender reuses its own.
+ */
 function send(port: Link, bytes: Uint8Array): void {
   const copy = Uint8Array.from(bytes)
   port.postMessage(copy, [copy.buffer])

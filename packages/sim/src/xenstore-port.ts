@@ -1,9 +1,9 @@
-/** The xenstore port of a domain. */
+/** The xenstore port of one domain and thread. */
 import type { ByteStream, ByteStreamReceiver, XenstorePort } from '@xenkit/hypervisor'
 import type { Attachment, Opened } from './attachment.ts'
 import { KeepAlive } from './keep-alive.ts'
 
-/** A connection to xenstored whose receiver may hold back what comes. */
+/** A connection to xenstored whose receiver can pause it. */
 export interface XenstoreStream extends ByteStream {
   pause(): void
   resume(): void
@@ -14,6 +14,7 @@ export type XenstoreConnector<Stream extends ByteStream = ByteStream> = (
   receiver: ByteStreamReceiver,
 ) => Stream
 
+/** The port's `XenstorePort`. */
 export class SimXenstore implements XenstorePort {
   readonly #attachment: Attachment
   readonly #connect: XenstoreConnector

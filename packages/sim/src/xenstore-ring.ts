@@ -1,7 +1,7 @@
 /**
- * A domain's xenstore ring: what the toolstack makes before the domain runs, a granted page and an
- * event channel, and both ends of it. xenstored's is a program in domain 0, on the machine's
- * thread; the domain's is wherever the domain is.
+ * A domain's xenstore ring: a granted page and an event channel, which the toolstack creates before
+ * the domain runs, and both ends. xenstored's end runs as a program in domain 0, on the machine's
+ * thread. The domain's end runs in the domain's thread.
  */
 import type { GrantMapping } from '@xenkit/hypervisor'
 import {
@@ -19,7 +19,10 @@ import type { XenstoreConnector } from './xenstore-port.ts'
 import { FEATURES } from './xenstored/domain.ts'
 import type { Xenstored } from './xenstored/index.ts'
 
-/** @throws ArenaFullError when the machine has no page left */
+/**
+ * Creates the page, the grant and the event channel of a domain's ring.
+ * @throws ArenaFullError when the machine has no page left
+ */
 export function makeXenstoreRing(hypervisor: Hypervisor, domid: number): void {
   const { frames, grants, events, state } = hypervisor
   hypervisor.hypercall(domid, () => {
@@ -30,7 +33,10 @@ export function makeXenstoreRing(hypervisor: Hypervisor, domid: number): void {
   })
 }
 
-/** The domain's end, in any thread. The last thread to connect has the ring. */
+/**
+ * Returns a function that connects through the ring, for any thread of the domain. The last thread
+ * to connect gets the ring.
+ */
 export function connectThroughRing(attachment: Attachment, evtchn: SimEvtchn): XenstoreConnector {
   const { domid, hypervisor } = attachment
   return (receiver) => {
@@ -47,7 +53,7 @@ export function connectThroughRing(attachment: Attachment, evtchn: SimEvtchn): X
   }
 }
 
-/** xenstored's end of all rings. */
+/** xenstored's ends of all rings. */
 export class RingXenstored {
   readonly #xenstored: Xenstored
   readonly #hypervisor: Hypervisor
@@ -60,7 +66,7 @@ export class RingXenstored {
 
   /** @throws NotAvailableError if there is no domain 0 */
   constructor(hypervisor: Hypervisor, xenstored: Xenstored) {
-    // What it serves doesn't keep the process running: the domains that use it do.
+    // Served rings don't keep the process running; the domains that use them do.
     const attachment = new Attachment(hypervisor, 0)
     this.#xenstored = xenstored
     this.#hypervisor = hypervisor
@@ -68,7 +74,10 @@ export class RingXenstored {
     this.#evtchn = new SimEvtchn(attachment, { keepsRunning: false })
   }
 
-  /** @throws EvtchnError when domain 0 has no port left */
+  /**
+   * Serves a domain's ring.
+   * @throws EvtchnError when domain 0 has no port left
+   */
   serve(domid: number): void {
     const mapping = this.#grants.map([{ domid, gref: GNTTAB_RESERVED_XENSTORE }], {
       writable: true,
@@ -88,17 +97,19 @@ export class RingXenstored {
     }
   }
 
-  /** The domain was introduced to xenstored, which has offered it `features`. */
+  /**
+   * Resets the ring of a domain that was introduced to xenstored with the feature bits `features`.
+   */
   introduced(domid: number, features: number): void {
     this.#served.get(domid)?.server.reset(features)
   }
 
-  /** Notices what domains have done to their rings, whose events are on their way. */
+  /** Checks all rings now, for requests whose events are still on their way. */
   look(): void {
     for (const { server } of this.#served.values()) server.look()
   }
 
-  /** The domain is gone, or domain 0, and all of this with it. */
+  /** Stops serving a destroyed domain's ring, or all rings if it was domain 0. */
   leave(domid: number): void {
     for (const [served, { server, mapping }] of this.#served) {
       if (domid !== served && domid !== 0) continue

@@ -12,7 +12,7 @@ function twoDomains(arena: ArenaLimits) {
 }
 
 describe('an arena', () => {
-  test('has room for so many pages, whatever they are', async () => {
+  test('has room for a number of pages of any kind', async () => {
     const { machine, back, front, share, refs } = twoDomains({ pages: 8 })
     const own = back.arena.allocate(3)
     const shared = back.grants.share({ domid: front.domid, pages: 2, writable: true })
@@ -34,7 +34,7 @@ describe('an arena', () => {
     await machine[Symbol.asyncDispose]()
   })
 
-  test('has room for so many mappings, of any number of pages', async () => {
+  test('has room for a number of mappings of any size', async () => {
     const { machine, back, share, refs } = twoDomains({ mappings: 2 })
     const apart = back.grants.mapPages(refs(4, 2, 0), { writable: true })
     const mapping = back.grants.map(refs(1), { writable: true })
@@ -46,7 +46,7 @@ describe('an arena', () => {
     await machine[Symbol.asyncDispose]()
   })
 
-  test("is as large in another thread of the domain, and is that thread's own", async () => {
+  test('has the same size, and separate room, in another thread of the domain', async () => {
     const { machine, back, share } = twoDomains({ pages: 4, mappings: 3 })
     const own = back.arena.allocate(4)
     const again = attachDomain(back.handle())
@@ -61,7 +61,7 @@ describe('an arena', () => {
     await machine[Symbol.asyncDispose]()
   })
 
-  test('keeps what a call that fails would have taken', async () => {
+  test('loses no room to calls that fail', async () => {
     const { machine, back, share, refs } = twoDomains({ pages: 2, mappings: 1 })
     const bad = [...refs(0), { domid: 1, gref: 5 }]
     for (let tries = 0; tries < 3; tries++) {
@@ -76,7 +76,7 @@ describe('an arena', () => {
   })
 })
 
-test('pages that lie apart are mapped where they are, all or none', async () => {
+test('pages that lie apart are mapped in place, all or none', async () => {
   const { machine, back, share, refs } = twoDomains({})
   share.bytes.forEach((_, i) => (share.bytes[i] = i >> 12))
   const memory = new Uint8Array(back.arena.buffer)

@@ -13,7 +13,7 @@ test('copies in and out, and reports each operation', async () => {
   batch.gref.set([share.grefs[0] ?? 0, share.grefs[1] ?? 0, 2, readOnly.grefs[0] ?? 0])
   batch.offset.set([4092, 0, 0, 0])
   batch.length.set([4, 3, 1, 1])
-  // The local side may cross a page, as the ioctl allows.
+  // The local side may cross a page boundary, as with the ioctl.
   batch.local.set([
     local.byteOffset + 4094,
     local.byteOffset,
@@ -91,7 +91,7 @@ test.each([
   expect(local.bytes[0]).toBe(0)
 })
 
-test("the local side has to be the domain's own, or mapped by it", async () => {
+test("the local side must be the domain's own or mapped by it", async () => {
   await using m = twoDomains()
   using share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
   using batch = m.back.grants.openCopyBatch({ domid: m.front.domid, capacity: 1 })

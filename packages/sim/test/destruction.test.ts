@@ -1,4 +1,4 @@
-/** A domain that vanishes, in the middle of whatever it is doing. */
+/** Destruction of a domain, whatever it is doing. */
 import { NotAvailableError } from '@xenkit/hypervisor'
 import { expect, test } from 'vitest'
 import { settled, twoDomains } from './support/machine.ts'
@@ -6,7 +6,7 @@ import { startThread } from './threads/start-thread.ts'
 
 const nothing = (): void => {}
 
-test('its pages stay with those who map them, its ports leave the others unbound', async () => {
+test('its pages stay while mapped, and ports bound to it become unbound', async () => {
   await using m = twoDomains({ pages: 32 })
   const share = m.front.grants.share({ domid: 0, pages: 2, writable: true })
   const port = m.front.evtchn.bindUnbound({ domid: 0 }, nothing)
@@ -28,7 +28,7 @@ test('its pages stay with those who map them, its ports leave the others unbound
   binding.close()
 })
 
-test('its own mappings are dropped, with what it promised to do then', async () => {
+test('its own mappings are dropped, and their unmap notifications fire', async () => {
   await using m = twoDomains()
   let heard = 0
   const share = m.back.grants.share({ domid: 1, pages: 1, writable: true })
@@ -44,14 +44,14 @@ test('its own mappings are dropped, with what it promised to do then', async () 
   port.close()
 })
 
-test('what it still does afterwards is refused, and what it closes is closed already', async () => {
+test('its later calls are refused, except closing, which does nothing', async () => {
   await using m = twoDomains()
   const share = m.front.grants.share({ domid: 0, pages: 1, writable: true })
   const port = m.front.evtchn.bindUnbound({ domid: 0 }, nothing)
   const own = m.front.arena.allocate(1)
   const batch = m.front.grants.openCopyBatch({ domid: 0, capacity: 1 })
   m.machine.destroyDomain(1)
-  // A later domain has the same tables: none of this may reach them.
+  // A later domain uses the same table slots: none of these calls may affect it.
   const later = m.machine.createDomain()
   expect(later.domid).toBe(2)
   const refused = [
@@ -72,7 +72,7 @@ test('what it still does afterwards is refused, and what it closes is closed alr
   await m.front.close()
 })
 
-test('its connection to xenstored ends, its nodes go, @releaseDomain is fired', async () => {
+test('its xenstore connection ends, its nodes are removed, @releaseDomain fires', async () => {
   await using m = twoDomains()
   const reasons: Error[] = []
   await m.front.xenstore.connect({ data: nothing, closed: (reason) => reasons.push(reason) })
@@ -84,7 +84,7 @@ test('its connection to xenstored ends, its nodes go, @releaseDomain is fired', 
   expect(m.machine.xenstored.introduced(1)).toBeUndefined()
 })
 
-test('domains come and go: slots are used again, domids are not', async () => {
+test('slots of destroyed domains are reused, domids are not', async () => {
   await using m = twoDomains({ pages: 16, grants: 16, ports: 8 })
   const domids = new Set([0, 1])
   for (let life = 0; life < 200; life++) {
@@ -106,7 +106,7 @@ test('there is room for 64 domains', async () => {
 })
 
 test(
-  'a thread terminated anywhere, its domain destroyed: the machine goes on and nothing is left',
+  'the machine survives a thread terminated anywhere, once its domain is destroyed',
   { timeout: 60_000 },
   async () => {
     await using m = twoDomains()
@@ -114,7 +114,7 @@ test(
       const domain = m.machine.createDomain()
       await using thread = startThread('churn.ts', domain, [1_000_000, 0])
       await thread.next()
-      // Somewhere within its first rounds.
+      // Terminate it somewhere within its first rounds.
       for (let step = 0; step < run * 3; step++) {
         await new Promise((resolve) => setImmediate(resolve))
       }

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createMachine } from '../src/index.ts'
 
-test('a new domain finds what a toolstack makes for it', async () => {
+test('a new domain has the nodes that a toolstack creates', async () => {
   await using machine = createMachine()
   machine.createDomain()
   const { domid } = machine.createDomain({ name: 'guest' })

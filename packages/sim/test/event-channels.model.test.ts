@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { createMachine } from '../src/index.ts'
 import { DOMAINS, eventCommands, type Real } from './support/event-channels-model.ts'
 
-test('event channels behave as the model, in any order of calls', async () => {
+test('event channels behave like the model for any order of calls', async () => {
   const run = fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 0, max: 0xffff_ffff }),

@@ -14,7 +14,7 @@ function errnoOf(call: () => unknown): unknown {
   }
 }
 
-/** A bound pair that has had its first event, counting since. */
+/** A bound pair after its first event, with counters of later events. */
 async function pair(m: ReturnType<typeof twoDomains>) {
   const count = { front: 0, back: 0 }
   const front = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => count.front++)
@@ -27,7 +27,7 @@ async function pair(m: ReturnType<typeof twoDomains>) {
   return { front, back, count, close: () => [front, back].forEach((binding) => binding.close()) }
 }
 
-test('a fresh interdomain binding has an event pending, an unbound one none', async () => {
+test('a new interdomain binding has a pending event, an unbound one has none', async () => {
   await using m = twoDomains({ seed: 2 })
   const p = await pair(m)
   expect(p.count).toEqual({ front: 0, back: 1 })
@@ -51,7 +51,7 @@ test('an event is never delivered within notify, nor within bind', async () => {
   back.close()
 })
 
-test('delivery masks; unmask delivers what came meanwhile, once', async () => {
+test('delivery masks; unmask delivers events that came meanwhile, once', async () => {
   await using m = twoDomains()
   const p = await pair(m)
   p.front.notify()
@@ -68,7 +68,7 @@ test('delivery masks; unmask delivers what came meanwhile, once', async () => {
   p.close()
 })
 
-test('no event is delivered after close, and closing in a callback spares the others of the batch', async () => {
+test('no event is delivered after close; closing in a callback does not affect other ports', async () => {
   await using m = twoDomains()
   const heard: number[] = []
   const fronts = [0, 1, 2, 3].map(() =>
@@ -85,7 +85,7 @@ test('no event is delivered after close, and closing in a callback spares the ot
   for (const front of fronts) front.close()
 })
 
-test('a bind that is refused has the errno that Xen gives', async () => {
+test('a refused bind has the errno of Xen', async () => {
   await using m = twoDomains()
   const stranger = m.machine.createDomain()
   const front = m.front.evtchn.bindUnbound({ domid: m.back.domid }, nothing)
@@ -150,7 +150,7 @@ test('a domain can talk to itself', async () => {
   other.close()
 })
 
-test('ports run out, and come back', async () => {
+test('ports are limited, and reusable', async () => {
   await using m = twoDomains({ ports: 4 })
   const ports = [0, 1, 2].map(() => m.back.evtchn.bindUnbound({ domid: 1 }, nothing))
   expect(new Set(ports.map(({ port }) => port))).toEqual(new Set([1, 2, 3]))
@@ -161,7 +161,7 @@ test('ports run out, and come back', async () => {
   for (const port of [...ports, again]) port.close()
 })
 
-test('two busy domains leave the event loop its turns', async () => {
+test('two busy domains do not starve the event loop', async () => {
   await using m = twoDomains()
   let rounds = 0
   const front = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => {
@@ -170,7 +170,7 @@ test('two busy domains leave the event loop its turns', async () => {
   })
   const back = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, () => {
     rounds++
-    // Raised again before the batch is over.
+    // Raised again before the batch has ended.
     back.unmask()
     back.notify()
     front.notify()
@@ -181,7 +181,7 @@ test('two busy domains leave the event loop its turns', async () => {
   back.close()
 })
 
-test('spurious events happen, to unmasked ports alone', async () => {
+test('spurious events occur, on unmasked ports only', async () => {
   await using m = twoDomains({ seed: 3 })
   const p = await pair(m)
   let spurious = 0

@@ -9,7 +9,7 @@ import {
   type World,
 } from './support/grants-model.ts'
 
-test('grants behave as the model, in any order of calls', async () => {
+test('grants behave like the model for any order of calls', async () => {
   const run = fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 0, max: 0xffff_ffff }),

@@ -20,7 +20,7 @@ test('both sides see the same bytes, in the order of the refs', async () => {
   expect(mapping.byteOffset).toBe(mapping.bytes.byteOffset)
 })
 
-test('a map that is refused has the status that Xen gives', async () => {
+test('a refused map has the status of Xen', async () => {
   await using m = twoDomains({ grants: 64 })
   const stranger = m.machine.createDomain()
   const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: false })
@@ -52,7 +52,7 @@ test('all pages are mapped or none', async () => {
   expect(() => m.back.grants.map(refs, { writable: true })).toThrow(GrantError)
 })
 
-test('pages that do not lie side by side are refused, as a limit of sim', async () => {
+test("pages that aren't contiguous are refused: a limit of sim", async () => {
   await using m = twoDomains()
   using share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
   const refs = refsOf(m.front.domid, share.grefs).toReversed()
@@ -60,7 +60,7 @@ test('pages that do not lie side by side are refused, as a limit of sim', async 
   for (const ref of refs) m.back.grants.map([ref], { writable: true }).close()
 })
 
-test('references are scattered and none of the reserved ones', async () => {
+test('references are scattered, and none is reserved', async () => {
   await using m = twoDomains({ seed: 5 })
   using share = m.front.grants.share({ domid: m.back.domid, pages: 64, writable: true })
   const grefs = [...share.grefs]
@@ -69,7 +69,7 @@ test('references are scattered and none of the reserved ones', async () => {
   expect(grefs.filter((gref, page) => gref === (grefs[page - 1] ?? 0) + 1).length).toBeLessThan(8)
 })
 
-test('revoking what is mapped is an error, and the share goes on', async () => {
+test('revoking a mapped page is an error, and the share stays', async () => {
   await using m = twoDomains()
   const share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
   const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs.subarray(1)), {
@@ -99,7 +99,7 @@ test('an unmap clears the byte, then notifies', async () => {
   for (const open of [share, port, remote]) open.close()
 })
 
-/** A mapping of a page and a channel beside it. Each of three domains has two ports. */
+/** A mapping of one page, and an event channel. Each of the three domains has two ports. */
 async function notifying() {
   const m = twoDomains({ ports: 3 })
   const third = m.machine.createDomain()
@@ -112,11 +112,11 @@ async function notifying() {
   return { ...m, third, share, port, mapping, channel, heard: () => heard }
 }
 
-test('an unmap notifies though the channel was closed before, and nobody else', async () => {
+test('an unmap notifies the right port even after its channel was closed', async () => {
   const m = await notifying()
   await using machine = m
   m.mapping.notifyOnUnmap({ port: m.channel.port })
-  m.mapping.notifyOnUnmap({ port: m.channel.port }) // again: one event, and one reference
+  m.mapping.notifyOnUnmap({ port: m.channel.port }) // again: still one event and one reference
   m.channel.close()
   const isOpen = `port ${m.channel.port} of domain 0 is open`
   expect(() => machine.machine.assertQuiescent()).toThrow(isOpen)
@@ -124,28 +124,31 @@ test('an unmap notifies though the channel was closed before, and nobody else', 
   expect(other.port).not.toBe(m.channel.port)
   expect(() => m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})).toThrow('ENOSPC')
   const third = m.third.evtchn.bindInterdomain({ domid: m.back.domid, port: other.port }, () => {})
-  m.port.notify() // an event that nobody takes any more
+  m.port.notify() // an event that nobody receives any more
   m.mapping.close()
   await expect.poll(m.heard).toBe(1)
   m.port.notify() // to nobody: the other end is free now
   for (const open of [m.share, m.port, other, third]) open.close()
 })
 
-test.each(['another port', 'nothing'])('set to %s, a notification frees its port', async (what) => {
-  const m = await notifying()
-  await using _ = m
-  using other = m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})
-  m.mapping.notifyOnUnmap({ port: m.channel.port })
-  m.channel.close()
-  m.mapping.notifyOnUnmap(what === 'nothing' ? {} : { port: other.port })
-  const bind = () => m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})
-  expect(() => bind().close()).not.toThrow() // there is room again
-  m.mapping.close()
-  m.share.close()
-  m.port.close()
-})
+test.each(['another port', 'nothing'])(
+  'replaced by %s, a notification frees its port',
+  async (what) => {
+    const m = await notifying()
+    await using _ = m
+    using other = m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})
+    m.mapping.notifyOnUnmap({ port: m.channel.port })
+    m.channel.close()
+    m.mapping.notifyOnUnmap(what === 'nothing' ? {} : { port: other.port })
+    const bind = () => m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})
+    expect(() => bind().close()).not.toThrow() // there is room again
+    m.mapping.close()
+    m.share.close()
+    m.port.close()
+  },
+)
 
-test('a share that is closed notifies though the channel was closed before', async () => {
+test('closing a share notifies even after the channel was closed', async () => {
   await using m = twoDomains()
   let heard = 0
   const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
@@ -163,7 +166,7 @@ test('a share that is closed notifies though the channel was closed before', asy
   remote.close()
 })
 
-test('an unmap notification is refused for a port or a byte that is not there', async () => {
+test('an unmap notification is refused for a missing port or byte', async () => {
   await using m = twoDomains()
   using share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
   using mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: false })
@@ -173,7 +176,7 @@ test('an unmap notification is refused for a port or a byte that is not there', 
   expect(() => share.notifyOnUnmap({ clearByte: -1 })).toThrow(RangeError)
 })
 
-test('a share that tells the other side may be closed while it is mapped', async () => {
+test('a share that notifies the other side may be closed while mapped', async () => {
   await using m = twoDomains()
   let heard = 0
   const share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
@@ -191,7 +194,7 @@ test('a share that tells the other side may be closed while it is mapped', async
   share.close()
   await expect.poll(() => heard).toBe(1)
   expect([...mapping.bytes.subarray(0, 3)]).toEqual([9, 0, 9])
-  // The page is the mapper's until it unmaps: nobody else gets it, and nobody maps it again.
+  // The page belongs to the mapper until it unmaps: nobody else gets it or can map it.
   expect(() => m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })).toThrow(
     GrantError,
   )
@@ -200,7 +203,7 @@ test('a share that tells the other side may be closed while it is mapped', async
   for (const open of [...others, port, remote, mapping]) open.close()
 })
 
-test('grants of a domain run out, and come back', async () => {
+test('grants of a domain are limited, and reusable', async () => {
   await using m = twoDomains({ grants: 16 })
   const share = m.front.grants.share({ domid: m.back.domid, pages: 7, writable: true })
   expect(
@@ -212,7 +215,7 @@ test('grants of a domain run out, and come back', async () => {
   expect(again.grefs).not.toContain(last.grefs[0])
 })
 
-test('memory runs out, and comes back zeroed', async () => {
+test('memory is limited, and zeroed when reused', async () => {
   await using m = twoDomains({ pages: 17 })
   const pages = m.back.arena.allocate(16)
   pages.bytes.fill(0xff)
@@ -224,7 +227,7 @@ test('memory runs out, and comes back zeroed', async () => {
   expect(again.bytes.every((byte) => byte === 0)).toBe(true)
 })
 
-test('arguments are checked before anything happens', async () => {
+test('arguments are checked first', async () => {
   await using m = twoDomains()
   expect(() => m.back.grants.map([], { writable: true })).toThrow(RangeError)
   expect(() => m.back.grants.map([{ domid: -1, gref: 1 }], { writable: true })).toThrow(RangeError)
@@ -235,7 +238,7 @@ test('arguments are checked before anything happens', async () => {
   expect(() => m.back.arena.allocate(0)).toThrow(RangeError)
 })
 
-test('a store through a read-only mapping fails the check, and spares the page', async () => {
+test('a store through a read-only mapping is reported, and does not reach the page', async () => {
   const m = twoDomains()
   const share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
   share.bytes.fill(3)
@@ -249,7 +252,7 @@ test('a store through a read-only mapping fails the check, and spares the page',
   await m.machine.close()
 })
 
-test('so is one by a grant copy: it is refused, as the page is not writable', async () => {
+test('a grant copy into a read-only mapping is refused', async () => {
   await using m = twoDomains()
   using share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
   using mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: false })
@@ -261,7 +264,7 @@ test('so is one by a grant copy: it is refused, as the page is not writable', as
   expect(batch.copyOut(1)).toBe(0)
 })
 
-test("a guest that changes what is mapped read-only is nobody's fault", async () => {
+test('a guest may change a page that is mapped read-only', async () => {
   await using m = twoDomains()
   using share = m.front.grants.share({ domid: m.back.domid, pages: 1, writable: true })
   const mapping = m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: false })
@@ -271,7 +274,7 @@ test("a guest that changes what is mapped read-only is nobody's fault", async ()
   expect(share.bytes.every((byte) => byte === 5)).toBe(true)
 })
 
-test('a read-only mapping for which there is no page to show it leaves nothing', async () => {
+test('a read-only mapping without room for its copy leaves nothing open', async () => {
   await using m = twoDomains({ pages: 3 })
   using share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })
   const map = () => m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: false })

@@ -5,7 +5,7 @@ import { twoDomains } from './support/machine.ts'
 import { startThread } from './threads/start-thread.ts'
 
 test(
-  'a hypercall whose thread was terminated holds up the machine until its domain is destroyed',
+  'a hypercall whose thread was terminated blocks the machine until its domain is destroyed',
   { timeout: 60_000 },
   async () => {
     await using m = twoDomains()
@@ -16,7 +16,7 @@ test(
     expect(() => m.back.arena.allocate(1)).toThrow('held by a hypercall of domain 1')
     m.machine.destroyDomain(1)
     m.back.arena.allocate(1).close()
-    // The half-made mapping doesn't count.
+    // The incomplete mapping doesn't count.
     share.close()
   },
 )
@@ -36,14 +36,14 @@ test(
 )
 
 test(
-  'one who comes again and again is not taken for one who does not leave',
+  'a domain that enters again and again is not taken for one that never leaves',
   { timeout: 60_000 },
   async () => {
     const words = new Int32Array(new SharedArrayBuffer(8))
     const lock = new MachineLock(words, 0)
     lock.acquire(3)
     // Another thread passes the lock from domain 3 to domain 3, never free in between, for longer
-    // than any patience.
+    // than any time limit.
     const worker = new Worker(
       `const { workerData: words } = require('node:worker_threads')
      const until = performance.now() + 3000
@@ -60,11 +60,11 @@ test(
   },
 )
 
-test('the lock is taken from a dead holder alone', { timeout: 60_000 }, () => {
+test('the lock is taken from dead holders only', { timeout: 60_000 }, () => {
   const lock = new MachineLock(new Int32Array(new SharedArrayBuffer(4)), 0)
   lock.acquire(3)
   expect(lock.acquire(0, [3])).toBe(true)
-  // Its holder comes too late to release what isn't its own any more.
+  // The dead holder's late release must not affect the new holder.
   lock.release(3)
   expect(() => lock.acquire(5)).toThrow('held by a hypercall of domain 0')
   lock.release(0)

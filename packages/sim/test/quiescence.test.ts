@@ -1,4 +1,4 @@
-/** A leak of each kind is found and named, and is the only thing that is. */
+/** A leak of each kind is reported by name, and nothing else is reported. */
 import { expect, test } from 'vitest'
 import { settled, twoDomains } from './support/machine.ts'
 
@@ -52,11 +52,11 @@ test('a mapping that outlives its grantor is named', async () => {
   mapping.close()
 })
 
-test('the end of a scope finds what was left open', async () => {
+test('the end of the scope reports open resources', async () => {
   await expect(leave()).rejects.toThrow('is not quiescent')
 })
 
-test('closing a domain in a thread closes what was opened there, also what is mapped', async () => {
+test('closing a domain in a thread closes everything opened there, even mapped shares', async () => {
   await using m = twoDomains()
   const share = m.front.grants.share({ domid: 0, pages: 1, writable: true })
   m.front.arena.allocate(1)
@@ -73,7 +73,7 @@ test('closing a domain in a thread closes what was opened there, also what is ma
   m.machine.assertQuiescent()
 })
 
-test('what is held outlives its closed domain, until the last hold ends', async () => {
+test('held pages outlive their closed domain until the last hold ends', async () => {
   await using m = twoDomains()
   const share = m.front.grants.share({ domid: 0, pages: 1, writable: true })
   m.back.grants.map([{ domid: 1, gref: share.grefs[0] ?? 0 }], { writable: true })

@@ -1,13 +1,11 @@
-/**
- * A client of xenstored that does nothing by itself: it sends what a test says and shows what came.
- */
+/** A bare xenstore client: it sends the test's messages and records replies and events. */
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import type { Connection } from '../src/xenstored/connection.ts'
 import { Xenstored, type XenstoredOptions } from '../src/xenstored/index.ts'
 
 export class RawXenstore {
   readonly connection: Connection
-  /** `path token`, since the last look. */
+  /** Events since the last `events`, as `path token`. */
   #events: string[] = []
   /** Types of all messages, in order of arrival. */
   readonly arrivals: number[] = []
@@ -31,7 +29,10 @@ export class RawXenstore {
     })
   }
 
-  /** @param payload `|` stands for NUL. @returns the reply with NUL as `|`, or the errno name. */
+  /**
+   * @param payload with `|` for NUL
+   * @returns the reply with `|` for NUL, or the errno name
+   */
   async ask(type: number, payload: string, txId = 0): Promise<string> {
     const reqId = ++this.#lastReqId
     const reply = new Promise<string>((resolve) => this.#waiting.set(reqId, resolve))
@@ -58,7 +59,7 @@ export class RawXenstore {
   end = (txId: number, verdict: 'T' | 'F' = 'T'): Promise<string> =>
     this.ask(XS.TRANSACTION_END, `${verdict}|`, txId)
 
-  /** What watches have told since the last call, once everything that is on its way has come. */
+  /** Returns the events since the last call, after all that are in flight have arrived. */
   async events(): Promise<string[]> {
     await this.ask(XS.GET_DOMAIN_PATH, '0|')
     const events = this.#events
@@ -67,7 +68,7 @@ export class RawXenstore {
   }
 }
 
-/** Domains 0 and 5, which owns its home. */
+/** A xenstored with domains 0 and 5, of which 5 owns its home. */
 export async function startXenstored(
   o: XenstoredOptions = {},
 ): Promise<{ xenstored: Xenstored; dom0: RawXenstore; dom5: RawXenstore }> {
@@ -79,7 +80,7 @@ export async function startXenstored(
   return { xenstored, dom0, dom5: new RawXenstore(xenstored, 5) }
 }
 
-/** A turn of the event loop after the other, until it holds. */
+/** Waits, one turn of the event loop after the other, until `holds` returns true. */
 export async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await new Promise((resolve) => setImmediate(resolve))
 }

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { twoDomains } from './support/machine.ts'
 
-/** Everything that a seed decides, in one run. */
+/** Runs everything that a seed decides once, and returns a trace. */
 async function run(seed: number): Promise<unknown[]> {
   await using m = twoDomains({ seed })
   const trace: unknown[] = []
@@ -17,14 +17,14 @@ async function run(seed: number): Promise<unknown[]> {
   return trace
 }
 
-test('the same seed gives the same run, another one another', async () => {
+test('the same seed gives the same run, another seed a different one', async () => {
   const one = await run(42)
   expect(await run(42)).toEqual(one)
   const other = await run(43)
   expect(other.filter((value, at) => value === one[at]).length).toBeLessThan(4)
 })
 
-test('events of a batch come in another order than the ports were opened', async () => {
+test('events of a batch arrive in random order', async () => {
   const order = (await run(42)).slice(-6)
   expect(new Set(order).size).toBe(6)
   const orders = await Promise.all(

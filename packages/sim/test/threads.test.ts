@@ -1,4 +1,4 @@
-/** Two sides that really race: each on a thread of its own. */
+/** Races between two sides, each on its own thread. */
 import { expect, test } from 'vitest'
 import { settled, twoDomains } from './support/machine.ts'
 import { startThread } from './threads/start-thread.ts'
@@ -29,8 +29,8 @@ test('no wake-up is lost between two threads', async () => {
     for (const [at, port] of ports.entries()) {
       Atomics.store(words, at, count === 2000 ? -1 : count)
       port.notify()
-      // The other port follows 0..99 us later, while the backend wakes up, looks at its ports, or
-      // is done.
+      // The other port follows 0..99 us later, while the backend wakes up, checks its ports, or has
+      // finished.
       spin(count % 100)
     }
     while (ports.some((_, at) => Atomics.load(words, 16 + at) !== Atomics.load(words, at))) {
@@ -43,7 +43,7 @@ test('no wake-up is lost between two threads', async () => {
 })
 
 test(
-  'threads that make and unmake everything at once leave nothing behind',
+  'threads that open and close everything concurrently leave nothing open',
   { timeout: 60_000 },
   async () => {
     await using m = twoDomains()
@@ -63,7 +63,7 @@ test(
   },
 )
 
-test('a peer that notifies without end leaves the event loop its turns', async () => {
+test('a peer that notifies without end does not starve the event loop', async () => {
   await using m = twoDomains()
   let heard = 0
   const port = m.back.evtchn.bindUnbound({ domid: 1 }, () => {
@@ -75,8 +75,7 @@ test('a peer that notifies without end leaves the event loop its turns', async (
   const before = heard
   for (let tick = 0; tick < 50; tick++) await new Promise((resolve) => setTimeout(resolve, 1))
   expect(heard - before).toBeGreaterThan(50)
-  // It ends by itself: a thread that is terminated in the middle of a hypercall holds up the
-  // machine.
+  // Ends the thread by an error: terminating it inside a hypercall would block the machine.
   m.machine.destroyDomain(1)
   await expect(peer.ended()).rejects.toThrow('destroyed')
   port.close()
@@ -89,11 +88,11 @@ test('a domain in another thread has its own connections to xenstored', async ()
   expect(() => m.machine.assertQuiescent()).toThrow(/xenstore connection of domain 1$/)
   const ended = thread.next()
   m.machine.destroyDomain(1)
-  // Whichever of the two hears it first: the domain or the connection.
+  // Either the domain or the connection may notice first.
   expect(await ended).toMatch(
     /^(the domain was closed or destroyed|domain 1 was released from xenstored)$/,
   )
-  // Nothing keeps it running.
+  // Nothing keeps the thread running.
   await thread.ended()
 })
 

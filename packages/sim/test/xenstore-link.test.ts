@@ -1,4 +1,4 @@
-/** The way to xenstored from another thread, both of whose ends are in this one here. */
+/** The link to xenstored in another thread; here both ends are in this thread. */
 import { XS, XsPacker } from '@xenkit/wire'
 import { expect, test } from 'vitest'
 import { connectThrough, serveLink } from '../src/xenstore-link.ts'
@@ -40,7 +40,7 @@ const until = async (holds: () => boolean): Promise<void> => {
 }
 
 const NAME = 1000
-/** Header, path and token. */
+/** Bytes of an event: header, path and token. */
 const EVENT = 16 + 1 + NAME + 1 + 2
 async function causeEvents(dom0: RawXenstore, count: number): Promise<void> {
   for (let i = 0; i < count; i++) {
@@ -48,7 +48,7 @@ async function causeEvents(dom0: RawXenstore, count: number): Promise<void> {
   }
 }
 
-test('a thread that does not take what it is sent is not sent more than 256 KiB', async () => {
+test('a thread that does not acknowledge is sent 256 KiB at most', async () => {
   const { stream, received, xenstored, dom0 } = await linked()
   stream.pause()
   const before = received()

@@ -1,4 +1,4 @@
-/** A domain whose connection to xenstored is a page of its own and an event channel. */
+/** A domain that reaches xenstored through its own ring: a page and an event channel. */
 import {
   GNTTAB_RESERVED_XENSTORE,
   XENSTORE_CONNECTED,
@@ -24,7 +24,7 @@ function withRing(o: MachineOptions = {}) {
   return { machine, dom0, guest, [Symbol.asyncDispose]: () => machine[Symbol.asyncDispose]() }
 }
 
-/** A connection that asks and hears. */
+/** A connection that records replies. */
 async function connect(domain: SimDomain) {
   const replies: string[] = []
   const reasons: string[] = []
@@ -51,28 +51,28 @@ async function connect(domain: SimDomain) {
       packer.append(type, 1, 0, payload.replaceAll('|', '\0'))
       stream.write(packer.take())
     },
-    /** Until something was heard. */
+    /** Resolves at the next reply. */
     heard: () => new Promise<void>((resolve) => (heard = resolve)),
   }
 }
 
-/** Whichever of the two hears it first: the domain, or the ring that it works on. */
+/** Either the domain or its ring may notice first. */
 const DESTROYED: string = expect.stringMatching(
   /^(the domain was closed or destroyed|domain \d+ was destroyed)$/,
 )
 
-/** The page of domain 1 as its xenstored sees it. */
+/** The page of domain 1, mapped as xenstored maps it. */
 const mapPage = (dom0: SimDomain) =>
   dom0.grants.map([{ domid: 1, gref: GNTTAB_RESERVED_XENSTORE }], { writable: true })
 const { at } = xenstoreDomainInterface
 const wordsOf = ({ bytes }: { bytes: Uint8Array }) =>
   new Int32Array(bytes.buffer, bytes.byteOffset, 1024)
 
-test('is served through it, and leaves nothing open but what it opens', async () => {
+test('is served through its ring, and leaves only its own resources open', async () => {
   await using m = withRing()
   m.machine.assertQuiescent()
   const xs = await connect(m.guest)
-  expect(() => m.machine.assertQuiescent()).not.toThrow() // nothing was asked for yet
+  expect(() => m.machine.assertQuiescent()).not.toThrow() // no request was sent yet
   xs.send(XS.READ, 'name|')
   await xs.heard()
   expect(xs.replies).toEqual([`${XS.READ} sim-1`])
@@ -85,7 +85,7 @@ test('is served through it, and leaves nothing open but what it opens', async ()
   m.machine.assertQuiescent()
 })
 
-test("has a page like a guest's, by the reserved reference", async () => {
+test("has a page like a guest's, granted by the reserved reference", async () => {
   await using m = withRing()
   using page = mapPage(m.dom0)
   const { req, rsp, ...words } = xenstoreDomainInterface.decode(page.bytes)
@@ -108,7 +108,7 @@ test("has a page like a guest's, by the reserved reference", async () => {
   xs.stream.close()
 })
 
-test('has one connection at a time, and another after it', async () => {
+test('has one connection at a time, one after the other', async () => {
   await using m = withRing()
   const first = await connect(m.guest)
   await expect(connect(m.guest)).rejects.toThrow(
@@ -124,7 +124,7 @@ test('has one connection at a time, and another after it', async () => {
   second.stream.close()
 })
 
-test('domain 0 may have one, too', async () => {
+test('may be domain 0', async () => {
   await using machine = createMachine()
   const dom0 = machine.createDomain({ xenstore: 'ring' })
   const xs = await connect(dom0)
@@ -139,13 +139,13 @@ test('closing the domain in a thread ends its connection, at both ends', async (
   const xs = await connect(m.guest)
   xs.send(XS.WATCH, 'data|token|')
   await xs.heard()
-  await settled() // xenstored has looked at all of it, and needs to be told
+  await settled() // xenstored has read everything, so it must be told
   await m.guest.close()
   expect(xs.reasons).toEqual(['the domain was closed or destroyed'])
   await expect.poll(() => m.machine.xenstored.openResources()).toEqual([])
 })
 
-test('destroyed, in the middle of whatever it is doing, it leaves nothing', async () => {
+test('leaves nothing open when destroyed, whatever it is doing', async () => {
   await using m = withRing({ pages: 8, ports: 4 })
   for (let life = 0; life < 50; life++) {
     const domain = m.machine.createDomain({ xenstore: 'ring' })
@@ -159,7 +159,7 @@ test('destroyed, in the middle of whatever it is doing, it leaves nothing', asyn
   }
 })
 
-test('with domain 0 gone it has no xenstored, and no harm is done', async () => {
+test('has no xenstored without domain 0, which is no error', async () => {
   await using m = withRing()
   const xs = await connect(m.guest)
   xs.send(XS.READ, 'name|')
@@ -173,13 +173,13 @@ test('with domain 0 gone it has no xenstored, and no harm is done', async () => 
   xs.stream.close()
 })
 
-test('is not made where there is no page for it', async () => {
+test('is not created without a free page', async () => {
   await using machine = createMachine({ pages: 2 })
   const dom0 = machine.createDomain()
   const page = dom0.arena.allocate(1)
   for (let i = 0; i < 65; i++) {
     expect(() => machine.createDomain({ xenstore: 'ring' })).toThrow('no run of 1 free pages')
-  } // and takes no domain's place
+  } // it takes no domain's slot
   page.bytes.fill(0xff)
   page.close()
   machine.assertQuiescent()
@@ -189,7 +189,7 @@ test('is not made where there is no page for it', async () => {
   expect(mapping.byteOffset).toBe(page.byteOffset)
 })
 
-test('a mapping of its page that outlives it is named', async () => {
+test('is named by the report if its page is still mapped after its end', async () => {
   await using m = withRing()
   const page = mapPage(m.dom0)
   m.machine.assertQuiescent()
@@ -200,7 +200,7 @@ test('a mapping of its page that outlives it is named', async () => {
   page.close()
 })
 
-test('is not made where domain 0 has no port for it', async () => {
+test('is not created without a free port in domain 0', async () => {
   await using machine = createMachine({ ports: 2 })
   const dom0 = machine.createDomain()
   const port = dom0.evtchn.bindUnbound({ domid: 1 }, () => {})
@@ -212,7 +212,7 @@ test('is not made where domain 0 has no port for it', async () => {
   machine.createDomain({ xenstore: 'ring' })
 })
 
-test('that is released from xenstored hears that it gave up', async () => {
+test('is told when xenstored releases it', async () => {
   await using m = withRing()
   const xs = await connect(m.guest)
   xs.send(XS.READ, 'name|')
@@ -237,7 +237,7 @@ test.each([
     using page = mapPage(m.dom0)
     const xs = await connect(m.guest)
     xs.send(XS.READ, 'control|')
-    await xs.heard() // the reset is over; the next message begins at 24
+    await xs.heard() // the reset is complete; the next message starts at 24
     xs.send(XS.READ, 'name|')
     Atomics.store(wordsOf(page), word, value)
     await xs.heard()
@@ -255,7 +255,7 @@ test.each([
   },
 )
 
-test('in a thread that is terminated: the next one to connect finds nothing of it', async () => {
+test('leaves no trace to the next connection when its thread is terminated', async () => {
   await using m = withRing()
   for (let life = 0; life < 3; life++) {
     await using thread = startThread('xenstore.ts', m.guest)
@@ -270,7 +270,7 @@ test('in a thread that is terminated: the next one to connect finds nothing of i
   xs.stream.close()
 })
 
-test('in a thread of its own that is destroyed: it hears of that, and nothing keeps it running', async () => {
+test('ends its connection and its thread when destroyed', async () => {
   await using m = withRing()
   await using thread = startThread('xenstore.ts', m.guest)
   expect(await thread.next()).toBe('sim-1')
@@ -280,14 +280,14 @@ test('in a thread of its own that is destroyed: it hears of that, and nothing ke
   await thread.ended()
 })
 
-test('that asks for a reset by hand gets one', async () => {
+test('can reset its ring by hand', async () => {
   await using m = withRing()
   using page = mapPage(m.dom0)
   const xs = await connect(m.guest)
   xs.send(XS.READ, 'name|')
   await xs.heard()
   Atomics.store(wordsOf(page), at.connection / 4, XENSTORE_RECONNECT)
-  xs.send(XS.READ, 'name|') // an event
+  xs.send(XS.READ, 'name|') // notifies xenstored
   await expect.poll(() => Atomics.load(wordsOf(page), at.connection / 4)).toBe(XENSTORE_CONNECTED)
   m.machine.assertQuiescent()
   xs.stream.close()
@@ -306,7 +306,7 @@ async function toolstack({ dom0 }: { readonly dom0: SimDomain }) {
   }
 }
 
-test('offers in its page what GET_FEATURE says, and SET_FEATURE before INTRODUCE', async () => {
+test('has the features of GET_FEATURE in its page, or those of SET_FEATURE before INTRODUCE', async () => {
   await using m = withRing()
   using page = mapPage(m.dom0)
   const tool = await toolstack(m)
@@ -320,7 +320,7 @@ test('offers in its page what GET_FEATURE says, and SET_FEATURE before INTRODUCE
   tool.close()
 })
 
-test('that is introduced again begins at 0, and has no watch any more', async () => {
+test('starts at index 0 without watches when introduced again', async () => {
   await using m = withRing()
   using page = mapPage(m.dom0)
   const tool = await toolstack(m)

@@ -49,7 +49,7 @@ describe('a socket that can not be made', () => {
     ],
     ['no path', () => '', "a socket's path has 1 to 107 bytes"],
     ['no directory', () => join(directory, 'none', 'socket'), 'its directory does not exist'],
-    ['a directory', () => directory, 'what is there is no socket'],
+    ['a directory', () => directory, 'it exists and is not a socket'],
   ])('%s', async (_, where, says) => {
     const refused = listenXenstored(xenstored, where())
     await expect(refused).rejects.toThrow(says)
@@ -59,7 +59,7 @@ describe('a socket that can not be made', () => {
   test('a file, which stays', async () => {
     const file = join(directory, 'file')
     await writeFile(file, 'kept')
-    await expect(listenXenstored(xenstored, file)).rejects.toThrow('what is there is no socket')
+    await expect(listenXenstored(xenstored, file)).rejects.toThrow('it exists and is not a socket')
     expect(await readFile(file, 'utf8')).toBe('kept')
   })
 })

@@ -1,6 +1,6 @@
 /**
- * Event channels against a model of what Xen does: any order of calls, events delivered in between
- * or late.
+ * Event channels compared with a model of Xen's, for any order of calls, with events delivered
+ * between the calls or later.
  */
 import type { EvtchnBinding } from '@xenkit/hypervisor'
 import * as fc from 'fast-check'
@@ -19,7 +19,7 @@ export interface Real {
 interface ModelPort {
   readonly domid: number
   peer: number | undefined
-  /** Who may bind while there is no peer. */
+  /** Domain that may bind while there is no peer. */
   awaited: number
   pending: boolean
   masked: boolean
@@ -149,8 +149,8 @@ class Close implements Command {
 }
 
 /**
- * Lets events be delivered, and compares: what is pending and unmasked arrives once, spurious ones
- * at most once until unmasked.
+ * Lets events be delivered and compares: a pending unmasked event arrives once, spurious ones at
+ * most once until unmasked.
  */
 class Settle implements Command {
   check = () => true
@@ -180,7 +180,7 @@ function expectDomain(real: Real, domid: number): SimDomain {
   return domain
 }
 
-/** Sequences of calls. */
+/** Arbitrary sequences of calls. */
 export function eventCommands() {
   const domid = fc.nat({ max: DOMAINS - 1 })
   const at = fc.nat({ max: 30 })

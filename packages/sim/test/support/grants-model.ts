@@ -1,6 +1,6 @@
 /**
- * Grants against a model: who may map what, what a share's end takes with it, and that every page
- * keeps its bytes as long as anybody may look at them. Domains are destroyed in between.
+ * Grants compared with a model: who may map what, what the end of a share ends, and that every page
+ * keeps its bytes while anybody can read them. Domains are destroyed meanwhile.
  */
 import { ArenaFullError, type GrantMapping, type GrantShare } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
@@ -14,7 +14,7 @@ interface Share {
   readonly grantee: SimDomain
   readonly writable: boolean
   readonly share: GrantShare
-  /** Fills its pages, so that a page that was given to somebody else shows. */
+  /** Value that fills its pages, so that a page given to another shows. */
   mark: number
   open: boolean
 }
@@ -23,19 +23,19 @@ interface Mapping {
   readonly of: Share
   readonly writable: boolean
   readonly mapping: GrantMapping
-  /** The share's mark when it was mapped, which a read-only mapping goes on to show. */
+  /** The share's mark when it was mapped, which a read-only mapping keeps showing. */
   readonly markAtMap: number
   closed: boolean
 }
 export interface World {
   readonly machine: SimMachine
-  /** Those that exist now. */
+  /** Existing domains. */
   readonly domains: SimDomain[]
   readonly shares: Share[]
   readonly mappings: Mapping[]
   marks: number
 }
-/** The model is the part of the world that isn't the machine; both live in one object. */
+/** The model and the machine, which fast-check passes separately, are one object here. */
 type Command = fc.Command<World, World>
 
 export const DOMAINS = 3
@@ -64,7 +64,7 @@ class MakeShare implements Command {
         writable: this.writable,
       })
     } catch (error) {
-      // Memory is small, so that a page which isn't free but looks so is soon handed out again.
+      // Memory is small, so that a page wrongly taken for free is soon reused.
       if (error instanceof ArenaFullError) return
       throw error
     }
@@ -86,7 +86,7 @@ class MakeShare implements Command {
 }
 
 class MakeMapping implements Command {
-  /** @param by undefined: the domain that it is granted to */
+  /** @param by domain that maps; undefined for the domain that it is granted to */
   constructor(
     readonly by: number | undefined,
     readonly at: number,
@@ -96,7 +96,7 @@ class MakeMapping implements Command {
   run(world: World) {
     const of = pick(world.shares, this.at)
     const mapper = this.by === undefined ? of?.grantee : pick(world.domains, this.by)
-    // The references of a share that is closed may be another one's by now.
+    // References of a closed share may have been reused.
     if (!of?.open || !mapper || !world.domains.includes(mapper)) return
     const refs = [...of.share.grefs].map((gref) => ({ domid: of.grantor.domid, gref }))
     const map = () => mapper.grants.map(refs, { writable: this.writable })
@@ -110,7 +110,7 @@ class MakeMapping implements Command {
     try {
       mapping = map()
     } catch (error) {
-      // What is shown read-only takes pages.
+      // The copy of a read-only mapping takes pages.
       if (error instanceof ArenaFullError && !writable) return
       throw error
     }
@@ -160,7 +160,7 @@ class Revoke implements Command {
   toString = () => `revoke(#${this.at})`
 }
 
-/** Destroys a domain; another one takes its place. */
+/** Destroys a domain and creates another one. */
 class Restart implements Command {
   constructor(readonly at: number) {}
   check = () => true
@@ -175,7 +175,10 @@ class Restart implements Command {
   toString = () => `restart(#${this.at})`
 }
 
-/** Whoever may look at a page sees the bytes that were last written to it, or mapped read-only. */
+/**
+ * Checks that every page shows the bytes last written to it, and every read-only mapping those at
+ * its time.
+ */
 export function expectBytes(world: World): void {
   const open = world.shares.filter((shared) => shared.open)
   for (const { share, mark } of open) {
@@ -197,7 +200,7 @@ export function expectBytes(world: World): void {
 const pages = (shares: readonly Share[]): number =>
   shares.reduce((sum, { share }) => sum + share.grefs.length, 0)
 
-/** The machine's own account of what is open agrees with the model's. */
+/** Checks that the machine's list of open resources agrees with the model. */
 export function expectAccount(world: World): void {
   const mapped = world.mappings.filter((mapping) => isMapped(mapping, world))
   const granted = world.shares.filter(({ open }) => open)
@@ -212,7 +215,7 @@ export function expectAccount(world: World): void {
   assert.notInclude(text, 'allocated')
 }
 
-/** Sequences of calls. */
+/** Arbitrary sequences of calls. */
 export function grantCommands() {
   const domid = fc.nat({ max: DOMAINS - 1 })
   const at = fc.nat({ max: 7 })

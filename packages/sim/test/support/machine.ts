@@ -1,4 +1,4 @@
-/** A machine with a backend's and a frontend's domain. */
+/** A machine with a domain for a backend and one for a frontend. */
 import { GrantError } from '@xenkit/hypervisor'
 import { createMachine, type MachineOptions } from '../../src/index.ts'
 
@@ -9,10 +9,10 @@ export function twoDomains(o: MachineOptions = {}) {
   return { machine, back, front, [Symbol.asyncDispose]: () => machine[Symbol.asyncDispose]() }
 }
 
-/** Time enough for every event that is under way in this thread. */
+/** Waits until every event in flight in this thread has been delivered. */
 export const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 10))
 
-/** The status with which `call` fails; 0 if it doesn't. */
+/** Returns the status with which `call` fails, or 0. */
 export function statusOf(call: () => unknown): unknown {
   try {
     call()

@@ -1,6 +1,5 @@
 /**
- * A program that does nothing but wait for one event, which comes from a timer that doesn't keep it
- * running.
+ * A program that only waits for one event, sent by a timer that doesn't keep the process running.
  */
 import { createMachine } from '../../src/index.ts'
 

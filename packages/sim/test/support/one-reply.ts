@@ -1,6 +1,5 @@
 /**
- * A program that does nothing but wait for xenstored's reply through a ring, and closes that
- * connection alone.
+ * A program that only waits for a reply of xenstored through a ring, then closes that connection.
  */
 import { XS, XsPacker } from '@xenkit/wire'
 import { createMachine } from '../../src/index.ts'

@@ -1,6 +1,6 @@
 /**
  * A backend of domain 1. Orders: gref, then a port for each counter in the page. On an event it
- * brings the answer, 16 words after the counter, up to the counter; a negative counter ends it.
+ * copies the counter to the answer, 16 words after it. A negative counter ends it.
  */
 import { data, report, thisDomain } from './this-domain.ts'
 
@@ -16,7 +16,7 @@ function answer(port: number, at: number): Promise<void> {
       events++
       const counter = Atomics.load(words, at)
       Atomics.store(words, 16 + at, counter)
-      // The work is done before the unmask: a count that comes meanwhile is another event.
+      // Work first, then unmask: a counter that changes meanwhile causes another event.
       binding.unmask()
       binding.notify()
       if (counter >= 0) return

@@ -1,5 +1,5 @@
 /**
- * Grants to, maps from and talks to another domain as fast as it can. Orders: rounds, the other
+ * Grants to, maps from and notifies another domain as fast as it can. Orders: rounds, the other
  * domid.
  */
 import { data, report, thisDomain } from './this-domain.ts'

@@ -1,5 +1,6 @@
 /**
- * Stays inside a hypercall, a mapping half made, until it is terminated. Orders: gref of domain 0.
+ * Stays inside a hypercall with an incomplete mapping until it is terminated. Orders: gref of
+ * domain 0.
  */
 import { Hypervisor } from '../../src/hypervisor.ts'
 import { MachineState } from '../../src/machine-state.ts'

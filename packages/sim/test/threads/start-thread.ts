@@ -1,22 +1,22 @@
-/** Runs a TypeScript file on a thread of its own, on sources as the tests do. */
+/** Runs a TypeScript test file on its own thread, on the sources as the tests do. */
 import { Worker } from 'node:worker_threads'
 import type { DomainHandle, SimDomain } from '../../src/index.ts'
 
-/** What the file finds in workerData. */
+/** The file's workerData. */
 export interface ThreadData {
-  /** Beside this one. */
+  /** Name of a file in this directory. */
   readonly file: string
   readonly domain: DomainHandle
-  /** What the test has to say to it. */
+  /** Numbers that the test passes to the file. */
   readonly orders: readonly number[]
 }
 
 export interface Thread extends AsyncDisposable {
-  /** The next message that the thread posts. Rejects if it fails or ends before. */
+  /** Returns the next message that the thread posts. Rejects if the thread fails or ends before. */
   next(): Promise<unknown>
-  /** Resolves when the thread has ended by itself; rejects with what it threw. */
+  /** Resolves when the thread has ended by itself; rejects with an error that it threw. */
   ended(): Promise<void>
-  /** Ends it wherever it is. */
+  /** Terminates the thread wherever it is. */
   terminate(): Promise<void>
 }
 
@@ -36,7 +36,7 @@ export function startThread(
     worker.once('exit', resolve)
     worker.once('error', reject)
   })
-  // A failure is for whoever asks next.
+  // A failure is reported by the next call that asks.
   exit.catch(() => {})
   const terminate = async (): Promise<void> => {
     await worker.terminate()

@@ -1,4 +1,4 @@
-/** What `startThread` gave to this thread. */
+/** The values that `startThread` passed to this thread. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { attachDomain, type SimDomain } from '../../src/index.ts'
 import type { ThreadData } from './start-thread.ts'

@@ -1,4 +1,4 @@
-/** Reads a node through a connection of its own, then stays connected until the connection ends. */
+/** Reads a node over its own connection, then stays connected until the connection ends. */
 import { XsPacker, XsParser, XS } from '@xenkit/wire'
 import { report, thisDomain } from './this-domain.ts'
 
