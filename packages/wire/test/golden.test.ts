@@ -62,7 +62,11 @@ function ours(abi: Abi): Map<string, number> {
     wire.xenstoreDomainInterface,
     wire.xenconsInterface,
     ...[tx, rx, ctrl].flatMap(({ request, response }) => [request, response]),
-    ...[extraInfo, gso, mcast, hash, gref],
+    extraInfo,
+    gso,
+    mcast,
+    hash,
+    gref,
     ...Object.values(keyboard.structs),
     ...Object.values(other.structs),
   ]) {
