@@ -18,7 +18,7 @@ interface Block {
   readonly code: string
 }
 
-const PAGES = ['README.md', 'docs/*.md']
+const PAGES = ['README.md', 'docs/*.md', 'packages/*/README.md']
 const pages = execFileSync('git', ['ls-files', ...PAGES], { cwd: root, encoding: 'utf8' })
   .trim()
   .split('\n')

@@ -111,15 +111,6 @@ describe('without Xen', () => {
   })
 })
 
-test('the example in the READMEs is that of examples/', () => {
-  const source = readFileSync(example, 'utf8')
-    .replace(/^(\/\/.*\n)+/, '')
-    .trim()
-  for (const readme of ['../../../README.md', '../README.md']) {
-    expect(readFileSync(join(import.meta.dirname, readme), 'utf8')).toContain(source)
-  }
-})
-
 describe('arguments', () => {
   test.each([
     [['disk', 'attach', 'dom3', 'xvda', 'x'], /domain id/],

@@ -121,16 +121,6 @@ test('http-disk: what the server has, and what the guest wrote over it', async (
   }
 })
 
-test('the store that the README shows is that of http-disk', () => {
-  const source = readFileSync(join(examples, 'http-disk.ts'), 'utf8')
-  const store = source.slice(
-    source.indexOf('async function httpStore'),
-    source.indexOf('\n}\n') + 2,
-  )
-  expect(store.split('\n').length).toBeLessThan(30)
-  expect(readFileSync(join(import.meta.dirname, '../../vbd/README.md'), 'utf8')).toContain(store)
-})
-
 describe('fault-disk', () => {
   test('without errors the guest is served, late', async () => {
     expectWritten(await sim({ writes: 30 }, 'fault-disk.ts', image, '0'), {
