@@ -5,15 +5,7 @@
 import { median } from './median.ts'
 import type { Report } from './report.ts'
 
-export type Gate =
-  | { readonly atLeast: number; readonly unless?: Exception }
-  | { readonly atMost: number }
-
-/** Why a figure below its gate is none of ours, where that is measured in the same run. */
-export interface Exception {
-  readonly reason: string
-  readonly holds: boolean
-}
+export type Gate = { readonly atLeast: number } | { readonly atMost: number }
 
 export interface Figure {
   /** What is compared: `pipelined reads, ours / libxenstore`. */
@@ -32,8 +24,7 @@ export const passes = ({ values, gate }: Figure): boolean => !gate || meets(valu
 
 export function meets(values: readonly number[], gate: Gate): boolean {
   const value = median(values)
-  if ('atMost' in gate) return value <= gate.atMost
-  return value >= gate.atLeast || gate.unless?.holds === true
+  return 'atMost' in gate ? value <= gate.atMost : value >= gate.atLeast
 }
 
 /** Three digits. */
@@ -55,16 +46,12 @@ export function format(figure: Figure): string {
   const { name, values, gate, goal, detail = '' } = figure
   const spread =
     values.length > 1 ? `${short(Math.min(...values))} .. ${short(Math.max(...values))}` : ''
-  const excused =
-    gate && 'atLeast' in gate && gate.unless?.holds && median(values) < gate.atLeast
-      ? `${gate.unless.reason}. `
-      : ''
   return columns(
     name,
     short(median(values)),
     spread,
     gate ? formatGate(gate) : goal ? `(${formatGate(goal)})` : '',
-    excused + detail,
+    detail,
   )
 }
 

@@ -14,18 +14,6 @@ describe('a gate', () => {
     expect(passes({ name: '', values, gate })).toBe(passed)
   })
 
-  test('that is missed for a measured reason is passed', () => {
-    const figure = (holds: boolean) => ({
-      name: '',
-      values: [9],
-      gate: { atLeast: 10, unless: { reason: 'the store is the limit', holds } },
-    })
-    expect([passes(figure(true)), passes(figure(false))]).toEqual([true, false])
-    expect(format(figure(true))).toContain('the store is the limit')
-    expect(format(figure(false))).not.toContain('the store is the limit')
-    expect(format({ ...figure(true), values: [11] })).not.toContain('the store is the limit')
-  })
-
   test('as a goal is shown and fails nothing', () => {
     const figure = { name: 'reads', values: [0.5], goal: { atLeast: 0.9 } }
     expect(passes(figure)).toBe(true)
