@@ -13,7 +13,7 @@ async function serve(dataPath: DataPathKind): Promise<void> {
   await serveVbd(hv, {
     dataPath,
     backendTypes: ['vbd3'],
-    store: ({ target }) => (target === store.path ? store : undefined),
+    store: ({ target }) => (target === store.path ? store : 'decline'),
     signal: stop.signal,
   })
 }

@@ -78,7 +78,7 @@ const serve = (dataPath: DataPathKind): Promise<void> =>
     dataPath,
     store: ({ target }) => {
       const [path, name = ''] = target.split(':')
-      return path === dataPath ? stores[name] : undefined
+      return path === dataPath ? (stores[name] ?? 'decline') : 'decline'
     },
     signal: stop.signal,
     onEvent({ kind, disk, error }) {

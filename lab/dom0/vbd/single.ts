@@ -13,7 +13,7 @@ console.log(`pid ${process.pid}`)
 await serveVbd(hv, {
   workers: Number(workers),
   dataPath: 'persistent',
-  store: ({ target }) => (target === name ? store : undefined),
+  store: ({ target }) => (target === name ? store : 'decline'),
   signal: stop.signal,
   onEvent: ({ kind, error }) =>
     console.log(`${kind}${error === undefined ? '' : `: ${String(error)}`}`),

@@ -1,4 +1,9 @@
-export { type ServeVbdOptions, serveVbd } from './backend/serve-vbd.ts'
+export {
+  type ServeVbdOptions,
+  type StoreAnswer,
+  type StoreFunction,
+  serveVbd,
+} from './backend/serve-vbd.ts'
 export type { ServedDisk, VbdEvent } from './backend/vbd-event.ts'
 export { ChangeRefusedError, StoreInUseError } from './backend/disk-errors.ts'
 export { DiskAbandonedError } from '@xenkit/backend'

@@ -7,7 +7,8 @@ const OPTIONAL = ['write', 'flush', 'discard', 'resize', 'openBatch', 'share', '
 /** @throws TypeError that says what is expected */
 export function expectStore(store: unknown): asserts store is BlockStore {
   if (typeof store !== 'object' || store === null) {
-    const expected = 'an object with "sectors" and "read", or a function that gives one'
+    const expected =
+      'an object with "sectors" and "read", or a function that answers with one, "decline" or "no-medium"'
     throw unexpected('store', expected, store)
   }
   if (store instanceof Promise) {

@@ -50,11 +50,12 @@ const MAX_TIMER_MS = 2 ** 31 - 1
 
 export interface ServeVbdOptions {
   /**
-   * What to serve. A store serves the first disk that comes and leaves others to other backends for
-   * as long as one of the two could write: two guests that write to one image destroy it. A
-   * function is asked for each disk, and answers undefined for those it leaves to other backends.
-   * If it throws, or gives a store that another disk has, the disk is closed for good. For a CD-ROM
-   * drive it is asked again for each medium, and may answer null at first: there is none yet.
+   * The store to serve, or a function that answers for each disk which store it gets. A single
+   * store serves the first disk. Later ones are declined as long as one of the two could write:
+   * two guests that write to one image destroy it.
+   *
+   * A function that throws, or answers with a store that another disk has, closes its disk for
+   * good. It is asked again for each medium of a CD-ROM drive.
    */
   readonly store: BlockStore | StoreFunction
   /**
@@ -153,8 +154,17 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
   }
 }
 
-type MaybeStore = BlockStore | null | undefined
-type StoreFunction = (disk: RequestedDisk) => MaybeStore | Promise<MaybeStore>
+/**
+ * A store function's answer for a disk: a store, `decline` to leave the disk to other backends, or
+ * `no-medium` for a CD-ROM drive that is empty.
+ */
+export type StoreAnswer = BlockStore | 'decline' | 'no-medium'
+
+/** Chooses the store of each disk that a toolstack gives to this domain. */
+export type StoreFunction = (disk: RequestedDisk) => StoreAnswer | Promise<StoreAnswer>
+
+const storeIn = (answer: StoreAnswer): BlockStore | undefined =>
+  typeof answer === 'string' ? undefined : answer
 
 interface Disk extends ServedDisk {
   params: string
@@ -365,13 +375,14 @@ class VbdDriver implements BackendDriver {
         disk,
       })
     }
-    const medium = wanted.target === '' ? null : await this.#ask(wanted)
-    if (medium === undefined) {
+    const answer = wanted.target === '' ? 'no-medium' : await this.#ask(wanted)
+    if (answer === 'decline') {
       throw new ChangeRefusedError(`there is no such medium as "${wanted.params}"`, { disk })
     }
+    const medium = storeIn(answer)
     if (medium) this.#expectFree(medium, wanted)
     const former = disk.store
-    disk.store = medium ?? undefined
+    disk.store = medium
     disk.params = wanted.params
     disk.target = wanted.target
     disk.format = wanted.format
@@ -382,33 +393,33 @@ class VbdDriver implements BackendDriver {
   }
 
   /** @throws TypeError, RangeError for a store that can't be served */
-  async #ask(disk: RequestedDisk): Promise<MaybeStore> {
+  async #ask(disk: RequestedDisk): Promise<StoreAnswer> {
     const { store: source } = this.#o
-    const store = typeof source === 'function' ? await this.#askFunction(source, disk) : source
-    if (store !== undefined && store !== null) {
-      expectStore(store)
-      limitsOf(store, disk)
+    const answer = typeof source === 'function' ? await this.#askFunction(source, disk) : source
+    if (answer === 'decline') return answer
+    if (answer === 'no-medium') {
+      if (disk.cdrom) return answer
+      throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')
     }
+    expectStore(answer)
+    limitsOf(answer, disk)
     // The drive's geometry is said once, whatever is put into it.
-    const sectorSize = store?.sectorSize ?? 512
+    const { sectorSize = 512 } = answer
     if (disk.cdrom && sectorSize !== 512) {
       throw new RangeError(`"store.sectorSize" expected 512 in a CD-ROM drive, got ${sectorSize}`)
     }
-    if (store === null && !disk.cdrom) {
-      throw new TypeError('"store" expected a store: only a CD-ROM drive can be without a medium')
-    }
-    return store
+    return answer
   }
 
   /** @throws DiskAbandonedError if it doesn't answer: a store that it gives later is released */
-  async #askFunction(source: StoreFunction, disk: RequestedDisk): Promise<MaybeStore> {
+  async #askFunction(source: StoreFunction, disk: RequestedDisk): Promise<StoreAnswer> {
     const answer = Promise.resolve(source(disk))
     try {
       return await unlessAborted(answer, this.#abandon)
     } catch (error) {
       // What it fails with by then is told of no more: the disk is gone.
       void answer.then(
-        (store) => this.#release(store ?? undefined),
+        (late) => this.#release(storeIn(late)),
         () => {},
       )
       throw error
@@ -433,8 +444,9 @@ class VbdDriver implements BackendDriver {
    * @throws StoreInUseError if a function gave a store that another disk has
    */
   async #findStore(disk: Disk): Promise<boolean> {
-    const store = await this.#ask(disk)
-    if (store === undefined) return false
+    const answer = await this.#ask(disk)
+    if (answer === 'decline') return false
+    const store = storeIn(answer)
     try {
       if (store) this.#expectFree(store, disk)
     } catch (error) {
@@ -442,7 +454,7 @@ class VbdDriver implements BackendDriver {
       this.tell({ kind: 'declined', disk, error })
       return false
     }
-    disk.store = store ?? undefined
+    disk.store = store
     if (disk.cdrom) disk.drive = new Drive(disk.store)
     return true
   }

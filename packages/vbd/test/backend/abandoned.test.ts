@@ -12,7 +12,7 @@ import { describe, expect, test } from 'vitest'
 import {
   type BlockStore,
   DiskAbandonedError,
-  type RequestedDisk,
+  type StoreFunction,
   type VbdEvent,
   attachDisk,
   changeMedium,
@@ -232,7 +232,7 @@ describe('what else a store may never do', () => {
     let letGo = (): void => {}
     const held = new Promise<void>((resolve) => (letGo = resolve))
     const reading: BlockStore = { sectors: 64, read: () => held }
-    const store = ({ target }: RequestedDisk): BlockStore | null => (target === '' ? null : reading)
+    const store: StoreFunction = ({ target }) => (target === '' ? 'no-medium' : reading)
     await using r = await rig({ store, abandonMs })
     const address = { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda' }
     await plugVbd(r.xs, { ...address, readOnly: true, cdrom: true, params: 'a' })

@@ -15,7 +15,7 @@ describe('backendTypes', () => {
   test.each(VBD_BACKEND_TYPES)(
     '%s: a disk of backend/%s is served to device/vbd',
     async (backendType) => {
-      await using r = await rig({ store: () => undefined })
+      await using r = await rig({ store: () => 'decline' })
       const stop = new AbortController()
       const asked: RequestedDisk[] = []
       const serving = serveVbd(r.dom0, {
@@ -98,13 +98,16 @@ test.each([
   ['qdisk', 'aio:', 'raw', ''],
   ['qdisk', '', 'raw', ''],
 ] as const)('%s, params %s: format %s, target %s', async (backendType, params, format, target) => {
-  await using r = await rig({ store: () => undefined })
+  await using r = await rig({ store: () => 'decline' })
   const stop = new AbortController()
   const asked = new Promise<RequestedDisk>((resolve) => {
     void serveVbd(r.dom0, {
       backendTypes: VBD_BACKEND_TYPES,
       signal: stop.signal,
-      store: (disk) => void resolve(disk),
+      store(disk) {
+        resolve(disk)
+        return 'decline'
+      },
     })
   })
   await plugVbd(r.xs, {

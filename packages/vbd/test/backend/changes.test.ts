@@ -36,7 +36,7 @@ function medium(sectors: number, fill: number): BlockStore {
 async function withDrive(media: Readonly<Record<string, BlockStore>>, params: string) {
   const released: BlockStore[] = []
   const r = await rig({
-    store: ({ target }) => (target === '' ? null : media[target]),
+    store: ({ target }) => (target === '' ? 'no-medium' : (media[target] ?? 'decline')),
     release: (store) => void released.push(store),
   })
   await plugVbd(r.xs, { ...addressIn(r), readOnly: true, cdrom: true, params })
@@ -111,7 +111,7 @@ describe('a CD-ROM drive', () => {
     const why = 'open nbd://secret.lan/vm failed'
     await using r = await rig({
       store({ target }) {
-        if (target === '') return null
+        if (target === '') return 'no-medium'
         throw new Error(why)
       },
     })
@@ -144,7 +144,7 @@ describe('a CD-ROM drive', () => {
       },
     }
     await using r = await rig({
-      store: ({ target }) => (target === '' ? null : slow),
+      store: ({ target }) => (target === '' ? 'no-medium' : slow),
       release: () => void order.push('released'),
     })
     await plugVbd(r.xs, { ...addressIn(r), readOnly: true, cdrom: true, params: 'slow' })
@@ -224,7 +224,7 @@ test("a disk is no drive: what it serves can't be exchanged", async () => {
 })
 
 test("nothing is asked of a disk that xenkit doesn't serve", async () => {
-  await using r = await rig({ store: () => undefined })
+  await using r = await rig({ store: () => 'decline' })
   await r.plug()
   await expect(resizeVbd(r.xs, addressIn(r), { sectors: 128 })).rejects.toThrow(ToolstackError)
 })
@@ -254,9 +254,9 @@ test('a disk that is detached before it answers', async () => {
 test('a medium that another disk writes to is refused', async () => {
   const shared = memoryStore(64)
   const stop = new AbortController()
-  await using r = await rig({ store: () => undefined })
+  await using r = await rig({ store: () => 'decline' })
   const serving = serveVbd(r.dom0, {
-    store: ({ target }) => (target === '' ? null : shared),
+    store: ({ target }) => (target === '' ? 'no-medium' : shared),
     signal: stop.signal,
   })
   await plugVbd(r.xs, { ...addressIn(r), vdev: 'xvdb', readOnly: false, params: 'shared' })

@@ -1,7 +1,7 @@
 /** Disks that can't be served: who is told, and that their guests can't have them all the same. */
 import { openXenstore } from '@xenkit/xenstore-client'
 import { describe, expect, test } from 'vitest'
-import { StoreInUseError, attachDisk } from '../../src/index.ts'
+import { type StoreAnswer, StoreInUseError, attachDisk } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { RawFrontend } from '../support/raw-frontend.ts'
 import { heardOf, rig } from '../support/rig.ts'
@@ -69,10 +69,11 @@ test('what a guest writes does nothing to who reads the reason', async () => {
 
 describe('a guest that connects to a disk which was refused', () => {
   const shared = memoryStore(64)
-  const refused: readonly [string, () => typeof shared, object][] = [
+  const refused: readonly [string, () => StoreAnswer, object][] = [
     ['a store that is in use', () => shared, StoreInUseError],
     ['a store, by a function that throws', noImage, Error],
     ['a store of half a sector', () => ({ ...memoryStore(64), sectors: 0.5 }), TypeError],
+    ['no medium, which is for CD-ROM drives', () => 'no-medium', TypeError],
     ['a store of no size', () => ({ ...memoryStore(64), sectors: 0 }), RangeError],
   ]
   test.each(refused)('%s: does not get it', async (_, store, expected) => {
@@ -102,7 +103,7 @@ describe('a guest that connects to a disk which was refused', () => {
 
 test('disks that a store function leaves to others are not told of', async () => {
   await using r = await rig({
-    store: ({ devid }) => (devid === 51712 ? memoryStore(64) : undefined),
+    store: ({ devid }) => (devid === 51712 ? memoryStore(64) : 'decline'),
   })
   await r.plug({ vdev: 'xvdb' })
   await r.plug({ vdev: 'xvda' })

@@ -49,7 +49,7 @@ const okay = (count: number): number[] => Array.from({ length: count }, () => OK
 async function threeGuests(o: { dataPath: DataPathKind; arena: ArenaLimits }) {
   const held = recordingStore(2 ** 16)
   const stores: BlockStore[] = [held, recordingStore(2 ** 16), recordingStore(2 ** 16)]
-  const r = await rig({ ...o, store: ({ devid }) => stores[(devid - 51_712) / 16] })
+  const r = await rig({ ...o, store: ({ devid }) => stores[(devid - 51_712) / 16] ?? 'decline' })
   const guests = [r.guest, r.machine.createDomain(), r.machine.createDomain()]
   for (const [i, vdev] of ['xvda', 'xvdb', 'xvdc'].entries()) {
     const guest = guests[i]

@@ -147,7 +147,7 @@ describe('size', () => {
   })
 
   test('of a drive without a medium is 0, and reads fail', async () => {
-    await using r = await rig({ store: () => null })
+    await using r = await rig({ store: () => 'no-medium' })
     await plugVbd(r.xs, {
       frontendDomid: r.guest.domid,
       backendDomid: 0,

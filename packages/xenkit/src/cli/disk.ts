@@ -3,9 +3,9 @@ import { randomUUID } from 'node:crypto'
 import { resolve } from 'node:path'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import {
-  type BlockStore,
   DiskAbandonedError,
   type RequestedDisk,
+  type StoreFunction,
   type VbdBackendType,
   type VbdEvent,
   eventLog,
@@ -49,8 +49,7 @@ export async function diskServe(image: string | undefined, o: ServeOptions): Pro
   const images = new Images(o)
   const wanted = (disk: RequestedDisk): boolean =>
     (domid ?? disk.frontendDomid) === disk.frontendDomid && (devid ?? disk.devid) === disk.devid
-  const chosen = (disk: RequestedDisk): ReturnType<typeof images.store> | BlockStore | undefined =>
-    wanted(disk) ? (store ?? images.store(disk)) : undefined
+  const chosen: StoreFunction = (disk) => (wanted(disk) ? (store ?? images.store(disk)) : 'decline')
   const anyDisk = domid === undefined && devid === undefined
   console.log(
     `serving ${store ? `${store.path}, ${store.sectors} sectors` : 'what each disk names'}; waiting for a disk of this domain's`,

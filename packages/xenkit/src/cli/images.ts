@@ -1,7 +1,7 @@
 /** The images that disks name, opened when they ask and closed when they are done with them. */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import type { BlockStore, RequestedDisk } from '@xenkit/vbd'
+import type { BlockStore, RequestedDisk, StoreAnswer } from '@xenkit/vbd'
 import { type FileStore, ImageError } from '@xenkit/stores'
 import { openFileStore } from '../open-file-store.ts'
 
@@ -23,10 +23,10 @@ export class Images {
     this.#o = o
   }
 
-  /** What the toolstack's words name; null for a CD-ROM drive that is empty. */
-  readonly store = async (disk: RequestedDisk): Promise<BlockStore | null> => {
+  /** Opens the image that the disk's line names. */
+  readonly store = async (disk: RequestedDisk): Promise<StoreAnswer> => {
     const { target, format, formatSaid, cdrom, readOnly } = disk
-    if (cdrom && (await isEmpty(target))) return null
+    if (cdrom && (await isEmpty(target))) return 'no-medium'
     if (target === '') {
       throw new ImageError('the disk names no image: put target=IMAGE into its line', {
         path: target,
