@@ -1,6 +1,6 @@
 /**
- * xenkit: Xen paravirtual devices in userspace. The packages' own entry points have what isn't
- * re-exported here.
+ * xenkit: Xen paravirtual devices in userspace. The other packages have entry points of their own
+ * for everything that isn't exported here.
  */
 export * from '@xenkit/hypervisor'
 export { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'

@@ -7,8 +7,10 @@ import {
 import { discardRange, lockBytes, openFileBatch } from '@xenkit/xen'
 
 /**
- * `openFileStore` of @xenkit/vbd, which wherever the addon is built locks images, punches holes and
- * doesn't go through Node's thread pool. Workers of `serveVbd` can serve it.
+ * Opens an image as `openFileStore` of @xenkit/stores does. Where the addon is built, it also locks
+ * the image, punches holes, and bypasses Node's thread pool. Workers of `serveVbd` can serve the
+ * store.
+ * @throws ImageError if the image can't be opened or is in use
  */
 export async function openFileStore(path: string, o: FileStoreOptions = {}): Promise<FileStore> {
   const options = {
@@ -22,6 +24,7 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
   return store
 }
 
+/** Returns the addon's calls for file stores, or none where it can't be loaded. */
 export function fileCalls(): FileCalls {
   const [discard, batch, lock] = [discardRange(), openFileBatch(), lockBytes()]
   return {
@@ -33,12 +36,12 @@ export function fileCalls(): FileCalls {
 
 let warned = false
 
-/** Once: it is the machine's lack, not the image's. */
+/** Warns once per process, because the missing addon concerns the machine, not the image. */
 function warnOfLocks(): void {
   if (warned) return
   warned = true
   process.emitWarning(
-    "images aren't locked, since the native addon can't be loaded: let nobody else write to them",
+    "images aren't locked, because the native addon can't be loaded: make sure that nobody else writes to them",
     { type: 'XenkitWarning', code: 'XENKIT_NO_LOCKS' },
   )
 }

@@ -1,30 +1,34 @@
-/** The one call a program makes to reach a hypervisor, whichever there is. */
+/** Opens the hypervisor that a program runs on, real or simulated. */
 import { workerData } from 'node:worker_threads'
 import { type Hypervisor, NotAvailableError } from '@xenkit/hypervisor'
 import { type DomainHandle, type SimDomain, attachDomain } from '@xenkit/sim'
 import { type XenControl, openXen, openXenControl } from '@xenkit/xen'
 
+/** Options of `openHypervisor`. */
 export interface OpenHypervisorOptions {
   /**
-   * `xen`: the hypervisor this domain runs on. `sim`: the simulated machine that `xenkit sim`
-   * started this program in. `auto`, the default: sim inside `xenkit sim`, else xen.
-   * The environment variable XEN_ADAPTER gives the default.
+   * `xen`: the hypervisor that this domain runs on. `sim`: the simulated machine of the `xenkit
+   *   sim` that started this program. `auto`: sim inside `xenkit sim`, otherwise xen. Default: the
+   *   environment variable XEN_ADAPTER, or else `auto`.
    */
   readonly adapter?: 'auto' | 'xen' | 'sim'
 }
 
-/** Key of workerData under which `xenkit sim` hands a program its domain. */
+/** Key of workerData under which `xenkit sim` passes a program its domain. */
 export const DOMAIN_KEY = 'xenkitDomain'
 
 /**
- * Opens the hypervisor that this program runs on: the simulated machine that started it, else Xen.
+ * Opens the hypervisor that this program runs on: the simulated machine that started it, or Xen.
  * @throws TypeError for an unknown adapter
  * @throws NotAvailableError when there is no such hypervisor here; the text says what is missing
  */
 export const openHypervisor = (o: OpenHypervisorOptions = {}): Promise<Hypervisor> =>
   open(o, openXen)
 
-/** What `openHypervisor` would open, of Xen xenstore alone: commands ask a running server by it. */
+/**
+ * Opens xenstore of the hypervisor that `openHypervisor` would open, for commands that only send
+ * requests to a running server.
+ */
 export const openControl = (): Promise<XenControl> => open({}, openXenControl)
 
 async function open<T>(o: OpenHypervisorOptions, xen: () => Promise<T>): Promise<T | SimDomain> {
@@ -48,8 +52,8 @@ async function open<T>(o: OpenHypervisorOptions, xen: () => Promise<T>): Promise
 }
 
 /**
- * What `xenkit sim` passed to the thread this program runs in; workerData is anyone's, so it is
- * looked at.
+ * Returns the domain that `xenkit sim` passed to this thread, if any. workerData may be anybody's,
+ * so it is checked.
  */
 function simulatedDomain(): DomainHandle | undefined {
   const data: unknown = workerData

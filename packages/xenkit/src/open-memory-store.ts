@@ -7,9 +7,9 @@ import {
 import { lockBytes, openMemory } from '@xenkit/xen'
 
 /**
- * `openMemoryStore` of @xenkit/vbd, which wherever the addon is built keeps the disk in a mapping
- * of its own: data is copied between it and the guest's pages without a system call. Workers of
- * `serveVbd` can serve it then.
+ * Opens a memory disk as `openMemoryStore` of @xenkit/stores does. Where the addon is built, the
+ * disk is a memory mapping of its own: data is copied between it and the guest's pages without a
+ * system call, and workers of `serveVbd` can serve it.
  */
 export const openMemoryStore = (
   source: number | string,

@@ -1,23 +1,25 @@
-/** `serveVbd` of @xenkit/vbd, with the threads that it can have. */
+/** `serveVbd` of @xenkit/vbd, with worker threads. */
 import { type Hypervisor, expectInteger } from '@xenkit/hypervisor'
 import { type ServeVbdOptions as VbdOptions, serveVbd as serveWith } from '@xenkit/vbd'
 import { startRingThread } from './threads/start-ring-thread.ts'
 
-/** More than any dom0 has processors for. */
+/** Limit of `workers`; no dom0 has more processors. */
 const MAX_WORKERS = 64
 
+/** Options of `serveVbd`: those of @xenkit/vbd, with `workers` in place of `threads`. */
 export interface ServeVbdOptions extends Omit<VbdOptions, 'threads'> {
   /**
-   * Threads that serve the rings of disks, 0..64, each with a hypervisor and caches of its own. The
-   * rings of a disk, and those of several disks, are spread over them. Disks whose store has no
-   * `share` stay in this thread; all do by default, which is 0.
+   * Threads that serve the disks' rings, 0..64, default 0. Each has its own hypervisor and caches.
+   * All rings are spread over the threads. Disks whose store has no `share` stay in the calling
+   * thread.
    */
   readonly workers?: number
 }
 
 /**
- * As `serveVbd` of @xenkit/vbd.
- * @throws TypeError if workers can't open the hypervisor as well
+ * Serves disks as `serveVbd` of @xenkit/vbd does, until the signal aborts.
+ * @throws RangeError for `workers` out of range
+ * @throws TypeError if the hypervisor can't be opened in another thread
  */
 export async function serveVbd(
   hv: Hypervisor,

@@ -1,4 +1,4 @@
-/** Images whose data the addon moves: what a guest reads and writes, and what is left of it. */
+/** Images whose data the addon transfers: contents, errors and leaks. */
 import {
   ftruncateSync,
   mkdtempSync,
@@ -34,7 +34,7 @@ const range = fc
 const act = fc.record({ range, write: fc.boolean(), fill: fc.nat(255) })
 
 describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath) => {
-  test('a guest reads what it wrote, the image holds it, and the store is not called for any of it', async () => {
+  test('a guest reads its own writes from the image, without calls of the store', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.array(act, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 8 }),
@@ -45,7 +45,7 @@ describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath)
           const { store, calls } = counted(file)
           await withDisk({ store, dataPath }, async (disk) => {
             for (const round of rounds) {
-              // Side by side where they touch different sectors.
+              // Concurrent requests touch different sectors.
               const taken: boolean[] = []
               const apart = round.filter(({ range: { sector, count } }) => {
                 const own = Array.from({ length: count }, (_, i) => sector + i)
@@ -79,7 +79,7 @@ describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath)
   })
 })
 
-test('an image that is cut while it is served fails the requests beyond its end, and says so', async () => {
+test('requests beyond the end of an image that was truncated while served fail and are reported', async () => {
   writeFileSync(path, content())
   await using store = await openFileStore(path)
   await withDisk({ store }, async (disk, events) => {
@@ -94,10 +94,10 @@ test('an image that is cut while it is served fails the requests beyond its end,
   })
 })
 
-test('what the system says of a failure is told by its name', async () => {
+test('a failed system call is reported by its errno name', async () => {
   writeFileSync(path, content())
   await using file = await openFileStore(path, { readOnly: true })
-  // Says that it can be written, which its descriptor can't.
+  // A store that claims to be writable, although its descriptor isn't.
   const store: BlockStore = Object.assign(file, { write: () => {} })
   await withDisk({ store }, async (disk, events) => {
     await expect(disk.write(0, [new Uint8Array(4096)])).rejects.toThrow()
@@ -107,7 +107,7 @@ test('what the system says of a failure is told by its name', async () => {
   })
 })
 
-test("a store made of another one's members is asked for what it reads itself", async () => {
+test("a store built on another one's members is called for its own reads", async () => {
   writeFileSync(path, content())
   await using file = await openFileStore(path)
   const store: BlockStore = {
@@ -122,7 +122,7 @@ test("a store made of another one's members is asked for what it reads itself", 
   })
 })
 
-test('past the page cache, whether the engine can have the memory or not', async () => {
+test('O_DIRECT works, whether or not the engine can use the memory', async () => {
   writeFileSync(path, content())
   await using store = await openFileStore(path, { direct: true })
   await withDisk({ store, dataPath: 'map' }, async (disk) => {

@@ -1,4 +1,4 @@
-/** The command as its user meets it: what it prints, and how it ends, when something is wrong. */
+/** The command as its user sees it: output and exit code when something is wrong. */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -48,18 +48,18 @@ const run = (program: string, args: readonly string[]): Promise<Outcome> =>
 const xenkit = (...args: string[]): Promise<Outcome> =>
   run(process.execPath, [...node, main, ...args])
 
-/** A command line for a shell. */
+/** Returns a command line for a shell. */
 const command = (...args: string[]): string => [process.execPath, ...node, main, ...args].join(' ')
 
-/** Resolves with what a terminal of so many columns shows of a command line. */
+/** Returns what a terminal with the given number of columns shows of a command line. */
 async function terminal(columns: number, line: string): Promise<string> {
-  // Node takes the terminals of CI services for colourless.
+  // Without these, Node takes CI services' terminals for colourless.
   const clean = ['-u', 'NO_COLOR', '-u', 'FORCE_COLOR', '-u', 'CI', 'TERM=xterm']
   const shell = ['script', '-qec', `stty cols ${columns}; ${line}`, '/dev/null']
   return (await run('env', [...clean, ...shell])).stdout
 }
 
-/** One line that says what is wrong, and exit code 1. */
+/** Expects one line on stderr that says what is wrong, and exit code 1. */
 function expectComplaint({ code, stderr }: Outcome, says: RegExp): void {
   expect(stderr).toMatch(says)
   expect(stderr.trimEnd().split('\n')).toHaveLength(1)
@@ -67,7 +67,7 @@ function expectComplaint({ code, stderr }: Outcome, says: RegExp): void {
 }
 
 /**
- * The program's complaint, then that of `xenkit sim` about the program; none of the guest, whose
+ * Expects the program's error, then `xenkit sim`'s about the program, and none of the guest, whose
  * disk is untouched.
  */
 function expectFirstComplaint({ code, stderr }: Outcome, says: RegExp): void {
@@ -86,7 +86,7 @@ describe("an image that can't be served", () => {
     ))
   test('a directory', async () =>
     expectComplaint(await xenkit('disk', 'serve', folder), /it is a directory/))
-  test('a size that is no multiple of 512', async () => {
+  test("a size that isn't a multiple of 512", async () => {
     const odd = join(folder, 'odd.img')
     writeFileSync(odd, 'x'.repeat(1000))
     expectComplaint(
@@ -102,7 +102,7 @@ describe("an image that can't be served", () => {
 })
 
 describe('without Xen', () => {
-  test('disk serve says what is missing, and that sim exists', async () =>
+  test('disk serve says what is missing, and recommends sim', async () =>
     expectComplaint(await xenkit('disk', 'serve', image), /xenkit sim/))
   test('doctor says so and fails', async () => {
     const { code, stdout } = await xenkit('doctor')
@@ -150,7 +150,7 @@ describe('demo', () => {
     expect(readFileSync(image).equals(before)).toBe(true)
   })
 
-  test('takes an empty name for a wrong one', async () => {
+  test('treats an empty name as a wrong path', async () => {
     expectComplaint(await xenkit('demo', ''), /image "" can't be opened: there is no such file/)
   })
 
@@ -161,7 +161,7 @@ describe('demo', () => {
     expectComplaint(await xenkit('demo', '--writes', '999999999', large), /--writes/)
   })
 
-  test("by npm, in a folder below: the image's path is meant from there", async () => {
+  test("run by npm in a subfolder, resolves the image's path from there", async () => {
     const docs = join(import.meta.dirname, '../../../docs')
     const name = relative(docs, image)
     const args = ['run', 'demo', '--', name, '--writes', '0']
@@ -169,7 +169,7 @@ describe('demo', () => {
     expect(stdout).toMatch(/nothing leaked/)
   })
 
-  // A copy of it, even of its holes alone, would take minutes.
+  // Copying it would take minutes, even though it is all holes.
   test.each(signals)('of a sparse TiB copies nothing; %s ends it', async (signal) => {
     const sparse = join(folder, `${signal}.img`)
     closeSync(openSync(sparse, 'wx'))
@@ -179,14 +179,14 @@ describe('demo', () => {
     const demo = spawn(process.execPath, [...node, main, 'demo', sparse], { env })
     const [first] = await once(demo.stderr, 'data')
     expect(String(first)).toContain(`reading ${sparse}`)
-    // tsx keeps its cache there.
+    // tsx has its cache there.
     expect(readdirSync(temporary).filter((name) => !name.startsWith('tsx-'))).toEqual([])
     demo.kill(signal)
     expect(await once(demo, 'exit')).toEqual([null, signal])
     expect(readdirSync(temporary).filter((name) => !name.startsWith('tsx-'))).toEqual([])
   })
 
-  test('on a terminal that says it has no columns', async () => {
+  test('works on a terminal with no columns', async () => {
     const shown = await terminal(0, command('demo', '--writes', '0', image))
     expect(shown).toContain('\x1b[32m✔\x1b[39m the guest read all 256 KiB')
     expect(shown).toContain('nothing leaked')
@@ -200,7 +200,7 @@ describe('demo', () => {
   })
 })
 
-test('colours are for terminals, and for those who want them', async () => {
+test('uses colours on terminals only, unless forced', async () => {
   expect((await xenkit('doctor')).stdout).not.toContain('\x1b')
   expect(await terminal(80, command('doctor'))).toContain('\x1b[31mno\x1b[39m')
   expect(await terminal(80, `NO_COLOR=1 ${command('doctor')}`)).not.toContain('\x1b')
@@ -236,7 +236,7 @@ describe('xenkit sim', () => {
     )
   })
 
-  test('writes nothing unless told to', async () => {
+  test('writes nothing without --writes', async () => {
     const before = readFileSync(image)
     const { code, stdout } = await xenkit('sim', example, image)
     expect(stdout).toMatch(/nothing was written/)
@@ -244,7 +244,7 @@ describe('xenkit sim', () => {
     expect(readFileSync(image).equals(before)).toBe(true)
   })
 
-  test("a store that throws: its own words, then the guest's, a line each", async () => {
+  test("a store that throws: its error, then the guest's, a line each", async () => {
     const program = join(import.meta.dirname, 'programs/throwing-store.ts')
     const { code, stderr } = await xenkit('sim', program)
     expect(stderr.split('\n')).toEqual([
@@ -261,7 +261,7 @@ describe('xenkit sim', () => {
       /file-disk\.ts" failed: ENOENT/,
     ))
 
-  test("what is behind -- is the program's", async () => {
+  test('arguments after -- belong to the program', async () => {
     const program = join(folder, 'arguments.mjs')
     writeFileSync(program, 'console.log(process.argv.slice(2).join(" ")); process.exit(1)')
     const { stdout } = await xenkit('sim', program, '-a', '--b', '--', '--writes', '3', '--')
@@ -280,16 +280,16 @@ describe('xenkit sim', () => {
     expect(code).toBe(1)
   })
 
-  test('a program that serves nothing is told so', async () => {
+  test('a program that serves nothing is an error', async () => {
     const idle = join(folder, 'idle.mjs')
     writeFileSync(idle, 'setInterval(() => {}, 1000)')
     expectComplaint(
       await xenkit('sim', idle),
-      /has not served xvda of domain 1 within 10 s: does it call serveVbd/,
+      /has not served xvda of domain 1 within 10 s: check that it calls serveVbd/,
     )
   })
 
-  test('a directory', async () => expectComplaint(await xenkit('sim', folder), /is no file/))
+  test('a directory', async () => expectComplaint(await xenkit('sim', folder), /is not a file/))
 
   test("a program that doesn't exist", async () =>
     expectComplaint(await xenkit('sim', join(folder, 'none.ts')), /none\.ts" doesn't exist/))

@@ -1,6 +1,6 @@
 /**
- * `xenkit disk`, several commands on one simulated machine: each on a thread of its own, as
- * processes would be.
+ * `xenkit disk`: several commands on one simulated machine, each on its own thread in place of a
+ * process.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -67,7 +67,7 @@ class Command {
     })
   }
 
-  /** Resolves once it has printed that, or fails if it ends without. */
+  /** Resolves once the command has printed the text; fails if it ends before. */
   says(text: RegExp): Promise<void> {
     const heard = new Promise<void>((resolve) => {
       this.#heard = () => text.test(this.#stdout) && resolve()
@@ -139,7 +139,7 @@ test('a disk is attached, listed, not resized since it is read-only, and detache
   expect([table.code, json.code]).toEqual([0, 0])
 
   expectComplaint(await m.run('resize', id, 'xvdb', '1M'), /was not changed: /)
-  expectComplaint(await m.run('eject', id, 'xvdb'), /xvdb of domain \d+ is no CD-ROM drive/)
+  expectComplaint(await m.run('eject', id, 'xvdb'), /xvdb of domain \d+ is not a CD-ROM drive/)
   expectComplaint(await m.run('detach', id, 'xvdc'), /has no disk xvdc/)
 
   expect(await m.run('detach', id, 'xvdb')).toEqual({ code: 0, stdout: '', stderr: '' })
@@ -150,7 +150,7 @@ test('a disk is attached, listed, not resized since it is read-only, and detache
   expect((await m.run('list')).stdout.trimEnd().split('\n')).toHaveLength(1)
 }, 120_000)
 
-test('a container is served as raw once that is said, by an option or in the params', async () => {
+test('a container is served as raw if an option or the params say so', async () => {
   await using m = await machine()
   const id = String(m.guest.domid)
   const container = join(folder, 'disk.qcow2')
@@ -173,7 +173,7 @@ test('a container is served as raw once that is said, by an option or in the par
   if (typeof store === 'object') await images.release(store)
 }, 120_000)
 
-test('a CD-ROM drive: empty, filled, emptied, taken away by force', async () => {
+test('a CD-ROM drive: empty, inserted, ejected, detached by force', async () => {
   await using m = await machine()
   const id = String(m.guest.domid)
   const attached = m.start('attach', id, 'xvdc', '--cdrom')
@@ -201,7 +201,7 @@ test('a CD-ROM drive: empty, filled, emptied, taken away by force', async () => 
     { sectors: 0, params: '' },
   ])
   await expect(disk.read(0, [new Uint8Array(512)])).rejects.toThrow()
-  // A frontend whose backend vanishes can't revoke what that still maps: the guest is done before.
+  // A frontend can't revoke grants that a vanished backend still maps, so the guest closes first.
   await disk.close()
   expect(await m.run('detach', id, 'xvdc', '--force')).toEqual({ code: 0, stdout: '', stderr: '' })
   expect((await attached.ended).code).toBe(0)

@@ -1,4 +1,4 @@
-/** Every example as its reader runs it, on a simulated machine. */
+/** Every example as a reader runs it, on a simulated machine. */
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -59,19 +59,19 @@ function expectWritten(
   expect(code).toBe(0)
 }
 
-test('file-disk: the image has what the guest wrote', async () => {
+test("file-disk: the image holds the guest's writes", async () => {
   expectWritten(await sim({ writes: 30 }, 'file-disk.ts', image), { sha256Before: sha256(content) })
   expect(readFileSync(image).equals(content)).toBe(false)
 })
 
-test('workers-disk: the image has what the guest wrote', async () => {
+test("workers-disk: the image holds the guest's writes", async () => {
   expectWritten(await sim({ writes: 30 }, 'workers-disk.ts', image), {
     sha256Before: sha256(content),
   })
   expect(readFileSync(image).equals(content)).toBe(false)
 })
 
-test('overlay-disk: the guest wrote, the image is as it was', async () => {
+test('overlay-disk: the guest writes, the image is unchanged', async () => {
   expectWritten(await sim({ writes: 30 }, 'overlay-disk.ts', image), {
     sha256Before: sha256(content),
   })
@@ -79,7 +79,7 @@ test('overlay-disk: the guest wrote, the image is as it was', async () => {
 })
 
 test(
-  'encrypted-disk: the next guest reads what the last one wrote, with the same key only',
+  "encrypted-disk: the next guest reads the last one's data with the same key only",
   { timeout: 120_000 },
   async () => {
     writeFileSync(key, randomBytes(64))
@@ -93,7 +93,7 @@ test(
   },
 )
 
-test('http-disk: what the server has, and what the guest wrote over it', async () => {
+test("http-disk: the server's data, overlaid with the guest's writes", async () => {
   const server = createServer(({ method, headers: { range } }, answer) => {
     const [from, to] =
       /^bytes=(\d+)-(\d+)$/
@@ -122,14 +122,14 @@ test('http-disk: what the server has, and what the guest wrote over it', async (
 })
 
 describe('fault-disk', () => {
-  test('without errors the guest is served, late', async () => {
+  test('without errors the guest is served with a delay', async () => {
     expectWritten(await sim({ writes: 30 }, 'fault-disk.ts', image, '0'), {
       sha256Before: sha256(content),
     })
     expect(readFileSync(image).equals(content)).toBe(true)
   })
 
-  test('with errors the guest sees them', async () => {
+  test('injected errors reach the guest', async () => {
     const { code, stdout, stderr } = await sim({ writes: 30 }, 'fault-disk.ts', image, '1')
     expect(stdout).toMatch(/read of \d+ bytes at sector 0 fails by chance, seed 1/)
     expect(stdout).toMatch(/xvda: store-failed/)
@@ -139,7 +139,7 @@ describe('fault-disk', () => {
 })
 
 test.each(readdirSync(examples).filter((name) => name.endsWith('-disk.ts')))(
-  '%s: without arguments it says how it is used',
+  '%s: prints its usage without arguments',
   async (name) => {
     const { code, stderr } = await run(join(examples, name))
     expect(stderr).toContain(`usage: ${name.replace('.ts', '')} `)

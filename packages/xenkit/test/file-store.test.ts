@@ -1,4 +1,4 @@
-/** Discards of images by the addon: what was discarded is zeroes and takes no space. */
+/** Discards of images by the addon: discarded ranges read as zeroes and take no space. */
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
@@ -35,7 +35,9 @@ test.each([false, true])('a hole is punched into the file, direct %s', async (di
   ).toBe(0)
 })
 
-/** A loop device needs root, the driver and a free one: a container has none of them. */
+/**
+ * Attaches a loop device. That needs root, the driver and a free device, which a container lacks.
+ */
 function attachLoop(sectorSize: number): string | undefined {
   if (process.getuid?.() !== 0 || !existsSync('/dev/loop-control')) return undefined
   try {
@@ -50,7 +52,7 @@ function attachLoop(sectorSize: number): string | undefined {
 }
 
 test.for([512, 4096])(
-  'sectors of a block device are discarded; past the page cache its sectors are its own, here of %i bytes',
+  "sectors of a block device are discarded; with O_DIRECT they have the device's size, here %i bytes",
   async (sectorSize, { skip }) => {
     await writeFile(path, Buffer.alloc(4 * MIB, 'xenkit'))
     const device = attachLoop(sectorSize)

@@ -1,4 +1,4 @@
-/** The script that xl runs, with a xenstore-read that a test answers for. */
+/** The hotplug script that xl runs, with a fake xenstore-read. */
 import { execFile } from 'node:child_process'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

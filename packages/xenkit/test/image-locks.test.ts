@@ -1,4 +1,4 @@
-/** Images that somebody else has open: QEMU's own tools, or another store of ours. */
+/** Images that another program or store has open: QEMU's own tools, or a second store. */
 import { execFile, execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import {
@@ -34,7 +34,7 @@ async function makeImage(): Promise<string> {
   return path
 }
 
-/** How often this process has a file open. */
+/** Number of descriptors of a file in this process. */
 async function descriptorsOf(path: string): Promise<number> {
   const folder = '/proc/self/fd'
   const links = await Promise.all(
@@ -43,7 +43,7 @@ async function descriptorsOf(path: string): Promise<number> {
   return links.filter((link) => link === path).length
 }
 
-/** An error is one line, and leaves nothing open. */
+/** Expects an error of one line, and no descriptor left open. */
 async function expectRefused(
   path: string,
   text: RegExp,
@@ -81,7 +81,7 @@ describe.skipIf(reason)('QEMU', () => {
   const read = (path: string): Promise<unknown> =>
     promisify(execFile)('qemu-img', ['compare', '-f', 'raw', '-F', 'raw', path, path])
 
-  test('while qemu-nbd writes an image, it is not opened, and the process is named', async () => {
+  test('an image that qemu-nbd writes is refused, and the error names the process', async () => {
     const path = await makeImage()
     await using server = await serve(path)
     for (const readOnly of [false, true]) {
@@ -99,7 +99,7 @@ describe.skipIf(reason)('QEMU', () => {
     expect(store.sectors).toBe(2048)
   })
 
-  test('while qemu-nbd reads an image, it is opened for reading alone', async () => {
+  test('an image that qemu-nbd reads can only be opened read-only', async () => {
     const path = await makeImage()
     await using _server = await serve(path, '--read-only')
     await expectRefused(
@@ -110,7 +110,7 @@ describe.skipIf(reason)('QEMU', () => {
     expect(store.sectors).toBe(2048)
   })
 
-  test('while a store may write an image, QEMU neither writes nor serves it', async () => {
+  test('QEMU refuses an image that a store may write', async () => {
     const path = await makeImage()
     const store = await openFileStore(path)
     for (const use of [
@@ -126,7 +126,7 @@ describe.skipIf(reason)('QEMU', () => {
     await using _server = await serve(path)
   })
 
-  test('while a store reads an image, QEMU reads it, too, and does not write', async () => {
+  test('QEMU can only read an image that a store reads', async () => {
     const path = await makeImage()
     await using _store = await openFileStore(path, { readOnly: true })
     await read(path)
@@ -136,7 +136,7 @@ describe.skipIf(reason)('QEMU', () => {
     }
   })
 
-  test('without locks either goes ahead', async () => {
+  test('without locks both open it', async () => {
     const path = await makeImage()
     await using _server = await serve(path)
     await using store = await openFileStore(path, { locking: false })
@@ -167,7 +167,7 @@ describe('two stores of one process', () => {
     expect(again.sectors).toBe(2048)
   })
 
-  test('a store that is shared keeps the lock until it is given back', async () => {
+  test('a shared store keeps the lock until the last share ends', async () => {
     const path = await makeImage()
     const store = await openFileStore(path)
     const shared = store.share?.()
@@ -179,7 +179,9 @@ describe('two stores of one process', () => {
   })
 })
 
-/** A loop device needs root, the driver and a free one: a container has none of them. */
+/**
+ * Attaches a loop device. That needs root, the driver and a free device, which a container lacks.
+ */
 function attachLoop(path: string): string | undefined {
   if (process.getuid?.() !== 0 || !existsSync('/dev/loop-control')) return undefined
   try {
@@ -192,7 +194,7 @@ function attachLoop(path: string): string | undefined {
   }
 }
 
-test('a mounted block device is opened for reading alone; a store has one to itself', async ({
+test('a mounted block device can only be opened read-only; a writing store opens one exclusively', async ({
   skip,
 }) => {
   const device = attachLoop(await makeImage())
@@ -201,7 +203,7 @@ test('a mounted block device is opened for reading alone; a store has one to its
   let store: FileStore | undefined
   try {
     {
-      // As the kernel does for a file system, or a volume.
+      // As the kernel does for a file system or a volume.
       await using _holder = await alone()
       await expectRefused(device, /has it to itself/)
       await using reader = await openFileStore(device, { readOnly: true })

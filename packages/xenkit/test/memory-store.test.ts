@@ -1,7 +1,4 @@
-/**
- * Disks in memory that the addon keeps: what a guest reads and writes, at any size, and when the
- * memory goes.
- */
+/** Memory disks that the addon holds: contents at any size, and when the memory is freed. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -23,7 +20,7 @@ const act = fc.record({
 })
 
 describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath) => {
-  test('is an array, of any size at any time, and the store is not called for reads and writes', async () => {
+  test('behaves like an array of changing size, without calls of the store', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(act, { minLength: 1, maxLength: 30 }), async (acts) => {
         using memory = await openMemoryStore(SECTORS)
@@ -69,7 +66,7 @@ describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath)
   })
 })
 
-test('holds what an image holds, which stays as it is', async () => {
+test("holds an image's data, and leaves the image unchanged", async () => {
   const content = Buffer.alloc(1_001 * 512)
   content.fill('xenkit', 0, 300_000)
   content.fill(7, 500_000)
@@ -82,7 +79,7 @@ test('holds what an image holds, which stays as it is', async () => {
   expect(Buffer.compare(Buffer.concat(pieces), content)).toBe(0)
 })
 
-test("a store made of another one's members is asked for what it reads itself, and stays in its thread", async () => {
+test("a store built on another one's members is called for its own reads, in its own thread", async () => {
   using memory = await openMemoryStore(SECTORS)
   const store: BlockStore = {
     ...memory,
@@ -97,7 +94,7 @@ test("a store made of another one's members is asked for what it reads itself, a
   })
 })
 
-test('the memory goes with the last of those who have it: the store, and who shares it', async () => {
+test('the memory is freed when the store and all its shares are closed', async () => {
   const store = await openMemoryStore(SECTORS)
   const open = openMemory()
   const shared = store.share?.()
@@ -114,7 +111,7 @@ test('the memory goes with the last of those who have it: the store, and who sha
   expect(() => open?.({ id })).toThrow('no memory image')
 })
 
-test('a size that there is no memory for is refused', async () => {
+test('a size without enough memory is refused', async () => {
   await expect(openMemoryStore(2 ** 43)).rejects.toThrow(/a memory image of \d+ bytes: ENOMEM/)
   await expect(openMemoryStore(0)).rejects.toThrow(RangeError)
   using store = await openMemoryStore(8)

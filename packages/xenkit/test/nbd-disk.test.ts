@@ -1,4 +1,4 @@
-/** examples/nbd-disk.ts under a simulated guest, its disk at Debian's nbdkit. */
+/** examples/nbd-disk.ts with a simulated guest, whose disk is on Debian's nbdkit. */
 import { execFile, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -6,13 +6,13 @@ import { expect, test } from 'vitest'
 
 const root = join(import.meta.dirname, '../../..')
 
-/** On CI it has to be there. */
+/** On CI it must be installed. */
 const missing =
   process.env['CI'] !== 'true' && spawnSync('nbdkit', ['--version']).error !== undefined
 if (missing) console.warn("not run: nbdkit can't be run (Debian: nbdkit)")
 
-test.skipIf(missing)('runs unchanged, and ends without a complaint of its server', async () => {
-  // nbdkit runs the command beside itself, and ends with it.
+test.skipIf(missing)('runs unchanged, and ends without an error of its server', async () => {
+  // nbdkit runs the command as its child, and ends with it.
   const sim = `"${process.execPath}" --import tsx --conditions=xenkit-source packages/xenkit/src/cli/main.ts sim --writes 50 examples/nbd-disk.ts "nbd+unix:///?socket=$unixsocket"`
   const { stdout, stderr } = await promisify(execFile)(
     'nbdkit',

@@ -14,7 +14,7 @@ import {
 
 const openFiles = (): number => readdirSync('/proc/self/fd').length
 
-/** Serves the store to a guest, gives the disk to `work`, and looks whether anything is left. */
+/** Serves the store to a guest, passes the disk to `work`, and checks for leaks. */
 export async function withDisk(
   o: Pick<ServeVbdOptions, 'dataPath'> & { readonly store: BlockStore },
   work: (disk: Disk, events: VbdEvent[]) => Promise<void>,
@@ -46,11 +46,11 @@ export async function withDisk(
     stop.abort()
     await served
   }
-  // The engine's own go when the event loop has let go of them.
+  // The engine's own descriptors are closed once the event loop has released them.
   while (openFiles() > before) await new Promise(setImmediate)
 }
 
-/** A store that tells how often its own `read` and `write` are called. */
+/** Wraps a store to count the calls of its own `read` and `write`. */
 export function counted<Store extends BlockStore>(
   store: Store,
 ): { readonly store: Store; calls(): number } {

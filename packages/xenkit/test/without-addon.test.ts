@@ -1,4 +1,4 @@
-/** What xenkit does on a machine where the addon can't be loaded. */
+/** xenkit on a machine where the addon can't be loaded. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,13 +12,13 @@ vi.mock('@xenkit/xen', () => ({
   openMemory: () => undefined,
 }))
 
-test('images are served without locks, and a warning says so, once', async () => {
+test('images are served without locks, with one warning', async () => {
   const warned = vi.spyOn(process, 'emitWarning').mockReturnValue()
   const folder = mkdtempSync(join(tmpdir(), 'xenkit-without-'))
   const path = join(folder, 'disk.img')
   writeFileSync(path, new Uint8Array(4096))
   try {
-    // Where nobody is kept away on purpose, or nothing is written, there is nothing to warn of.
+    // No warning if locking is off, or nothing is written.
     for (const o of [{ locking: false }, { readOnly: true }]) {
       await (await openFileStore(path, o)).close()
     }

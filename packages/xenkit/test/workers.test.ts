@@ -1,5 +1,5 @@
 /**
- * Images that workers serve: over the same descriptor or memory, with the addon's calls where it is
+ * Images that workers serve, over the same descriptor or memory, with the addon's calls where it is
  * built.
  */
 import { execFile } from 'node:child_process'
@@ -15,7 +15,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 const program = join(import.meta.dirname, 'programs/served-by-workers.ts')
 
 test.each(['cached', 'direct', 'memory', 'wrapped'])(
-  '%s: everything is where it was written, counted, and given back',
+  '%s: data is where it was written, requests are counted, resources released',
   { timeout: 60_000 },
   async (mode) => {
     const image = join(folder, `${mode}.img`)
@@ -39,7 +39,7 @@ test.each(['cached', 'direct', 'memory', 'wrapped'])(
       queues: 0,
       persistentGrants: 0,
     })
-    // A store with a call of the user's own doesn't cross.
+    // A store with a call of the user's own stays in its thread.
     expect(own > 0).toBe(mode === 'wrapped')
     expect(descriptors).toBe(0)
     expect(released).toBe(mode === 'memory' ? true : undefined)
@@ -51,8 +51,8 @@ test.each(['cached', 'direct', 'memory', 'wrapped'])(
   },
 )
 
-test("a hypervisor that can't be opened anew is refused", async () => {
-  const hv = { name: 'sim' } as Hypervisor // whatever it is, no domain of a machine
+test("a hypervisor that can't be opened in another thread is refused", async () => {
+  const hv = { name: 'sim' } as Hypervisor // not a domain of a machine
   await expect(serveVbd(hv, { store: { sectors: 8, read: () => {} }, workers: 1 })).rejects.toThrow(
     '"workers" expected a hypervisor that openHypervisor or createDomain made',
   )

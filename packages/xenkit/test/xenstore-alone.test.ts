@@ -1,4 +1,4 @@
-/** Commands that ask a running server by xenstore, where there is no other device of Xen's. */
+/** Commands that reach a running server through xenstore alone, without Xen's other devices. */
 import { execFile } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,7 +1,4 @@
-/**
- * `xenkit xenstored` as its user meets it: beginning, end, and what it says when something is
- * wrong.
- */
+/** `xenkit xenstored` as its user sees it: start, end, and errors. */
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs'
@@ -34,7 +31,7 @@ test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
   },
 )
 
-test('a socket that a killed one left is replaced', async () => {
+test('a stale socket of a killed one is replaced', async () => {
   await using killed = await startDaemon(path)
   await killed.stop('SIGKILL')
   expect(existsSync(path)).toBe(true)
@@ -43,7 +40,7 @@ test('a socket that a killed one left is replaced', async () => {
   expect(await daemon.stop('SIGTERM')).toBe(0)
 })
 
-test('a client that sends garbage is told of', async () => {
+test('a client that sends garbage is logged', async () => {
   await using daemon = await startDaemon(path)
   const garbage = connect(path)
   garbage.resume().write(Buffer.alloc(64, 0xff))
@@ -64,7 +61,7 @@ test('one in use stays with its owner', async () => {
   expect(await daemon.stop('SIGTERM')).toBe(0)
 })
 
-/** One line that says what is wrong, and exit code 1. */
+/** Expects one line that says what is wrong, and exit code 1. */
 async function expectComplaint(socket: string, says: RegExp): Promise<void> {
   const main = join(import.meta.dirname, '../src/cli/main.ts')
   const { code, stderr } = await new Promise<{ code: unknown; stderr: string }>((resolve) => {

@@ -1,4 +1,4 @@
-/** `xenkit xenstored`, as a process of its own. */
+/** `xenkit xenstored` as a child process. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -7,13 +7,16 @@ const main = join(import.meta.dirname, '../src/cli/main.ts')
 
 export interface Daemon extends AsyncDisposable {
   readonly process: ChildProcess
-  /** So far. */
+  /** Output so far. */
   readonly output: { stdout: string; stderr: string }
-  /** @returns its exit code */
+  /**
+   * Ends it by a signal.
+   * @returns its exit code
+   */
   stop(signal: NodeJS.Signals): Promise<number | null>
 }
 
-/** Started, and ready for clients. */
+/** Starts it, and waits until it is ready for clients. */
 export async function startDaemon(socket: string): Promise<Daemon> {
   const child = spawn(
     process.execPath,
@@ -48,7 +51,10 @@ export async function startDaemon(socket: string): Promise<Daemon> {
   }
 }
 
-/** What is not installed here; CI has everything and skips nothing. */
+/**
+ * Returns a note for a test's title if a program isn't installed. CI has all programs and skips
+ * nothing.
+ */
 export function missing(name: string, command: string, ...args: string[]): string | undefined {
   if (process.env.CI === 'true') return undefined
   const { error, status } = spawnSync(command, args)

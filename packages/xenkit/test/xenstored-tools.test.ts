@@ -1,6 +1,6 @@
 /**
- * Other people's clients against `xenkit xenstored`: Xen's own tools (Debian: xenstore-utils) and
- * pyxs (Debian: python3-pyxs).
+ * Third-party clients with `xenkit xenstored`: Xen's own tools (Debian: xenstore-utils) and pyxs
+ * (Debian: python3-pyxs).
  */
 import { execFile, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -48,8 +48,8 @@ const shell = (command: string): Promise<Outcome> =>
   })
 
 /**
- * What the tools printed against C xenstored 4.17: a command after `$`, its stderr and stdout (with
- * a `%` where the last line has no end), its exit code.
+ * Recorded output of the tools with C xenstored 4.17: a command after `$`, its stderr and stdout
+ * (`%` where the last line has no newline), its exit code.
  */
 const session = readFileSync(join(import.meta.dirname, 'xenstore-tools.session'), 'utf8')
   .split(/^\$ /m)
@@ -68,7 +68,7 @@ describe.skipIf(noTools)(`Xen's tools${noTools ?? ''}`, () => {
     expect(await shell(command)).toEqual(expected)
   })
 
-  test('xenstore-watch tells of changes as they are made', async () => {
+  test('xenstore-watch prints changes as they are made', async () => {
     const watching = spawn('xenstore-watch', ['-n', '4', '/watched'], {
       env,
       timeout: 20_000,
@@ -88,7 +88,7 @@ describe.skipIf(noTools)(`Xen's tools${noTools ?? ''}`, () => {
     expect(seen).toEqual(['/watched', '/watched/a', '/watched/a', '/watched'])
   })
 
-  test('transactions that meet are tried again until all are through', async () => {
+  test('conflicting transactions are retried until all have committed', async () => {
     const pairs = Array.from({ length: 20 }, (_, i) => i)
     expect(
       await Promise.all(
@@ -106,13 +106,13 @@ describe.skipIf(noTools)(`Xen's tools${noTools ?? ''}`, () => {
   })
 })
 
-const PYTHON = '/usr/bin/python3' // Debian's, which has Debian's pyxs
+const PYTHON = '/usr/bin/python3' // Debian's python, which has Debian's pyxs
 const noPyxs = missing('python3-pyxs', PYTHON, '-c', 'import pyxs')
 
 describe.skipIf(noPyxs)(`pyxs${noPyxs ?? ''}`, () => {
   daemonOf('pyxs')
 
-  test('each statement of pyxs.doctest gives what it shows', async () => {
+  test('each statement of pyxs.doctest returns the result that it shows', async () => {
     const { stdout } = await promisify(execFile)(
       PYTHON,
       ['-m', 'doctest', '-v', join(import.meta.dirname, 'pyxs.doctest')],

@@ -1,4 +1,4 @@
-/** What the commands' arguments mean. A wrong one is told by commander, with exit code 2. */
+/** Parsers of the commands' arguments. commander reports a wrong argument and exits with code 2. */
 import { DOMID_MAX } from '@xenkit/hypervisor'
 import { VBD_BACKEND_TYPES, type VbdBackendType, parseVdev } from '@xenkit/vbd'
 import { InvalidArgumentError } from 'commander'
@@ -24,7 +24,7 @@ export function vdev(value: string): string {
   return value
 }
 
-/** As many as `serveVbd` takes. */
+/** Parses the number of worker threads, within the limit of `serveVbd`. */
 export function workers(value: string): number {
   if (!/^\d{1,2}$/.test(value) || Number(value) > 64) {
     throw new InvalidArgumentError('expected a number of threads, 0..64')
@@ -33,8 +33,8 @@ export function workers(value: string): number {
 }
 
 /**
- * Collects the arguments of a program that `sim` runs. An option of `sim` among them was meant for
- * `sim`, unless a `--` comes before it.
+ * Collects the arguments of a program that `sim` runs. An option of `sim` among them is an error,
+ * because it was probably meant for `sim`, unless `--` precedes it.
  */
 export function programArgument(value: string, before: readonly string[] = []): readonly string[] {
   if (/^--(writes|seed)(=|$)/.test(value) && !before.includes('--')) {
@@ -47,7 +47,10 @@ export function programArgument(value: string, before: readonly string[] = []): 
 const UNITS = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
 const isUnit = (text: string): text is keyof typeof UNITS => text in UNITS
 
-/** @returns sectors of 512 bytes */
+/**
+ * Parses a size.
+ * @returns sectors of 512 bytes
+ */
 export function size(value: string): number {
   const [, digits, unit = ''] = /^(\d{1,15})([KMGT]?)$/.exec(value) ?? []
   const sectors = isUnit(unit) ? (Number(digits) * UNITS[unit]) / 512 : Number.NaN

@@ -1,8 +1,8 @@
 /**
  * `xenkit demo`: the whole path on one machine without Xen. The real backend serves a disk through
- * the simulated hypervisor to a guest on a thread of its own. The guest reads it all, writes to
- * random places and verifies every byte; the disk is then checked from this side. What the guest
- * writes stays in memory, so that an image needs no copy, however large it is.
+ * the simulated hypervisor to a guest on its own thread. The guest reads the disk, writes to random
+ * places and verifies every byte; afterwards this side checks the disk too. The guest's writes stay
+ * in memory, so that an image of any size needs no copy.
  */
 import { createHash, randomFillSync } from 'node:crypto'
 import { type BlockStore, type VbdStats, eventLog, serveVbd } from '@xenkit/vbd'
@@ -16,9 +16,9 @@ import { UsageError } from './usage-error.ts'
 
 const MIB = 2 ** 20
 const DEFAULT_DISK_BYTES = 64 * MIB
-/** What one write of the guest takes at most: 64 sectors, and the rest of two blocks of 4 KiB. */
+/** Most memory of one write: 64 sectors, plus the rest of two blocks of 4 KiB. */
 const WRITE_BYTES = 40 * 1024
-/** Bytes that are read at a time for the sha256. */
+/** Bytes per read for the sha256. */
 const PIECE = MIB
 
 export interface DemoOptions {
@@ -33,7 +33,7 @@ export async function demo(image: string | undefined, o: DemoOptions): Promise<v
   }
   await using base = await openFileStore(image, { readOnly: true })
   expectMemory(base, o)
-  await serveAndVerify(overlayStore(base), `${image}, which stays as it is`, o)
+  await serveAndVerify(overlayStore(base), `${image}, which isn't changed`, o)
 }
 
 function expectMemory({ sectors }: BlockStore, { writes }: DemoOptions): void {
@@ -41,7 +41,7 @@ function expectMemory({ sectors }: BlockStore, { writes }: DemoOptions): void {
   const free = process.availableMemory()
   if (most <= free) return
   const found = `${writes} writes take up to ${size(most)} of memory, ${size(free)} are free`
-  throw new UsageError(`${found}: ask for fewer by --writes`)
+  throw new UsageError(`${found}: reduce --writes`)
 }
 
 async function serveAndVerify(store: BlockStore, name: string, o: DemoOptions): Promise<void> {
@@ -76,7 +76,9 @@ async function serveAndVerify(store: BlockStore, name: string, o: DemoOptions): 
   }
 }
 
-/** Serves the disk on this thread, to the guest on its own; finds the machine clean after it. */
+/**
+ * Serves the disk on this thread to the guest on its own, then checks that the machine has no leak.
+ */
 async function serveToGuest(store: BlockStore, steps: Steps, o: DemoOptions) {
   steps.start('the guest looks for its disk')
   const { machine, dom0, guest, vdev } = await plugMachine({ seed: o.seed })

@@ -1,6 +1,6 @@
 /**
- * `xenkit disk detach`, `resize`, `insert` and `eject`: what is asked of a disk that another
- * process serves.
+ * `xenkit disk detach`, `resize`, `insert` and `eject`: requests about a disk that another process
+ * serves.
  */
 import { resolve } from 'node:path'
 import {
@@ -16,14 +16,14 @@ import type { XenControl } from '@xenkit/xen'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { UsageError } from './usage-error.ts'
 
-/** As libxl's: how long a guest may take to let go of a disk. */
+/** Milliseconds for a guest to release a disk, as in libxl. */
 const DETACH_TIMEOUT_MS = 10_000
-/** How long a server may take to answer. */
+/** Milliseconds for a server to answer. */
 const ANSWER_TIMEOUT_MS = 10_000
 
 /**
- * Takes a disk away, whoever plugged it. A guest that is using it has to let go, unless that is
- * forced.
+ * Unplugs a disk, whichever program plugged it. A guest that uses it must release it first, unless
+ * `force` is set.
  */
 export async function diskDetach(
   control: XenControl,
@@ -62,7 +62,7 @@ export async function diskEject(control: XenControl, domid: number, vdev: string
   await changeMediumOf(control, { domid, vdev }, (format) => format)
 }
 
-/** @param paramsOf given what libxl writes before a path: nothing, or a format */
+/** @param paramsOf called with the prefix that libxl writes before a path: empty, or a format */
 async function changeMediumOf(
   control: XenControl,
   which: { readonly domid: number; readonly vdev: string },
@@ -70,7 +70,7 @@ async function changeMediumOf(
 ): Promise<void> {
   await withDisk(control, which, async (xs, address, signal, disk) => {
     if (!disk.cdrom) {
-      throw new UsageError(`${which.vdev} of domain ${which.domid} is no CD-ROM drive`)
+      throw new UsageError(`${which.vdev} of domain ${which.domid} is not a CD-ROM drive`)
     }
     await changeMedium(xs, address, {
       params: paramsOf(disk.backendType === 'vbd' ? '' : 'aio:'),
@@ -116,7 +116,7 @@ async function withTimeout<T>(ms: number, text: string, work: Promise<T>): Promi
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new UsageError(text)), ms)
   })
-  // Its connection is closed when the time is over: nobody is interested in how it fails then.
+  // After the timeout its connection is closed, which makes it fail; that error is of no interest.
   work.catch(() => {})
   return Promise.race([work, late]).finally(() => clearTimeout(timer))
 }

@@ -5,7 +5,7 @@ import { openXenstore } from '@xenkit/xenstore-client'
 import { openControl } from '../open-hypervisor.ts'
 import { printableLines } from './printable-lines.ts'
 
-/** Lists the disks of this domain's backends, whoever serves them. */
+/** Prints the disks of this domain's backends, whichever program serves them. */
 export async function diskList(o: { readonly json: boolean }): Promise<void> {
   await using control = await openControl()
   using xs = await openXenstore(control.xenstore)

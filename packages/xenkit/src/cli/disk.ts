@@ -22,21 +22,21 @@ import { Images, type ImagesOptions } from './images.ts'
 import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
 
-/** The device is closed by then; this is for a xenstored that answers late. */
+/** Milliseconds for xenstored to remove the disk's nodes. The device is already closed then. */
 const UNPLUG_TIMEOUT_MS = 1_000
 
 export interface ServeOptions extends ImagesOptions {
   readonly backendTypes: readonly VbdBackendType[]
-  /** Serve this domain's disks alone. */
+  /** Serve the disks of this domain only. */
   readonly domid?: number
-  /** Serve the disks of this name alone. */
+  /** Serve the disks of this name only. */
   readonly vdev?: string
   readonly workers: number
 }
 
 /**
- * Serves an image, or those that the disks name themselves, to the disks that a toolstack gives to
- * this domain, until interrupted.
+ * Serves disks that a toolstack gives to this domain, until interrupted: with the given image, or
+ * with the image that each disk names.
  */
 export async function diskServe(image: string | undefined, o: ServeOptions): Promise<void> {
   const { domid, backendTypes, workers, readOnly, locking, format } = o
@@ -52,7 +52,7 @@ export async function diskServe(image: string | undefined, o: ServeOptions): Pro
   const chosen: StoreFunction = (disk) => (wanted(disk) ? (store ?? images.store(disk)) : 'decline')
   const anyDisk = domid === undefined && devid === undefined
   console.log(
-    `serving ${store ? `${store.path}, ${store.sectors} sectors` : 'what each disk names'}; waiting for a disk of this domain's`,
+    `serving ${store ? `${store.path}, ${store.sectors} sectors` : 'the image that each disk names'}; waiting for a disk`,
   )
   await serveVbd(hv, {
     store: anyDisk && store ? store : chosen,
@@ -71,8 +71,8 @@ export interface AttachOptions extends ImagesOptions {
 }
 
 /**
- * Plugs a disk into a running domain and serves it until it is unplugged or this command
- * interrupted, then takes it away again.
+ * Plugs a disk into a running domain and serves it. Ends when the disk is unplugged or this command
+ * is interrupted, and then unplugs it.
  */
 export async function diskAttach(
   domid: number,
@@ -85,7 +85,7 @@ export async function diskAttach(
   }
   const readOnly = o.readOnly || o.cdrom
   const imageOptions = { readOnly, locking: o.locking, ...(o.format && { format: o.format }) }
-  // What is wrong with it is told before anything is plugged.
+  // Errors in the image are reported before anything is plugged.
   if (image !== undefined) await (await openFileStore(image, imageOptions)).close()
   await using hv = await openHypervisor()
   await expectNoKernelBackend(hv, ['vbd'])
@@ -103,7 +103,7 @@ export async function diskAttach(
       printAndNote(event)
       if (event.kind === 'failed') failure = event.error
       if (event.kind === 'removed') stop.abort()
-      // A domain that is no more doesn't begin anew, and leaves its disk to whoever plugged it.
+      // The domain is gone, so the disk won't reconnect; its toolstack doesn't remove this disk.
       if (event.kind === 'closed') {
         void xs.isDomainIntroduced(domid).then(
           (exists) => exists || stop.abort(),
@@ -112,7 +112,7 @@ export async function diskAttach(
       }
     },
   })
-  // It is awaited further down; until then its failure is not unheard of.
+  // It is awaited below; this only prevents an unhandled rejection until then.
   serving.catch(() => {})
   try {
     await plugVbd(xs, {
@@ -127,14 +127,14 @@ export async function diskAttach(
     await serving
     throw error
   }
-  // Only a disk that this command has plugged is its to take away.
+  // Unplug the disk only if this command has plugged it.
   try {
     await serving
   } finally {
     await unplugVbd(xs, address, { signal: AbortSignal.timeout(UNPLUG_TIMEOUT_MS) })
   }
   exitIfAbandoned()
-  // Told of already, when it happened.
+  // The error was printed when it happened.
   if (failure !== undefined) process.exitCode = 1
 }
 
@@ -147,7 +147,10 @@ function printAndNote(event: VbdEvent): void {
   hasAbandoned ||= event.error instanceof DiskAbandonedError
 }
 
-/** Closing an image waits for what is in flight, which for this one there is no waiting for. */
+/**
+ * Exits at once after an abandoned disk: closing its image would wait forever for requests in
+ * flight.
+ */
 function exitIfAbandoned(): void {
   if (hasAbandoned) process.exit(1)
 }
@@ -157,6 +160,6 @@ async function expectNoKernelBackend(
   backendTypes: readonly VbdBackendType[],
 ): Promise<void> {
   if (name !== 'xen' || !backendTypes.includes('vbd') || !(await hasKernelBackend())) return
-  const found = "the kernel's own block backend takes every disk first"
+  const found = "the kernel's own block backend serves every disk before xenkit can"
   throw new UsageError(`${found}: ${UNLOAD_KERNEL_BACKEND}`)
 }

@@ -1,4 +1,4 @@
-/** `xenkit doctor`: what of Xen this machine has, what is missing and what to do about it. */
+/** `xenkit doctor`: what this machine offers of Xen, what is missing, and what to do. */
 import { probeXen } from '@xenkit/xen'
 import { paint } from './paint.ts'
 

@@ -1,4 +1,4 @@
-/** The images that disks name, opened when they ask and closed when they are done with them. */
+/** Images that disks name: opened on request, and closed when the disk no longer uses them. */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { BlockStore, RequestedDisk, StoreAnswer } from '@xenkit/vbd'
@@ -6,15 +6,15 @@ import { type FileStore, ImageError } from '@xenkit/stores'
 import { openFileStore } from '../open-file-store.ts'
 
 export interface ImagesOptions {
-  /** All of them, whatever the disks' lines say. */
+  /** Open all images read-only, whatever the disks' configurations say. */
   readonly readOnly: boolean
   /** See `openFileStore`. */
   readonly locking: boolean
-  /** Of all of them, see `openFileStore`. */
+  /** Format of all images; see `openFileStore`. */
   readonly format?: 'raw'
 }
 
-/** `store` and `release` are what `serveVbd` takes by these names. */
+/** `store` and `release` are the options of `serveVbd` with these names. */
 export class Images {
   readonly #open = new Map<BlockStore, FileStore>()
   readonly #o: ImagesOptions
@@ -23,7 +23,7 @@ export class Images {
     this.#o = o
   }
 
-  /** Opens the image that the disk's line names. */
+  /** Opens the image in the toolstack's configuration, or reports an empty CD-ROM drive. */
   readonly store = async (disk: RequestedDisk): Promise<StoreAnswer> => {
     const { target, format, formatSaid, cdrom, readOnly } = disk
     if (cdrom && (await isEmpty(target))) return 'no-medium'
@@ -34,7 +34,7 @@ export class Images {
     }
     if (format !== 'raw') {
       throw new ImageError(
-        `image "${target}" is of format ${format}: only raw ones can be served`,
+        `image "${target}" has the format ${format}: only raw images can be served`,
         { path: target },
       )
     }
@@ -55,7 +55,8 @@ export class Images {
 }
 
 /**
- * No medium: libxl names none, or (since 4.19, for backendtype=phy) an empty file that it makes.
+ * Whether a CD-ROM drive has no medium: libxl names none, or (since 4.19, for backendtype=phy) an
+ * empty file that it creates.
  */
 const isEmpty = async (target: string): Promise<boolean> =>
   target === '' ||

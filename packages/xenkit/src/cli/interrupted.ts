@@ -1,6 +1,9 @@
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
-/** Aborted by the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once. */
+/**
+ * Returns a signal that the first SIGINT, SIGTERM or SIGHUP aborts. A second one ends the process
+ * at once.
+ */
 export function interrupted(): AbortSignal {
   const controller = new AbortController()
   for (const name of SIGNALS) process.once(name, () => controller.abort())

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The `xenkit` command. Exit code 1, with one line on stderr, for what failed and its user can
- * mend; 2 for arguments that mean nothing.
+ * The `xenkit` command. Exit code 1, with one line on stderr, for a failure that the user can fix;
+ * 2 for wrong arguments.
  */
 import { inspect } from 'node:util'
 import { printable } from '@xenkit/hypervisor'
@@ -47,22 +47,26 @@ const existing = (name: string, description: string): Command =>
 disk
   .command('serve [image]')
   .description(
-    'serve an image as the next disk that a toolstack gives to this domain; without one, to each disk the image that its own line names',
+    'serve the disks that a toolstack gives to this domain: with an image, or else each with the image in its own configuration',
   )
   .option('--read-only', 'refuse writes', false)
-  .option('--no-locking', 'though others have the image open, and may write to it')
-  .option('--format <format>', 'raw: whatever the image begins with', imageFormat)
+  .option('--no-locking', 'open the image even if others have it open and may write to it')
+  .option(
+    '--format <format>',
+    'raw: the image is raw, whatever its first bytes look like',
+    imageFormat,
+  )
   .option('--domid <domid>', 'serve only the disks of this domain', domid)
   .option('--vdev <vdev>', 'serve only disks of this name, such as xvda', vdev)
   .option(
     '--backend-types <types>',
-    'where toolstacks put the disks: vbd, vbd3 (backendtype=tap), qdisk',
+    'xenstore names under which toolstacks create the disks: vbd, vbd3 (backendtype=tap), qdisk',
     backendTypes,
     ['vbd'],
   )
   .option(
     '--workers <count>',
-    'threads that serve the queues of disks, besides that of the command',
+    "threads that serve the disks' queues, in addition to the command's own",
     workers,
     0,
   )
@@ -72,29 +76,33 @@ disk
   .description('plug an image into a running domain and serve it until it is unplugged')
   .argument('<domid>', 'of the guest', domid)
   .argument('<vdev>', 'such as xvdb', vdev)
-  .argument('[image]', 'may be absent for a CD-ROM drive')
+  .argument('[image]', 'optional for a CD-ROM drive')
   .option('--read-only', 'refuse writes', false)
-  .option('--no-locking', 'though others have the image open, and may write to it')
-  .option('--format <format>', 'raw: whatever the image begins with', imageFormat)
-  .option('--cdrom', 'as a CD-ROM drive, whose medium may change', false)
+  .option('--no-locking', 'open the image even if others have it open and may write to it')
+  .option(
+    '--format <format>',
+    'raw: the image is raw, whatever its first bytes look like',
+    imageFormat,
+  )
+  .option('--cdrom', 'plug a CD-ROM drive, whose medium can be changed', false)
   .option(
     '--workers <count>',
-    'threads that serve the queues of disks, besides that of the command',
+    "threads that serve the disks' queues, in addition to the command's own",
     workers,
     0,
   )
   .action(diskAttach)
 disk
   .command('list')
-  .description('the disks of this domain, whoever serves them')
+  .description("list the disks of this domain's backends, whichever program serves them")
   .option('--json', 'machine-readable', false)
   .action(diskList)
-existing('detach', 'take a disk away')
-  .option('--force', "though its guest doesn't let go", false)
+existing('detach', 'unplug a disk')
+  .option('--force', 'even if its guest still uses it', false)
   .action((frontend: number, name: string, o: { force: boolean }) =>
     withControl((control) => diskDetach(control, frontend, name, o)),
   )
-existing('resize', 'give a disk that xenkit serves another size')
+existing('resize', 'change the size of a disk that xenkit serves')
   .argument('<size>', 'in bytes, or with K, M, G or T', size)
   .action((frontend: number, name: string, sectors: number) =>
     withControl((control) => diskResize(control, frontend, name, sectors)),
@@ -104,13 +112,13 @@ existing('insert', 'put an image into a CD-ROM drive that xenkit serves')
   .action((frontend: number, name: string, image: string) =>
     withControl((control) => diskInsert(control, frontend, name, image)),
   )
-existing('eject', 'take the medium out of a CD-ROM drive that xenkit serves').action(
+existing('eject', 'remove the medium from a CD-ROM drive that xenkit serves').action(
   (frontend: number, name: string) => withControl((control) => diskEject(control, frontend, name)),
 )
 
 xenkit
   .command('doctor')
-  .description('say what of Xen this machine has, and what is missing')
+  .description('report what this machine offers of Xen, and what is missing')
   .option('--json', 'machine-readable', false)
   .action(doctor)
 
@@ -119,14 +127,14 @@ xenkit
   .description('run a backend program against a simulated guest, which reads all of its disk')
   .argument('<program>', 'JavaScript or TypeScript')
   .argument('[args...]', 'of the program', programArgument)
-  .option('--writes <count>', 'overwrite random places of the disk, and verify', count, 0)
+  .option('--writes <count>', 'random writes to make and verify', count, 0)
   .option('--seed <seed>', 'of the simulation and the writes', count, 1)
   .passThroughOptions()
   .action((program: string, args: readonly string[] = [], o: SimOptions) => sim(program, args, o))
 
 xenkit
   .command('demo [image]')
-  .description('serve an image, which stays as it is, or a disk made for it to a simulated guest')
+  .description('serve an image, which is not changed, or a disk in memory to a simulated guest')
   .option('--writes <count>', 'random writes to make and verify', count, 500)
   .option('--seed <seed>', 'of the simulation and the writes', count, 1)
   .action(demo)
@@ -134,7 +142,7 @@ xenkit
 xenkit
   .command('xenstored')
   .description(
-    "run a xenstored without Xen, for Xen's own tools (XENSTORED_PATH=PATH xenstore-ls) and any other client",
+    "run a xenstored without Xen, for Xen's own tools (XENSTORED_PATH=PATH xenstore-ls) or any other client",
   )
   .requiredOption('--socket <path>', 'unix socket to listen on')
   .action(xenstored)
@@ -147,7 +155,7 @@ async function withControl(work: (control: XenControl) => Promise<void>): Promis
 try {
   await xenkit.parseAsync()
 } catch (error) {
-  // commander has told of its own.
+  // commander has printed its own errors.
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_ARGUMENTS
   else {
     console.error(

@@ -1,7 +1,4 @@
-/**
- * `xenkit sim PROGRAM`: runs a backend program against a simulated guest, which puts its disk to
- * the test.
- */
+/** `xenkit sim PROGRAM`: runs a backend program with a simulated guest, which tests its disk. */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -12,10 +9,7 @@ import { runGuest } from '../sim/run-guest.ts'
 import { isTypeScript, startThread, typescriptLoader } from '../threads/start-thread.ts'
 import { UsageError, isOneLine } from './usage-error.ts'
 
-/**
- * How long a program may take from its start to a connected disk; the example takes a tenth of a
- * second.
- */
+/** Seconds from a program's start to a connected disk; the example needs a tenth of a second. */
 const CONNECT_SECONDS = 10
 
 export interface SimOptions {
@@ -23,7 +17,7 @@ export interface SimOptions {
   readonly seed: number
 }
 
-/** @param args of the program; the first `--` isn't passed on */
+/** @param args the program's arguments; the first `--` isn't passed on */
 export async function sim(program: string, args: readonly string[], o: SimOptions): Promise<void> {
   await expectRunnable(program)
   const { machine, dom0, guest, vdev } = await plugMachine({ seed: o.seed })
@@ -40,7 +34,7 @@ export async function sim(program: string, args: readonly string[], o: SimOption
     () =>
       stop.abort(
         new UsageError(
-          `"${program}" has not served ${vdev} of domain ${guest.domid} within ${CONNECT_SECONDS} s: does it call serveVbd?`,
+          `"${program}" has not served ${vdev} of domain ${guest.domid} within ${CONNECT_SECONDS} s: check that it calls serveVbd`,
         ),
       ),
     CONNECT_SECONDS * 1000,
@@ -66,7 +60,7 @@ export async function sim(program: string, args: readonly string[], o: SimOption
     clearTimeout(late)
     stop.abort()
     await backend.terminate()
-    // Whatever the threads were in the middle of.
+    // Destroys all domains, whatever their threads are doing.
     await machine.close()
   }
 }
@@ -75,11 +69,11 @@ async function expectRunnable(program: string): Promise<void> {
   const found = await stat(program).catch(() => undefined)
   if (!found) throw new UsageError(`program "${program}" doesn't exist: check the path`)
   if (!found.isFile()) {
-    throw new UsageError(`program "${program}" is no file: name the program itself`)
+    throw new UsageError(`program "${program}" is not a file: name the program itself`)
   }
 }
 
-/** Rejects when the program ends, which it must not before the guest does. */
+/** Rejects when the program ends, which it must not do before the guest. */
 function failure(backend: Worker, program: string): Promise<never> {
   return new Promise<never>((_, reject) => {
     backend.once('error', (error: NodeJS.ErrnoException) => reject(explained(error, program)))
@@ -95,27 +89,29 @@ function explained(error: NodeJS.ErrnoException, program: string): Error {
   return isOneLine(error) ? new UsageError(`"${program}" failed: ${error.message}`) : error
 }
 
-/** What Node says of TypeScript that it can't read by itself. */
+/** Error codes of Node for TypeScript that it can't load without tsx. */
 const NEEDS_LOADER = [
   'ERR_UNKNOWN_FILE_EXTENSION',
   'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX',
   'ERR_INVALID_TYPESCRIPT_SYNTAX',
 ]
-/** What Node and tsx say of a module that they take for CommonJS. */
+/** Error codes of Node and tsx for a program that they take for CommonJS. */
 const NOT_A_MODULE = ['ERR_REQUIRE_CYCLE_MODULE', 'ERR_REQUIRE_ASYNC_MODULE']
 const NOT_A_MODULE_TEXT = /Top-level await .* not supported with the "cjs"|outside a module/
-/** The first Node that knows `await using`: Node leaves types out and changes nothing else. */
+/**
+ * The first Node with `await using`: Node only strips types, and doesn't translate newer syntax.
+ */
 const NODE_WITH_USING = 24
 
 function loadingAdvice(error: NodeJS.ErrnoException, program: string): string | undefined {
   const { name, code = '', message } = error
   if (NOT_A_MODULE.includes(code) || NOT_A_MODULE_TEXT.test(message)) {
-    return 'it is no module there: run "npm pkg set type=module" beside it, or name it .mts or .mjs'
+    return 'Node takes it for CommonJS: run "npm pkg set type=module" in its folder, or name it .mts or .mjs'
   }
   const url = pathToFileURL(resolve(program)).href
   if (!isTypeScript(url) || typescriptLoader(url) !== undefined) return undefined
   const major = Number.parseInt(process.versions.node)
   const isTooOld = name === 'SyntaxError' && major < NODE_WITH_USING
   if (!isTooOld && !NEEDS_LOADER.includes(code)) return undefined
-  return `Node ${process.versions.node} can't read its TypeScript: run "npm install tsx" beside it`
+  return `Node ${process.versions.node} can't read its TypeScript: run "npm install tsx" in its folder`
 }

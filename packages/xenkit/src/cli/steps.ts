@@ -1,7 +1,9 @@
-/** A command's steps on stderr. On a terminal the one that runs is a line that is written over. */
+/**
+ * Prints a command's steps on stderr. On a terminal, the current step's line is redrawn in place.
+ */
 import { paint } from './paint.ts'
 
-/** How often a step tells how far it is: by a line that is written over, and by lines that stay. */
+/** Milliseconds between progress reports: redrawn in place, or as new lines. */
 const REDRAW_MS = 100
 const REPEAT_MS = 10_000
 
@@ -10,13 +12,13 @@ export class Steps {
   #running = ''
   #shownAt = -Infinity
 
-  /** A step begins. */
+  /** Starts a step. */
   start(text: string): void {
     this.#shownAt = -Infinity
     this.progress(text)
   }
 
-  /** How far it is. */
+  /** Shows the progress of the current step. */
   progress(text: string): void {
     this.#running = text
     const now = performance.now()
@@ -30,17 +32,20 @@ export class Steps {
     this.say(`${paint('green', '✔', this.#stream)} ${text}`)
   }
 
-  /** The step that runs has failed. */
+  /** Marks the current step as failed. */
   fail(): void {
     this.say(`${paint('red', '✖', this.#stream)} ${this.#running}`)
   }
 
-  /** A line that stays, above that of the step. */
+  /** Prints a permanent line, above that of the current step. */
   say(line: string): void {
     this.#stream.write(`${this.#width > 0 ? '\r\x1b[K' : ''}${line}\n`)
   }
 
-  /** Columns of a terminal that can write over a line; else 0, as some terminals say themselves. */
+  /**
+   * Columns of the terminal, or 0 if lines can't be redrawn in place; some terminals report 0
+   * themselves.
+   */
   get #width(): number {
     return this.#stream.isTTY && process.env['TERM'] !== 'dumb' ? this.#stream.columns : 0
   }

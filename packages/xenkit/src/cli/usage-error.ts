@@ -1,11 +1,11 @@
-/** Ends a command with one line that says why, without a stack. */
+/** An error that ends a command with one line, without a stack. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
 /**
- * Whether an error's text is all that the user of a command needs. It is known by its code, since
- * errors lose their class on the way from another thread.
+ * Whether the error's text is all that a command's user needs. It is recognised by its code,
+ * because errors from another thread lose their class.
  */
 export function isOneLine(error: unknown): error is Error {
   if (!(error instanceof Error)) return false

@@ -1,12 +1,12 @@
-/** `xenkit xenstored`: a xenstored for programs that need one and nothing else of Xen. */
+/** `xenkit xenstored`: a xenstored for programs that need nothing else of Xen. */
 import { once } from 'node:events'
 import { Xenstored } from '@xenkit/sim'
 import { listenXenstored } from '@xenkit/sim/socket'
 import { interrupted } from './interrupted.ts'
 
 /**
- * Serves until interrupted. One line on stdout tells that clients may connect; what goes wrong with
- * one is told on stderr.
+ * Serves until interrupted. Prints one line on stdout when clients may connect; clients' errors go
+ * to stderr.
  */
 export async function xenstored({ socket: path }: { readonly socket: string }): Promise<void> {
   const stop = interrupted()

@@ -1,21 +1,23 @@
 /**
- * The simulated guest, on a thread of its own: attaches its disk, reads all of it, overwrites
- * random places and reads them back, then reads all of it again. Tells the thread that started it
- * how far it is.
+ * The simulated guest, on its own thread. It connects to its disk and reads all of it. It then
+ * overwrites random places, reads them back, and reads the whole disk again. It reports its
+ * progress to the thread that started it.
  */
 import { createHash } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
 import { type DomainHandle, attachDomain } from '@xenkit/sim'
 import { type Disk, attachDisk } from '@xenkit/vbd'
 
+/** Input of the guest's thread. */
 export interface GuestOrders {
   readonly domain: DomainHandle
   readonly vdev: string
-  /** Random writes to make, each read back; 0 leaves the disk as it is. */
+  /** Random writes, each read back; 0 leaves the disk unchanged. */
   readonly writes: number
   readonly seed: number
 }
 
+/** Messages of the guest's thread. */
 export type GuestReport =
   | { readonly kind: 'attached'; readonly sectors: number; readonly readOnly: boolean }
   | {
@@ -27,7 +29,7 @@ export type GuestReport =
   | { readonly kind: 'read'; readonly phase: 'read' | 'reread'; readonly sha256: string }
   | { readonly kind: 'finished'; readonly verifiedWrites: number }
 
-/** Bytes of one read while the whole disk is read, and how many such reads are in flight. */
+/** Bytes per read of the whole disk, and reads in flight. */
 const CHUNK = 256 * 1024
 const IN_FLIGHT = 4
 const LONGEST_WRITE_SECTORS = 64
@@ -45,19 +47,21 @@ async function run({ domain, vdev, writes, seed }: GuestOrders): Promise<void> {
   report({ kind: 'finished', verifiedWrites: wanted })
 }
 
-/** Reads in order with several requests under way, so that hashing and the backend overlap. */
+/**
+ * Reads the disk in order with several requests in flight, so that hashing and the backend overlap.
+ */
 async function readAll(disk: Disk, phase: 'read' | 'reread'): Promise<string> {
   const hash = createHash('sha256')
   const total = disk.sectors * 512
-  const under: Promise<Uint8Array>[] = []
+  const inFlight: Promise<Uint8Array>[] = []
   let next = 0
   for (let done = 0; done < total;) {
-    while (under.length < IN_FLIGHT && next < total) {
+    while (inFlight.length < IN_FLIGHT && next < total) {
       const buffer = new Uint8Array(Math.min(CHUNK, total - next))
-      under.push(disk.read(next / 512, [buffer]).then(() => buffer))
+      inFlight.push(disk.read(next / 512, [buffer]).then(() => buffer))
       next += buffer.length
     }
-    const buffer = await under.shift()
+    const buffer = await inFlight.shift()
     if (buffer === undefined) break
     hash.update(buffer)
     done += buffer.length
@@ -78,7 +82,7 @@ async function writeAndVerify(disk: Disk, count: number, seed: number): Promise<
     await disk.read(sector, [readBack])
     if (Buffer.compare(written, readBack) !== 0) {
       throw new Error(
-        `sectors ${sector}..${sector + sectors - 1} read back other than written (seed ${seed})`,
+        `sectors ${sector}..${sector + sectors - 1} read back different data than written (seed ${seed})`,
       )
     }
     report({ kind: 'progress', phase: 'write', done: i + 1, total: count })
@@ -86,7 +90,7 @@ async function writeAndVerify(disk: Disk, count: number, seed: number): Promise<
   await disk.flush()
 }
 
-/** Marsaglia's xorshift32: writes that can be repeated from their seed. */
+/** Marsaglia's xorshift32: the same seed gives the same writes. */
 function xorshift(seed: number): () => number {
   let state = seed >>> 0 || 1
   return () => {

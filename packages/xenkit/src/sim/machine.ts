@@ -1,4 +1,4 @@
-/** A simulated machine with one disk plugged into one guest, ready for a backend to serve. */
+/** A simulated machine with one disk plugged into one guest, ready for a backend. */
 import type { SimDomain, SimMachine } from '@xenkit/sim'
 import { createMachine } from '@xenkit/sim'
 import { plugVbd } from '@xenkit/vbd'

@@ -1,18 +1,23 @@
-/** Runs the simulated guest of guest.ts on a thread, beside a backend that serves it. */
+/** Runs the simulated guest of guest.ts on a thread, concurrently with a backend that serves it. */
 import type { SimDomain } from '@xenkit/sim'
 import { UsageError } from '../cli/usage-error.ts'
 import type { GuestOrders, GuestReport } from './guest.ts'
 import { startThread } from '../threads/start-thread.ts'
 
+/** Results of the guest. */
 export interface GuestResult {
   readonly sectors: number
   readonly readOnly: boolean
-  /** Of the whole disk, as the guest read it before and, if it wrote, after writing. */
+  /**
+   * Digest of the whole disk, as the guest read it before its writes, and after them if there were
+   * any.
+   */
   readonly sha256: string
   readonly sha256AfterWrites: string | undefined
   readonly verifiedWrites: number
 }
 
+/** Options of `runGuest`. */
 export interface RunGuestOptions {
   readonly guest: SimDomain
   readonly vdev: string
@@ -23,7 +28,10 @@ export interface RunGuestOptions {
   readonly onReport?: (report: GuestReport) => void
 }
 
-/** Resolves when the guest has finished and closed its disk. Rejects with what went wrong in it. */
+/**
+ * Runs the guest until it has finished and closed its disk.
+ * @throws UsageError if the guest fails or ends early
+ */
 export async function runGuest({
   guest,
   onReport,

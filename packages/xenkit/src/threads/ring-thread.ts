@@ -1,18 +1,19 @@
-/** A thread that serves rings of disks for `serveVbd`, with a hypervisor of its own. */
+/** A thread that serves disks' rings for `serveVbd`, with its own hypervisor. */
 import { parentPort, workerData } from 'node:worker_threads'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { serveRings } from '@xenkit/vbd'
 import { openHypervisor } from '../open-hypervisor.ts'
 
 export interface RingThreadOrders {
-  /** Of the server's hypervisor. */
+  /** Adapter of the server's hypervisor. */
   readonly adapter: Hypervisor['name']
   readonly rings: Parameters<typeof serveRings>[1]
 }
 
 const { adapter, rings } = workerData as RingThreadOrders // set by startRingThread alone
 await using hv = await openHypervisor({ adapter })
-// What the system does for a process, and nobody for a thread of a simulated domain that fails.
+// The kernel closes a process's resources at its exit; for a failed thread of a simulated domain
+// this does.
 process.once('exit', () => void hv.close())
 parentPort?.postMessage('ready')
 await serveRings(hv, rings)

@@ -1,4 +1,7 @@
-/** A file store that another thread opened: what `openFileStore` of xenkit is shared by. */
+/**
+ * Opens, in a worker, a file store of another thread. `openFileStore` of xenkit names this module
+ * in its `share`.
+ */
 import { type SharedImage, sharedFileStore } from '@xenkit/stores'
 import { fileCalls } from '../open-file-store.ts'
 

@@ -1,4 +1,7 @@
-/** A disk in memory that another thread opened: what `openMemoryStore` of xenkit is shared by. */
+/**
+ * Opens, in a worker, a memory disk of another thread. `openMemoryStore` of xenkit names this
+ * module in its `share`.
+ */
 import { NotAvailableError } from '@xenkit/hypervisor'
 import { type SharedMemory, sharedMemoryStore } from '@xenkit/stores'
 import { openMemory } from '@xenkit/xen'

@@ -1,4 +1,4 @@
-/** Starts the threads of `serveVbd`. */
+/** Starts the worker threads of `serveVbd`. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { SimDomain } from '@xenkit/sim'
@@ -8,14 +8,16 @@ import type { RingThreadOrders } from './ring-thread.ts'
 import { startThread } from './start-thread.ts'
 
 /**
- * How long a thread may take to end. One whose disk was abandoned waits for the store, and may be
- * blocked by it: it goes on by itself until the process ends.
+ * Milliseconds that a thread may take to end. A thread whose disk was abandoned waits for the
+ * store, which may block it; it is then left running until the process ends.
  */
 const EXIT_TIMEOUT_MS = 5_000
 
 /**
- * @param hv what the thread opens as well
- * @throws what opening it threw there
+ * Starts a thread that serves rings.
+ * @param hv hypervisor that the thread opens too
+ * @throws TypeError for a hypervisor that can't be opened in another thread
+ * @throws the thread's error if it can't open the hypervisor
  */
 export async function startRingThread(hv: Hypervisor): Promise<RingThread & AsyncDisposable> {
   if (hv.name === 'sim' && !(hv instanceof SimDomain)) {

@@ -1,4 +1,4 @@
-/** Starts a module on a thread of its own. */
+/** Starts a module on its own thread. */
 import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
 import { type TransferListItem, Worker } from 'node:worker_threads'
@@ -6,7 +6,7 @@ import { type TransferListItem, Worker } from 'node:worker_threads'
 export interface ThreadOptions {
   /** URL of the module, JavaScript or TypeScript. */
   readonly module: string
-  /** What it finds in workerData, `module` beside it. */
+  /** The thread's workerData, to which `module` is added. */
   readonly data: object
   readonly transferList: TransferListItem[]
   readonly argv?: string[]
@@ -22,13 +22,14 @@ export const startThread = ({ module, data, transferList, argv = [] }: ThreadOpt
 export const isTypeScript = (module: string): boolean => /\.[cm]?ts$/.test(module)
 
 /**
- * tsx, if the module is TypeScript and tsx is installed beside it. Else it's up to Node (24 can).
+ * Returns the URL of tsx, if the module is TypeScript and tsx is installed next to it. Otherwise
+ * Node loads the module itself (24 can).
  */
 export function typescriptLoader(module: string): string | undefined {
   if (!isTypeScript(module)) return undefined
   try {
-    // require.resolve finds the CommonJS twin, whose register() is broken in 4.23: the ES module
-    // lies beside it.
+    // require.resolve finds the CommonJS version, whose register() is broken in 4.23. The ES module
+    // has the same path with another extension.
     return pathToFileURL(
       createRequire(module)
         .resolve('tsx/esm/api')

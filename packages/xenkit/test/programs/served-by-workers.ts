@@ -1,8 +1,8 @@
 /**
  * served-by-workers IMAGE MODE: a guest writes all of an image that two workers serve, discards and
- * resizes; tells what was served, and how many descriptors the image has after. In the mode
- * `memory` the image is loaded, served from there, and written back; it tells whether the memory
- * went.
+ * resizes. Prints what was served, and how many descriptors the image still has. In the mode
+ * `memory` the image is loaded, served from memory and written back; it prints whether the memory
+ * was freed.
  */
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { openMemory } from '@xenkit/xen'
@@ -35,7 +35,7 @@ const store =
     readOnly: false,
   })
 }
-// What a user lays over a store is called, in the thread where it is.
+// A call that a user wraps around a store runs in the store's own thread.
 let own = 0
 const seen = {
   ...store,
@@ -79,7 +79,7 @@ if (mode === 'memory') {
   writeFileSync(image, bytes)
 }
 const id = idOf(store)
-// Waits for nobody: no worker uses it any more.
+// Resolves at once, because no worker uses it any more.
 await store.close()
 machine.assertQuiescent()
 await machine.close()
@@ -92,11 +92,11 @@ function leadsTo(fd: string): string | undefined {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`)
   } catch {
-    return undefined // that of the directory itself
+    return undefined // the descriptor of the directory itself
   }
 }
 
-/** Of its memory, if it has one. */
+/** Id of its memory, if it has one. */
 function idOf(store: BlockStore): number | undefined {
   using shared = store.share?.()
   const data = shared?.data

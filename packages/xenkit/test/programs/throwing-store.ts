@@ -1,4 +1,4 @@
-/** The README's program, with a store that can't read. */
+/** The README's program with a store whose reads throw. */
 import { openHypervisor, serveVbd } from 'xenkit'
 
 await using hv = await openHypervisor()
