@@ -1,7 +1,9 @@
-// Serves a disk that goes wrong: some calls are late, some fail, some writes are torn. For testing
-// what a guest makes of it; the image stays as it is.
-//   on Xen, in dom0 or a driver domain:   npx tsx fault-disk.ts disk.img 0.01
-//   anywhere else, to a simulated guest:  npx xenkit sim --writes 100 fault-disk.ts disk.img 0.01
+// Serves a disk that goes wrong: some calls are late, some fail, some writes are torn. It shows how
+// a guest copes with that. The image itself isn't changed.
+// On Xen, in dom0 or a driver domain:
+//   npx tsx fault-disk.ts disk.img 0.01
+// Anywhere else, to a simulated guest:
+//   npx xenkit sim --writes 100 fault-disk.ts disk.img 0.01
 import {
   faultyStore,
   openFileStore,

@@ -1,6 +1,8 @@
 // Serves a disk image to a guest.
-//   on Xen, in dom0 or a driver domain:   npx tsx file-disk.ts disk.img
-//   anywhere else, to a simulated guest:  npx xenkit sim file-disk.ts disk.img
+// On Xen, in dom0 or a driver domain:
+//   npx tsx file-disk.ts disk.img
+// Anywhere else, to a simulated guest:
+//   npx xenkit sim file-disk.ts disk.img
 import { open } from 'node:fs/promises'
 import { openHypervisor, serveVbd } from 'xenkit'
 

@@ -1,7 +1,8 @@
-// Serves a disk image that lies on a web server; what guests write stays in memory here.
-//   on Xen, in dom0 or a driver domain:   npx tsx http-disk.ts https://example.org/disk.img
-//   anywhere else, to a simulated guest: npx xenkit sim --writes 100 http-disk.ts
-//   https://example.org/disk.img
+// Serves a disk image from a web server. What guests write stays in memory here.
+// On Xen, in dom0 or a driver domain:
+//   npx tsx http-disk.ts https://example.org/disk.img
+// Anywhere else, to a simulated guest:
+//   npx xenkit sim --writes 100 http-disk.ts https://example.org/disk.img
 import { type BlockStore, openHypervisor, overlayStore, serveVbd } from 'xenkit'
 
 async function httpStore(url: string): Promise<BlockStore> {

@@ -1,9 +1,10 @@
-// Serves what an NBD server exports: a qcow2 image, a Ceph RBD volume, whatever nbdkit or qemu-nbd
-// can open.
+// Serves what an NBD server exports: a qcow2 image, a Ceph RBD volume, anything that nbdkit or
+// qemu-nbd can open.
 //   qemu-nbd --persistent --shared=2 --socket=/run/disk.sock -f qcow2 disk.qcow2
-//   on Xen, in dom0 or a driver domain:   npx tsx nbd-disk.ts 'nbd+unix:///?socket=/run/disk.sock'
-//   anywhere else, to a simulated guest: npx xenkit sim nbd-disk.ts
-//   'nbd+unix:///?socket=/run/disk.sock'
+// On Xen, in dom0 or a driver domain:
+//   npx tsx nbd-disk.ts 'nbd+unix:///?socket=/run/disk.sock'
+// Anywhere else, to a simulated guest:
+//   npx xenkit sim nbd-disk.ts 'nbd+unix:///?socket=/run/disk.sock'
 import { readFile } from 'node:fs/promises'
 import { openHypervisor, openNbdStore, serveVbd } from 'xenkit'
 

@@ -1,7 +1,9 @@
-// Serves a disk image from threads: each of a guest's queues, of which blkfront makes up to 4, is
-// served by one of them.
-//   on Xen, in dom0 or a driver domain:   npx tsx workers-disk.ts disk.img
-//   anywhere else, to a simulated guest:  npx xenkit sim --writes 100 workers-disk.ts disk.img
+// Serves a disk image from two threads. The queues of a guest, up to 4 with blkfront, are spread over
+// both.
+// On Xen, in dom0 or a driver domain:
+//   npx tsx workers-disk.ts disk.img
+// Anywhere else, to a simulated guest:
+//   npx xenkit sim --writes 100 workers-disk.ts disk.img
 import { openFileStore, openHypervisor, serveVbd } from 'xenkit'
 
 const [image] = process.argv.slice(2)
