@@ -29,6 +29,7 @@ const withXenstore = (hv: Hypervisor, xenstore: Hypervisor['xenstore']): Hypervi
   name: hv.name,
   domid: hv.domid,
   arena: hv.arena,
+  loop: hv.loop,
   grants: hv.grants,
   evtchn: hv.evtchn,
   xenstore,

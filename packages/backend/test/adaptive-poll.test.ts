@@ -1,8 +1,11 @@
 /** When a ring is looked at instead of slept on: by a clock that the test turns. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { AdaptivePoll } from '@xenkit/backend'
+import { EventLoop } from '@xenkit/hypervisor'
 
 let now = 0
+let loop = new EventLoop()
+beforeEach(() => void (loop = new EventLoop()))
 beforeEach(() => void vi.spyOn(performance, 'now').mockImplementation(() => now))
 afterEach(() => vi.restoreAllMocks())
 
@@ -14,7 +17,7 @@ function ring(at = Infinity) {
 
 /** A poll of a ring whose last requests came so soon that looking pays. */
 function quick(): AdaptivePoll {
-  const poll = new AdaptivePoll()
+  const poll = new AdaptivePoll(loop)
   poll.woken()
   poll.run(ring().drain)
   now += 0.05
@@ -23,7 +26,7 @@ function quick(): AdaptivePoll {
 }
 
 test('nobody looks before requests have come soon after one another', () => {
-  const poll = new AdaptivePoll()
+  const poll = new AdaptivePoll(loop)
   for (const gap of [0, 0.3, 5]) {
     now += gap
     poll.woken()
@@ -83,9 +86,9 @@ test('requests that come late are no reason to look', () => {
   }
 })
 
-test('nobody looks while another ring of the thread has events', () => {
+test('nobody looks while another ring of the event loop has events', () => {
   const poll = quick()
-  const other = new AdaptivePoll()
+  const other = new AdaptivePoll(loop)
   other.woken()
   const looks = ring(now)
   expect([poll.run(looks.drain), looks.count]).toEqual([0, 0])

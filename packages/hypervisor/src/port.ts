@@ -6,6 +6,7 @@
  * and an event-channel port are unsigned 32-bit integers.
  */
 import type { Arena, Pages } from './arena.ts'
+import type { EventLoop } from './event-loop.ts'
 
 /** One page of another domain, named by the grant reference that this domain received. */
 export interface GrantRef {
@@ -183,6 +184,8 @@ export interface Hypervisor extends AsyncDisposable {
   /** The domain this program runs in. */
   readonly domid: number
   readonly arena: Arena
+  /** What the devices that are served through this hypervisor share. */
+  readonly loop: EventLoop
   readonly grants: GrantPort
   readonly evtchn: EvtchnPort
   readonly xenstore: XenstorePort

@@ -44,6 +44,11 @@ export class BackRing extends RingEnd {
     return new BackRing(BACK, o, index)
   }
 
+  /** Responses that were reserved since index 0, modulo 2^32. */
+  get answered(): number {
+    return this.producer >>> 0
+  }
+
   /** Requests that have been drained and have no response reserved. */
   get unanswered(): number {
     return (this.consumer - this.producer) >>> 0

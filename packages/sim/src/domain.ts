@@ -1,10 +1,11 @@
 /** A domain of a machine, as one thread sees it. */
-import type {
-  Arena,
-  EvtchnPort,
-  GrantPort,
-  Hypervisor as HypervisorPort,
-  XenstorePort,
+import {
+  type Arena,
+  EventLoop,
+  type EvtchnPort,
+  type GrantPort,
+  type Hypervisor as HypervisorPort,
+  type XenstorePort,
 } from '@xenkit/hypervisor'
 import type { ArenaLimits } from './arena-room.ts'
 import { Attachment } from './attachment.ts'
@@ -35,6 +36,7 @@ export class SimDomain implements HypervisorPort {
   readonly name = 'sim'
   readonly domid: number
   readonly arena: Arena
+  readonly loop = new EventLoop()
   readonly grants: GrantPort
   readonly evtchn: EvtchnPort
   readonly xenstore: XenstorePort

@@ -1,6 +1,7 @@
 /** Opens the hypervisor that this domain runs on. */
 import {
   DEFAULT_ARENA_PAGES,
+  EventLoop,
   type Hypervisor,
   NotAvailableError,
   type XenstorePort,
@@ -86,6 +87,7 @@ function load(): Native {
 class Xen implements Hypervisor {
   readonly name = 'xen'
   readonly arena: XenArena
+  readonly loop = new EventLoop()
   readonly grants: XenGrants
   readonly evtchn: XenEvtchn
   readonly xenstore: XenXenstore

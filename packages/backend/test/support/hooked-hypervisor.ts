@@ -42,6 +42,7 @@ export function hooked(
       ...hv.arena,
       allocate: (pages) => allocated((count) => hv.arena.allocate(count), pages),
     },
+    loop: hv.loop,
     xenstore: hv.xenstore,
     evtchn: {
       bindUnbound: (o, onEvent) => hv.evtchn.bindUnbound(o, onEvent),

@@ -3,23 +3,20 @@
  */
 import { EventChannel } from '@xenkit/evtchn'
 import { ArenaShare, GrantTable, PersistentGrants } from '@xenkit/grant'
-import { closeEach, failuresOf, firstOf, type Hypervisor } from '@xenkit/hypervisor'
+import type { GuestTurn, Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
-import type { BackendConnection, CloseOptions } from '@xenkit/xenbus'
 import type { BlockStore } from '@xenkit/block-store'
 import { type FrontendRing, type FrontendRings, MAX_SEGMENTS } from '../nodes.ts'
-import { unlessAborted } from '@xenkit/backend'
+import { openGuestTurn, PagePool, type RingServer, ServedRings } from '@xenkit/backend'
 import { Answers } from './answers.ts'
-import { BufferPool } from '@xenkit/backend'
 import { CachedPages } from './cached-pages.ts'
 import { CopiedData } from './copied-data.ts'
 import type { DataPath, DataPathKind } from './data-path.ts'
 import { Decoder } from './decoder.ts'
-import { GuestTurn } from '@xenkit/backend'
 import type { Limits } from './limits.ts'
 import { MappedData } from './mapped-data.ts'
-import { VbdQueue } from './queue.ts'
+import { DiskWork } from './disk-work.ts'
 import { RequestPages } from './request-pages.ts'
 import { Requests } from './requests.ts'
 import type { VbdCounters } from './stats.ts'
@@ -35,6 +32,12 @@ const COPIES = 4 * MAX_SEGMENTS
 /** Persistent grants of a ring, as many as blkback keeps. */
 const MAX_PERSISTENT_GRANTS = 1_056
 
+/**
+ * Buffers for copies, in pages: 256 KiB, enough for a disk that is read a page at a time, and up to
+ * four times 1 MiB, the largest request.
+ */
+const EXTENTS = { small: 64, large: MAX_SEGMENTS, maxLarge: 4 }
+
 export interface ConnectOptions {
   readonly domid: number
   readonly frontend: FrontendRings
@@ -49,142 +52,79 @@ export interface ConnectOptions {
   readonly abandon: AbortSignal
 }
 
-export interface Connection extends Pick<BackendConnection, 'close'> {
-  /** Resolves once nothing is held: when it is closed, or later if its store was abandoned. */
-  readonly released: Promise<void>
-}
-
-interface Closable {
-  close(): void
-}
+export type Connection = Pick<ServedRings, 'close' | 'released'>
 
 /**
  * @throws GrantError, EvtchnError when the published references or ports can't be had: the
  *   frontend's fault, which closes its device
  */
 export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<Connection> {
-  const share = new ArenaShare(hv.arena, o.domid)
-  const grants = new GrantTable(hv.grants, share)
-  const pool = new BufferPool(share, o.failed)
-  const guestTurn = GuestTurn.open(hv, o.domid)
-  const rings: Closable[] = [guestTurn]
-  const memory: Closable[] = [grants, pool, share]
-  const queues: VbdQueue[] = []
-  let tellReleased = (): void => {}
-  const released = new Promise<void>((resolve) => (tellReleased = resolve))
+  const served = new ServedRings({ ...o, arena: hv.arena })
+  const share = served.memory.own(new ArenaShare(hv.arena, o.domid))
+  const pool = served.memory.own(new PagePool(share, EXTENTS, o.failed))
+  const grants = served.memory.own(new GrantTable(hv.grants, share))
+  const guestTurn = served.rings.own(openGuestTurn(hv.loop, o.domid))
   try {
     for (const ring of o.frontend.rings) {
-      const parts = { ring, share, grants, pool, guestTurn, rings, memory }
-      queues.push(await openQueue(hv, o, parts))
+      served.servers.push(await openRing(hv, o, { ring, share, grants, pool, guestTurn, served }))
     }
   } catch (error) {
     // Events of the others have come while pages of this one were waited for.
-    throw firstOf([error, ...(await failuresOf([close({ frontend: 'gone' })]))])
+    throw await served.closeAfter(error)
   }
-  // The frontend may have sent requests, and their event, before there was a port to receive it.
-  for (const queue of queues) queue.turn()
-  return { close, released }
-
-  async function close(how: CloseOptions): Promise<void> {
-    const settling = failuresOf(queues.map((queue) => queue.settle(how)))
-    const error = await untilAbandoned(settling)
-    const errors = error === undefined ? await settling : [error]
-    errors.push(...closeEach(rings))
-    if (error === undefined) errors.push(...release())
-    else releaseLate(settling)
-    if (errors.length > 0) throw firstOf(errors)
-  }
-
-  /** @returns an error if the store still has requests when it is waited for no longer */
-  async function untilAbandoned(settling: Promise<unknown>): Promise<unknown> {
-    try {
-      await unlessAborted(settling, o.abandon)
-      return undefined
-    } catch (error) {
-      for (const queue of queues) queue.abandon()
-      return queues.some(({ atStore }) => atStore > 0) ? error : undefined
-    }
-  }
-
-  function release(): unknown[] {
-    const errors = closeEach(memory)
-    tellReleased()
-    return errors
-  }
-
-  /** The store may still write to memory that it was given, or read there what it is to write. */
-  function releaseLate(settling: Promise<unknown[]>): void {
-    const hold = hv.arena.hold()
-    void settling.then((failures) => {
-      const errors = [...failures, ...release()]
-      hold[Symbol.dispose]()
-      if (errors.length > 0) o.failed(firstOf(errors))
-    })
-  }
+  served.begin()
+  return served
 }
 
-interface QueueParts {
+interface RingParts {
   readonly ring: FrontendRing
   readonly share: ArenaShare
   readonly grants: GrantTable
-  readonly pool: BufferPool
+  readonly pool: PagePool
   readonly guestTurn: GuestTurn
-  /** What reaches the rings, and memory that the store is given: to be closed in this order. */
-  readonly rings: Closable[]
-  readonly memory: Closable[]
+  readonly served: ServedRings
 }
 
-/** What it opens is put at the beginning of `rings` and `memory`. */
-async function openQueue(
+async function openRing(
   hv: Hypervisor,
   o: ConnectOptions,
-  { ring: published, share, grants, pool, guestTurn, rings, memory }: QueueParts,
-): Promise<VbdQueue> {
-  const { domid, limits, store, counters, failed, storeFailed } = o
-  const mapping = await grants.map(
-    published.grefs.map((gref) => ({ domid, gref })),
-    { writable: true },
+  { ring: published, share, grants, pool, guestTurn, served }: RingParts,
+): Promise<RingServer> {
+  const { domid, limits, store, counters, failed } = o
+  const { rings, memory } = served
+  const mapping = rings.own(
+    await grants.map(
+      published.grefs.map((gref) => ({ domid, gref })),
+      { writable: true },
+    ),
   )
-  rings.unshift(mapping)
   const layout = blkif[o.frontend.abi]
   const ring = BackRing.attach({ bytes: mapping.bytes, slotSize: layout.slotSize })
-  const rows = Math.min(ring.size, MAX_ROWS)
+  const requests = new Requests(Math.min(ring.size, MAX_ROWS))
   const batch = store.openBatch?.({
     memory: hv.arena.buffer,
-    capacity: { jobs: rows, pieces: MAX_SEGMENTS },
-    done: (row) => queue.batchDone(row),
-    turned: () => queue.turned(),
+    capacity: { jobs: requests.rows, pieces: MAX_SEGMENTS },
+    done: (row) => work.batchDone(row),
+    turned: () => work.server.completed(),
   })
-  if (batch) memory.unshift(batch)
-  const requests = new Requests(rows, batch?.jobs)
+  if (batch) memory.own(batch)
   const copier = grants.openCopier({ domid, capacity: COPIES })
-  const decoder = new Decoder({ requests, image: ring.image, layout, limits, copier, arena: share })
-  memory.unshift(decoder)
-  const data = openDataPath()
-  memory.unshift(data)
-  const channel = EventChannel.bindInterdomain(hv.evtchn, { domid, port: published.port })
-  rings.unshift(channel)
+  const decoder = memory.own(
+    new Decoder({ requests, image: ring.image, layout, limits, copier, arena: share }),
+  )
+  const data = memory.own(openDataPath())
+  const channel = rings.own(
+    EventChannel.bindInterdomain(hv.evtchn, { domid, port: published.port }),
+  )
   const answers = new Answers({ ring, requests, layout })
-  const queue = new VbdQueue({
-    ring,
-    channel,
-    requests,
-    decoder,
-    data,
-    answers,
-    guestTurn,
-    limits,
-    store,
-    batch,
-    counters,
-    failed,
-    storeFailed,
-  })
-  channel.handle(() => queue.turn(), failed)
-  return queue
+  const { loop } = hv
+  const parts = { ring, channel, requests, decoder, data, answers, guestTurn, loop, batch }
+  const work = new DiskWork({ ...o, ...parts })
+  channel.handle(() => work.server.turn(), failed)
+  return work.server
 
   function openDataPath(): DataPath {
-    const copied = new CopiedData({ requests, copier, pool, wake: () => queue.resume() })
+    const copied = new CopiedData({ requests, copier, pool, wake: () => work.server.resume() })
     if (o.dataPath === 'copy') return copied
     const pages = o.dataPath === 'map' ? requestPages() : cachedPages()
     return new MappedData({ requests, buffer: hv.arena.buffer, pages, copied })

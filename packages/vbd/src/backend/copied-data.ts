@@ -5,14 +5,14 @@
 import type { GrantCopier } from '@xenkit/grant'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
-import type { Buffer, BufferPool } from '@xenkit/backend'
+import type { Buffer, PagePool } from '@xenkit/backend'
 import type { DataPath } from './data-path.ts'
 import type { Requests } from './requests.ts'
 
 export class CopiedData implements DataPath {
   readonly #requests: Requests
   readonly #copier: GrantCopier
-  readonly #pool: BufferPool
+  readonly #pool: PagePool
   readonly #wake: () => void
   readonly #buffers: (Buffer | undefined)[]
   /** Rows whose copies are in the copier. */
@@ -23,7 +23,7 @@ export class CopiedData implements DataPath {
   constructor(o: {
     readonly requests: Requests
     readonly copier: GrantCopier
-    readonly pool: BufferPool
+    readonly pool: PagePool
     readonly wake: () => void
   }) {
     this.#requests = o.requests

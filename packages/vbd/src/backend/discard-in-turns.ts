@@ -7,7 +7,7 @@
  */
 import { type BlockStore, discardLimitsOf, isPromise } from '@xenkit/block-store'
 import { MAX_SEGMENTS } from '../nodes.ts'
-import type { GuestTurn } from '@xenkit/backend'
+import type { GuestTurn } from '@xenkit/hypervisor'
 
 export interface SectorRange {
   readonly sector: number

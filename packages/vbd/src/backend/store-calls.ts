@@ -3,12 +3,18 @@
  * each request. Reads and writes of a store that takes them in batches go that way, without an
  * object for any.
  */
+import {
+  type BlockStore,
+  bytesMoved,
+  isPromise,
+  type StoreBatch,
+  type StoreJobs,
+} from '@xenkit/block-store'
+import type { GuestTurn } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
-import { type BlockStore, bytesMoved, isPromise } from '@xenkit/block-store'
-import type { StoreBatch } from '@xenkit/block-store'
+import { MAX_SEGMENTS } from '../nodes.ts'
 import type { DataPath } from './data-path.ts'
 import { discardInTurns, wholeGranules } from './discard-in-turns.ts'
-import type { GuestTurn } from '@xenkit/backend'
 import type { Requests } from './requests.ts'
 
 /** Least time between two reports of a failing store. */
@@ -19,7 +25,7 @@ const MAX_VIEWS = 1_024
 
 export interface StoreCallsParts {
   readonly store: BlockStore
-  /** Of the store, where it takes any: its jobs are the requests. */
+  /** The store's, where it takes batches: a job for each row, of MAX_SEGMENTS pieces. */
   readonly batch: StoreBatch | undefined
   readonly requests: Requests
   readonly data: DataPath
@@ -27,10 +33,8 @@ export interface StoreCallsParts {
   readonly guestTurn: GuestTurn
   /** Whether the ring has stopped: no call of the store is made then, not a request's second. */
   readonly stopped: () => boolean
-  /** The store has let go of a row, whose `status` says how it went. */
-  readonly settled: (row: number) => void
-  /** Called when some have settled, of which more may come within the same call of the store's. */
-  readonly turned: () => void
+  /** Called when requests completed asynchronously, once for several: never within `start`. */
+  readonly completed: () => void
   /**
    * A store call threw, rejected or fell short; its requests were answered with an error. Told once
    * until a call succeeds again, and once a second at most: a guest decides what it reads and how
@@ -41,8 +45,8 @@ export interface StoreCallsParts {
 
 export class StoreCalls {
   readonly #p: StoreCallsParts
-  /** The batch may put off some. */
-  #putOff = false
+  /** The batch deferred jobs until `proceed`. */
+  #deferred = false
   #failing = false
   /** When that was last told of. */
   #toldAt = -TELL_INTERVAL_MS
@@ -58,24 +62,26 @@ export class StoreCalls {
     else this.#startRuns(rows, first, end)
   }
 
-  /** No more come now. @throws what the batch throws */
+  /** Submits what the batch deferred. @throws what the batch throws */
   proceed(): void {
-    if (!this.#putOff) return
-    this.#putOff = false
+    if (!this.#deferred) return
+    this.#deferred = false
     this.#p.batch?.proceed()
   }
 
-  /** All that a job is is in its row already. */
   #startBatch(batch: StoreBatch, rows: Uint16Array, first: number, end: number): void {
-    const { operation, status } = this.#p.requests
+    const { requests } = this.#p
+    const { operation, status } = requests
     const { list } = batch.jobs
     let listed = 0
     for (let i = first; i < end; i++) {
       const row = rows[i] ?? 0
       const kind = operation[row] ?? 0
-      if (status[row] !== BLKIF_RSP.OKAY) this.#p.settled(row)
-      else if (kind === BLKIF_OP.READ || kind === BLKIF_OP.WRITE) list[listed++] = row
-      else this.#run([row])
+      if (status[row] !== BLKIF_RSP.OKAY) requests.complete(row)
+      else if (kind === BLKIF_OP.READ || kind === BLKIF_OP.WRITE) {
+        this.#describe(row, batch.jobs)
+        list[listed++] = row
+      } else this.#run([row])
     }
     if (listed === 0) return
     let done
@@ -86,11 +92,25 @@ export class StoreCalls {
       for (let i = 0; i < listed; i++) this.#fail(list[i] ?? 0, error)
       return
     }
-    if (done < listed) this.#putOff = true
+    if (done < listed) this.#deferred = true
     for (let i = 0; i < done; i++) this.batchDone(list[i] ?? 0)
   }
 
-  /** The job of a row is done. */
+  /** A row is the job with its number. */
+  #describe(row: number, jobs: StoreJobs): void {
+    const { operation, position, segmentCount, offset, length } = this.#p.requests
+    const count = segmentCount[row] ?? 0
+    // BLKIF_OP.READ and WRITE are 0 and 1, as a job has it.
+    jobs.operation[row] = operation[row] ?? 0
+    jobs.position[row] = position[row] ?? 0
+    jobs.count[row] = count
+    for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) {
+      jobs.offset[i] = offset[i] ?? 0
+      jobs.bytes[i] = length[i] ?? 0
+    }
+  }
+
+  /** Completes a row whose job is done. */
   batchDone(row: number): void {
     const bytes = this.#p.requests.bytes[row] ?? 0
     const result = this.#p.batch?.jobs.result[row] ?? 0
@@ -107,11 +127,11 @@ export class StoreCalls {
 
   /** Runs of reads or of writes on consecutive sectors are one call. */
   #startRuns(rows: Uint16Array, begin: number, end: number): void {
-    const { requests, settled } = this.#p
+    const { requests } = this.#p
     for (let i = begin; i < end;) {
       const first = rows[i++] ?? 0
       if (requests.status[first] !== BLKIF_RSP.OKAY) {
-        settled(first)
+        requests.complete(first)
         continue
       }
       const run = [first]
@@ -139,22 +159,25 @@ export class StoreCalls {
     for (const row of rows) data.addViews(row, views)
     const expected = views.reduce((sum, view) => sum + view.length, 0)
     const discards = requests.operation[rows[0] ?? 0] === BLKIF_OP.DISCARD
+    const moves = discards ? undefined : expected
     let result
     try {
       result = this.#call(rows[0] ?? 0, views)
       if (isPromise(result)) {
         // `resolve` gives back a promise as it is; of what else has a `then`, it takes the first
         // word only.
-        Promise.resolve(result).then(
-          (value) => this.#complete(rows, discards ? undefined : expected, value),
-          (error: unknown) => this.#failAll(rows, error),
-        )
+        void Promise.resolve(result)
+          .then(
+            (value) => this.#complete(rows, moves, value),
+            (error: unknown) => this.#failAll(rows, error),
+          )
+          .then(() => this.#p.completed())
         return
       }
     } catch (error) {
       return this.#failAll(rows, error)
     }
-    this.#complete(rows, discards ? undefined : expected, result)
+    this.#complete(rows, moves, result)
   }
 
   #call(row: number, views: Uint8Array[]): unknown {
@@ -217,7 +240,6 @@ export class StoreCalls {
         : caught(() => wrongWith(result, expected))
     if (error !== undefined) return this.#failAll(rows, error)
     for (const row of rows) this.#succeed(row)
-    this.#p.turned()
   }
 
   #failAll(rows: readonly number[], error: unknown): void {
@@ -227,12 +249,11 @@ export class StoreCalls {
       return
     }
     for (const row of rows) this.#fail(row, error)
-    this.#p.turned()
   }
 
   #succeed(row: number): void {
     this.#failing = false
-    this.#p.settled(row)
+    this.#p.requests.complete(row)
   }
 
   #fail(row: number, error: unknown): void {
@@ -243,7 +264,7 @@ export class StoreCalls {
       this.#p.storeFailed(error)
     }
     this.#failing = true
-    this.#p.settled(row)
+    this.#p.requests.complete(row)
   }
 }
 

@@ -42,9 +42,9 @@ function counted(hv: Hypervisor): Hypervisor {
       return { write: (bytes) => stream.write(bytes), close: () => (connections--, stream.close()) }
     },
   }
-  const { name, domid, arena, grants, evtchn } = hv
+  const { name, domid, arena, loop, grants, evtchn } = hv
   const close = (): Promise<void> => hv.close()
-  return { name, domid, arena, grants, evtchn, xenstore, close, [Symbol.asyncDispose]: close }
+  return { name, domid, arena, loop, grants, evtchn, xenstore, close, [Symbol.asyncDispose]: close }
 }
 
 /** A domain whose ports can't be unbound, as a kernel may say of them. */

@@ -3,7 +3,7 @@ import { createMachine } from '@xenkit/sim'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
-import { BufferPool } from '@xenkit/backend'
+import { PagePool } from '@xenkit/backend'
 import { CachedPages } from '../../src/backend/cached-pages.ts'
 import { CopiedData } from '../../src/backend/copied-data.ts'
 import { MappedData } from '../../src/backend/mapped-data.ts'
@@ -11,6 +11,8 @@ import { RequestPages } from '../../src/backend/request-pages.ts'
 import { Requests } from '../../src/backend/requests.ts'
 import { MAX_SEGMENTS } from '../../src/nodes.ts'
 import { hooked } from '../../../backend/test/support/hooked-hypervisor.ts'
+
+const SIZES = { small: 64, large: 256, maxLarge: 4 }
 
 const ROWS = 4
 const PAGES = 24
@@ -59,7 +61,7 @@ test.each(['map', 'persistent'] as const)('%s: whatever begins and ends', async 
       using share = new ArenaShare(back.arena, front.domid)
       using grants = new GrantTable(back.grants, share)
       const requests = new Requests(ROWS)
-      const pool = new BufferPool(share, unexpected)
+      const pool = new PagePool(share, SIZES, unexpected)
       const copier = grants.openCopier({ domid: front.domid, capacity: 256 })
       const copied = new CopiedData({ requests, copier, pool, wake: () => {} })
       let cached = 0
@@ -84,10 +86,13 @@ test.each(['map', 'persistent'] as const)('%s: whatever begins and ends', async 
           for (const row of [...open.keys()].slice(it.from, it.from + it.ends)) {
             data.release(row)
             open.delete(row)
+            requests.complete(row)
             requests.release(row)
           }
-        } else if (requests.freeCount > 0) {
+        } else if (requests.free > 0) {
           const row = requests.take()
+          requests.wait(row)
+          requests.start(row)
           requests.status[row] = BLKIF_RSP.OKAY
           requests.operation[row] = BLKIF_OP.WRITE
           requests.segmentCount[row] = it.begins.length
@@ -136,7 +141,7 @@ test('a ring that waited for a buffer and needs none any more holds up no other 
   const [front, back] = [machine.createDomain(), machine.createDomain()]
   using share = new ArenaShare(back.arena, front.domid)
   using grants = new GrantTable(back.grants, share)
-  const pool = new BufferPool(share, unexpected)
+  const pool = new PagePool(share, SIZES, unexpected)
   let outcome: 'mapped' | 'copy' = 'copy'
   const rings = [0, 1].map(() => {
     const requests = new Requests(ROWS)

@@ -294,13 +294,3 @@ describe.each(['x86_64', 'x86_32', 'arm'] as const)('%s', (abi) => {
     expect(decode(row, put(image, 2, fields))).toBe(status)
   })
 })
-
-test("rows are taken and released last in, first out; a row is nobody else's meanwhile", () => {
-  const requests = new Requests(ROWS)
-  const rows = Array.from({ length: ROWS }, () => requests.take())
-  expect(new Set(rows).size).toBe(ROWS)
-  expect(requests.freeCount).toBe(0)
-  requests.release(2)
-  requests.release(0)
-  expect([requests.take(), requests.take(), requests.freeCount]).toEqual([0, 2, 0])
-})

@@ -94,11 +94,12 @@ describe('requests', () => {
         return share
       },
     }
-    const { domid, name, arena, xenstore, evtchn } = r.guest
+    const { domid, name, arena, loop, xenstore, evtchn } = r.guest
     const guest: Hypervisor = {
       domid,
       name,
       arena,
+      loop,
       xenstore,
       evtchn,
       grants,

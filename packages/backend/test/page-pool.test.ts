@@ -2,7 +2,9 @@ import { ArenaShare } from '@xenkit/grant'
 import { type Arena, ArenaFullError, PAGE_SIZE } from '@xenkit/hypervisor'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { type Buffer, BufferPool } from '@xenkit/backend'
+import { type Buffer, PagePool } from '@xenkit/backend'
+
+const SIZES = { small: 64, large: 256, maxLarge: 4 }
 
 beforeEach(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
 afterEach(() => vi.useRealTimers())
@@ -44,7 +46,7 @@ test('runs are apart from each other and hold what was asked for, whatever comes
       fc.array(fc.tuple(fc.integer({ min: 1, max: mib }), fc.nat(5)), { maxLength: 80 }),
       (takes) => {
         const { arena, open } = arenaOf(9)
-        const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+        const pool = new PagePool(new ArenaShare(arena, 1), SIZES, unexpected)
         const lent: { readonly from: number; readonly to: number; readonly buffer: Buffer }[] = []
         for (const [bytes, given] of takes) {
           const buffer = pool.take(bytes, nobody)
@@ -76,7 +78,7 @@ test('runs are apart from each other and hold what was asked for, whatever comes
 
 test('an idle disk has nothing, and no timer', () => {
   const { arena, open } = arenaOf(9)
-  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+  const pool = new PagePool(new ArenaShare(arena, 1), SIZES, unexpected)
   expect([open(), vi.getTimerCount()]).toEqual([0, 0])
   const [first, second] = [pool.take(mib, nobody), pool.take(512, nobody)]
   expect([open(), vi.getTimerCount()]).toEqual([2, 1])
@@ -94,7 +96,7 @@ test('an idle disk has nothing, and no timer', () => {
 
 test('who waits is served before who comes later, and one after the other', async () => {
   const { arena } = arenaOf(9)
-  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+  const pool = new PagePool(new ArenaShare(arena, 1), SIZES, unexpected)
   const buffers = Array.from({ length: 4 }, () => pool.take(mib, nobody))
   const woken: string[] = []
   const [large, small] = [
@@ -120,8 +122,8 @@ test('who waits is served before who comes later, and one after the other', asyn
 
 test('a full arena: what there is has to do, or what others give back', async () => {
   const { arena } = arenaOf(1)
-  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
-  const other = new BufferPool(new ArenaShare(arena, 2), unexpected)
+  const pool = new PagePool(new ArenaShare(arena, 1), SIZES, unexpected)
+  const other = new PagePool(new ArenaShare(arena, 2), SIZES, unexpected)
   const buffer = pool.take(mib, nobody)
   expect(pool.take(512, nobody)).toBeUndefined()
   const woken = vi.fn<() => void>()
@@ -146,7 +148,7 @@ test('a full arena: what there is has to do, or what others give back', async ()
 
 test('a full arena of which no request has anything: the caller is told, and waits no more', () => {
   const { arena } = arenaOf(0)
-  const pool = new BufferPool(new ArenaShare(arena, 1), unexpected)
+  const pool = new PagePool(new ArenaShare(arena, 1), SIZES, unexpected)
   expect(() => pool.take(512, nobody)).toThrow(ArenaFullError)
   expect([arena.waiting.size, pool.pages]).toEqual([0, 0])
   pool.close()
@@ -156,7 +158,7 @@ test('a domain takes more than one extent for a disk only within its part of the
   const { arena, open } = arenaOf(9)
   // Half of it, for requests, in two parts: the domain's, and that of the next.
   const small = { ...arena, pages: 4 * 600 }
-  const pools = [0, 1].map(() => new BufferPool(new ArenaShare(small, 1), unexpected))
+  const pools = [0, 1].map(() => new PagePool(new ArenaShare(small, 1), SIZES, unexpected))
   const [first, second] = pools
   expect(first?.take(mib, nobody)).toBeDefined()
   expect(first?.take(mib, nobody)).toBeDefined()

@@ -1,7 +1,7 @@
 /**
  * Buffers of a disk whose data is copied: runs of pages, as long as a request needs, from extents
  * of the arena that come when they are needed and go when the disk has been idle. An idle disk has
- * none, one with small requests a small one, a busy one MAX_LARGE large ones at most beside it.
+ * none, one with small requests a small one, a busy one a few large ones beside it.
  *
  * Whoever finds no room waits, and nobody who comes later is served before: the largest request
  * fits an empty extent, so it has its turn however many small ones other queues send. Buffers come
@@ -14,14 +14,17 @@ import type { ArenaShare } from '@xenkit/grant'
 import { ArenaFullError, closeAll, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import { IdleTimer } from './idle-timer.ts'
 
-/**
- * Pages of an extent: 256 KiB, enough for a disk that is read a page at a time, and 1 MiB, the
- * largest request.
- */
-const SMALL_PAGES = 64
-const LARGE_PAGES = 256
-const MAX_LARGE = 4
 const KEEP_IDLE_MS = 1_000
+
+/** Sizes of extents, in pages. */
+export interface ExtentSizes {
+  /** Enough for a device with small requests. */
+  readonly small: number
+  /** The largest request fits. */
+  readonly large: number
+  /** Most large extents at a time, 1 or more. */
+  readonly maxLarge: number
+}
 
 /** Whose it is again once it was given back: each is made once. */
 export interface Buffer {
@@ -31,8 +34,9 @@ export interface Buffer {
   pages: number
 }
 
-export class BufferPool {
+export class PagePool {
   readonly #share: ArenaShare
+  readonly #sizes: ExtentSizes
   readonly #failed: (error: unknown) => void
   readonly #extents: Extent[] = []
   readonly #waiting: (() => void)[] = []
@@ -41,8 +45,9 @@ export class BufferPool {
   readonly #freed = (): void => this.#planWake()
 
   /** @param failed called when pages can't be given back */
-  constructor(share: ArenaShare, failed: (error: unknown) => void) {
+  constructor(share: ArenaShare, sizes: ExtentSizes, failed: (error: unknown) => void) {
     this.#share = share
+    this.#sizes = sizes
     this.#failed = failed
     share.canGive(() => this.#freeIdle())
   }
@@ -110,10 +115,10 @@ export class BufferPool {
   }
 
   #grow(pages: number): Extent | undefined {
-    const large = this.#extents.filter(({ size }) => size === LARGE_PAGES).length
-    const small = pages <= SMALL_PAGES && large === this.#extents.length
-    const size = small ? SMALL_PAGES : LARGE_PAGES
-    if (!small && large === MAX_LARGE) return undefined
+    const large = this.#extents.filter(({ size }) => size === this.#sizes.large).length
+    const small = pages <= this.#sizes.small && large === this.#extents.length
+    const size = small ? this.#sizes.small : this.#sizes.large
+    if (!small && large === this.#sizes.maxLarge) return undefined
     if (this.#fits(pages) && !this.#share.mayWork(size)) return undefined
     const extent = new Extent(this.#share.allocate(size), size)
     this.#share.work(size)

@@ -1,0 +1,183 @@
+/**
+ * What a disk does with the requests of one ring: checks them, has their data moved, and runs them on
+ * the store in an order that barriers decide.
+ *
+ * Requests start in the order of the ring, 8 at a time: one grant-copy call fetches the data of all
+ * writes, and one call starts all of them where the store takes batches. Elsewhere requests for
+ * neighbouring sectors become one store call. A request that finds no buffer, or needs more than is
+ * left of the guest's turn, holds up those behind it. So does a barrier: it starts once all requests
+ * before it are complete, and none starts until it is complete itself.
+ */
+import { PUBLISH_AT_MOST, RingServer, type RingServerParts, type RingWork } from '@xenkit/backend'
+import type { BlockStore, StoreBatch } from '@xenkit/block-store'
+import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
+import type { Answers } from './answers.ts'
+import type { DataPath } from './data-path.ts'
+import type { Decoder } from './decoder.ts'
+import type { Limits } from './limits.ts'
+import type { Requests } from './requests.ts'
+import type { VbdCounters } from './stats.ts'
+import { StoreCalls } from './store-calls.ts'
+
+export interface DiskWorkParts extends Omit<RingServerParts, 'rows' | 'work'> {
+  readonly requests: Requests
+  readonly decoder: Decoder
+  readonly data: DataPath
+  readonly answers: Answers
+  readonly limits: Limits
+  readonly store: BlockStore
+  readonly counters: VbdCounters
+  /** The store's, whose `done` and `turned` reach `batchDone` and the server's `completed`. */
+  readonly batch: StoreBatch | undefined
+  /** See `StoreCalls`. */
+  readonly storeFailed: (error: unknown) => void
+}
+
+export class DiskWork implements RingWork {
+  readonly server: RingServer
+  readonly #p: DiskWorkParts
+  readonly #calls: StoreCalls
+  /** Scratch: the rows that `start` gives to the store. */
+  readonly #rows: Uint16Array
+  /** The row that was started last is a barrier. */
+  #barrierStarted = false
+
+  constructor(parts: DiskWorkParts) {
+    const { requests } = parts
+    this.#p = parts
+    this.server = new RingServer({ ...parts, rows: requests, work: this })
+    this.#calls = new StoreCalls({
+      ...parts,
+      stopped: () => this.server.isFull,
+      completed: () => this.server.completed(),
+    })
+    this.#rows = new Uint16Array(requests.rows)
+  }
+
+  take(count: number): void {
+    const { ring, requests, decoder } = this.#p
+    for (let i = 0; i < count; i++) {
+      const row = requests.take()
+      decoder.decode(row, ring.messageAt(i))
+      requests.wait(row)
+    }
+    decoder.fetchIndirect()
+  }
+
+  start(): void {
+    while (this.#startSome());
+  }
+
+  submit(): void {
+    this.#calls.proceed()
+  }
+
+  /** Called by the batch: a row's job completed asynchronously. */
+  batchDone(row: number): void {
+    this.#calls.batchDone(row)
+  }
+
+  deliver(rows: Uint16Array, count: number): void {
+    this.#p.data.deliver(rows, count)
+  }
+
+  release(row: number): void {
+    this.#p.data.release(row)
+  }
+
+  respond(row: number): void {
+    const { requests, answers, counters } = this.#p
+    answers.write(row)
+    counters.count(requests, row)
+  }
+
+  /** @returns whether it is worth trying again */
+  #startSome(): boolean {
+    const { data, guestTurn, limits, requests } = this.#p
+    const { bytes, operation, segmentCount, status } = requests
+    const { sectors } = limits
+    const rows = this.#rows
+    let count = 0
+    let full = false
+    let spent = 0
+    const budget = guestTurn.left
+    try {
+      for (let row = this.#mayStart(); row !== undefined; row = this.#mayStart()) {
+        const work = 1 + (segmentCount[row] ?? 0)
+        if (spent + work > budget) {
+          this.server.waitForTurn()
+          break
+        }
+        const refused = status[row] !== BLKIF_RSP.OKAY
+        if (!refused && !data.reserve(row)) {
+          full = true
+          break
+        }
+        spent += work
+        if (refused) {
+          requests.refuse(row)
+          continue
+        }
+        // The disk may have shrunk since the request was checked.
+        if (bytes[row] !== 0 && requests.end(row) > sectors) status[row] = BLKIF_RSP.ERROR
+        requests.start(row)
+        this.#barrierStarted = operation[row] === BLKIF_OP.WRITE_BARRIER
+        rows[count++] = row
+      }
+    } catch (error) {
+      this.#abandon(0, count)
+      throw error
+    }
+    guestTurn.spend(spent)
+    if (count > 0) {
+      this.#giveToStore(count)
+      return true
+    }
+    if (!full || requests.done === 0) return false
+    // Done rows hold buffers.
+    this.server.answer()
+    return true
+  }
+
+  /** @returns the oldest waiting request, unless something says that it has to wait on */
+  #mayStart(): number | undefined {
+    const { requests } = this.#p
+    const row = requests.next
+    if (row === undefined || this.server.isStopped) return undefined
+    const { operation, status, started } = requests
+    if (started === 0) return row
+    const isBarrier = operation[row] === BLKIF_OP.WRITE_BARRIER && status[row] === BLKIF_RSP.OKAY
+    return isBarrier || this.#barrierStarted ? undefined : row
+  }
+
+  /**
+   * Gives the first `count` of `#rows` to the store, some at a time: those that complete at once are
+   * answered before the next are given.
+   */
+  #giveToStore(count: number): void {
+    const { data } = this.#p
+    const rows = this.#rows
+    let given = 0
+    try {
+      while (given < count && !this.server.isStopped) {
+        const end = Math.min(given + PUBLISH_AT_MOST, count)
+        data.fetch(rows, given, end)
+        const first = given
+        // The store completes these from now on.
+        given = end
+        this.#calls.start(rows, first, end)
+        this.server.answerIfWorthwhile()
+      }
+    } finally {
+      this.#abandon(given, count)
+    }
+  }
+
+  /**
+   * Some of `#rows` never get to the store: nobody else would complete them, and `settle` would wait
+   * for ever.
+   */
+  #abandon(first: number, end: number): void {
+    for (let i = first; i < end; i++) this.#p.requests.complete(this.#rows[i] ?? 0)
+  }
+}
