@@ -1,5 +1,5 @@
-// Serves a disk image from two threads. The queues of a guest, up to 4 with blkfront, are spread over
-// both.
+// Serves a disk image from two threads, over which the queues of a guest are spread: blkfront has
+// up to 4.
 // On Xen, in dom0 or a driver domain:
 //   npx tsx workers-disk.ts disk.img
 // Anywhere else, to a simulated guest:
