@@ -30,6 +30,7 @@ const allowed: Record<string, readonly string[]> = {
   xen: [...L0, '@xenkit/native'],
   xenkit: [
     '@xenkit/hypervisor',
+    '@xenkit/block-store',
     '@xenkit/xenstore-client',
     '@xenkit/vbd',
     '@xenkit/stores',

@@ -29,7 +29,8 @@ import {
 import { OpenImage } from './open-image.ts'
 import { Size } from './size.ts'
 
-export interface FileStoreOptions extends FileCalls {
+/** How `openFileStore` of xenkit opens an image. */
+export interface FileStoreOptions {
   /**
    * Serve the image read-only; a file that can't be written is otherwise refused. Default false.
    */
@@ -49,15 +50,9 @@ export interface FileStoreOptions extends FileCalls {
    * Lock the image as QEMU does until it is closed, so that neither qemu-nbd, qemu-img and QEMU nor
    * another store write to what this one uses, or use what this one writes to. A block device to be
    * written is opened for this store alone (O_EXCL), not while it is mounted or part of another.
-   * Default true; without `lockBytes` there is O_EXCL alone.
+   * Default true; without the addon there is O_EXCL alone.
    */
   readonly locking?: boolean
-  /**
-   * Gives the URL of a module by which other threads open the store: its default export calls
-   * `sharedFileStore` with what it is given. `xenkit`'s `openFileStore` brings its own. Without it
-   * the store is served in the thread that opened it.
-   */
-  readonly shareBy?: () => string
 }
 
 export interface FileStore extends BlockStore, AsyncDisposable {
@@ -90,12 +85,17 @@ const UNREADABLE = 'this user may not read it: change its mode or run as another
 const readAdvice: typeof advice = { ...advice, EACCES: UNREADABLE, EPERM: UNREADABLE }
 
 /**
- * Opens an image for `serveVbd`.
+ * Opens an image, as `openFileStore` of xenkit does, with calls that the caller passes.
  * @throws ImageError when it can't be opened, isn't a file or block device, is empty, isn't a
  *   multiple of its sectors long, is in use, or is a container: the text says what to do.
  */
-export async function openFileStore(path: string, o: FileStoreOptions = {}): Promise<FileStore> {
-  const { readOnly = false, direct = false, format, locking = true, discardRange, lockBytes } = o
+export async function openFileStoreWith(
+  calls: FileCalls,
+  path: string,
+  o: FileStoreOptions = {},
+): Promise<FileStore> {
+  const { readOnly = false, direct = false, format, locking = true } = o
+  const { discardRange, lockBytes } = calls
   // O_NONBLOCK changes nothing for images. A fifo would otherwise hold a thread of the pool until
   // somebody writes to it.
   const alone = locking && !readOnly && (await isBlockDevice(path))
@@ -120,7 +120,7 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
         : await discardLimitsOf(image, geometry, sectorSize, discardRange)
     const physicalSectorSize = hintedPhysicalSize(geometry.physicalSectorSize, sectorSize)
     const facts: ImageFacts = { readOnly, direct, sectorSize, physicalSectorSize, discardLimits }
-    return fileStore({ file, image, geometry, facts, o })
+    return fileStore({ file, image, geometry, facts, calls })
   } catch (error) {
     await file.close()
     throw error
@@ -177,16 +177,15 @@ interface FileStoreParts {
   readonly image: OpenImage
   readonly geometry: ImageGeometry
   readonly facts: ImageFacts
-  readonly o: FileStoreOptions
+  readonly calls: FileCalls
 }
 
-function fileStore({ file, image, geometry, facts, o }: FileStoreParts): FileStore {
+function fileStore({ file, image, geometry, facts, calls }: FileStoreParts): FileStore {
   const { path } = image
   const { readOnly, sectorSize } = facts
-  const { shareBy } = o
+  const { shareBy } = calls
   const size = new Size(geometry.sectors)
-  const calls = imageStore(image, size, facts, o)
-  const store: FileStore = Object.assign(calls, {
+  const store: FileStore = Object.assign(imageStore(image, size, facts, calls), {
     path,
     onResize: size.onResize,
     async resize(sectors: number) {

@@ -27,14 +27,19 @@ export type OpenFileBatch = (
   o: StoreBatchOptions & { readonly fd: number; readonly direct: boolean },
 ) => StoreBatch | undefined
 
-/** What Node has no calls for. */
+/** What a file store needs that Node lacks: `openFileStore` of xenkit passes the addon's calls. */
 export interface FileCalls {
-  /** `xenkit`'s `openFileStore` brings the addon's. Without it a store offers no discard. */
-  readonly discardRange?: DiscardRange
-  /** Moves data without Node's thread pool. `xenkit`'s `openFileStore` brings the addon's. */
-  readonly openFileBatch?: OpenFileBatch
-  /** `xenkit`'s `openFileStore` brings the addon's. Without it an image isn't locked. */
-  readonly lockBytes?: LockBytes
+  /** Without it a store offers no discard. */
+  readonly discardRange?: DiscardRange | undefined
+  /** Without it data goes through Node's thread pool. */
+  readonly openFileBatch?: OpenFileBatch | undefined
+  /** Without it an image isn't locked. */
+  readonly lockBytes?: LockBytes | undefined
+  /**
+   * Returns the URL of a module by which other threads open the store. Its default export passes
+   * its arguments to `sharedFileStore`. Without it the thread that opened the store serves it.
+   */
+  readonly shareBy?: (() => string) | undefined
 }
 
 /** What is known of an image. Goes through structured clone. */

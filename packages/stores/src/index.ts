@@ -1,4 +1,4 @@
-export { type FileStore, type FileStoreOptions, openFileStore } from './file.ts'
+export { type FileStore, type FileStoreOptions, openFileStoreWith } from './file.ts'
 export {
   type DiscardRange,
   type FileCalls,
@@ -19,7 +19,7 @@ export {
 export {
   type OpenedMemoryStore,
   type OpenMemoryStoreOptions,
-  openMemoryStore,
+  openMemoryStoreWith,
 } from './open-memory.ts'
 export { type OverlayOptions, type OverlayStore, overlayStore } from './overlay.ts'
 export { type SparseStore, sparseStore } from './sparse.ts'

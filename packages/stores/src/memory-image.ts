@@ -4,6 +4,7 @@
  */
 import { type BlockStore, LEAVES_BUFFERS } from '@xenkit/block-store'
 import type { StoreBatch, StoreBatchOptions } from '@xenkit/block-store'
+import type { FileCalls } from './image-store.ts'
 
 /** Memory of a disk, open in this thread. It goes when no thread has it open and no batch is. */
 export interface MemoryImage {
@@ -23,13 +24,10 @@ export interface MemoryImage {
 /** Makes zeroed memory, or opens what another thread has open. */
 export type OpenMemory = (what: { readonly bytes: number } | { readonly id: number }) => MemoryImage
 
-/** What JavaScript can't do. */
-export interface MemoryCalls {
-  /**
-   * `xenkit`'s `openMemoryStore` brings the addon's. Without it a disk is an array, which doesn't
-   * get smaller by discards.
-   */
-  readonly openMemory?: OpenMemory
+/** What a disk in memory takes of the addon: `openMemoryStore` of xenkit passes its calls. */
+export interface MemoryCalls extends Pick<FileCalls, 'lockBytes' | 'shareBy'> {
+  /** Without it a disk is an array, which doesn't get smaller by discards. */
+  readonly openMemory?: OpenMemory | undefined
 }
 
 /** A disk in memory that another thread opened. */

@@ -2,22 +2,13 @@
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, MAX_SECTORS } from '@xenkit/block-store'
 import { isZero } from './buffers.ts'
-import { type FileStoreOptions, openFileStore } from './file.ts'
+import { type FileStoreOptions, openFileStoreWith } from './file.ts'
 import { memoryStore } from './memory.ts'
 import { type MemoryCalls, type OpenMemory, memoryImageStore } from './memory-image.ts'
 import { Size } from './size.ts'
 
-type Locks = Pick<FileStoreOptions, 'locking' | 'lockBytes'>
-
-/** The locks are those of an image while it is read. */
-export interface OpenMemoryStoreOptions extends MemoryCalls, Locks {
-  /**
-   * Gives the URL of a module by which other threads open the store: its default export calls
-   * `sharedMemoryStore` with what it is given. `xenkit`'s `openMemoryStore` brings its own. Without
-   * it the store is served in the thread that opened it.
-   */
-  readonly shareBy?: () => string
-}
+/** How `openMemoryStore` of xenkit reads an image: `locking` holds until it is read. */
+export type OpenMemoryStoreOptions = Pick<FileStoreOptions, 'locking'>
 
 export interface OpenedMemoryStore
   extends
@@ -43,13 +34,15 @@ const PIECE = 256 * 1024
  *   don't go there
  * @throws ImageError when the image can't be read
  */
-export async function openMemoryStore(
+export async function openMemoryStoreWith(
+  calls: MemoryCalls,
   source: number | string,
   o: OpenMemoryStoreOptions = {},
 ): Promise<OpenedMemoryStore> {
-  if (typeof source === 'number') return zeroed(source, o)
-  await using image = await openFileStore(source, { ...o, readOnly: true })
-  const store = zeroed(image.sectors, o)
+  if (typeof source === 'number') return zeroed(source, calls)
+  const { lockBytes } = calls
+  await using image = await openFileStoreWith({ lockBytes }, source, { ...o, readOnly: true })
+  const store = zeroed(image.sectors, calls)
   try {
     await load(image, store)
     return store
@@ -59,10 +52,7 @@ export async function openMemoryStore(
   }
 }
 
-function zeroed(
-  sectors: number,
-  { openMemory, shareBy }: OpenMemoryStoreOptions,
-): OpenedMemoryStore {
+function zeroed(sectors: number, { openMemory, shareBy }: MemoryCalls): OpenedMemoryStore {
   expectInteger('sectors', sectors, 1, MAX_SECTORS)
   if (openMemory) return imageStore(openMemory, sectors, shareBy)
   return Object.assign(memoryStore(sectors), { close() {}, [Symbol.dispose]() {} })

@@ -12,7 +12,7 @@ import {
   encryptedStore,
   faultyStore,
   memoryStore,
-  openFileStore,
+  openFileStoreWith,
   overlayStore,
   randomFaults,
   snapshotStore,
@@ -78,7 +78,7 @@ describe.each(Object.entries(stacks))('%s', (name, stack) => {
   test('and over a file', async () => {
     const path = join(directory, `${name}.img`)
     await writeFile(path, new Uint8Array(SECTORS * 512))
-    await using file = await openFileStore(path)
+    await using file = await openFileStoreWith({}, path)
     const store = stack(file, sparseStore(SECTORS))
     await expectModelled({ store, model: await readAll(store), numRuns: 10 })
   })

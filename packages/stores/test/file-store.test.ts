@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { attachDisk } from '@xenkit/vbd'
-import { type DiscardRange, ImageError, openFileStore } from '../src/index.ts'
+import { type DiscardRange, ImageError, openFileStoreWith } from '../src/index.ts'
 import { rig } from '../../vbd/test/support/rig.ts'
 import { expectModelled, zeroed } from './support/model.ts'
 
@@ -47,7 +47,7 @@ describe.each([false, true])("an image that can't be served, readOnly %s", (read
   test.each(cases)('%s: says so and stays closed', async (_, make, errno, text) => {
     const path = await make()
     const before = await openDescriptors()
-    const error: unknown = await openFileStore(path, { readOnly }).catch(
+    const error: unknown = await openFileStoreWith({}, path, { readOnly }).catch(
       (reason: unknown) => reason,
     )
     expect(error).toBeInstanceOf(ImageError)
@@ -72,10 +72,12 @@ test('a file without permission: says what to do, which is to read it where that
   const isRoot = process.geteuid?.() === 0
   if (isRoot) process.seteuid?.(65_534)
   try {
-    await expect(openFileStore(readable)).rejects.toMatchObject(refused(/serve it read-only$/))
-    await using store = await openFileStore(readable, { readOnly: true })
+    await expect(openFileStoreWith({}, readable)).rejects.toMatchObject(
+      refused(/serve it read-only$/),
+    )
+    await using store = await openFileStoreWith({}, readable, { readOnly: true })
     expect(store.sectors).toBe(1)
-    const reading = openFileStore(secret, { readOnly: true })
+    const reading = openFileStoreWith({}, secret, { readOnly: true })
     await expect(reading).rejects.toMatchObject(refused(/its mode or run as another user$/))
   } finally {
     if (isRoot) process.seteuid?.(0)
@@ -84,7 +86,7 @@ test('a file without permission: says what to do, which is to read it where that
 
 test.each([false, true])('reads and writes are those of an array, direct %s', async (direct) => {
   const path = await image(256 * 512)
-  await using store = await openFileStore(path, { direct })
+  await using store = await openFileStoreWith({}, path, { direct })
   expect(store.sectors).toBe(256)
   expect(store.discard).toBeUndefined()
   const model = await expectModelled({ store, numRuns: 30 })
@@ -94,7 +96,7 @@ test.each([false, true])('reads and writes are those of an array, direct %s', as
 test('direct: calls larger than the aligned memory, and more of them than it has pieces', async () => {
   const BYTES = 5 * 1024 * 1024
   const path = await image(BYTES)
-  await using store = await openFileStore(path, { direct: true })
+  await using store = await openFileStoreWith({}, path, { direct: true })
   const bytes = new Uint8Array(BYTES).map((_, i) => (i >> 12) + i)
   await store.write?.(0, [bytes.subarray(0, 777), bytes.subarray(777)])
   const got = Array.from({ length: 12 }, () => new Uint8Array(BYTES))
@@ -106,7 +108,7 @@ test('direct: calls larger than the aligned memory, and more of them than it has
 test("direct on what can't: says so", async () => {
   // procfs refuses O_DIRECT at open.
   await expect(
-    openFileStore('/proc/self/maps', { readOnly: true, direct: true }),
+    openFileStoreWith({}, '/proc/self/maps', { readOnly: true, direct: true }),
   ).rejects.toMatchObject({
     code: 'ERR_XEN_IMAGE',
     details: { errno: 'EINVAL' },
@@ -117,11 +119,11 @@ test("direct on what can't: says so", async () => {
 test('a file system without locks: says so, and is served without', async () => {
   const path = await image(512)
   const lockBytes = () => Promise.reject(Object.assign(new Error('no locks'), { code: 'ENOLCK' }))
-  await expect(openFileStore(path, { lockBytes })).rejects.toMatchObject({
+  await expect(openFileStoreWith({ lockBytes }, path)).rejects.toMatchObject({
     message: expect.stringMatching(/can't be locked \(ENOLCK\): serve it without "locking"/),
     details: { path, errno: 'ENOLCK' },
   })
-  await using store = await openFileStore(path, { lockBytes, locking: false })
+  await using store = await openFileStoreWith({ lockBytes }, path, { locking: false })
   expect(store.sectors).toBe(1)
 })
 
@@ -144,14 +146,14 @@ describe('discard', () => {
 
   test('is an array whose discarded sectors are zeroes', async () => {
     const { discardRange } = punch()
-    await using store = await openFileStore(await image(256 * 512), { discardRange })
+    await using store = await openFileStoreWith({ discardRange }, await image(256 * 512))
     expect(store.discardLimits).toEqual({ granularity: 4096, alignment: 0, secure: false })
     await expectModelled({ store, discarded: zeroed, numRuns: 30 })
   })
 
   test('a file system without holes: none is offered', async () => {
     const { discardRange, ranges } = punch(() => true)
-    await using store = await openFileStore(await image(4096), { discardRange })
+    await using store = await openFileStoreWith({ discardRange }, await image(4096))
     expect(store.discard).toBeUndefined()
     expect(store.discardLimits).toBeUndefined()
     // It was asked past the end, where nothing is lost.
@@ -160,14 +162,16 @@ describe('discard', () => {
 
   test('read-only: none is offered, nor tried', async () => {
     const { discardRange, ranges } = punch()
-    await using store = await openFileStore(await image(4096), { discardRange, readOnly: true })
+    await using store = await openFileStoreWith({ discardRange }, await image(4096), {
+      readOnly: true,
+    })
     expect(store.discard).toBeUndefined()
     expect(ranges).toEqual([])
   })
 
   test('one that fails rejects', async () => {
     const { discardRange } = punch((offset) => offset === 512)
-    await using store = await openFileStore(await image(4096), { discardRange })
+    await using store = await openFileStoreWith({ discardRange }, await image(4096))
     await expect(store.discard?.(1, 1, { secure: false })).rejects.toThrow('EOPNOTSUPP')
   })
 })
@@ -175,7 +179,7 @@ describe('discard', () => {
 describe('size', () => {
   test('resize cuts and lengthens the file, and tells who listens', async () => {
     const path = await image(4096)
-    await using store = await openFileStore(path)
+    await using store = await openFileStoreWith({}, path)
     await store.write?.(0, [new Uint8Array(4096).fill(7)])
     const told: number[] = []
     using _ = store.onResize?.(() => told.push(store.sectors))
@@ -193,7 +197,7 @@ describe('size', () => {
 
   test('refresh finds what somebody else did to the file', async () => {
     const path = await image(4096)
-    await using store = await openFileStore(path, { readOnly: true })
+    await using store = await openFileStoreWith({}, path, { readOnly: true })
     const told: number[] = []
     using _ = store.onResize?.(() => told.push(store.sectors))
     await truncate(path, 8192)
@@ -211,21 +215,21 @@ describe('size', () => {
 
   test('read-only, it is left alone', async () => {
     const path = await image(4096)
-    await using store = await openFileStore(path, { readOnly: true })
+    await using store = await openFileStoreWith({}, path, { readOnly: true })
     await expect(store.resize(1)).rejects.toMatchObject({ code: 'ERR_XEN_IMAGE' })
     expect((await readFile(path)).length).toBe(4096)
   })
 })
 
 test('read-only: there is nothing to write with', async () => {
-  await using store = await openFileStore(await image(512), { readOnly: true })
+  await using store = await openFileStoreWith({}, await image(512), { readOnly: true })
   expect(store.write).toBeUndefined()
   expect(store.flush).toBeUndefined()
 })
 
 test('truncated while being served: what is left is read, the rest is an error, the disk lives on', async () => {
   const path = await image(64 * 512)
-  await using store = await openFileStore(path)
+  await using store = await openFileStoreWith({}, path)
   await using r = await rig({ store })
   await r.plug()
   await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
@@ -255,7 +259,7 @@ test('closing waits for what is in flight; later calls reject and touch no other
     new Uint8Array(pieces * 512).map((_, i) => (i >> 9) & 255),
   )
   const before = await openDescriptors()
-  const store = await openFileStore(path)
+  const store = await openFileStoreWith({}, path)
   const buffers = Array.from({ length: pieces }, () => new Uint8Array(512))
   const order: string[] = []
   const reading = Promise.resolve(store.read(0, buffers)).then(() => order.push('read'))
@@ -265,7 +269,7 @@ test('closing waits for what is in flight; later calls reject and touch no other
   await store.close()
   expect(await openDescriptors()).toBe(before)
   // The number that the descriptor had is this file's now.
-  await using other = await openFileStore(await image(512))
+  await using other = await openFileStoreWith({}, await image(512))
   for (const late of [
     store.read(0, [new Uint8Array(512)]),
     store.write?.(0, [new Uint8Array(512).fill(7)]),

@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { openFileStore } from '../src/index.ts'
+import { openFileStoreWith } from '../src/index.ts'
 
 let folder: string
 let images = 0
@@ -31,11 +31,11 @@ async function expectRefused(path: string, text: RegExp): Promise<void> {
     details: { path },
   })
   for (const direct of [false, true]) {
-    await expect(openFileStore(path, { direct })).rejects.toEqual(refused)
+    await expect(openFileStoreWith({}, path, { direct })).rejects.toEqual(refused)
   }
   expect(before.equals(await readFile(path))).toBe(true)
   for (const o of [{ readOnly: true }, { format: 'raw' }] as const) {
-    await using store = await openFileStore(path, o)
+    await using store = await openFileStoreWith({}, path, o)
     expect(store.sectors).toBe(before.length / 512)
   }
 }
@@ -75,7 +75,7 @@ test.skipIf(!qemu).each([
   // Some aren't whole sectors long, which is another error.
   const { length } = await readFile(path)
   if (length % 512 !== 0) await truncate(path, Math.ceil(length / 512) * 512)
-  await expect(openFileStore(path)).rejects.toThrow(`a ${name} container`)
+  await expect(openFileStoreWith({}, path)).rejects.toThrow(`a ${name} container`)
 })
 
 test('ordinary contents are not looked at twice', async () => {
@@ -86,7 +86,7 @@ test('ordinary contents are not looked at twice', async () => {
     ['KDMV', 512],
     ['conectix', -513],
   ] as const) {
-    await using store = await openFileStore(await imageWith(text, at))
+    await using store = await openFileStoreWith({}, await imageWith(text, at))
     expect(store.sectors).toBe(2048)
   }
 })
@@ -100,7 +100,7 @@ describe('a guest that makes its raw disk look like a container', () => {
 
   async function madeByGuest(): Promise<string> {
     const path = await imageWith('', 0)
-    await using store = await openFileStore(path)
+    await using store = await openFileStoreWith({}, path)
     await store.write?.(0, [header('its own')])
     return path
   }
@@ -108,7 +108,7 @@ describe('a guest that makes its raw disk look like a container', () => {
   test('has it again when it comes again, and again', async () => {
     const path = await madeByGuest()
     for (const _ of [1, 2]) {
-      await using store = await openFileStore(path)
+      await using store = await openFileStoreWith({}, path)
       await store.write?.(9, [new Uint8Array(512)])
       expect(store.sectors).toBe(2048)
     }

@@ -5,7 +5,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { openFileStore } from '../src/index.ts'
+import { openFileStoreWith } from '../src/index.ts'
 import { shared } from '../src/in-turn.ts'
 
 test('discards of a flooding disk run one at a time, in order; another disk has its own', async () => {
@@ -22,7 +22,7 @@ test('discards of a flooding disk run one at a time, in order; another disk has 
       await new Promise<void>((resolve) => waiting.push(resolve))
     }
     const [flooding, other] = await Promise.all(
-      paths.map((path) => openFileStore(path, { discardRange })),
+      paths.map((path) => openFileStoreWith({ discardRange }, path)),
     )
     const discards = Array.from({ length: 8 }, (_, i) =>
       flooding?.discard?.(i * 8, 8, { secure: false }),

@@ -1,19 +1,24 @@
 /**
- * `openMemoryStore`: an array where there is no addon; and what it does with one that brings
+ * `openMemoryStoreWith`: an array where there is no addon; and what it does with one that brings
  * memory.
  */
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { ImageError, type OpenMemory, openMemoryStore, sharedMemoryStore } from '../src/index.ts'
+import {
+  ImageError,
+  type OpenMemory,
+  openMemoryStoreWith,
+  sharedMemoryStore,
+} from '../src/index.ts'
 import { expectModelled, readAll, zeroed } from './support/model.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'xenkit-open-memory-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 test('is zeroes at first, then an array', async () => {
-  using store = await openMemoryStore(300)
+  using store = await openMemoryStoreWith({}, 300)
   await expectModelled({ store, discarded: zeroed, numRuns: 10 })
 })
 
@@ -22,10 +27,10 @@ test('is what an image holds, whatever its length, and leaves that alone', async
   for (const sectors of [1, 512, 1_025]) {
     const content = Buffer.alloc(sectors * 512, 'xenkit')
     writeFileSync(path, content)
-    using store = await openMemoryStore(path)
+    using store = await openMemoryStoreWith({}, path)
     expect(Buffer.compare(await readAll(store), content)).toBe(0)
     await expectModelled({ store, discarded: zeroed, model: Uint8Array.from(content), numRuns: 2 })
-    using again = await openMemoryStore(path)
+    using again = await openMemoryStoreWith({}, path)
     expect(Buffer.compare(await readAll(again), content)).toBe(0)
   }
 })
@@ -55,17 +60,20 @@ function counting(): {
 }
 
 test("an image that can't be read says why, and nothing stays open", async () => {
-  await expect(openMemoryStore(join(folder, 'missing.img'))).rejects.toThrow(ImageError)
+  await expect(openMemoryStoreWith({}, join(folder, 'missing.img'))).rejects.toThrow(ImageError)
   const path = join(folder, 'cut.img')
   writeFileSync(path, Buffer.alloc(1_024 * 1_024))
   const { openMemory, calls, open } = counting()
-  const failing = openMemoryStore(path, {
-    openMemory(what) {
-      // While it is read.
-      truncateSync(path, 512)
-      return openMemory(what)
+  const failing = openMemoryStoreWith(
+    {
+      openMemory(what) {
+        // While it is read.
+        truncateSync(path, 512)
+        return openMemory(what)
+      },
     },
-  })
+    path,
+  )
   await expect(failing).rejects.toThrow('it was truncated while being served')
   expect(calls).toEqual([{ bytes: 1_024 * 1_024 }])
   expect(open()).toBe(0)
@@ -73,7 +81,7 @@ test("an image that can't be read says why, and nothing stays open", async () =>
 
 test('who listens hears of less before it is gone, and of more when it is there', async () => {
   const { openMemory, calls } = counting()
-  const store = await openMemoryStore(8, { openMemory })
+  const store = await openMemoryStoreWith({ openMemory }, 8)
   store.onResize(() => calls.push(store.sectors))
   store.resize(4)
   store.resize(4)
@@ -100,8 +108,8 @@ test('another thread has the memory open during its calls alone, also those that
 
 test('is shared by those who know how, for as long as they say', async () => {
   const { openMemory, calls, open } = counting()
-  expect((await openMemoryStore(8, { openMemory })).share?.()).toBeUndefined()
-  const store = await openMemoryStore(8, { openMemory, shareBy: () => 'some:module' })
+  expect((await openMemoryStoreWith({ openMemory }, 8)).share?.()).toBeUndefined()
+  const store = await openMemoryStoreWith({ openMemory, shareBy: () => 'some:module' }, 8)
   const shared = store.share?.()
   expect(shared).toMatchObject({ module: 'some:module', data: { id: 7 } })
   expect(calls.at(-1)).toEqual({ id: 7 })

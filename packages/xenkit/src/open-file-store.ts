@@ -2,37 +2,32 @@ import {
   type FileCalls,
   type FileStore,
   type FileStoreOptions,
-  openFileStore as openWith,
+  openFileStoreWith,
 } from '@xenkit/stores'
 import { discardRange, lockBytes, openFileBatch } from '@xenkit/xen'
 
 /**
- * Opens an image as `openFileStore` of @xenkit/stores does. Where the addon is built, it also locks
- * the image, punches holes, and bypasses Node's thread pool. Workers of `serveVbd` can serve the
- * store.
- * @throws ImageError if the image can't be opened or is in use
+ * Opens a disk image or a block device, to be served until `close`. With the addon the image is
+ * locked, discards punch holes, data bypasses Node's thread pool, and workers of `serveVbd` can
+ * serve it. Without the addon a warning says once that images aren't locked.
+ * @throws ImageError when it can't be opened, isn't a file or block device, is empty, isn't a
+ *   multiple of its sectors long, is in use, or is a container: the text says what to do
  */
 export async function openFileStore(path: string, o: FileStoreOptions = {}): Promise<FileStore> {
-  const options = {
-    ...fileCalls(),
-    shareBy: () => import.meta.resolve('xenkit/shared-file-store'),
-    ...o,
-  }
-  const store = await openWith(path, options)
-  const { readOnly = false, locking = true, lockBytes: lock } = options
-  if (locking && !lock && !readOnly) warnOfLocks()
+  const calls = fileCalls()
+  const store = await openFileStoreWith(calls, path, o)
+  const { readOnly = false, locking = true } = o
+  if (locking && !calls.lockBytes && !readOnly) warnOfLocks()
   return store
 }
 
-/** Returns the addon's calls for file stores, or none where it can't be loaded. */
-export function fileCalls(): FileCalls {
-  const [discard, batch, lock] = [discardRange(), openFileBatch(), lockBytes()]
-  return {
-    ...(discard && { discardRange: discard }),
-    ...(batch && { openFileBatch: batch }),
-    ...(lock && { lockBytes: lock }),
-  }
-}
+/** The addon's calls on files, where it can be loaded. */
+export const fileCalls = (): FileCalls => ({
+  discardRange: discardRange(),
+  openFileBatch: openFileBatch(),
+  lockBytes: lockBytes(),
+  shareBy: () => import.meta.resolve('xenkit/shared-file-store'),
+})
 
 let warned = false
 

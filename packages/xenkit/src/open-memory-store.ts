@@ -1,27 +1,30 @@
 import {
-  type MemoryCalls,
   type OpenMemoryStoreOptions,
   type OpenedMemoryStore,
-  openMemoryStore as openWith,
+  openMemoryStoreWith,
 } from '@xenkit/stores'
 import { lockBytes, openMemory } from '@xenkit/xen'
 
 /**
- * Opens a memory disk as `openMemoryStore` of @xenkit/stores does. Where the addon is built, the
- * disk is a memory mapping of its own: data is copied between it and the guest's pages without a
- * system call, and workers of `serveVbd` can serve it.
+ * Opens a disk in memory, which ends with `close` or the process. With the addon it takes memory
+ * only for what was written, gives memory back for what is discarded, moves data to and from the
+ * guest's pages without a system call, and workers of `serveVbd` can serve it. Without the addon it
+ * is an array of its whole size.
+ * @param source size of a zeroed disk in sectors, 1..2^43, or the path of an image to read into
+ *   memory. Changes aren't written to the image.
+ * @throws ImageError when the image can't be read
+ * @throws RangeError when the size is out of range
  */
 export const openMemoryStore = (
   source: number | string,
   o: OpenMemoryStoreOptions = {},
 ): Promise<OpenedMemoryStore> =>
-  openWith(source, {
-    ...memoryCalls(),
-    shareBy: () => import.meta.resolve('xenkit/shared-memory-store'),
-    ...o,
-  })
-
-function memoryCalls(): MemoryCalls & Pick<OpenMemoryStoreOptions, 'lockBytes'> {
-  const [open, lock] = [openMemory(), lockBytes()]
-  return { ...(open && { openMemory: open }), ...(lock && { lockBytes: lock }) }
-}
+  openMemoryStoreWith(
+    {
+      openMemory: openMemory(),
+      lockBytes: lockBytes(),
+      shareBy: () => import.meta.resolve('xenkit/shared-memory-store'),
+    },
+    source,
+    o,
+  )

@@ -15,7 +15,7 @@ import {
   encryptedStore,
   faultyStore,
   memoryStore,
-  openFileStore,
+  openFileStoreWith,
   overlayStore,
   snapshotStore,
   sparseStore,
@@ -121,7 +121,7 @@ describe('each store says how much it read, less when its base has shrunk', () =
     try {
       const path = join(directory, 'disk.img')
       await writeFile(path, new Uint8Array(64 * 512))
-      await using file = await openFileStore(path, { readOnly: true })
+      await using file = await openFileStoreWith({}, path, { readOnly: true })
       expect(await file.read(4, buffers())).toEqual({ bytesRead: 8192 })
       await truncate(path, 9 * 512)
       await expect(file.read(4, buffers())).rejects.toThrow('truncated')
