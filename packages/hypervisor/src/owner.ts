@@ -1,4 +1,4 @@
-import { closeAll, closeEach, firstOf } from './close-all.ts'
+import { closeAll, closeEach } from './close-all.ts'
 
 /**
  * Holds what was opened together, and closes it together: the last one first, since what was opened
@@ -11,39 +11,32 @@ import { closeAll, closeEach, firstOf } from './close-all.ts'
  *   const channel = owner.own(EventChannel.bindUnbound(hv.evtchn, { domid }))
  *   return { pages, channel, close: () => owner.close() }
  * } catch (error) {
- *   throw owner.closeAfter(error)
+ *   throw firstOf([error, ...owner.closeEach()])
  * }
  */
 export class Owner implements Disposable {
   readonly #owned: { close(): void }[] = []
 
-  /** Adds something to close. @returns the same */
+  /** Adds something to close, more than once where that fails. @returns the same */
   own<T extends { close(): void }>(opened: T): T {
     this.#owned.push(opened)
     return opened
   }
 
   /**
-   * Closes all of it, once.
+   * Closes all of it. Idempotent; after an error it tries again.
    * @throws the first error of those that could not be closed, once all others are
    */
   close(): void {
-    closeAll(this.#take())
+    closeAll(this.#owned.toReversed())
   }
 
-  /**
-   * Closes all of it because of `error`.
-   * @returns the error to throw: the same, with what could not be closed as its `suppressed`
-   */
-  closeAfter(error: unknown): unknown {
-    return firstOf([error, ...closeEach(this.#take())])
+  /** As `close`. @returns the errors of those that could not be closed */
+  closeEach(): unknown[] {
+    return closeEach(this.#owned.toReversed())
   }
 
   [Symbol.dispose](): void {
     this.close()
-  }
-
-  #take(): { close(): void }[] {
-    return this.#owned.splice(0).toReversed()
   }
 }

@@ -4,7 +4,7 @@
  */
 import { EventChannel } from '@xenkit/evtchn'
 import type { GrantTable } from '@xenkit/grant'
-import { type Hypervisor, Owner } from '@xenkit/hypervisor'
+import { type Hypervisor, Owner, firstOf } from '@xenkit/hypervisor'
 import type { NodeValues } from './nodes.ts'
 import { type PublishedRing, type RingNodes, RingTable } from './ring-nodes.ts'
 
@@ -63,7 +63,7 @@ export function openRing<R>(hv: Hypervisor, o: OpenRingOptions<R>): OpenedRing<R
     const nodes = table.format({ grefs: [...grefs], port: channel.port })
     return { ...connected(owner, { ring, bytes, channel }), nodes }
   } catch (error) {
-    throw owner.closeAfter(error)
+    throw firstOf([error, ...owner.closeEach()])
   }
 }
 
@@ -99,7 +99,7 @@ export async function attachRing<R>(
     const channel = o.channel ?? owner.own(EventChannel.bindInterdomain(hv.evtchn, { domid, port }))
     return connected(owner, { ring, bytes, channel })
   } catch (error) {
-    throw owner.closeAfter(error)
+    throw firstOf([error, ...owner.closeEach()])
   }
 }
 
