@@ -5,10 +5,10 @@
  *
  * The frontend's nodes are the guest's word: each is read once, strictly, when connecting.
  */
-import { NegotiationError, UINT32_MAX } from '@xenkit/hypervisor'
+import { UINT32_MAX } from '@xenkit/hypervisor'
 import { type Abi, XEN_IO_PROTO_ABI } from '@xenkit/wire'
-import { type NodeValues, lenient, ofOtherEnd } from '@xenkit/xenbus'
-import { type NodeDefinition, type XenstoreReader, defineNodes } from '@xenkit/xenstore-client'
+import { type PublishedRing, type RingNodes, queueDirectories, readRings } from '@xenkit/xenbus'
+import { type XenstoreReader, defineNodes } from '@xenkit/xenstore-client'
 import { MAX_SECTORS } from '@xenkit/block-store'
 
 /** Rings of up to 16 pages, as blkback offers. */
@@ -169,8 +169,8 @@ export const diskNodes = defineNodes({
 })
 
 /**
- * In the frontend's directory, before Initialised. Those of its rings come with them: see
- * `ringNodes`.
+ * In the frontend's directory, before Initialised, together with the nodes of its rings: see
+ * `diskRings`.
  */
 export const frontendNodes = defineNodes({
   'ring-page-order': {
@@ -210,32 +210,20 @@ export const frontendNodes = defineNodes({
   },
 })
 
-const GREF = {
-  type: 'decimal',
-  max: UINT32_MAX,
-  writer: 'frontend',
-  meaning: 'grant reference of a page of the ring',
-} as const satisfies NodeDefinition
-const PORT = {
-  type: 'decimal',
-  min: 1,
-  max: UINT32_MAX,
-  writer: 'frontend',
-  meaning: 'port that the backend binds to',
-} as const satisfies NodeDefinition
-
-export interface FrontendRing {
-  readonly grefs: readonly number[]
-  readonly port: number
-}
-
 /** Where a frontend's rings are, how they are laid out, and what it can do. */
 export interface FrontendRings {
-  readonly rings: readonly FrontendRing[]
+  readonly rings: readonly PublishedRing[]
   readonly abi: Abi
   readonly persistent: boolean
   readonly largeSectors: boolean
 }
+
+/**
+ * Where a frontend publishes the rings of a disk.
+ * @param order pages of each as a power of two, as `ring-page-order` says, or undefined without it
+ */
+export const diskRings = (queues: number, order: number | undefined): RingNodes[] =>
+  queueDirectories(queues).map((directory) => ({ directory, order }))
 
 /** @throws NegotiationError naming the node that is missing or holds what can't be used */
 export async function readFrontendRings(
@@ -243,95 +231,13 @@ export async function readFrontendRings(
   path: string,
 ): Promise<FrontendRings> {
   const nodes = await frontendNodes.read(view, path)
-  const grefNodes = defineNodes(
-    Object.fromEntries(ringRefNames(nodes['ring-page-order']).map((name) => [name, GREF])),
-  )
-  const portNodes = defineNodes({ 'event-channel': PORT })
-  const rings = await Promise.all(
-    ringDirectories(nodes['multi-queue-num-queues']).map(async (directory) => {
-      const { 'event-channel': port } = await portNodes.read(view, path + directory)
-      return { grefs: Object.values(await grefNodes.read(view, path + directory)), port }
-    }),
-  )
-  // One page or one port in two rings would have two queues answer the same requests.
-  expectDistinct(
-    `${path}/event-channel`,
-    rings.map(({ port }) => port),
-  )
-  expectDistinct(
-    `${path}/ring-ref`,
-    rings.flatMap(({ grefs }) => grefs),
-  )
+  const rings = diskRings(nodes['multi-queue-num-queues'], nodes['ring-page-order'])
   return {
-    rings,
+    rings: await readRings(view, path, rings),
     abi: abiOf(nodes.protocol),
     persistent: nodes['feature-persistent'],
     largeSectors: nodes['feature-large-sector-size'],
   }
-}
-
-/**
- * Whether the frontend publishes these rings and no others. What can't be read says nothing against
- * them: a frontend that is connected has no need of its nodes any more.
- */
-export async function publishesRings(
-  view: XenstoreReader,
-  path: string,
-  rings: readonly FrontendRing[],
-): Promise<boolean> {
-  const published = await lenient(ofOtherEnd(readFrontendRings(view, path)), undefined)
-  return published === undefined || JSON.stringify(published.rings) === JSON.stringify(rings)
-}
-
-export interface RingNodesOptions {
-  readonly rings: readonly { readonly grefs: Uint32Array; readonly port: number }[]
-  readonly abi: Abi
-  readonly ringPageOrder: number
-  readonly persistent?: boolean
-}
-
-/**
- * What a frontend publishes. The number of rings in any case: that of an earlier life may still be
- * there.
- */
-export function ringNodes(o: RingNodesOptions): NodeValues {
-  // One page, and one ring, is published the old way: every backend understands that.
-  const order = o.ringPageOrder === 0 ? undefined : o.ringPageOrder
-  const count = o.rings.length
-  const names = ringRefNames(order)
-  const rings = ringDirectories(count).flatMap((directory, i) => {
-    const prefix = directory === '' ? '' : `${directory.slice(1)}/`
-    const ring = o.rings[i]
-    return [
-      [`${prefix}event-channel`, String(ring?.port)],
-      ...names.map((name, page) => [prefix + name, String(ring?.grefs[page])]),
-    ]
-  })
-  return {
-    ...frontendNodes.format({
-      'ring-page-order': order,
-      protocol: XEN_IO_PROTO_ABI[o.abi],
-      'multi-queue-num-queues': count,
-      'feature-persistent': o.persistent,
-    }),
-    ...Object.fromEntries(rings),
-  }
-}
-
-/** Where the nodes of each ring are, below the frontend's directory. */
-const ringDirectories = (count: number): string[] =>
-  count === 1 ? [''] : Array.from({ length: count }, (_, i) => `/queue-${i}`)
-
-const ringRefNames = (order: number | undefined): string[] =>
-  order === undefined ? ['ring-ref'] : Array.from({ length: 1 << order }, (_, i) => `ring-ref${i}`)
-
-function expectDistinct(node: string, values: readonly number[]): void {
-  const twice = values.find((value, i) => values.indexOf(value) !== i)
-  if (twice === undefined) return
-  throw new NegotiationError(
-    `node "${node}" of one queue holds ${twice}, which another has as well, expected one of its own`,
-    { node, value: String(twice), expected: 'one of its own' },
-  )
 }
 
 /**

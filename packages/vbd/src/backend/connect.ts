@@ -6,8 +6,9 @@ import { ArenaShare, GrantTable, PersistentGrants } from '@xenkit/grant'
 import type { GuestTurn, Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
+import type { PublishedRing } from '@xenkit/xenbus'
 import type { BlockStore } from '@xenkit/block-store'
-import { type FrontendRing, type FrontendRings, MAX_SEGMENTS } from '../nodes.ts'
+import { type FrontendRings, MAX_SEGMENTS } from '../nodes.ts'
 import { openGuestTurn, PagePool, type RingServer, ServedRings } from '@xenkit/backend'
 import { Answers } from './answers.ts'
 import { CachedPages } from './cached-pages.ts'
@@ -77,7 +78,7 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<C
 }
 
 interface RingParts {
-  readonly ring: FrontendRing
+  readonly ring: PublishedRing
   readonly share: ArenaShare
   readonly grants: GrantTable
   readonly pool: PagePool

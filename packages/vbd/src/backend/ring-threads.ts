@@ -1,7 +1,6 @@
 /** The threads that serve rings for a server: who has which, and what becomes of them. */
 import { XenError, failuresOf, firstOf } from '@xenkit/hypervisor'
-import type { BackendConnection, CloseOptions } from '@xenkit/xenbus'
-import type { FrontendRing } from '../nodes.ts'
+import type { BackendConnection, CloseOptions, PublishedRing } from '@xenkit/xenbus'
 import type { SharedStore } from '@xenkit/block-store'
 import type { ConnectOptions } from './connect.ts'
 import { packError, unpackError } from '@xenkit/backend'
@@ -85,8 +84,8 @@ export class RingThreads {
   }
 
   /** Each ring goes to the thread that has fewest. */
-  #spread(rings: readonly FrontendRing[]): Map<Thread, FrontendRing[]> {
-    const spread = new Map<Thread, FrontendRing[]>()
+  #spread(rings: readonly PublishedRing[]): Map<Thread, PublishedRing[]> {
+    const spread = new Map<Thread, PublishedRing[]>()
     const load = (thread: Thread): number => thread.rings + (spread.get(thread)?.length ?? 0)
     for (const ring of rings) {
       const thread = [...this.#threads].reduce((least, each) =>

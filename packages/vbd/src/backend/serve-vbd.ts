@@ -10,17 +10,18 @@ import {
   type BackendDevice,
   type BackendDriver,
   type NodeValues,
+  isStillPublished,
   serveBackends,
 } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import type { BlockStore } from '@xenkit/block-store'
 import {
+  type FrontendRings,
   MAX_QUEUES,
   MAX_RING_PAGE_ORDER,
   MAX_SEGMENTS,
   diskNodes,
   offerNodes,
-  publishesRings,
   readFrontendRings,
   toolstackNodes,
 } from '../nodes.ts'
@@ -298,7 +299,8 @@ class VbdDriver implements BackendDriver {
     const persistent = dataPath === 'persistent'
     const describe = (limits: Limits): NodeValues =>
       describeDisk(store, { limits, policy: disk, persistent })
-    const frontend = await readFrontendRings(this.#xs, device.frontendPath)
+    const read = (): Promise<FrontendRings> => readFrontendRings(this.#xs, device.frontendPath)
+    const frontend = await read()
     await this.#withdraw(device, describe(limitsOf(store, disk)))
     const own = { store, limits: limitsOf(store, disk), counters: counters.own }
     if (own.limits.sectorMask > 0 && frontend.largeSectors) throw refusedUnits(device)
@@ -337,7 +339,11 @@ class VbdDriver implements BackendDriver {
       get nodes() {
         return describe(limits)
       },
-      isCurrent: () => publishesRings(this.#xs, device.frontendPath, frontend.rings),
+      isCurrent: () =>
+        isStillPublished(
+          frontend.rings,
+          read().then(({ rings }) => rings),
+        ),
       async close(o) {
         resized?.[Symbol.dispose]()
         try {

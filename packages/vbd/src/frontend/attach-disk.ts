@@ -2,35 +2,27 @@
  * Connects a block frontend: for simulated guests, for tests of any backend, and for disks of other
  * domains' in this one.
  */
-import { EventChannel } from '@xenkit/evtchn'
 import { GrantTable } from '@xenkit/grant'
 import {
   type Hypervisor,
   NegotiationError,
+  Owner,
   PAGE_SIZE,
-  closeEach,
   expectHypervisor,
   expectInteger,
   failuresOf,
   firstOf,
 } from '@xenkit/hypervisor'
-import { FrontRing } from '@xenkit/ring'
 import { type Abi, BLKIF_MAX_SEGMENTS_PER_REQUEST, blkif } from '@xenkit/wire'
 import { FrontendDevice } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { type SectorSize, isSectorSize } from '@xenkit/block-store'
-import {
-  MAX_QUEUES,
-  MAX_RING_PAGE_ORDER,
-  MAX_SEGMENTS,
-  diskNodes,
-  offerNodes,
-  ringNodes,
-} from '../nodes.ts'
+import { MAX_QUEUES, MAX_RING_PAGE_ORDER, MAX_SEGMENTS, diskNodes, offerNodes } from '../nodes.ts'
 import { parseVdev, vdevName } from '../vdev.ts'
 import { DiskRing } from './disk-ring.ts'
 import { Disk, MAX_PLAIN_REQUEST } from './disk.ts'
 import { GrantedPages } from './granted-pages.ts'
+import { openDiskRings } from './open-disk-rings.ts'
 
 export interface AttachDiskOptions {
   /** Which disk: `xvda`, or its devid. */
@@ -67,14 +59,14 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
   expectInteger('depth', depth, 1, 512)
   const waiting = o.signal ? { signal: o.signal } : {}
 
-  const xs = await openXenstore(hv.xenstore)
-  const grants = new GrantTable(hv.grants)
-  const rings: DiskRing[] = []
+  const owner = new Owner()
+  const xs = owner.own(await openXenstore(hv.xenstore))
+  const grants = owner.own(new GrantTable(hv.grants))
   /** Once its backend may have seen the rings. */
   let published: FrontendDevice | undefined
   const close = async (signal: AbortSignal): Promise<unknown[]> => {
     const unclosed = published ? await failuresOf([published.close({ signal })]) : []
-    return [...unclosed, ...closeEach([...rings.map(({ channel }) => channel), grants, xs])]
+    return [...unclosed, ...owner.closeEach()]
   }
   try {
     const device = await FrontendDevice.open(xs, { domid: hv.domid, type: 'vbd', devid }, waiting)
@@ -83,22 +75,16 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
     const offered = await offerNodes.read(xs, device.backendPath)
     expectOffered('queues', queues, offered['multi-queue-max-queues'])
     expectOffered('ringPageOrder', ringPageOrder, offered['max-ring-page-order'])
-    while (rings.length < queues) rings.push(openRing())
+    const persistent = true
+    const opened = openDiskRings(hv, owner, { domid, abi, queues, ringPageOrder, persistent })
     // That of an earlier life with larger rings would have the backend look for those.
     if (ringPageOrder === 0) await xs.rm(`${device.path}/ring-page-order`)
     published = device
-    await device.publish(
-      ringNodes({
-        rings: rings.map(({ grefs, channel: { port } }) => ({ grefs, port })),
-        abi,
-        ringPageOrder,
-        persistent: true,
-      }),
-    )
+    await device.publish(opened.nodes)
     await device.connected(waiting)
     const nodes = await diskNodes.read(xs, device.backendPath)
     const disk = new Disk({
-      rings,
+      rings: opened.rings.map((ring) => new DiskRing({ opened: ring, layout: blkif[abi], depth })),
       pages: new GrantedPages(share),
       published: nodes,
       sectorSize: sectorSizeOf(device, nodes['sector-size']),
@@ -114,20 +100,6 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
     device.backendClosing().then(end, end)
     followSize(xs, device.backendPath, disk).catch(end)
     return disk
-
-    function openRing(): DiskRing {
-      const layout = blkif[abi]
-      const { bytes, grefs } = share(1 << ringPageOrder)
-      const ring = FrontRing.init({ bytes, slotSize: layout.slotSize })
-      return new DiskRing({
-        ring,
-        bytes,
-        grefs,
-        channel: EventChannel.bindUnbound(hv.evtchn, { domid }),
-        layout,
-        depth,
-      })
-    }
   } catch (error) {
     throw firstOf([error, ...(await close(AbortSignal.timeout(CLOSE_TIMEOUT_MS)))])
   }

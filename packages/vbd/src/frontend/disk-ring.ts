@@ -3,15 +3,12 @@ import type { EventChannel } from '@xenkit/evtchn'
 import { RingProtocolError } from '@xenkit/hypervisor'
 import type { FrontRing } from '@xenkit/ring'
 import { BLKIF_OP, BLKIF_RSP, type BlkifLayout } from '@xenkit/wire'
+import type { OpenedRing } from '@xenkit/xenbus'
 import { type GrantedPage, drain, fill } from './granted-pages.ts'
 import { type DiskRequest, RequestEncoder } from './request-encoder.ts'
 
 export interface DiskRingParts {
-  readonly ring: FrontRing
-  /** The ring's pages. */
-  readonly bytes: Uint8Array
-  readonly grefs: Uint32Array
-  readonly channel: EventChannel
+  readonly opened: OpenedRing<FrontRing>
   readonly layout: BlkifLayout
   /** Most requests in flight. */
   readonly depth: number
@@ -23,7 +20,6 @@ export interface InFlight {
 }
 
 export class DiskRing {
-  readonly grefs: Uint32Array
   readonly channel: EventChannel
   readonly #ring: FrontRing
   readonly #layout: BlkifLayout
@@ -35,9 +31,8 @@ export class DiskRing {
    */
   readonly #generation: Uint32Array
 
-  constructor({ ring, bytes, grefs, channel, layout, depth }: DiskRingParts) {
+  constructor({ opened: { ring, bytes, channel }, layout, depth }: DiskRingParts) {
     const rows = Math.min(depth, ring.size)
-    this.grefs = grefs
     this.channel = channel
     this.#ring = ring
     this.#layout = layout

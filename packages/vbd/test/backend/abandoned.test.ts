@@ -1,11 +1,5 @@
 /** A service is to end while a store doesn't answer: it ends, and what the store has stays so. */
-import {
-  type GrantShare,
-  type Hypervisor,
-  type Pages,
-  XenError,
-  closeAll,
-} from '@xenkit/hypervisor'
+import { type Hypervisor, type Pages, XenError, closeAll } from '@xenkit/hypervisor'
 import { createMachine } from '@xenkit/sim'
 import { BLKIF_OP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -74,10 +68,7 @@ describe.each([0, 2])('requests that a store keeps, with %i threads besides', (t
     const states = ['offered', 'connected', 'failed', 'closed', 'removed']
     expect(r.events.map(({ kind }) => kind)).toEqual(states)
     // The rings are the guest's again.
-    for (const { share, channel } of front.rings) {
-      channel.close()
-      share.close()
-    }
+    for (const ring of front.rings) ring.close()
     expect(store.users()).toBe(threads > 0 ? 1 : 0)
     await r.dom0.close()
     takeMemory(r.guest)
@@ -88,7 +79,7 @@ describe.each([0, 2])('requests that a store keeps, with %i threads besides', (t
   })
 })
 
-function isRevocable(share: GrantShare): boolean {
+function isRevocable(share: { close(): void }): boolean {
   try {
     share.close()
     return true
@@ -112,7 +103,7 @@ test('a thread that a store blocks is not waited for either', async () => {
   expect((await r.event(isAbandoned)).kind).toBe('failed')
   await closed
   letGo()
-  await until(() => front.rings.every(({ share }) => isRevocable(share)))
+  await until(() => front.rings.every((ring) => isRevocable(ring)))
   front.release()
 })
 
@@ -126,7 +117,7 @@ test('a disk that has failed before is told of as abandoned, too', async () => {
   front.send()
   await store.held(1)
   // More requests than the ring has.
-  const { buffer, byteOffset } = front.ringShare.bytes
+  const { buffer, byteOffset } = front.ring.bytes
   Atomics.store(new Uint32Array(buffer, byteOffset), 0, 999)
   front.channel.notify()
   await r.event(({ kind }) => kind === 'failed')

@@ -51,9 +51,9 @@ test.each(['copy', 'persistent'] as const)(
     await front.device.connected()
     const {
       ring,
-      ringShare: { bytes },
       data: { grefs },
     } = front
+    const { bytes } = ring
     const slots = Array.from(grefs, (gref, i) => {
       front.put({ segments: [{ gref }], sector: BigInt(8 * i) })
       const at = RING_OFFSET + i * ring.slotSize

@@ -80,7 +80,7 @@ test('are offered, and one that breaks the rules ends the disk', async () => {
   expect(await r.xs.read(`${front.device.backendPath}/multi-queue-max-queues`)).toBe('4')
   const third = front.rings[2]
   if (!third) throw new Error('three rings were opened')
-  Atomics.store(new Uint32Array(third.share.bytes.buffer, third.share.bytes.byteOffset, 1), 0, 1000)
+  Atomics.store(new Uint32Array(third.bytes.buffer, third.bytes.byteOffset, 1), 0, 1000)
   third.channel.notify()
   expect((await r.event(({ kind }) => kind === 'failed')).error).toBeInstanceOf(RingProtocolError)
   await front.device.backendClosing()
@@ -95,11 +95,15 @@ const garbage: readonly [string, Record<string, string | undefined>, string][] =
   ],
   ['a ring that is missing', { 'queue-1/ring-ref': undefined }, 'queue-1/ring-ref'],
   ['a port that is none', { 'queue-0/event-channel': '0' }, 'queue-0/event-channel'],
-  ['one page in two rings', { 'queue-0/ring-ref': '77', 'queue-1/ring-ref': '77' }, 'ring-ref'],
+  [
+    'one page in two rings',
+    { 'queue-0/ring-ref': '77', 'queue-1/ring-ref': '77' },
+    'queue-1/ring-ref',
+  ],
   [
     'one port for two rings',
     { 'queue-0/event-channel': '9', 'queue-1/event-channel': '9' },
-    'event-channel',
+    'queue-1/event-channel',
   ],
 ]
 test.each(garbage)('%s: the disk is closed, naming the node', async (_, nodes, node) => {

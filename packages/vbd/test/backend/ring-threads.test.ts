@@ -140,7 +140,7 @@ test('a guest that breaks the rules of a ring ends its disk, by the error that i
   await using _ = r
   const third = front.rings[2]
   if (!third) throw new Error('three rings were opened')
-  Atomics.store(new Uint32Array(third.share.bytes.buffer, third.share.bytes.byteOffset, 1), 0, 1000)
+  Atomics.store(new Uint32Array(third.bytes.buffer, third.bytes.byteOffset, 1), 0, 1000)
   third.channel.notify()
   const { error } = await r.event(({ kind }) => kind === 'failed')
   expect(error).toBeInstanceOf(RingProtocolError)

@@ -54,7 +54,7 @@ export class Flooder implements AsyncDisposable {
     const [front] = fronts
     if (!front) throw new RangeError('no disk')
     front.put(request)
-    this.#slot = front.ringShare.bytes.slice(RING_OFFSET, RING_OFFSET + front.ring.slotSize)
+    this.#slot = front.ring.bytes.slice(RING_OFFSET, RING_OFFSET + front.ring.slotSize)
   }
 
   static async open(guest: SimDomain, o: FlooderOptions): Promise<Flooder> {
@@ -67,8 +67,8 @@ export class Flooder implements AsyncDisposable {
   fill(): void {
     this.#take()
     for (const front of this.#fronts) {
-      for (const { ring, share, channel } of front.rings) {
-        while (ring.free > 0) share.bytes.set(this.#slot, ring.reserveRequest())
+      for (const { ring, bytes, channel } of front.rings) {
+        while (ring.free > 0) bytes.set(this.#slot, ring.reserveRequest())
         ring.publish()
         channel.notify()
       }

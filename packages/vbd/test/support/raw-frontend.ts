@@ -1,7 +1,7 @@
 /** A frontend without manners: publishes and sends whatever a test tells it to. */
-import { EventChannel } from '@xenkit/evtchn'
-import type { GrantShare } from '@xenkit/hypervisor'
-import { FrontRing } from '@xenkit/ring'
+import type { EventChannel } from '@xenkit/evtchn'
+import { type GrantShare, Owner } from '@xenkit/hypervisor'
+import type { FrontRing } from '@xenkit/ring'
 import type { SimDomain } from '@xenkit/sim'
 import {
   type Abi,
@@ -11,9 +11,9 @@ import {
   blkif,
   sring,
 } from '@xenkit/wire'
-import { FrontendDevice } from '@xenkit/xenbus'
+import { FrontendDevice, type OpenedRing } from '@xenkit/xenbus'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
-import { ringNodes } from '../../src/nodes.ts'
+import { openDiskRings } from '../../src/frontend/open-disk-rings.ts'
 import { parseVdev } from '../../src/index.ts'
 
 export interface RawSegment {
@@ -57,17 +57,12 @@ export interface RawFrontendOptions {
   nodes?: Record<string, string | undefined>
 }
 
-/** One ring of it. */
-interface RawRing {
-  readonly share: GrantShare
-  readonly ring: FrontRing
-  readonly channel: EventChannel
-}
-
 interface RawFrontendParts {
   readonly device: FrontendDevice
   readonly xs: XenstoreClient
-  readonly rings: readonly [RawRing, ...RawRing[]]
+  readonly rings: readonly OpenedRing<FrontRing>[]
+  /** Owns all that is open but the device. */
+  readonly owner: Owner
   readonly data: GrantShare
   readonly lists: GrantShare
   readonly abi: Abi
@@ -79,24 +74,25 @@ const LISTS = 32
 export class RawFrontend implements AsyncDisposable {
   readonly device: FrontendDevice
   readonly xs: XenstoreClient
-  readonly rings: readonly RawRing[]
+  readonly rings: readonly OpenedRing<FrontRing>[]
   /** The first ring. */
   readonly ring: FrontRing
-  readonly ringShare: GrantShare
   readonly channel: EventChannel
   readonly data: GrantShare
   readonly abi: Abi
   /** Pages for indirect segments, used in turn. */
   readonly lists: GrantShare
+  readonly #owner: Owner
   #nextList = 0
 
   private constructor(o: RawFrontendParts) {
     this.device = o.device
     this.xs = o.xs
     this.rings = o.rings
-    this.ring = o.rings[0].ring
-    this.ringShare = o.rings[0].share
-    this.channel = o.rings[0].channel
+    this.#owner = o.owner
+    const { ring, channel } = this.#ringOf(0)
+    this.ring = ring
+    this.channel = channel
     this.data = o.data
     this.lists = o.lists
     this.abi = o.abi
@@ -118,24 +114,13 @@ export class RawFrontend implements AsyncDisposable {
       type: 'vbd',
       devid: parseVdev(vdev),
     })
+    const domid = device.backendDomid
+    const owner = new Owner()
+    owner.own(xs)
     const share = (pages: number): GrantShare =>
-      guest.grants.share({ domid: device.backendDomid, pages, writable: true })
-    const openRing = (): RawRing => {
-      const ringShare = share(1 << ringPageOrder)
-      const ring = FrontRing.init({ bytes: ringShare.bytes, slotSize: blkif[abi].slotSize })
-      return {
-        share: ringShare,
-        ring,
-        channel: EventChannel.bindUnbound(guest.evtchn, { domid: device.backendDomid }),
-      }
-    }
-    const rings = [openRing(), ...Array.from({ length: queues - 1 }, openRing)] as const
-    const right = ringNodes({
-      rings: rings.map((ring) => ({ grefs: ring.share.grefs, port: ring.channel.port })),
-      abi,
-      ringPageOrder,
-      persistent,
-    })
+      owner.own(guest.grants.share({ domid, pages, writable: true }))
+    const how = { domid, abi, queues, ringPageOrder, persistent }
+    const { rings, nodes: right } = openDiskRings(guest, owner, how)
     const published: Record<string, string | undefined> = { ...right, ...nodes }
     await device.publish(
       Object.fromEntries(
@@ -144,7 +129,8 @@ export class RawFrontend implements AsyncDisposable {
         ),
       ),
     )
-    return new RawFrontend({ device, xs, rings, data: share(dataPages), lists: share(LISTS), abi })
+    const pages = { data: share(dataPages), lists: share(LISTS) }
+    return new RawFrontend({ device, xs, owner, rings, ...pages, abi })
   }
 
   /**
@@ -152,11 +138,11 @@ export class RawFrontend implements AsyncDisposable {
    * sector 0.
    */
   put(request: RawRequest = {}, queue = 0): void {
-    const { ring, share } = this.#ringOf(queue)
+    const { ring, bytes } = this.#ringOf(queue)
     const at = ring.reserveRequest()
-    if (request.indirect_op !== undefined) this.#putIndirect(request, share, at)
-    else if (request.operation === BLKIF_OP.DISCARD) this.#putDiscard(request, share, at)
-    else this.#putPlain(request, share, at)
+    if (request.indirect_op !== undefined) this.#putIndirect(request, bytes, at)
+    else if (request.operation === BLKIF_OP.DISCARD) this.#putDiscard(request, bytes, at)
+    else this.#putPlain(request, bytes, at)
   }
 
   /** Publishes what was put and waits for as many responses. */
@@ -192,7 +178,7 @@ export class RawFrontend implements AsyncDisposable {
   /** Sets an index word of the shared page. */
   poke(index: 'req_prod' | 'req_event' | 'rsp_prod' | 'rsp_event', value: number): void {
     Atomics.store(
-      new Uint32Array(this.ringShare.bytes.buffer, this.ringShare.bytes.byteOffset, 4),
+      new Uint32Array(this.ring.bytes.buffer, this.ring.bytes.byteOffset, 4),
       sring.at[index] / 4,
       value >>> 0,
     )
@@ -206,16 +192,10 @@ export class RawFrontend implements AsyncDisposable {
 
   /** Gives everything back without a word to the backend. */
   release(): void {
-    for (const { channel, share } of this.rings) {
-      channel.close()
-      share.close()
-    }
-    this.data.close()
-    this.lists.close()
-    this.xs.close()
+    this.#owner.close()
   }
 
-  #ringOf(queue: number): RawRing {
+  #ringOf(queue: number): OpenedRing<FrontRing> {
     const ring = this.rings[queue]
     if (!ring) throw new RangeError(`there is no queue ${queue}`)
     return ring
@@ -240,30 +220,30 @@ export class RawFrontend implements AsyncDisposable {
       segments = [{}],
       nr_segments = segments.length,
     }: RawRequest,
-    share: GrantShare,
+    bytes: Uint8Array,
     at: number,
   ): void {
     const seg = this.#segments(segments, BLKIF_MAX_SEGMENTS_PER_REQUEST)
     blkif[this.abi].request.encode(
       { operation, nr_segments, handle: 0, _pad: this.#hole, id, sector_number: sector, seg },
-      share.bytes,
+      bytes,
       at,
     )
   }
 
   #putDiscard(
     { operation = BLKIF_OP.DISCARD, id = 1n, sector = 0n, flag = 0, nr_sectors = 8n }: RawRequest,
-    share: GrantShare,
+    bytes: Uint8Array,
     at: number,
   ): void {
     blkif[this.abi].discard.encode(
       { operation, flag, handle: 0, _pad: this.#hole, id, sector_number: sector, nr_sectors },
-      share.bytes,
+      bytes,
       at,
     )
   }
 
-  #putIndirect(request: RawRequest, share: GrantShare, at: number): void {
+  #putIndirect(request: RawRequest, bytes: Uint8Array, at: number): void {
     const { indirect, segment } = blkif[this.abi]
     const {
       indirect_op = BLKIF_OP.READ,
@@ -296,7 +276,7 @@ export class RawFrontend implements AsyncDisposable {
         indirect_grefs,
         ...pads,
       },
-      share.bytes,
+      bytes,
       at,
     )
   }
