@@ -9,7 +9,7 @@ export const DOMIDS = [0, 5, 6]
 
 export interface Model {
   readonly store: XenstoreModel
-  /** Counts what took effect, so that a conflict can be told from a false one. */
+  /** Number of changes that took effect, to tell a real conflict from a false one. */
   changes: number
   readonly transactions: {
     readonly domid: number
@@ -145,7 +145,7 @@ export class End implements fc.AsyncCommand<Model, Real> {
         `${JSON.stringify(operation)} within a transaction that was committed`,
       )
     }
-    // Who hears of which step of a transaction is judged by its outcome: not modelled.
+    // Events of single steps of a transaction aren't modelled; its outcome decides them.
     for (const domid of DOMIDS) await clientOf(real, domid).events()
   }
   toString = (): string => `transaction ${this.which}: end ${this.verdict}`

@@ -1,4 +1,4 @@
-/** CONTROL, for `xenstore-control`: commands, words and refusals of C xenstored 4.17. */
+/** CONTROL, for `xenstore-control`: commands, texts and errors of C xenstored 4.17. */
 import { XS } from '@xenkit/wire'
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { Xenstored } from '../src/xenstored/index.ts'
@@ -16,7 +16,7 @@ beforeEach(async () => {
 
 const control = (payload: string): Promise<string> => dom0.ask(XS.CONTROL, payload)
 
-test('help lists what there is', async () => {
+test('help lists the commands', async () => {
   expect(await control('help|')).toBe(`\
 check	
 log	on|off
@@ -79,7 +79,7 @@ memory           :  2097152 Total Xenstore memory per domain (warning level)
 |`)
   })
 
-  test('sets them, for domains that are there, too', async () => {
+  test('sets them, for existing domains too', async () => {
     expect(
       await Promise.all(
         ['quota|set|permissions|7|', 'quota|set|nodes|2x|', 'quota-soft|set|memory|4096|'].map(
@@ -97,7 +97,7 @@ memory           :  2097152 Total Xenstore memory per domain (warning level)
     expect(await Promise.all([dom5.mkdir('a'), dom5.mkdir('b')])).toEqual(['OK|', 'ENOSPC'])
   })
 
-  test('shows what a domain uses', async () => {
+  test('shows the usage of a domain', async () => {
     await dom5.write('a', 'value')
     await dom5.watch('a', 't')
     await dom5.begin()
@@ -127,12 +127,12 @@ test('check finds a node that is missing', async () => {
 })
 
 describe('in the log', () => {
-  test('print, which can not forge a line', async () => {
+  test('print writes one line, whatever the text', async () => {
     expect(await control('print|hello\nworld|')).toBe('OK|')
     expect(log).toEqual(['control: "hello\\nworld"'])
   })
 
-  test('log on: every request', async () => {
+  test('log on writes every request', async () => {
     expect(await control('log|on|')).toBe('OK|')
     await dom5.write('a', 'b\n')
     expect(await control('log|off|')).toBe('OK|')
@@ -143,7 +143,7 @@ describe('in the log', () => {
     ])
   })
 
-  test('memreport: what each domain uses', async () => {
+  test('memreport writes the usage of each domain', async () => {
     expect(await control('memreport|')).toBe('OK|')
     expect(log).toEqual([
       expect.stringMatching(

@@ -1,7 +1,4 @@
-/**
- * Domains as xenstored sees them: their coming and going, whose rights they have, what of the
- * protocol they use.
- */
+/** Domains in xenstored: introduction and release, targets, features. */
 import { DOMID_ANY, DOMID_SELF, XENSTORE_SERVER_FEATURE, XS } from '@xenkit/wire'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { Xenstored } from '../src/xenstored/index.ts'
@@ -35,7 +32,7 @@ test('requests that only domain 0 may make', async () => {
   ).toEqual(new Set(['EACCES']))
 })
 
-test('RESTRICT is gone', async () => {
+test('RESTRICT is not supported', async () => {
   expect(await Promise.all([dom0.ask(XS.RESTRICT, '5|'), dom5.ask(XS.RESTRICT, '5|')])).toEqual([
     'ENOSYS',
     'ENOSYS',
@@ -103,7 +100,7 @@ describe('INTRODUCE', () => {
     expect(await new RawXenstore(xenstored, 7).read('/tool')).toBe('EACCES')
   })
 
-  test('of a domain that the machine has not', async () => {
+  test('of a domain that does not exist is refused', async () => {
     const strict = await startXenstored({ exists: (domid) => domid === 5 })
     expect(
       await Promise.all([
@@ -114,12 +111,12 @@ describe('INTRODUCE', () => {
     expect(() => strict.xenstored.introduceDomain(7)).toThrow('there is no domain 7')
   })
 
-  test('again: the connection begins anew', async () => {
+  test('of an introduced domain resets its connection', async () => {
     await dom5.watch('x', 't')
     const tx = await dom5.begin()
     dom5.connection.pause()
-    void dom5.read('x') // is answered, but that isn't delivered
-    dom5.connection.write(Uint8Array.of(XS.READ, 0, 0)) // the rest of which never comes
+    void dom5.read('x') // is answered, but the reply isn't delivered
+    dom5.connection.write(Uint8Array.of(XS.READ, 0, 0)) // the rest of the message never comes
     await dom0.events()
     void dom5.write('x', 'lost')
     xenstored.introduceDomain(5)
@@ -134,7 +131,7 @@ describe('INTRODUCE', () => {
     ])
   })
 
-  test('again does nothing to domain 0, whose connections are sockets', async () => {
+  test('of domain 0 does nothing, because its connections are sockets', async () => {
     await dom0.watch('/a', 't')
     expect(await introduce(0)).toBe('OK|')
     expect(await dom0.unwatch('/a', 't')).toBe('OK|')
@@ -157,7 +154,7 @@ describe('RELEASE and RESUME', () => {
     expect(await dom0.ask(XS.IS_DOMAIN_INTRODUCED, '5|')).toBe(answer === 'OK|' ? 'F|' : 'T|')
   })
 
-  test('a released domain leaves nothing that a later one could use', async () => {
+  test('a released domain leaves no rights to a later one', async () => {
     await dom5.write('mine', '1')
     await dom0.write('/other', '1')
     await dom0.setPerms('/other', 'n0|r5|r6')
@@ -191,7 +188,7 @@ describe('RELEASE and RESUME', () => {
     expect(await later.events()).toEqual([])
   })
 
-  test('what it was asked before is answered', async () => {
+  test('earlier requests are answered', async () => {
     const answers = Promise.all([dom5.write('a', '1'), dom0.ask(XS.RELEASE, '5|')])
     expect(await answers).toEqual(['OK|', 'OK|'])
     await until(() => dom5.ended !== undefined)
@@ -199,7 +196,7 @@ describe('RELEASE and RESUME', () => {
 })
 
 describe('special watches', () => {
-  test('tell of coming and going, without a depth of no domain, with one of which', async () => {
+  test('fire at introduction and release; with a depth they name the domain', async () => {
     for (const watch of [
       '@introduceDomain|in|',
       '@introduceDomain|which-in|1|',
@@ -224,7 +221,7 @@ describe('special watches', () => {
     ])
   })
 
-  test('each domain is told of: those events are never merged', async () => {
+  test('fire for each domain, never merged', async () => {
     await dom0.watch('@releaseDomain', 't')
     for (const domid of [7, 8, 9]) await introduce(domid)
     await dom0.events()
@@ -236,7 +233,7 @@ describe('special watches', () => {
     ])
   })
 
-  test('only to those who may read them', async () => {
+  test('fire only for domains that may read them', async () => {
     await dom5.watch('@releaseDomain', 't')
     await dom5.events()
     await introduce(7)
@@ -264,7 +261,7 @@ describe('SET_TARGET', () => {
     expect(await dom0.ask(XS.SET_TARGET, payload)).toBe(answer)
   })
 
-  test('gives the rights of the target, the right to change permissions included, and its events', async () => {
+  test("gives the target's rights, including that of changing permissions, and its events", async () => {
     await introduce(6)
     const dom6 = new RawXenstore(xenstored, 6)
     await dom5.write('a', '1')
@@ -325,7 +322,7 @@ describe('features', () => {
     expect(await dom0.ask(XS.SET_FEATURE, payload)).toBe(answer)
   })
 
-  test('a domain without them has a protocol without them', async () => {
+  test('a domain without a feature can not use it', async () => {
     await dom0.ask(XS.SET_FEATURE, '7|0|')
     await introduce(7)
     const dom7 = new RawXenstore(xenstored, 7)
@@ -350,7 +347,7 @@ describe('features', () => {
   })
 })
 
-test('DOMID_ANY in permissions is whichever domain', async () => {
+test('DOMID_ANY in permissions means any domain', async () => {
   await introduce(6)
   const dom6 = new RawXenstore(xenstored, 6)
   await dom5.write('x', '1')
@@ -368,7 +365,7 @@ test('DOMID_ANY in permissions is whichever domain', async () => {
   expect(await dom6.write('/local/domain/5/x', '6')).toBe('OK|')
 })
 
-test('a domain that is not there can not be named', async () => {
+test('permissions can not name a missing domain', async () => {
   const strict = await startXenstored({ exists: (domid) => domid < 6 })
   await strict.dom0.write('/a', '')
   expect(

@@ -1,4 +1,4 @@
-/** What one client can do to the others and to the server's memory: nothing. */
+/** Attacks by one client on the others or on the server's memory, which must fail. */
 import { XS, XSD_ERRORS, XsPacker, XsParser, xsdSockmsg } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import { beforeEach, describe, expect, test } from 'vitest'
@@ -54,7 +54,7 @@ describe('messages', () => {
     ])
   })
 
-  test('RESET_WATCHES forgets watches and transactions, that it came in among them', async () => {
+  test('RESET_WATCHES drops watches and transactions, including its own', async () => {
     await dom5.watch('x', 't')
     const [one, two] = [await dom5.begin(), await dom5.begin()]
     expect(await dom5.ask(XS.RESET_WATCHES, '|', one)).toBe('OK|')
@@ -70,14 +70,14 @@ describe('messages', () => {
     ).toEqual([0, 0])
   })
 
-  test('UNWATCH of what could not be watched is ENOENT', async () => {
+  test('UNWATCH of a path that can not be watched is ENOENT', async () => {
     expect(await Promise.all([dom0.unwatch('/a//', 't'), dom0.unwatch('', 't')])).toEqual([
       'ENOENT',
       'ENOENT',
     ])
   })
 
-  test('any message gets one answer, whatever it says, and harms no other client', async () => {
+  test('any message gets exactly one reply and affects no other client', async () => {
     const payload = fc.oneof(
       fc.uint8Array({ maxLength: 60 }),
       fc
@@ -153,7 +153,7 @@ describe('garbage', () => {
     return bytes
   }
 
-  test('a length that no message has ends that connection, after what it was owed', async () => {
+  test('an illegal length ends the connection, after the pending replies', async () => {
     const before = dom5.read('x')
     dom5.connection.write(header(4097))
     expect(await before).toBe('ENOENT')
@@ -166,7 +166,7 @@ describe('garbage', () => {
     expect(xenstored.openResources()).toEqual(['xenstore connection of domain 0'])
   })
 
-  test('what comes behind it is not looked at', async () => {
+  test('bytes after it are ignored', async () => {
     const packer = new XsPacker()
     packer.append(XS.MKDIR, 1, 0, 'x\0')
     dom5.connection.write(Buffer.concat([header(0xffff_ffff), packer.take()]))
@@ -183,7 +183,7 @@ describe('garbage', () => {
     expect(await new RawXenstore(xenstored, 5).write('x', '1')).toBe('OK|')
   })
 
-  test('any bytes, however they are cut, after anything sensible: that connection ends by name or goes on, others notice nothing', async () => {
+  test('for any bytes after valid ones, the connection ends with a reason or continues, and others are unaffected', async () => {
     const chunks = fc.array(
       fc.oneof(
         fc.uint8Array({ maxLength: 100 }),
@@ -241,7 +241,7 @@ describe('garbage', () => {
   })
 })
 
-describe('a client that does not take what it is sent', () => {
+describe('a client that does not take its messages', () => {
   test('is not answered from within its write', async () => {
     const answered = dom0.read('/tool')
     expect(dom0.arrivals.at(-1)).not.toBe(XS.READ)
@@ -249,7 +249,7 @@ describe('a client that does not take what it is sent', () => {
     expect(dom0.arrivals.at(-1)).toBe(XS.READ)
   })
 
-  test('hears, once it goes on, of each change once', async () => {
+  test('gets each change once when it continues', async () => {
     await dom0.watch('/a', 't')
     await dom0.events()
     dom0.connection.pause()
@@ -259,13 +259,13 @@ describe('a client that does not take what it is sent', () => {
     expect(await dom0.events()).toEqual(['/a/0 t', '/a/1 t', '/a/2 t'])
   })
 
-  test('may ask for any amount in one go', async () => {
+  test('may send any number of requests at once', async () => {
     await dom0.write('/big', 'v'.repeat(4000))
     const answers = await Promise.all(Array.from({ length: 20_000 }, () => dom0.read('/big')))
     expect(answers.reduce((sum, { length }) => sum + length, 0)).toBe(80_000_000)
   })
 
-  test('is not asked to take more replies than fit, and loses its connection once 16 MiB of requests wait', async () => {
+  test('has a bounded number of waiting replies, and is disconnected at 16 MiB of waiting requests', async () => {
     await dom0.write('/big', 'v'.repeat(4000))
     const lazy = new RawXenstore(xenstored, 0)
     lazy.connection.pause()
@@ -284,12 +284,12 @@ describe('a client that does not take what it is sent', () => {
     lazy.connection.resume()
     await until(() => lazy.ended !== undefined)
     expect(lazy.ended?.message).toBe(
-      'the xenstore client of domain 0 sends more than it lets xenstored answer',
+      'the xenstore client of domain 0 sends requests without taking the replies',
     )
     expect(lazy.arrivals.length * 4016).toBeLessThan(2 * 2 ** 20)
   })
 
-  test('is asked to wait from 64 KiB of requests on, and told when there is room', async () => {
+  test('is asked to wait from 64 KiB of requests on, and notified when there is room', async () => {
     let ready = 0
     const eager = xenstored.connect(0, {
       data: () => {},
@@ -308,13 +308,13 @@ describe('a client that does not take what it is sent', () => {
     expect([eager.write(bytes.subarray(0, 32)), ready]).toEqual([true, 1])
   })
 
-  test('is logged as text that does nothing to a terminal', async () => {
+  test('is logged in printable text', async () => {
     xenstored.isTracing = true
     await dom5.write('x', '\x9b2J\x7f')
     expect(log).toEqual(['domain 5: WRITE "x\\u0000Â\\u009b2J\\u007f"'])
   })
 
-  test('may be made to begin anew by whoever reads the log', async () => {
+  test('may be reset by the receiver of the log', async () => {
     const logged = await startXenstored({
       log() {
         logged.xenstored.isTracing = false
@@ -328,7 +328,7 @@ describe('a client that does not take what it is sent', () => {
     expect(await logged.dom5.write('z', '1')).toBe('OK|')
   })
 
-  test('loses its connection once 16 MiB of events wait', async () => {
+  test('is disconnected at 16 MiB of waiting events', async () => {
     const lazy = new RawXenstore(xenstored, 0)
     await lazy.watch('/', 't')
     lazy.connection.pause()
@@ -344,7 +344,7 @@ describe('a client that does not take what it is sent', () => {
     expect(lazy.ended?.message).toMatch(/domain 0 left \d+ bytes of replies and events unread/)
   })
 
-  test('may ask while it is being told: what it was lent stays as it is', async () => {
+  test('may send requests within a delivery, whose bytes stay unchanged', async () => {
     const packer = new XsPacker()
     const changed: boolean[] = []
     const ask = (): void => {

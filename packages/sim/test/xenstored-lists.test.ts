@@ -1,4 +1,4 @@
-/** DIRECTORY_PART: lists of children that no message holds. */
+/** DIRECTORY_PART: lists of children that exceed a message. */
 import { XENSTORE_PAYLOAD_MAX, XS } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import { beforeEach, expect, test } from 'vitest'
@@ -19,7 +19,7 @@ const part = async (
   return { generation, names }
 }
 
-test('the end is an empty name, wherever one asks', async () => {
+test('the list ends with an empty name, from any offset', async () => {
   for (const name of ['a', 'bb', 'c']) await dom0.mkdir(`/d/${name}`)
   const parts = await Promise.all(
     [0, 2, 1, 3, 7, 8, 1000, -1, 'x'].map(async (offset) => (await part('/d', offset)).names),
@@ -40,7 +40,7 @@ test.each([
   expect(await dom0.ask(XS.DIRECTORY_PART, payload)).toBe(answer)
 })
 
-test('the generation tells whether parts are of one list', async () => {
+test('the generation shows whether two parts belong to one list', async () => {
   await dom0.mkdir('/d/a')
   const generations = [(await part('/d', 0)).generation, (await part('/d', 0)).generation]
   await dom0.write('/other', '')
@@ -72,7 +72,7 @@ test.each([
   expect((await part('/d', 4000)).names).toBe(`${last}||`)
 })
 
-test('any list comes whole, names uncut, in as few parts as there can be', async () => {
+test('any list is returned completely, with whole names, in the fewest parts possible', async () => {
   const name = fc.string({ unit: fc.constantFrom(...'abcdefghij'), minLength: 1, maxLength: 200 })
   await fc.assert(
     fc.asyncProperty(
@@ -88,7 +88,7 @@ test('any list comes whole, names uncut, in as few parts as there can be', async
           list += isLast ? more.slice(0, -1) : more
           if (isLast) break
           const next = names[list.split('|').length - 1] ?? ''
-          // Its name, with the empty one that might be behind it, is what would have been too much.
+          // Its name, and the empty name that could follow it, would have exceeded the message.
           expect(generation.length + 1 + more.length + next.length + 1 + 1).toBeGreaterThan(
             XENSTORE_PAYLOAD_MAX,
           )

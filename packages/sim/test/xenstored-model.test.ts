@@ -1,4 +1,6 @@
-/** Any sequence of requests by three domains, in and out of transactions, against the model. */
+/**
+ * Any sequence of requests by three domains, in and out of transactions, compared with the model.
+ */
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Xenstored } from '../src/xenstored/index.ts'
@@ -7,7 +9,7 @@ import { Begin, Direct, DOMIDS, End, SetWatch, Within } from './xenstored-comman
 import { type Operation, XenstoreModel } from './xenstored-model.ts'
 
 const domid = fc.constantFrom(...DOMIDS)
-// Few paths, so that requests meet.
+// Few paths, so that requests interact.
 const path = fc.constantFrom('/a', '/b', '/a/a', '/a/b', '/b/a', '/a/a/a')
 const letter = fc.constantFrom<'n' | 'r' | 'w' | 'b'>('n', 'r', 'w', 'b')
 const operation: fc.Arbitrary<Operation> = fc.oneof(
@@ -41,7 +43,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
   }),
 )
 
-test('answers and events are those of the model; transactions are serializable', async () => {
+test('replies and events match the model, and transactions are serializable', async () => {
   const which = fc.nat(2)
   const direct = fc.tuple(domid, operation).map(([id, op]) => new Direct(id, op))
   const within = fc.tuple(which, operation).map(([i, op]) => new Within(i, op))
@@ -66,7 +68,7 @@ test('answers and events are those of the model; transactions are serializable',
     const xenstored = new Xenstored()
     for (const id of DOMIDS) xenstored.introduceDomain(id)
     const clients = new Map(DOMIDS.map((id) => [id, new RawXenstore(xenstored, id)]))
-    await clients.get(0)?.rm('/tool') // the model begins with nothing
+    await clients.get(0)?.rm('/tool') // the model starts empty
     await clients.get(0)?.setPerms('/', 'b0')
     const store = new XenstoreModel()
     store.root.others = 'b'

@@ -1,7 +1,7 @@
 /**
- * What xenstored is expected to do, said as simply as possible: a tree of plain objects, no
- * generations, no copies. A transaction is the list of what was asked and answered; one that
- * commits must be such that asking all of it again, now and in one go, gives the same answers.
+ * A simple model of xenstored: a tree of plain objects, without generations or copies. A
+ * transaction is the list of its requests and replies. When one commits, the same requests must
+ * give the same replies if they are all made again at that moment.
  */
 
 type Letter = 'n' | 'r' | 'w' | 'b'
@@ -27,7 +27,7 @@ export type Operation =
 
 export interface Applied {
   readonly answer: string
-  /** Nodes that changed, with who may hear of it. */
+  /** Changed nodes, with the domains that may be notified. */
   readonly changes: readonly {
     readonly path: string
     readonly subtree: boolean
@@ -172,7 +172,7 @@ export class XenstoreModel {
   }
 }
 
-/** The paths that a watch hears of. */
+/** Returns the paths that a watch reports. */
 export const heard = (watched: string, domid: number, { changes }: Applied): string[] =>
   changes
     .filter(

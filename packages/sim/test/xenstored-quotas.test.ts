@@ -1,6 +1,6 @@
 /**
- * What one domain may use: the quotas of C xenstored 4.17, by the names that later releases let
- * them be set.
+ * Limits of one domain: the quotas of C xenstored 4.17, by the names with which later releases set
+ * them.
  */
 import { XS } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -39,7 +39,7 @@ describe('of a guest', () => {
     ])
   })
 
-  test('nodes: one less by a transaction, which is told at its end', async () => {
+  test('nodes: one less in a transaction, which fails at its end', async () => {
     await setQuota('nodes', 10)
     const tx = await dom5.begin()
     expect(
@@ -95,7 +95,7 @@ describe('of a guest', () => {
     expect(await dom5.begin()).toBeGreaterThan(0)
   })
 
-  test("watches and transactions are the domain's, over however many connections", async () => {
+  test('watches and transactions count per domain, over all its connections', async () => {
     const other = new RawXenstore(xenstored, 5)
     await setQuota('watches', 1)
     await setQuota('transactions', 1)
@@ -110,12 +110,12 @@ describe('of a guest', () => {
     expect(await Promise.all([dom5.watch('y', 't'), dom5.begin()])).toEqual(['OK|', 2])
   })
 
-  test('nodes of a transaction: 1024, and one that went beyond can not be committed', async () => {
+  test('nodes of a transaction: 1024, and one that exceeded it can not be committed', async () => {
     const tx = await dom5.begin()
     const answers = await Promise.all(
       Array.from({ length: 1100 }, (_, i) => dom5.read(`n${i}`, tx)),
     )
-    expect(count(answers, 'ENOENT')).toBe(1023) // and its home, which they were looked for in
+    expect(count(answers, 'ENOENT')).toBe(1023) // and its home, in which they were looked up
     expect(answers.at(-1)).toBe('ENOSPC')
     expect(await dom5.end(tx)).toBe('ENOMEM')
   })
@@ -133,7 +133,7 @@ describe('of a guest', () => {
 })
 
 describe('outstanding requests: 20', () => {
-  test('a domain whose changes others have yet to hear of is held off', async () => {
+  test('a domain waits while others have not taken the events of its changes', async () => {
     await dom0.watch('/local/domain/5', 't')
     await dom0.events()
     const other = new RawXenstore(xenstored, 0)
@@ -149,7 +149,7 @@ describe('outstanding requests: 20', () => {
     expect(usedBy5('outstanding')).toBe(0)
   })
 
-  test('one that does not take its answers is held off', async () => {
+  test('a domain waits while it does not take its replies', async () => {
     dom5.connection.pause()
     const answers = Promise.all(Array.from({ length: 50 }, (_, i) => dom5.write(`n${i}`, '')))
     await until(() => usedBy5('outstanding') === 20)
@@ -159,7 +159,7 @@ describe('outstanding requests: 20', () => {
     expect(count(await answers, 'OK|')).toBe(50)
   })
 
-  test('what a connection has not heard when it ends is off the account', async () => {
+  test('undelivered messages no longer count when their connection ends', async () => {
     await dom0.watch('/local/domain/5', 't')
     const other = new RawXenstore(xenstored, 0)
     dom0.connection.pause()
@@ -174,7 +174,7 @@ describe('outstanding requests: 20', () => {
     beforeEach(() => void vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] }))
     afterEach(() => void vi.useRealTimers())
 
-    test('are off the account after 20 seconds', async () => {
+    test('no longer count after 20 seconds', async () => {
       xenstored.introduceDomain(6)
       const dom6 = new RawXenstore(xenstored, 6)
       await dom0.setPerms('/local/domain/5', 'r5')
@@ -199,12 +199,13 @@ describe('outstanding requests: 20', () => {
 
 describe('memory', () => {
   /**
-   * As C xenstored counts: a key, a header of 24, 8 for each permission, value, names of children.
+   * Bytes as C xenstored counts them: key, header of 24, 8 per permission, value, names of
+   * children.
    */
   const node = (path: string, value: string, children: string, permissions = 1): number =>
     path.length + 24 + 8 * permissions + value.length + children.length
 
-  test('is nodes, snapshots of transactions, watches, and messages until they are delivered', async () => {
+  test('counts nodes, snapshots of transactions, watches, and undelivered messages', async () => {
     const home = node('/local/domain/5', '', '')
     expect(usedBy5('memory')).toBe(home)
     await dom5.write('a', 'value')
@@ -232,7 +233,7 @@ describe('memory', () => {
     expect(usedBy5('memory')).toBe(0)
   })
 
-  test('what does not fit is ENOMEM, and nothing of it stays', async () => {
+  test('a request that exceeds it is ENOMEM, and changes nothing', async () => {
     await setQuota('memory', 300)
     const before = usedBy5('memory')
     expect(
@@ -246,7 +247,7 @@ describe('memory', () => {
     expect(usedBy5('memory')).toBe(before)
   })
 
-  test("whoever writes: it is the owner's", async () => {
+  test('counts for the owner of a node, whichever domain writes', async () => {
     await dom5.write('a', '')
     await setQuota('memory', 300)
     expect(
@@ -257,13 +258,13 @@ describe('memory', () => {
     ).toEqual(['ENOMEM', 'OK|'])
   })
 
-  test('a long answer that does not fit is ENOMEM, a short one always fits', async () => {
+  test('a long reply that exceeds it is ENOMEM, a short one is always allowed', async () => {
     await dom5.write('a', 'v'.repeat(200))
     await setQuota('memory', usedBy5('memory') + 2)
     expect(await Promise.all([dom5.read('a'), dom5.mkdir('a')])).toEqual(['ENOMEM', 'OK|'])
   })
 
-  test('events that do not fit are not queued', async () => {
+  test('events that exceed it are not queued', async () => {
     await dom0.setPerms('/', 'r0')
     await dom5.watch('/', 't')
     await dom5.events()
@@ -274,11 +275,11 @@ describe('memory', () => {
     expect(await dom5.events()).toEqual(['/n0 t', '/n1 t', '/n2 t', '/n3 t'])
   })
 
-  test('a domain that keeps too much in transactions is held off until something of it goes', async () => {
+  test('a domain with too much in transactions waits until some of it is freed', async () => {
     await dom5.write('a', 'v'.repeat(500))
     const tx = await dom5.begin()
     await setQuota('memory', usedBy5('memory') + 550)
-    // the snapshot was made, the answer is what doesn't fit
+    // the snapshot was made; the reply is what doesn't fit
     expect(await dom5.read('a', tx)).toBe('ENOMEM')
     let answered = false
     const held = dom5.mkdir('b').then((answer) => {
@@ -292,12 +293,12 @@ describe('memory', () => {
     expect(await held).toBe('OK|')
   })
 
-  test('the soft limit is told of in the log, once in a while', async () => {
+  test('exceeding the soft limit is logged, at intervals', async () => {
     await setQuota('soft-memory', 100)
     for (let i = 0; i < 10; i++) await dom5.write('a', 'v'.repeat(100 + i))
     expect(log).toEqual([
       expect.stringMatching(
-        /^domain 5 uses \d+ bytes of memory, of 100 that it should and 2621440 that it may$/,
+        /^domain 5 uses \d+ bytes of memory: the soft limit is 100, the hard limit 2621440$/,
       ),
     ])
   })
@@ -343,7 +344,7 @@ describe('GET_QUOTA and SET_QUOTA', () => {
     expect(await dom0.ask(XS.SET_QUOTA, payload)).toBe(answer)
   })
 
-  test('the global ones are those of domains to come', async () => {
+  test('the global ones apply to new domains', async () => {
     await dom0.ask(XS.SET_QUOTA, 'watches|7|')
     xenstored.introduceDomain(6)
     expect(
@@ -353,7 +354,7 @@ describe('GET_QUOTA and SET_QUOTA', () => {
     ).toEqual(['7|', '128|', '7|'])
   })
 
-  test('one that is set before the domain comes is kept for it', async () => {
+  test('one that is set before a domain is introduced applies to it', async () => {
     await dom0.ask(XS.SET_QUOTA, '6|nodes|1|')
     xenstored.introduceDomain(6)
     await dom0.mkdir('/local/domain/6')
@@ -361,7 +362,7 @@ describe('GET_QUOTA and SET_QUOTA', () => {
     expect(await new RawXenstore(xenstored, 6).mkdir('x')).toBe('ENOSPC')
   })
 
-  test('0 is no limit', async () => {
+  test('0 means no limit', async () => {
     for (const name of NAMES.slice(0, -1).split(' ')) await setQuota(name, 0)
     const answers = await Promise.all(
       Array.from({ length: 1100 }, (_, i) => dom5.write(`n${i}`, 'v'.repeat(3000))),

@@ -1,4 +1,4 @@
-/** The socket, by hand; packages/xenkit/test has other people's clients on it. */
+/** The socket by itself; packages/xenkit/test has third-party clients. */
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, statSync } from 'node:fs'
@@ -64,7 +64,7 @@ describe('a socket that can not be made', () => {
   })
 })
 
-test('a socket that a killed process left is replaced', async () => {
+test('a stale socket of a killed process is replaced', async () => {
   const stale = join(directory, 'stale')
   spawnSync(process.execPath, [
     '-e',
@@ -75,7 +75,7 @@ test('a socket that a killed process left is replaced', async () => {
   await once(connect(again.path), 'connect')
 })
 
-/** Called at each chmod, before it. */
+/** Called before each chmod. */
 const chmods = vi.hoisted(() => ({ watch: (_path: string): void => {} }))
 vi.mock('node:fs/promises', async (original) => {
   const real = await original<typeof import('node:fs/promises')>()
@@ -86,7 +86,7 @@ vi.mock('node:fs/promises', async (original) => {
   return { ...real, chmod }
 })
 
-test('nobody else can reach it before its mode is right, whatever the umask', async () => {
+test('no other user can connect before its mode is set, whatever the umask', async () => {
   const umask = process.umask(0)
   onTestFinished(() => {
     process.umask(umask)
@@ -107,13 +107,13 @@ test('nobody else can reach it before its mode is right, whatever the umask', as
   expect((await readdir(directory)).toSorted()).toEqual([...before, 'early'].toSorted())
 })
 
-test('only its user may connect, and it is gone in the end', async () => {
+test('only its user may connect, and it is removed at the end', async () => {
   expect((await stat(path)).mode & 0o777).toBe(0o600)
   await listening.close()
   await expect(stat(path)).rejects.toThrow('ENOENT')
 })
 
-test('a client that leaves takes its watches and transactions along', async () => {
+test("a client's watches and transactions end with its connection", async () => {
   const socket = connect(path)
   const packer = new XsPacker()
   packer.append(XS.WATCH, 1, 0, '/\0t\0')
@@ -125,7 +125,7 @@ test('a client that leaves takes its watches and transactions along', async () =
   expect(xenstored.openResources()).toEqual([])
 })
 
-test('a client that closes its half gets what it asked for before', async () => {
+test('a client that closes its half still gets its replies', async () => {
   const socket = connect({ path, allowHalfOpen: true })
   const packer = new XsPacker()
   for (let id = 1; id <= 1000; id++) {
@@ -142,7 +142,7 @@ test('a client that closes its half gets what it asked for before', async () => 
   expect(xenstored.openResources()).toEqual([])
 })
 
-test("a message that was cut off is nobody's business", async () => {
+test('an incomplete message at the end is ignored', async () => {
   const socket = connect({ path, allowHalfOpen: true })
   socket.resume().end(Buffer.alloc(15))
   await once(socket, 'end')
@@ -156,7 +156,7 @@ test('garbage ends the connection', async () => {
   expect(xenstored.openResources()).toEqual([])
 })
 
-test('a client that sends without reading is held off, and served when it reads', async () => {
+test('a client that sends without reading must wait, and is served when it reads', async () => {
   const requests = 20_000
   const packer = new XsPacker()
   packer.append(XS.WRITE, 0, 0, '/big\0', new Uint8Array(4000))

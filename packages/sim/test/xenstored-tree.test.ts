@@ -1,4 +1,4 @@
-/** Fine points of nodes, transactions and watches, as Debian's xenstored 4.17 has them. */
+/** Details of nodes, transactions and watches, as in Debian's xenstored 4.17. */
 import { XS } from '@xenkit/wire'
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { Xenstored } from '../src/xenstored/index.ts'
@@ -16,7 +16,7 @@ const generation = async (path: string): Promise<number> =>
   Number.parseInt(await dom0.ask(XS.DIRECTORY_PART, `${path}|0|`), 10)
 
 describe('the generation', () => {
-  test('of a new node is older than those of its parents, which change with it', async () => {
+  test('of a new node is lower than those of its parents, which change with it', async () => {
     await dom0.mkdir('/a')
     const before = await generation('/')
     await dom0.write('/a/b/c', '')
@@ -27,14 +27,14 @@ describe('the generation', () => {
     ])
   })
 
-  test('counts each node of a tree that is removed, and each time a name goes', async () => {
+  test('counts each removed node, and each removal from a list of children', async () => {
     await dom0.write('/a/b/c', '')
     const before = await generation('/')
     await dom0.rm('/a')
     expect(await generation('/')).toBe(before + 3 + 3)
   })
 
-  test('counts what was refused, too', async () => {
+  test('counts refused changes too', async () => {
     const before = await generation('/local/domain/5')
     expect(await dom5.write('x/y', 'v'.repeat(2100))).toBe('ENOSPC')
     await dom5.write('x', '')
@@ -43,7 +43,7 @@ describe('the generation', () => {
 })
 
 describe('the events of a change', () => {
-  test('come in the order in which the watches were set', async () => {
+  test('arrive in the order in which the watches were set', async () => {
     for (const [path, token] of [
       ['/', '1'],
       ['/a', '2'],
@@ -66,7 +66,7 @@ describe('a commit', () => {
     expect(await dom0.end(tx)).toBe('OK|')
   }
 
-  test('goes node by node, as they were first looked at: who hears of one is settled before the next', async () => {
+  test("applies nodes in the order of first reading, and decides each one's events before the next", async () => {
     await dom0.mkdir('/a/b')
     for (const path of ['/a', '/a/b']) await dom0.setPerms(path, 'n0')
     await dom5.watch('/a/b', 't')
@@ -84,7 +84,7 @@ describe('a commit', () => {
     expect(await dom5.events()).toEqual(['/a/b t'])
   })
 
-  test('tells of a node that it removed only who could read that one', async () => {
+  test('reports a removed node only to domains that could read it', async () => {
     await dom0.mkdir('/a/b')
     await dom0.setPerms('/a', 'r0')
     await dom0.setPerms('/a/b', 'n0')
@@ -98,7 +98,7 @@ describe('a commit', () => {
     expect(await dom5.events()).toEqual(['/a/b t'])
   })
 
-  test('tells those above of a node that went with its parent and came again', async () => {
+  test('fires watches above a node that was removed with its parent and created again', async () => {
     await dom0.write('/a/b/c', '1')
     await dom0.watch('/a', 't')
     await dom0.events()
@@ -109,7 +109,7 @@ describe('a commit', () => {
     expect(await dom0.events()).toEqual(['/a/b t', '/a/b/c t'])
   })
 
-  test('needs room for each owner whose nodes changed in number, if any was made', async () => {
+  test('checks the quota of each owner with a changed number of nodes, if any was created', async () => {
     await dom5.write('x', '')
     await dom5.write('y', '')
     const domain = xenstored.domains.get(5)
@@ -128,7 +128,7 @@ describe('a commit', () => {
     expect(await dom5.end(late)).toBe('OK|')
   })
 
-  test('needs room for an owner whose permissions were set, as well', async () => {
+  test('checks the quota of an owner set by permissions, too', async () => {
     xenstored.introduceDomain(7)
     await dom0.mkdir('/local/domain/7')
     await dom0.setPerms('/local/domain/7', 'n7')
@@ -152,14 +152,14 @@ describe('a transaction that can not be committed any more', () => {
     tx = await dom0.begin()
   })
 
-  test('may find a node whose parent it missed', async () => {
+  test('may find a node without its parent', async () => {
     await dom0.rm('/a')
     await dom0.read('/a', tx)
     await dom0.write('/a/b', '1')
     expect(await Promise.all([dom0.rm('/a/b', tx), dom0.end(tx)])).toEqual(['EINVAL', 'EAGAIN'])
   })
 
-  test('may find a node that its parent does not name', async () => {
+  test('may find a node that its parent does not list', async () => {
     await dom0.list('/a', tx)
     await dom0.write('/a/d', '1')
     expect(
@@ -172,7 +172,7 @@ describe('a transaction that can not be committed any more', () => {
     ).toEqual(['EIO', 'ENOENT', 'b|c|', 'EAGAIN'])
   })
 
-  test('may miss a node that its parent names: what was removed before that stays so', async () => {
+  test('may miss a node that its parent lists; earlier removals stay', async () => {
     await dom0.list('/a', tx)
     await dom0.rm('/a/c')
     expect(await Promise.all([dom0.rm('/a', tx), dom0.list('/a', tx), dom0.end(tx)])).toEqual([
@@ -182,7 +182,7 @@ describe('a transaction that can not be committed any more', () => {
     ])
   })
 
-  test('may name a node twice', async () => {
+  test('may list a node twice', async () => {
     await dom0.list('/a', tx)
     await dom0.rm('/a/b')
     await dom0.mkdir('/a/b', tx)
@@ -209,7 +209,7 @@ describe('permissions that name a domain', () => {
     await dom0.setPerms('/a', 'n0|r5')
   })
 
-  test('are shown, but say nothing of a later one, whatever happens to the node', async () => {
+  test('are shown, but never apply to a later domain', async () => {
     await dom0.mkdir('/b')
     const later = reborn()
     expect(await Promise.all([later.read('/a'), dom0.getPerms('/a')])).toEqual(['EACCES', 'n0|r5|'])
@@ -219,7 +219,7 @@ describe('permissions that name a domain', () => {
     expect(await Promise.all([later.read('/a'), later.read('/a/x')])).toEqual(['', 'EACCES'])
   })
 
-  test('say nothing of one that comes while a transaction works on the node', async () => {
+  test('do not apply to a domain created while a transaction uses the node', async () => {
     const tx = await dom0.begin()
     await dom0.read('/a', tx)
     const later = reborn()
@@ -228,13 +228,13 @@ describe('permissions that name a domain', () => {
     expect(await later.read('/a')).toBe('EACCES')
   })
 
-  test('are about the next one too if nothing has changed in between', async () => {
+  test('apply to the next domain too if nothing has changed in between', async () => {
     await dom0.rm('/local/domain/5')
     await dom0.setPerms('/a', 'n0|r5')
     expect(await reborn().read('/a')).toBe('')
   })
 
-  test('of a domain that goes before it was introduced are void, its nodes are gone, and nobody is told', async () => {
+  test('of a domain that ends before its introduction are void; its nodes are removed without events', async () => {
     await dom0.watch('@releaseDomain', 't')
     await dom0.mkdir('/b/c')
     await dom0.setPerms('/b', 'n7')
@@ -248,7 +248,7 @@ describe('permissions that name a domain', () => {
   })
 })
 
-test('the root stays, whose ever it was', async () => {
+test('the root stays, whichever domain owned it', async () => {
   await dom0.setPerms('/', 'r5')
   await dom5.write('/mine', '1')
   xenstored.releaseDomain(5)
@@ -256,7 +256,7 @@ test('the root stays, whose ever it was', async () => {
 })
 
 describe('permissions of a special path', () => {
-  test('are no part of a transaction', async () => {
+  test('are not part of a transaction', async () => {
     const tx = await dom0.begin()
     expect(await dom0.setPerms('@releaseDomain', 'r0', tx)).toBe('OK|')
     await dom0.end(tx, 'F')
@@ -267,7 +267,7 @@ describe('permissions of a special path', () => {
     expect(await dom5.events()).toEqual(['@releaseDomain t'])
   })
 
-  test("are its owner's, who may give it away; domain 0 has it back from one that is gone", async () => {
+  test('can be changed by the owner, even to another owner; domain 0 inherits them', async () => {
     await dom0.setPerms('@introduceDomain', 'n5|r7')
     expect(await dom5.setPerms('@introduceDomain', 'n5|r7|r5')).toBe('OK|')
     xenstored.introduceDomain(7)

@@ -1,4 +1,4 @@
-/** How clients share the server. */
+/** Clients that share the server. */
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import { expect, test } from 'vitest'
 import { Xenstored } from '../src/xenstored/index.ts'
@@ -6,7 +6,7 @@ import { RawXenstore, until } from './raw-xenstore.ts'
 
 const REQUESTS = 50_000
 
-/** A client that has asked for a lot in one go. */
+/** A client that has sent many requests at once. */
 function flood(xenstored: Xenstored): { answered: () => number } {
   let answered = 0
   const parser = new XsParser(() => {
@@ -19,7 +19,7 @@ function flood(xenstored: Xenstored): { answered: () => number } {
   return { answered: () => answered }
 }
 
-test('a flood leaves others, and the event loop, their turns', async () => {
+test('a flood does not starve other clients or the event loop', async () => {
   const xenstored = new Xenstored()
   const witness = new RawXenstore(xenstored, 0)
   const { answered } = flood(xenstored)
@@ -37,7 +37,7 @@ test('a flood leaves others, and the event loop, their turns', async () => {
   expect(served).toBeGreaterThan(10)
 })
 
-test('two floods get on side by side', async () => {
+test('two floods progress concurrently', async () => {
   const xenstored = new Xenstored()
   const first = flood(xenstored)
   const second = flood(xenstored)
@@ -45,7 +45,7 @@ test('two floods get on side by side', async () => {
   expect(second.answered()).toBeGreaterThan(REQUESTS / 10)
 })
 
-test('a client that asks within the answer gets no more than its turns', async () => {
+test('a client that sends a request within each reply gets only its turns', async () => {
   const xenstored = new Xenstored()
   const witness = new RawXenstore(xenstored, 0)
   const packer = new XsPacker()
@@ -67,7 +67,7 @@ test('a client that asks within the answer gets no more than its turns', async (
   eager.close()
 })
 
-test('what one receiver throws is its own affair', async () => {
+test('an error of one receiver does not affect others', async () => {
   const xenstored = new Xenstored()
   const thrown: unknown[] = []
   const onThrown = (error: unknown): void => void thrown.push(error)

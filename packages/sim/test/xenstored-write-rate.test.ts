@@ -1,4 +1,4 @@
-/** A guest that writes without pause must not keep others' transactions from their end. */
+/** A guest that writes without pause must not keep other domains' transactions from committing. */
 import { XS } from '@xenkit/wire'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Xenstored } from '../src/xenstored/index.ts'
@@ -9,7 +9,7 @@ let log: string[]
 let dom0: RawXenstore
 let dom5: RawXenstore
 
-/** With domains 0 and 5 alone, each earns 100 writes a second. */
+/** Milliseconds per write: with domains 0 and 5 alone, each earns 100 writes a second. */
 const MS_PER_WRITE = 10
 const BURST = 10
 
@@ -22,14 +22,17 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-/** Sends all at once. @returns how many were answered, now and later */
+/**
+ * Sends all requests at once.
+ * @returns a running count of the replies
+ */
 function send(count: number, ask: (i: number) => Promise<string>): { readonly answered: number } {
   const sent = { answered: 0 }
   for (let i = 0; i < count; i++) void ask(i).then(() => sent.answered++)
   return sent
 }
 const rewrite = (): Promise<string> => dom5.write('x', '1')
-/** Time enough for everything that need not wait for the clock. */
+/** Waits for everything that doesn't depend on the clock. */
 const settled = async (): Promise<void> => void (await dom0.events(), await dom0.events())
 
 test('a guest that rewrites a node can not starve a transaction of domain 0', async () => {
@@ -57,7 +60,7 @@ test('while a transaction is open, a burst is free and the rest waits for credit
   const tx = await dom0.begin()
   const writes = send(30, rewrite)
   await settled()
-  expect(writes.answered).toBe(BURST + 1) // the one that makes a debt is answered
+  expect(writes.answered).toBe(BURST + 1) // the write that goes into debt is still answered
   const message = 'domain 5 writes too fast while transactions are open, and has to wait'
   expect(log).toEqual([message])
   for (let more = 1; more < 5; more++) {
@@ -71,11 +74,11 @@ test('while a transaction is open, a burst is free and the rest waits for credit
   await dom0.end(tx)
   await vi.advanceTimersByTimeAsync(MS_PER_WRITE)
   await settled()
-  expect(writes.answered).toBe(30) // nobody is in the way of the rest
+  expect(writes.answered).toBe(30) // no transaction is in the way of the rest
   expect(log).toEqual([message])
 })
 
-test('a guest in debt waits with whatever it asks, on all connections; others do not', async () => {
+test('a guest in debt waits with all requests on all connections; others do not', async () => {
   const other = new RawXenstore(xenstored, 5)
   xenstored.introduceDomain(6)
   const dom6 = new RawXenstore(xenstored, 6)
@@ -87,7 +90,7 @@ test('a guest in debt waits with whatever it asks, on all connections; others do
   expect(await dom6.ask(XS.GET_DOMAIN_PATH, '6|')).toBe('/local/domain/6|')
   await settled()
   expect(reads.answered).toBe(0)
-  await vi.advanceTimersByTimeAsync(MS_PER_WRITE * 2) // they are three
+  await vi.advanceTimersByTimeAsync(MS_PER_WRITE * 2) // there are three domains
   await settled()
   expect(reads.answered).toBe(1)
 })
@@ -106,20 +109,20 @@ test.each([
   expect(asked.answered).toBe(cost === 0 ? 60 : Math.floor(BURST / cost) + 1)
 })
 
-test('a transaction costs one when it is committed while another is open', async () => {
+test('a commit costs one write while another transaction is open', async () => {
   const commit = async (): Promise<string> => {
     const tx = await dom5.begin()
     for (let i = 0; i < 5; i++) await dom5.write(`in-tx/${i}`, '', tx)
     return dom5.end(tx)
   }
-  for (let i = 0; i < 100; i++) expect(await commit()).toBe('OK|') // its own alone
+  for (let i = 0; i < 100; i++) expect(await commit()).toBe('OK|') // no other transaction is open
   await dom0.begin()
   for (let i = 0; i <= BURST; i++) expect(await commit()).toBe('OK|')
   expect(send(1, () => dom5.read('x')).answered).toBe(0)
   expect(log.length).toBe(1)
 })
 
-test('without a transaction anywhere nothing is limited, and domain 0 never is', async () => {
+test('nothing is limited without an open transaction, and domain 0 never is', async () => {
   const writes = send(2000, rewrite)
   await settled()
   expect(writes.answered).toBe(2000)
@@ -129,7 +132,7 @@ test('without a transaction anywhere nothing is limited, and domain 0 never is',
   expect(own.answered).toBe(2000)
 })
 
-test('what others leave unused is a reserve of 1000', async () => {
+test('unused credit goes to a reserve of 1000', async () => {
   await vi.advanceTimersByTimeAsync(3_600_000)
   await dom5.mkdir('x')
   await dom0.begin()
@@ -138,7 +141,7 @@ test('what others leave unused is a reserve of 1000', async () => {
   expect(writes.answered).toBe(1000 + BURST + 1)
 })
 
-test('a guest that is released while it waits is waited for no more', async () => {
+test('a guest that is released while it waits has no timer left', async () => {
   await dom0.begin()
   const writes = send(50, rewrite)
   await settled()

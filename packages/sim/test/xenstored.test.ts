@@ -24,20 +24,20 @@ describe('nodes', () => {
     ).toEqual(['x|y', '', 'b|', ''])
   })
 
-  test('children are listed in the order of their making', async () => {
+  test('children are listed in the order of creation', async () => {
     for (const name of ['z', 'a', 'm']) await dom0.mkdir(`/d/${name}`)
     await dom0.rm('/d/a')
     await dom0.mkdir('/d/a')
     expect(await dom0.list('/d')).toBe('z|m|a|')
   })
 
-  test('mkdir leaves what there is', async () => {
+  test('mkdir leaves an existing node unchanged', async () => {
     await dom0.write('/a', '1')
     expect(await dom0.mkdir('/a')).toBe('OK|')
     expect(await dom0.read('/a')).toBe('1')
   })
 
-  test('rm takes the tree; of nothing it is fine, without a parent it is not', async () => {
+  test('rm removes the tree; a missing node is no error, a missing parent is', async () => {
     await dom0.write('/a/b/c', '1')
     expect(await dom0.rm('/a/b')).toBe('OK|')
     expect(
@@ -51,7 +51,7 @@ describe('nodes', () => {
     ).toEqual(['ENOENT', '', 'OK|', 'ENOENT', 'EINVAL'])
   })
 
-  test('a relative path begins at the home of the domain that asks', async () => {
+  test('a relative path starts at the home of the domain that asks', async () => {
     await dom5.write('data/x', '1')
     await dom0.write('data', '0')
     expect(
@@ -59,13 +59,13 @@ describe('nodes', () => {
     ).toEqual(['1', '0'])
   })
 
-  test('a list that no message holds is E2BIG', async () => {
+  test('a list longer than a message is E2BIG', async () => {
     for (let i = 0; i < 50; i++) await dom0.mkdir(`/d/${'n'.repeat(90)}${i}`)
     expect(await dom0.list('/d')).toBe('E2BIG')
   })
 
   test.each(['', '/a/', '//', '/a//b', '/a b', '/é', `/${'a'.repeat(3072)}`])(
-    'no path: case %#',
+    'not a path: case %#',
     async (path) => {
       expect(
         await Promise.all([
@@ -78,7 +78,7 @@ describe('nodes', () => {
     },
   )
 
-  test('a special path is no node', async () => {
+  test('a special path is not a node', async () => {
     expect(
       await Promise.all([
         dom0.read('@releaseDomain'),
@@ -89,7 +89,7 @@ describe('nodes', () => {
     ).toEqual(['EINVAL', 'EINVAL', 'EINVAL', 'EINVAL'])
   })
 
-  test('a path has 2048 bytes, and those of /local/domain/DOMID/ besides', async () => {
+  test('a path has at most 2048 bytes, not counting /local/domain/DOMID/', async () => {
     for (const client of [dom0, dom5]) {
       expect(await client.read(`/local/domain/5/${'a'.repeat(2048)}`)).toBe('ENOENT')
       expect(await client.read(`/local/domain/5/${'a'.repeat(2049)}`)).toBe('EINVAL')
@@ -126,7 +126,7 @@ describe('permissions', () => {
     expect(await dom0.read(path)).toBe(write === 'OK|' ? 'w' : 'v')
   })
 
-  test('what is not there looks like what may not be seen, except to those who may look around there', async () => {
+  test('a missing node and a forbidden one look the same, unless the parent may be read', async () => {
     expect(
       await Promise.all([
         dom5.read('/none/x'),
@@ -150,7 +150,7 @@ describe('permissions', () => {
     ).toEqual(['n0|b5|', 'n5|b5|', 'n5|b5|'])
   })
 
-  test('the owner may change them, but not who that is', async () => {
+  test('the owner may change them, but not the owner', async () => {
     await dom5.write('mine', '')
     expect(
       await Promise.all([
@@ -168,7 +168,7 @@ describe('permissions', () => {
 })
 
 describe('watches', () => {
-  test('fire when set, for the path and below, with the path that changed', async () => {
+  test('fire when set, and for changes at and below the path, with the changed path', async () => {
     expect(await dom0.watch('/a', 'tok')).toBe('OK|')
     expect(await dom0.events()).toEqual(['/a tok'])
     await dom0.write('/a/b', '1')
@@ -176,7 +176,7 @@ describe('watches', () => {
     await dom0.setPerms('/a', 'r0')
     await dom0.rm('/a/b')
     await dom0.rm('/a/b') // changes nothing
-    await dom0.mkdir('/a') // neither does this
+    await dom0.mkdir('/a') // nor does this
     expect(await dom0.events()).toEqual(['/a/b tok', '/a tok', '/a/b tok'])
   })
 
@@ -188,7 +188,7 @@ describe('watches', () => {
     expect(dom0.arrivals).toEqual([XS.WATCH_EVENT, XS.WRITE, XS.READ])
   })
 
-  test('a watch below a removed node hears its own path', async () => {
+  test('a watch below a removed node reports its own path', async () => {
     await dom0.write('/a/b/c/d', '1')
     await dom0.watch('/a/b/c', 'on')
     await dom0.watch('/a', 'above')
@@ -198,7 +198,7 @@ describe('watches', () => {
     expect(await dom0.events()).toEqual(['/a/b/c on', '/a/b above'])
   })
 
-  test('one on a relative path hears relative paths', async () => {
+  test('a watch on a relative path reports relative paths', async () => {
     await dom5.watch('data', 't')
     await dom0.write('/local/domain/5/data/x', '1')
     expect(await dom5.events()).toEqual(['data t', 'data/x t'])
@@ -232,7 +232,7 @@ describe('watches', () => {
     expect(await dom0.events()).toEqual([`/a ${token}`])
   })
 
-  test('depth limits how far below it hears', async () => {
+  test('depth limits the levels below that are reported', async () => {
     for (const depth of [0, 1, 2]) await dom0.ask(XS.WATCH, `/a|d${depth}|${depth}|`)
     await dom0.ask(XS.WATCH, '/|root1|1|')
     await dom0.events()
@@ -249,7 +249,7 @@ describe('watches', () => {
     expect(await dom0.ask(XS.WATCH, '/a|t|-1|')).toBe('EINVAL')
   })
 
-  test('only for those who may read the node, or could before, or may read its parent', async () => {
+  test('fire only for domains that may read the node, could before, or may read its parent', async () => {
     await dom0.write('/a/secret', '1')
     await dom0.setPerms('/a', 'n0')
     await dom5.watch('/a/secret', 't')
@@ -265,7 +265,7 @@ describe('watches', () => {
     expect(await dom5.events()).toEqual(['/a/secret t'])
   })
 
-  test('an event that waits already is not queued again', async () => {
+  test('an event that is already waiting is not queued again', async () => {
     await dom0.watch('/a', 't')
     await dom0.events()
     await Promise.all([dom0.write('/a', '1'), dom0.write('/a', '2'), dom0.write('/a', '3')])
@@ -289,7 +289,7 @@ describe('transactions', () => {
     expect(await dom0.events()).toEqual(['/a/x t', '/a/y t'])
   })
 
-  test('leave nothing behind when given up', async () => {
+  test('change nothing when aborted', async () => {
     const tx = await dom0.begin()
     await dom0.write('/a/x', '1', tx)
     expect(await dom0.end(tx, 'F')).toBe('OK|')
@@ -333,7 +333,7 @@ describe('transactions', () => {
     expect(await dom0.end(tx)).toBe('ENOENT')
   })
 
-  test('do not conflict over what they do not touch', async () => {
+  test('do not conflict over nodes that they do not use', async () => {
     await dom0.write('/n/x', '1')
     const [one, two] = [await dom0.begin(), await dom0.begin()]
     await dom0.write('/n/x', '2', one)
@@ -342,7 +342,7 @@ describe('transactions', () => {
     expect(await Promise.all([dom0.end(one), dom0.end(two)])).toEqual(['OK|', 'OK|'])
   })
 
-  test('see a node as it was when they first looked', async () => {
+  test('see a node as it was when first read', async () => {
     await dom0.write('/n', '1')
     const tx = await dom0.begin()
     await dom0.read('/n', tx)
@@ -365,7 +365,7 @@ describe('transactions', () => {
   })
 })
 
-test('openResources names what is left open, and nothing once it is closed', async () => {
+test('openResources lists open resources, and nothing once they are closed', async () => {
   await dom5.watch('x', 't')
   const tx = await dom5.begin()
   expect(xenstored.openResources()).toEqual([

@@ -1,11 +1,14 @@
-/** What a payload says: the ways in which C xenstored reads it. */
+/** Parsers of a request's payload, which accept what C xenstored accepts. */
 import { latin1 } from './latin1.ts'
 import { Refusal } from './refusal.ts'
 
-/** The NUL-terminated strings; what follows the last NUL isn't one. */
+/** Splits NUL-terminated strings; bytes after the last NUL are ignored. */
 export const strings = (payload: Uint8Array): string[] => latin1(payload).split('\0').slice(0, -1)
 
-/** The payload as exactly one NUL-terminated string. */
+/**
+ * Returns the payload as exactly one NUL-terminated string.
+ * @throws Refusal EINVAL if it is something else
+ */
 export function oneString(payload: Uint8Array): string {
   const nul = payload.indexOf(0)
   if (nul < 0 || nul !== payload.length - 1) throw new Refusal('EINVAL')
@@ -14,13 +17,13 @@ export function oneString(payload: Uint8Array): string {
 
 const LONG_MAX = 2n ** 63n - 1n
 
-/** A long, where C's conversions stop, that is put into an int. */
+/** Converts a long, limited as by C's conversions, to an int. */
 const asInt = (value: bigint): number =>
   Number(BigInt.asIntN(32, value > LONG_MAX ? LONG_MAX : value < ~LONG_MAX ? ~LONG_MAX : value))
 
 /**
- * The number that C's `atoi` sees on a 64-bit machine: 0 where there is none, the low 32 bits of
- * what is too large.
+ * Returns the number that C's `atoi` returns on a 64-bit machine: 0 if there is none, the low 32
+ * bits if it is too large.
  */
 export function atoi(text: string): number {
   const digits = /^[\t-\r ]*([-+]?\d+)/.exec(text)?.[1]
@@ -29,8 +32,8 @@ export function atoi(text: string): number {
 }
 
 /**
- * The number that C's `strtol` sees in any of its notations, as an int; undefined if there is none,
- * or more than that.
+ * Returns the number that C's `strtol` returns in any of its notations, as an int; undefined if the
+ * text isn't exactly one number.
  */
 export function strtol(text: string): number | undefined {
   const [, sign, digits] = /^[\t-\r ]*([-+]?)(0x[0-9a-f]+|0[0-7]*|[1-9]\d*)$/i.exec(text) ?? []
@@ -39,10 +42,13 @@ export function strtol(text: string): number | undefined {
   return asInt(sign === '-' ? -value : value)
 }
 
-/** A domid where 4.17 reads one: nothing is refused. */
+/** Parses a domid of a request that 4.17 has: nothing is refused. */
 export const anyDomid = (text: string): number => atoi(text) >>> 0
 
-/** A domid, or a special one, where only later releases read one. */
+/**
+ * Parses a domid, or a special one, of a request that only later releases have.
+ * @throws Refusal EINVAL
+ */
 export function domidOf(text: string): number {
   if (!/^\d{0,5}$/.test(text) || Number(text) > 0xffff) throw new Refusal('EINVAL')
   return Number(text)

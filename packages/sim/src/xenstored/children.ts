@@ -1,12 +1,15 @@
 /**
- * A node's children, as DIRECTORY answers: their names in the order of their making, each with a
- * NUL. A string is a snapshot for free, is made longer without a copy, and has the size that quotas
+ * A node's children in DIRECTORY's form: names in the order of creation, each with a NUL. As a
+ * string, a list is a snapshot at no cost, grows without a copy, and has the size that quotas
  * count.
  */
 
 export const withChild = (children: string, name: string): string => `${children}${name}\0`
 
-/** Without the first of that name. @returns undefined if there is none */
+/**
+ * Removes the first child with the name.
+ * @returns undefined if there is none
+ */
 export function withoutChild(children: string, name: string): string | undefined {
   if (children.startsWith(`${name}\0`)) return children.slice(name.length + 1)
   const at = children.indexOf(`\0${name}\0`)

@@ -1,4 +1,4 @@
-/** Watches and transactions: what belongs to the connection. */
+/** Handlers of watches and transactions, which belong to a connection. */
 import { XENSTORE_SERVER_FEATURE, XS } from '@xenkit/wire'
 import { atoi, oneString, strings } from './arguments.ts'
 import { Refusal } from './refusal.ts'
@@ -6,7 +6,10 @@ import type { Handlers, Request } from './request.ts'
 
 const OK = 'OK\0'
 
-/** How many levels below the path are watched. Those without the feature may not say. */
+/**
+ * Parses the number of levels to watch below the path.
+ * @throws Refusal EINVAL if the domain doesn't have the feature
+ */
 function depthOf({ domain }: Request, text: string | undefined): number | undefined {
   if (text === undefined) return undefined
   const depth = atoi(text)
@@ -71,7 +74,7 @@ export const connectionRequests: Handlers = [
         const verdict = oneString(r.payload)
         if (verdict !== 'T' && verdict !== 'F') throw new Refusal('EINVAL')
         if (!r.transaction) throw new Refusal('ENOENT')
-        r.connection.endTransaction(r.txId) // it is over whether or not it commits
+        r.connection.endTransaction(r.txId) // it ends whether or not it commits
         if (verdict === 'T') {
           r.transaction.commit((change) => r.xenstored.watches.fire(change, r.xenstored.store))
           r.xenstored.writeRate.charge(r.domain, 1)

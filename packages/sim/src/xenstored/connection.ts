@@ -1,4 +1,4 @@
-/** One client: its watches and transactions, and what it asks for. */
+/** One client's connection: its watches, transactions and requests. */
 import type { ByteStream, ByteStreamReceiver } from '@xenkit/hypervisor'
 import { XENSTORE_PAYLOAD_MAX, XS, XsFormatError, xsTypeName } from '@xenkit/wire'
 import type { Client, Domain } from './domain.ts'
@@ -14,17 +14,19 @@ import type { Server } from './server.ts'
 import { Transaction } from './transaction.ts'
 import type { Watch } from './watches.ts'
 
+/** The client's side of a connection. */
 export interface XenstoreReceiver extends ByteStreamReceiver {
-  /** After a `write` that returned false: there is room again. */
+  /** Called after a `write` that returned false, when there is room again. */
   ready?(): void
 }
 
 /**
- * Longer replies count as memory before they are made: C xenstored has room for these in every
- * request.
+ * Bytes above which a reply counts as memory before it is queued. C xenstored has room for shorter
+ * ones in every request.
  */
 const SMALL_REPLY = 16
 
+/** A connection with the rights of one domain. */
 export class Connection implements ByteStream, Client, Session {
   readonly domain: Domain
   readonly #xenstored: Server
@@ -37,9 +39,9 @@ export class Connection implements ByteStream, Client, Session {
   readonly #transactions = new Map<number, Transaction>()
   #lastTxId = 0
   #isOpen = true
-  /** The client was asked to wait. */
+  /** Whether the last `write` returned false. */
   #isWaiting = false
-  /** The client sends no more. */
+  /** Whether the client has sent everything. */
   #isFinished = false
 
   constructor(xenstored: Server, domain: Domain, receiver: XenstoreReceiver) {
@@ -51,8 +53,9 @@ export class Connection implements ByteStream, Client, Session {
   }
 
   /**
-   * @returns false if the client had better wait until `ready`; one that goes on sending loses the
-   * connection in the end.
+   * Receives bytes of the client.
+   * @returns false if the client should wait for `ready`; one that keeps sending is disconnected in
+   *   the end
    */
   write(bytes: Uint8Array): boolean {
     if (!this.#isOpen) return true
@@ -60,7 +63,7 @@ export class Connection implements ByteStream, Client, Session {
     if (this.#inbox.isOverflowing) {
       this.#expel(
         new Error(
-          `the xenstore client of domain ${this.domain.domid} sends more than it lets xenstored answer`,
+          `the xenstore client of domain ${this.domain.domid} sends requests without taking the replies`,
         ),
       )
       return true
@@ -70,7 +73,7 @@ export class Connection implements ByteStream, Client, Session {
     return !this.#isWaiting
   }
 
-  /** The client sends no more, but takes the answers to what it has sent. */
+  /** Tells that the client has sent everything. Its requests are still answered. */
   finish(): void {
     this.#isFinished = true
     this.wake()
@@ -81,7 +84,7 @@ export class Connection implements ByteStream, Client, Session {
     this.#shut()
   }
 
-  /** Holds back deliveries, for a receiver that can't take them now; `resume` lets them go on. */
+  /** Stops deliveries, for a receiver that can't take them now; `resume` restarts them. */
   pause(): void {
     this.#outbox.pause()
   }
@@ -101,7 +104,10 @@ export class Connection implements ByteStream, Client, Session {
     this.#xenstored.turns.wake(this)
   }
 
-  /** Its turn. */
+  /**
+   * Answers requests and delivers messages until `until` (performance.now()).
+   * @returns whether there is more to do
+   */
   work(until: number): boolean {
     this.#takeRequests(until)
     this.#outbox.flush()
@@ -120,7 +126,7 @@ export class Connection implements ByteStream, Client, Session {
     const path = resolveWatchPath(text, domain)
     const key = watchKey(path, token)
     if (this.#watches.has(key)) throw new Refusal('EEXIST')
-    // One more than the quota says, and E2BIG, as 4.17; later releases refuse one earlier, with
+    // One more than the quota, and E2BIG, as in 4.17. Later releases refuse one earlier, with
     // ENOSPC.
     if (domain.used('watches') > domain.limit('watches')) throw new Refusal('E2BIG')
     const memory = path.length + token.length
@@ -155,7 +161,7 @@ export class Connection implements ByteStream, Client, Session {
 
   beginTransaction(): number {
     const { domain } = this
-    // One more than the quota says, as 4.17.
+    // One more than the quota, as in 4.17.
     if (domain.used('transactions') > domain.limit('transactions')) throw new Refusal('ENOSPC')
     do this.#lastTxId = (this.#lastTxId + 1) >>> 0
     while (this.#lastTxId === 0 || this.#transactions.has(this.#lastTxId))
@@ -271,7 +277,7 @@ export class Connection implements ByteStream, Client, Session {
     this.wake()
   }
 
-  /** Ends the connection of a client that goes too far. */
+  /** Ends the connection of a client that exceeds a limit. */
   #expel(reason: Error): void {
     this.#xenstored.log(`connection of domain ${this.domain.domid} ended: ${reason.message}`)
     this.end(reason)
@@ -283,7 +289,10 @@ export class Connection implements ByteStream, Client, Session {
     this.domain.use('memory', -watch.path.length - watch.token.length)
   }
 
-  /** @returns whether it was open. */
+  /**
+   * Ends the connection.
+   * @returns whether it was open
+   */
   #shut(): boolean {
     if (!this.#isOpen) return false
     this.#isOpen = false
@@ -294,5 +303,5 @@ export class Connection implements ByteStream, Client, Session {
   }
 }
 
-/** NUL can't be part of either. */
+/** A key of path and token, neither of which can contain NUL. */
 const watchKey = (path: string, token: string): string => `${path}\0${token}`

@@ -1,6 +1,6 @@
 /**
- * CONTROL: the commands of 4.17's `xenstore-control` that have a meaning here. Any other is EINVAL,
- * as there.
+ * CONTROL: those of 4.17's `xenstore-control` commands that make sense here. Any other is EINVAL,
+ * as in 4.17.
  */
 import { XS } from '@xenkit/wire'
 import { atoi, strings } from './arguments.ts'
@@ -14,7 +14,7 @@ import type { Server } from './server.ts'
 import type { Store } from './store.ts'
 
 interface Command {
-  /** As `help` shows them. */
+  /** Text for `help`. */
   readonly parameters: string
   /** @returns the reply, without its NUL */
   run(xenstored: Server, args: readonly string[]): string
@@ -22,7 +22,7 @@ interface Command {
 
 const OK = 'OK'
 
-/** Names, order and words are 4.17's, which SET_QUOTA doesn't share in one case. */
+/** Names, order and descriptions are those of 4.17; SET_QUOTA uses another name in one case. */
 const HARD_QUOTAS: readonly (readonly [shown: string, name: QuotaName, description: string])[] = [
   ['nodes', 'nodes', 'Nodes per domain'],
   ['watches', 'watches', 'Watches per domain'],
@@ -68,7 +68,7 @@ const quotaCommand =
     if (!found || value === undefined || args.length > 3 || atoi(value) < 1) {
       throw new Refusal('EINVAL')
     }
-    // As in 4.17 for domains that are there, too; SET_QUOTA leaves those alone.
+    // Applies to existing domains too, as in 4.17. SET_QUOTA doesn't change those.
     for (const { quota } of [xenstored, ...xenstored.domains]) quota[found[1]] = atoi(value)
     return OK
   }
@@ -82,7 +82,10 @@ function domainUsage(xenstored: Server, args: readonly string[]): string {
     .join('')}`
 }
 
-/** @throws Refusal EIO if a node has a child that isn't there */
+/**
+ * Checks that every listed child exists.
+ * @throws Refusal EIO if one doesn't
+ */
 function checkTree(store: Store, path: string): void {
   const node = store.get(path)
   if (!node) throw new Refusal('EIO')

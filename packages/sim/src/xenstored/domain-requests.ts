@@ -1,4 +1,4 @@
-/** The life of domains, which the toolstack tells of. */
+/** Handlers of the toolstack's requests about domains. */
 import { DOMID_SELF, XS } from '@xenkit/wire'
 import { anyDomid, atoi, oneString, strings } from './arguments.ts'
 import type { Domain } from './domain.ts'
@@ -14,7 +14,7 @@ function introduced({ xenstored }: Request, domid: number): Domain {
   return domain
 }
 
-/** The domain that the payload names, which isn't domain 0. */
+/** Returns the domain that the payload names, which mustn't be domain 0. */
 function guest(r: Request): Domain {
   const domid = anyDomid(oneString(r.payload))
   if (domid === 0) throw new Refusal('EINVAL')
@@ -31,7 +31,7 @@ export const domainRequests: Handlers = [
         if (domid === undefined || gfn === undefined || port === undefined || atoi(port) === 0) {
           throw new Refusal('EINVAL')
         }
-        // Others have no page to talk over.
+        // Only a domain that exists has a page for a connection.
         if (!r.xenstored.domains.know(anyDomid(domid))) throw new Refusal('EINVAL')
         r.xenstored.introduceDomain(anyDomid(domid))
         r.reply(OK)
@@ -48,7 +48,7 @@ export const domainRequests: Handlers = [
       },
     },
   ],
-  // A domain here either lives or is gone: there is no shutdown to forget.
+  // RESUME changes nothing: a simulated domain is never shut down without being destroyed.
   [
     XS.RESUME,
     {

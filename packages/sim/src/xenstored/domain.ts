@@ -1,14 +1,17 @@
-/** A domain as xenstored knows it: what it may do, and what it uses. */
+/** A domain as xenstored sees it: its rights, and its use of quotas. */
 import { XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
 import { isPrivileged, type Subject } from './permissions.ts'
 import type { Quota, QuotaName } from './quota.ts'
 
 const { RECONNECTION, ERROR, WATCHDEPTH, DOMID_ANY } = XENSTORE_SERVER_FEATURE
 
-/** What GET_FEATURE answers and a ring's page says. Sockets hear of the ring's, as in C. */
+/**
+ * Features in GET_FEATURE's reply and in a ring's page. Socket clients see them too, as in C
+ * xenstored.
+ */
 export const FEATURES = RECONNECTION | ERROR | WATCHDEPTH | DOMID_ANY
 
-/** Between two warnings about one domain. */
+/** Milliseconds between two warnings about one domain. */
 const WARN_MS = 10_000
 
 interface Usage {
@@ -31,18 +34,20 @@ export interface Client {
   openResources(): string[]
 }
 
+/** A domain that xenstored knows. */
 export class Domain implements Subject {
   readonly domid: number
   /**
-   * Of the store when the domain became known: what nodes said before that was about another one.
+   * Generation of the store when the domain became known. Older permissions that name its domid are
+   * about an earlier domain.
    */
   readonly generation: number
-  /** Its own, of those that `Quota` has. */
+  /** The domain's quota. */
   readonly quota: Quota
   readonly connections = new Set<Client>()
   isIntroduced = false
   features = FEATURES
-  /** The domain whose nodes are as its own: SET_TARGET. */
+  /** Domain whose rights it has in addition to its own, by SET_TARGET. */
   target: number | undefined
   readonly #usage: Usage = { nodes: 0, watches: 0, transactions: 0, outstanding: 0, memory: 0 }
   readonly #log: (line: string) => void
@@ -62,7 +67,7 @@ export class Domain implements Subject {
     return isPrivileged(this.domid)
   }
 
-  /** What the quota allows; infinite where there is no limit. */
+  /** Returns the limit of the quota, or Infinity if there is none. */
   limit(name: QuotaName): number {
     return this.isPrivileged || this.quota[name] === 0 ? Infinity : this.quota[name]
   }
@@ -71,7 +76,10 @@ export class Domain implements Subject {
     return this.#usage[what]
   }
 
-  /** @param more negative where it is given back */
+  /**
+   * Counts use.
+   * @param more amount to add; negative to subtract
+   */
   use(what: keyof Usage, more: number): void {
     const before = this.isHeldOff
     this.#usage[what] += more
@@ -81,11 +89,12 @@ export class Domain implements Subject {
     }
   }
 
-  /** Whether its next requests have to wait. */
+  /** Whether the domain's next requests must wait. */
   get isHeldOff(): boolean {
     return this.#usage.outstanding >= this.limit('outstanding') || !this.hasMemory(0)
   }
 
+  /** Whether the memory quota allows `more` bytes. */
   hasMemory(more: number): boolean {
     return this.#usage.memory + more < this.limit('memory')
   }
@@ -95,7 +104,7 @@ export class Domain implements Subject {
     if (now - this.#warned < WARN_MS) return
     this.#warned = now
     this.#log(
-      `domain ${this.domid} uses ${this.#usage.memory} bytes of memory, of ${this.quota['soft-memory']} that it should and ${this.quota.memory} that it may`,
+      `domain ${this.domid} uses ${this.#usage.memory} bytes of memory: the soft limit is ${this.quota['soft-memory']}, the hard limit ${this.quota.memory}`,
     )
   }
 }

@@ -1,7 +1,7 @@
 /**
- * The domains that xenstored knows: domain 0, those that were introduced, and those that own a node
- * or are named in its permissions. Domids come round again: a domain has nothing of what was said
- * of an earlier one.
+ * The domains that xenstored knows: domain 0, introduced domains, and domains that own a node or
+ * are named in its permissions. Domids are reused on Xen: a domain gets no rights that named an
+ * earlier one.
  */
 import { DOMID_MAX } from '@xenkit/hypervisor'
 import { DOMID_ANY } from '@xenkit/wire'
@@ -9,15 +9,15 @@ import { Domain } from './domain.ts'
 import type { Quota } from './quota.ts'
 
 export interface DomainsOptions {
-  /** Whether there is such a domain, as far as the hypervisor knows. */
+  /** Whether the hypervisor has such a domain. */
   exists(domid: number): boolean
-  /** That of domains to come. */
+  /** Quota of new domains. */
   readonly quota: Quota
   readonly log: (line: string) => void
 }
 
 export class Domains implements Iterable<Domain> {
-  /** Counts the changes of all nodes. */
+  /** Number of changes of nodes so far. */
   generation = 0
   readonly #o: DomainsOptions
   readonly #known = new Map<number, Domain>()
@@ -26,19 +26,19 @@ export class Domains implements Iterable<Domain> {
     this.#o = o
   }
 
-  /** The domain, if it is known. */
+  /** Returns the domain if it is known. */
   get(domid: number): Domain | undefined {
     return this.#known.get(domid)
   }
 
-  /** The domain, which is known from now on if it exists. */
+  /** Returns the domain, and makes it known if it exists. */
   know(domid: number): Domain | undefined {
     const known = this.#known.get(domid)
     if (known || domid < 0 || domid > DOMID_MAX || !this.#o.exists(domid)) return known
     return this.make(domid)
   }
 
-  /** Domain 0 is known before the hypervisor is asked. */
+  /** Makes a domain known without asking the hypervisor, as domain 0 at the start. */
   make(domid: number): Domain {
     const domain = new Domain(domid, {
       quota: this.#o.quota,
@@ -53,7 +53,7 @@ export class Domains implements Iterable<Domain> {
     this.#known.delete(domid)
   }
 
-  /** Whether what a node of that generation says of a domid is said of today's domain. */
+  /** Whether a domid in permissions of the given generation means the present domain. */
   isMeant(domid: number, generation: number): boolean {
     if (domid === DOMID_ANY) return true
     const domain = this.#known.get(domid)

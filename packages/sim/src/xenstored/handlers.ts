@@ -1,6 +1,5 @@
 /**
- * What clients can ask for: one entry per message type (docs/misc/xenstore.txt). A type that isn't
- * here answers ENOSYS.
+ * The handlers of all requests, by message type (docs/misc/xenstore.txt). Any other type is ENOSYS.
  */
 import { connectionRequests } from './connection-requests.ts'
 import { controlRequests } from './control.ts'

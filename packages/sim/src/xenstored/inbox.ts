@@ -1,17 +1,21 @@
-/** What one client has sent and xenstored hasn't taken yet. It is taken one message at a time. */
+/**
+ * Bytes that one client has sent and xenstored hasn't processed. They are processed one message at
+ * a time.
+ */
 import { type XsMessageHandler, XsParser } from '@xenkit/wire'
 
-/** Bytes from which on the client is asked to wait. */
+/** Bytes from which on the client should wait. */
 const FULL = 64 * 1024
-/** Bytes that may wait, if it doesn't: some hundred thousand requests. */
+/** Most bytes that may be queued if the client doesn't wait: some hundred thousand requests. */
 const BYTES_MAX = 16 * 1024 * 1024
 const INITIAL_SIZE = 4096
 
+/** The queue of a connection's requests. */
 export class Inbox {
   readonly #onMessage: XsMessageHandler
   #parser: XsParser
   #buffer = new Uint8Array(INITIAL_SIZE)
-  /** What waits lies between these two. */
+  /** Bounds of the queued bytes in the buffer. */
   #start = 0
   #end = 0
 
@@ -39,13 +43,13 @@ export class Inbox {
   }
 
   /**
-   * Takes what waits, up to the end of one message.
+   * Processes queued bytes to the end of one message.
    * @throws XsFormatError
    */
   take(): void {
     const parser = this.#parser
     const taken = parser.take(this.#buffer.subarray(0, this.#end), this.#start)
-    if (parser !== this.#parser) return // that message was the last: all was cleared
+    if (parser !== this.#parser) return // the message ended or reset the connection
     this.#start += taken
     if (!this.isEmpty) return
     this.#start = 0
@@ -53,7 +57,7 @@ export class Inbox {
     if (this.#buffer.length > FULL) this.#buffer = new Uint8Array(INITIAL_SIZE)
   }
 
-  /** Forgets what waits, the beginning of a message included. */
+  /** Drops the queued bytes, including an incomplete message. */
   clear(): void {
     this.#parser = new XsParser(this.#onMessage)
     this.#buffer = new Uint8Array(INITIAL_SIZE)
@@ -64,7 +68,7 @@ export class Inbox {
   #makeRoom(more: number): void {
     const waiting = this.#buffer.subarray(this.#start, this.#end)
     const needed = waiting.length + more
-    // Moved within the buffer only where that makes much room, so that a byte isn't moved again and
+    // The buffer is compacted only where that frees half of it, so that no byte is moved again and
     // again.
     if (needed * 2 > this.#buffer.length) this.#buffer = new Uint8Array(needed * 2)
     this.#buffer.set(waiting)

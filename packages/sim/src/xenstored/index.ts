@@ -1,8 +1,9 @@
 /**
- * A xenstored in process: every request of xs_wire.h, with the semantics of Xen's C xenstored
- * (docs/misc/xenstore.txt, tools/xenstored), 4.17's where releases differ.
+ * A xenstored within the process. It handles every request of xs_wire.h, with the semantics of
+ * Xen's C xenstored (docs/misc/xenstore.txt, tools/xenstored). Where releases differ, it follows
+ * 4.17.
  *
- * Read next: request.ts, what clients ask for; server.ts, the state; turns.ts, how clients share the
+ * request.ts defines requests and handlers, server.ts the state, turns.ts how clients share the
  * server.
  */
 import { DOMID_MAX, expectInteger, NotAvailableError } from '@xenkit/hypervisor'
@@ -12,9 +13,10 @@ import { Server } from './server.ts'
 export type { Connection, XenstoreReceiver } from './connection.ts'
 export type { XenstoredOptions } from './server.ts'
 
+/** An in-process xenstored. */
 export class Xenstored extends Server {
   /**
-   * Opens a connection with the rights of a domain; 0 is privileged.
+   * Opens a connection with the rights of a domain; domain 0 is privileged.
    * @throws NotAvailableError if the domain isn't introduced
    */
   connect(domid: number, receiver: XenstoreReceiver): Connection {

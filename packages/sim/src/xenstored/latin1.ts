@@ -1,7 +1,7 @@
 /**
- * Bytes as strings of the same length, one character each. Requests are split as strings; tokens
- * may be any bytes and have to come back unchanged. (`TextDecoder('latin1')` is windows-1252, which
- * isn't that.)
+ * Converts bytes to a string of the same length, one character per byte. Requests are split as
+ * strings, and tokens may hold any bytes, which must come back unchanged. (`TextDecoder('latin1')`
+ * is windows-1252, which changes some.)
  */
 
 export function latin1(bytes: Uint8Array): string {
@@ -10,7 +10,10 @@ export function latin1(bytes: Uint8Array): string {
   return text
 }
 
-/** A loop: `Uint8Array.from` with a function takes 2.7 us for 31 characters, this 0.2. */
+/**
+ * Converts such a string back. A loop takes 0.2 us for 31 characters, `Uint8Array.from` with a
+ * function 2.7 us.
+ */
 export function latin1Bytes(text: string): Uint8Array {
   const bytes = new Uint8Array(text.length)
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i)

@@ -1,4 +1,4 @@
-/** What a domain may use, of the protocol and of the server. Releases after 4.17 have these. */
+/** Handlers of features and quotas, which releases after 4.17 have. */
 import { XS } from '@xenkit/wire'
 import { atoi, domidOf, strings } from './arguments.ts'
 import { type Domain, FEATURES } from './domain.ts'
@@ -7,7 +7,7 @@ import { Refusal } from './refusal.ts'
 import type { Handlers, Request } from './request.ts'
 
 const OK = 'OK\0'
-/** -1, which is no quota. */
+/** -1, which isn't a valid quota. */
 const NO_QUOTA = 0xffff_ffff
 
 function domainOf({ xenstored }: Request, text: string): Domain {

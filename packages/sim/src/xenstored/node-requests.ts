@@ -1,4 +1,4 @@
-/** Reading and writing nodes. */
+/** Handlers that read and write nodes. */
 import {
   DOMID_ANY,
   formatXsPermissions,
@@ -21,8 +21,9 @@ const OK = 'OK\0'
 const path = ({ payload, domain }: Request): string => resolvePath(oneString(payload), domain)
 
 /**
- * The permissions that a domain names. Which domains those are is settled: one that isn't there
- * can't be meant later.
+ * Parses permissions. Entries that name a missing domain are marked void now, so that they can't
+ * apply to a later domain.
+ * @throws Refusal EINVAL, or ENOENT for a missing owner, or ENOSPC over quota
  */
 function permissionsOf(
   { domain, xenstored }: Request,
@@ -44,8 +45,7 @@ function permissionsOf(
 }
 
 /**
- * Special paths aren't nodes: no transaction and no watch has anything to do with their
- * permissions.
+ * Sets permissions of a special path, which isn't a node: transactions and watches aren't involved.
  */
 function setSpecialPermissions(
   { domain, xenstored: { special } }: Request,
@@ -59,18 +59,21 @@ function setSpecialPermissions(
 }
 
 /**
- * As much of the list of children as a message holds besides `generation`, from byte `offset` of it
- * on; an empty name behind the last.
+ * Returns the part of the list of children from byte `offset` on that fits into a message after
+ * `generation`. An empty name follows the last child.
  */
 function childListPart({ children }: StoreNode, offset: number, generation: string): string {
-  // The empty name has to fit, too.
+  // The empty name must fit too.
   const room = XENSTORE_PAYLOAD_MAX - generation.length - 1
   const rest = children.slice(offset)
   if (rest.length <= room) return `${generation}${rest}\0`
   return `${generation}${rest.slice(0, rest.lastIndexOf('\0', room - 1) + 1)}`
 }
 
-/** A request that writes. Outside a transaction its domain is charged for each node, as in C. */
+/**
+ * Wraps a handler that writes. Outside a transaction the domain is charged for each node, as in C
+ * xenstored.
+ */
 const writing = (run: Handler['run']): Handler => ({
   run(r) {
     const { domains, writeRate } = r.xenstored

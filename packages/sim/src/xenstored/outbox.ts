@@ -1,37 +1,38 @@
 /**
- * What waits to be delivered to one client: replies and events, in order. It is delivered whole, in
+ * Replies and events that wait for delivery to one client, in order. All are delivered at once, in
  * the client's next turn.
  *
- * It is bounded: while it is full no more requests are taken, an event that waits already isn't
- * queued again, an event beyond its domain's quota is dropped, and a client that has too many
- * waiting loses the connection.
+ * It is bounded. While it is full, no more requests are processed. A waiting event isn't queued a
+ * second time. An event beyond its domain's quota is dropped. A client with too many waiting bytes
+ * is disconnected.
  */
 import type { ByteStreamReceiver } from '@xenkit/hypervisor'
 import { XENSTORE_PAYLOAD_MAX, XS, XsPacker, xsdSockmsg } from '@xenkit/wire'
 import type { Domain } from './domain.ts'
 import type { Outstanding } from './outstanding.ts'
 
-/** Bytes that wait before the client's next requests have to. */
+/** Waiting bytes from which on the client's requests wait too. */
 const FULL = 256 * 1024
-/** Bytes that may wait at all: some hundred thousand events. */
+/** Most waiting bytes: some hundred thousand events. */
 const BYTES_MAX = 16 * 1024 * 1024
 /**
- * After this long an event that an unprivileged client doesn't take is no longer on the account of
- * who caused it.
+ * Milliseconds after which an event that an unprivileged client doesn't take no longer counts as
+ * outstanding for the domain that caused it.
  */
 const EVENT_TIMEOUT_MS = 20_000
 
+/** The queue of a connection's replies and events. */
 export class Outbox {
   readonly #receiver: ByteStreamReceiver
   readonly #domain: Domain
   #packer = new XsPacker()
-  /** The receiver may cause events while it is given what was packed: they go here. */
+  /** Takes messages while the receiver is given the packed ones, because it may cause events. */
   #spare = new XsPacker()
-  /** Events within `#packer`. */
+  /** Keys of the events in `#packer`. */
   readonly #events = new Set<string>()
-  /** The requests whose replies are within `#packer`. */
+  /** Requests whose replies are in `#packer`. */
   #answered: Outstanding[] = []
-  /** Those whose events are. */
+  /** Requests that caused the events in `#packer`. */
   #causes: Outstanding[] = []
   #isPaused = false
   #timer: ReturnType<typeof setInterval> | undefined
@@ -54,7 +55,10 @@ export class Outbox {
     return this.#packer.length
   }
 
-  /** @param text in ASCII */
+  /**
+   * Queues a reply.
+   * @param text ASCII
+   */
   reply(
     type: number,
     reqId: number,
@@ -68,14 +72,14 @@ export class Outbox {
   }
 
   /**
-   * Events that no message can hold are dropped, as xenstored does.
+   * Queues an event, or drops it if no message can hold it, as xenstored does.
    * @param token with its NUL
    * @param cause the request that caused it
    */
   event(path: string, token: Uint8Array, tokenKey: string, cause: Outstanding | undefined): void {
     const length = path.length + 1 + token.length
     if (length > XENSTORE_PAYLOAD_MAX) return
-    // A special event stands for one domain each time: those are never merged.
+    // Special events are about one domain each, and are never merged.
     const key = path.startsWith('@') ? undefined : `${path}\0${tokenKey}`
     if (key !== undefined && this.#events.has(key)) return
     if (!this.#domain.hasMemory(xsdSockmsg.size + length)) return
@@ -84,7 +88,7 @@ export class Outbox {
     if (cause) this.#causes.push(cause.queued())
   }
 
-  /** Holds back deliveries, for a receiver that can't take them now; `resume` lets them go on. */
+  /** Stops deliveries, for a receiver that can't take them now; `resume` restarts them. */
   pause(): void {
     this.#isPaused = true
     if (!this.#domain.isPrivileged) {
@@ -98,7 +102,7 @@ export class Outbox {
     this.#timer = undefined
   }
 
-  /** Delivers all that waits. */
+  /** Delivers everything that waits. */
   flush(): void {
     if (this.#isPaused) return
     const packed = this.#packer
@@ -114,12 +118,12 @@ export class Outbox {
     if (reason) this.#receiver.closed(reason)
   }
 
-  /** Tells the receiver, after all that it was already sent, that this was all. */
+  /** Ends the connection after everything that waits. */
   end(reason: Error): void {
     this.#endReason = reason
   }
 
-  /** Throws away what waits; there is nothing left to hold back. */
+  /** Drops everything that waits, and forgets a pause. */
   drop(): void {
     this.resume()
     this.#emptied(this.#packer.take().length)

@@ -1,7 +1,8 @@
 /**
- * A request of an unprivileged domain, from its answer until that and every event that it caused
- * was delivered. A domain may have only so many: one that changes what others watch is held off
- * until they have heard of it, and so can't fill their memory.
+ * An outstanding request of an unprivileged domain: answered, but its reply or an event that it
+ * caused isn't delivered yet. A domain may have only a limited number. A domain that changes
+ * watched nodes must therefore wait until the watchers have taken the events, and can't fill their
+ * queues.
  */
 import type { Domain } from './domain.ts'
 
@@ -13,13 +14,13 @@ export class Outstanding {
     this.#domain = domain
   }
 
-  /** A message that belongs to it waits. */
+  /** A message of the request was queued. */
   queued(): this {
     if (this.#messages++ === 0) this.#domain.use('outstanding', 1)
     return this
   }
 
-  /** That message was delivered, or thrown away. */
+  /** That message was delivered or dropped. */
   gone(): void {
     if (--this.#messages === 0) this.#domain.use('outstanding', -1)
   }

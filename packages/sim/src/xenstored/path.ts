@@ -1,11 +1,11 @@
-/** Paths within the store. */
+/** Paths in the store. */
 import { XENSTORE_REL_PATH_MAX, xsPathFault } from '@xenkit/wire'
 import type { Domain } from './domain.ts'
 import { Refusal } from './refusal.ts'
 
 export const homeOf = (domid: number): string => `/local/domain/${domid}`
 
-/** What the length of a path is counted without. */
+/** Prefix that doesn't count in a path's length. */
 const LOCAL = /^\/local\/domain\/(\d{1,5}|-\d{1,4})\//
 
 export const isSpecial = (text: string): boolean => text.startsWith('@')
@@ -13,18 +13,22 @@ export const isSpecial = (text: string): boolean => text.startsWith('@')
 export const absolutePath = (text: string, { domid }: Domain): string =>
   text.startsWith('/') || isSpecial(text) ? text : `${homeOf(domid)}/${text}`
 
-/** Makes the path of a node absolute. */
+/**
+ * Returns the absolute path of a node.
+ * @throws Refusal EINVAL for an invalid or too long path
+ */
 export function resolvePath(text: string, domain: Domain): string {
   const absolute = absolutePath(text, domain)
-  // Domain 0 has a quota in this alone.
+  // Domain 0 has this quota, and no other.
   const max = domain.quota['path-max'] || Infinity
   if (xsPathFault(absolute) || absolute.replace(LOCAL, '').length > max) throw new Refusal('EINVAL')
   return absolute
 }
 
 /**
- * The same for what is watched: anything that begins with `@` may be, though only special paths are
- * ever told of.
+ * Returns the absolute path of a watch. Any path that starts with `@` is accepted, although only
+ * special paths have events.
+ * @throws Refusal EINVAL
  */
 export function resolveWatchPath(text: string, domain: Domain): string {
   if (!isSpecial(text)) return resolvePath(text, domain)
@@ -32,13 +36,13 @@ export function resolveWatchPath(text: string, domain: Domain): string {
   return text
 }
 
-/** `/` is its own parent. */
+/** The parent of `/` is `/`. */
 export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/')) || '/'
 export const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
 export const childOf = (path: string, name: string): string =>
   path === '/' ? `/${name}` : `${path}/${name}`
 
-/** The path itself, then its parents up to and with `/`. */
+/** Yields the path itself, then its parents up to `/`. */
 export function* upwards(path: string): Generator<string> {
   yield path
   for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {

@@ -1,17 +1,17 @@
-/** Who may do what with a node. */
+/** Checks of nodes' permissions. */
 import { DOMID_ANY, type XsAccess, type XsAclEntry, type XsPermissions } from '@xenkit/wire'
 
 export type Need = 'read' | 'write'
 
-/** The domain that may, or may not. */
+/** The domain whose access is checked. */
 export interface Subject {
   readonly domid: number
-  /** A domain whose rights it has besides its own. */
+  /** Domain whose rights it has in addition to its own. */
   readonly target: number | undefined
 }
 
 interface AclEntry extends XsAclEntry {
-  /** It was about a domain that is gone. */
+  /** Set if the entry named a domain that is gone. */
   readonly isVoid?: true
 }
 
@@ -19,7 +19,7 @@ export interface NodePermissions extends XsPermissions {
   readonly acl: readonly AclEntry[]
 }
 
-/** Domain 0 is the control domain: permissions and quotas don't apply to it. */
+/** Whether it is domain 0, the control domain, to which permissions and quotas don't apply. */
 export const isPrivileged = (domid: number): boolean => domid === 0
 
 const grants = (access: XsAccess, need: Need): boolean => access === 'both' || access === need
@@ -27,7 +27,7 @@ const grants = (access: XsAccess, need: Need): boolean => access === 'both' || a
 const concerns = (domid: number, subject: Subject): boolean =>
   domid === subject.domid || domid === subject.target || domid === DOMID_ANY
 
-/** Whether it has every right, that of changing the permissions included. */
+/** Whether the domain has every right, including that of changing the permissions. */
 export const owns = (perms: NodePermissions, subject: Subject): boolean =>
   isPrivileged(subject.domid) || concerns(perms.owner, subject)
 
@@ -37,7 +37,7 @@ export function allows(perms: NodePermissions, subject: Subject, need: Need): bo
   return grants(entry ? entry.access : perms.access, need)
 }
 
-/** The permissions, with entries about domains that aren't meant marked as void. */
+/** Returns the permissions with entries that don't mean a present domain marked void. */
 export function marked(
   perms: NodePermissions,
   isMeant: (domid: number) => boolean,

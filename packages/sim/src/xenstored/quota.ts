@@ -1,29 +1,26 @@
 /**
- * What one unprivileged domain may use, by the names that GET_QUOTA and SET_QUOTA have. The values
- * are the defaults of C xenstored; 0 is no limit. Domain 0 has none.
+ * Limits of one unprivileged domain, by their names in GET_QUOTA and SET_QUOTA, with the defaults
+ * of C xenstored. 0 means no limit. Domain 0 has none.
  */
 export const DEFAULT_QUOTA = {
   /** Nodes owned. */
   nodes: 1000,
   watches: 128,
-  /**
-   * Requests that were answered and of which the reply, or an event that they caused, hasn't been
-   * delivered.
-   */
+  /** Requests answered whose reply, or an event that they caused, isn't delivered yet. */
   outstanding: 20,
   /** Bytes of nodes, transactions, watches and undelivered messages. */
   memory: 2.5 * 1024 * 1024,
-  /** As `memory`, but passing it is only told of in the log. */
+  /** A limit for `memory` that only causes a line in the log. */
   'soft-memory': 2 * 1024 * 1024,
-  /** Transactions open at a time. */
+  /** Transactions open at one time. */
   transactions: 10,
-  /** Nodes looked at or changed by one transaction. */
+  /** Nodes that one transaction reads or changes. */
   'transaction-nodes': 1024,
-  /** Permission entries of a node, its owner's included. */
+  /** Permission entries of a node, including its owner's. */
   'node-permissions': 5,
-  /** Bytes of a path, without a /local/domain/DOMID/ at its start. */
+  /** Bytes of a path, without a leading /local/domain/DOMID/. */
   'path-max': 2048,
-  /** Bytes that a node has to stay below: header, permissions, value, names of its children. */
+  /** Bytes that a node must stay below: header, permissions, value and names of children. */
   'node-size': 2048,
 }
 

@@ -1,4 +1,4 @@
-/** Why xenstored refuses a request: becomes the request's ERROR reply. */
+/** The errno with which xenstored refuses a request, in its ERROR reply. */
 import type { XsdError } from '@xenkit/wire'
 
 export class Refusal extends Error {

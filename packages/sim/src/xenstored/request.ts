@@ -4,12 +4,18 @@ import type { Transaction } from './transaction.ts'
 import type { Requester } from './tree-operations.ts'
 import type { Watch } from './watches.ts'
 
-/** The part of a connection that requests use: its watches and transactions. */
+/** The part of a connection that handlers use: its watches and transactions. */
 export interface Session {
-  /** @param depth how many levels below the path are watched; unlimited if undefined */
+  /**
+   * Sets a watch.
+   * @param depth levels below the path to report; unlimited if undefined
+   */
   watch(path: string, token: string, depth: number | undefined): Watch
   unwatch(path: string, token: string): void
-  /** @returns the transaction's id, unique within this connection */
+  /**
+   * Starts a transaction.
+   * @returns its id, unique within this connection
+   */
   beginTransaction(): number
   endTransaction(txId: number): void
   /** Drops all watches and transactions. */
@@ -22,17 +28,17 @@ export interface Request extends Requester {
   readonly txId: number
   readonly transaction: Transaction | undefined
   readonly payload: Uint8Array
-  /** @param payload text in ASCII, or bytes */
+  /** @param payload ASCII text, or bytes */
   reply(payload: string | Uint8Array): void
 }
 
 export interface Handler {
-  /** Only domain 0 may ask. */
+  /** Only domain 0 may send it. */
   readonly privileged?: true
-  /** Takes no part in a transaction: `tx_id` is ignored. */
+  /** Ignores `tx_id`: the request isn't part of a transaction. */
   readonly global?: true
   run(request: Request): void
 }
 
-/** Handlers with the message types that they answer. */
+/** Pairs of a message type and its handler. */
 export type Handlers = readonly (readonly [number, Handler])[]

@@ -1,4 +1,6 @@
-/** The state of xenstored, and how domains come and go. index.ts opens connections to it. */
+/**
+ * The state of xenstored, and the introduction and release of domains. index.ts opens connections.
+ */
 import { DOMID_MAX, expectInteger, NotAvailableError, printable } from '@xenkit/hypervisor'
 import type { Domain } from './domain.ts'
 import { Domains } from './domains.ts'
@@ -11,17 +13,20 @@ import { Turns } from './turns.ts'
 import { type SpecialPath, Watches } from './watches.ts'
 import { WriteRate } from './write-rate.ts'
 
+/** Options of `Xenstored`. */
 export interface XenstoredOptions {
   /**
-   * Whether there is a domain of that domid, for xenstored to be introduced to or for permissions
-   * to name. Default: there might be.
+   * Whether a domain exists. Only existing domains can be introduced or named in permissions.
+   * Default: all exist.
    */
   readonly exists?: (domid: number) => boolean
-  /** Called for each INTRODUCE, a repeated one included, with what the domain is offered. */
+  /**
+   * Called for each INTRODUCE, including repeated ones, with the features offered to the domain.
+   */
   readonly introduced?: (domid: number, features: number) => void
   /**
-   * Is told what an administrator wants to know: clients that broke the protocol, domains that use
-   * too much.
+   * Receives lines for an administrator: clients that broke the protocol, domains that use too
+   * much.
    */
   readonly log?: (line: string) => void
 }
@@ -29,12 +34,12 @@ export interface XenstoredOptions {
 const DOM0_ONLY: NodePermissions = { owner: 0, access: 'none', acl: [] }
 
 export class Server {
-  /** That of domains to come. */
+  /** Quota of new domains. */
   readonly quota: Quota = { ...DEFAULT_QUOTA }
   readonly domains: Domains
   readonly dom0: Domain
   readonly store: Store
-  /** Permissions of what isn't a node. */
+  /** Permissions of the special paths, which aren't nodes. */
   readonly special = new Map<string, NodePermissions>([
     ['@introduceDomain', DOM0_ONLY],
     ['@releaseDomain', DOM0_ONLY],
@@ -44,9 +49,9 @@ export class Server {
   readonly writeRate: WriteRate
   readonly log: (line: string) => void
   readonly #introduced: (domid: number, features: number) => void
-  /** Whether each request is logged. */
+  /** Whether every request is logged. */
   isTracing = false
-  /** The request that is being answered, if it counts. */
+  /** The request being answered, if it is of an unprivileged domain. */
   cause: Outstanding | undefined
 
   constructor({
@@ -74,8 +79,9 @@ export class Server {
   }
 
   /**
-   * Lets a domain connect, or its connections begin anew. Its nodes are the toolstack's business:
-   * as with the real one, a /local/domain/DOMID that the domain may use has to be made before.
+   * Introduces a domain, which may then connect; for an introduced one, resets its connections. It
+   * creates no nodes: as with the real xenstored, the toolstack first creates a /local/domain/DOMID
+   * that the domain may use.
    * @throws NotAvailableError if there is no such domain
    */
   introduceDomain(domid: number): void {
@@ -84,7 +90,7 @@ export class Server {
     if (!domain) throw new NotAvailableError(`there is no domain ${domid}`, { domid })
     this.#introduced(domid, domain.features)
     if (domain.isIntroduced) {
-      // Those of domain 0 are sockets, to which this doesn't apply.
+      // Domain 0's connections are sockets, which aren't reset.
       if (!domain.isPrivileged) for (const connection of domain.connections) connection.reset()
       return
     }
@@ -93,15 +99,16 @@ export class Server {
     this.#fireSpecial('@introduceDomain', domid)
   }
 
-  /** The domain, if it may connect. */
+  /** Returns the domain if it is introduced. */
   introduced(domid: number): Domain | undefined {
     const domain = this.domains.get(domid)
     return domain?.isIntroduced ? domain : undefined
   }
 
   /**
-   * The domain is gone, or xenstored is to have no more to do with it: ends its connections and
-   * removes its nodes. What other nodes allow it is nothing that a later one could use. Idempotent.
+   * Releases a domain that is gone, or that xenstored must no longer serve. Ends its connections,
+   * removes its nodes, and voids permissions that name it, so that a later domain can't use them.
+   * Idempotent.
    */
   releaseDomain(domid: number): void {
     expectInteger('domid', domid, 1, DOMID_MAX)
@@ -121,7 +128,7 @@ export class Server {
     if (domain.isIntroduced) this.#fireSpecial('@releaseDomain', domid)
   }
 
-  /** Connections, watches and transactions that clients have left open, one line each. */
+  /** Lists connections, watches and transactions that clients have open, one per line. */
   openResources(): string[] {
     return [...this.domains].flatMap(({ connections }) =>
       [...connections].flatMap((connection) => connection.openResources()),

@@ -1,12 +1,13 @@
 /**
- * The nodes, in one map by path. A node is never changed, only replaced: who holds one has a
- * snapshot. Its generation tells whether it has changed since a transaction looked at it.
+ * The nodes, in one map by path. A node is replaced, never changed, so a reference to it is a
+ * snapshot. Its generation shows whether it has changed since a transaction read it.
  */
 import type { XsdError } from '@xenkit/wire'
 import type { Domains } from './domains.ts'
 import { marked, type NodePermissions } from './permissions.ts'
 import { Refusal } from './refusal.ts'
 
+/** A node without its generation. */
 export interface NodeContent {
   readonly value: Uint8Array
   readonly perms: NodePermissions
@@ -14,7 +15,10 @@ export interface NodeContent {
   readonly children: string
 }
 
-/** Bytes as C xenstored counts them: header (24), 8 for each permission, value and names. */
+/**
+ * Bytes of a node as C xenstored counts them: header (24), 8 per permission, value and names of
+ * children.
+ */
 export const sizeOf = ({ perms, value, children }: NodeContent): number =>
   24 + 8 * (1 + perms.acl.length) + value.length + children.length
 
@@ -22,25 +26,25 @@ export interface StoreNode extends NodeContent {
   readonly generation: number
 }
 
-/** What requests work on: the store itself, or a transaction's view of it. */
+/** A tree that requests work on: the store itself, or a transaction's view of it. */
 export interface Tree {
-  /** The node, with what its permissions say of domains that are gone marked as void. */
+  /** Returns the node, with permissions that name a gone domain marked void. */
   get(path: string): StoreNode | undefined
   /**
-   * Makes or changes a node. Its name among its parent's children, and the count of its owner's
-   * nodes, are the caller's business.
+   * Creates or changes a node. The caller updates the parent's list of children and the owner's
+   * count.
    */
   put(path: string, content: NodeContent): void
   delete(path: string): void
-  /** A domain owns one node more, or less. */
+  /** Adds to the number of nodes that a domain owns. */
   count(domid: number, more: 1 | -1): void
-  /** Nodes are about to be made. */
+  /** Announces that nodes will be created. */
   creating(): void
-  /** Takes back that a node was made: that isn't a change. */
+  /** Undoes the creation of a node; that isn't counted as a change. */
   erase(path: string): void
-  /** Whether whoever has to keep it has the memory for a node in place of the one that is there. */
+  /** Whether the domain that pays for the node has memory to put `content` in its place. */
   hasMemory(path: string, content: NodeContent): boolean
-  /** Instead of `put`, where there is no room. */
+  /** Refuses a `put` for which there is no room. */
   refuse(errno: XsdError): never
 }
 
@@ -49,6 +53,7 @@ export function asMeant(node: StoreNode, domains: Domains): StoreNode {
   return perms === node.perms ? node : { ...node, perms }
 }
 
+/** The store's own nodes. */
 export class Store implements Tree {
   readonly domains: Domains
   readonly #nodes = new Map<string, StoreNode>()
@@ -93,7 +98,7 @@ export class Store implements Tree {
     throw new Refusal(errno)
   }
 
-  /** A node is kept for its owner. */
+  /** Replaces a node, whose memory counts for its owner. */
   #replace(path: string, node: StoreNode | undefined): void {
     const old = this.#nodes.get(path)
     if (old) this.domains.know(old.perms.owner)?.use('memory', -path.length - sizeOf(old))

@@ -1,7 +1,7 @@
 /**
- * A transaction's view of the store: a snapshot of every node that it has looked at, changed where
- * it changed it. It commits only if all of those are in the store as it found them; this includes
- * the parents of nodes that it created or removed, and nodes that weren't there.
+ * A transaction's view of the store: a snapshot of every node that it has read, and its own
+ * changes. It commits only if all these nodes are unchanged in the store. They include the parents
+ * of nodes that it created or removed, and nodes that it found missing.
  */
 import type { XsdError } from '@xenkit/wire'
 import type { Domain } from './domain.ts'
@@ -17,32 +17,33 @@ import {
 import type { Change } from './watches.ts'
 
 interface Touched {
-  /** As it was first looked at, undefined where it was absent. */
+  /** The node when it was first read; undefined if it was missing. */
   readonly original: StoreNode | undefined
   node: StoreNode | undefined
   isModified: boolean
-  /** What watches have to be told of. */
+  /** Watches to fire at the commit. */
   reach: Change['reach'] | undefined
 }
 
+/** A transaction in progress. */
 export class Transaction implements Tree {
   readonly #store: Store
   readonly #domain: Domain
-  /** In the order in which they were first looked at, which is that of the commit. */
+  /** Nodes in the order in which they were first read, which is the order of the commit. */
   readonly #touched = new Map<string, Touched>()
-  /** How many more nodes each domain owns. */
+  /** Change of the number of nodes that each domain owns. */
   readonly #owned = new Map<number, number>()
   /**
-   * What is before a path in the key of a snapshot, as C xenstored counts it: the transaction's
-   * generation and a slash.
+   * Length of the prefix of a snapshot's key as C xenstored counts it: the transaction's generation
+   * and a slash.
    */
   readonly #prefix: number
-  /** Of its snapshots, which are kept for the domain that began it. */
+  /** Bytes of its snapshots, which count for the domain that started it. */
   #memory = 0
   #creates = false
   #isBroken = false
 
-  /** @param domain the domain that began it: its quota counts */
+  /** @param domain the domain that started it, whose quota counts */
   constructor(store: Store, domain: Domain) {
     this.#store = store
     this.#domain = domain
@@ -86,25 +87,22 @@ export class Transaction implements Tree {
     return this.#store.refuse(errno)
   }
 
-  /** It is over: its snapshots are given back. */
+  /** Frees its snapshots, at its end. */
   close(): void {
     this.#use(-this.#memory)
   }
 
-  /**
-   * Remembers what watches have to be told once it is committed. A change of a subtree covers one
-   * of a node.
-   */
+  /** Records which watches the commit fires. A change of a subtree includes that of the node. */
   noteChange({ path, reach }: Change): void {
     const touched = this.#touch(path)
     if (touched.reach !== 'subtree') touched.reach = reach
   }
 
   /**
-   * Brings its changes into the store, one node after the other.
-   * @param changed hears of each before the next
-   * @throws Refusal ENOMEM if an earlier request broke it, ENOSPC over quota, EAGAIN after a
-   *   conflict: then nothing has changed
+   * Applies its changes to the store, one node after the other.
+   * @param changed called after each change, before the next
+   * @throws Refusal ENOMEM if an earlier request broke the transaction, ENOSPC over quota, EAGAIN
+   *   after a conflict; nothing has changed then
    */
   commit(changed: (change: Change) => void): void {
     if (this.#isBroken) throw new Refusal('ENOMEM')
@@ -122,8 +120,8 @@ export class Transaction implements Tree {
   }
 
   /**
-   * Of all domains the number of whose nodes has changed. A transaction may reach one less than the
-   * quota.
+   * Checks the quota of all domains whose number of nodes changes. A transaction may reach one node
+   * less than the quota.
    */
   #expectQuota(): void {
     for (const [domid, more] of this.#owned) {

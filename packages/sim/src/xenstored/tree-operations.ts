@@ -1,6 +1,4 @@
-/**
- * The operations on nodes, with their permissions and quotas, on the store or within a transaction.
- */
+/** Operations on nodes, with permissions and quotas, on the store or within a transaction. */
 import { childNames, withChild, withoutChild } from './children.ts'
 import type { Domain } from './domain.ts'
 import { childOf, nameOf, parentOf } from './path.ts'
@@ -9,14 +7,14 @@ import { Refusal } from './refusal.ts'
 import { type NodeContent, sizeOf, type StoreNode, type Tree } from './store.ts'
 import type { Change } from './watches.ts'
 
-/** Who asks, what they work on, and where their changes are reported. */
+/** Source of a request: the domain, the tree that it works on, and a receiver of its changes. */
 export interface Requester {
   readonly domain: Domain
   readonly tree: Tree
   changed(change: Change): void
 }
 
-/** xenstored itself, whom nothing is refused. */
+/** xenstored itself, which needs no permission. */
 type Itself = Pick<Requester, 'tree' | 'changed'>
 
 const NO_VALUE = new Uint8Array()
@@ -27,7 +25,7 @@ function put({ domain, tree }: Requester, path: string, content: NodeContent): v
   tree.put(path, content)
 }
 
-/** The first node above that is there, as `/` is. */
+/** Returns the nearest ancestor that exists; `/` always does. */
 function nearestAbove(tree: Tree, path: string): StoreNode {
   const above = parentOf(path)
   const node = tree.get(above)
@@ -36,8 +34,8 @@ function nearestAbove(tree: Tree, path: string): StoreNode {
 }
 
 /**
- * A node that may not be touched, or isn't there, looks the same to those who may not look around
- * there.
+ * Finds a node. For a domain that may not access the nearest ancestor either, a forbidden node and
+ * a missing one are both EACCES.
  */
 function find(
   { domain, tree }: Requester,
@@ -59,8 +57,8 @@ export function lookUp(requester: Requester, path: string, need: Need, may = all
 }
 
 /**
- * Creates the path and its missing parents. They inherit permissions; what a guest creates, it
- * owns.
+ * Creates the path and its missing parents. They inherit permissions; a guest owns the nodes that
+ * it creates.
  */
 function create(requester: Requester, path: string, value: Uint8Array): void {
   const { domain, tree } = requester
@@ -107,13 +105,13 @@ export function mkdir(requester: Requester, path: string): void {
   requester.changed({ path, reach: 'subtree' })
 }
 
-/** Removing what isn't there is fine, unless its parent isn't there either. */
+/** Removes a node. A missing node is no error, unless its parent is missing too. */
 export function rm(requester: Requester, path: string): void {
   const node = find(requester, path, 'write')
   if (node && path === '/') throw new Refusal('EINVAL')
   const parent = requester.tree.get(parentOf(path))
-  // Only a transaction can miss the parent of a node: it looked there before others made both, and
-  // can't be committed.
+  // Only a transaction that can't commit misses a node's parent: it read the parent before others
+  // created both.
   if (!parent) throw new Refusal(node ? 'EINVAL' : 'ENOENT')
   if (node) removeTree(requester, path, node, parent)
 }
@@ -125,12 +123,15 @@ function removeTree(itself: Itself, path: string, node: StoreNode, parent: Store
     throw error instanceof Refusal ? new Refusal('EIO') : error
   }
   const children = withoutChild(parent.children, nameOf(path))
-  // Another one that only a transaction sees which can't be committed.
+  // Only in a transaction that can't commit, too.
   if (children === undefined) throw new Refusal('EIO')
   itself.tree.put(parentOf(path), { ...parent, children })
 }
 
-/** Children first, each with its name. Each is reported while who may hear of it is still known. */
+/**
+ * Removes children first, with their names. Each removal is reported while the node's permissions
+ * are still known.
+ */
 function removeNodes(
   itself: Itself,
   path: string,
@@ -150,7 +151,10 @@ function removeNodes(
   itself.changed({ path, reach, removed: { perms: node.perms, parentPerms } })
 }
 
-/** Removes what a domain owns, and all below it. Only `/` stays, and is domain 0's again. */
+/**
+ * Removes the nodes that a domain owns, and everything below them. `/` stays, and belongs to domain
+ * 0 again.
+ */
 export function removeOwned(itself: Itself, domain: Domain, path = '/'): void {
   const node = itself.tree.get(path)
   if (!node) return
@@ -167,7 +171,7 @@ export function removeOwned(itself: Itself, domain: Domain, path = '/'): void {
   }
 }
 
-/** Only the owner may, and only domain 0 may give a node to another owner. */
+/** Sets a node's permissions. Only its owner may, and only domain 0 may change the owner. */
 export function setPerms(requester: Requester, path: string, perms: NodePermissions): void {
   const { domain, tree } = requester
   const node = lookUp(requester, path, 'write', owns)

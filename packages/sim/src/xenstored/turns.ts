@@ -1,21 +1,24 @@
 /**
- * Shares the server's time: connections with something to do take turns, each for a short slice,
- * and the event loop gets on after a few of them. A client that floods the server costs others one
- * slice.
+ * Divides the server's time. Connections with work take turns, each for a short slice, and after a
+ * few slices the event loop continues. A client that floods the server delays others by one slice.
  */
 
-/** Milliseconds of one turn of the event loop. */
+/** Milliseconds per turn of the event loop. */
 const TURN = 1
-/** Milliseconds of one connection, of which the last request may take longer. */
+/** Milliseconds per connection; its last request may take longer. */
 const SLICE = 0.25
 
 interface Worker {
-  /** Works until that time at the latest. @returns whether there is more to do */
+  /**
+   * Works until the time `until`.
+   * @returns whether there is more to do
+   */
   work(until: number): boolean
 }
 
+/** The queue of connections with work. */
 export class Turns {
-  /** In the order of their turns. */
+  /** Connections in the order of their turns. */
   readonly #waiting = new Set<Worker>()
   #scheduled = false
 
@@ -27,7 +30,8 @@ export class Turns {
   #schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
-    // A macrotask: a client that only ever waits for replies must not starve timers and I/O.
+    // A macrotask, so that a client which sends a request after each reply can't starve timers and
+    // I/O.
     setImmediate(() => {
       this.#scheduled = false
       try {
@@ -40,7 +44,7 @@ export class Turns {
 
   #turn(): void {
     const start = performance.now()
-    // One that is added again while this runs comes to its next slice.
+    // A connection that is added again during this loop gets its next slice in its turn.
     for (const worker of this.#waiting) {
       this.#waiting.delete(worker)
       const now = performance.now()

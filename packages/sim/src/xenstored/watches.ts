@@ -1,40 +1,43 @@
-/**
- * All watches, by the path that they watch: a change asks only for its own path and the paths above
- * it.
- */
+/** All watches, by path. For a change, only its own path and the paths above it are looked up. */
 import { parentOf, upwards } from './path.ts'
 import { allows, type NodePermissions, type Subject } from './permissions.ts'
 import type { Tree } from './store.ts'
 
+/** A change of a node, for which watches fire. */
 export interface Change {
   readonly path: string
   /**
-   * `subtree`: for watches on the path and above it. `node`: only for those on the path (it went
-   * with its parent).
+   * `subtree`: fires watches on the path and above it. `node`: only watches on the path, because
+   *   the node was removed with its parent.
    */
   readonly reach: 'subtree' | 'node'
-  /** Where a node was removed: what it can't be asked for any more. */
+  /** For a removed node: its permissions, which can't be looked up any more. */
   readonly removed?: { readonly perms: NodePermissions; readonly parentPerms: NodePermissions }
-  /** Permissions before the change: who could read the node then is told of it. */
+  /** Permissions before the change. Domains that could read the node then are notified too. */
   readonly formerPerms?: NodePermissions | undefined
 }
 
+/** A watch. */
 export interface Watch {
   readonly path: string
   readonly token: string
-  /** Levels below `path` that matter; unlimited where absent. */
+  /** Levels below `path` to report; unlimited if absent. */
   readonly depth: number | undefined
-  /** Length of what its events' paths omit: a watch on a relative path hears relative paths. */
+  /**
+   * Length of the prefix removed from events' paths: a watch on a relative path reports relative
+   * paths.
+   */
   readonly prefix: number
-  /** Whose rights count. */
+  /** Domain whose rights count. */
   readonly subject: Subject
   notify(path: string): void
 }
 
 export type SpecialPath = '@introduceDomain' | '@releaseDomain'
 
+/** The watches of all connections. */
 export class Watches {
-  /** Each with its number in the order of their setting. */
+  /** Watches of each path, numbered in the order in which they were set. */
   readonly #byPath = new Map<string, Map<Watch, number>>()
   #last = 0
 
@@ -50,8 +53,8 @@ export class Watches {
   }
 
   /**
-   * Tells those who may read the node, or could before, or may read its parent, in the order in
-   * which they set their watches.
+   * Fires watches, in the order in which they were set. Only domains are notified that may read the
+   * node, could before, or may read its parent.
    */
   fire({ path, reach, removed, formerPerms }: Change, tree: Tree): void {
     const concerned: [watch: Watch, number: number][] = []
@@ -76,8 +79,9 @@ export class Watches {
   }
 
   /**
-   * Tells those who may read `perms`, the special path's. Without a depth a special watch hears its
-   * own path; with one, or on a domain's own path, it hears which domain.
+   * Fires special watches of domains that may read `perms`, the special path's. Without a depth, a
+   * watch reports its own path. With a depth, or on the path of one domain, it reports which
+   * domain.
    */
   fireSpecial(special: SpecialPath, domid: number, perms: NodePermissions): void {
     const path = `${special}/${domid}`

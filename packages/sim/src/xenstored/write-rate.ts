@@ -1,34 +1,38 @@
 /**
- * How often guests may write while a transaction is open, as in C xenstored (`wrl_` in domain.c).
- * Each such write can make the transaction fail, and a guest that never pauses would keep domain 0
- * from ever committing one. Domain 0 isn't limited.
+ * Limits guests' writes while a transaction is open, as C xenstored does (`wrl_` in domain.c). Each
+ * such write can make the transaction fail, and a guest that never pauses could keep domain 0 from
+ * ever committing. Domain 0 isn't limited.
  *
- * Every domain earns credit with time, and each write takes 1. What a domain can't save goes to a
- * reserve for all. A domain without credit takes from that; if it is empty, too, the domain's next
- * requests wait until it has earned what it owes.
+ * Every domain earns credit with time, and each write costs 1. Credit beyond what a domain can save
+ * goes to a common reserve. A domain without credit takes from the reserve. If that is empty too,
+ * the domain's next requests wait until it has earned what it owes.
  */
 import type { Domain } from './domain.ts'
 
-/** Writes per millisecond, which the domains share. */
+/** Writes per millisecond, over all domains. */
 const RATE = 200 / 1000
-/** Writes that a domain can save credit for. */
+/** Writes for which a domain can save credit. */
 const BURST = 10
 const RESERVE_MAX = 1000
-/** A new domain begins with a burst, even from an empty reserve: so do five at once. */
+/**
+ * Lower limit of the reserve: a new domain starts with a burst even from an empty reserve, and so
+ * do five at once.
+ */
 const RESERVE_MIN = -5 * BURST
 
 interface Account {
   credit: number
-  /** Runs while requests wait. */
+  /** Set while requests of the domain wait. */
   timer: ReturnType<typeof setTimeout> | undefined
   wasLogged: boolean
 }
 
+/** Accounts of all domains. */
 export class WriteRate {
   readonly #accounts = new Map<Domain, Account>()
   readonly #log: (line: string) => void
   #reserve = 0
-  /** Up to when credit was given. */
+  /** Time up to which credit was given. */
   #paid = performance.now()
 
   constructor(log: (line: string) => void) {
@@ -50,12 +54,12 @@ export class WriteRate {
     this.#reserve += Math.max(0, Math.min(account.credit, BURST - this.#reserve))
   }
 
-  /** Whether the domain's requests have to wait. */
+  /** Whether the domain's requests must wait. */
   isExceededBy(domain: Domain): boolean {
     return (this.#accounts.get(domain)?.credit ?? 0) < 0
   }
 
-  /** The domain has written, which any transaction that is open may have to be repeated for. */
+  /** Charges a domain for writes, if any open transaction may fail because of them. */
   charge(domain: Domain, writes: number): void {
     const account = this.#accounts.get(domain)
     if (!account || domain.isPrivileged || writes === 0 || !this.#mayConflict) return
@@ -83,7 +87,7 @@ export class WriteRate {
     }, Math.ceil(ms)).unref()
   }
 
-  /** Gives every domain its share of the time since it was last done. */
+  /** Gives every domain its share of credit for the time since the last call. */
   #pay(): void {
     const now = performance.now()
     const share = ((now - this.#paid) * RATE) / this.#accounts.size
