@@ -3,7 +3,7 @@
  * the sources, one marked `ts FILE` is part of that file, links lead somewhere, lines are wrapped.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import ts from 'typescript'
 import { expect, test } from 'vitest'
@@ -113,6 +113,18 @@ test.each(pages)('links of $page lead somewhere', ({ page, text }) => {
   })
   expect(broken.map(([link]) => link)).toEqual([])
 })
+
+const textOf = (name: string): string => readFileSync(join(root, name), 'utf8')
+
+test.each(readdirSync(join(root, 'packages')))('the overview and a README describe %s', (name) => {
+  expect(textOf('docs/overview.md')).toContain(`](../packages/${name})`)
+  expect(textOf(`packages/${name}/README.md`)).not.toBe('')
+})
+
+test.each(readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')))(
+  'the README leads to %s',
+  (name) => expect(textOf('README.md')).toContain(`](docs/${name})`),
+)
 
 test.each(pages)('lines of $page have at most 100 columns, but for tables', ({ text }) => {
   const wide = text.split('\n').filter((line) => line.length > 100 && !line.startsWith('|'))
