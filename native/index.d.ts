@@ -21,6 +21,7 @@
 /**
  * Loads the addon, once.
  * @throws Error with code `'ERR_XENKIT_NATIVE'` that says why it can't be loaded here.
+ * @throws Error with code `'ERR_XENKIT_NATIVE_ABI'` if the addon was built for another version.
  */
 export function loadNative(): Native
 
@@ -103,6 +104,22 @@ export interface Arena {
   notifyOnUnmap(offset: number, clearByte: number | undefined, port: number | undefined): void
 }
 
+/** Where the columns of a table of copies begin, in bytes from the table's beginning. */
+export interface CopyLayout {
+  /** u32 */
+  readonly gref: number
+  /** u32: offset in the arena. */
+  readonly local: number
+  /** u16: offset in the granted page. */
+  readonly offset: number
+  /** u16 */
+  readonly length: number
+  /** i16 */
+  readonly status: number
+  /** Length of the table. */
+  readonly size: number
+}
+
 /** /dev/xen/gntdev: maps and copies pages that other domains granted. */
 export interface Gntdev {
   /**
@@ -114,11 +131,12 @@ export interface Gntdev {
   map(refs: Uint32Array, writable: boolean): number
   /** Tries one ref. Returns 0 if it can be mapped, else its GNTST_* code or a negative errno. */
   probe(domid: number, gref: number, writable: boolean): number
+  /** The layout of a table with room for `capacity` operations, 0..65536. */
+  copyLayout(capacity: number): CopyLayout
   /**
    * Makes a function that copies between granted pages of `domid` and the arena (`outward`: from
-   * the arena). `table` is the offset of allocated pages with room for `capacity` operations, at
-   * most 65536. Its columns follow each other: gref u32, local arena offset u32, offset in the page
-   * u16, length u16, status i16. A call performs the first `count` operations, sets their status
+   * the arena). `table` is the offset of allocated pages with room for `capacity` operations, laid
+   * out as `copyLayout` says. A call performs the first `count` operations, sets their status
    * and returns how many failed. If one of them is out of bounds, the call throws and copies
    * nothing.
    */
@@ -191,6 +209,38 @@ export interface XenbusDevice {
 }
 
 /**
+ * Where the columns of a block engine's table begin, in bytes from its beginning. All have an
+ * element for each job, but `offset` and `bytes` one for each vector.
+ */
+export interface TableLayout {
+  /** f64: byte in the file, 0..2^53-1. */
+  readonly position: number
+  /** f64: bytes to discard or to zero, 1..2^53-1. */
+  readonly length: number
+  /** u32: the number that `open` returned. */
+  readonly file: number
+  /** u32: index of the first vector of a read or write. */
+  readonly first: number
+  /** u32: number of vectors of a read or write, 1..1024. They hold at most 0x7ffff000 bytes. */
+  readonly count: number
+  /**
+   * i32: set on completion: bytes moved, 0, or a negative errno. A short count means the end of the
+   * file; the rest of the vectors is then undefined.
+   */
+  readonly result: number
+  /** u32: numbers of jobs for the next call, see `SubmitJobs`. */
+  readonly list: number
+  /** u32: first byte of a vector in the engine's `memory`. */
+  readonly offset: number
+  /** u32: length of a vector in bytes, 1 or more. */
+  readonly bytes: number
+  /** u8: read 0, write 1, flush 2 (fdatasync), discard 3, write-zeroes 4. */
+  readonly operation: number
+  /** Length of the table. */
+  readonly size: number
+}
+
+/**
  * Moves data between disk images and memory, many jobs with one call. It never waits for a disk.
  * Within the call it completes reads from the page cache, and all jobs of images in memory (tmpfs
  * or a memory image). The other jobs run asynchronously, by io_uring or by threads. One engine
@@ -199,20 +249,7 @@ export interface XenbusDevice {
  * `memory` (over an ArrayBuffer or SharedArrayBuffer) holds the data. It stays referenced. It must
  * not be detached or resized while jobs are in flight.
  *
- * Jobs are described in tables; each user has its own table. A table consists of columns that
- * follow each other. Each job has:
- * - `position` f64: byte in the file, 0..2^53-1
- * - `length` f64: bytes to discard or to zero, 1..2^53-1
- * - `file` u32: the number that `open` returned
- * - `first` u32: index of its first vector, for reads and writes
- * - `count` u32: its number of vectors, 1..1024, for reads and writes; together they hold at most
- *   0x7ffff000 bytes
- * - `result` i32: set on completion: bytes moved, 0, or a negative errno. A short count means the
- *   end of the file; the rest of the vectors is then undefined.
- * - `list` u32: not part of a job: numbers of jobs for the next call, see `SubmitJobs`
- *
- * Then each vector has `offset` u32 and `bytes` u32 (1 or more), a range of `memory`. Last, each
- * job has `operation` u8: read 0, write 1, flush 2 (fdatasync), discard 3, write-zeroes 4.
+ * Jobs are described in tables; each user has its own table, with the columns of `TableLayout`.
  *
  * A row and its vectors are read when the job is submitted, and may be reused afterwards. Jobs in
  * flight at the same time run in any order. So submit a job that depends on another one (a flush on
@@ -248,6 +285,8 @@ export interface BlockEngine {
   addTable(jobs: number, vectors: number): number
   /** Makes the buffer of a table, all 0. Call it once for each table. */
   createTable(table: number): ArrayBuffer
+  /** Where the table's columns lie in its buffer. */
+  tableLayout(table: number): TableLayout
   /**
    * Removes a table. Its number may be reused after its last job in flight has completed. Does
    * nothing after `close`.

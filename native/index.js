@@ -4,6 +4,8 @@
 import { createRequire } from 'node:module'
 
 const require = createRequire(import.meta.url)
+/** The addon's `ABI` (src/lib.rs): raised when what index.d.ts declares changes. */
+const ABI = 1
 let loaded
 
 export function loadNative() {
@@ -15,21 +17,36 @@ function find() {
   const reasons = []
   for (const libc of process.platform === 'linux' ? ['gnu', 'musl'] : []) {
     for (const name of [`./xenkit.${target}-${libc}.node`, `@xenkit/native-${target}-${libc}`]) {
-      try {
-        return require(name)
-      } catch (error) {
-        // After the first line, Node's message lists the requiring files.
-        if (error.code !== 'MODULE_NOT_FOUND') {
-          reasons.push(`"${name}": ${error.message.split('\n')[0]}`)
-        }
+      const addon = tryToLoad(name, reasons)
+      if (addon?.ABI === ABI) return addon
+      if (addon) {
+        throw failure(
+          'ERR_XENKIT_NATIVE_ABI',
+          `"${name}" has ABI ${addon.ABI ?? 0}, this version needs ${ABI}: build it again ` +
+            '(npm run build in native/), or install the same version of both packages',
+        )
       }
     }
   }
-  const why =
+  throw failure(
+    'ERR_XENKIT_NATIVE',
     reasons.length > 0
       ? reasons.join('; ')
-      : `there is no build for ${target}, Node ${process.versions.node}`
-  throw Object.assign(new Error(`the native addon of xenkit can't be loaded: ${why}`), {
-    code: 'ERR_XENKIT_NATIVE',
-  })
+      : `there is no build for ${target}, Node ${process.versions.node}`,
+  )
 }
+
+function tryToLoad(name, reasons) {
+  try {
+    return require(name)
+  } catch (error) {
+    // A loader's message lists the requiring files after the first line.
+    if (error.code !== 'MODULE_NOT_FOUND') {
+      reasons.push(`"${name}": ${error.message.split('\n')[0]}`)
+    }
+    return undefined
+  }
+}
+
+const failure = (code, why) =>
+  Object.assign(new Error(`the native addon of xenkit can't be loaded: ${why}`), { code })

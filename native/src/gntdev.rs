@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::arena::Arena;
+use crate::columns::{Column, Placement};
 use crate::counters::Token;
 use crate::device::Device;
 use crate::errors::{ARENA_FULL, CLOSED, Result, failure, os, out_of_range};
@@ -22,9 +23,6 @@ use crate::uapi::{self, CopyForeign, CopySegment, CopySide, HEADER_WORDS};
 
 /// Most operations of one copy call.
 const MAX_OPERATIONS: u32 = 65_536;
-/// Bytes of one operation in a table: gref and local offset (u32 each), offset, length and status
-/// (16 bits each).
-const OPERATION_BYTES: usize = 14;
 
 struct State {
     runs: Rc<Runs>,
@@ -40,8 +38,7 @@ impl State {
     }
 
     /// Performs the first `count` operations of a table; returns how many failed. The table lies in
-    /// pages from `allocate` and has room for `capacity` operations. Its columns: gref u32, local
-    /// u32, offset u16, length u16, status i16.
+    /// pages from `allocate` and has room for `capacity` operations; see `CopyLayout`.
     fn copy(
         &self,
         table: u32,
@@ -51,18 +48,15 @@ impl State {
         outward: bool,
     ) -> Result<u32> {
         let device = self.device()?;
-        if count > capacity || capacity > MAX_OPERATIONS {
+        if count > capacity {
             return Err(out_of_range(format!(
                 "\"count\" expected an integer 0..{capacity}, got {count}"
             )));
         }
-        let columns = Columns::new(
-            self.runs.own(table, capacity as usize * OPERATION_BYTES)?,
-            capacity as usize,
-        );
+        let columns = Columns::new(&self.runs, table, capacity)?;
         let mut segments = self.segments.borrow_mut();
         segments.clear();
-        for at in 0..count as usize {
+        for at in 0..count {
             let operation = columns
                 .operation(at, &self.runs)
                 .map_err(|what| out_of_range(format!("operation {at}: {what}")))?;
@@ -70,8 +64,8 @@ impl State {
         }
         copy(&device, &mut segments).map_err(os("IOCTL_GNTDEV_GRANT_COPY"))?;
         let mut failed = 0;
-        for (at, segment) in segments.iter().enumerate() {
-            columns.set_status(at, segment.status);
+        for (at, segment) in (0..count).zip(segments.iter()) {
+            columns.status.set(at, segment.status);
             failed += u32::from(segment.status != 0);
         }
         Ok(failed)
@@ -155,6 +149,12 @@ impl Gntdev {
             Ok(()) if segment[0].status != 0 => i32::from(segment[0].status),
             _ => -errno.raw_os_error(),
         })
+    }
+
+    /// Where the columns of a table with room for `capacity` operations lie in it.
+    #[napi(catch_unwind)]
+    pub fn copy_layout(&self, capacity: u32) -> Result<CopyLayout> {
+        CopyLayout::new(capacity)
     }
 
     /// Makes the JavaScript function that copies between pages of `domid` and the arena. It
@@ -258,38 +258,77 @@ fn copy(device: &Device, segments: &mut [CopySegment]) -> std::result::Result<()
     Ok(())
 }
 
+/// Where the columns of a table of copies begin, in bytes; see index.d.ts.
+#[napi(object)]
+pub struct CopyLayout {
+    /// Reference of the granted page.
+    pub gref: u32,
+    /// Where the local bytes begin, in the arena.
+    pub local: u32,
+    /// Where the bytes begin in the granted page.
+    pub offset: u32,
+    /// Number of bytes.
+    pub length: u32,
+    /// Set by the copy.
+    pub status: u32,
+    /// Length of the table.
+    pub size: u32,
+}
+
+impl CopyLayout {
+    fn new(capacity: u32) -> Result<Self> {
+        if capacity > MAX_OPERATIONS {
+            return Err(out_of_range(format!(
+                "\"capacity\" expected an integer 0..{MAX_OPERATIONS}, got {capacity}"
+            )));
+        }
+        let mut next = Placement::default();
+        Ok(Self {
+            gref: next.column::<u32>(capacity),
+            local: next.column::<u32>(capacity),
+            offset: next.column::<u16>(capacity),
+            length: next.column::<u16>(capacity),
+            status: next.column::<i16>(capacity),
+            size: next.size,
+        })
+    }
+}
+
 /// The columns of a table of copies.
 struct Columns {
-    gref: *mut u32,
-    local: *mut u32,
-    offset: *mut u16,
-    length: *mut u16,
-    status: *mut i16,
+    gref: Column<u32>,
+    local: Column<u32>,
+    offset: Column<u16>,
+    length: Column<u16>,
+    status: Column<i16>,
 }
 
 impl Columns {
-    /// Splits `table`, which must be valid for `capacity` operations, into its columns.
-    fn new(table: NonNull<c_void>, capacity: usize) -> Self {
-        let gref = table.as_ptr().cast::<u32>();
-        let local = gref.wrapping_add(capacity);
-        let offset = local.wrapping_add(capacity).cast::<u16>();
-        let length = offset.wrapping_add(capacity);
-        let status = length.wrapping_add(capacity).cast::<i16>();
-        Self { gref, local, offset, length, status }
+    /// Finds the columns of the table with `capacity` operations at arena offset `table`.
+    fn new(runs: &Runs, table: u32, capacity: u32) -> Result<Self> {
+        let layout = CopyLayout::new(capacity)?;
+        let base = runs.own(table, layout.size as usize)?.cast();
+        // SAFETY: `own` checked that the table lies in the arena, at a page boundary. The layout
+        // places the columns apart, aligned, and within the table.
+        unsafe {
+            Ok(Self {
+                gref: Column::new(base, layout.gref, capacity),
+                local: Column::new(base, layout.local, capacity),
+                offset: Column::new(base, layout.offset, capacity),
+                length: Column::new(base, layout.length, capacity),
+                status: Column::new(base, layout.status, capacity),
+            })
+        }
     }
 
-    /// Reads each field once, then checks what was read. `at` must be below the capacity.
-    fn operation(&self, at: usize, runs: &Runs) -> std::result::Result<Operation, String> {
-        // SAFETY: `own` checked the table's length, and a page-aligned table aligns every column.
-        // JavaScript can't change it meanwhile: it runs on this thread.
-        let (gref, local, offset, length) = unsafe {
-            (
-                self.gref.add(at).read_volatile(),
-                self.local.add(at).read_volatile() as usize,
-                self.offset.add(at).read_volatile(),
-                self.length.add(at).read_volatile(),
-            )
-        };
+    fn row(&self, at: u32) -> Option<(u32, usize, u16, u16)> {
+        let (offset, length) = (self.offset.get(at)?, self.length.get(at)?);
+        Some((self.gref.get(at)?, self.local.get(at)? as usize, offset, length))
+    }
+
+    /// Reads each field once, then checks what was read.
+    fn operation(&self, at: u32, runs: &Runs) -> std::result::Result<Operation, String> {
+        let (gref, local, offset, length) = self.row(at).ok_or("leaves the table")?;
         if length == 0 || u32::from(offset) + u32::from(length) > PAGE_SIZE {
             return Err(format!("offset {offset} and length {length} leave the page"));
         }
@@ -299,10 +338,5 @@ impl Columns {
         }
         // SAFETY: the lines above checked that it lies in the arena.
         Ok(Operation { gref, offset, length, local: unsafe { base.byte_add(local) } })
-    }
-
-    fn set_status(&self, at: usize, status: i16) {
-        // SAFETY: as in `operation`.
-        unsafe { self.status.add(at).write_volatile(status) };
     }
 }

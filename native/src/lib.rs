@@ -11,6 +11,7 @@
 
 mod arena;
 mod block;
+mod columns;
 mod counters;
 mod device;
 mod discard;
@@ -28,3 +29,7 @@ mod runs;
 mod uapi;
 mod uv;
 mod xenbus;
+
+/// Raised, in index.js too, when what index.d.ts declares changes: index.js refuses another addon.
+#[napi_derive::napi]
+pub const ABI: u32 = 1;

@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
 import { kinds, native, operations, TestEngine, type Job } from './block-engine.ts'
+import { openTable } from './open-table.mjs'
 import { until } from './fifo.ts'
 import { newEngine } from './new-engine.mjs'
 
@@ -197,7 +198,7 @@ describe.each(kinds)('with %s', (kind) => {
     const { engine, file } = openEngine(fd, kind)
     await engine.run([read(file, 0, [0, 512])])
     await engine[Symbol.asyncDispose]()
-    expect(engine.result.includes(512)).toBe(true)
+    expect(engine.table.result.includes(512)).toBe(true)
     closeSync(fd)
   })
 })
@@ -206,21 +207,22 @@ test('a write cut short by a file size limit continues, then fails with EFBIG', 
   const script = `
     import { openSync, statSync } from 'node:fs'
     import { loadNative } from ${JSON.stringify(new URL('../index.js', import.meta.url).href)}
+    import { openTable } from ${JSON.stringify(new URL('open-table.mjs', import.meta.url).href)}
     const memory = new Uint8Array(65536)
     const results = []
     for (const kind of ['io_uring', 'threads']) {
       const path = process.argv[1] + kind
       const engine = new (loadNative().BlockEngine)(memory, () => {
-        results.push(new Int32Array(table, 28, 1)[0], statSync(path).size)
+        results.push(table.result[0], statSync(path).size)
         engine.close()
         if (results.length === 4) console.log(JSON.stringify(results))
       }, kind)
-      const number = engine.addTable(1, 1)
-      const table = engine.createTable(number)
-      new Uint32Array(table, 16, 3).set([engine.open(openSync(path, 'w+')), 0, 1])
-      new Uint32Array(table, 36, 2).set([0, 65536])
-      new Uint8Array(table, 44)[0] = 1
-      engine.createSubmit()(number, 1)
+      const table = openTable(engine)
+      table.file[0] = engine.open(openSync(path, 'w+'))
+      table.count[0] = 1
+      table.bytes[0] = 65536
+      table.operation[0] = ${operations.write}
+      engine.createSubmit()(table.number, 1)
       engine.proceed()
     }`
   const { stdout, stderr } = spawnSync(
@@ -313,14 +315,27 @@ describe('tables', () => {
     const submit = engine.createSubmit()
     /** Adds a table of one job that flushes a file. */
     const add = (file: number): number => {
-      const table = engine.addTable(1, 1)
-      const bytes = engine.createTable(table)
-      new Uint32Array(bytes, 16, 1)[0] = file
-      new Uint8Array(bytes, 44, 1)[0] = operations.flush
-      return table
+      const table = openTable(engine)
+      table.file[0] = file
+      table.operation[0] = operations.flush
+      return table.number
     }
     return { engine, done, submit, add }
   }
+
+  test('have columns one after another, which the addon places', () => {
+    const { engine } = open()
+    const number = engine.addTable(2, 3)
+    const layout = engine.tableLayout(number)
+    const { position, length, file, first, count, result, list } = layout
+    expect([position, length, file, first, count, result, list]).toEqual([
+      0, 16, 32, 40, 48, 56, 64,
+    ])
+    const { offset, bytes, operation, size } = layout
+    expect([offset, bytes, operation, size]).toEqual([72, 84, 96, 98])
+    expect(engine.createTable(number).byteLength).toBe(size)
+    engine.close()
+  })
 
   test('jobs with the same number in two tables are different jobs', async () => {
     const { fd } = image(4096)
@@ -398,54 +413,70 @@ describe('tables', () => {
 describe('an invalid job is refused, and no job of the batch starts', () => {
   const whole: Job = { file: 0, operation: 'write', vectors: [[0, 4096]] }
   test.each<[string, string, (engine: TestEngine) => void]>([
-    ['a number past the end', 'job 64: expected one of 0..63', (engine) => (engine.list[1] = 64)],
+    [
+      'a number past the end',
+      'job 64: expected one of 0..63',
+      (engine) => (engine.table.list[1] = 64),
+    ],
     [
       'the same job twice',
       'job 5: it is in flight or listed twice',
-      (engine) => (engine.list[1] = 5),
+      (engine) => (engine.table.list[1] = 5),
     ],
     [
       'an unknown operation',
       '"operation" expected 0..4, got 5',
-      (engine) => (engine.operation[6] = 5),
+      (engine) => (engine.table.operation[6] = 5),
     ],
-    ['a file that is not open', 'no file 1 is open', (engine) => (engine.file[6] = 1)],
+    ['a file that is not open', 'no file 1 is open', (engine) => (engine.table.file[6] = 1)],
     [
       'a negative position',
       '"position" expected an integer 0..2^53-1, got -1',
-      (engine) => (engine.position[6] = -1),
+      (engine) => (engine.table.position[6] = -1),
     ],
-    ['a position that is no number', 'got NaN', (engine) => (engine.position[6] = NaN)],
-    ['a position between bytes', 'got 0.5', (engine) => (engine.position[6] = 0.5)],
-    ['a position of 2^53', 'got 9007199254740992', (engine) => (engine.position[6] = 2 ** 53)],
-    ['no vectors', '"count" expected 1..1024 vectors, got 0', (engine) => (engine.count[6] = 0)],
-    ['too many vectors', 'got 1025', (engine) => (engine.count[6] = 1025)],
-    ['a vector past the end', 'there is no vector 1024', (engine) => (engine.first[6] = 1024)],
+    ['a position that is no number', 'got NaN', (engine) => (engine.table.position[6] = NaN)],
+    ['a position between bytes', 'got 0.5', (engine) => (engine.table.position[6] = 0.5)],
+    [
+      'a position of 2^53',
+      'got 9007199254740992',
+      (engine) => (engine.table.position[6] = 2 ** 53),
+    ],
+    [
+      'no vectors',
+      '"count" expected 1..1024 vectors, got 0',
+      (engine) => (engine.table.count[6] = 0),
+    ],
+    ['too many vectors', 'got 1025', (engine) => (engine.table.count[6] = 1025)],
+    [
+      'a vector past the end',
+      'there is no vector 1024',
+      (engine) => (engine.table.first[6] = 1024),
+    ],
     [
       'a vector index past 2^32 - 1',
       'there is no vector 4294967295',
-      (engine) => (engine.first[6] = 0xffff_ffff),
+      (engine) => (engine.table.first[6] = 0xffff_ffff),
     ],
-    ['an empty vector', 'vector 1 of 0 bytes at 0', (engine) => (engine.bytes[1] = 0)],
+    ['an empty vector', 'vector 1 of 0 bytes at 0', (engine) => (engine.table.bytes[1] = 0)],
     [
       'a vector that ends outside the memory',
       'vector 1 of 4096 bytes at 1044481',
-      (engine) => (engine.offset[1] = (1 << 20) - 4095),
+      (engine) => (engine.table.offset[1] = (1 << 20) - 4095),
     ],
     [
       'a vector that begins outside the memory',
       'vector 1 of 4096 bytes at 4294967295',
-      (engine) => (engine.offset[1] = 0xffff_ffff),
+      (engine) => (engine.table.offset[1] = 0xffff_ffff),
     ],
     [
       'a discard of 0 bytes',
       '"length" expected an integer 1..2^53-1, got 0',
-      (engine) => (engine.operation[6] = 3),
+      (engine) => (engine.table.operation[6] = 3),
     ],
     [
       'a write-zeroes of half a byte',
       'got 0.5',
-      (engine) => ((engine.operation[6] = 4), (engine.length[6] = 0.5)),
+      (engine) => ((engine.table.operation[6] = 4), (engine.table.length[6] = 0.5)),
     ],
   ])('%s', async (_, message, spoil) => {
     const fd = openSync(join(directory, 'untouched'), 'w+')
@@ -453,7 +484,7 @@ describe('an invalid job is refused, and no job of the batch starts', () => {
     await using _engine = engine
     engine.describe(5, whole, 0)
     engine.describe(6, whole, 1)
-    engine.list.set([5, 6])
+    engine.table.list.set([5, 6])
     spoil(engine)
     expect(() => engine.submit(2)).toThrow(coded('ERR_OUT_OF_RANGE', message))
     expect(native.counters().jobs).toBe(0)

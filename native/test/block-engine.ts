@@ -4,6 +4,7 @@
 import { loadNative, type BlockEngine } from '../index.js'
 import { until } from './fifo.ts'
 import { newEngine } from './new-engine.mjs'
+import { openTable, type OpenTable } from './open-table.mjs'
 
 export const native = loadNative()
 export const kinds = ['io_uring', 'threads'] as const
@@ -29,17 +30,8 @@ export class TestEngine implements AsyncDisposable {
   readonly memory: Uint8Array
   readonly engine: BlockEngine
   readonly submit: (count: number) => number
-  readonly position: Float64Array
-  readonly length: Float64Array
-  readonly file: Uint32Array
-  readonly first: Uint32Array
-  readonly count: Uint32Array
-  readonly result: Int32Array
-  readonly list: Uint32Array
+  readonly table: OpenTable
   readonly done: Uint32Array
-  readonly offset: Uint32Array
-  readonly bytes: Uint32Array
-  readonly operation: Uint8Array
   /** Sizes of the batches that `onDone` reported. */
   readonly wakes: number[] = []
   readonly #waiting = new Map<number, (outcome: Outcome) => void>()
@@ -60,33 +52,9 @@ export class TestEngine implements AsyncDisposable {
     this.memory = new Uint8Array(new SharedArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
     this.engine = newEngine(native, this.memory, (count) => this.#onDone(count), kind)
     this.done = new Uint32Array(this.engine.createDone())
-    const number = this.engine.addTable(jobs, vectors)
+    this.table = openTable(this.engine, jobs, vectors)
     const submit = this.engine.createSubmit()
-    this.submit = (count) => submit(number, count)
-    const table = this.engine.createTable(number)
-    let at = 0
-    const column = <T>(
-      Column: new (buffer: ArrayBuffer, at: number, length: number) => T,
-      width: number,
-      length: number,
-    ): T => {
-      const made = new Column(table, at, length)
-      at += width * length
-      return made
-    }
-    this.position = column(Float64Array, 8, jobs)
-    this.length = column(Float64Array, 8, jobs)
-    this.file = column(Uint32Array, 4, jobs)
-    this.first = column(Uint32Array, 4, jobs)
-    this.count = column(Uint32Array, 4, jobs)
-    this.result = column(Int32Array, 4, jobs)
-    this.list = column(Uint32Array, 4, jobs)
-    this.offset = column(Uint32Array, 4, vectors)
-    this.bytes = column(Uint32Array, 4, vectors)
-    this.operation = column(Uint8Array, 1, jobs)
-    if (at !== table.byteLength) {
-      throw new Error(`the table has ${table.byteLength} bytes, its columns ${at}`)
-    }
+    this.submit = (count) => submit(this.table.number, count)
     this.#free = Array.from({ length: jobs }, (_, job) => job)
   }
 
@@ -96,15 +64,16 @@ export class TestEngine implements AsyncDisposable {
     { file, operation, position = 0, length = 0, vectors = [] }: Job,
     first = 0,
   ): void {
-    this.position[number] = position
-    this.length[number] = length
-    this.file[number] = file
-    this.operation[number] = operations[operation]
-    this.first[number] = first
-    this.count[number] = vectors.length
+    const { table } = this
+    table.position[number] = position
+    table.length[number] = length
+    table.file[number] = file
+    table.operation[number] = operations[operation]
+    table.first[number] = first
+    table.count[number] = vectors.length
     for (const [at, [offset, bytes]] of vectors.entries()) {
-      this.offset[first + at] = offset
-      this.bytes[first + at] = bytes
+      table.offset[first + at] = offset
+      table.bytes[first + at] = bytes
     }
   }
 
@@ -116,7 +85,7 @@ export class TestEngine implements AsyncDisposable {
       if (number === undefined) throw new Error('the test has too many jobs')
       this.describe(number, job, vector)
       vector += job.vectors?.length ?? 0
-      this.list[at] = number
+      this.table.list[at] = number
       return number
     })
     const outcomes = numbers.map(
@@ -124,7 +93,7 @@ export class TestEngine implements AsyncDisposable {
     )
     const done = this.submit(jobs.length)
     this.engine.proceed()
-    for (const number of this.list.slice(0, done)) this.#settle(number, true)
+    for (const number of this.table.list.slice(0, done)) this.#settle(number, true)
     return Promise.all(outcomes)
   }
 
@@ -138,7 +107,7 @@ export class TestEngine implements AsyncDisposable {
     if (resolve === undefined) throw new Error(`job ${number} is not in flight and done`)
     this.#waiting.delete(number)
     this.#free.push(number)
-    resolve({ result: this.result[number] ?? 0, atOnce })
+    resolve({ result: this.table.result[number] ?? 0, atOnce })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

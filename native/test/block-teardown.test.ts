@@ -76,13 +76,14 @@ describe('a process', () => {
     const prelude = `
       import { openSync } from 'node:fs'
       import { loadNative } from ${JSON.stringify(new URL('../index.js', import.meta.url).href)}
+      import { openTable } from ${JSON.stringify(new URL('open-table.mjs', import.meta.url).href)}
       const memory = new Uint8Array(65536)
       const end = () => { process.exitCode = 3 }
       const engine = new (loadNative().BlockEngine)(memory, end, process.argv[2])
-      const number = engine.addTable(1, 1)
-      const table = engine.createTable(number)
-      new Uint32Array(table, 16, 1)[0] = engine.open(openSync(process.argv[1], 'r+'))
-      const flush = () => { new Uint8Array(table, 44, 1)[0] = ${operations.flush}; engine.createSubmit()(number, 1) }`
+      const table = openTable(engine)
+      table.file[0] = engine.open(openSync(process.argv[1], 'r+'))
+      table.operation[0] = ${operations.flush}
+      const flush = () => engine.createSubmit()(table.number, 1)`
     const child = spawn(
       process.execPath,
       ['--input-type=module', '-e', `${prelude}\n${body}`, path],

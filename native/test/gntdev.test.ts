@@ -13,10 +13,11 @@ const arena = new native.Arena(8)
 const buffer = arena.createBuffer()
 const gntdev = new native.Gntdev(arena, fifo.path)
 const table = arena.allocate(1)
-const gref = new Uint32Array(buffer, table, CAPACITY)
-const local = new Uint32Array(buffer, table + 4 * CAPACITY, CAPACITY)
-const offset = new Uint16Array(buffer, table + 8 * CAPACITY, CAPACITY)
-const length = new Uint16Array(buffer, table + 10 * CAPACITY, CAPACITY)
+const layout = gntdev.copyLayout(CAPACITY)
+const gref = new Uint32Array(buffer, table + layout.gref, CAPACITY)
+const local = new Uint32Array(buffer, table + layout.local, CAPACITY)
+const offset = new Uint16Array(buffer, table + layout.offset, CAPACITY)
+const length = new Uint16Array(buffer, table + layout.length, CAPACITY)
 
 function fill(op: {
   readonly local?: number
@@ -36,6 +37,19 @@ afterAll(() => {
 })
 
 describe('copy', () => {
+  test('has columns one after another, which the addon places', () => {
+    expect(gntdev.copyLayout(3)).toEqual({
+      gref: 0,
+      local: 12,
+      offset: 24,
+      length: 30,
+      status: 36,
+      size: 42,
+    })
+    expect(gntdev.copyLayout(65_536).size).toBe(65_536 * 14)
+    expect(() => gntdev.copyLayout(65_537)).toThrow(coded('ERR_OUT_OF_RANGE'))
+  })
+
   test('within bounds reaches the driver, and a fifo refuses it', () => {
     for (const op of [
       {},

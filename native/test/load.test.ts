@@ -58,6 +58,17 @@ test('an addon that cannot be loaded reports why', () => {
   )
 })
 
+test('an addon of another version is refused', () => {
+  copyFileSync(join(native, addon), join(directory, addon))
+  const prelude = `
+    import Module from 'node:module'
+    const load = Module.prototype.require
+    Module.prototype.require = function (name) { return { ...load.call(this, name), ABI: undefined } };`
+  expect(runBundle(REPORT, prelude)).toMatch(
+    /^ERR_XENKIT_NATIVE_ABI the native addon .* ".\/xenkit\..*\.node" has ABI 0, this version needs \d+: build it again/,
+  )
+})
+
 test('on another platform nothing is tried', () => {
   copyFileSync(join(native, addon), join(directory, addon))
   expect(

@@ -2,6 +2,7 @@
 // it ends.
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNative } from '../index.js'
+import { openTable } from './open-table.mjs'
 
 const { BlockEngine, MemoryImage } = loadNative()
 const image = MemoryImage.open(workerData.id)
@@ -9,17 +10,16 @@ const image = MemoryImage.open(workerData.id)
 globalThis.own = new MemoryImage(4096)
 const memory = new Uint8Array(4096)
 const engine = new BlockEngine(memory, () => {})
-const number = engine.addTable(1, 1)
-const table = engine.createTable(number)
+const table = openTable(engine)
 const submit = engine.createSubmit()
-new Uint32Array(table, 16, 3).set([engine.openMemory(image), 0, 1])
+table.file[0] = engine.openMemory(image)
+table.count[0] = 1
 const run = (operation, position, bytes) => {
-  new Float64Array(table, 0, 1)[0] = position
-  new Uint32Array(table, 36, 2).set([0, bytes])
-  new Float64Array(table, 8, 1)[0] = bytes
-  new Uint8Array(table, 44, 1)[0] = operation
-  if (submit(number, 1) !== 1) throw new Error('a job was not done at once')
-  return new Int32Array(table, 28, 1)[0]
+  table.position[0] = position
+  table.bytes[0] = table.length[0] = bytes
+  table.operation[0] = operation
+  if (submit(table.number, 1) !== 1) throw new Error('a job was not done at once')
+  return table.result[0]
 }
 
 if (workerData.end === 'storm') {

@@ -32,7 +32,7 @@ use self::bytes::Bytes;
 use self::engine::Engine;
 use self::event::Event;
 use self::memory_image::MemoryImage;
-use self::table::{DoneList, Shown};
+use self::table::{DoneList, Shown, TableLayout};
 use self::uring::Uring;
 use crate::errors::{RUNTIME, Result, failure, os, out_of_range};
 use crate::function;
@@ -138,6 +138,12 @@ impl BlockEngine {
     #[napi(catch_unwind)]
     pub fn create_table<'env>(&self, env: &'env Env, table: u32) -> Result<Unknown<'env>> {
         show(env, &self.with(|engine| engine.table(table))?)
+    }
+
+    /// Where the columns of a table lie in its ArrayBuffer.
+    #[napi(catch_unwind)]
+    pub fn table_layout(&self, table: u32) -> Result<TableLayout> {
+        self.with(|engine| Ok(engine.table(table)?.layout()))
     }
 
     /// Removes a table, once no job of it is in flight. Does nothing after `close`.

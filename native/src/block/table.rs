@@ -1,5 +1,6 @@
 //! Tables shared by JavaScript and the engine: columns in the engine's memory. JavaScript sees each
-//! table as one ArrayBuffer. index.d.ts gives the order of the columns.
+//! table as one ArrayBuffer. `TableLayout`
+//! says where each column lies.
 //!
 //! JavaScript may write anything to a table at any time, from another thread too. So the engine
 //! reads each field once per job, as a plain number, and checks the value afterwards.
@@ -7,28 +8,10 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
+use napi_derive::napi;
+
+use crate::columns::{Column, Placement};
 use crate::errors::{Result, failure};
-
-/// One field of all rows, stored consecutively.
-struct Column<T> {
-    first: *mut T,
-    length: u32,
-}
-
-impl<T: Copy> Column<T> {
-    fn get(&self, at: u32) -> Option<T> {
-        // SAFETY: `at` is inside the column, whose memory lives as long as its table. Every bit
-        // pattern is a number.
-        (at < self.length).then(|| unsafe { self.first.add(at as usize).read_volatile() })
-    }
-
-    fn set(&self, at: u32, value: T) {
-        if at < self.length {
-            // SAFETY: as in `get`.
-            unsafe { self.first.add(at as usize).write_volatile(value) }
-        }
-    }
-}
 
 /// A job as JavaScript describes it. None of the fields has been checked.
 #[derive(Clone, Copy)]
@@ -50,6 +33,7 @@ pub struct Row {
 /// The jobs of one table and their vectors.
 pub struct Table {
     memory: Memory,
+    layout: TableLayout,
     position: Column<f64>,
     length: Column<f64>,
     file: Column<u32>,
@@ -60,6 +44,49 @@ pub struct Table {
     offset: Column<u32>,
     bytes: Column<u32>,
     operation: Column<u8>,
+}
+
+/// Where the columns of a table begin, in bytes; see index.d.ts.
+#[napi(object)]
+#[derive(Clone, Copy)]
+pub struct TableLayout {
+    /// See `Row`, as of the next four.
+    pub position: u32,
+    pub length: u32,
+    pub file: u32,
+    pub first: u32,
+    pub count: u32,
+    /// How a job ended.
+    pub result: u32,
+    /// The list of jobs.
+    pub list: u32,
+    /// Where a vector begins in the engine's memory.
+    pub offset: u32,
+    /// Length of a vector.
+    pub bytes: u32,
+    /// See `Row`.
+    pub operation: u32,
+    /// Length of the table.
+    pub size: u32,
+}
+
+impl TableLayout {
+    fn new(jobs: u32, vectors: u32) -> Self {
+        let mut next = Placement::default();
+        Self {
+            position: next.column::<f64>(jobs),
+            length: next.column::<f64>(jobs),
+            file: next.column::<u32>(jobs),
+            first: next.column::<u32>(jobs),
+            count: next.column::<u32>(jobs),
+            result: next.column::<i32>(jobs),
+            list: next.column::<u32>(jobs),
+            offset: next.column::<u32>(vectors),
+            bytes: next.column::<u32>(vectors),
+            operation: next.column::<u8>(jobs),
+            size: next.size,
+        }
+    }
 }
 
 /// The done list: numbers of the jobs that the current wake reports.
@@ -122,13 +149,14 @@ impl DoneList {
     /// Makes a list with room for `length` numbers, 1 or more.
     pub fn new(length: u32) -> Result<Self> {
         let memory = Memory::new(length as usize * size_of::<u32>())?;
-        let numbers = next(&mut memory.base.as_ptr(), length);
+        // SAFETY: the column fills the memory, which is aligned for wider numbers.
+        let numbers = unsafe { Column::new(memory.base, 0, length) };
         Ok(Self { memory, numbers })
     }
 
     /// How many numbers the list has room for.
     pub fn room(&self) -> u32 {
-        self.numbers.length
+        self.numbers.length()
     }
 
     /// Puts a number in place `at`.
@@ -140,24 +168,31 @@ impl DoneList {
 impl Table {
     /// Makes a table with all fields 0. `jobs` must be 1 or more.
     pub fn new(jobs: u32, vectors: u32) -> Result<Self> {
-        let (wide, narrow) = (size_of::<f64>(), size_of::<u32>());
-        let memory = Memory::new(
-            jobs as usize * (2 * wide + 5 * narrow + 1) + vectors as usize * 2 * narrow,
-        )?;
-        let mut at = memory.base.as_ptr();
-        Ok(Self {
-            memory,
-            position: next(&mut at, jobs),
-            length: next(&mut at, jobs),
-            file: next(&mut at, jobs),
-            first: next(&mut at, jobs),
-            count: next(&mut at, jobs),
-            result: next(&mut at, jobs),
-            list: next(&mut at, jobs),
-            offset: next(&mut at, vectors),
-            bytes: next(&mut at, vectors),
-            operation: next(&mut at, jobs),
-        })
+        let layout = TableLayout::new(jobs, vectors);
+        let memory = Memory::new(layout.size as usize)?;
+        let base = memory.base;
+        // SAFETY: the layout places the columns apart, aligned, and within memory of its size.
+        unsafe {
+            Ok(Self {
+                memory,
+                layout,
+                position: Column::new(base, layout.position, jobs),
+                length: Column::new(base, layout.length, jobs),
+                file: Column::new(base, layout.file, jobs),
+                first: Column::new(base, layout.first, jobs),
+                count: Column::new(base, layout.count, jobs),
+                result: Column::new(base, layout.result, jobs),
+                list: Column::new(base, layout.list, jobs),
+                offset: Column::new(base, layout.offset, vectors),
+                bytes: Column::new(base, layout.bytes, vectors),
+                operation: Column::new(base, layout.operation, jobs),
+            })
+        }
+    }
+
+    /// Where the columns lie.
+    pub fn layout(&self) -> TableLayout {
+        self.layout
     }
 
     /// The fields of a job; `None` if there is no such job.
@@ -193,13 +228,6 @@ impl Table {
     }
 }
 
-/// Makes the column that begins at `at`, and moves `at` past it.
-fn next<T>(at: &mut *mut u8, length: u32) -> Column<T> {
-    let first = at.cast::<T>();
-    *at = first.wrapping_add(length as usize).cast();
-    Column { first, length }
-}
-
 impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout, and every view of it is gone.
@@ -215,9 +243,9 @@ mod tests {
     #[test]
     fn columns_are_aligned_apart_and_bounded() {
         let table = Table::new(3, 5).unwrap();
-        let (base, size) = table.extent();
-        // The operations are the last column, so they end where the memory ends.
-        assert_eq!(table.operation.first.wrapping_add(3), base.as_ptr().wrapping_add(size));
+        let (_, size) = table.extent();
+        let layout = table.layout();
+        assert_eq!((layout.size as usize, layout.operation + 3), (size, layout.size));
         for job in 0..3 {
             table.position.set(job, f64::from(job));
             table.list.set(job, 100 + job);

@@ -114,7 +114,7 @@ class BlockEngine {
           submit: this.#submit,
           table,
           file,
-          jobs: jobsOf(this.#native.createTable(table), file, o.capacity),
+          jobs: jobsOf(this.#native, table, file, o.capacity),
         },
         o,
       )
@@ -162,32 +162,23 @@ class BlockEngine {
   }
 }
 
-/** Views of the columns of a table that the addon's block engine shares. */
-function jobsOf(table: ArrayBuffer, file: number, { jobs, pieces }: BatchOptions['capacity']) {
-  let at = 0
-  const column = <T>(
-    Column: {
-      new (buffer: ArrayBuffer, at: number, length: number): T
-      readonly BYTES_PER_ELEMENT: number
-    },
-    length = jobs,
-  ): T => {
-    const made = new Column(table, at, length)
-    at += length * Column.BYTES_PER_ELEMENT
-    return made
-  }
-  const position = column(Float64Array)
-  column(Float64Array)
-  column(Uint32Array).fill(file)
-  column(Uint32Array).forEach((_, job, first) => (first[job] = job * pieces))
+/** Views of a table's columns, with those that stay the same filled in. */
+function jobsOf(native: NativeEngine, table: number, file: number, o: BatchOptions['capacity']) {
+  const { jobs, pieces } = o
+  const buffer = native.createTable(table)
+  const layout = native.tableLayout(table)
+  const words = (offset: number, length = jobs): Uint32Array =>
+    new Uint32Array(buffer, offset, length)
+  words(layout.file).fill(file)
+  words(layout.first).forEach((_, job, first) => (first[job] = job * pieces))
   return {
-    position,
-    count: column(Uint32Array),
-    result: column(Int32Array),
-    list: column(Uint32Array),
-    offset: column(Uint32Array, jobs * pieces),
-    bytes: column(Uint32Array, jobs * pieces),
-    operation: column(Uint8Array),
+    position: new Float64Array(buffer, layout.position, jobs),
+    count: words(layout.count),
+    result: new Int32Array(buffer, layout.result, jobs),
+    list: words(layout.list),
+    offset: words(layout.offset, jobs * pieces),
+    bytes: words(layout.bytes, jobs * pieces),
+    operation: new Uint8Array(buffer, layout.operation, jobs),
   }
 }
 

@@ -7,11 +7,6 @@ import type { Gntdev } from '@xenkit/native'
 import type { XenArena, XenPages } from './arena.ts'
 import { asNativeError } from './native-error.ts'
 
-/**
- * Bytes per operation: gref and local offset (u32 each), offset, length and status (16 bits each).
- */
-const OPERATION_BYTES = 4 + 4 + 2 + 2 + 2
-
 /** The port's `GrantCopyBatch` on gntdev. */
 export class XenCopyBatch implements GrantCopyBatch {
   readonly capacity: number
@@ -32,15 +27,16 @@ export class XenCopyBatch implements GrantCopyBatch {
   ) {
     this.capacity = capacity
     this.#domid = domid
-    this.#table = arena.allocate(Math.ceil((capacity * OPERATION_BYTES) / PAGE_SIZE))
+    const layout = gntdev.copyLayout(capacity)
+    this.#table = arena.allocate(Math.ceil(layout.size / PAGE_SIZE))
     const at = this.#table.byteOffset
     this.#copyIn = gntdev.createCopy(at, capacity, domid, false)
     this.#copyOut = gntdev.createCopy(at, capacity, domid, true)
-    this.gref = new Uint32Array(arena.buffer, at, capacity)
-    this.local = new Uint32Array(arena.buffer, at + 4 * capacity, capacity)
-    this.offset = new Uint16Array(arena.buffer, at + 8 * capacity, capacity)
-    this.length = new Uint16Array(arena.buffer, at + 10 * capacity, capacity)
-    this.status = new Int16Array(arena.buffer, at + 12 * capacity, capacity)
+    this.gref = new Uint32Array(arena.buffer, at + layout.gref, capacity)
+    this.local = new Uint32Array(arena.buffer, at + layout.local, capacity)
+    this.offset = new Uint16Array(arena.buffer, at + layout.offset, capacity)
+    this.length = new Uint16Array(arena.buffer, at + layout.length, capacity)
+    this.status = new Int16Array(arena.buffer, at + layout.status, capacity)
   }
 
   copyIn(count: number): number {

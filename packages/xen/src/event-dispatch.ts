@@ -3,9 +3,6 @@
  * of two pages and a function that unmasks, not the device.
  */
 
-/** Ports per page (4096 bytes / 4). */
-export const BATCH = 1024
-
 /** Handlers by port. */
 export class EventDispatch {
   readonly #pending: Uint32Array
@@ -17,12 +14,12 @@ export class EventDispatch {
   #dispatching = false
 
   /**
-   * @param table pending ports, then ports to unmask: 1024 each
+   * @param table a half for pending ports, then one for ports to unmask
    * @param unmask unmasks the first `count` ports of the second half
    */
   constructor(table: Uint32Array, unmask: (count: number) => void) {
-    this.#pending = table.subarray(0, BATCH)
-    this.#toUnmask = table.subarray(BATCH, 2 * BATCH)
+    this.#pending = table.subarray(0, table.length / 2)
+    this.#toUnmask = table.subarray(table.length / 2)
     this.#unmask = unmask
   }
 
@@ -72,7 +69,7 @@ export class EventDispatch {
    */
   unmask(port: number): void {
     if (!this.#handlers.has(port)) return
-    if (this.#unmasks === BATCH) this.#flush()
+    if (this.#unmasks === this.#toUnmask.length) this.#flush()
     this.#toUnmask[this.#unmasks++] = port
     if (!this.#dispatching) this.#flush()
   }

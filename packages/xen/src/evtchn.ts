@@ -11,7 +11,7 @@ import {
 import type { Native, Evtchn as NativeEvtchn } from '@xenkit/native'
 import type { XenArena } from './arena.ts'
 import { DEVICES, openDevice } from './devices.ts'
-import { BATCH, EventDispatch } from './event-dispatch.ts'
+import { EventDispatch } from './event-dispatch.ts'
 import { asNativeError, type NativeError, translated } from './native-error.ts'
 
 /** Returns a function that converts an addon error into an EvtchnError. */
@@ -30,7 +30,7 @@ export class XenEvtchn implements EvtchnPort {
   /** @throws NotAvailableError without the device */
   constructor(native: Native, arena: XenArena) {
     const table = arena.allocate(2)
-    const words = new Uint32Array(arena.buffer, table.byteOffset, 2 * BATCH)
+    const words = new Uint32Array(arena.buffer, table.byteOffset, table.bytes.length / 4)
     this.#native = openDevice(
       DEVICES.evtchn,
       (path) =>

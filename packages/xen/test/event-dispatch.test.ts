@@ -1,5 +1,8 @@
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import { BATCH, EventDispatch } from '../src/event-dispatch.ts'
+import { EventDispatch } from '../src/event-dispatch.ts'
+
+/** Ports in each half of the table. */
+const BATCH = 4
 
 /** A dispatch, and the unmask calls that it makes. */
 function setup() {

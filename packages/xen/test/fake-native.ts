@@ -1,7 +1,7 @@
 /**
  * The addon with its real arena and scripted drivers: Linux's answers about grants, without Xen.
  */
-import { type Arena, type Gntdev, loadNative, type Native } from '@xenkit/native'
+import { type Arena, type CopyLayout, type Gntdev, loadNative, type Native } from '@xenkit/native'
 
 /** Answers of the scripted drivers. */
 export interface Script {
@@ -50,6 +50,14 @@ export function fakeNative(script: Script): { readonly native: Native; readonly 
     probe(_domid: number, gref: number, writable: boolean): number {
       if (!writable && script.readOnly?.includes(gref)) return 0
       return script.probes.get(gref) ?? 0
+    }
+
+    /** Columns of 4 bytes each, in another order than the addon's. */
+    copyLayout(capacity: number): CopyLayout {
+      const [status, length, offset, local, gref, size] = [0, 4, 8, 12, 16, 20].map(
+        (at) => at * capacity,
+      ) as [number, number, number, number, number, number]
+      return { gref, local, offset, length, status, size }
     }
 
     createCopy(
