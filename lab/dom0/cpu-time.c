@@ -1,9 +1,9 @@
-/*
- * How long domain 0's processor has run, in nanoseconds, as Xen counts it: everything, interrupts and the
- * kernel's own threads included, and nothing of other domains. Linux's counters sample at ticks.
+/* Prints how long domain 0's processor has run, in nanoseconds, as Xen counts it. That includes
+ * interrupts and kernel threads, and no time of other domains. Linux's own counters only sample at
+ * ticks.
  *
- * VCPUOP_get_runstate_info is open to every domain for itself and the same in all versions of Xen.
- */
+ * Every domain may call VCPUOP_get_runstate_info for itself, and it is the same in all versions of
+ * Xen. */
 #include <err.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -20,7 +20,8 @@ struct hypercall {
 
 int main(void)
 {
-	/* Times running, runnable, blocked and offline. Written to, so that its page is there when Xen fills it. */
+	/* The times: running, runnable, blocked and offline. Initialized so that its page is present when
+	 * Xen writes to it. */
 	volatile struct {
 		int32_t state;
 		uint64_t since, times[4];

@@ -1,6 +1,6 @@
 #!/bin/bash
-# First process of dom0 on its disk: what a Xen distribution's init does, then the lab's agent, for as
-# long as the agent runs. The agent ends when the host hangs up, and with it the machine.
+# First process of dom0 on its disk: starts what a Xen distribution's init starts, then the lab's
+# agent. The agent exits when the host closes the port, and then the machine powers off.
 export PATH=/lab/programs:/usr/lib/xen/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 exec </dev/null >/dev/console 2>&1
 step() { "$@" || echo "dom0: $* failed with $?"; }
@@ -10,7 +10,8 @@ step mount -t tmpfs tmpfs /tmp
 mkdir -p /dev/pts /dev/shm /run/xen /run/xenstored /run/lock
 step mount -t devpts devpts /dev/pts
 step mount -t tmpfs tmpfs /dev/shm
-# udev would make these. Xen's hotplug scripts look for their lock through /dev/stdin and spin without it.
+# Links that udev would create. Xen's hotplug scripts find their lock through /dev/stdin, and spin
+# without it.
 ln -s /proc/self/fd /dev/fd
 ln -s fd/0 /dev/stdin
 ln -s fd/1 /dev/stdout
@@ -29,7 +30,7 @@ step xenstored --pid-file=/run/xen/xenstored.pid
 step xen-init-dom0
 step xenconsoled --pid-file=/run/xen/xenconsoled.pid --log=guest --log-dir=/var/log/xen/console
 
-# Not exec: this shell stays the first process, which collects orphans such as xl's daemons.
+# No exec here, because this shell must stay the first process: it reaps orphans such as xl's daemons.
 node /lab/programs/agent.mjs
 echo "dom0: the agent ended with $?"
 poweroff -f

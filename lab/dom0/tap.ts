@@ -1,6 +1,9 @@
-/** Checks as lines `ok - WHAT` and `not ok - WHAT: WHY`, which the scenario reads. */
+/**
+ * Checks whose results are printed as lines `ok - WHAT` and `not ok - WHAT: WHY`, which the
+ * scenario reads.
+ */
 
-/** Runs a check; one that fails doesn't end the rest. */
+/** Runs a check. If it fails, the checks after it still run. */
 export async function check(what: string, work: () => void | Promise<void>): Promise<void> {
   try {
     await work()
@@ -10,7 +13,7 @@ export async function check(what: string, work: () => void | Promise<void>): Pro
   }
 }
 
-/** Waits for something that must happen soon, or fails. */
+/** Resolves as `promise` does, or rejects after 10 s. */
 export async function soon<T>(what: string, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {

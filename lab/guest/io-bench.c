@@ -1,12 +1,10 @@
-/*
- * How fast a block device is, as a guest's programs see it: keeps a number of O_DIRECT requests in
- * flight for some seconds. Kernel AIO, since io_uring is more than this needs and threads would measure
- * the scheduler.
+/* Measures how fast a block device is for a guest's programs: keeps a number of O_DIRECT requests
+ * in flight for some seconds. It uses kernel AIO, because io_uring is more than this needs, and
+ * threads would measure the scheduler.
  *
  *   io-bench DEVICE random-read|read|write BLOCK_BYTES DEPTH SECONDS
  *
- * prints one line of JSON: {"requests":N,"seconds":S}
- */
+ * prints one line of JSON: {"requests":N,"seconds":S} */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
@@ -29,7 +27,7 @@ static double now(void)
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-/* xorshift64: the blocks only have to be spread, and the same in every run. */
+/* xorshift64: block numbers need only be spread out, and be the same in every run. */
 static uint64_t next_random(void)
 {
 	static uint64_t x = 0x9e3779b97f4a7c15;

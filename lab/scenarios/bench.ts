@@ -1,6 +1,6 @@
 /**
- * How fast our disk is beside the kernel's blkback and QEMU's qdisk: what is compared and why that
- * is fair is in docs/bench/lab.md.
+ * Compares our disk with the kernel's blkback and QEMU's qdisk. docs/bench/lab.md says what is
+ * compared, and why that is fair.
  */
 import type { Dom0 } from '../src/dom0/dom0.ts'
 import { type Figure, short } from '../src/figure.ts'
@@ -12,18 +12,17 @@ import type { StackName } from '../src/stack.ts'
 
 export const title = "our disk against QEMU's qdisk and the kernel's blkback, in virtual time"
 export const programs = { ours: 'lab/dom0/bench/main.ts' }
-/** Where libxl knows backendtype=tap: blkback would take a disk of type vbd from us. */
+/** Needs a libxl with backendtype=tap, because blkback would take disks of type vbd from us. */
 export const stacks: readonly StackName[] = ['debian13-pv']
 export const picture = 'lab'
 
 const ROUNDS = 3
-/** Of the machine's own time: ten and more of a host's that has other things to do. */
+/** Seconds per turn in virtual time: ten or more of the host's time when it is busy. */
 const SECONDS = 0.25
-/** More than are needed, since what came before may go on for a while. */
+/** More rounds than the median needs, because earlier work may continue for a while. */
 const IDLE_ROUNDS = 7
 /**
- * JavaScript is compiled in the first 10,000 requests, by threads that have no processor of their
- * own here.
+ * V8 compiles the code during the first 10,000 requests, on threads that share the only processor.
  */
 const WARM_UP_SECONDS = 2
 
@@ -36,11 +35,11 @@ const disks = {
 
 interface Load {
   readonly name: string
-  /** Of io-bench. */
+  /** Arguments of io-bench. */
   readonly args: string
-  /** What a request per second is worth in the unit shown. */
+  /** Factor from requests per second to the unit shown. */
   readonly unit: { readonly name: string; readonly worth: number }
-  /** Share of blkback's rate that we want to reach. */
+  /** Share of blkback's rate that we aim for. */
   readonly goal?: number
 }
 
@@ -53,10 +52,10 @@ const loads: readonly Load[] = [
   { name: '1 MiB writes, depth 4', args: 'write 1048576 4', unit: megabytes },
 ]
 
-/** What a disk did in its turn. */
+/** Result of one disk in one turn. */
 interface Turn {
   readonly requestsPerSecond: number
-  /** Domain 0's processor time for a request, in microseconds. */
+  /** Domain 0's processor time per request, in microseconds. */
   readonly cpu: number
 }
 
@@ -101,8 +100,8 @@ export async function run({ boot, check, figures }: Lab): Promise<void> {
 }
 
 /**
- * What domain 0 uses while the guest sleeps for as long as a turn takes: for this measurement
- * itself, mostly. In nanoseconds.
+ * Domain 0's processor time in nanoseconds while the guest sleeps for a turn: mostly the cost of
+ * measuring.
  */
 async function idleTime(dom0: Dom0, guest: Guest): Promise<number> {
   const { sleep } = await takeTurns(IDLE_ROUNDS, {
@@ -136,8 +135,8 @@ async function cpuTime(
 }
 
 /**
- * At least as fast as qdisk, with at most as much of domain 0's time; blkback is what we want to
- * reach.
+ * Gates: at least as fast as qdisk, with at most as much of domain 0's time. blkback's rate is the
+ * goal.
  */
 function compare({ name, unit, goal }: Load, turns: Turns): Figure[] {
   const rates = (of: keyof Turns): number[] =>

@@ -1,5 +1,6 @@
 /**
- * Our frontend against the backend of dom0's kernel, and against ours: both pass the same checks.
+ * Runs our frontend against the backend of dom0's kernel, and against ours: both must pass the same
+ * checks.
  */
 import { relay } from '../src/relay.ts'
 import type { Lab } from '../src/scenario.ts'
@@ -14,7 +15,7 @@ export async function run(lab: Lab): Promise<void> {
     dom0.run('modprobe loop max_loop=8; modprobe xen-blkback max_queues=4'),
   )
   await relay(lab, 'blkback kernel', dom0.attempt('blkback kernel', 240))
-  // It would serve the same disks as ours.
+  // Unloaded first, because it would serve the same disks as our backend.
   await lab.check('its disks are closed: it can go', () => dom0.run('modprobe -r xen-blkback'))
   await relay(lab, 'blkback xenkit', dom0.attempt('blkback xenkit', 240))
 }

@@ -1,4 +1,4 @@
-/** The scenarios, by the names they are called by. */
+/** The scenarios by the names that the command line takes. */
 import type { Scenario } from '../src/scenario.ts'
 import * as bench from './bench.ts'
 import * as blkback from './blkback.ts'

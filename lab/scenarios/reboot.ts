@@ -1,4 +1,4 @@
-/** Guests come and go, the backend stays, and keeps nothing of them. */
+/** Guests come and go while the backend runs on: it must keep nothing of guests that are gone. */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import { holdings } from '../src/dom0/holdings.ts'
 import type { Lab } from '../src/scenario.ts'
@@ -35,7 +35,7 @@ export async function run({ boot, check }: Lab): Promise<void> {
         )
       },
     )
-    // The last life ends by its own hand, with its disk still connected.
+    // The last guest powers itself off, with its disk still connected.
     const bySelf = life === LIVES
     await check(
       `life ${life}: it is ${bySelf ? 'powered off' : 'destroyed'} while it reads`,
@@ -43,11 +43,11 @@ export async function run({ boot, check }: Lab): Promise<void> {
         await guest.run(
           `io-bench ${xvda} random-read 4096 32 60 & until grep -q '[1-9]' /sys/block/xvda/inflight; do usleep 1000; done`,
         )
-        // Its answer will never come.
+        // The command never returns, because the guest is off.
         if (bySelf) guest.attempt('poweroff -f').catch(() => {})
         else await guest.destroy()
         await server.output(new RegExp(`xvda of domain ${guest.domid}: removed`))
-        // A domain lives on, as a zombie, for as long as anyone maps its pages.
+        // As long as another domain maps its pages, a destroyed domain stays as a zombie.
         await dom0.when('@releaseDomain', `! xl list ${guest.domid}`)
       },
     )

@@ -1,6 +1,6 @@
 /**
- * First light: everything between an unmodified guest's file system and an image file is
- * TypeScript.
+ * The basic test: an unmodified guest uses disks whose whole path from blkfront to the image file
+ * is TypeScript.
  */
 import { ok, strictEqual } from 'node:assert'
 import { releases } from '../src/image/debian.ts'
@@ -15,12 +15,12 @@ export const programs = {
 export const stacks: readonly StackName[] = ['debian12-pv', 'debian13-pvh']
 
 /**
- * A custom script makes libxl leave the disk to whoever answers in xenstore; there is nothing for
- * it to do.
+ * With a custom script, libxl leaves the disk to the backend that answers in xenstore. The script
+ * has nothing to do.
  */
 const ours = (vdev: string): string => `vdev=${vdev},access=w,script=/bin/true,target=ours`
 
-/** Shell commands that print one line, the same for the same content. */
+/** Shell commands that print one line, equal for equal content. */
 const digest = (file: string): string => `sha256sum < ${file}`
 const digestOfTree = (root: string): string =>
   `cd ${root} && find lib bin usr -type f -exec sha256sum {} + | sort | sha256sum`
@@ -32,7 +32,7 @@ export async function run({ boot, check, stack }: Lab): Promise<void> {
   })
   await check('xenkit doctor finds nothing missing', () => dom0.run('xenkit doctor'))
 
-  // Sizes that aren't multiples of a page: the last sectors are where off-by-ones live.
+  // Sizes that aren't multiples of a page, because off-by-one errors show in the last sectors.
   await dom0.run(
     'head -c $((32 * 1024 * 1024 + 512)) /dev/urandom > first.img; head -c $((4 * 1024 * 1024 + 1536)) /dev/urandom > second.img',
   )
@@ -119,7 +119,7 @@ export async function run({ boot, check, stack }: Lab): Promise<void> {
     })
   }
 
-  await check('on Ctrl-C the second disk is unplugged, the first works on', async () => {
+  await check('on Ctrl-C the second disk is unplugged, and the first keeps working', async () => {
     strictEqual((await attached.stop('SIGINT')).status, 0)
     await guest.run(
       `[ ! -e ${xvdb} ] && dd if=${xvda} of=/dev/null bs=1M count=8 iflag=direct 2>/dev/null`,

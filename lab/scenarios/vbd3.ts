@@ -1,6 +1,6 @@
 /**
- * `backendtype=tap` of an xl configuration: where tapback would serve, xenkit does, whether blkback
- * is there or not.
+ * `backendtype=tap` in an xl configuration: xenkit serves these disks in place of tapback, whether
+ * blkback is loaded or not.
  */
 import { match, strictEqual } from 'node:assert'
 import { readFile } from 'node:fs/promises'
@@ -11,7 +11,7 @@ import type { StackName } from '../src/stack.ts'
 
 export const title = "disks of backendtype=tap are served beside the kernel's blkback"
 export const programs = { xenkit: 'packages/xenkit/src/cli/main.ts' }
-/** libxl 4.17 doesn't know the type. */
+/** libxl 4.17 doesn't know backendtype=tap. */
 export const stacks: readonly StackName[] = ['debian13-pvh']
 
 const line = (vdev: string, image: string, script = 'xenkit-hotplug'): string =>

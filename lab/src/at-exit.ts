@@ -1,13 +1,13 @@
 /**
- * What must happen however this process ends, short of SIGKILL: on return, on an exception, on
- * Ctrl-C, on a supervisor's SIGTERM. Deeds are synchronous because nothing else runs while a
- * process exits.
+ * Callbacks that run however this process ends, except by SIGKILL: on return, on an exception, on
+ * Ctrl-C, on a supervisor's SIGTERM. They are synchronous, because an exiting process runs nothing
+ * else.
  */
 const deeds = new Set<() => void>()
 
 /**
- * Registers a deed and returns what takes it back: call that once the deed has been done by other
- * means.
+ * Registers a callback. Returns a function that unregisters it: call that when the work has been
+ * done otherwise.
  */
 export function atExit(deed: () => void): () => void {
   deeds.add(deed)
@@ -18,7 +18,7 @@ process.on('exit', () => {
   for (const deed of deeds) deed()
 })
 
-// A signal's default action ends the process without an 'exit' event. 128 + number is the shell's
+// By default a signal ends the process without an 'exit' event. 128 + number is the shell's
 // convention.
 for (const [signal, number] of [
   ['SIGHUP', 1],

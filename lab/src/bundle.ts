@@ -1,4 +1,4 @@
-/** Programs bundled from their TypeScript sources, as published packages are. */
+/** Bundles programs from their TypeScript sources, as published packages are. */
 import { existsSync } from 'node:fs'
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
@@ -6,12 +6,12 @@ import { fileURLToPath } from 'node:url'
 import { build } from 'tsup'
 import { repository } from './paths.ts'
 
-/** Name of each program: its source, from the root of the repository. */
+/** Maps the name of each program to its source's path from the repository's root. */
 export type Programs = Readonly<Record<string, string>>
 
 const addon = join(repository, 'native/xenkit.linux-x64-gnu.node')
 
-/** Makes NAME.mjs of each program: one file, which needs nothing beside it but the addon. */
+/** Makes NAME.mjs of each program: one file, which needs no other file except the addon. */
 export async function bundle(programs: Programs, directory: string): Promise<void> {
   await mkdir(directory, { recursive: true })
   await build({
@@ -28,7 +28,7 @@ export async function bundle(programs: Programs, directory: string): Promise<voi
     splitting: false,
     noExternal: [/./],
     outExtension: () => ({ js: '.mjs' }),
-    // CommonJS dependencies in a bundle call `require` for Node's own modules.
+    // Bundled CommonJS dependencies call `require` for Node's own modules.
     banner: {
       js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",
     },
@@ -36,17 +36,17 @@ export async function bundle(programs: Programs, directory: string): Promise<voi
       options.conditions = ['xenkit-source', 'node', 'import', 'default']
     },
   })
-  // The loader of @xenkit/native looks beside itself, and bundled it is in the same folder.
+  // The loader of @xenkit/native looks for the addon next to itself. Bundled, it is in this folder.
   if (existsSync(addon)) await copyFile(addon, join(directory, basename(addon)))
 }
 
-/** Modules of xenkit by which it starts threads. */
+/** Modules of xenkit that run in threads. */
 const threadModules = ['thread', 'ring-thread', 'shared-file-store', 'shared-memory-store'] as const
 
 /**
- * Bundles those modules for the programs of a directory, which becomes the package that they look
- * for them in. They lie beside the programs, whose addon is theirs: what threads share by its
- * memory, another copy of it wouldn't find.
+ * Bundles those modules for the programs of a directory, and makes the directory the package in
+ * which programs look for them. They must share the programs' copy of the addon: threads find each
+ * other's memory only through the same copy.
  */
 export async function bundleThreads(directory: string): Promise<void> {
   await bundle(

@@ -1,6 +1,8 @@
-/** Bounds on waiting. Nothing in the lab waits for ever. */
+/** Timeouts: nothing in the lab waits for ever. */
 
-/** Settles as `promise` does, or rejects after `seconds` with a text that says what was awaited. */
+/**
+ * Settles as `promise` does, or rejects after `seconds` with an error that names what was awaited.
+ */
 export async function within<T>(seconds: number, awaited: string, promise: Promise<T>): Promise<T> {
   const { promise: late, reject } = withResolvers<never>()
   const timer = setTimeout(
@@ -16,7 +18,7 @@ export async function within<T>(seconds: number, awaited: string, promise: Promi
 
 const ignore = (): void => {}
 
-/** Promise.withResolvers, which Node has from version 22 on. */
+/** Promise.withResolvers, which Node has since version 22. */
 export function withResolvers<T>(): {
   promise: Promise<T>
   resolve: (value: T) => void

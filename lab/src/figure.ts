@@ -1,6 +1,6 @@
 /**
- * What a benchmark finds out: a number per round, of which the median counts, and the gate that it
- * has to pass.
+ * A benchmark's result: one value per round, whose median counts, and the gate that the median must
+ * pass.
  */
 import { median } from './median.ts'
 import type { Report } from './report.ts'
@@ -8,18 +8,18 @@ import type { Report } from './report.ts'
 export type Gate = { readonly atLeast: number } | { readonly atMost: number }
 
 export interface Figure {
-  /** What is compared: `pipelined reads, ours / libxenstore`. */
+  /** What is compared, such as `pipelined reads, ours / libxenstore`. */
   readonly name: string
   readonly values: readonly number[]
-  /** Absent: for information. */
+  /** Without a gate the figure is for information only. */
   readonly gate?: Gate
-  /** Where it is to get: shown, never failed. Only without a gate. */
+  /** The value we aim for: shown, but never failed. Only for figures without a gate. */
   readonly goal?: Gate
-  /** What the values are made of, for a reader. */
+  /** What the values were computed from, for the reader. */
   readonly detail?: string
 }
 
-/** Without a gate there is nothing to fail. */
+/** Whether the figure meets its gate. A figure without a gate always passes. */
 export const passes = ({ values, gate }: Figure): boolean => !gate || meets(values, gate)
 
 export function meets(values: readonly number[], gate: Gate): boolean {
@@ -27,7 +27,7 @@ export function meets(values: readonly number[], gate: Gate): boolean {
   return 'atMost' in gate ? value <= gate.atMost : value >= gate.atLeast
 }
 
-/** Three digits. */
+/** Formats a number with three significant digits. */
 export const short = (value: number): string => String(Number(value.toPrecision(3)))
 
 const columns = (
@@ -41,7 +41,7 @@ const columns = (
 
 export const header = columns('', 'median', 'min .. max', 'gate', '')
 
-/** One line of the table. */
+/** Formats a figure as one line of the table. */
 export function format(figure: Figure): string {
   const { name, values, gate, goal, detail = '' } = figure
   const spread =
@@ -58,7 +58,7 @@ export function format(figure: Figure): string {
 export const formatGate = (gate: Gate): string =>
   'atMost' in gate ? `<= ${gate.atMost}` : `>= ${gate.atLeast}`
 
-/** One line of a report. */
+/** Adds a figure to a report, as one line. */
 export function reportFigure(figure: Figure, report: Report): void {
   const line = format(figure)
   if (!figure.gate) report.note(`      ${line}`)

@@ -1,4 +1,4 @@
-/** What other tools of this repository use of the lab. */
+/** The parts of the lab that other tools of this repository use. */
 export { atExit } from './at-exit.ts'
 export { bundle, bundleThreads } from './bundle.ts'
 export { within } from './deadline.ts'

@@ -1,6 +1,6 @@
 /**
- * The middle one of some values, or of an even number of them the mean of the middle two. NaN of
- * none.
+ * The median: the middle value, or the mean of the middle two for an even number of values. NaN for
+ * no values.
  */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)

@@ -1,4 +1,4 @@
-/** The pictures of docs/bench: whoever measures all that one shows draws it anew. */
+/** Draws the pictures in docs/bench. A run that measures all figures of a picture redraws it. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Figure } from './figure.ts'

@@ -1,13 +1,13 @@
 /**
- * A picture of what was measured: for each figure with a gate or a goal how far it is from that,
- * its median and its spread. To the right of the line is better, whichever way the figure goes; the
- * scale is logarithmic.
+ * Draws figures: for each one with a gate or a goal its median and spread, relative to that value.
+ * To the right of the middle line is better, for upper and lower limits alike. The scale is
+ * logarithmic.
  */
 import { type Figure, formatGate, type Gate, meets, short } from './figure.ts'
 import { median } from './median.ts'
 
 const [NAMES, SCALE, VALUES, ROW, MARGIN] = [440, 320, 150, 22, 16]
-/** Of its gate, at either end of the scale. */
+/** Both ends of the scale: this many times better or worse than the gate. */
 const FURTHEST = 8
 
 /** @param heading one line */
@@ -44,7 +44,10 @@ function row(figure: Figure, gate: Gate, y: number): string {
   return `<text x="${MARGIN}" y="${y + 4}">${escape(figure.name)}</text>${spread}${middle}<text x="${MARGIN + NAMES + SCALE + 12}" y="${y + 4}">${escape(value)}</text>`
 }
 
-/** How often better than its gate. Nothing of what should be little is infinitely better. */
+/**
+ * How many times better than its gate a value is. A value of 0 with an upper limit is infinitely
+ * better.
+ */
 const score = (value: number, gate: Gate): number => {
   if ('atLeast' in gate) return value / gate.atLeast
   return value === 0 ? Infinity : gate.atMost / value

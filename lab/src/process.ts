@@ -1,24 +1,24 @@
-/** Programs of this machine, run to their end. */
+/** Runs programs of this machine until they end. */
 import { spawn } from 'node:child_process'
 import { text } from 'node:stream/consumers'
 
 export interface CommandOptions {
   readonly cwd?: string
-  /** What the program reads from its standard input. */
+  /** Written to the program's standard input. */
   readonly input?: string | Uint8Array
   readonly env?: NodeJS.ProcessEnv
 }
 
 /**
- * Runs a program and returns what it wrote to its standard output.
- * @throws Error with the program's last words when its exit status isn't 0
+ * Runs a program and returns its standard output.
+ * @throws Error with the end of its standard error when its exit status isn't 0
  */
 export async function command(
   program: string,
   args: readonly string[],
   options: CommandOptions = {},
 ): Promise<string> {
-  // e2fsprogs, kmod and ldconfig live in /sbin, which an ordinary user's PATH lacks.
+  // e2fsprogs, kmod and ldconfig are in /sbin, which an ordinary user's PATH lacks.
   const env = {
     ...process.env,
     PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`,
@@ -36,7 +36,7 @@ export async function command(
     )
     child.once('close', (code, signal) => resolve(code ?? signal ?? 'unknown'))
   })
-  // A program that ends without reading its input is judged by its status, not by the broken pipe.
+  // A program may end without reading its input. Its status decides then, not the broken pipe.
   child.stdin.on('error', () => {})
   child.stdin.end(options.input)
   const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), status])

@@ -1,7 +1,6 @@
 /**
- * Programs for dom0. They lie together in the folder that dom0 has as /lab/programs, which is on
- * its PATH:
- * `NAME` starts a program as if installed.
+ * Programs for dom0. They lie in the folder that dom0 mounts as /lab/programs, which is on its
+ * PATH. So `NAME` starts a program as if it were installed.
  */
 import { chmod, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** Xen in an emulated machine. */
+/** Runs Xen in an emulated machine. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { openSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,34 +7,34 @@ import { atExit } from './at-exit.ts'
 import type { Image } from './image/image.ts'
 
 /**
- * How time passes in the machine. `wall`: as outside, on two processors. `virtual`: by counting
- * instructions, on one; some five times slower, but a measurement repeats whatever else the host
- * does.
+ * The machine's clock. `wall` follows real time, on two processors. `virtual` counts instructions,
+ * on one processor: some five times slower, but measurements repeat whatever else the host does.
  */
 export type Clock = 'wall' | 'virtual'
 
 export interface MachineOptions {
   readonly image: Image
-  /** Read in dom0 as /lab/programs. */
+  /** Folder that dom0 mounts read-only as /lab/programs. */
   readonly programs: string
-  /** Read and written in dom0 as /lab/out; the machine's own logs lie there, too. */
+  /** Folder that dom0 mounts as /lab/out. The machine's own logs go there too. */
   readonly out: string
   /** Unix socket on which the host listens for the agent's port. */
   readonly agentSocket: string
   readonly clock: Clock
-  /** The machine is ended after so many seconds, whatever it is doing. */
+  /** The machine is killed after this many seconds. */
   readonly lifeSeconds: number
 }
 
-/** A running machine. It ends with this process, however this process ends. */
+/** A running machine. It ends when this process ends for any reason. */
 export class Machine implements AsyncDisposable {
-  /** Resolves when the machine is off, with the reason. */
+  /** Resolves with the reason when the machine has ended. */
   readonly ended: Promise<string>
   readonly #process: ChildProcess
 
   constructor(o: MachineOptions) {
     const log = openSync(join(o.out, 'qemu.log'), 'w')
-    // setpriv becomes QEMU and has the kernel end it with this process: that covers even SIGKILL.
+    // setpriv execs QEMU after asking the kernel to kill it with this process, which covers even
+    // SIGKILL.
     const qemu = spawn(
       'setpriv',
       ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(o)],
@@ -58,14 +58,14 @@ export class Machine implements AsyncDisposable {
     })
   }
 
-  /** Ends the machine. Nothing needs a shutdown: what dom0 writes to its disk is discarded. */
+  /** Kills the machine. It needs no shutdown: dom0's writes to its disk are discarded anyway. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.kill('SIGKILL')
     await this.ended
   }
 }
 
-/** Why each flag is as it is: the pitfalls in lab/README.md. */
+/** The pitfalls in lab/README.md explain each argument. */
 function qemuArguments(o: MachineOptions): string[] {
   const xen =
     'console=com1 com1=115200,8n1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 dom0_vcpus_pin loglvl=all guest_loglvl=all'

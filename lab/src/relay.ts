@@ -1,9 +1,9 @@
-/** Programs in dom0 that make checks of their own, which lab/dom0/tap.ts writes as lines. */
+/** Relays the results of programs in dom0 that run their own checks, printed by lab/dom0/tap.ts. */
 import { ok } from 'node:assert'
 import type { Outcome } from './dom0/remote-process.ts'
 import type { Lab } from './scenario.ts'
 
-/** Waits for the program's end and reports what it checked. */
+/** Waits until the program ends and reports the results of its checks. */
 export async function relay(
   { check, report }: Lab,
   command: string,

@@ -1,4 +1,4 @@
-/** The lines that a run prints, and its count. */
+/** Prints the results of a run and counts them. */
 
 export class Report {
   #passed = 0

@@ -1,17 +1,18 @@
 /**
- * Rounds in which contestants take turns, so that whatever else the machine does hits all of them
- * alike.
+ * Measures in rounds in which contestants take turns, so that other load on the machine affects all
+ * of them alike.
  */
 
 /**
- * Every other round goes backwards: what drifts from turn to turn cancels out.
- * @returns what each contestant measured, per round
+ * Runs the contestants in each round, in reverse order every other round: a drift from turn to turn
+ * cancels out.
+ * @returns the values of each contestant, by round
  */
 export async function takeTurns<Name extends string, Value = number>(
   rounds: number,
   contestants: Readonly<Record<Name, () => Promise<Value>>>,
 ): Promise<Record<Name, Value[]>> {
-  const names = Object.keys(contestants) as Name[] // no others are given
+  const names = Object.keys(contestants) as Name[] // `contestants` has no other keys
   const results = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<
     Name,
     Value[]
@@ -24,6 +25,6 @@ export async function takeTurns<Name extends string, Value = number>(
   return results
 }
 
-/** Per round. */
+/** The ratio of both values in each round. */
 export const ratios = (values: readonly number[], of: readonly number[]): number[] =>
   values.map((value, round) => value / (of[round] ?? Number.NaN))

@@ -1,4 +1,4 @@
-/** Runs one scenario, on a machine and with logs of its own. */
+/** Runs one scenario with its own machine and logs. */
 import { mkdir, readFile, readdir, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { type Figure, header, reportFigure } from './figure.ts'
@@ -9,17 +9,17 @@ import type { Scenario } from './scenario.ts'
 import { Session } from './session.ts'
 import { type StackName, stacks } from './stack.ts'
 
-/** Thrown by a failed check, which has been reported. */
+/** Thrown by a failed check after it has been reported. */
 class CheckFailed extends Error {}
 
 export interface RunOptions {
   readonly on: StackName
-  /** That of the stack. */
+  /** The image of that stack. */
   readonly image: Image
   readonly report: Report
 }
 
-/** @returns what it measured */
+/** @returns the figures that the scenario measured */
 export async function runScenario(
   name: string,
   scenario: Scenario,
@@ -60,7 +60,7 @@ export async function runScenario(
         check('Xen boots, dom0 is ready', () => session.boot(clock)),
       check,
       async row(what, work) {
-        // It has been reported.
+        // `check` has reported the failure.
         await check(what, work, (said) => `${what} ${said}`).catch(() => {})
       },
       report: (what, passed) => (passed ? report.pass(what) : report.fail(what)),
@@ -81,7 +81,7 @@ export async function runScenario(
   return measured
 }
 
-/** How each log ends, and where they lie. */
+/** Prints the end of each log, and the folder that has all of them. */
 async function showLogs(out: string, report: Report): Promise<void> {
   const names = (await readdir(out, { recursive: true })).filter((name) => name.endsWith('.log'))
   for (const name of names.toSorted()) {

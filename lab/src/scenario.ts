@@ -1,4 +1,4 @@
-/** What a scenario is and what it is given. */
+/** The interface of a scenario, and the environment it gets. */
 import type { Programs } from './bundle.ts'
 import type { Dom0 } from './dom0/dom0.ts'
 import type { Figure } from './figure.ts'
@@ -6,18 +6,18 @@ import type { Clock } from './qemu.ts'
 import type { Stack, StackName } from './stack.ts'
 
 export interface Scenario {
-  /** What it shows, in one line. */
+  /** What the scenario shows, in one line. */
   readonly title: string
-  /** What it runs in dom0. */
+  /** Programs that it runs in dom0. */
   readonly programs: Programs
   /**
-   * What it runs on unless told otherwise, each with a machine of its own: `debian12-pv` if this is
-   * left out.
+   * The stacks to run on unless the command line names others, each on its own machine. Default:
+   * `debian12-pv`.
    */
   readonly stacks?: readonly StackName[]
   /**
-   * The picture of docs/bench that shows its figures, without `.svg`: drawn by each run on its own
-   * stacks.
+   * Name, without `.svg`, of the picture in docs/bench that shows its figures. A run on the
+   * scenario's own stacks redraws it.
    */
   readonly picture?: string
   run(lab: Lab): Promise<void>
@@ -26,25 +26,23 @@ export interface Scenario {
 export interface Lab {
   readonly stack: Stack
   /**
-   * Starts Xen and waits for dom0. The machine ends with the scenario. The clock is `wall` unless
-   * told.
+   * Starts Xen and waits for dom0. The machine ends with the scenario. The default clock is `wall`.
    */
   boot(o?: { readonly clock?: Clock }): Promise<Dom0>
   /**
-   * One thing that is shown: `work` returns, or throws what is wrong; it also fails when the kernel
-   * of a guest does meanwhile. The first failure ends the scenario, since what follows builds on
-   * it.
+   * Runs a check: `work` throws if it fails. It also fails when a guest's kernel fails meanwhile.
+   * The first failure ends the scenario, because later checks build on earlier ones.
    */
   check<T>(what: string, work: () => Promise<T>): Promise<T>
   /**
-   * A check that nothing else builds on: the scenario goes on when it fails. `work` returns what it
-   * found, which is printed after `what`.
+   * Runs a check that no other builds on, so a failure doesn't end the scenario. `work` returns its
+   * findings, which are printed after `what`.
    */
   row(what: string, work: () => Promise<string>): Promise<void>
-  /** Reports a check that was made elsewhere. */
+  /** Reports the result of a check that was made elsewhere. */
   report(what: string, passed: boolean): void
-  /** Reports what was measured: a figure with a gate is a check. */
+  /** Reports measured figures: one with a gate counts as a check. */
   figures(figures: readonly Figure[]): void
-  /** Prints a line that is no check. */
+  /** Prints a line that isn't the result of a check. */
   note(text: string): void
 }

@@ -1,4 +1,6 @@
-/** What one scenario uses of this host: a scratch directory and, from `boot` on, a machine. */
+/**
+ * Resources of the host that one scenario uses: a scratch directory and, from `boot` on, a machine.
+ */
 import { rmSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -13,16 +15,16 @@ import { bundlePrograms } from './programs.ts'
 import { type Clock, Machine } from './qemu.ts'
 import type { GuestType } from './stack.ts'
 
-/** Some ten times what it takes. */
+/** Timeout for booting, some ten times longer than it takes. */
 const BOOT_SECONDS = 180
 const LIFE_SECONDS = 1_200
 
 export interface SessionOptions {
   readonly image: Image
-  /** Where logs go. */
+  /** Folder for logs. */
   readonly out: string
   readonly programs: Programs
-  /** What guests are unless told otherwise. */
+  /** Default type of guests. */
   readonly guests: GuestType
 }
 
@@ -40,12 +42,12 @@ export class Session implements AsyncDisposable {
   }
 
   static async open(o: SessionOptions): Promise<Session> {
-    // In /tmp: a path of a unix socket is at most 107 bytes long, and a checkout may lie deeper
-    // than that.
+    // In /tmp, because the path of a unix socket has at most 107 bytes and a checkout's path may be
+    // longer.
     return new Session(o, await mkdtemp(join(tmpdir(), 'xenkit-lab-')))
   }
 
-  /** Starts the machine and waits for dom0. Once in a session. */
+  /** Starts the machine and waits for dom0. Call it once per session. */
   async boot(clock: Clock): Promise<Dom0> {
     if (this.#machine) throw new Error('the machine was started already')
     const { image, out } = this.#o
@@ -75,7 +77,7 @@ export class Session implements AsyncDisposable {
     return this.#dom0 === undefined ? work() : this.#dom0.watchingGuests(work)
   }
 
-  /** After a failure: what the kernels have to say joins the other logs. */
+  /** Saves the kernels' messages with the other logs, after a failure. */
   async saveKernelLogs(): Promise<void> {
     await this.#dom0?.saveKernelLogs()
   }

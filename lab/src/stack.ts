@@ -1,16 +1,16 @@
-/** What a scenario can run on. */
+/** The stacks that a scenario can run on: a Debian release and a type of guest. */
 import type { Debian } from './image/debian.ts'
 
 /**
- * What a guest is to the processor: `pv` calls Xen for everything, `pvh` is a virtual machine
- * without emulated devices.
+ * How a guest is virtualised. `pv` uses hypercalls for everything privileged; `pvh` uses hardware
+ * virtualisation without emulated devices.
  */
 export type GuestType = 'pv' | 'pvh'
 
 export interface Stack {
-  /** Whose Xen, dom0 and guests' kernel. */
+  /** The release that provides Xen, dom0 and the guests' kernel. */
   readonly debian: Debian
-  /** What guests are unless told otherwise. */
+  /** Default type of guests. */
   readonly guests: GuestType
 }
 

@@ -1,4 +1,4 @@
-/** Text that arrives piece by piece, and those who wait for something to appear in it. */
+/** Text that arrives in pieces. Callers can wait until it matches a pattern. */
 import { within, withResolvers } from './deadline.ts'
 
 interface Waiter {
@@ -12,7 +12,7 @@ export class Transcript {
   #text = ''
   #end: Error | undefined
 
-  /** All of it so far. */
+  /** All text so far. */
   get text(): string {
     return this.#text
   }
@@ -22,14 +22,14 @@ export class Transcript {
     for (const waiter of this.#waiters) this.#try(waiter)
   }
 
-  /** Nothing more will come: whoever still waits gets `error`. */
+  /** No more text will come: pending and later waits reject with `error`. */
   end(error: Error): void {
     this.#end ??= error
     for (const { failed } of this.#waiters) failed(error)
     this.#waiters.clear()
   }
 
-  /** Resolves with the first match in all of the text, past or to come. */
+  /** Resolves with the first match in the whole text, including text that is still to come. */
   async find(
     pattern: RegExp,
     seconds: number,

@@ -1,7 +1,7 @@
 /**
- * Every operation of the client, each against whatever xenstored is at its other end: the embedded
- * one, Debian's without Xen, and in the lab the one of a running machine, by its socket and by the
- * kernel's device. What a xenstored may lack has to be refused by its name.
+ * Checks of every operation of the client, for any xenstored: the embedded one, Debian's without
+ * Xen, and in the lab a running machine's, by its socket and by the kernel's device. A xenstored
+ * that lacks an operation must refuse it, with an error that names it.
  */
 import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert'
 import type { XenstoreClient } from '@xenkit/xenstore-client'
@@ -11,9 +11,9 @@ export interface Operation {
   run(xs: XenstoreClient): Promise<void>
 }
 
-/** Everything happens below it. */
+/** The node below which everything happens. */
 const HOME = '/xenkit-operations'
-/** More than the 4096 bytes of one message. */
+/** Names whose list is longer than the 4096 bytes of one message. */
 const MANY = Array.from({ length: 900 }, (_, i) => `child-with-a-long-name-${i}`)
 
 const refusal =
@@ -25,7 +25,7 @@ const refusal =
     return true
   }
 
-/** The answer, or undefined from a xenstored that doesn't know the operation and says so. */
+/** Resolves to the answer, or to undefined if xenstored refuses the operation as unknown. */
 async function ifKnown<T>(operation: string, answer: Promise<T>): Promise<T | undefined> {
   try {
     return await answer
@@ -37,7 +37,7 @@ async function ifKnown<T>(operation: string, answer: Promise<T>): Promise<T | un
 
 export const operations: readonly Operation[] = [
   {
-    name: 'values of any bytes and of any length that fits',
+    name: 'values may have any bytes, and any length up to the limit',
     async run(xs) {
       for (const length of [0, 1, 256, 4000]) {
         const value = Uint8Array.from({ length }, (_, i) => i)
@@ -48,7 +48,7 @@ export const operations: readonly Operation[] = [
     },
   },
   {
-    name: 'the longest message gets through, or is refused without harm where the kernel has no room for it',
+    name: 'the longest message gets through, or is refused where the kernel has no room for it',
     async run(xs) {
       const value = new Uint8Array(4096 - HOME.length - '/value'.length - 1)
       await xs
@@ -60,7 +60,7 @@ export const operations: readonly Operation[] = [
     },
   },
   {
-    name: 'nodes are made with their parents, listed and removed with all below',
+    name: 'nodes are created with their parents, listed, and removed with their children',
     async run(xs) {
       await xs.mkdir(`${HOME}/a/b/c`)
       await xs.write(`${HOME}/a/d`, '1')
@@ -101,7 +101,7 @@ export const operations: readonly Operation[] = [
     },
   },
   {
-    name: 'a watch yields its path, what changes below it, and nothing once it is left',
+    name: 'a watch yields its path, then changed nodes below it, and nothing after its end',
     async run(xs) {
       const watch = xs.watch(`${HOME}/watched`)
       strictEqual((await watch.next()).value, `${HOME}/watched`)
@@ -115,7 +115,7 @@ export const operations: readonly Operation[] = [
     },
   },
   {
-    name: 'the depth of a watch is kept to, whether or not xenstored knows depths',
+    name: 'a watch respects its depth, whether or not xenstored supports depths',
     async run(xs) {
       const watch = xs.watch(`${HOME}/deep`, { depth: 1 })
       await watch.next()
@@ -163,7 +163,7 @@ export const operations: readonly Operation[] = [
     },
   },
   {
-    name: 'wait sees a change of what it has read',
+    name: 'wait runs again when a node that it has read changes',
     async run(xs) {
       const waiting = xs.wait(
         async (view) => (await view.readOptional(`${HOME}/flag`)) === 'up' || undefined,
@@ -187,7 +187,7 @@ export const operations: readonly Operation[] = [
     },
   },
   {
-    name: 'a path that xenstore has no place for is refused before it is sent',
+    name: 'an invalid path is refused before it is sent',
     async run(xs) {
       for (const path of [
         '',
@@ -230,7 +230,7 @@ export const operations: readonly Operation[] = [
     },
   },
   {
-    name: 'features are told, or GET_FEATURE and SET_FEATURE are refused by name',
+    name: 'features can be read, or GET_FEATURE and SET_FEATURE are refused by name',
     async run(xs) {
       const features = await ifKnown('GET_FEATURE', xs.getFeatures())
       if (features === undefined) {
@@ -241,7 +241,7 @@ export const operations: readonly Operation[] = [
     },
   },
   {
-    name: 'quotas are told and set, or GET_QUOTA and SET_QUOTA are refused by name',
+    name: 'quotas can be read and set, or GET_QUOTA and SET_QUOTA are refused by name',
     async run(xs) {
       const quotas = await ifKnown('GET_QUOTA', xs.listQuotas())
       if (quotas === undefined) {
@@ -262,14 +262,17 @@ export const operations: readonly Operation[] = [
   { name: 'nothing is left', run: (xs) => xs.rm(HOME) },
 ]
 
-/** Not over the kernel's device, whose watches are the kernel's: there it is refused. */
+/**
+ * Not for the kernel's device, which refuses it: the watches of its connection belong to the
+ * kernel.
+ */
 export const resetWatches: Operation = {
-  name: 'resetting watches forgets those of others and keeps the own ones',
+  name: 'resetting watches removes foreign ones and keeps those of the client',
   async run(xs) {
     const watch = xs.watch(HOME)
     await watch.next()
     await xs.resetWatches()
-    strictEqual((await watch.next()).value, HOME) // set again
+    strictEqual((await watch.next()).value, HOME) // the client has set its own watch again
     const next = watch.next()
     await xs.write(`${HOME}/after`, '1')
     strictEqual((await next).value, `${HOME}/after`)

@@ -5,8 +5,8 @@ import { expect, test } from 'vitest'
 import { answerPattern, kernelFault, requestLine } from '../src/guest/console.ts'
 
 /**
- * The guest's init from its "ready" to its end, run by bash: it wants pipefail, as the guest's
- * busybox has it and dash doesn't.
+ * The request loop of the guest's init.sh, run by bash: it needs pipefail, which the guest's
+ * busybox has and dash lacks.
  */
 const init = readFileSync(join(import.meta.dirname, '../guest/init.sh'), 'utf8')
 const loop = /\n(#[^]*)\npoweroff -f\n/.exec(init.split('echo "guest ready"')[1] ?? '')?.[1] ?? ''
@@ -26,7 +26,7 @@ test.each([
   expect(answerPattern(1).exec(answer(script))?.groups).toEqual({ output, status })
 })
 
-test('an answer is that of its own request', () => {
+test('an answer is matched to its request by id', () => {
   const text = answer('echo first', 'echo second')
   expect(answerPattern(2).exec(text)?.groups).toEqual({ output: 'second\n', status: '0' })
 })
@@ -35,8 +35,8 @@ test('a script neither reads the next request nor ends the guest', () => {
   expect(answer('cat; exit 1', 'echo still here')).toContain('still here')
 })
 
-test("requests aren't read by the first process, whose read an orphan's end would cut", () => {
-  // The parent of a script's shell, and the shell that all this runs in.
+test("not the first process reads requests, because an orphan's end would cut its read", () => {
+  // Prints the parent of the script's shell, and the outermost shell.
   const text = answer('cut -d " " -f 4 /proc/$BASHPID/stat; echo $$')
   const output = answerPattern(1).exec(text)?.groups?.['output']
   const [reader, first] = output?.trim().split('\n').map(Number) ?? []
@@ -44,7 +44,7 @@ test("requests aren't read by the first process, whose read an orphan's end woul
   expect(reader).not.toBe(first)
 })
 
-/** As a guest with Linux 5.10 writes it. */
+/** A panic as Linux 5.10 logs it. */
 const panic = [
   '[   20.1] BUG: kernel NULL pointer dereference, address: 0000000000000050',
   '[   20.1] #PF: supervisor read access in kernel mode',
@@ -60,7 +60,7 @@ const fault =
   'BUG: kernel NULL pointer dereference, address: 0000000000000050; ' +
   'RIP: e030:blk_mq_start_stopped_hw_queues+0x5/0x60'
 
-test('a fault of the kernel is found in what a guest writes, once it is complete', () => {
+test('a kernel fault is found in the output of a guest once its report is complete', () => {
   const upTo = (lines: number): string => panic.slice(0, lines).join('\r\n')
   expect(kernelFault(upTo(6))).toBeUndefined()
   expect(kernelFault(upTo(7))).toBe(fault)
@@ -68,7 +68,7 @@ test('a fault of the kernel is found in what a guest writes, once it is complete
   expect(kernelFault(upTo(panic.length))).toBe(`${fault}; ${panicked}`)
 })
 
-test('a panic needs no fault before it', () => {
+test('a panic without a fault before it is found', () => {
   const text = '[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs'
   expect(kernelFault(text)).toBeUndefined()
   expect(kernelFault(`${text}\r\n`)).toBe(
@@ -76,7 +76,7 @@ test('a panic needs no fault before it', () => {
   )
 })
 
-test('what else a guest writes is no fault', () => {
+test('other output of a guest is no fault', () => {
   const text = 'guest ready\r\n\x021\n[   12.3] random: crng init done\n\x031 0\n'
   expect(kernelFault(text)).toBeUndefined()
 })

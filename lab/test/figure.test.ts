@@ -14,18 +14,18 @@ describe('a gate', () => {
     expect(passes({ name: '', values, gate })).toBe(passed)
   })
 
-  test('as a goal is shown and fails nothing', () => {
+  test('that is only a goal is shown and never fails', () => {
     const figure = { name: 'reads', values: [0.5], goal: { atLeast: 0.9 } }
     expect(passes(figure)).toBe(true)
     expect(format(figure)).toMatch(/^reads +0\.5 +\(>= 0\.9\)$/)
   })
 
-  test("isn't needed", () => {
+  test('is optional', () => {
     expect(passes({ name: '', values: [Number.NaN] })).toBe(true)
   })
 })
 
-test('a line of the table has the median, the spread, the gate and what they are made of', () => {
+test('a line of the table has the median, the spread, the gate and the detail', () => {
   expect(
     format({
       name: 'reads',

@@ -7,13 +7,13 @@ import { extractKernel, payloadOf } from '../src/image/kernel.ts'
 import { parseUris, unpack } from '../src/image/packages.ts'
 import { neededBy } from '../src/image/shared-libraries.ts'
 
-/** Why a test that needs a program of Debian's is skipped, which on CI none is. */
+/** The reason to skip a test that needs a Debian program. On CI no test is skipped. */
 const missing = (program: string): string | undefined =>
   process.env['CI'] !== 'true' && spawnSync(program, ['--version']).error
     ? `${program} can't be run here`
     : undefined
 
-test('packages are the files that apt names', () => {
+test('package names are parsed from the output of apt', () => {
   const text = [
     `'http://deb.example.org/pool/x/xen/xen-utils_4.17%2b1_amd64.deb' xen-utils_4.17+1_amd64.deb 1372500 SHA256:00ff`,
     `'http://deb.example.org/pool/b/busybox/busybox_1.35_amd64.deb' busybox_1%3a1.35_amd64.deb 928188 MD5Sum:00ff`,
@@ -36,28 +36,25 @@ test('the payload of a bzImage lies behind its setup sectors', () => {
   expect(() => payloadOf(Buffer.alloc(4096))).toThrow('not a bzImage')
 })
 
-test.for(['xz', 'zstd'])(
-  'a kernel is unpacked that was compressed with %s',
-  async (program, { skip }) => {
-    const why = missing(program)
-    if (why !== undefined) return skip(why)
-    const tree = await mkdtemp(join(tmpdir(), 'kernel-'))
-    onTestFinished(() => rm(tree, { recursive: true }))
-    const kernel = Buffer.from('\x7fELF and so on', 'latin1')
-    const size = Buffer.alloc(4)
-    size.writeUInt32LE(kernel.length)
-    const compressed = execFileSync(program, ['--compress', '--stdout'], { input: kernel })
-    await mkdir(join(tree, 'boot'))
-    await writeFile(
-      join(tree, 'boot/vmlinuz-6.12-amd64'),
-      bzImageOf(Buffer.concat([compressed, size])),
-    )
-    expect(await extractKernel(tree, join(tree, 'vmlinux'))).toBe('6.12-amd64')
-    expect(await readFile(join(tree, 'vmlinux'))).toEqual(kernel)
-  },
-)
+test.for(['xz', 'zstd'])('a kernel compressed with %s is unpacked', async (program, { skip }) => {
+  const why = missing(program)
+  if (why !== undefined) return skip(why)
+  const tree = await mkdtemp(join(tmpdir(), 'kernel-'))
+  onTestFinished(() => rm(tree, { recursive: true }))
+  const kernel = Buffer.from('\x7fELF and so on', 'latin1')
+  const size = Buffer.alloc(4)
+  size.writeUInt32LE(kernel.length)
+  const compressed = execFileSync(program, ['--compress', '--stdout'], { input: kernel })
+  await mkdir(join(tree, 'boot'))
+  await writeFile(
+    join(tree, 'boot/vmlinuz-6.12-amd64'),
+    bzImageOf(Buffer.concat([compressed, size])),
+  )
+  expect(await extractKernel(tree, join(tree, 'vmlinux'))).toBe('6.12-amd64')
+  expect(await readFile(join(tree, 'vmlinux'))).toEqual(kernel)
+})
 
-test('packages are unpacked over one another, those that hold /bin and those that hold /usr/bin', async ({
+test('packages are unpacked into one tree, whether they contain /bin or /usr/bin', async ({
   skip,
 }) => {
   const why = missing('dpkg-deb')

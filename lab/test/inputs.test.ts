@@ -22,13 +22,13 @@ test('equal inputs have equal hashes', async () => {
 test.each([
   ['the content of a file', () => writeFile(join(directory, 'below/b'), 'three')],
   ['the name of a file', () => rename(join(directory, 'a'), join(directory, 'c'))],
-  ['one file more', () => writeFile(join(directory, 'd'), '')],
-])('%s counts', async (_, change) => {
+  ['an additional file', () => writeFile(join(directory, 'd'), '')],
+])('%s changes the hash', async (_, change) => {
   const before = await hash()
   await change()
   expect(await hash()).not.toBe(before)
 })
 
-test('words count, and how they are divided', async () => {
+test('words count, and so do the bounds between them', async () => {
   expect(await hash(['ab', 'c'])).not.toBe(await hash(['a', 'bc']))
 })

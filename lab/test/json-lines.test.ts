@@ -2,7 +2,7 @@ import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { encodeLine, lineReader } from '../dom0/agent/json-lines.ts'
 
-test('objects survive any division of the stream, within a character too', () => {
+test('objects survive any split of the stream, even within a character', () => {
   fc.assert(
     fc.property(
       fc.array(fc.record({ text: fc.string({ unit: 'binary' }) })),
@@ -22,7 +22,7 @@ test('objects survive any division of the stream, within a character too', () =>
   )
 })
 
-test('a line that has not ended is not delivered', () => {
+test('an incomplete line is not delivered', () => {
   const lines: string[] = []
   const read = lineReader((line) => lines.push(line))
   read(Buffer.from('{"a":1}\n{"b"'))

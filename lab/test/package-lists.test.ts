@@ -18,14 +18,14 @@ test("another release is on the host's mirrors, with its updates and security up
   )
 })
 
-test("what is fetched is checked with Debian's keys", () => {
+test("fetched lists are checked with Debian's keys", () => {
   expect(sourcesOf('http://mirror.example.org/debian bookworm', 'trixie')).toContain(
     'signed-by=/usr/share/keyrings/debian-archive-keyring.gpg',
   )
 })
 
 test.each(['', 'http://mirror.example.org/debian sid\n'])(
-  'a host without Debian 12 in its lists is told so (%j)',
+  'a host without Debian 12 in its lists is refused (%j)',
   (mirrors) => {
     expect(() => sourcesOf(mirrors, 'trixie')).toThrow('apt knows no mirror of Debian 12')
   },

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { savePicture } from '../src/picture.ts'
 
-test('a picture is drawn in place of the one before', async () => {
+test('a new picture replaces the old one', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'xenkit-picture-'))
   onTestFinished(() => rm(folder, { recursive: true }))
   for (const name of ['slower than theirs', 'faster']) {

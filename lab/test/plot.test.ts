@@ -2,18 +2,18 @@ import { expect, test } from 'vitest'
 import type { Figure } from '../src/figure.ts'
 import { plot } from '../src/plot.ts'
 
-/** Where the circle of each figure lies, in order. */
+/** Horizontal position of each figure's circle, in order. */
 const middles = (figures: readonly Figure[]): number[] =>
   [...plot('', figures).matchAll(/<circle cx="(\d+)"/g)].map(([, x]) => Number(x))
 
-test('better is to the right of the gate, worse to its left, far away at the end', () => {
+test('better is right of the gate, worse is left of it, and extremes are at the ends', () => {
   const [met = 0, ...others] = middles([
     { name: 'met', values: [2], gate: { atLeast: 2 } },
-    { name: 'more of what should be much', values: [4], gate: { atLeast: 2 } },
-    { name: 'more of what should be little', values: [4], gate: { atMost: 2 } },
-    { name: 'nothing of what should be little', values: [0], gate: { atMost: 0 } },
-    { name: 'a lot of what should be nothing', values: [7], gate: { atMost: 0 } },
-    { name: 'nothing of what should be much', values: [0], gate: { atLeast: 2 } },
+    { name: 'above a lower limit', values: [4], gate: { atLeast: 2 } },
+    { name: 'above an upper limit', values: [4], gate: { atMost: 2 } },
+    { name: 'zero with an upper limit of zero', values: [0], gate: { atMost: 0 } },
+    { name: 'above an upper limit of zero', values: [7], gate: { atMost: 0 } },
+    { name: 'zero with a lower limit', values: [0], gate: { atLeast: 2 } },
   ])
   const [more = 0, less = 0, best = 0, worst, least] = others.map((x) => x - met)
   expect(more).toBeGreaterThan(0)
@@ -22,7 +22,7 @@ test('better is to the right of the gate, worse to its left, far away at the end
   expect([worst, least]).toEqual([-best, -best])
 })
 
-test('a goal is shown as a gate is, in another colour where it is missed', () => {
+test('a goal is shown like a gate, but in another colour when it is missed', () => {
   const svg = plot('', [
     { name: 'slow', values: [1], goal: { atLeast: 2 } },
     { name: 'fast', values: [3], goal: { atLeast: 2 } },
@@ -33,7 +33,7 @@ test('a goal is shown as a gate is, in another colour where it is missed', () =>
   expect(plot('', [{ name: 'slow', values: [1], gate: { atLeast: 2 } }])).not.toContain(slow)
 })
 
-test('figures without a gate are left out, names are shown as they are', () => {
+test('figures without a gate are left out, and names are escaped', () => {
   const svg = plot('a & b', [
     { name: 'for information', values: [1] },
     { name: 'ours < theirs', values: [1, 2, 3], gate: { atMost: 1 } },

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { ratios, takeTurns } from '../src/rounds.ts'
 
-test('contestants take turns, every other round the other way round', async () => {
+test('contestants take turns, in reverse order every other round', async () => {
   const turns: string[] = []
   const contestant = (name: string) => async () => turns.push(name)
   const results = await takeTurns(3, { a: contestant('a'), b: contestant('b'), c: contestant('c') })

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { Transcript } from '../src/transcript.ts'
 
-test('finds what was there before and what comes later, in pieces', async () => {
+test('finds earlier text, and later text that arrives in pieces', async () => {
   const transcript = new Transcript()
   transcript.append('one tw')
   const later = transcript.find(/two (\d+);/, 5)
@@ -11,7 +11,7 @@ test('finds what was there before and what comes later, in pieces', async () => 
   expect((await transcript.find(/one/, 5))[0]).toBe('one')
 })
 
-test('at the end, waiters get the error, and late ones too', async () => {
+test('at the end, pending and later waits reject', async () => {
   const transcript = new Transcript()
   transcript.append('something')
   const waiting = transcript.find(/never/, 5)
@@ -21,7 +21,7 @@ test('at the end, waiters get the error, and late ones too', async () => {
   expect((await transcript.find(/some/, 5))[0]).toBe('some')
 })
 
-test('waiting has a bound', async () => {
+test('waiting times out', async () => {
   await expect(new Transcript().find(/never/, 0.01, 'the lamp to burn')).rejects.toThrow(
     'the lamp to burn: not within 0.01 s',
   )

@@ -1,7 +1,4 @@
-/**
- * Every operation of the client against Debian's xenstored and the embedded one, by a socket and by
- * a domain's own connection.
- */
+/** Runs every operation of the client against Debian's xenstored and the embedded one. */
 import type { XenstorePort } from '@xenkit/hypervisor'
 import { Xenstored } from '@xenkit/sim'
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'

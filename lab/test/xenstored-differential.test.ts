@@ -1,5 +1,5 @@
 /**
- * Any sequence of requests gets the same answers and events from our xenstored as from Debian's.
+ * Our xenstored and Debian's must give the same answers and events for any sequence of requests.
  */
 import { XS } from '@xenkit/wire'
 import * as fc from 'fast-check'
@@ -15,14 +15,14 @@ const why = await whyNoXenstored()
 if (why !== undefined) console.log(`skipped: ${why}`)
 
 const REQUESTS = 24_000
-/** Runs between two looks at how many requests that were: some hundred each. */
+/** Runs between checks of the number of requests; a run has some hundred. */
 const RUNS = 10
 
-/** Decides all runs; each ten have one more. */
+/** Seed of all runs; each group of ten runs uses the next one. */
 const seed = Number(process.env['XENSTORED_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 console.log(`XENSTORED_SEED=${seed}`)
 
-/** Homes that guests own, a place where everybody may write. */
+/** Creates guests that own their homes, a node where everybody may write, and initial quotas. */
 async function furnish(model: Model, quotas: readonly Request[]): Promise<void> {
   const { pair } = model
   for (const domid of [5, 6] as const) await new BuildDomain(domid).run(model, pair)
@@ -62,7 +62,7 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
     await pair.compareStores()
   })
 
-  describe('what a guest may do by default', () => {
+  describe('default limits of a guest', () => {
     const many = (count: number, ask: (i: number) => Promise<string>): Promise<string[]> =>
       Promise.all(Array.from({ length: count }, (_, i) => ask(i)))
 
@@ -75,7 +75,7 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
     test('nodes', async () => {
       await using pair = await furnished()
       const answers = await many(1020, (i) => pair.ask('5', XS.MKDIR, `d${i % 20}/${i}|`))
-      // its home and 20 directories are its own, too
+      // the guest also owns its home and 20 directories
       expect(answers.filter((answer) => answer === 'OK|').length).toBe(979)
       await pair.ask('5', XS.RM, 'd0|')
       await many(60, (i) => pair.ask('5', XS.WRITE, `e${i}|`))
@@ -106,11 +106,12 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
       await pair.compareUsage(5)
     })
 
-    test('nodes that a transaction looks at', async () => {
+    test('nodes accessed by a transaction', async () => {
       await using pair = await furnished()
       const txId = Number.parseInt(await pair.ask('5', XS.TRANSACTION_START, '|'), 10)
       const answers = await many(1030, (i) => pair.ask('5', XS.READ, `n${i}|`, txId))
-      expect(answers.indexOf('!ENOSPC|')).toBe(1023) // and the home that each is looked for in
+      // The parent, in which each node is looked up, counts too.
+      expect(answers.indexOf('!ENOSPC|')).toBe(1023)
       expect(await pair.ask('5', XS.TRANSACTION_END, 'T|', txId)).toBe('!ENOMEM|')
     })
 
@@ -132,13 +133,13 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
     })
   })
 
-  test('a list of children that one message does not hold', async () => {
+  test('a list of children that exceeds one message', async () => {
     await using pair = await Pair.start()
     for (let i = 0; i < 150; i++) {
       await pair.ask('0', XS.MKDIR, `/many/${'n'.repeat(40 + (i % 30))}${i}|`)
     }
     expect(await pair.ask('0', XS.DIRECTORY, '/many|')).toBe('!E2BIG|')
-    // Each offset ends the part elsewhere.
+    // Different offsets end the part at different names.
     for (let offset = 0; offset < 75; offset++) {
       await pair.ask('0', XS.DIRECTORY_PART, `/many|${offset}|`)
     }

@@ -36,7 +36,7 @@ describe.skipIf(absent !== undefined)(
       return domain
     }
 
-    test('asks by relative paths, and hears by them', async () => {
+    test('uses relative paths in requests and in events', async () => {
       await guest.write('data/x', '1')
       expect(await dom0.read('/local/domain/5/data/x')).toBe('1')
       const watch = guest.watch('data')
@@ -51,7 +51,7 @@ describe.skipIf(absent !== undefined)(
       await Promise.all([watch.return?.(), deep.return?.()])
     })
 
-    test('a thousand requests and replies of 2 KiB at once pass through the ring of 1 KiB', async () => {
+    test('a thousand concurrent messages of 2 KiB pass through the ring of 1 KiB', async () => {
       const values = Array.from({ length: 500 }, (_, i) => String(i).padStart(1900, '.'))
       const answers = await Promise.all(
         values.flatMap((value) => [guest.write('data/big', value), guest.read('data/big')]),
@@ -59,7 +59,7 @@ describe.skipIf(absent !== undefined)(
       expect(answers.filter((_, i) => i % 2 === 1)).toEqual(values)
     })
 
-    test('has no rights but its own, until another is its target', async () => {
+    test('has only its own rights, until a target gives it further ones', async () => {
       const model = await openXenstore(await introduced(6))
       await expect(model.read('/local/domain/5/data')).rejects.toMatchObject({ errno: 'EACCES' })
       await expect(model.introduceDomain({ domid: 7, gfn: 1, port: 1 })).rejects.toMatchObject({
@@ -70,7 +70,7 @@ describe.skipIf(absent !== undefined)(
       model.close()
     })
 
-    test('may be told of other domains', async () => {
+    test('may be permitted to watch other domains', async () => {
       await dom0.setPerms('@releaseDomain', {
         owner: 0,
         access: 'none',
@@ -86,7 +86,7 @@ describe.skipIf(absent !== undefined)(
       await watch.return?.()
     })
 
-    test('is at an end when it is destroyed; xenstored says so to others', async () => {
+    test('is released when it is destroyed, which other watchers learn', async () => {
       const watch = dom0.watch('@releaseDomain')
       await watch.next()
       await xenstored.destroyDomain(5)
@@ -95,7 +95,7 @@ describe.skipIf(absent !== undefined)(
       await watch.return?.()
     })
 
-    test('forgets what its ring was used for before, and sets its own watches again', async () => {
+    test('resets the watches of an earlier user of its ring, and keeps its own', async () => {
       const watch = guest.watch('data')
       await watch.next()
       await guest.resetWatches()

@@ -1,5 +1,5 @@
 /**
- * Debian's xenstored runs without Xen, and takes our ring pages and events for those of domains.
+ * Debian's xenstored runs without Xen, and treats our ring pages and events as those of domains.
  */
 import { XS } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -38,7 +38,7 @@ describe.skipIf(why !== undefined)('xenstored', () => {
     ).toEqual(['tool|', 'OK|', '1'])
   })
 
-  test('gives a domain its own', async () => {
+  test('gives a domain its own rights', async () => {
     const dom5 = await introduce(5)
     expect(
       await Promise.all([
@@ -50,7 +50,7 @@ describe.skipIf(why !== undefined)('xenstored', () => {
     expect(await dom0.ask(XS.READ, '/local/domain/5/data|')).toBe('1')
   })
 
-  test('takes and gives more than a ring page holds at a time', async () => {
+  test('transfers more than a ring page holds at a time', async () => {
     const dom5 = await introduce(5)
     const value = (i: number): string => String(i).repeat(1500)
     const answers = await Promise.all(
@@ -59,14 +59,14 @@ describe.skipIf(why !== undefined)('xenstored', () => {
     expect(answers).toEqual(['OK|', value(1), 'OK|', value(2), 'OK|', value(3)])
   })
 
-  test('knows only domains that were made', async () => {
+  test('refuses to introduce a domain that does not exist', async () => {
     expect(await dom0.ask(XS.INTRODUCE, '6|0|1|')).toBe('!EINVAL|')
   })
 
   test('notices the death of a domain', async () => {
     const dom5 = await introduce(5)
     await dom0.ask(XS.WATCH, '@releaseDomain|t|')
-    // The watch's own first event comes after its answer, and before the next one.
+    // The watch's first event arrives after the watch's reply and before the next reply.
     await dom0.ask(XS.READ, '/tool|')
     dom0.takeEvents()
     await xenstored.destroyDomain(5)
@@ -80,7 +80,7 @@ describe.skipIf(why !== undefined)('xenstored', () => {
     expect(dom0.takeEvents()).toEqual(['@releaseDomain|t|'])
   })
 
-  test('meets a later domain of the same id as a new one', async () => {
+  test('treats a later domain with the same id as a new one', async () => {
     await introduce(5)
     await xenstored.destroyDomain(5)
     const dom5 = await introduce(5)
@@ -89,14 +89,14 @@ describe.skipIf(why !== undefined)('xenstored', () => {
 
   test('does not limit the rate of writes', async () => {
     const dom5 = await introduce(5)
-    // without a transaction that they may disturb writes are free
+    // the limit only counts writes while a transaction is open
     await dom0.ask(XS.TRANSACTION_START, '|')
     const begun = performance.now()
     for (let i = 0; i < 2000; i++) await dom5.ask(XS.WRITE, 'data|1')
-    expect(performance.now() - begun).toBeLessThan(5000) // 200 a second would be 10 s
+    expect(performance.now() - begun).toBeLessThan(5000) // at 200 a second they would take 10 s
   })
 
-  test('tells what it has to complain of, and of its end', async () => {
+  test('logs complaints, and closes connections when it ends', async () => {
     await dom0.ask(99, '')
     expect(xenstored.log()).toContain('Client unknown operation 99')
     await xenstored.close()

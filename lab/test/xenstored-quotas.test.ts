@@ -1,6 +1,6 @@
 /**
- * Disks of a driver domain, which Debian's xenstored limits like any, by its defaults or more.
- * Grants and events are the simulated machine's; domain 0 and the guest ask by xenstored's socket.
+ * Disks of a driver domain under the quotas of Debian's xenstored, default and raised. Grants and
+ * events come from the simulated machine; domain 0 and the guest use xenstored's socket.
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import {
@@ -22,7 +22,7 @@ import { XenstoredProcess } from '../src/xenstored/xenstored-process.ts'
 
 const absent = await whyNoXenstored()
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
-/** Disks of the extended scheme: xvdq is the first. */
+/** Numbers of the extended scheme; xvdq is the first. */
 const vdev = (disk: number): string => String(2 ** 28 + disk * 256)
 
 const withXenstore = (hv: Hypervisor, xenstore: Hypervisor['xenstore']): Hypervisor => ({
@@ -56,7 +56,7 @@ describe.skipIf(absent !== undefined)(`disks of a domain of Debian's xenstored`,
     guest = withXenstore(await domain(), xenstored)
   })
 
-  /** A domain of both, with a home of its own. */
+  /** A domain of both the simulated machine and xenstored, with its own home. */
   async function domain(): Promise<Hypervisor> {
     const hv = machine.createDomain()
     const ring = await xenstored.createDomain(hv.domid)
@@ -111,16 +111,16 @@ describe.skipIf(absent !== undefined)(`disks of a domain of Debian's xenstored`,
   })
 
   test.each([
-    [30, "xenstored's own", 1000],
-    [100, 'more nodes', 8000],
+    [30, 'by default', 1000],
+    [100, 'raised', 8000],
   ])(
-    '%i are plugged at once, and closed at once: %s',
+    '%i disks are plugged and unplugged concurrently: quota %s',
     async (count, _, nodes) => {
       await dom0.control('quota', 'set', 'nodes', String(nodes))
       const service = serve()
       await Promise.all(numbers(count).map(plug))
       const disks: Disk[] = []
-      // Each by a connection of its own, of which xenstored's socket has one waiting at most.
+      // One after another: each opens its own connection, and xenstored's socket queues only one.
       for (const disk of numbers(count)) disks.push(await attach(disk))
       expect(kinds('connected')).toHaveLength(count)
       await Promise.all(numbers(count).map((disk) => unplugVbd(dom0, address(disk))))
@@ -133,7 +133,7 @@ describe.skipIf(absent !== undefined)(`disks of a domain of Debian's xenstored`,
     120_000,
   )
 
-  test('more than fit: those that are offered connect, the others name the quota', async () => {
+  test('with too many disks, offered ones connect and others report the quota', async () => {
     const count = 60
     const service = serve()
     await Promise.all(numbers(count).map(plug))

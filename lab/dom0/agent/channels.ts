@@ -1,4 +1,4 @@
-/** The two kinds of channel: a process and a terminal. */
+/** The two kinds of channel: a process, and a terminal. */
 import { spawn } from 'node:child_process'
 import { constants as files, openSync } from 'node:fs'
 import { constants } from 'node:os'
@@ -11,8 +11,8 @@ export interface Channel {
 }
 
 /**
- * A shell that runs `command` and fails with the first part of it that does. Signals go to its
- * whole process group, hence to what it started, too.
+ * Starts a shell that runs `command` and stops at the first failing part. Signals go to the whole
+ * process group, so they also reach its children.
  */
 export function startProcess(
   command: string,
@@ -28,7 +28,7 @@ export function startProcess(
   child.stderr.setEncoding('utf8').on('data', (text: string) => onOutput('stderr', text))
   child.stdin.on('error', () => {})
   child.on('error', (error) => onOutput('stderr', `${error.message}\n`))
-  // 'close' and not 'exit': only then has all output been read.
+  // 'close' instead of 'exit', because at 'close' all output has been read.
   child.on('close', (code, signal) =>
     onEnd(code ?? 128 + (signal === null ? 0 : constants.signals[signal])),
   )
@@ -43,23 +43,23 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
   try {
     process.kill(-pid, signal)
   } catch {
-    // Ended already: its 'close' is on the way.
+    // The process has ended already; its 'close' event follows.
   }
 }
 
-/** A pseudo terminal, open for as long as its other side is. */
+/** Opens a pseudo terminal. The channel ends when the terminal's other side is closed. */
 export function openTerminal(
   path: string,
   onOutput: (text: string) => void,
   onEnd: (status: number) => void,
 ): Channel {
-  // Two descriptors: each stream closes its own. Not as the agent's controlling terminal, whose
-  // hangup would end it.
+  // Two descriptors, because each stream closes its own. O_NOCTTY keeps the terminal from becoming
+  // the agent's controlling terminal, whose hangup would end the agent.
   const open = (flag: number): number => openSync(path, flag | files.O_NOCTTY)
   const input = new ReadStream(open(files.O_RDONLY))
   const output = new WriteStream(open(files.O_WRONLY))
-  // xenconsoled closes its side when the domain is gone. The read then fails with EIO: the ordinary
-  // end.
+  // When the domain is gone, xenconsoled closes its side and the read fails with EIO. That is the
+  // ordinary end.
   input.on('error', () => input.destroy())
   output.on('error', () => {})
   input.on('close', () => {

@@ -1,13 +1,13 @@
 /**
- * The lab's hand in dom0: does what the host asks over a virtio port and reports what comes of it.
- * Ends when the host hangs up.
+ * The lab's agent in dom0. It runs what the host requests over a virtio port, and reports output
+ * and ends. It exits when the host closes the port.
  */
 import { createReadStream, createWriteStream, openSync, readFileSync, readdirSync } from 'node:fs'
 import { type Channel, openTerminal, startProcess } from './channels.ts'
 import { encodeLine, lineReader } from './json-lines.ts'
 import { PORT_NAME, type Report, type Request } from './messages.ts'
 
-// The kernel lets a virtio port be open once: both directions share the descriptor.
+// The kernel allows a virtio port to be open once, so both directions share the descriptor.
 const fd = openSync(portDevice(), 'r+')
 const port = createWriteStream('', { fd })
 const channels = new Map<number, Channel>()
@@ -48,7 +48,7 @@ function handle(request: Request): void {
         onEnd(1)
       }
       break
-    // The channel may have ended while the request was under way: then there is nobody to tell.
+    // The channel may have ended before the request arrived. Then the request is ignored.
     case 'write':
       channels.get(id)?.write(request.text)
       break
@@ -58,7 +58,7 @@ function handle(request: Request): void {
   }
 }
 
-/** No udev here: /dev/virtio-ports, which would link the name to the device, doesn't exist. */
+/** Finds the port by its name in sysfs: without udev there is no /dev/virtio-ports. */
 function portDevice(): string {
   const ports = '/sys/class/virtio-ports'
   const found = readdirSync(ports).find(

@@ -1,7 +1,4 @@
-/**
- * Serves the disks of the scenario `bench`: of each way to move data the image that is named after
- * it.
- */
+/** Serves the disks of the scenario `bench`: one image per data path, named after it. */
 import { type DataPathKind, openFileStore, openHypervisor, serveVbd } from 'xenkit'
 
 await using hv = await openHypervisor()

@@ -19,7 +19,9 @@ const run = async (command: string, ...args: string[]): Promise<string> =>
 
 const addressOf = (vdev: string) => ({ frontendDomid: 0, backendDomid: 0, vdev })
 
-/** Attaches an image to a loop device and gives that to blkback, as Xen's script `block` does. */
+/**
+ * Attaches an image to a loop device and gives the device to blkback, as Xen's script `block` does.
+ */
 async function plugLoop(
   xs: XenstoreClient,
   o: {
@@ -55,7 +57,7 @@ async function againstBlkback(hv: Hypervisor, xs: XenstoreClient): Promise<void>
   await checkDisk(hv, {
     name: 'blkback',
     vdev,
-    // What it wrote is in the page cache of the loop device's file, once flushed.
+    // After a flush, blkback's writes are in the page cache of the image file.
     image: () => readFile(image),
     async resize(sectors) {
       await truncate(image, sectors * 512)

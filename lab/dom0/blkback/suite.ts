@@ -6,14 +6,14 @@ import { check, soon } from '../tap.ts'
 
 const MIB = 1 << 20
 
-/** A disk of 4 MiB with sectors of 512 bytes, flush and discard. */
+/** A served disk: 4 MiB, sectors of 512 bytes, with flush and discard. */
 export interface Served {
   readonly name: string
   readonly vdev: string
-  /** What lies on the disk, as whoever serves it has it. */
+  /** The disk's content as the backend has it. */
   image(): Promise<Uint8Array>
   resize(sectors: number): Promise<void>
-  /** Requests to read that the backend has counted since the disk was connected. */
+  /** Read requests that the backend has counted since the disk was connected. */
   reads(): Promise<number>
 }
 
@@ -37,7 +37,7 @@ export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
         await using disk = await attach(setup)
         strictEqual(disk.sectors, 4 * 2048)
         const data = noise(3 * MIB, seed)
-        // Of all sizes, several at a time.
+        // Lengths in sectors; all of these writes are in flight together.
         const sizes = [1, 7, 8, 88, 89, 300, 2048, 2049]
         for (let at = 0; at < data.length;) {
           const writes = sizes.map((size) => {
@@ -133,7 +133,7 @@ export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
     await using disk = await attach()
     const told = new Promise<void>((resolve) => disk.onResize(resolve))
     await served.resize(6 * 2048)
-    // blkback looks when there is something to do.
+    // blkback checks the size only when a request arrives.
     await disk.read(0, [new Uint8Array(512)])
     await soon('the news of another size', told)
     strictEqual(disk.sectors, 6 * 2048)
@@ -143,7 +143,7 @@ export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
   })
 }
 
-/** Words that aren't alike, others for another seed. */
+/** Pseudorandom words that differ from each other and between seeds. */
 function noise(length: number, seed: number): Uint8Array {
   const numbers = Uint32Array.from(
     { length: length / 4 },

@@ -1,4 +1,4 @@
-/** What the port promises of event channels, on the real ones. */
+/** Checks that real event channels behave as the `EvtchnPort` interface promises. */
 import { strictEqual, throws } from 'node:assert'
 import { EvtchnError, type Hypervisor } from '@xenkit/hypervisor'
 import { setImmediate as turn } from 'node:timers/promises'
@@ -85,7 +85,8 @@ export async function checkEventChannels(hv: Hypervisor, where: string): Promise
 }
 
 /**
- * Gives an event that should not come the time to come: a round trip takes a few milliseconds here.
+ * Waits for 50 ms, so that an unwanted event would have arrived: a round trip takes a few
+ * milliseconds here.
  */
 async function settle(): Promise<void> {
   const until = performance.now() + 50

@@ -1,11 +1,11 @@
-/** What the port promises of grants, on the real ones. */
+/** Checks that real grants behave as the `GrantPort` interface promises. */
 import { deepStrictEqual, strictEqual, throws } from 'node:assert'
 import { GrantError, type Hypervisor, PAGE_SIZE } from '@xenkit/hypervisor'
 import { loadNative } from '@xenkit/native'
 import { check } from '../tap.ts'
 import { openWire } from './wire.ts'
 
-/** A reference that no check has given out. */
+/** A grant reference that no check has allocated. */
 const BAD_GREF = 60_000
 const GNTST_BAD_GNTREF = -3
 

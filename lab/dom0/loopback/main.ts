@@ -1,6 +1,6 @@
 /**
- * Drives @xenkit/xen against this domain itself, first on the main thread, then on a worker, and
- * looks at the end whether anything is still held. The scenario `loopback` reads what it prints.
+ * Exercises @xenkit/xen against this domain itself, first on the main thread, then on a worker. At
+ * the end it checks that no resource is still held. The scenario `loopback` reads its output.
  */
 import { deepStrictEqual, notDeepStrictEqual, strictEqual } from 'node:assert'
 import { once } from 'node:events'
@@ -18,8 +18,8 @@ import { checkXenbusDevice } from './xenbus-device.ts'
 const NOTHING = { fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0 }
 
 /**
- * Live things of this process. An arena's memory goes with its ArrayBuffer, whenever that is
- * collected.
+ * Resources that this process holds. Arenas aren't among them, because their memory is freed when
+ * their ArrayBuffer is collected.
  */
 function held(): typeof NOTHING {
   const { fds, mappings, shares, ports, polls } = loadNative().counters()
@@ -27,8 +27,8 @@ function held(): typeof NOTHING {
 }
 
 async function expectNothingHeld(): Promise<void> {
-  // libuv lets go of closed handles at the end of a turn of the event loop: after the first of
-  // these, before the second.
+  // libuv frees closed handles at the end of a turn of the event loop: after the first of these
+  // calls, before the second.
   await turn()
   await turn()
   deepStrictEqual(held(), NOTHING)
@@ -54,7 +54,7 @@ async function throughXenbusDevice(): Promise<void> {
   console.log('# end')
 }
 
-/** Holds one of each and says so; never lets go by itself. */
+/** Takes one of each resource, reports it, and keeps all of them. */
 async function holdOn(): Promise<void> {
   const hv = await openXen()
   const { domid } = hv

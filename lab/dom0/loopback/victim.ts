@@ -1,4 +1,7 @@
-/** A process that maps a page and is killed: the kernel, not the process, tells the other side. */
+/**
+ * A process that maps a page and is killed: the kernel must notify the other side, since the
+ * process can't.
+ */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { deepStrictEqual } from 'node:assert'
@@ -21,7 +24,7 @@ export async function checkKilledProcess(hv: Hypervisor): Promise<void> {
         { stdio: ['ignore', 'pipe', 'inherit'] },
       )
       await soon('the start of the victim', once(victim.stdout, 'data'))
-      // Its binding may have told us something by itself.
+      // The process's binding may have sent an event by itself.
       end.events = 0
       binding.unmask()
       victim.kill('SIGKILL')
@@ -31,7 +34,7 @@ export async function checkKilledProcess(hv: Hypervisor): Promise<void> {
   )
 }
 
-/** What the process does: holds the page until its end. */
+/** Runs in the process: maps the page and keeps it until the process is killed. */
 export async function beVictim(gref: number, port: number): Promise<void> {
   const hv = await openXen()
   const binding = hv.evtchn.bindInterdomain({ domid: hv.domid, port }, () => {})

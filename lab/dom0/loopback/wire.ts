@@ -1,8 +1,8 @@
-/** An event channel from this domain to itself, both ends at hand. */
+/** An event channel from this domain to itself, with access to both ends. */
 import type { EvtchnBinding, Hypervisor } from '@xenkit/hypervisor'
 import { soon } from '../tap.ts'
 
-/** One end: counts its events and lets a check wait for the next. */
+/** One end of the channel: counts its events and lets a check wait for them. */
 export class End {
   events = 0
   #binding: EvtchnBinding | undefined
@@ -22,7 +22,7 @@ export class End {
     this.#wake()
   }
 
-  /** Resolves once there have been `count` events in all. */
+  /** Resolves once `count` events have arrived in all. */
   async reaches(count: number): Promise<void> {
     while (this.events < count) {
       await soon(
@@ -38,12 +38,12 @@ export interface Wire extends Disposable {
   readonly client: End
 }
 
-/** Two ends, bound and unmasked, with no event pending. */
+/** Opens a channel whose two ends are bound and unmasked, with no event pending. */
 export async function openWire({ domid, evtchn }: Hypervisor): Promise<Wire> {
   const [server, client] = [new End(), new End()]
   server.binding = evtchn.bindUnbound({ domid }, server.onEvent)
   client.binding = evtchn.bindInterdomain({ domid, port: server.binding.port }, client.onEvent)
-  // A binding to an open port begins with an event of its own.
+  // Binding to an unbound port raises an event on the new port.
   await client.reaches(1)
   client.events = 0
   client.binding.unmask()

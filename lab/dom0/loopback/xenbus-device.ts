@@ -1,6 +1,6 @@
 /**
- * xenstore through /dev/xen/xenbus, as in a domain that xenstored has no socket in. The scenario
- * hides the socket first.
+ * Checks of xenstore through /dev/xen/xenbus, as in a domain without xenstored's socket. The
+ * scenario hides the socket first.
  */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import type { Hypervisor } from '@xenkit/hypervisor'

@@ -1,8 +1,8 @@
 /**
- * Serves the disks of the scenario `vbd`. A disk names how its data is to be moved, and its store,
- * as in
- * `target=persistent:sparse`. The stores stay when a disk goes: another one may name them. On
- * SIGUSR2 it prints what each disk has done, as `stats N {"xvda": {...}}`, N counting.
+ * Serves the disks of the scenario `vbd`. A disk's target names its data path and its store, as in
+ * `target=persistent:sparse`. Stores outlive disks: a later disk may name the same store. On
+ * SIGUSR2 it prints the statistics of each disk as `stats N {"xvda": {...}}`, where N counts the
+ * signals.
  */
 import {
   type BlockStore,
@@ -23,13 +23,13 @@ import {
 
 const MiB = 2048
 
-/** Fails whatever touches sector 4096: a medium with a bad spot. */
+/** A medium with a bad spot: requests that touch sector 4096 fail. */
 const withBadSector = (base: BlockStore): BlockStore =>
   faultyStore(base, ({ sector, bytes }) =>
     sector <= 4096 && 4096 < sector + bytes / 512 ? { error: new Error('bad sector') } : undefined,
   )
 
-/** A disk whose smallest unit is 4096 bytes. */
+/** Reports sectors of 4096 bytes. */
 const of4096 = ({ sectors, read, write, flush }: BlockStore): BlockStore => ({
   sectors,
   sectorSize: 4096,
@@ -39,7 +39,7 @@ const of4096 = ({ sectors, read, write, flush }: BlockStore): BlockStore => ({
 })
 
 const base = await openFileStore('base.img', { readOnly: true })
-// Its connection would keep the program running.
+// Disposed at the end, because an open connection would keep the program running.
 await using nbd = await openNbdStore('nbd+unix:///?socket=nbd.sock', {
   onEvent: ({ kind }) => console.log(`nbd: ${kind}`),
 })

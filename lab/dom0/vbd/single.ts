@@ -1,6 +1,6 @@
 /**
- * Serves one disk over persistent grants: `single TARGET [WORKERS]`. The image is TARGET.img, the
- * disk's queues run in WORKERS threads besides the main one.
+ * Serves one disk over persistent grants: `single TARGET [WORKERS]`. The image is TARGET.img. The
+ * disk's queues run in WORKERS threads in addition to the main one.
  */
 import { openFileStore, openHypervisor, serveVbd } from 'xenkit'
 

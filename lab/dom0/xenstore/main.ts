@@ -1,7 +1,8 @@
 /**
- * The client against the xenstored of this machine. `operations` runs every operation, with
- * whatever carries the connection; `guest DOMID` follows a running guest to its end; `restart`
- * lives through a restart of xenstored. The scenario `xenstore` reads what it prints.
+ * Checks the client against the xenstored of this machine. `operations CARRIER` runs every
+ * operation over the current connection, which CARRIER names: `socket` or `device`. `guest DOMID`
+ * follows a running guest until it ends. `restart` survives a restart of xenstored. The scenario
+ * `xenstore` reads its output.
  */
 import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert'
 import { openXen } from '@xenkit/xen'
@@ -22,7 +23,7 @@ async function everyOperation(xs: XenstoreClient, carrier: string): Promise<void
   }
 }
 
-/** From a running guest to its end, which the scenario brings about. */
+/** Follows a running guest until the scenario ends it. */
 async function followGuest(xs: XenstoreClient, domid: number): Promise<void> {
   const home = await xs.getDomainPath(domid)
   await check('guest: it is introduced, and has a home with a name', async () => {
@@ -32,7 +33,7 @@ async function followGuest(xs: XenstoreClient, domid: number): Promise<void> {
   await check(
     'guest: its kernel watches its own nodes: a request to shut down is taken',
     async () => {
-      // Linux empties the node before it acts; "sysrq" h is help: it does nothing else.
+      // Linux empties the node before it acts. "h" is sysrq's help, which has no other effect.
       const taken = xs.wait(
         async (view) => (await view.readOptional(`${home}/control/sysrq`)) === '' || undefined,
       )
@@ -67,7 +68,7 @@ async function followGuest(xs: XenstoreClient, domid: number): Promise<void> {
   })
 }
 
-/** xenstored ends and is started again: what it knew is lost, the client goes on. */
+/** xenstored is killed and started again: the store's content is lost, but the client continues. */
 async function outlive(xs: XenstoreClient, outages: readonly Outage[]): Promise<void> {
   const path = '/outlive'
   await xs.write(path, 'before')

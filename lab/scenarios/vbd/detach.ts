@@ -1,4 +1,4 @@
-/** Rows about disks that are taken from a guest which is there and answers. */
+/** Rows about detaching disks from a guest that runs and answers. */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import { holdings } from '../../src/dom0/holdings.ts'
 import { OLDEST, releases } from '../../src/image/debian.ts'
@@ -14,14 +14,16 @@ export async function detach(row: Row, { dom0, guest, linux }: Rig): Promise<voi
   }
   const reaches = (node: string, state: number): Promise<string> =>
     dom0.when(node, `[ "$(xenstore-read ${node})" = ${state} ]`)
-  /** Does as toolstacks do, with `meanwhile` between their wish and the end of their wait. */
+  /**
+   * Detaches as toolstacks do. `meanwhile` runs after the request to close, before the wait for its
+   * completion.
+   */
   const closes = async (vdev: string, devid: number, meanwhile = async () => {}): Promise<void> => {
     const backend = `/local/domain/0/backend/vbd/${domid}/${devid}`
     await dom0.run(`xenstore-write ${backend}/online 0 ${backend}/state 5`)
     await meanwhile()
     await reaches(`${backend}/state`, 6)
-    // It has only the nodes left to remove, and after that blkfront since Linux 5.15 removes the
-    // disk.
+    // After this xl only has the nodes to remove. Since Linux 5.15, blkfront removes the disk then.
     await dom0.run(`xl block-detach ${domid} ${vdev}`)
     await guest.diskGone(vdev)
   }
@@ -34,14 +36,15 @@ export async function detach(row: Row, { dom0, guest, linux }: Rig): Promise<voi
       await closes('xvdl', 51888)
     }
     await read('/dev/xvda')
-    return 'online=0, state=5 on each data path: /dev/xvdl goes, comes again; other disks work on'
+    return 'online=0, state=5 on each data path: /dev/xvdl is removed, and attached again; other disks keep working'
   })
   await row('detach of a disk in use', async () => {
-    // Before Linux 5.15 blkfront says Closing and goes on, until nobody has the disk open any more.
+    // Before Linux 5.15, blkfront sets Closing and keeps serving until nobody has the disk open.
     const goesOn = linux === releases[OLDEST].linux
     for (const depth of [16, 128]) {
       const device = await attach('xvdm', 'copy:base', 'r')
-      // With more than fit on the ring some are sent only as the last ones are answered.
+      // When more requests are queued than the ring holds, some are sent only while the last ones
+      // are answered.
       await guest.run(
         `rm -f /tmp/bench; (io-bench ${device} random-read 4096 ${depth} 60 > /dev/null 2>&1 ||
            echo $? > /tmp/bench) &
@@ -55,14 +58,14 @@ export async function detach(row: Row, { dom0, guest, linux }: Rig): Promise<voi
       })
       await guest.run('until [ -s /tmp/bench ]; do usleep 10000; done', 20)
     }
-    const under = 'with 16 and with 128 reads under way'
+    const under = 'with 16 and with 128 reads in flight'
     return goesOn
-      ? `${under}: they go on as long as it is open, then /dev/xvdm goes, and can come again`
-      : `${under}: they end, /dev/xvdm goes, and can come again`
+      ? `${under}: they continue while it is open, then /dev/xvdm is removed, and can be attached again`
+      : `${under}: they end, /dev/xvdm is removed, and can be attached again`
   })
   await row('attach and detach, again and again', async () => {
     await dom0.run('truncate -s 4M cycles.img')
-    // A process of its own: nothing but the cycles changes what it holds.
+    // A separate process, so that only these cycles change the resources it holds.
     const server = dom0.spawn('exec single cycles')
     const [, pid = ''] = await server.output(/^pid (\d+)$/m)
     const before = await holdings(dom0, pid)

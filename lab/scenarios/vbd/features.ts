@@ -1,6 +1,6 @@
 /**
- * The rows of the table, in their order. The table of docs/features.md is held against this list,
- * and the scenario fails if it has no row for one of them.
+ * The rows of the table, in order. A test compares the table of docs/features.md with this list,
+ * and the scenario fails if a feature has no row.
  */
 export const features = [
   'read, write, flush',
@@ -35,8 +35,8 @@ export const features = [
 ] as const
 
 /**
- * Shown again in a guest with Linux 5.10: before 5.15 blkfront frees its queue when it closes and
- * listens to its event channel until the backend has closed, too.
+ * Rows that also run in a guest with Linux 5.10. Before 5.15, blkfront frees its queue when it
+ * closes, but listens to its event channel until the backend has closed too.
  */
 export const featuresOfOldest = [
   'detach of an idle disk',

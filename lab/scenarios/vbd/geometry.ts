@@ -1,4 +1,6 @@
-/** Rows about what a disk looks like to a guest, and how that changes. */
+/**
+ * Rows about a disk's size, sectors and medium as a guest sees them, and about changes of these.
+ */
 import { deepStrictEqual, match, ok, strictEqual } from 'node:assert'
 import { digest, forget, queue, type Rig, type Row } from './rig.ts'
 
@@ -34,7 +36,7 @@ export async function geometry(row: Row, { stack, dom0, guest, withDisk }: Rig):
       )
       await dom0.run('e2fsck -fn 4096.img && debugfs -R "dump /busybox busybox" 4096.img')
       strictEqual(await dom0.run(digest('busybox')), await guest.run(digest('/bin/busybox')))
-      return 'logical_block_size 4096, size 32768 of 512; a file of the guest is whole in the image, e2fsck is content'
+      return 'logical_block_size 4096, size 32768 of 512; a file of the guest is whole in the image, e2fsck finds no error'
     }),
   )
   await row('resize', async () => {
@@ -61,7 +63,7 @@ export async function geometry(row: Row, { stack, dom0, guest, withDisk }: Rig):
     const { status } = await guest.attempt(
       'dd if=/dev/xvda of=/dev/null bs=512 skip=16384 count=1 iflag=direct 2>/dev/null | grep -q .',
     )
-    ok(status !== 0, 'nothing is behind the new end')
+    ok(status !== 0, 'sectors past the new end are refused')
     return `xenkit disk resize 24M, 8M: ${said.join(', ')}; dmesg: ${(await guest.run("dmesg | grep -i 'capacity' | tail -n 1")).replace(/^.*\] /, '')}`
   })
   await row('CD-ROM', async () => {

@@ -1,6 +1,6 @@
 /**
- * Every feature of the block backend, with Linux's own blkfront as its witness: what was done, and
- * what the guest says.
+ * Shows every feature of the block backend with Linux's own blkfront. Each row prints what was done
+ * and what the guest reports.
  */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import { holdings } from '../../src/dom0/holdings.ts'
@@ -47,8 +47,8 @@ export async function run(lab: Lab): Promise<void> {
     dom0.createGuest({
       name: 'guest',
       disks: Object.entries(disks).map(([vdev, target]) => line(vdev, target)),
-      // Where grants are persistent blkfront has a page for each segment of each request that fits
-      // on the ring: 32 MiB of these.
+      // With persistent grants, blkfront allocates a page for each segment of each request that
+      // fits the ring: 32 MiB with these parameters.
       kernelArguments: 'xen_blkfront.max_ring_page_order=2 xen_blkfront.max_indirect_segments=64',
     }),
   )

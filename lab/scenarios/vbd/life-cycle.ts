@@ -1,4 +1,4 @@
-/** Rows about a guest that moves, ends or has more processors. */
+/** Rows about a guest that is saved and restored, that crashes, or that has several processors. */
 import { deepStrictEqual, ok, strictEqual } from 'node:assert'
 import { holdings } from '../../src/dom0/holdings.ts'
 import { disks, dmesg, line, queue, type Rig, type Row } from './rig.ts'
@@ -43,8 +43,8 @@ export async function life(
 }
 
 /**
- * A guest of its own: two vcpus share a processor of the lab's, where each waits for the other's
- * time slice to end.
+ * These rows use their own guests. In the other rows' guest, two vcpus would share one processor,
+ * where each waits for the other's time slice to end.
  */
 export async function queues(row: Row, { dom0, stats }: Rig): Promise<void> {
   await row('several queues', async () => {
@@ -79,7 +79,7 @@ export async function queues(row: Row, { dom0, stats }: Rig): Promise<void> {
       kernelArguments: 'xen_blkfront.max_queues=2',
     })
     await guest.disk('xvda')
-    // Each thread has a hypervisor of its own.
+    // Each thread opens its own hypervisor adapter: two workers and the main thread make three.
     strictEqual((await dom0.run(`ls -l /proc/${pid}/fd | grep -c /dev/xen/gntdev`)).trim(), '3')
     await guest.run(
       'head -c 4194304 /dev/urandom > /tmp/data; taskset 1 dd if=/tmp/data of=/dev/xvda bs=64k oflag=direct conv=fsync 2>/dev/null',
@@ -120,6 +120,6 @@ export async function queues(row: Row, { dom0, stats }: Rig): Promise<void> {
     )
     ok(done > 0)
     await guest.destroy()
-    return `ring-ref15, max_segments 256: 8 MiB in ${reads} requests; ${done} reads of 4 KiB with 512 under way`
+    return `ring-ref15, max_segments 256: 8 MiB in ${reads} requests; ${done} reads of 4 KiB with 512 in flight`
   })
 }

@@ -1,4 +1,4 @@
-/** Rows about what a guest asks for, and how its data is moved. */
+/** Rows about the kinds of request, and about the data paths. */
 import { deepStrictEqual, match, ok, strictEqual } from 'node:assert'
 import { digest, dmesg, forget, queue, type Rig, type Row } from './rig.ts'
 
@@ -58,7 +58,7 @@ export async function requests(row: Row, { dom0, guest, stats }: Rig): Promise<v
     await dom0.run('e2fsck -fn file.img')
     const bytes = Number((await stats())['xvda']?.['bytesDiscarded']) - Number(before)
     ok(bytes > 8 << 20, `${bytes} bytes discarded`)
-    return `mkfs.ext4, fstrim: "${trimmed.split('\n').at(-1)}"; e2fsck is content`
+    return `mkfs.ext4, fstrim: "${trimmed.split('\n').at(-1)}"; e2fsck finds no error`
   })
   await row('secure discard', async () => {
     await guest.run('dd if=/bin/busybox of=/dev/xvdb bs=64k count=8 conv=fsync 2>/dev/null')
@@ -66,8 +66,8 @@ export async function requests(row: Row, { dom0, guest, stats }: Rig): Promise<v
       `blkdiscard -s -o 65536 -l 131072 /dev/xvdb; ${forget}; dd if=/dev/xvdb bs=64k skip=1 count=2 2>/dev/null | cmp -n 131072 - /dev/zero`,
     )
     const { status, stdout } = await guest.attempt('blkdiscard -s -o 65536 -l 131072 /dev/xvda')
-    ok(status !== 0, 'where the store has none it is refused')
-    return `blkdiscard -s: done by the sparse store; of the file, which has none: ${stdout.trim()}`
+    ok(status !== 0, 'a store without secure discard refuses it')
+    return `blkdiscard -s: supported by the sparse store; the file store refuses it: ${stdout.trim()}`
   })
 }
 

@@ -1,4 +1,4 @@
-/** Rows about what is served. */
+/** Rows about the stores that a disk can be served from. */
 import { match, ok, strictEqual } from 'node:assert'
 import type { RemoteProcess } from '../../src/dom0/remote-process.ts'
 import { digest, forget, type Rig, type Row } from './rig.ts'
@@ -28,7 +28,8 @@ export async function storesOf(
         `dd if=/bin/busybox of=${device} bs=64k count=4 conv=fsync 2>/dev/null; head -c 262144 /bin/busybox | sha256sum`,
       )
       strictEqual(await guest.run(`${forget}; head -c 262144 ${device} | sha256sum`), written)
-      // ELF in the clear would begin with its magic, and what isn't random can be compressed.
+      // The program's ELF magic would show in clear text, and data that isn't random can be
+      // compressed.
       const packed = Number(await dom0.run('head -c 262144 encrypted.img | gzip -c | wc -c'))
       ok(packed > 256 * 1024, `the image can be compressed to ${packed} bytes`)
       return "256 KiB of a program read back; in the image they can't be compressed"
@@ -67,8 +68,8 @@ export async function storesOf(
   await row('store: NBD', () =>
     withDisk('xvdj', 'copy:nbd', async (device) => {
       await guest.run(`mkfs.ext4 -q ${device} && mount ${device} /mnt && cp -a /bin /mnt && sync`)
-      // It forgets what was answered and not flushed, ext4's own checkpoints for example: the store
-      // does it again.
+      // The killed server loses writes that it answered but that were not flushed, such as ext4's
+      // own checkpoints. The store repeats those writes.
       await nbd.stop('SIGKILL')
       await dom0.run('rm -f nbd.sock')
       const copying = guest.run(
@@ -87,7 +88,7 @@ export async function storesOf(
         'exec qemu-nbd --persistent --discard=unmap --socket=/tmp/nbd.sock --format=qcow2 disk.qcow2',
       )
       strictEqual(await guest.run("dmesg | grep -c 'xvdj, sector' || true"), '0')
-      return 'qcow2 by qemu-nbd, killed and started again while the guest works: no error in dmesg, e2fsck is content'
+      return 'qcow2 by qemu-nbd, killed and started again while the guest works: no error in dmesg, e2fsck finds no error'
     }),
   )
 }

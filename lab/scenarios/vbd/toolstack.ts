@@ -1,4 +1,4 @@
-/** Rows about the ways in which a disk is given to a guest and taken from it. */
+/** Rows about the ways to attach a disk to a guest and to detach it. */
 import { match, ok, strictEqual } from 'node:assert'
 import { digest, line, type Rig, type Row } from './rig.ts'
 
@@ -58,15 +58,15 @@ export async function toolstack(row: Row, { dom0, guest }: Rig): Promise<void> {
     await dom0.run(`xl block-attach ${guest.domid} '${line('xvdl', 'copy:spare')}'`)
     await guest.disk('xvdl')
     // The guest's search for partitions may still have a read in flight. A forced detach leaves it
-    // unanswered, and the guest's removal of the disk would wait for it for ever. This read comes
-    // after that search.
+    // unanswered, and then the guest's removal of the disk would wait for it for ever. This read
+    // comes after that search.
     await guest.run('dd if=/dev/xvdl of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null')
-    // A guest that stands still answers nothing.
+    // The guest is paused, so it can't answer.
     await dom0.run(
       `xl pause ${guest.domid}; xenkit disk detach ${guest.domid} xvdl --force; xl unpause ${guest.domid}`,
     )
     await guest.diskGone('xvdl')
     await guest.run('dd if=/dev/xvda of=/dev/null bs=1M count=1 iflag=direct 2>/dev/null')
-    return 'from a paused guest; its other disks work on'
+    return 'from a paused guest; its other disks keep working'
   })
 }

@@ -1,6 +1,6 @@
 /**
- * The host's end of the wire to the agent in dom0: opens channels and gives each report to the
- * right one.
+ * The host's end of the connection to the agent in dom0: opens channels and passes each report to
+ * its channel.
  */
 import { appendFileSync } from 'node:fs'
 import { once } from 'node:events'
@@ -9,22 +9,22 @@ import { encodeLine, lineReader } from '../../dom0/agent/json-lines.ts'
 import type { Report, Request, Stream } from '../../dom0/agent/messages.ts'
 import { withResolvers } from '../deadline.ts'
 
-/** Who gets what a channel reports. */
+/** Receives what a channel reports. */
 export interface Receiver {
   output(stream: Stream, text: string): void
   end(status: number): void
-  /** The wire is gone, and the channel with it. */
+  /** The connection is lost, and the channel with it. */
   lost(error: Error): void
 }
 
-/** What may be asked of an open channel. */
+/** An open channel. */
 export interface Channel {
   write(text: string): void
   signal(signal: NodeJS.Signals): void
 }
 
 export class Agent {
-  /** Resolves when dom0 is up and its agent waits for requests. */
+  /** Resolves when dom0 is up and its agent accepts requests. */
   readonly ready: Promise<void>
   readonly #receivers = new Map<number, Receiver>()
   readonly #log: string
@@ -41,8 +41,8 @@ export class Agent {
   }
 
   /**
-   * Listens on a unix socket for one connection: QEMU's, which is the agent's port. `log` gets
-   * every message.
+   * Listens on a unix socket for one connection from QEMU, which is the agent's port. `log` is the
+   * path of a file that gets every message.
    */
   static async listen(path: string, log: string): Promise<Agent> {
     const agent = new Agent(log)
@@ -50,7 +50,7 @@ export class Agent {
       server.close()
       agent.#attach(socket)
     })
-    // The machine keeps this process alive, not the socket on which one may connect.
+    // The socket is unreferenced, because the machine keeps this process alive.
     await once(server.listen(path).unref(), 'listening')
     return agent
   }
@@ -63,7 +63,7 @@ export class Agent {
     return this.#open({ type: 'open', id: ++this.#lastId, path }, receiver)
   }
 
-  /** The machine is gone, and every channel with it, those opened later included. */
+  /** Fails every channel, including those that are opened later: the machine is gone. */
   lose(why: string): void {
     this.#lost = new Error(why)
     for (const receiver of this.#receivers.values()) receiver.lost(this.#lost)
@@ -79,7 +79,7 @@ export class Agent {
         this.#deliver(JSON.parse(line))
       }),
     )
-    // The other end is QEMU itself. Who watches that knows why it is gone, and says so by `lose`.
+    // The other end is QEMU itself. Its owner knows why it has ended and calls `lose`.
     socket.on('error', () => {})
   }
 
@@ -105,7 +105,7 @@ export class Agent {
   #send(request: Request): void {
     const line = encodeLine(request)
     this.#note('host', line.trimEnd())
-    // Into the void once the machine is gone: whoever waits for an answer has been told.
+    // Once the machine is gone this is ignored: the receiver has been told by `lost`.
     this.#socket?.write(line)
   }
 

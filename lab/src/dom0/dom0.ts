@@ -1,4 +1,4 @@
-/** dom0 as a scenario sees it: a place to run programs and to create guests. */
+/** dom0 as a scenario uses it: to run programs and to create guests. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { within, withResolvers } from '../deadline.ts'
@@ -7,7 +7,7 @@ import { Guest, type GuestDefaults, type GuestOptions, xlConfig } from '../guest
 import type { Agent } from './agent.ts'
 import { type Outcome, RemoteProcess, demandSuccess } from './remote-process.ts'
 
-/** From `xl create` on. Twice what it takes on two busy processors. */
+/** Timeout from `xl create` on: twice what it takes on two busy processors. */
 const GUEST_BOOT_SECONDS = 90
 
 export class Dom0 {
@@ -15,10 +15,10 @@ export class Dom0 {
   readonly #out: string
   readonly #defaults: GuestDefaults
   readonly #guests: Guest[] = []
-  /** Told when a guest's kernel has failed. */
+  /** Called when a guest's kernel has failed. */
   readonly #watchers = new Set<(error: Error) => void>()
 
-  /** @param out the host's name of the folder that dom0 has as /lab/out */
+  /** @param out the host's path of the folder that dom0 mounts as /lab/out */
   constructor(agent: Agent, out: string, defaults: GuestDefaults) {
     this.#agent = agent
     this.#out = out
@@ -26,20 +26,20 @@ export class Dom0 {
   }
 
   /**
-   * Starts a command in a shell of its own (`bash -e -o pipefail`); its working directory is /tmp,
-   * in memory.
+   * Starts a command in its own shell (`bash -e -o pipefail`). Its working directory is /tmp, which
+   * is in memory.
    */
   spawn(command: string): RemoteProcess {
     return new RemoteProcess(this.#agent, command)
   }
 
-  /** Runs a command to its end, whatever its status. */
+  /** Runs a command until it ends, whatever its status. */
   attempt(command: string, seconds = 60): Promise<Outcome> {
     return within(seconds, `"${command}" to end in dom0`, this.spawn(command).ended)
   }
 
   /**
-   * Runs a command to its end and returns its standard output without the last line feed.
+   * Runs a command until it ends and returns its standard output without the last line feed.
    * @throws Error when its status isn't 0
    */
   async run(command: string, seconds?: number): Promise<string> {
@@ -47,9 +47,9 @@ export class Dom0 {
   }
 
   /**
-   * Waits until `condition`, a shell command, succeeds, and returns what it wrote. It is tried at
-   * each event of a xenstore watch on `path`, of which the first comes at once: no change slips by
-   * unseen.
+   * Waits until `condition`, a shell command, succeeds; returns its output. The command runs at
+   * each event of a xenstore watch on `path`. The first event comes at once, so no change is
+   * missed.
    */
   async when(path: string, condition: string, seconds = 30): Promise<string> {
     const watch = this.spawn(
@@ -68,7 +68,7 @@ export class Dom0 {
     }
   }
 
-  /** Creates a guest and waits until it takes commands. */
+  /** Creates a guest and waits until it accepts commands. */
   async createGuest(o: GuestOptions): Promise<Guest> {
     await writeFile(join(this.#out, `${o.name}.cfg`), xlConfig(o, this.#defaults))
     await this.run(`xl create -q /lab/out/${o.name}.cfg`, GUEST_BOOT_SECONDS)
@@ -77,15 +77,15 @@ export class Dom0 {
     return guest
   }
 
-  /** Lets a guest that `xl save` wrote to a file go on where it was, as another domain. */
+  /** Restores a guest that `xl save` wrote to a file. It continues as another domain. */
   async restoreGuest(name: string, file: string): Promise<Guest> {
     await this.run(`xl restore ${file}`, GUEST_BOOT_SECONDS)
     return (await this.#meet(name)).guest
   }
 
   /**
-   * Does `work`. Fails as soon as a guest's kernel has failed: what needs the guest would wait in
-   * vain.
+   * Runs `work`. Rejects as soon as a guest's kernel fails, because `work` would wait for the guest
+   * in vain.
    */
   async watchingGuests<T>(work: () => Promise<T>): Promise<T> {
     const { promise: failure, reject } = withResolvers<never>()
@@ -97,7 +97,7 @@ export class Dom0 {
     }
   }
 
-  /** Saves what the kernels have to say among the logs, as far as they still can. */
+  /** Saves the kernels' messages with the other logs, of those kernels that still respond. */
   async saveKernelLogs(): Promise<void> {
     const guests = this.#guests.map(async (guest) => {
       const { stdout } = await guest.attempt('dmesg | tail -n 50', 10)
@@ -119,7 +119,7 @@ export class Dom0 {
     return { guest, console }
   }
 
-  /** The pseudo terminal that xenconsoled opened for a guest. */
+  /** Path of the pseudo terminal that xenconsoled opened for a guest. */
   #terminal(domid: number): Promise<string> {
     const node = `/local/domain/${domid}/console/tty`
     return this.when(node, `xenstore-read ${node} | grep /dev`)

@@ -1,15 +1,17 @@
-/** What a backend holds, to be compared before and after. */
+/** Resources that a backend holds, to be compared before and after. */
 import type { Dom0 } from './dom0.ts'
 
-/** What a careless backend would keep: in the hypervisor, in its process and in xenstore. */
+/**
+ * Resources that a leaking backend would keep: in the hypervisor, in its process and in xenstore.
+ */
 export async function holdings(dom0: Dom0, pid: string): Promise<Record<string, string>> {
   return {
-    // Without the port numbers, which are given out anew.
+    // Without port numbers, because new channels get new ones.
     eventChannels: await dom0.run(
       `lsevtchn 0 | sed 's/[0-9]*: //; s/Port [0-9]*//' | sort | uniq -c`,
     ),
     grantMappings: await dom0.run(`grep -c gntdev /proc/${pid}/maps || true`),
-    // A connection that was made anew is another socket of the same kind.
+    // Without socket numbers, because a reopened connection has another one.
     files: await dom0.run(
       `ls -l /proc/${pid}/fd | awk '{print $NF}' | sed 's/[[][0-9]*]//' | sort`,
     ),

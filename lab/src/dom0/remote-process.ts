@@ -3,7 +3,7 @@ import { withResolvers, within } from '../deadline.ts'
 import { Transcript } from '../transcript.ts'
 import type { Agent, Channel, Receiver } from './agent.ts'
 
-/** How a program ended. */
+/** The result of a program. */
 export interface Outcome {
   readonly status: number
   readonly stdout: string
@@ -11,7 +11,7 @@ export interface Outcome {
 }
 
 export class RemoteProcess {
-  /** Resolves when the program has ended and all it wrote has been read. */
+  /** Resolves when the program has ended and all its output has been read. */
   readonly ended: Promise<Outcome>
   readonly #command: string
   readonly #channel: Channel
@@ -35,15 +35,15 @@ export class RemoteProcess {
       },
     }
     this.ended = promise
-    // A background program whose end nobody awaits may well be lost with the machine.
+    // Nobody may await a background program, and the machine may be ended first.
     promise.catch(() => {})
     this.#command = command
     this.#channel = agent.spawn(command, receiver)
   }
 
   /**
-   * Waits until the program has written what `pattern` matches, to either of its outputs; it may
-   * have already.
+   * Waits until either output of the program contains a match of `pattern`, which may have been
+   * written already.
    */
   output(pattern: RegExp, seconds = 60): Promise<RegExpExecArray> {
     return this.#all.find(
@@ -53,12 +53,12 @@ export class RemoteProcess {
     )
   }
 
-  /** Sends a signal to the program and whatever it started. */
+  /** Sends a signal to the program and its children. */
   signal(signal: NodeJS.Signals): void {
     this.#channel.signal(signal)
   }
 
-  /** Sends a signal and waits for the end. */
+  /** Sends a signal and waits until the program ends. */
   stop(signal: NodeJS.Signals = 'SIGTERM', seconds = 30): Promise<Outcome> {
     this.signal(signal)
     return within(seconds, `"${this.#command}" to end on ${signal}`, this.ended)
@@ -69,7 +69,10 @@ export class RemoteProcess {
   }
 }
 
-/** The output of a command that must succeed, without its last line feed. */
+/**
+ * The output of a command that must succeed, without the last line feed.
+ * @throws Error when its status isn't 0
+ */
 export function demandSuccess(command: string, { status, stdout, stderr }: Outcome): string {
   if (status !== 0) {
     throw new Error(

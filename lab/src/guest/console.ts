@@ -1,6 +1,6 @@
 /**
- * A guest's console as a way to run commands: how requests and answers are framed. The other side
- * is lab/guest/init.sh.
+ * Runs commands over a guest's console: the framing of requests and answers. The other side is
+ * lab/guest/init.sh.
  */
 import { Transcript } from '../transcript.ts'
 import type { Agent, Channel } from '../dom0/agent.ts'
@@ -9,9 +9,9 @@ import type { Outcome } from '../dom0/remote-process.ts'
 export interface ConsoleOptions {
   /** The guest's name. */
   readonly guest: string
-  /** Its path in dom0. */
+  /** Path of the guest's pseudo terminal in dom0. */
   readonly terminal: string
-  /** Called once when the guest's kernel writes that it is broken. */
+  /** Called once when the guest's kernel reports a fault. */
   readonly failed: (error: Error) => void
 }
 
@@ -34,12 +34,12 @@ export class GuestConsole {
     })
   }
 
-  /** Waits until the guest's init takes commands. */
+  /** Waits until the guest's init accepts commands. */
   async ready(seconds: number): Promise<void> {
     await this.#transcript.find(/^guest ready\r?$/m, seconds, 'the guest to be ready')
   }
 
-  /** Runs a shell script in the guest. Its two outputs share the console, and so `stdout` here. */
+  /** Runs a shell script in the guest. Both its outputs go to the console, so `stdout` has both. */
   async run(script: string, seconds: number): Promise<Outcome> {
     const id = ++this.#lastId
     this.#channel.write(requestLine(id, script))
@@ -55,7 +55,7 @@ export class GuestConsole {
     }
   }
 
-  /** Has the guest's kernel panic, which is then no failure. */
+  /** Makes the guest's kernel panic. That panic doesn't count as a failure. */
   crash(): void {
     this.#watched = false
     this.#channel.write(requestLine(++this.#lastId, 'echo c > /proc/sysrq-trigger'))
@@ -72,24 +72,24 @@ export class GuestConsole {
 }
 
 /**
- * What a Linux kernel writes of the fault that ended it or one of its tasks, in one line; undefined
- * as long as it has not written all of that.
+ * A kernel's report of the fault that ended it or one of its tasks, in one line; undefined until
+ * the report is complete.
  */
 export function kernelFault(text: string): string | undefined {
   if (!/\[#\d+\][^]*---\[ end trace|Kernel panic - not syncing: [^\n]*\n/.test(text)) {
     return undefined
   }
-  // The first "RIP" is where it happened, the second what was interrupted there.
+  // The first "RIP" is the place of the fault, a second one is the interrupted code.
   const parts = [/(?:BUG: |kernel BUG at |general protection fault).*/, /RIP: .*/, /Kernel panic.*/]
   return parts.flatMap((part) => part.exec(text)?.[0] ?? []).join('; ')
 }
 
-/** Base64, so that any script is one line, whatever it quotes. */
+/** In Base64 any script is one line, whatever it contains. */
 export function requestLine(id: number, script: string): string {
   return `${id} ${Buffer.from(script).toString('base64')}\n`
 }
 
-/** STX ID LF output ETX ID STATUS LF. */
+/** Matches STX ID LF output ETX ID STATUS LF. */
 export function answerPattern(id: number): RegExp {
   return new RegExp(`\u0002${id}\n(?<output>[^]*?)\u0003${id} (?<status>\\d+)\n`)
 }

@@ -1,32 +1,32 @@
-/** A guest of the lab: a Linux that runs what a scenario tells it. */
+/** A guest of the lab: a Linux domain that runs a scenario's commands. */
 import { type Outcome, demandSuccess } from '../dom0/remote-process.ts'
 import type { GuestType } from '../stack.ts'
 import type { GuestConsole } from './console.ts'
 
 export interface GuestOptions {
   readonly name: string
-  /** Default: that of the stack. */
+  /** Default: the stack's type. */
   readonly type?: GuestType
   /**
-   * Lines of xl.cfg's `disk`, such as
+   * Lines for xl.cfg's `disk`, such as
    * `format=raw,vdev=xvda,access=w,backendtype=qdisk,target=/tmp/disk`.
    */
   readonly disks?: readonly string[]
-  /** Default `own`, that of the stack. `oldest` is Linux 5.10, of Debian 11. */
+  /** `own`, the default, is the stack's kernel. `oldest` is Linux 5.10 from Debian 11. */
   readonly kernel?: 'own' | 'oldest'
-  /** Default 1. All of them run on the same processor. */
+  /** Default 1. All vcpus run on the same processor. */
   readonly vcpus?: number
   /**
-   * More of the kernel's command line, where modules find their parameters, too:
+   * Additional kernel command line, including module parameters:
    * `xen_blkfront.max_ring_page_order=4`.
    */
   readonly kernelArguments?: string
 }
 
-/** What holds for all guests of a machine. */
+/** Settings of all guests of a machine. */
 export interface GuestDefaults {
   readonly type: GuestType
-  /** Where they run: not where dom0 does, if there are two. */
+  /** Processor that guests run on: not dom0's, if the machine has two. */
   readonly processor: number
 }
 
@@ -61,11 +61,12 @@ export class Guest {
   }
 
   /**
-   * Waits for a block device, which the guest's kernel makes after the backend has connected;
-   * returns its path.
+   * Waits for a block device, which the guest's kernel creates after the backend has connected.
+   * Returns its path.
    */
   async disk(vdev: string): Promise<string> {
-    // It ends in the guest, too: the console takes the next command only after that.
+    // The timeout is in the guest, because the console takes the next command only after this one
+    // has ended.
     await this.run(
       `timeout 40 sh -c 'until [ -b /dev/${vdev} ]; do usleep 20000; done' || { dmesg | tail -n 2; false; }`,
     )
@@ -77,7 +78,7 @@ export class Guest {
     await this.run(`timeout 40 sh -c 'while [ -e /dev/${vdev} ]; do usleep 10000; done'`)
   }
 
-  /** Has its kernel panic. Returns before it has. */
+  /** Makes the guest's kernel panic. Returns before it has. */
   crash(): void {
     this.#console.crash()
   }
@@ -94,8 +95,8 @@ export function xlConfig(o: GuestOptions, defaults: GuestDefaults): string {
     memory: 192,
     vcpus: o.vcpus ?? 1,
     cpus: String(defaults.processor),
-    // The default traps every RDTSC, which is slow where the processor itself is emulated; a PVH
-    // guest's RDTSCP then doesn't work at all.
+    // The default mode traps every RDTSC. That is slow on an emulated processor, and breaks RDTSCP
+    // in PVH guests.
     tsc_mode: 'native',
     extra:
       `console=hvc0 quiet loglevel=4 mitigations=off panic=1 ${o.kernelArguments ?? ''}`.trimEnd(),
@@ -104,7 +105,7 @@ export function xlConfig(o: GuestOptions, defaults: GuestDefaults): string {
     on_reboot: 'destroy',
     disk: o.disks ?? [],
   }
-  // Strings, numbers and lists of strings are written in xl.cfg as in JSON.
+  // xl.cfg writes strings, numbers and lists of strings as JSON does.
   return Object.entries(settings)
     .map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`)
     .join('')

@@ -1,4 +1,4 @@
-/** The releases of Debian whose packages the lab's images are made of. */
+/** The Debian releases whose packages the lab's images are made of. */
 
 export const releases = {
   11: { codename: 'bullseye', linux: '5.10' },
@@ -8,11 +8,11 @@ export const releases = {
 
 export type Release = keyof typeof releases
 
-/** The release whose kernel is in every image, for guests alone: Xen and dom0 are newer. */
+/** The release whose kernel is in every image, for guests only: Xen and dom0 are newer. */
 export const OLDEST = 11 satisfies Release
 
-/** The releases with an image of their own: Xen, dom0 and guests. */
+/** The releases that have their own image with Xen, dom0 and guests. */
 export type Debian = Exclude<Release, typeof OLDEST>
 
-/** The host's own. */
+/** The release of the host. */
 export const HOST = 12 satisfies Debian

@@ -1,6 +1,6 @@
 /**
- * dom0: a small initramfs that finds the disk, and the disk with Xen's tools, Node and what guests
- * boot from.
+ * Builds dom0: a small initramfs that mounts the disk, and the disk with Xen's tools, Node and the
+ * guests' kernels.
  */
 import { chmod, cp, mkdir, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -12,8 +12,8 @@ import { type KernelTree, copyModules } from './modules.ts'
 const IMAGE_BYTES = 1 << 30
 
 /**
- * xen-blkback, loop and brd are there for scenarios that load them: else nothing but the lab's own
- * programs serves a vbd.
+ * xen-blkback, loop and brd are for scenarios that load them. Otherwise only the lab's own programs
+ * serve a vbd.
  */
 const modules = [
   'xen-blkback',
@@ -42,8 +42,8 @@ export async function buildDom0Initrd(o: {
 }
 
 /**
- * Completes `tree`, the unpacked packages, and makes the ext4 image of it: no mount, hence no root
- * needed.
+ * Completes `tree`, the unpacked packages, and makes an ext4 image of it. That mounts nothing, so
+ * it doesn't need root.
  */
 export async function buildDom0Disk(o: {
   readonly tree: string

@@ -1,4 +1,4 @@
-/** The guest: an initramfs with busybox, blkfront, ext4 and our I/O benchmark. */
+/** Builds the guest: an initramfs with busybox, blkfront, ext4 and our I/O benchmark. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { lab } from '../paths.ts'

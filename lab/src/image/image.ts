@@ -1,7 +1,7 @@
 /**
- * The image that the lab boots: built on first use, kept in the cache under a hash of its inputs,
- * and so built again exactly when one of them changes. It appears in the cache by a rename: an
- * interrupted build leaves nothing that looks like an image.
+ * The image that the lab boots. It is built on first use and cached under a hash of its inputs, so
+ * it is rebuilt exactly when one of them changes. A finished image is moved into the cache by a
+ * rename: an interrupted build leaves no image.
  */
 import { existsSync, rmSync } from 'node:fs'
 import { link, mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
@@ -16,10 +16,10 @@ import { extractKernel, extractXen } from './kernel.ts'
 import { indexModules, type KernelTree } from './modules.ts'
 import { downloadPackages, resolvePackages, unpack } from './packages.ts'
 
-/** Of 350 MB each. */
+/** Images to keep, each 350 MB. */
 const IMAGES_KEPT = 4
 
-/** Paths of the parts. */
+/** Paths of the image's parts. */
 export interface Image {
   readonly xen: string
   readonly kernel: string
@@ -34,11 +34,12 @@ const partsIn = (directory: string): Image => ({
   dom0Disk: join(directory, 'dom0.ext4'),
 })
 
-/** Whether a package holds the hypervisor or a kernel. */
+/** Whether a package contains the hypervisor or a kernel. */
 const isBoot = (path: string): boolean => /^(linux-image|xen-hypervisor)-\d/.test(basename(path))
 
 /**
- * The image of a release for the sources as they are, built if need be. `say` hears about a build.
+ * Opens the image of a release for the current sources; builds it if necessary. `say` is called
+ * with messages about a build.
  */
 export async function openImage(debian: Debian, say: (text: string) => void): Promise<Image> {
   const packages = { own: await resolvePackages(debian), oldest: await resolvePackages(OLDEST) }
@@ -63,14 +64,14 @@ export async function openImage(debian: Debian, say: (text: string) => void): Pr
   return partsIn(directory)
 }
 
-/** Its modules, and the path of what boots. */
+/** An unpacked kernel: the directory of its modules, and the path of its bootable file. */
 interface Kernel extends KernelTree {
   readonly vmlinux: string
 }
 
 interface Packages {
   readonly own: readonly string[]
-  /** Of the release whose kernel only guests have. */
+  /** Packages of the release that provides a kernel for guests only. */
   readonly oldest: readonly string[]
 }
 
@@ -116,7 +117,7 @@ async function build(debian: Debian, packages: Packages, directory: string): Pro
       target: parts.dom0Disk,
     })
     await rename(result, directory).catch((error: unknown) => {
-      // Another lab may have built the same image meanwhile.
+      // Another lab process may have built the same image meanwhile.
       if (!existsSync(directory)) throw error
     })
   } finally {
@@ -125,7 +126,10 @@ async function build(debian: Debian, packages: Packages, directory: string): Pro
   }
 }
 
-/** Unpacks a kernel's package by itself: of its modules only a few go any further. */
+/**
+ * Unpacks a kernel's package into its own directory, because only a few of its modules go into the
+ * image.
+ */
 async function openKernel(
   packages: readonly string[],
   directory: string,
@@ -138,7 +142,8 @@ async function openKernel(
 }
 
 /**
- * Drops all images but the last used: another checkout may be about to boot one that isn't ours.
+ * Removes all but the most recently used images: another checkout may be about to boot one that
+ * isn't ours.
  */
 async function dropUnused(): Promise<void> {
   const paths = (await readdir(cache))

@@ -1,12 +1,12 @@
 /**
- * A file tree as an initramfs: uncompressed, since inflating costs an emulated processor more than
- * copying.
+ * Packs a file tree as an initramfs. It isn't compressed, because an emulated processor inflates
+ * more slowly than it copies.
  */
 import { chmod, cp, mkdir, readdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { command } from '../process.ts'
 
-/** Begins a tree whose `/init` is `init` and whose commands are all busybox. */
+/** Creates a tree whose `/init` is `init`, and whose commands are all busybox applets. */
 export async function busyboxTree(
   tree: string,
   o: { readonly busybox: string; readonly init: string },
@@ -20,7 +20,7 @@ export async function busyboxTree(
   await chmod(join(tree, 'init'), 0o755)
 }
 
-/** Links the applets of `tree/bin/busybox` that the tree has no program of its own for. */
+/** Links the applets of `tree/bin/busybox`, except those for which the tree has its own program. */
 export async function linkApplets(tree: string): Promise<void> {
   const directories = ['bin', 'sbin', 'usr/bin', 'usr/sbin']
   const present = new Set(
@@ -36,7 +36,7 @@ export async function linkApplets(tree: string): Promise<void> {
   )
 }
 
-/** Packs the tree in the `newc` format, every file owned by root whoever builds. */
+/** Packs the tree in the `newc` format. Every file belongs to root, whoever builds. */
 export async function packInitrd(tree: string, target: string): Promise<void> {
   await command(
     'sh',

@@ -1,21 +1,21 @@
-/** The identity of an image: a hash over everything it is made from. */
+/** Identifies an image by a hash over everything it is made from. */
 import { createHash } from 'node:crypto'
 import { readFile, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
 export interface Inputs {
-  /** Files, or directories of files. */
+  /** Files, or directories whose files count. */
   readonly files: readonly string[]
   readonly words: readonly string[]
 }
 
 /**
- * Twelve hex digits that change when a file's content, a file's name within its directory or a word
- * does.
+ * Returns twelve hex digits. They change when a file's content, a file's name within its directory,
+ * or a word changes.
  */
 export async function hashInputs({ files, words }: Inputs): Promise<string> {
   const hash = createHash('sha256')
-  // A length before each piece: no two lists of pieces run together into the same bytes.
+  // Each piece is preceded by its length, so that two different lists never give the same bytes.
   const add = (piece: string | Uint8Array): void => {
     hash.update(`${piece.length}:`).update(piece)
   }

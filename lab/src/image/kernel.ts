@@ -1,6 +1,6 @@
 /**
- * The hypervisor and the kernel, unpacked ahead of time: decompression is what software emulation
- * does worst, and each guest would pay for it again.
+ * Decompresses the hypervisor and the kernel when the image is built. Software emulation is slow at
+ * decompression, and each guest would have to repeat it.
  */
 import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
@@ -16,7 +16,7 @@ export async function extractXen(tree: string, target: string): Promise<void> {
   await writeFile(target, gunzipSync(await readFile(xen)))
 }
 
-/** Writes the ELF kernel inside `tree/boot/vmlinuz-VERSION` to `target`, returns VERSION. */
+/** Writes the ELF kernel inside `tree/boot/vmlinuz-VERSION` to `target`; returns VERSION. */
 export async function extractKernel(tree: string, target: string): Promise<string> {
   const vmlinuz = await onlyFile(join(tree, 'boot'), /^vmlinuz-/)
   await writeFile(target, decompress(payloadOf(await readFile(vmlinuz))))
@@ -25,8 +25,7 @@ export async function extractKernel(tree: string, target: string): Promise<strin
 
 /**
  * The compressed kernel within a bzImage. Fields of the Linux/x86 boot protocol 2.08: setup_sects
- * at 0x1f1, payload_offset at 0x248 (counted from the protected-mode code), payload_length at
- * 0x24c.
+ * at 0x1f1, payload_offset at 0x248 (relative to the protected-mode code), payload_length at 0x24c.
  */
 export function payloadOf(bzImage: Buffer): Buffer {
   if (bzImage.toString('latin1', 0x202, 0x206) !== 'HdrS') {
@@ -38,8 +37,8 @@ export function payloadOf(bzImage: Buffer): Buffer {
 }
 
 /**
- * Debian 12 compresses with xz, Debian 13 with zstd. The kernel's build appends the size of the
- * result, 4 bytes that both take for a broken stream.
+ * Debian 12 compresses with xz, Debian 13 with zstd. The kernel's build appends the uncompressed
+ * size, 4 bytes that are cut off because both programs would report a broken stream.
  */
 function decompress(payload: Buffer): Buffer {
   const program = payload.subarray(0, 4).equals(ZSTD_MAGIC) ? 'zstd' : 'xz'

@@ -1,18 +1,15 @@
-/**
- * Kernel modules of a tree: those a domain loads, with what they depend on, none of them
- * compressed.
- */
+/** Copies kernel modules with their dependencies into a domain's tree, uncompressed. */
 import { cp, mkdir } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { command } from '../process.ts'
 
-/** Where modules come from. */
+/** An unpacked kernel package, from which modules are copied. */
 export interface KernelTree {
   readonly directory: string
   readonly version: string
 }
 
-/** Writes the dependency index of a freshly unpacked kernel package. */
+/** Writes the dependency index of an unpacked kernel package. */
 export async function indexModules({ directory, version }: KernelTree): Promise<void> {
   await command('depmod', ['-b', directory, version])
 }

@@ -1,7 +1,7 @@
 /**
- * Where apt finds the packages of a release. Those of the host's own are in the lists that the host
- * has. Any other has lists in the cache, fetched from the same mirrors and checked with Debian's
- * keys; the host's apt knows nothing of them.
+ * Package lists for apt, per release. For the host's own release apt uses the host's lists. For any
+ * other release the cache has lists, fetched from the same mirrors and checked with Debian's keys.
+ * The host's own apt configuration doesn't change.
  */
 import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -11,14 +11,14 @@ import { HOST, type Release, releases } from './debian.ts'
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
 /**
- * Here apt first puts what it fetches, so this directory is as old as the host's last `apt-get
+ * apt first writes fetched files here, so this directory's age is that of the host's last `apt-get
  * update`.
  */
 const HOST_UPDATED = '/var/lib/apt/lists/partial'
 
 /**
- * What apt has to be told for it to install packages of `release`. The lists are as fresh as the
- * host's.
+ * Arguments that make apt install packages of `release`. Its lists are refreshed when the host's
+ * are newer.
  */
 export async function packageLists(release: Release): Promise<string[]> {
   if (release === HOST) return []
@@ -47,7 +47,7 @@ export async function packageLists(release: Release): Promise<string[]> {
 }
 
 /**
- * A line `URI RELEASE` for each part of the host's release: itself, its updates, its security
+ * Lines `URI RELEASE` for the parts of the host's release: the release, its updates, its security
  * updates.
  */
 function mirrors(): Promise<string> {
@@ -77,7 +77,9 @@ export function sourcesOf(mirrors: string, codename: string): string {
   return [...new Set(lines)].join('')
 }
 
-/** Clears the host's hooks: what its desktop does after an update is not for this one. */
+/**
+ * Clears the host's hooks, because this update must not trigger what the host does after its own.
+ */
 function configuration(root: string): string {
   return `#clear APT::Update;
 APT::Update::Error-Mode "any";

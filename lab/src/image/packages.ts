@@ -1,6 +1,6 @@
 /**
- * The Debian packages an image is made of. apt resolves them as if for an empty machine: its dpkg
- * status file is empty, and nothing is installed on the host.
+ * The Debian packages that an image is made of. apt resolves them as for an empty machine, because
+ * its dpkg status file is empty. Nothing is installed on the host.
  */
 import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,21 +9,21 @@ import { command } from '../process.ts'
 import { OLDEST, type Release, releases } from './debian.ts'
 import { packageLists } from './package-lists.ts'
 
-/** What runs in dom0, besides Xen's tools. */
+/** Programs for dom0, in addition to Xen's tools. */
 const programs = [
   'xenstore-utils',
   'qemu-system-xen', // qdisk, the backend that ours is compared with
-  'qemu-utils', // qemu-nbd
+  'qemu-utils', // for qemu-nbd
   'busybox-static',
   'bash',
   'coreutils',
   'util-linux',
   'kmod',
   'e2fsprogs',
-  'libstdc++6', // node
+  'libstdc++6', // for Node
 ]
 
-/** Their dependencies come along. */
+/** Packages to install; apt adds their dependencies. */
 function wanted(release: Release): string[] {
   const kernel = 'linux-image-amd64'
   if (release === OLDEST) return [kernel]
@@ -32,7 +32,7 @@ function wanted(release: Release): string[] {
 }
 
 const downloadsOf = (release: Release): string => join(cache, `packages-${release}`)
-/** An archive in which nothing lies yet: apt names only packages that it would have to fetch. */
+/** An empty archive directory: with it apt lists all packages as missing. */
 const nothing = join(cache, 'nothing')
 const emptyStatus = join(nothing, 'status')
 
@@ -40,7 +40,7 @@ async function apt(release: Release, archives: string, ...args: string[]): Promi
   await mkdir(join(archives, 'partial'), { recursive: true })
   await mkdir(nothing, { recursive: true })
   await writeFile(emptyStatus, '')
-  // An empty sandbox user: root's apt would otherwise become _apt, who can't write to this cache.
+  // Without a sandbox user apt stays root. As user _apt it couldn't write to this cache.
   const settings = [
     `Dir::State::status=${emptyStatus}`,
     `Dir::Cache::archives=${archives}`,
@@ -61,21 +61,19 @@ async function apt(release: Release, archives: string, ...args: string[]): Promi
 }
 
 /**
- * The files that apt would install today, by their names `NAME_VERSION_ARCH.deb`. Uses the package
- * lists of the host's last `apt-get update`, and no network while those are no older.
+ * Names of the files that apt would install today, `NAME_VERSION_ARCH.deb`. It uses the lists of
+ * the host's last `apt-get update`. It needs the network only if another release's lists are older.
  */
 export async function resolvePackages(release: Release): Promise<string[]> {
   return parseUris(await apt(release, nothing, '--print-uris'))
 }
 
-/** Reads the lines `'URI' FILE SIZE CHECKSUM` of `apt-get --print-uris`. */
+/** Parses the lines `'URI' FILE SIZE CHECKSUM` of `apt-get --print-uris`. */
 export function parseUris(text: string): string[] {
   return [...text.matchAll(/^'\S+' (\S+) \d+ /gm)].flatMap(([, file]) => file ?? []).toSorted()
 }
 
-/**
- * Downloads what isn't here yet, drops what is no longer wanted, and returns the path of each file.
- */
+/** Downloads missing files, deletes those no longer wanted, and returns the path of each file. */
 export async function downloadPackages(
   release: Release,
   files: readonly string[],
@@ -90,7 +88,7 @@ export async function downloadPackages(
 }
 
 /**
- * Unpacks packages over one another, with /bin and the like in /usr whatever their release.
+ * Unpacks packages into one tree, where /bin and the like are links into /usr for every release.
  * Maintainer scripts don't run.
  */
 export async function unpack(packages: readonly string[], tree: string): Promise<void> {

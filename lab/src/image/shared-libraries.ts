@@ -1,4 +1,4 @@
-/** Programs of one tree placed in another, together with the shared libraries they need. */
+/** Copies programs from one tree to another, together with the shared libraries they need. */
 import { access, cp, mkdir, realpath, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { command } from '../process.ts'
@@ -6,14 +6,14 @@ import { command } from '../process.ts'
 const LIBRARIES = 'lib/x86_64-linux-gnu'
 
 /**
- * Prepares a tree for programs that aren't static: they name their interpreter
+ * Prepares a tree for dynamically linked programs, whose interpreter is
  * `/lib64/ld-linux-x86-64.so.2`.
  */
 export async function linkInterpreter(tree: string): Promise<void> {
   await symlink(LIBRARIES, join(tree, 'lib64'))
 }
 
-/** Copies `program`, a path within the tree, and all it links to. */
+/** Copies `program`, a path within the tree, and every library it needs. */
 export async function copyProgram(
   o: { readonly from: string; readonly to: string },
   program: string,
@@ -34,7 +34,7 @@ export async function copyProgram(
   }
 }
 
-/** The libraries and the interpreter that `readelf` names. */
+/** The libraries and the interpreter listed in the output of `readelf`. */
 export function neededBy(readelf: string): string[] {
   const libraries = [...readelf.matchAll(/\(NEEDED\)\s+Shared library: \[(.+?)\]/g)]
   const interpreter = [...readelf.matchAll(/Requesting program interpreter: \/lib64\/(.+?)\]/g)]

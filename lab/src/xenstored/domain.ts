@@ -1,4 +1,7 @@
-/** A domain as xenstored finds it on a machine without Xen, and the domain's own side of it. */
+/**
+ * A domain that xenstored sees on a machine without Xen, and the domain's own side of the
+ * connection.
+ */
 import { closeSync, openSync } from 'node:fs'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -14,9 +17,8 @@ import { RingStream } from './ring-stream.ts'
 const PAGE_SIZE = 4096
 
 /**
- * A domain exists from `create` to `remove`. xenstored takes notice of it when domain 0 introduces
- * it, with any port, and the domain can connect from then on. It isn't told when xenstored lets go
- * of it.
+ * A domain exists from `create` to `remove`. When domain 0 introduces it, with any port, xenstored
+ * learns of it and the domain can connect. It isn't told when xenstored releases it.
  */
 export class Domain implements XenstorePort {
   readonly #directory: string
@@ -31,7 +33,7 @@ export class Domain implements XenstorePort {
     this.#page = openSync(join(directory, 'ring'), 'r+')
   }
 
-  /** @param directory of this domain, which is made */
+  /** @param directory the domain's directory, which this creates */
   static async create(directory: string, onEvent: () => void = () => {}): Promise<Domain> {
     await mkdir(directory)
     await writeFile(join(directory, 'ring'), new Uint8Array(PAGE_SIZE))
@@ -43,7 +45,7 @@ export class Domain implements XenstorePort {
     return domain
   }
 
-  /** One connection at a time: it is the page. */
+  /** Opens the domain's only connection: all connections would share the ring page. */
   async connect(receiver: ByteStreamReceiver): Promise<ByteStream> {
     if (this.#removed) {
       throw new HypervisorClosedError('the domain is no more', {}, { cause: this.#removed })
@@ -52,7 +54,7 @@ export class Domain implements XenstorePort {
     return this.#stream
   }
 
-  /** It is no more: xenstored finds that out when it looks. */
+  /** Removes the domain. xenstored notices when it next checks which domains exist. */
   async remove(reason: Error): Promise<void> {
     this.#removed = reason
     this.#channel.close()

@@ -1,6 +1,6 @@
 /**
- * An event channel to the stub: a unix socket on which it waits for the stub to bind. An event is a
- * byte.
+ * An event channel to the stub: a unix socket, to which the stub connects in order to bind. Each
+ * event is a byte.
  */
 import { type Server, type Socket, createServer } from 'node:net'
 
@@ -12,17 +12,17 @@ export class EventChannel {
     this.#server = server
   }
 
-  /** @param path of the socket, which is made */
+  /** @param path path of the socket, which this creates */
   static async open(path: string, onEvent: () => void): Promise<EventChannel> {
     const server = createServer()
     const channel = new EventChannel(server)
     server.on('connection', (socket) => {
       channel.#peer = socket
-      // as on Xen, an event is pending at once: it stands for notifications since the stub bound,
-      // too
+      // as on Xen, binding makes an event pending, which covers notifications from before the
+      // connection
       socket.write('\0')
       socket.on('data', () => onEvent())
-      socket.on('error', () => {}) // who is gone can't be notified, and needn't be
+      socket.on('error', () => {}) // a peer that has gone needs no notification
     })
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
@@ -31,7 +31,7 @@ export class EventChannel {
     return channel
   }
 
-  /** Goes nowhere while nobody is bound. */
+  /** Does nothing while no peer is bound. */
   notify(): void {
     this.#peer?.write('\0')
   }

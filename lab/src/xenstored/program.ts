@@ -1,7 +1,6 @@
 /**
- * Debian's xenstored and the stub that lets it run without Xen, kept in the cache under a hash of
- * what they are made from. The program is that of the Xen whose libraries are installed; nothing
- * else is.
+ * Debian's xenstored and the stub that lets it run without Xen, cached under a hash of their
+ * sources. Its version is that of the installed libxen-dev; xenstored itself needn't be installed.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
@@ -21,7 +20,7 @@ const XEN_VERSION = releases[HOST].xen
 const PACKAGE = `xen-utils-${XEN_VERSION}`
 const stubSource = join(import.meta.dirname, 'stub.c')
 
-/** What keeps this machine from running the program. */
+/** Something that this machine lacks to run the program. */
 class Missing extends Error {}
 
 const orMissing =
@@ -31,8 +30,8 @@ const orMissing =
   }
 
 /**
- * Why xenstored can't run on this machine, or undefined where it can. On CI, where it has to, that
- * is an error.
+ * The reason why xenstored can't run on this machine, or undefined if it can. On CI, where it must
+ * run, this throws the reason.
  */
 export async function whyNoXenstored(): Promise<string | undefined> {
   try {
@@ -94,7 +93,7 @@ async function build(version: string, directory: string): Promise<void> {
     await unpack(packages, join(work, 'tree'))
     await rename(join(work, `tree/usr/lib/xen-${XEN_VERSION}/bin/xenstored`), result.xenstored)
     await rename(join(work, 'result'), directory).catch((error: unknown) => {
-      // Another process may have built the same meanwhile.
+      // Another process may have built it meanwhile.
       if (!existsSync(directory)) throw error
     })
   } finally {

@@ -1,4 +1,4 @@
-/** A domain's bytes to and from xenstored, through the file that is its ring page. */
+/** A domain's byte stream to and from xenstored, through the file that is its ring page. */
 import { readSync, writeSync } from 'node:fs'
 import type { ByteStream, ByteStreamReceiver } from '@xenkit/hypervisor'
 import { XENSTORE_RING_SIZE, xenstoreDomainInterface } from '@xenkit/wire'
@@ -14,7 +14,10 @@ export class RingStream implements ByteStream {
   readonly #waiting: Uint8Array[] = []
   #open = true
 
-  /** @param page descriptor of the file @param notify tells xenstored to look at it */
+  /**
+   * @param page descriptor of the file
+   * @param notify notifies xenstored
+   */
   constructor(page: number, receiver: ByteStreamReceiver, notify: () => void) {
     this.#page = page
     this.#receiver = receiver
@@ -31,7 +34,7 @@ export class RingStream implements ByteStream {
     this.#open = false
   }
 
-  /** xenstored has taken something out of the page or put something into it. */
+  /** Called when xenstored has consumed requests or produced responses. */
   onEvent(): void {
     this.#receive()
     if (this.#open) this.#send()
@@ -52,7 +55,8 @@ export class RingStream implements ByteStream {
       const count = Math.min(bytes.length, space, XENSTORE_RING_SIZE - start)
       if (count === 0) break
       writeSync(this.#page, bytes, 0, count, at.req + start)
-      this.#publish('req_prod', prod + count) // xenstored sees the bytes /before/ the new index
+      // After the bytes, so that xenstored never sees the index first.
+      this.#publish('req_prod', prod + count)
       sent = true
       if (count < bytes.length) this.#waiting[0] = bytes.subarray(count)
       else this.#waiting.shift()
@@ -77,8 +81,8 @@ export class RingStream implements ByteStream {
   }
 
   /**
-   * They lie together, and are read anew each time: xenstored sets them back when it is introduced
-   * to the domain again.
+   * Reads all four indices, which are adjacent. They are read anew each time, because xenstored
+   * resets them when the domain is introduced again.
    */
   #indices(): Record<Index, number> {
     readSync(this.#page, this.#words, 0, 16, at.req_cons)

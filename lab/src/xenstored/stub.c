@@ -1,14 +1,12 @@
-/*
- * Preloaded into Debian's xenstored, so that it runs as an ordinary process on a machine without Xen: what
- * it would ask of the hypervisor is answered from the folder that it runs in, XENSTORED_RUNDIR.
+/* Preloaded into Debian's xenstored, so that it runs as an ordinary process on a machine without
+ * Xen. Calls to the hypervisor are answered from the folder that it runs in, XENSTORED_RUNDIR:
  *
  *   domains/DOMID/        the domain exists for as long as this does
  *   domains/DOMID/ring    the page that it grants to xenstored
  *   domains/DOMID/evtchn  unix socket on which it waits for xenstored to bind to its event channel
  *   virq                  the same for VIRQ_DOM_EXC
  *
- * An event is a byte on a connection to such a socket. Bytes that wait there are one event.
- */
+ * An event is a byte on a connection to such a socket. Several unread bytes are one event. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -32,10 +30,10 @@
 #define PAGE_SIZE 4096
 #define PORTS 64
 
-/* For what is only ever compared with NULL. */
+/* A dummy for handles that are only compared with NULL. */
 static int handle;
 
-/* Path in the run folder, valid until the next call. */
+/* A path in the run folder, valid until the next call. */
 __attribute__((format(printf, 1, 2))) static const char *in_run_folder(const char *format, ...)
 {
     static char path[PATH_MAX];
@@ -75,7 +73,7 @@ int xc_domain_getinfo(xc_interface *xch, uint32_t domid, unsigned max, xc_dominf
     return 1;
 }
 
-/* Grants. Only the page at GNTTAB_RESERVED_XENSTORE is ever mapped. */
+/* Grants. xenstored maps only the page at GNTTAB_RESERVED_XENSTORE. */
 
 xengnttab_handle *xengnttab_open(xentoollog_logger *logger, unsigned flags)
 {
@@ -105,7 +103,7 @@ void *xengnttab_map_grant_ref(xengnttab_handle *xgt, uint32_t domid, uint32_t re
         close(fd);
     if (page != MAP_FAILED)
         return page;
-    errno = EINVAL; /* as gntdev answers where nothing is granted */
+    errno = EINVAL; /* as gntdev fails when nothing is granted */
     return NULL;
 }
 
@@ -115,12 +113,12 @@ int xengnttab_unmap(xengnttab_handle *xgt, void *address, uint32_t count)
     return munmap(address, count * PAGE_SIZE);
 }
 
-/* Event channels. The port is the index of its connection; VIRQ_DOM_EXC is bound first. */
+/* Event channels. A port is the index of its connection. VIRQ_DOM_EXC is bound first. */
 
 enum { VIRQ_PORT = 1 };
 
 static int connections[PORTS];
-static int bound; /* epoll of all connections: what xenstored polls */
+static int bound; /* epoll of all connections, which xenstored polls */
 
 xenevtchn_handle *xenevtchn_open(xentoollog_logger *logger, unsigned flags)
 {
@@ -152,7 +150,7 @@ static xenevtchn_port_or_error_t bind_to(const char *path)
         return port;
     }
     close(fd);
-    errno = EINVAL; /* as evtchn answers where no port is open */
+    errno = EINVAL; /* as evtchn fails when no port is open */
     return -1;
 }
 
@@ -179,12 +177,14 @@ int xenevtchn_unbind(xenevtchn_handle *xce, evtchn_port_t port)
 int xenevtchn_notify(xenevtchn_handle *xce, evtchn_port_t port)
 {
     (void)xce;
-    /* What can't take another byte has an event waiting already, or is gone. */
+    /* This fails if the socket is full, when an event is pending anyway, or if the peer has gone.
+     */
     send(connections[port], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     return 0;
 }
 
-/* In order of ports: VIRQ_DOM_EXC is told of before anything that a domain sent after it. */
+/* Returns the lowest pending port, so VIRQ_DOM_EXC is reported before anything that a domain sent
+ * after it. */
 xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *xce)
 {
     char bytes[4096];
@@ -197,19 +197,20 @@ xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *xce)
         errno = before; /* see clock_gettime */
         if (count > 0)
             return port;
-        if (count == 0) /* the domain is gone: that isn't an event, and would be readable for ever */
+        if (count == 0) /* The domain has gone: its socket would stay readable for ever. */
             epoll_ctl(bound, EPOLL_CTL_DEL, connections[port], NULL);
     }
-    return 0; /* no port: xenstored does nothing with it, while an error would end it */
+    return 0; /* no port: xenstored ignores it, but would end on an error */
 }
 
 int xenevtchn_unmask(xenevtchn_handle *xce, evtchn_port_t port)
 {
-    /* Comes once the event is dealt with, which who raised the virq waits for. */
+    /* xenstored unmasks after it has handled the event. The process that raised the virq waits for
+     * this byte. */
     return port == VIRQ_PORT ? xenevtchn_notify(xce, port) : 0;
 }
 
-/* Domain 0's page and port are files of its kernel. */
+/* Domain 0's page and port are files of its kernel; this redirects both. */
 int open(const char *path, int flags, ...)
 {
     mode_t mode = 0;
@@ -232,13 +233,12 @@ int open(const char *path, int flags, ...)
     return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
-/*
- * A second passes whenever xenstored looks at its clock. It looks before each request of a domain that it
- * counts against the domain's rate of writes, 200 a second for all domains: none is ever held up by that.
+/* A clock that advances by a second per call. xenstored reads it before each request that counts
+ * against the limit of writes, 200 a second for all domains. So the limit never delays a request.
  *
- * It also looks before it waits for requests. Some that are malformed it answers with the errno of whatever
- * failed last, and if nothing did, not at all, which it then takes for a bug and aborts. EINVAL is meant.
- */
+ * xenstored also reads it before it waits for requests. It answers some malformed requests with the
+ * errno of the last failed call. If errno were 0, it would send no answer, take that for a bug and
+ * abort. EINVAL is the answer it intends. */
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
     static time_t seconds;
@@ -249,7 +249,7 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     return 0;
 }
 
-/* Complaints of a corrupt store, above all. */
+/* Sends xenstored's log messages to standard error, above all complaints about a corrupt store. */
 void __syslog_chk(int priority, int flag, const char *format, ...)
 {
     va_list arguments;

@@ -1,11 +1,10 @@
 /**
- * Debian's C xenstored as a process of this machine, which needn't have Xen: what it asks of the
- * hypervisor is answered by stub.c from a folder. The domains that it is introduced to are made,
- * and die, here.
+ * Debian's C xenstored as a process of this machine, which needn't have Xen: stub.c answers its
+ * calls to the hypervisor from a folder. The domains that it is introduced to are created and
+ * destroyed here.
  *
- * Two things are unlike xenstored on Xen. No domain is ever delayed by the limit on its rate of
- * writes (see the stub's clock), and a watch event waits for its domain for ever, not for 20
- * seconds.
+ * It differs from xenstored on Xen in two ways. The limit of writes never delays a domain (see the
+ * stub's clock). And a watch event waits for its domain for ever, not for 20 seconds.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync, readFileSync, rmSync } from 'node:fs'
@@ -20,27 +19,28 @@ import { Domain } from './domain.ts'
 import { EventChannel } from './event-channel.ts'
 import { openXenstoredProgram, type XenstoredProgram } from './program.ts'
 
-/** Some hundred times what either takes. */
+/** Timeouts, some hundred times longer than these steps take. */
 const START_SECONDS = 10
 const VIRQ_SECONDS = 10
 
-/** As a port it gives domain 0's rights. */
+/** The process, and a xenstore port with domain 0's rights. */
 export class XenstoredProcess implements XenstorePort, AsyncDisposable {
   readonly #directory: string
   readonly #virq: EventChannel
   readonly #domains = new Map<number, Domain>()
   readonly #process: ChildProcess
-  /** Resolves with the reason. */
+  /** Resolves with the reason when the process has ended. */
   readonly #ended: Promise<Error>
   #onVirqDone = (): void => {}
 
   /**
-   * Starts one, with a store of its own. @throws Error with what it had to say if it doesn't start
+   * Starts a xenstored with an empty store.
+   * @throws Error with its log if it doesn't start
    */
   static async start(): Promise<XenstoredProcess> {
     const program = await openXenstoredProgram()
-    // In /tmp: a path of a unix socket is at most 107 bytes long, and a checkout may lie deeper
-    // than that.
+    // In /tmp, because the path of a unix socket has at most 107 bytes and a checkout's path may be
+    // longer.
     const directory = await mkdtemp(join(tmpdir(), 'xenkit-xenstored-'))
     await mkdir(join(directory, 'domains'))
     const ready = withResolvers<void>()
@@ -65,8 +65,8 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
     this.#virq = virq
     this.#domains.set(0, dom0)
     const log = openSync(this.#logPath, 'w')
-    // setpriv becomes xenstored and has the kernel end it with this process: that covers even
-    // SIGKILL.
+    // setpriv execs xenstored after asking the kernel to kill it with this process, which covers
+    // even SIGKILL.
     this.#process = spawn(
       'setpriv',
       ['--pdeathsig', 'KILL', program.xenstored, '--no-fork', '--timeout', 'watch-event=0'],
@@ -89,16 +89,16 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
   }
 
   get pid(): number {
-    // It has started, and so it has one.
+    // `start` has awaited its start, so the process has a pid.
     return this.#process.pid ?? Number.NaN
   }
 
-  /** Its unix socket. */
+  /** Path of its unix socket. */
   get socketPath(): string {
     return join(this.#directory, 'socket')
   }
 
-  /** What it has complained of. */
+  /** All messages that it has logged. */
   log(): string {
     return readFileSync(this.#logPath, 'utf8')
   }
@@ -123,14 +123,14 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
     }
   }
 
-  /** Makes a domain, whose port gives its own rights once it is introduced. */
+  /** Creates a domain. Its port has the domain's own rights once it is introduced. */
   async createDomain(domid: number): Promise<Domain> {
     const domain = await Domain.create(join(this.#directory, 'domains', String(domid)))
     this.#domains.set(domid, domain)
     return domain
   }
 
-  /** Ends a domain. xenstored has been told, and has done what it does about it. */
+  /** Destroys a domain. Resolves after xenstored has been notified and has handled it. */
   async destroyDomain(domid: number): Promise<void> {
     const domain = this.#domains.get(domid)
     if (!domain) throw new RangeError(`domain ${domid} wasn't made`)
@@ -142,7 +142,7 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
     await within(VIRQ_SECONDS, 'xenstored to handle VIRQ_DOM_EXC', this.#whileRunning(done))
   }
 
-  /** Ends it, and with it the connections. Idempotent. */
+  /** Kills the process, which ends all connections. Idempotent. */
   async close(): Promise<void> {
     this.#process.kill('SIGKILL')
     const reason = await this.#ended

@@ -1,6 +1,6 @@
 /**
- * What a run is made of: requests by one client or another, in a transaction or not, and domains
- * that come and go.
+ * The commands of a run: requests by a client, in a transaction or not, and domains that are
+ * created and destroyed.
  */
 import assert from 'node:assert/strict'
 import { XS } from '@xenkit/wire'
@@ -10,9 +10,9 @@ import { by, type Request, shown } from './requests.ts'
 
 export class Model {
   readonly pair: Pair
-  /** Domains whose nodes are another one's as well, by that one's domid. */
+  /** Maps a domid to the domains it is a target of: they may access its nodes too. */
   readonly targets = new Map<number, Set<number>>()
-  /** Requests that are compared, without those that only wait for effects. */
+  /** Requests whose answers are compared, except those that only wait for effects. */
   requests = 0
   readonly #transactions = new Map<ClientName, number[]>(CLIENTS.map((name) => [name, []]))
 
@@ -20,17 +20,20 @@ export class Model {
     this.pair = pair
   }
 
-  /** Ids of transactions that the client has begun, whatever has become of them since. */
+  /** Ids of the transactions that the client started, whether they are still open or not. */
   transactionsOf(name: ClientName): number[] {
     return this.#transactions.get(name) ?? assert.fail()
   }
 
-  /** 4.17 is left with a connection that is gone if it was somebody's target. */
+  /**
+   * Whether the domain may be released. xenstored 4.17 keeps a dangling connection if the domain
+   * was another's target.
+   */
   mayGo(domid: number): boolean {
     return ![...this.targets.values()].some((targets) => targets.has(domid))
   }
 
-  /** After anything that both sides did. */
+  /** Call it after both sides have had an effect. */
   async settle(after?: 'one' | 'several'): Promise<void> {
     await this.pair.settle(after)
     for (const name of CLIENTS) {
@@ -43,7 +46,7 @@ export class Model {
 
 export type Command = fc.AsyncCommand<Model, Pair>
 
-/** Even within a transaction. */
+/** Requests that take effect at once, even within a transaction. */
 const hasEffectAtOnce = new Set<number>([
   XS.TRANSACTION_END,
   XS.INTRODUCE,
@@ -58,7 +61,7 @@ const domidsIn = (payload: string): number[] =>
 export class Ask implements Command {
   readonly client: ClientName
   readonly request: Request
-  /** Which of the client's transactions it is part of; -1 is one that it hasn't. */
+  /** Index of the client's transaction that the request is part of; -1 uses an unknown id. */
   readonly within: number | 'latest' | undefined
 
   constructor(client: ClientName, request: Request, within?: number | 'latest') {
@@ -100,7 +103,7 @@ export class Ask implements Command {
       model.targets.set(domid, (model.targets.get(domid) ?? new Set()).add(target))
     }
     if (type === XS.INTRODUCE || type === XS.RELEASE) await pair.followIntroductions()
-    // Whatever else would be heard of, against all rules, is found when it is looked the next time.
+    // If another request should have an effect, the next comparison of events finds it.
     if (answer === 'OK|' && (txId === 0 || hasEffectAtOnce.has(type))) await model.settle()
   }
 
@@ -114,7 +117,7 @@ export class Ask implements Command {
     `${this.client}: ${shown(this.request)}${this.within === undefined ? '' : ` in ${this.within}`}`
 }
 
-/** Several commands, of which those happen that can. */
+/** A sequence of commands; those that aren't possible are skipped. */
 export class Scene implements Command {
   readonly steps: readonly Command[]
 
@@ -131,7 +134,7 @@ export class Scene implements Command {
   toString = (): string => `[${this.steps.join('; ')}]`
 }
 
-/** Several at once by one client. */
+/** Several requests by one client, sent at once. */
 export class Burst implements Command {
   readonly client: ClientName
   readonly requests: readonly Request[]
@@ -144,7 +147,8 @@ export class Burst implements Command {
   check = ({ pair }: Model): boolean => pair.isConnected(this.client)
 
   async run(model: Model, pair: Pair): Promise<void> {
-    await pair.settle() // what the others were sent so far was for one request
+    // Compares events of earlier requests exactly, before the loose comparison below.
+    await pair.settle()
     await Promise.all(
       this.requests.map(({ type, payload }) => pair.ask(this.client, type, payload)),
     )
@@ -155,7 +159,7 @@ export class Burst implements Command {
   toString = (): string => `${this.client}: ${this.requests.map(shown).join(', ')} at once`
 }
 
-/** Makes a domain, as far as it isn't there, as a toolstack does: its home is its own. */
+/** Creates a domain as a toolstack does, as far as it doesn't exist. The domain owns its home. */
 export class BuildDomain implements Command {
   readonly domid: Guest
 

@@ -1,4 +1,4 @@
-/** One xenstored of each kind, asked the same: whatever differs is an error. */
+/** Sends the same requests to both kinds of xenstored. Any difference is an error. */
 import assert from 'node:assert/strict'
 import { XS } from '@xenkit/wire'
 import { XenstoredProcess } from '../../src/xenstored/xenstored-process.ts'
@@ -6,7 +6,7 @@ import { RawClient } from './raw-client.ts'
 import { type Request, shown } from './requests.ts'
 import { OurSide, RealSide, type Side } from './sides.ts'
 
-/** Two of domain 0's, and three of guests. */
+/** Two clients of domain 0, and one of each of three guests. */
 export const CLIENTS = ['0', '0b', '5', '6', '7'] as const
 export type ClientName = (typeof CLIENTS)[number]
 export const GUESTS = [5, 6, 7] as const
@@ -20,8 +20,8 @@ interface Client {
 }
 
 /**
- * Whether ours answers what the real one means. That one refuses permissions of a special path with
- * the errno of whatever failed last, which the stub has made EINVAL.
+ * Whether our answer is what the real xenstored intends. It refuses permissions of a special path
+ * with the errno of the last failed call, which the stub has set to EINVAL.
  */
 const isMeant = ({ type, payload }: Request, real: string, ours: string): boolean =>
   type === XS.SET_PERMS && payload.startsWith('@') && real === '!EINVAL|' && ours === '!EACCES|'
@@ -38,7 +38,7 @@ export class Pair implements AsyncDisposable {
   readonly #clients = new Map<ClientName, Client>()
   readonly #existing = new Set<number>()
 
-  /** Guests exist; none is introduced. */
+  /** Starts both sides. The guests exist; none is introduced. */
   static async start(): Promise<Pair> {
     const pair = new Pair(new RealSide(await XenstoredProcess.start()), new OurSide())
     for (const name of ['0', '0b'] as const) await pair.#connect(name)
@@ -59,7 +59,7 @@ export class Pair implements AsyncDisposable {
     return this.#existing.has(domid)
   }
 
-  /** @returns the answer that both gave */
+  /** @returns the answer that both sides gave */
   async ask(name: ClientName, type: number, payload: string, txId = 0): Promise<string> {
     const { real, ours } = this.#client(name)
     const [theirAnswer, ourAnswer] = await Promise.all([
@@ -73,11 +73,11 @@ export class Pair implements AsyncDisposable {
   }
 
   /**
-   * Waits until all that was asked has had its effects, and compares the events that each client
-   * was sent: they came before the answer to what it asked last. After one request they are the
-   * same, in the same order. Of several in one go, the same event comes once or more often, and so
-   * at one place or another, depending on how fast it is taken; only special ones come for each
-   * request.
+   * Waits until all requests have had their effects, then compares the events that each client
+   * received: events precede the answer to the client's last request. After one request, both sides
+   * must send the same events in the same order. After several at once, an equal event may be sent
+   * once or several times, depending on how fast it is read. So its count and order are ignored,
+   * except for special events, which come once per request.
    */
   async settle(after: 'one' | 'several' = 'one'): Promise<void> {
     const names = [...this.#clients.keys()]
@@ -102,7 +102,7 @@ export class Pair implements AsyncDisposable {
   }
 
   /**
-   * Connects the guests that have been introduced meanwhile, and drops those that were released.
+   * Connects guests that have been introduced meanwhile, and disconnects those that were released.
    */
   async followIntroductions(): Promise<void> {
     const answers = await Promise.all(
@@ -116,7 +116,7 @@ export class Pair implements AsyncDisposable {
     }
   }
 
-  /** The whole store as domain 0 sees it, and what guests have of it. */
+  /** Compares the whole store as domain 0 sees it, and the usage of guests. */
   async compareStores(): Promise<void> {
     await this.ask('0', XS.CONTROL, 'quota|set|path-max|2048|')
     await this.#compareTree('/')
@@ -124,8 +124,8 @@ export class Pair implements AsyncDisposable {
   }
 
   /**
-   * What CONTROL tells of a domain, if it knows it. Of domain 0 the real one doesn't count what
-   * comes over sockets.
+   * Compares the usage that CONTROL reports for a domain. For domain 0 only nodes are compared,
+   * because the real xenstored doesn't count requests over sockets.
    */
   async compareUsage(domid: number): Promise<void> {
     const { real, ours } = this.#client('0')
@@ -142,7 +142,7 @@ export class Pair implements AsyncDisposable {
     for (const side of this.#sides) await side.close()
   }
 
-  /** What the real one complained of. */
+  /** The log of the real xenstored. */
   log(): string {
     return this.#real.process.log()
   }

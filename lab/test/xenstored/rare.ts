@@ -1,6 +1,6 @@
 /**
- * What random runs seldom come to, each by what it takes. `tx` is the transaction that the client
- * began last.
+ * Sequences that random runs seldom reach. `tx` sends a request in the transaction that the client
+ * started last.
  */
 import { XS } from '@xenkit/wire'
 import { Ask, BuildDomain, type Command, DestroyDomain } from './commands.ts'
@@ -40,7 +40,7 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     tx('0', XS.WRITE, '/a/b|1'),
     end('0'),
   ],
-  'a commit of a node that went and came again': [
+  'a commit of a node that was removed and created again': [
     ask('0', XS.WRITE, '/a/b/c|1'),
     ask('0', XS.WATCH, '/a|t|'),
     begin('0'),
@@ -48,7 +48,7 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     tx('0', XS.MKDIR, '/a/b/c|'),
     end('0'),
   ],
-  'a commit that makes no node, over quota': [
+  'a commit over quota that creates no node': [
     ask('5', XS.WRITE, 'x|'),
     ask('5', XS.WRITE, 'y|'),
     quota('nodes', 2),
@@ -56,7 +56,7 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     tx('5', XS.RM, 'x|'),
     end('5'),
   ],
-  'a commit that wanted to make a node, over quota': [
+  'a commit over quota that tried to create a node': [
     ask('5', XS.WRITE, 'x|'),
     ask('5', XS.WRITE, 'y|'),
     quota('nodes', 2),
@@ -66,7 +66,7 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     end('5'),
     ask('5', XS.DIRECTORY, '|'),
   ],
-  'a commit that sets permissions of a target, over quota': [
+  'a commit over quota that sets permissions of a target': [
     new BuildDomain(7),
     ask('0', XS.SET_TARGET, '7|5|'),
     ask('5', XS.MKDIR, 'x|'),
@@ -77,7 +77,7 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     tx('7', XS.SET_PERMS, '/local/domain/5|n5|r7|'),
     end('7'),
   ],
-  'a transaction that misses the parent of a node': [
+  'a transaction in which the parent of a node is missing': [
     ask('0', XS.WRITE, '/b/c|1'),
     begin('0'),
     ask('0', XS.RM, '/b|'),
@@ -86,7 +86,7 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     tx('0', XS.RM, '/b/c|'),
     end('0'),
   ],
-  'a transaction that finds a node without its name': [
+  'a transaction that sees a node its parent does not list': [
     begin('0'),
     tx('0', XS.DIRECTORY, '/a|'),
     ask('0', XS.WRITE, '/a/d|1'),
@@ -95,7 +95,7 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     tx('0', XS.DIRECTORY, '/a|'),
     end('0'),
   ],
-  'a transaction that finds a name without its node': [
+  'a transaction that sees a listed child that does not exist': [
     ask('0', XS.WRITE, '/a/b/x|1'),
     ask('0', XS.WRITE, '/a/c|1'),
     ask('0', XS.WRITE, '/a/d|1'),
@@ -107,7 +107,7 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     tx('0', XS.READ, '/a/b|'),
     end('0'),
   ],
-  'a transaction that names a node twice': [
+  'a transaction that lists a child twice': [
     ask('0', XS.WRITE, '/a/b|1'),
     ask('0', XS.WRITE, '/a/c|1'),
     begin('0'),
@@ -119,7 +119,7 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     tx('0', XS.DIRECTORY, '/a|'),
     end('0'),
   ],
-  'a domain that is another one within a transaction': [
+  'a domain id that is reused during a transaction': [
     ask('0', XS.SET_PERMS, '/a|n0|r5|'),
     begin('0'),
     tx('0', XS.READ, '/a|'),
@@ -129,13 +129,13 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     ask('5', XS.READ, '/a|'),
     ask('5', XS.READ, '/a/b|'),
   ],
-  'a domain that is another one and nothing has changed': [
+  'a domain id that is reused while no node changes': [
     ask('0', XS.RM, '/local/domain/5|'),
     ask('0', XS.SET_PERMS, '/a|n0|r5|'),
     ...reborn(5),
     ask('5', XS.READ, '/a|'),
   ],
-  'a domain that is another one, and the node is written': [
+  'a domain id that is reused before the node is written': [
     ask('0', XS.SET_PERMS, '/a|n0|r5|'),
     ask('0', XS.MKDIR, '/b|'),
     ...reborn(5),
@@ -144,14 +144,14 @@ export const rare: Readonly<Record<string, readonly Command[]>> = {
     ask('5', XS.READ, '/a|'),
     ask('0', XS.GET_PERMS, '/a|'),
   ],
-  'a domain that was never introduced, and dies': [
+  'a domain that dies without having been introduced': [
     ask('0', XS.WATCH, '@releaseDomain|t|'),
     ask('0', XS.MKDIR, '/b/c|'),
     ask('0', XS.SET_PERMS, '/b|n7|'),
     new DestroyDomain(7),
     ask('0', XS.READ, '/b/c|'),
   ],
-  'special permissions given away, and their owner gone': [
+  'special permissions whose new owner is released': [
     ask('0', XS.SET_PERMS, '@introduceDomain|n5|r6|'),
     ask('5', XS.SET_PERMS, '@introduceDomain|n5|r6|r5|'),
     ask('6', XS.WATCH, '@introduceDomain|t|'),

@@ -1,11 +1,11 @@
-/** A client that sends what a test says and shows what came, over any port to a xenstored. */
+/** A client that sends raw requests and shows raw replies, over any port to a xenstored. */
 import type { ByteStream, XenstorePort } from '@xenkit/hypervisor'
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 
 export class RawClient {
-  /** Why there will be no more answers. */
+  /** The reason why no more answers will come. */
   ended: Error | undefined
-  /** `path token`, since they were last taken. */
+  /** Events since the last `takeEvents`, as `path|token|`. */
   #events: string[] = []
   readonly #waiting = new Map<number, (reply: string) => void>()
   readonly #packer = new XsPacker()
@@ -30,8 +30,8 @@ export class RawClient {
   }
 
   /**
-   * @param payload in latin1, `|` stands for NUL. @returns the reply likewise; of an error `!` and
-   * its name
+   * @param payload in latin1; `|` stands for NUL
+   * @returns the reply in the same form; for an error `!` and its name
    */
   async ask(type: number, payload: string, txId = 0): Promise<string> {
     if (this.ended) return `ended: ${this.ended.message}`
@@ -42,7 +42,7 @@ export class RawClient {
     return reply
   }
 
-  /** The events so far, in order. */
+  /** Returns the events so far, in order, and clears them. */
   takeEvents(): string[] {
     const events = this.#events
     this.#events = []

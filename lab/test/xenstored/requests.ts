@@ -1,4 +1,7 @@
-/** Requests of every kind, from few enough words that they meet, and from what isn't right. */
+/**
+ * Generates requests of every kind, valid and invalid. The vocabulary is small, so that requests
+ * affect each other.
+ */
 import { XENSTORE_PAYLOAD_MAX, XS, xsTypeName } from '@xenkit/wire'
 import * as fc from 'fast-check'
 
@@ -8,7 +11,7 @@ export interface Request {
   readonly payload: string
 }
 
-/** As a text of a few words. */
+/** Describes a request in short. */
 export const shown = ({ type, payload }: Request): string =>
   `${xsTypeName(type)} ${JSON.stringify(payload.replaceAll(/(.)\1{20,}/gs, (run, one: string) => `${one}{${run.length}}`))}`
 
@@ -19,7 +22,7 @@ const mostly = (usual: Payload, weight: number, ...others: Payload[]): Payload =
   fc.oneof({ weight, arbitrary: usual }, ...others.map((arbitrary) => ({ weight: 1, arbitrary })))
 const joined = (...parts: Payload[]): Payload => fc.tuple(...parts).map((texts) => texts.join('|'))
 const ended = (...parts: Payload[]): Payload => joined(...parts, fc.constant(''))
-/** With something missing or too much at its end. */
+/** Sometimes with its end missing, or with an extra end. */
 const strange = (payload: Payload): Payload =>
   mostly(
     payload,
@@ -28,7 +31,7 @@ const strange = (payload: Payload): Payload =>
     payload.map((text) => text.slice(0, -1)),
   )
 
-/** Domain 9 is never there; `%` is the domain that asks. */
+/** Domain 9 never exists; `%` stands for the requesting domain. */
 const existing = one('0', '5', '6', '7', '%')
 const named = mostly(existing, 12, fc.constant('9'))
 const domid = mostly(
@@ -136,11 +139,14 @@ const owner = mostly(
 )
 const acl = fc.array(mostly(entryOf(named), 25, oddEntry), { maxLength: 4 })
 const permissions = fc.tuple(owner, acl).map(([first, others]) => [first, ...others].join('|'))
-/** 4.17 loses the whole store with `/` when a domain that owns it goes away. */
+/**
+ * Excludes giving `/` to a guest: xenstored 4.17 loses the whole store with `/` when the owner's
+ * domain is destroyed.
+ */
 const keepsRoot = (payload: string): boolean =>
   !payload.startsWith('/|') || /^\/\|[nrwb][0%]\|/.test(payload)
 
-/** Later releases tell those who watch `@releaseDomain/DOMID`, so it isn't among these. */
+/** Without `@releaseDomain/DOMID`, which only later releases support. */
 const watched = mostly(
   one(
     '/',
@@ -161,10 +167,10 @@ const watched = mostly(
   one('@', '@a b', '@releaseDomain/x'),
 )
 const watch = ended(watched, mostly(one('t', 'u'), 6, one('', 't/u', '\x01\xff')))
-/** A third string is what later releases have: how deep to watch. */
+/** Excludes a third string, by which later releases limit the depth of a watch. */
 const hasNoDepth = (payload: string): boolean => payload.split('|').length !== 4
 
-/** The request as a domain makes it. */
+/** The request with the domid of its client filled in. */
 export const by = (domidOfClient: number, { type, payload }: Request): Request => ({
   type,
   payload: payload.replaceAll('%', String(domidOfClient)),
@@ -200,12 +206,12 @@ const nodeRequests = (path: Payload): fc.Arbitrary<Request> =>
     },
   )
 
-/** About nodes, and so possibly part of a transaction. */
+/** Requests on nodes, which may be part of a transaction. */
 export const nodeRequest = nodeRequests(mostly(usualPath, 15, oddPath))
-/** So few nodes that two requests seldom miss each other. */
+/** Few nodes, so that most pairs of requests conflict. */
 const closePath = one('/a', '/a/b', '/a/b', '/a/b/c', '/a/b/c', '/a/d')
 export const closeNodeRequest = nodeRequests(closePath)
-/** Permissions that name a domain. */
+/** Sets permissions that name a given domain. */
 export const closePermissions = (domidNamed: number): fc.Arbitrary<Request> =>
   requests(
     XS.SET_PERMS,
@@ -222,7 +228,7 @@ const quota = (name: string, min: number, max: number): fc.Arbitrary<Request> =>
     XS.CONTROL,
     fc.integer({ min, max }).map((limit) => `quota|set|${name}|${limit}|`),
   )
-/** Some so low that they are met all the time, others seldom met. */
+/** Some limits are so low that requests often reach them, others are seldom reached. */
 const quotas = [
   quota('nodes', 2, 12),
   quota('watches', 1, 4),
@@ -232,12 +238,12 @@ const quotas = [
   quota('permissions', 1, 4),
 ]
 export const quotaRequest: fc.Arbitrary<Request> = fc.oneof(...quotas, quota('path-max', 8, 30))
-/** What a run begins with. */
+/** Quotas at the start of a run. */
 export const initialQuotas: fc.Arbitrary<Request[]> = fc
   .tuple(...quotas.map((arbitrary) => fc.option(arbitrary)))
   .map((chosen) => chosen.filter((request) => request !== null))
 
-/** About domains, connections and the server. */
+/** Requests about domains, connections and the server. */
 export const domainRequest: fc.Arbitrary<Request> = fc.oneof(
   requests(XS.GET_DOMAIN_PATH, strange(ended(domid))),
   requests(XS.IS_DOMAIN_INTRODUCED, strange(ended(domid))),
@@ -254,6 +260,7 @@ export const domainRequest: fc.Arbitrary<Request> = fc.oneof(
   requests(XS.RESET_WATCHES, one('|', '', 'x')),
   requests(XS.TRANSACTION_START, one('|', '', 'x')),
   requests(XS.TRANSACTION_END, one('T|', 'F|', 'T', '|')),
-  // 15 and 16 come from xenstored alone, 20 is gone, 23 to 26 are later releases'.
+  // Unknown types: xenstored itself sends 15 and 16, 20 was removed. 23 to 26 are left out, because
+  // later releases know them.
   fc.record({ type: fc.constantFrom(15, 16, 20, 27, 0xffff_ffff), payload: fc.constant('/|') }),
 )

@@ -1,4 +1,4 @@
-/** Any run: commands in any order, and scenes of some that belong together. */
+/** Generates runs: commands in any order, and scenes of commands that belong together. */
 import { XS } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import {
@@ -22,7 +22,7 @@ import {
 } from './requests.ts'
 
 const times = <T>(count: number, one: T): T[] => Array<T>(count).fill(one)
-/** Guests are who has limits. */
+/** Guests come more often, because quotas apply to them. */
 const client = fc.constantFrom<ClientName>(...CLIENTS, '5', '6')
 const guest = fc.constantFrom(...GUESTS)
 const dom0 = fc.constant<ClientName>('0')
@@ -47,7 +47,7 @@ const released = (domid: Guest): Command[] => [
 ]
 const followed = fc.constantFrom(destroyed, released)
 
-/** A transaction from its start to its commit, and what happens meanwhile. */
+/** A transaction from start to commit, with other requests in between. */
 const transaction = client.chain((name) => {
   const step = fc.oneof(
     {
@@ -66,7 +66,7 @@ const transaction = client.chain((name) => {
     )
 })
 
-/** A node says something of a domain: what is that to a later one of the same id? */
+/** Permissions name a domain whose id is then reused: they must not apply to the new domain. */
 const inheritance = guest.chain((domid) =>
   fc
     .tuple(

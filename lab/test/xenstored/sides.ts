@@ -1,11 +1,11 @@
-/** The two that are compared, behind one interface: Debian's xenstored as a process, and ours. */
+/** Both sides of the comparison behind one interface: Debian's xenstored as a process, and ours. */
 import type { ByteStream, ByteStreamReceiver, XenstorePort } from '@xenkit/hypervisor'
 import { Xenstored } from '@xenkit/sim'
 import type { Domain } from '../../src/xenstored/domain.ts'
 import { XenstoredProcess } from '../../src/xenstored/xenstored-process.ts'
 
 export interface Side {
-  /** With the rights of a domain: 0, or one that was created and introduced. */
+  /** A port with the rights of a domain: 0, or one that was created and introduced. */
   port(domid: number): XenstorePort
   createDomain(domid: number): Promise<void>
   destroyDomain(domid: number): Promise<void>
