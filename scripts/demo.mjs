@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// `npm run demo`: the command from its sources, in the folder where npm was called. npm itself runs
-// scripts in the clone's, where the relative path of an image would mean another file.
+// `npm run demo`: runs the command from its sources, in the folder where npm was called. npm would
+// run it in the clone's folder, where the relative path of an image means another file.
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// What a new user gets: the README's words, letter by letter, in an empty folder. They pack every
-// package, install the tarballs into a project and run the example. Then examples are type-checked
-// there, and run on other Nodes.
+// `npm run pack:test`: runs the README's shell commands verbatim in an empty folder, as a new user
+// would. They pack every package, install the tarballs into a project and run the example. Then
+// this type-checks examples there, and runs them on other versions of Node.
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -14,10 +14,13 @@ let passed = 0
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 
 const readme = readFileSync('README.md', 'utf8')
-const [, words] = /```sh\n(\(cd xenkit && npm run pack\)\n[^`]*)```/.exec(readme) ?? []
-if (words === undefined) fail('the README has no words that begin with npm run pack')
+const [, commands] = /```sh\n(\(cd xenkit && npm run pack\)\n[^`]*)```/.exec(readme) ?? []
+if (commands === undefined) fail('the README has no sh block that begins with npm run pack')
 symlinkSync(resolve('.'), join(folder, 'xenkit'))
-step('do as the README says', words, { cwd: folder, says: /100 random writes read back/ })
+step('run the commands of the README', commands, {
+  cwd: folder,
+  says: /100 random writes read back/,
+})
 
 cpSync('examples/workers-disk.ts', join(project, 'workers-disk.ts'))
 const { devDependencies } = JSON.parse(readFileSync('package.json', 'utf8'))
@@ -37,19 +40,22 @@ step('type-check the examples', 'npx tsc')
 step('run an example that starts threads', 'npx xenkit sim --writes 200 workers-disk.ts disk.img')
 step('run the command', 'npx xenkit --version')
 
-step('take it for CommonJS by mistake', 'npm pkg delete type')
-step('be told so', 'npx xenkit sim file-disk.ts disk.img', {
+step('make the project CommonJS by mistake', 'npm pkg delete type')
+step('get advice to make it a module', 'npx xenkit sim file-disk.ts disk.img', {
   status: 1,
   says: /^xenkit: .*npm pkg set type=module.*\n$/,
 })
-step('go without tsx', `npm pkg set type=module; npm uninstall ${quiet} tsx`)
+step('make it a module, and remove tsx', `npm pkg set type=module; npm uninstall ${quiet} tsx`)
 const needsTsx = { status: 1, says: /^xenkit: .*npm install tsx.*\n$/ }
 run('20', needsTsx)
 run('22', needsTsx)
 run('24', { says: /guest: read 131072 sectors/ })
 console.log(`${passed} passed, 0 failed`)
 
-/** Runs the example on another Node. @param {string} version @param {Outcome} expected */
+/**
+ * Runs the example on another version of Node.
+ * @param {string} version @param {Outcome} expected
+ */
 function run(version, expected) {
   step(`install Node ${version}`, `npm install ${quiet} --prefix ../${version} node@${version}`)
   const node = `../${version}/node_modules/.bin/node`
@@ -58,7 +64,8 @@ function run(version, expected) {
 }
 
 /**
- * @typedef {{ status?: number, says?: RegExp }} Outcome of a script, and what it prints
+ * Runs a script with bash, and fails the test unless its status and output are as expected.
+ * @typedef {{ status?: number, says?: RegExp }} Outcome a script's status and output
  * @param {string} what @param {string} script @param {Outcome & { cwd?: string }} [o]
  */
 function step(what, script, { cwd = project, status = 0, says = /(?:)/ } = {}) {

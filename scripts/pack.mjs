@@ -22,7 +22,10 @@ run('npx', [
 ])
 console.log(`${readdirSync(folder).length} tarballs: in a project, npm install ${folder}/*.tgz`)
 
-/** What it prints is shown if it fails. @param {string} command @param {string[]} args */
+/**
+ * Runs a command, and shows its output only if it fails.
+ * @param {string} command @param {string[]} args
+ */
 function run(command, args) {
   const { status, stdout, stderr } = spawnSync(command, args, {
     encoding: 'utf8',

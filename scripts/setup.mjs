@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// Prepares a fresh clone: dependencies, and with --native the addon too. Plain JavaScript, because
-// it runs before anything is installed. Cheap when there is nothing to do: one hash of the lock
-// file.
+// Prepares a clone: installs dependencies, and with --native also builds the addon. It is plain
+// JavaScript, because it runs before anything is installed. If nothing has changed, it only hashes
+// the lock file.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -11,8 +11,7 @@ if (major < 20 || (major === 20 && minor < 19)) {
   fail(`xenkit needs Node 20.19 or newer, this is ${process.versions.node}`)
 }
 
-// Native packages of another platform or Node line would be installed wrongly: both are in the
-// stamp.
+// The stamp includes platform and Node's major version, because native packages depend on both.
 const stamp = 'node_modules/.xenkit-setup'
 const wanted = createHash('sha256')
   .update(readFileSync('pnpm-lock.yaml'))

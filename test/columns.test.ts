@@ -1,4 +1,4 @@
-/** Lines of at most 100 columns: the formatter sees to code, this test to comments. */
+/** Lines have at most 100 columns: the formatter keeps code to that, this test keeps comments. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ const sources = execFileSync('git', ['ls-files'], { cwd: root, encoding: 'utf8' 
   .split('\n')
   .filter((name) => /\.(ts|mts|mjs|js|rs)$/.test(name))
 
-/** What no line break can shorten: a string, or an address. */
+/** Whether the line contains a string or ends with an address, which can't be broken. */
 const isWhole = (line: string): boolean => /['"`]/.test(line) || /https?:\S+$/.test(line)
 
 test('no comment is wider than 100 columns', () => {

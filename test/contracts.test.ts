@@ -1,4 +1,4 @@
-/** Contracts stand where an editor looks: on the exported symbol, not in its file's header. */
+/** Contracts are on the exported symbol, where editors show them, not in the file's header. */
 import { join } from 'node:path'
 import ts from 'typescript'
 import { expect, test } from 'vitest'

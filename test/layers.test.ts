@@ -1,6 +1,6 @@
 /**
- * The layer rule of docs/design.md, held against what every source file imports and every
- * package.json declares.
+ * The layer rule of docs/design.md, checked against the imports of every source file and the
+ * dependencies in every package.json.
  */
 import { readFileSync, readdirSync } from 'node:fs'
 import { builtinModules } from 'node:module'
@@ -12,7 +12,7 @@ const L0 = ['@xenkit/hypervisor', '@xenkit/wire', '@xenkit/block-store']
 const L1 = ['@xenkit/grant', '@xenkit/evtchn', '@xenkit/ring', '@xenkit/xenstore-client']
 const L2 = ['@xenkit/xenbus']
 
-/** What each package's sources may import of the workspace, and from npm. */
+/** Packages of the workspace and of npm that each package's sources may import. */
 const allowed: Record<string, readonly string[]> = {
   hypervisor: [],
   wire: ['typed-binary'],
@@ -41,7 +41,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
 }
 
-/** The only sources of packages that may use what Node alone provides. */
+/** The only sources of packages that may import Node's built-in modules. */
 const mayUseNode = [/^xen\//, /^xenkit\//, /^stores\//, /^sim\/src\/socket\.ts$/]
 
 const isBuiltin = (name: string): boolean =>

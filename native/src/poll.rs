@@ -70,7 +70,7 @@ impl Poll {
         );
         let initialized = created.and_then(|()| {
             check_uv(
-                // SAFETY: the handle has the size that libuv asked for and a strict enough alignment.
+                // SAFETY: the handle has the size libuv asked for, and its alignment suffices.
                 unsafe { (uv.poll_init)(event_loop.cast(), handle.as_ptr(), fd) },
                 "uv_poll_init",
             )
