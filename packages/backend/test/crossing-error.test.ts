@@ -21,5 +21,6 @@ test('an error keeps its class, code and details', () => {
     message: 'refused',
     code: 'ERR_XEN_GRANT',
     details: { status: -1 },
+    status: -1,
   })
 })

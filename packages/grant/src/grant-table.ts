@@ -192,7 +192,7 @@ export class GrantTable implements Disposable {
 }
 
 const isEagain = (error: unknown): boolean =>
-  error instanceof GrantError && error.details['status'] === GNTST.eagain
+  error instanceof GrantError && error.status === GNTST.eagain
 
 const pagesOf = (all: Iterable<GrantMapping | GrantShare | TrackedPages>): number => {
   let pages = 0

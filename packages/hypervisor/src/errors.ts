@@ -26,17 +26,18 @@ export class XenError extends Error {
   }
 }
 
-/**
- * A grant could not be mapped, copied or shared. `details.status` is a negative GNTST_* code or a
- * negative errno.
- */
+/** A grant could not be mapped, copied or shared. */
 export class GrantError extends XenError {
+  /** A negative GNTST_* code, or a negative errno. */
+  readonly status: number
+
   constructor(
     message: string,
     details: ErrorDetails & { readonly status: number },
     options?: ErrorOptions,
   ) {
     super('ERR_XEN_GRANT', message, details, options)
+    this.status = details.status
   }
 }
 
@@ -47,17 +48,18 @@ export class ArenaFullError extends XenError {
   }
 }
 
-/**
- * An event channel could not be bound, notified or unbound. `details.errno` is a name such as
- * `EINVAL`.
- */
+/** An event channel could not be bound, notified or unbound. */
 export class EvtchnError extends XenError {
+  /** Name of the errno, such as `EINVAL`. */
+  readonly errno: string
+
   constructor(
     message: string,
     details: ErrorDetails & { readonly errno: string },
     options?: ErrorOptions,
   ) {
     super('ERR_XEN_EVTCHN', message, details, options)
+    this.errno = details.errno
   }
 }
 

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
+  EvtchnError,
   GrantError,
   NegotiationError,
   PeerError,
@@ -38,11 +39,13 @@ test('errors are known by class, code and details', () => {
     message: 'text',
     code: 'ERR_XEN_GRANT',
     details: { status: -3, gref: 8 },
+    status: -3,
   })
   expect(grant).toBeInstanceOf(XenError)
   expect(grant).not.toBeInstanceOf(PeerError)
   expect(
     new NegotiationError('text', { node: 'n', value: undefined, expected: 'e' }),
   ).toBeInstanceOf(PeerError)
+  expect(new EvtchnError('text', { errno: 'EINVAL' }).errno).toBe('EINVAL')
   expect(new XenstoreError('text', { errno: 'ENOENT' }).errno).toBe('ENOENT')
 })

@@ -9,7 +9,7 @@ function errnoOf(call: () => unknown): unknown {
     call()
     return undefined
   } catch (error) {
-    if (error instanceof EvtchnError) return error.details['errno']
+    if (error instanceof EvtchnError) return error.errno
     throw error
   }
 }

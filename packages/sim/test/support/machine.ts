@@ -18,7 +18,7 @@ export function statusOf(call: () => unknown): unknown {
     call()
     return 0
   } catch (error) {
-    if (error instanceof GrantError) return error.details['status']
+    if (error instanceof GrantError) return error.status
     throw error
   }
 }
