@@ -1,5 +1,5 @@
-// Builds the addon with cargo and puts it beside index.js under the name that index.js looks for.
-// Renamed into place: a process that has the old file loaded keeps its own copy.
+// Builds the addon with cargo and moves it next to index.js, under the name that index.js loads. It
+// is moved by a rename, so a process that has loaded the old file keeps it.
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, renameSync } from 'node:fs'
 

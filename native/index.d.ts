@@ -90,7 +90,7 @@ export interface Arena {
   /** Allocates zeroed pages, 1 or more; returns their offset. */
   allocate(pages: number): number
   /**
-   * Ends the run that begins at `offset`; pages that a device of the addon uses end with that
+   * Ends the run that begins at `offset`. If a device of the addon uses the run, it ends with that
    * device. The pages read as 0 afterwards. Does nothing after `closeAll`.
    */
   close(offset: number): void
@@ -104,19 +104,19 @@ export interface Arena {
   notifyOnUnmap(offset: number, clearByte: number | undefined, port: number | undefined): void
 }
 
-/** Where the columns of a table of copies begin, in bytes from the table's beginning. */
+/** Byte offsets of the columns in a table of copies. */
 export interface CopyLayout {
-  /** u32 */
+  /** u32: grant reference. */
   readonly gref: number
   /** u32: offset in the arena. */
   readonly local: number
   /** u16: offset in the granted page. */
   readonly offset: number
-  /** u16 */
+  /** u16: number of bytes. */
   readonly length: number
-  /** i16 */
+  /** i16: set by the copy: 0 or a negative GNTST_* code. */
   readonly status: number
-  /** Length of the table. */
+  /** Length of the table in bytes. */
   readonly size: number
 }
 
@@ -136,9 +136,8 @@ export interface Gntdev {
   /**
    * Makes a function that copies between granted pages of `domid` and the arena (`outward`: from
    * the arena). `table` is the offset of allocated pages with room for `capacity` operations, laid
-   * out as `copyLayout` says. A call performs the first `count` operations, sets their status
-   * and returns how many failed. If one of them is out of bounds, the call throws and copies
-   * nothing.
+   * out as `copyLayout` says. A call performs the first `count` operations, sets their status and
+   * returns how many failed. If one of them is out of bounds, the call throws and copies nothing.
    */
   createCopy(
     table: number,
@@ -209,8 +208,8 @@ export interface XenbusDevice {
 }
 
 /**
- * Where the columns of a block engine's table begin, in bytes from its beginning. All have an
- * element for each job, but `offset` and `bytes` one for each vector.
+ * Byte offsets of the columns in a block engine's table. `offset` and `bytes` have an element per
+ * vector, the other columns an element per job.
  */
 export interface TableLayout {
   /** f64: byte in the file, 0..2^53-1. */
@@ -236,7 +235,7 @@ export interface TableLayout {
   readonly bytes: number
   /** u8: read 0, write 1, flush 2 (fdatasync), discard 3, write-zeroes 4. */
   readonly operation: number
-  /** Length of the table. */
+  /** Length of the table in bytes. */
   readonly size: number
 }
 
@@ -285,7 +284,7 @@ export interface BlockEngine {
   addTable(jobs: number, vectors: number): number
   /** Makes the buffer of a table, all 0. Call it once for each table. */
   createTable(table: number): ArrayBuffer
-  /** Where the table's columns lie in its buffer. */
+  /** Byte offsets of the table's columns in its buffer. */
   tableLayout(table: number): TableLayout
   /**
    * Removes a table. Its number may be reused after its last job in flight has completed. Does

@@ -4,7 +4,9 @@
 import { createRequire } from 'node:module'
 
 const require = createRequire(import.meta.url)
-/** The addon's `ABI` (src/lib.rs): raised when what index.d.ts declares changes. */
+/**
+ * Must equal the addon's `ABI` (src/lib.rs). Raise both when a declaration in index.d.ts changes.
+ */
 const ABI = 1
 let loaded
 

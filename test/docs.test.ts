@@ -1,6 +1,6 @@
 /**
- * What the pages and READMEs say that can be checked: a code block marked `ts` type-checks against
- * the sources, one marked `ts FILE` is part of that file, links lead somewhere, lines are wrapped.
+ * Checks of docs and READMEs: a code block marked `ts` type-checks against the sources, one marked
+ * `ts FILE` is part of that file, links lead somewhere, and lines are wrapped.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
@@ -11,9 +11,9 @@ import { expect, test } from 'vitest'
 const root = join(import.meta.dirname, '..')
 
 interface Block {
-  /** Page and line of the block, for messages. */
+  /** Page and line of the block, for error messages. */
   readonly where: string
-  /** File that the block is taken from, empty for one that stands for itself. */
+  /** File that the block must be part of; empty if it must type-check by itself. */
   readonly file: string
   readonly code: string
 }
@@ -23,7 +23,10 @@ const pages = execFileSync('git', ['ls-files', '*.md'], { cwd: root, encoding: '
   .split('\n')
   .map((page) => ({ page, text: readFileSync(join(root, page), 'utf8') }))
 
-/** Pages whose code stands for itself: READMEs of lab and bench show fragments. */
+/**
+ * Pages whose code must type-check. The READMEs of lab and bench show fragments, so they aren't
+ * among them.
+ */
 const forUsers = pages.filter(({ page }) => /^(README|docs|packages)/.test(page))
 
 const blocks = forUsers.flatMap(({ page, text }) =>
@@ -36,7 +39,7 @@ const blocks = forUsers.flatMap(({ page, text }) =>
   ),
 )
 
-/** Names that blocks use and a reader has from the text around them. */
+/** Declarations of names that blocks use and that the text around them introduces. */
 const GIVEN = `
 import type { Hypervisor } from '@xenkit/hypervisor'
 import type { XenstoreClient } from '@xenkit/xenstore-client'
@@ -59,7 +62,7 @@ function problemsOf(sources: ReadonlyMap<string, string>): readonly string[] {
   const { readFile, fileExists } = host
   host.readFile = (name) => sources.get(name) ?? readFile(name)
   host.fileExists = (name) => sources.has(name) || fileExists(name)
-  // A page belongs to no package: each import is looked up as its own package would name itself.
+  // Pages belong to no package, so each import is resolved from within the package that it names.
   host.resolveModuleNameLiterals = (literals, containing, _, __, file) =>
     literals.map(({ text }) => {
       const [, name] = /^(?:@xenkit\/)?([^/]+)/.exec(text) ?? []
@@ -95,7 +98,7 @@ test.each(blocks.filter(({ file }) => file !== ''))('$where is part of $file', (
   expect(readFileSync(join(root, file), 'utf8')).toContain(code)
 })
 
-/** As GitHub names a heading in a link. */
+/** The anchor that GitHub gives to a heading. */
 const anchorOf = (heading: string): string =>
   heading
     .toLowerCase()

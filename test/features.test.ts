@@ -1,4 +1,4 @@
-/** The table of docs/features.md, held against the rows that the lab shows on real Xen. */
+/** The table of docs/features.md must match the rows that the lab runs on real Xen. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'

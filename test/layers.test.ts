@@ -105,8 +105,8 @@ describe.each(Object.entries(allowed))('%s', (name, packages) => {
 })
 
 /**
- * Circles of imports, type imports included, each as a path from a file back to itself. Not every
- * circle is found, but at least one if there are any.
+ * Finds circles of imports, type imports included, each as a path from a file back to itself. It
+ * doesn't find every circle, but at least one if there are any.
  */
 function importCircles(files: readonly string[]): string[] {
   const circles: string[] = []

@@ -8,7 +8,7 @@ export class Report {
     return this.#failed
   }
 
-  /** `ok  guest reads the disk, sha256 agrees  (1.2 s)` */
+  /** Prints a line such as `ok  guest reads the disk, sha256 agrees  (1.2 s)`. */
   pass(what: string, seconds?: number): void {
     this.#passed++
     console.log(`ok    ${what}${seconds === undefined ? '' : `  (${seconds.toFixed(1)} s)`}`)

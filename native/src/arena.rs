@@ -63,7 +63,7 @@ impl Arena {
             ));
         }
         let (mut data, mut length) = (std::ptr::null_mut(), 0);
-        // SAFETY: `value` is the array buffer just made.
+        // SAFETY: `value` is the array buffer made above.
         unsafe { sys::napi_get_arraybuffer_info(env.raw(), value, &mut data, &mut length) };
         if data != base.as_ptr() || length != bytes {
             return Err(failure(

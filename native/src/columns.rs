@@ -1,5 +1,5 @@
-//! Tables that JavaScript shares: columns of numbers that lie one after another in one piece of
-//! memory. Where each column lies is computed here alone, and JavaScript asks for it.
+//! Tables shared with JavaScript: columns of numbers that follow each other in one piece of memory.
+//! The columns' offsets are computed only here; JavaScript asks for them.
 
 use std::ptr::NonNull;
 
@@ -13,15 +13,15 @@ impl<T: Copy> Column<T> {
     /// Makes the column of `length` elements that begins `offset` bytes after `base`.
     ///
     /// # Safety
-    /// The column must be aligned, every bit pattern must be a `T`, and the memory must be
+    /// The column must be aligned, and every bit pattern must be a valid `T`. The memory must be
     /// accessible for as long as the column is used.
     pub unsafe fn new(base: NonNull<u8>, offset: u32, length: u32) -> Self {
         Self { first: base.as_ptr().wrapping_add(offset as usize).cast(), length }
     }
 
-    /// An element; `None` past the end. JavaScript may change it at any time, so it is read once.
+    /// Reads an element, once, because JavaScript may change it at any time. `None` past the end.
     pub fn get(&self, at: u32) -> Option<T> {
-        // SAFETY: `at` is within the column, for which `new` vouches.
+        // SAFETY: `at` is inside the column, and the caller of `new` vouched for the column.
         (at < self.length).then(|| unsafe { self.first.add(at as usize).read_volatile() })
     }
 

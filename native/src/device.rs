@@ -1,4 +1,4 @@
-//! An open character device, and ioctls on it.
+//! Opens character devices and performs ioctls on them.
 
 use std::os::fd::OwnedFd;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};

@@ -151,7 +151,7 @@ impl Gntdev {
         })
     }
 
-    /// Where the columns of a table with room for `capacity` operations lie in it.
+    /// Byte offsets of the columns in a table with room for `capacity` operations.
     #[napi(catch_unwind)]
     pub fn copy_layout(&self, capacity: u32) -> Result<CopyLayout> {
         CopyLayout::new(capacity)
@@ -258,20 +258,20 @@ fn copy(device: &Device, segments: &mut [CopySegment]) -> std::result::Result<()
     Ok(())
 }
 
-/// Where the columns of a table of copies begin, in bytes; see index.d.ts.
+/// Byte offsets of the columns in a table of copies; index.d.ts describes them.
 #[napi(object)]
 pub struct CopyLayout {
     /// Reference of the granted page.
     pub gref: u32,
-    /// Where the local bytes begin, in the arena.
+    /// Offset of the local bytes in the arena.
     pub local: u32,
-    /// Where the bytes begin in the granted page.
+    /// Offset of the bytes in the granted page.
     pub offset: u32,
     /// Number of bytes.
     pub length: u32,
-    /// Set by the copy.
+    /// Set by the copy: 0 or a negative GNTST_* code.
     pub status: u32,
-    /// Length of the table.
+    /// Length of the table in bytes.
     pub size: u32,
 }
 
@@ -308,8 +308,8 @@ impl Columns {
     fn new(runs: &Runs, table: u32, capacity: u32) -> Result<Self> {
         let layout = CopyLayout::new(capacity)?;
         let base = runs.own(table, layout.size as usize)?.cast();
-        // SAFETY: `own` checked that the table lies in the arena, at a page boundary. The layout
-        // places the columns apart, aligned, and within the table.
+        // SAFETY: `own` checked that the table lies in the arena, at a page boundary. The layout's
+        // columns don't overlap, are aligned, and lie within the table.
         unsafe {
             Ok(Self {
                 gref: Column::new(base, layout.gref, capacity),

@@ -30,6 +30,7 @@ mod uapi;
 mod uv;
 mod xenbus;
 
-/// Raised, in index.js too, when what index.d.ts declares changes: index.js refuses another addon.
+/// Version of the interface that index.d.ts declares. Raise it, in index.js too, when that changes:
+/// index.js refuses an addon with another version.
 #[napi_derive::napi]
 pub const ABI: u32 = 1;

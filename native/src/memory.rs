@@ -54,7 +54,7 @@ impl Run {
     }
 }
 
-/// Why a device could not be mapped.
+/// The reason why a device could not be mapped.
 pub struct MapFailure {
     /// The error that mmap or madvise returned.
     pub errno: Errno,

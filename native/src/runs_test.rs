@@ -30,7 +30,7 @@ fn ended_pages_come_back_zeroed() {
     unsafe { at.write_volatile(1) };
     runs.close(0).unwrap();
     allocate(&runs, 1);
-    // SAFETY: as before.
+    // SAFETY: as above.
     assert_eq!(unsafe { at.read_volatile() }, 0);
 }
 

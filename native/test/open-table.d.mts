@@ -1,6 +1,6 @@
 import type { BlockEngine } from '../index.js'
 
-/** A table and its columns. */
+/** A table of a block engine, with views of its columns. */
 export interface OpenTable {
   readonly number: number
   readonly position: Float64Array
@@ -15,5 +15,5 @@ export interface OpenTable {
   readonly operation: Uint8Array
 }
 
-/** Adds a table, by default of one job and one vector. */
+/** Adds a table to an engine, by default with one job and one vector. */
 export function openTable(engine: BlockEngine, jobs?: number, vectors?: number): OpenTable

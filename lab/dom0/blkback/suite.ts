@@ -1,4 +1,4 @@
-/** What a disk must do, whoever serves it: checks of `attachDisk` against any backend. */
+/** Checks of `attachDisk` that must pass against any backend. */
 import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { type AttachDiskOptions, type Disk, attachDisk } from 'xenkit'

@@ -1,4 +1,4 @@
-/** A program that runs in dom0. */
+/** A program running in dom0, as the host sees it. */
 import { withResolvers, within } from '../deadline.ts'
 import { Transcript } from '../transcript.ts'
 import type { Agent, Channel, Receiver } from './agent.ts'

@@ -33,7 +33,7 @@ export interface GuestDefaults {
 export class Guest {
   readonly name: string
   readonly domid: number
-  /** Ends the domain at once, as if its power failed. */
+  /** Destroys the domain at once, like a power failure. */
   readonly destroy: () => Promise<void>
   readonly #console: GuestConsole
 

@@ -28,7 +28,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// `None` if there is no such operation.
+    /// The operation with this number; `None` if there is none.
     pub fn new(number: u8) -> Option<Self> {
         Some(match number {
             0 => Self::Read,
@@ -103,7 +103,7 @@ impl Job {
         self.vectors.get(self.next..).unwrap_or_default()
     }
 
-    /// Moves data, with one system call.
+    /// Moves data with one system call; returns the number of bytes, which may be short.
     pub fn transfer(&self, fd: impl AsFd, flags: i32) -> Result<usize, Errno> {
         let call =
             if self.operation == Operation::Read { libc::SYS_preadv2 } else { libc::SYS_pwritev2 };

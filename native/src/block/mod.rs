@@ -140,7 +140,7 @@ impl BlockEngine {
         show(env, &self.with(|engine| engine.table(table))?)
     }
 
-    /// Where the columns of a table lie in its ArrayBuffer.
+    /// Byte offsets of a table's columns in its ArrayBuffer.
     #[napi(catch_unwind)]
     pub fn table_layout(&self, table: u32) -> Result<TableLayout> {
         self.with(|engine| Ok(engine.table(table)?.layout()))

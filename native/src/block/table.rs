@@ -1,6 +1,5 @@
 //! Tables shared by JavaScript and the engine: columns in the engine's memory. JavaScript sees each
-//! table as one ArrayBuffer. `TableLayout`
-//! says where each column lies.
+//! table as one ArrayBuffer. `TableLayout` says where each column lies.
 //!
 //! JavaScript may write anything to a table at any time, from another thread too. So the engine
 //! reads each field once per job, as a plain number, and checks the value afterwards.
@@ -46,27 +45,27 @@ pub struct Table {
     operation: Column<u8>,
 }
 
-/// Where the columns of a table begin, in bytes; see index.d.ts.
+/// Byte offsets of a table's columns; index.d.ts describes them.
 #[napi(object)]
 #[derive(Clone, Copy)]
 pub struct TableLayout {
-    /// See `Row`, as of the next four.
+    /// See `Row`, like the next four fields.
     pub position: u32,
     pub length: u32,
     pub file: u32,
     pub first: u32,
     pub count: u32,
-    /// How a job ended.
+    /// Result of each job.
     pub result: u32,
-    /// The list of jobs.
+    /// Numbers of the jobs to submit.
     pub list: u32,
-    /// Where a vector begins in the engine's memory.
+    /// Offset of each vector in the engine's memory.
     pub offset: u32,
-    /// Length of a vector.
+    /// Length of each vector in bytes.
     pub bytes: u32,
     /// See `Row`.
     pub operation: u32,
-    /// Length of the table.
+    /// Length of the table in bytes.
     pub size: u32,
 }
 
@@ -149,7 +148,8 @@ impl DoneList {
     /// Makes a list with room for `length` numbers, 1 or more.
     pub fn new(length: u32) -> Result<Self> {
         let memory = Memory::new(length as usize * size_of::<u32>())?;
-        // SAFETY: the column fills the memory, which is aligned for wider numbers.
+        // SAFETY: the column fills exactly this memory, whose alignment suffices for wider numbers
+        // too.
         let numbers = unsafe { Column::new(memory.base, 0, length) };
         Ok(Self { memory, numbers })
     }
@@ -159,7 +159,7 @@ impl DoneList {
         self.numbers.length()
     }
 
-    /// Puts a number in place `at`.
+    /// Sets the number at index `at`.
     pub fn set(&self, at: u32, number: u32) {
         self.numbers.set(at, number);
     }
@@ -171,7 +171,7 @@ impl Table {
         let layout = TableLayout::new(jobs, vectors);
         let memory = Memory::new(layout.size as usize)?;
         let base = memory.base;
-        // SAFETY: the layout places the columns apart, aligned, and within memory of its size.
+        // SAFETY: the layout's columns don't overlap, are aligned, and fit into memory of its size.
         unsafe {
             Ok(Self {
                 memory,
@@ -190,7 +190,7 @@ impl Table {
         }
     }
 
-    /// Where the columns lie.
+    /// Byte offsets of the columns.
     pub fn layout(&self) -> TableLayout {
         self.layout
     }
