@@ -1,5 +1,5 @@
 /**
- * The backend's end of a ring: consumes requests, produces responses. Follows
+ * The backend's end of a ring: consumes requests and produces responses. Follows
  * xen/include/public/io/ring.h.
  */
 import { UINT32_MAX, expectInteger } from '@xenkit/hypervisor'
@@ -16,26 +16,28 @@ const BACK: RingSide = {
 }
 
 /**
- * Serving a ring on every event:
+ * The backend's end. Serve a ring on every event so:
  *
  *     do {
  *       for (let n; (n = ring.drain(ring.size)) > 0; ) {
- *         // run the n requests, the i-th at ring.messageAt(i) of ring.image; for each that is
- *         done: const at = ring.reserveResponse()   // write the response there, padding included
+ *         // run the n requests: request i is at ring.messageAt(i) of ring.image
+ *         // for each request that is complete:
+ *         const at = ring.reserveResponse() // write the response there, padding included
  *         if (ring.publish()) channel.notify()
  *       }
  *     } while (ring.finalCheck())
  *
- * A response may take the slot of a request that is still unanswered: that request lives in
- * `image`, until the next `drain`.
+ * A response may take the slot of a request that isn't answered yet: that request stays in
+ * `image` until the next `drain`.
  */
 export class BackRing extends RingEnd {
   /**
    * Binds to the ring that a frontend has set up.
-   * @param o.index where to go on, 0..2^32 - 1: BACK_RING_ATTACH. By default rsp_prod as the page
-   *   has it, so that requests which an earlier backend left unanswered come again. That is right
-   *   where it answered in order or had answered everything; a new ring begins at 0 either way.
-   * @throws RangeError if `bytes` isn't whole pages at a page boundary or no slot fits
+   * @param o.index where both private indices start, 0..2^32 - 1: BACK_RING_ATTACH. Default:
+   *   rsp_prod of the page, so that requests which an earlier backend left unanswered are consumed
+   *   again. That is right if it answered in order, or had answered everything. A new ring starts
+   *   at 0 either way.
+   * @throws RangeError if `bytes` isn't whole pages at a page boundary, or no slot fits
    * @throws RingProtocolError if the page holds more requests than the ring has slots
    */
   static attach(o: RingMemory & { readonly index?: number }): BackRing {
@@ -44,21 +46,22 @@ export class BackRing extends RingEnd {
     return new BackRing(BACK, o, index)
   }
 
-  /** Responses that were reserved since index 0, modulo 2^32. */
+  /** Number of responses reserved since index 0, modulo 2^32. */
   get answered(): number {
     return this.producer >>> 0
   }
 
-  /** Requests that have been drained and have no response reserved. */
+  /** Number of drained requests for which no response was reserved. */
   get unanswered(): number {
     return (this.consumer - this.producer) >>> 0
   }
 
   /**
-   * Takes the next response slot. The caller writes all of the response, its padding too, which
-   * would otherwise show the frontend what the slot held before (XSA-216), and then publishes.
+   * Takes the next response slot. The caller writes all of the response, including padding, and
+   * then publishes. Padding left unwritten would show the frontend the slot's old contents
+   * (XSA-216).
    * @returns the slot's offset in `bytes`
-   * @throws RangeError if no request is unanswered
+   * @throws RangeError if every drained request has a response
    */
   reserveResponse(): number {
     if (this.producer === this.consumer) {

@@ -1,27 +1,25 @@
 /**
- * One direction of a ring of bytes: a circular buffer and two free-running indices, as the console
- * (xen/include/public/io/console.h), xenstore (io/xs_wire.h), vchan and FLEX rings have two of
- * each.
+ * One direction of a ring of bytes: a circular buffer and two free-running indices. The console
+ * (xen/include/public/io/console.h), xenstore (io/xs_wire.h), vchan and FLEX rings have two each.
  *
- * A producer's end is a consumer's end seen from the other side: both own one index, look at the
- * other one and may move as many bytes as lie between them. A consumer owns `cons` and takes `prod
- * - cons` bytes; a producer owns `prod`, and what it may fill begins at `prod` and ends a ring's
- *   length behind
- * `cons`. One subtraction and one comparison serve both.
+ * Both ends work alike: each owns one index, reads the other, and may move the bytes between them.
+ * A consumer owns `cons` and may take `prod - cons` bytes. A producer owns `prod` and may fill the
+ * bytes from `prod` to one ring's length after `cons`. So one subtraction and one comparison serve
+ * both.
  *
- * The other domain can write to the page at any time. This end's index lives in a private field and
- * is never read back; the other end's is read once per transfer and checked before use. Indices are
- * kept as the int32 that `Atomics.load` gives, as in ring-end.ts.
+ * The other domain can write to the page at any time. This end's index is in a private field and is
+ * never read back. The other end's index is read once per transfer and checked before use. Indices
+ * are kept as the int32 that `Atomics.load` returns, as in ring-end.ts.
  */
 import { RingProtocolError, expectInteger } from '@xenkit/hypervisor'
 
-/** Where one direction lies. */
+/** Memory of one direction. */
 export interface ByteRingMemory {
-  /** The indices are called after it, `req_prod` and `req_cons` for `req`, as the header does. */
+  /** Prefix of the indices' names in the header: `req` for `req_prod` and `req_cons`. */
   readonly name: string
-  /** The buffer: all of it is the ring, its length is a power of two. */
+  /** The buffer: all of it is the ring, and its length is a power of two. */
   readonly data: Uint8Array
-  /** Holds both indices. */
+  /** The page that holds both indices. */
   readonly page: Uint8Array
   /** Offsets of the two indices in `page`, multiples of 4 in its buffer. */
   readonly prod: number
@@ -35,12 +33,13 @@ abstract class ByteRingEnd {
   readonly #own: number
   readonly #other: number
   /**
-   * How far behind the other end's index this end may go: the ring's length for a producer, else 0.
+   * Distance that this end may be ahead of the other end's index: the ring's length for a producer,
+   * else 0.
    */
   readonly #lead: number
   protected readonly data: Uint8Array
   protected readonly mask: number
-  /** This end's index. */
+  /** This end's index, as an int32. */
   protected index: number
 
   /** @throws RangeError if the memory can't be a ring */
@@ -66,7 +65,10 @@ abstract class ByteRingEnd {
     this.index = Atomics.load(this.#words, this.#own)
   }
 
-  /** Bytes that may be moved now, checked. */
+  /**
+   * Returns how many bytes may be moved now.
+   * @throws RingProtocolError if the other end's index is impossible
+   */
   protected movable(): number {
     const other = Atomics.load(this.#words, this.#other)
     const count = (other + this.#lead - this.index) >>> 0
@@ -75,13 +77,14 @@ abstract class ByteRingEnd {
     return count
   }
 
-  /** Publishes the new index once its bytes are moved. */
+  /** Publishes this end's index after `count` bytes were moved. */
   protected moved(count: number): void {
     if (count === 0) return
     this.index = (this.index + count) | 0
-    // The consumer sees the bytes /before/ the producer's new index, and the producer sees the
-    // consumer's new index only /after/ the bytes were read and may be overwritten. And whoever is
-    // notified after this call sees the index: Atomics.store is a full barrier.
+    // The consumer sees the bytes /before/ the producer's new index. The producer sees the
+    // consumer's new index only /after/ the bytes were read, when they may be overwritten. A peer
+    // that is notified after this call sees the index too. Atomics.store is a full barrier, which
+    // ensures all three.
     Atomics.store(this.#words, this.#own, this.index)
   }
 
@@ -97,8 +100,8 @@ abstract class ByteRingEnd {
 }
 
 /**
- * The end that fills the ring. It goes on at the `prod` of the page, which is its own: what an
- * earlier producer left there is still to be consumed.
+ * The end that fills the ring. It starts at the page's `prod`, its own index: bytes of an earlier
+ * producer are still to be consumed.
  */
 export class ByteRingProducer extends ByteRingEnd {
   constructor(memory: ByteRingMemory) {
@@ -106,11 +109,11 @@ export class ByteRingProducer extends ByteRingEnd {
   }
 
   /**
-   * Puts as many of the bytes `start..end - 1` into the ring as it has room for. No allocation.
-   * @returns how many
-   * @throws RangeError if they don't lie within `bytes`
+   * Writes as many of the bytes `start..end - 1` as the ring has room for. Allocates nothing.
+   * @returns the number of bytes written
+   * @throws RangeError if the range isn't within `bytes`
    * @throws RingProtocolError if the other end's index is where no correct peer can have moved it;
-   *   nothing is moved
+   *   nothing is written
    */
   write(bytes: Uint8Array, start = 0, end = bytes.length): number {
     expectInteger('end', end, 0, bytes.length)
@@ -118,8 +121,8 @@ export class ByteRingProducer extends ByteRingEnd {
     const count = Math.min(this.movable(), end - start)
     const { data, mask } = this
     const stop = (start + count) | 0
-    // `| 0` as in copy-slots.ts. By `set` of a subarray 1 KiB takes a third, 24 bytes twice the
-    // time, and a view is made.
+    // `| 0` as in copy-slots.ts keeps the loop in int32. `set` of a subarray would take a third of
+    // the time for 1 KiB but twice the time for 24 bytes, and would create a view.
     for (
       let at = this.index & mask, i = start | 0;
       i < stop;
@@ -132,16 +135,18 @@ export class ByteRingProducer extends ByteRingEnd {
   }
 }
 
-/** The end that empties the ring. It goes on at the `cons` of the page, which is its own. */
+/** The end that empties the ring. It starts at the page's `cons`, its own index. */
 export class ByteRingConsumer extends ByteRingEnd {
   constructor(memory: ByteRingMemory) {
     super('cons', memory)
   }
 
   /**
-   * Takes what is there, as much as fits into `into`: each byte is read once. No allocation.
-   * @returns how many bytes
-   * @throws RingProtocolError as `write` does
+   * Reads as many bytes as there are and fit into `into`. Each byte is read once. Allocates
+   * nothing.
+   * @returns the number of bytes read
+   * @throws RingProtocolError if the other end's index is where no correct peer can have moved it;
+   *   nothing is read
    */
   read(into: Uint8Array): number {
     const count = Math.min(this.movable(), into.length)

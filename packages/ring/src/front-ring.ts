@@ -1,5 +1,5 @@
 /**
- * The frontend's end of a ring: produces requests, consumes responses. Follows
+ * The frontend's end of a ring: produces requests and consumes responses. Follows
  * xen/include/public/io/ring.h.
  */
 import { UINT32_MAX, expectInteger } from '@xenkit/hypervisor'
@@ -17,14 +17,13 @@ const FRONT: RingSide = {
 }
 
 /**
- * Responses come in any order and name the request they answer; a response's slot tells nothing.
- * `finalCheck` belongs at the end of a drain here as in the backend.
+ * The frontend's end. Responses arrive in any order and name their request by id; a response's slot
+ * has no meaning. Call `finalCheck` at the end of a drain, as in the backend.
  */
 export class FrontRing extends RingEnd {
   /**
-   * Formats the pages as an empty ring and binds to it. The pages aren't shared yet, or the backend
-   * isn't connected.
-   * @throws RangeError if `bytes` isn't whole pages at a page boundary or no slot fits
+   * Formats the pages as an empty ring and binds to it. Only before the backend connects.
+   * @throws RangeError if `bytes` isn't whole pages at a page boundary, or no slot fits
    */
   static init(o: RingMemory): FrontRing {
     sring.encode(
@@ -35,10 +34,10 @@ export class FrontRing extends RingEnd {
   }
 
   /**
-   * Binds to a ring that is formatted and has nothing outstanding: FRONT_RING_ATTACH.
-   * @param o.index where both producers of the ring stand, 0..2^32 - 1
-   * @throws RangeError if `bytes` isn't whole pages at a page boundary or no slot fits
-   * @throws RingProtocolError if rsp_prod isn't at `index`
+   * Binds to a formatted ring without outstanding requests: FRONT_RING_ATTACH.
+   * @param o.index value of both producer indices, 0..2^32 - 1
+   * @throws RangeError if `bytes` isn't whole pages at a page boundary, or no slot fits
+   * @throws RingProtocolError if rsp_prod isn't `index`
    */
   static attach(o: RingMemory & { readonly index: number }): FrontRing {
     expectInteger('index', o.index, 0, UINT32_MAX)
@@ -46,7 +45,8 @@ export class FrontRing extends RingEnd {
   }
 
   /**
-   * Requests that can be reserved: slots without a request whose response is still to be drained.
+   * Number of requests that can be reserved. A slot is free once its request's response was
+   * drained.
    */
   get free(): number {
     return this.size - ((this.producer - this.consumer) >>> 0)

@@ -1,16 +1,16 @@
 /**
- * What the two ends of a ring have in common. Follows xen/include/public/io/ring.h.
+ * The common part of both ends of a ring. Follows xen/include/public/io/ring.h.
  *
- * Each end produces one kind of message and consumes the other, in the same slots: a backend is a
- * frontend with requests and responses swapped. Two differences remain: which index words are
- * whose, and how far a producer may run ahead. Requests may be a whole ring ahead of responses; a
- * response can't be ahead of its request.
+ * Each end produces one kind of message and consumes the other, in the same slots. A backend is a
+ * frontend with requests and responses swapped, except for two things: the index words that each
+ * end owns, and how far the other end may be ahead. Requests may be a whole ring ahead of
+ * responses; a response can't be ahead of its request.
  *
- * The other domain can write to the page at any time. This end's indices live in private fields and
- * are never read back, the other end's are read once per decision and checked before use.
+ * The other domain can write to the page at any time. This end's indices are in private fields and
+ * are never read back. The other end's indices are read once per decision and checked before use.
  *
- * Indices are kept as the int32 that `Atomics.load` gives, since a u32 above 2^31 would need a heap
- * number; a distance between two is made a u32 by `>>> 0`.
+ * Indices are kept as the int32 that `Atomics.load` returns, because a u32 of 2^31 or more would be
+ * a heap number. A distance between two indices is made a u32 by `>>> 0`.
  */
 import { RingProtocolError, UINT32_MAX, expectInteger, type RingIndices } from '@xenkit/hypervisor'
 import { RING_OFFSET, XEN_PAGE_SIZE, ringSlots, sring } from '@xenkit/wire'
@@ -20,11 +20,11 @@ import { RingImage } from './ring-image.ts'
 export interface RingMemory {
   /** All pages of the ring, contiguous and page-aligned within their buffer. */
   readonly bytes: Uint8Array
-  /** Bytes of a slot, which holds either message: a multiple of 4. */
+  /** Bytes per slot, which holds a request or a response: a multiple of 4. */
   readonly slotSize: number
 }
 
-/** Positions of the index words, in u32. */
+/** Indices of the ring's index words, in units of u32. */
 const word = {
   req_prod: sring.at.req_prod / 4,
   req_event: sring.at.req_event / 4,
@@ -32,46 +32,50 @@ const word = {
   rsp_event: sring.at.rsp_event / 4,
 } as const
 
-/** Which words this end reads and writes, and how it is called. */
+/** The index words that an end reads and writes, and its name. */
 export interface RingSide {
   readonly name: 'back' | 'front'
   readonly produces: 'req_prod' | 'rsp_prod'
   readonly consumes: 'req_prod' | 'rsp_prod'
-  /** Where the other end says which message of ours it wants to be notified of. */
+  /** Word in which the other end says after which of our messages it wants a notification. */
   readonly heeds: 'req_event' | 'rsp_event'
-  /** Where this end says so. */
+  /** Word in which this end says the same about the other end's messages. */
   readonly arms: 'req_event' | 'rsp_event'
-  /** Names of the private producer and consumer. */
+  /** Names of this end's private indices, for error texts. */
   readonly producer: string
   readonly consumer: string
 }
 
-/** Reads an index word of a ring that isn't attached yet. */
+/** Reads an index word of a ring before an end is attached. */
 export const readIndex = ({ bytes }: RingMemory, name: keyof typeof word): number =>
   Atomics.load(new Int32Array(bytes.buffer, bytes.byteOffset, RING_OFFSET / 4), word[name]) >>> 0
 
+/** An end of a ring, as `BackRing` and `FrontRing` extend it. */
 export abstract class RingEnd {
   /** All pages of the ring. */
   readonly bytes: Uint8Array
-  /** Slots. */
+  /** Number of slots. */
   readonly size: number
   readonly slotSize: number
-  /** Private copies of the messages of the last `drain`, at `messageAt`. */
+  /** Private copies of the messages of the last `drain`; `messageAt` returns their offsets. */
   readonly image: ArrayBuffer
 
-  /** Next slot to produce into; slots before it are taken but perhaps not published. */
+  /** Next slot to produce into. Slots before it are reserved, perhaps not published yet. */
   protected producer: number
   /** Next slot to consume. */
   protected consumer: number
-  /** What the shared producer index was last set to. */
+  /** Last value of this end's shared producer index. */
   #published: number
-  /** Where the shared consumer index was when it was looked at last, and checked. */
+  /** Last checked value of the other end's producer index. */
   #seen: number
   /** Slot of the first message of the last `drain`. */
   #first = 0
 
   readonly #side: RingSide
-  /** How far messages of the other end may be ahead of those published by this end: `size` or 0. */
+  /**
+   * Distance by which the other end's messages may be ahead of those that this end has published:
+   * `size` or 0.
+   */
   readonly #lead: number
   readonly #words: Int32Array
   readonly #produces: number
@@ -80,7 +84,7 @@ export abstract class RingEnd {
   readonly #arms: number
   readonly #image: RingImage
 
-  /** @param index where both private indices begin */
+  /** @param index initial value of both private indices */
   protected constructor(side: RingSide, { bytes, slotSize }: RingMemory, index: number) {
     const pages = bytes.byteLength / XEN_PAGE_SIZE
     if (!Number.isInteger(pages) || pages < 1) {
@@ -120,17 +124,19 @@ export abstract class RingEnd {
   }
 
   /**
-   * Copies the messages that the other end has published, oldest first, into `image`. One load of a
-   * shared index at most, none where `max` are known of, and every slot read once.
+   * Copies messages that the other end has published, oldest first, into `image`. It reads the
+   * other end's index at most once, and not at all if `max` messages are known already. Every slot
+   * is read once.
    * @param max most messages to take, 0 or more
    * @returns how many were taken; 0 if there are none
-   * @throws RingProtocolError if the other end's index, where it was looked at, is where no correct
-   *   peer can have moved it; nothing is taken.
+   * @throws RangeError or TypeError for `max` out of range
+   * @throws RingProtocolError if the other end's index was read and is where no correct peer can
+   *   have moved it; nothing is taken
    */
   drain(max: number): number {
     expectInteger('max', max, 0, UINT32_MAX)
-    // The index shares a cache line with those that the other end waits for: each look at it may
-    // take both of them some 100 ns.
+    // The index shares a cache line with the words that the other end waits for: each read of it
+    // can cost both ends some 100 ns.
     const known = (this.#seen - this.consumer) >>> 0
     const count = known >= max ? max : Math.min(this.#consumable(), max)
     if (count === 0) return 0
@@ -140,13 +146,15 @@ export abstract class RingEnd {
     return count
   }
 
-  /** Where message `i`, 0 or more, of the last `drain` lies in `image`: at a multiple of 4. */
+  /**
+   * Returns the offset in `image` of message `i`, 0 or more, of the last `drain`: a multiple of 4.
+   */
   messageAt(i: number): number {
     return this.#slotAt(this.#first + i)
   }
 
   /**
-   * Publishes the slots taken since the last call. Their bytes must be written.
+   * Publishes the slots reserved since the last call, after the caller has written them.
    * @returns whether the other end wants to be notified
    */
   publish(): boolean {
@@ -154,30 +162,31 @@ export abstract class RingEnd {
     const published = this.producer
     if (published === old) return false
     this.#published = published
-    // The peer sees the messages /before/ the new index, and the new index /before/ this end looks
-    // at the event index: Atomics.store is a full barrier. With a plain store the load below can
-    // pass it, a peer that arms its event in between is never notified, and both sides sleep (547
-    // to 10 237 times in 2 million rounds on x86).
+    // The peer sees the messages /before/ the new index, and the new index /before/ this end reads
+    // the event index: Atomics.store is a full barrier. With a plain store, the load below can pass
+    // the store. A peer that arms its event in between is then never notified, and both sides sleep
+    // (547 to 10 237 times in 2 million rounds on x86).
     Atomics.store(this.#words, this.#produces, published)
     const event = Atomics.load(this.#words, this.#heeds)
     return (published - event) >>> 0 < (published - old) >>> 0
   }
 
   /**
-   * Asks to be notified of the next message, then looks once more: call it when `drain` gave 0,
-   * before going to sleep.
+   * Asks to be notified of the next message, then checks once more. Call it when `drain` returned
+   * 0, before waiting for an event.
    * @returns true if there are messages after all: drain again
    * @throws RingProtocolError as `drain` does
    */
   finalCheck(): boolean {
     if (this.#consumable() > 0) return true
-    // The peer sees the new event index /before/ this end looks at the producer index for the last
-    // time: either that look finds the message, or whoever published it finds the event.
+    // The peer sees the new event index /before/ this end reads the producer index for the last
+    // time. So either that read finds the message, or the publishing peer finds the event index
+    // armed.
     Atomics.store(this.#words, this.#arms, (this.consumer + 1) | 0)
     return this.#consumable() > 0
   }
 
-  /** The six indices; shared ones are read once each. */
+  /** Returns the six indices. Shared ones are read once each. */
   indices(): RingIndices {
     const load = (name: keyof typeof word): number => Atomics.load(this.#words, word[name]) >>> 0
     return {
@@ -194,19 +203,25 @@ export abstract class RingEnd {
     return this.#describe(this.indices())
   }
 
-  /** Takes the next slot to produce into. @returns its offset in `bytes` */
+  /**
+   * Takes the next slot to produce into.
+   * @returns its offset in `bytes`
+   */
   protected produce(): number {
     const at = this.#slotAt(this.producer)
     this.producer = (this.producer + 1) | 0
     return at
   }
 
-  /** The offset of the slot of a free-running index. */
+  /** Returns the offset of the slot of a free-running index. */
   #slotAt(index: number): number {
     return RING_OFFSET + (index & (this.size - 1)) * this.slotSize
   }
 
-  /** Messages of the other end that haven't been consumed, checked. */
+  /**
+   * Returns how many messages of the other end wait to be consumed.
+   * @throws RingProtocolError if the other end's index is impossible
+   */
   #consumable(): number {
     const index = Atomics.load(this.#words, this.#consumes)
     const available = (index - this.consumer) >>> 0

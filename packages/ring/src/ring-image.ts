@@ -1,27 +1,29 @@
 /**
- * Takes the only look at the other domain's slots: what is drained is copied into private memory
- * before anything of it is read. What is checked later is what is used later (XSA-155).
+ * Copies of the other domain's slots in private memory. A drained slot is copied before anything in
+ * it is read, so that the bytes which are checked are the bytes which are used (XSA-155).
  *
- * A slot's copy lies where the slot lies in the ring. So neighbours are one run, whatever their
- * size: many go by whole pages (2 ns for a slot of 112 bytes), a few by 64-bit words (8 ns), which
- * between BigUint64Arrays keep to machine registers. What else lies in those pages and words comes
- * along, and is looked at by nobody. Neither way allocates. Where the other domain is writing to
- * the rest of the page, its cache lines cost more than words do: 8 slots of 112 bytes by pages took
- * 70 ns each.
+ * A slot's copy has the same offset as the slot in the ring, so neighbouring slots are one run of
+ * bytes. Many slots are copied by whole pages (2 ns per slot of 112 bytes). A few are copied by
+ * 64-bit words (8 ns), which between BigUint64Arrays stay in machine registers. Other bytes of
+ * those pages and words are copied too, and never used. Neither way allocates. Pages are slower
+ * where the other domain is writing to the rest of the page, because its cache lines must move: 8
+ * slots of 112 bytes took 70 ns each.
  */
 import { RING_OFFSET, XEN_PAGE_SIZE } from '@xenkit/wire'
 
-/** Bytes up to which it takes less time to copy words than a page: 9 slots of blkif. */
+/** Bytes up to which copying words is faster than copying pages: 9 slots of blkif. */
 const FEW = 1024
 
+/** Geometry of a ring. */
 export interface RingSlots {
   /** All pages of the ring. */
   readonly bytes: Uint8Array
   readonly slotSize: number
-  /** Slots. */
+  /** Number of slots. */
   readonly size: number
 }
 
+/** The private copy of one ring's slots. */
 export class RingImage {
   readonly buffer: ArrayBuffer
   readonly #slotSize: number
@@ -43,7 +45,10 @@ export class RingImage {
     this.#to = new BigUint64Array(this.buffer)
   }
 
-  /** Copies `count` slots, 1 or more, each byte once. After the last slot comes the first. */
+  /**
+   * Copies `count` slots (1 or more) from slot `first`, wrapping at the ring's end. Each byte is
+   * read once.
+   */
   copy(first: number, count: number): void {
     const end = first + count
     const wraps = end > this.#size
@@ -70,7 +75,7 @@ export class RingImage {
   }
 
   #copyPages(first: number, last: number, wraps: boolean): void {
-    // A run that comes back to the page in which it began takes all of them.
+    // A run that wraps around to the page where it starts needs all pages.
     const all = wraps && last >= first
     const end = all ? this.#pages.length - 1 : last
     for (let page = all ? 0 : first; ; page = page + 1 === this.#pages.length ? 0 : page + 1) {

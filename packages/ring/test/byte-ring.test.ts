@@ -1,6 +1,6 @@
 /**
- * Both ends of a ring of bytes behave as one queue does, and serve or refuse whatever the other
- * side writes.
+ * Both ends of a ring of bytes behave like one queue. Whatever the other side writes, an end serves
+ * it or refuses it with an error.
  */
 import * as fc from 'fast-check'
 import { RingProtocolError } from '@xenkit/hypervisor'
@@ -14,7 +14,7 @@ const PROD = 16
 const CONS = 20
 
 /**
- * An empty ring whose indices stand at `index`, with a page before its data and one for its
+ * An empty ring with both indices at `index`, with a page before its data and a page for its
  * indices.
  */
 function byteRingMemory({ size = 64, index = 0 } = {}): ByteRingMemory {
@@ -44,7 +44,7 @@ const indicesOf = ({ page }: ByteRingMemory): { prod: number; cons: number } => 
   return { prod: view.getUint32(PROD, true), cons: view.getUint32(CONS, true) }
 }
 
-/** Bytes `from..to - 1` of a stream in which no two neighbourhoods are alike. */
+/** Bytes `from..to - 1` of a stream in which every byte's neighbourhood is different. */
 const streamed = (from: number, to: number): Uint8Array =>
   Uint8Array.from({ length: to - from }, (_, i) => ((from + i) * 167 + ((from + i) >>> 8)) & 0xff)
 
@@ -101,7 +101,7 @@ class Read implements fc.Command<Model, Real> {
   toString = (): string => `Read(${this.max})`
 }
 
-/** Either end may be replaced at any time: what is its own lies in the page. */
+/** Replaces either end at any time: its own index is in the page. */
 class Reattach implements fc.Command<Model, Real> {
   check = (): boolean => true
   run(_model: Model, real: Real): void {
@@ -112,7 +112,7 @@ class Reattach implements fc.Command<Model, Real> {
 }
 
 describe('a ring of bytes', () => {
-  test('is a queue, from any index, in any chunks', () => {
+  test('behaves like a queue, from any index, in any chunks', () => {
     const length = fc.oneof(fc.nat(70), fc.nat(1100))
     const commands = [
       fc.tuple(length, fc.nat(5)).map((args) => new Write(...args)),
@@ -141,7 +141,7 @@ describe('a ring of bytes', () => {
     expect(() => fc.assert(property, { numRuns: 100 })).not.toThrow()
   })
 
-  test('leaves everything else as it was', () => {
+  test('changes nothing outside its data and its index', () => {
     fc.assert(
       fc.property(anyIndex, anySize, (index, size) => {
         const memory = byteRingMemory({ size, index })
@@ -214,7 +214,7 @@ describe('an index that no correct peer can have written', () => {
     expect(indicesOf(memory)).toEqual({ prod: index, cons: behind })
   })
 
-  test('is one beyond a full ring, not the full ring', () => {
+  test('is one beyond a full ring, while a full ring is valid', () => {
     const memory = byteRingMemory()
     const [producer, consumer] = [new ByteRingProducer(memory), new ByteRingConsumer(memory)]
     expect(producer.write(streamed(0, 65))).toBe(64)
@@ -222,7 +222,7 @@ describe('an index that no correct peer can have written', () => {
     expect(consumer.read(new Uint8Array(100))).toBe(64)
   })
 
-  test('is told with both indices', () => {
+  test('is reported with both indices', () => {
     const memory = byteRingMemory()
     const consumer = new ByteRingConsumer(memory)
     setIndices(memory, { prod: 4711 })
@@ -260,7 +260,7 @@ interface Attack {
   readonly value: number
 }
 
-test('arbitrary writes between any two steps: an end serves or refuses, and only its own calls move it', () => {
+test('for arbitrary writes between any two steps, an end serves or refuses, and only its own calls move it', () => {
   const attack = fc.record({
     where: fc.constantFrom('data' as const, PROD as typeof PROD, CONS as typeof CONS),
     at: fc.nat(63),
@@ -294,7 +294,7 @@ test('arbitrary writes between any two steps: an end serves or refuses, and only
           } else cons = (cons + serve(() => consumer.read(new Uint8Array(length)))) >>> 0
         }
       })
-      // What the next transfer publishes tells where each end stands.
+      // The index that the next transfer publishes shows where each end is.
       setIndices(memory, { cons: (prod - 1) >>> 0 })
       producer.write(new Uint8Array(1))
       assert.strictEqual(indicesOf(memory).prod, (prod + 1) >>> 0)

@@ -1,7 +1,7 @@
 /**
- * Both ends against the macros of Xen's own ring.h. One sequence of operations runs on three rings
- * at once: C on both sides, C frontend with BackRing, and FrontRing with C backend. After every
- * operation the answers agree and the pages are equal, byte by byte.
+ * Both ends compared with the macros of Xen's own ring.h. One sequence of operations runs on three
+ * rings at once: C on both sides, C frontend with BackRing, and FrontRing with C backend. After
+ * every operation the results are equal, and so are the pages, byte by byte.
  */
 import {
   closeSync,
@@ -44,7 +44,7 @@ const flag = (value: boolean): string => (value ? '1' : '0')
 const tagsOf = (ring: BackRing | FrontRing, count: number): string =>
   Array.from({ length: count }, (_, i) => ` ${readMessage(ring, i)}`).join('')
 
-/** What the C program does for a command, by this package's rings; the answer is spelled alike. */
+/** The C program's commands, by this package's rings; results are spelled alike. */
 const ours = {
   push: (ring: FrontRing, tag: number, count: number): string => {
     for (let i = 0; i < count && ring.free > 0; i++) {
@@ -89,7 +89,9 @@ async function compare(o: {
     const front = FrontRing.attach({ ...frontMemory, index })
     expect([back.size, front.size]).toEqual([size, size])
 
-    /** Runs a step on this side's copy of a ring's pages, fetched before and put back after it. */
+    /**
+     * Runs a step on this side's copy of a ring's pages, which is read before and written after it.
+     */
     const withPages = (ring: number, memory: Uint8Array, step: () => string): string => {
       readSync(fd, memory, 0, bytes, ring * bytes)
       const answer = step()
@@ -122,7 +124,9 @@ async function compare(o: {
   }
 }
 
-/** The command for C, whether it is the frontend's, and the same step in TypeScript. */
+/**
+ * An operation as a command for C, whether it is the frontend's, and the same step in TypeScript.
+ */
 function describeOperation(
   one: Operation,
   tag: number,

@@ -1,7 +1,6 @@
 /**
- * The other domain writes what it likes, when it likes. Whatever it does, an end throws only a
- * RingProtocolError or serves as usual, its own indices move only as its own calls move them, and
- * nothing is looked at twice.
+ * The other domain writes anything at any time. An end then either serves as usual or throws a
+ * RingProtocolError. Its own indices move only by its own calls, and nothing is read twice.
  */
 import * as fc from 'fast-check'
 import { RingProtocolError } from '@xenkit/hypervisor'
@@ -17,7 +16,7 @@ import {
   type IndexName,
 } from './ring-memory.ts'
 
-/** One write of the other domain: anywhere in the page, often one of the four indices. */
+/** One write of the other domain: anywhere in the page, often to one of the four indices. */
 const write = fc.record({
   at: fc.oneof(fc.constantFrom(0, 4, 8, 12), fc.nat(4095 - 4)),
   value: fc.oneof(anyIndex, fc.integer({ min: 0, max: 64 })),
@@ -25,8 +24,8 @@ const write = fc.record({
 type Write = { at: number; value: number }
 
 /**
- * Lets the other domain write before and after every access to a shared index, which are the only
- * places where an end depends on what lies there.
+ * Lets the other domain write before and after every access to a shared index, the only places
+ * where an end depends on the page.
  */
 function attacker(bytes: Uint8Array, writes: Iterator<Write[]>): Interceptor {
   const view = new DataView(bytes.buffer, bytes.byteOffset)
@@ -62,18 +61,18 @@ const steps = fc.array(fc.constantFrom<Step>('drain', 'reserve', 'publish', 'fin
 })
 const attacks = fc.array(fc.array(write, { maxLength: 3 }), { maxLength: 200 })
 
-/** One end under attack, and the reservation that is this end's. */
+/** One end under attack, and its reservations. */
 interface End {
   readonly ring: BackRing | FrontRing
-  /** Slots that may be reserved, as the ring says. */
+  /** Free slots, as the ring reports them. */
   readonly room: () => number
   readonly reserve: () => number
-  /** Slots that may be reserved, from the two private indices. */
+  /** Free slots, calculated from the two private indices. */
   readonly expectedRoom: (consumed: number, produced: number) => number
 }
 
 /**
- * Takes the steps and checks after each that the private indices are where these steps alone put
+ * Takes the steps, and checks after each that the private indices are where these steps alone put
  * them.
  */
 function surviveAttack(
@@ -103,8 +102,8 @@ function surviveAttack(
   }
 }
 
-describe('arbitrary writes between any two steps', () => {
-  test('of a backend', () => {
+describe('arbitrary writes between any two steps are survived', () => {
+  test('by a backend', () => {
     fc.assert(
       fc.property(anyIndex, steps, attacks, (index, sequence, writes) => {
         const memory = ringMemory({ index })
@@ -124,7 +123,7 @@ describe('arbitrary writes between any two steps', () => {
     expect.hasAssertions()
   })
 
-  test('of a frontend', () => {
+  test('by a frontend', () => {
     fc.assert(
       fc.property(anyIndex, steps, attacks, (index, sequence, writes) => {
         const memory = ringMemory({ index })
@@ -148,7 +147,7 @@ describe('arbitrary writes between any two steps', () => {
 const expectDrained = (ring: BackRing | FrontRing, count: number): void =>
   expect(ring.drain(32)).toBe(count)
 
-/** Both calls that look at the peer's index throw, and nothing moves. */
+/** Expects that both calls which read the peer's index throw, and that nothing moves. */
 function expectRefused(ring: BackRing | FrontRing): void {
   const before = ring.indices()
   for (const call of [() => ring.drain(32), () => ring.finalCheck()]) {
@@ -161,7 +160,7 @@ function expectRefused(ring: BackRing | FrontRing): void {
 }
 
 describe('an index that no correct peer can have written', () => {
-  test('req_prod beyond the ring, or gone back', () => {
+  test('req_prod beyond the ring, or moved backwards', () => {
     fc.assert(
       fc.property(
         anyIndex,
@@ -193,7 +192,7 @@ describe('an index that no correct peer can have written', () => {
           const front = FrontRing.attach({ ...memory, index })
           for (let i = 0; i < requests; i++) front.reserveRequest()
           front.publish()
-          if (requests < 32) front.reserveRequest() // reserved alone isn't published
+          if (requests < 32) front.reserveRequest() // a reserved slot alone isn't published
           setIndices(memory.bytes, { rsp_prod: (index + claim) >>> 0 })
           if (claim <= requests) expectDrained(front, claim)
           else expectRefused(front)
@@ -203,7 +202,7 @@ describe('an index that no correct peer can have written', () => {
     expect.hasAssertions()
   })
 
-  test('is no lasting harm: a peer that comes to its senses is served', () => {
+  test('does no lasting harm: a peer that corrects it is served', () => {
     const memory = ringMemory({ index: 2 ** 32 - 3 })
     const back = BackRing.attach(memory)
     setIndices(memory.bytes, { req_prod: 1000 })
@@ -234,7 +233,7 @@ test('own indices are never read back', () => {
   expect(front.free).toBe(32)
 })
 
-test('slots are looked at once: a drained image no longer depends on the page (XSA-155)', () => {
+test("slots are read once: a drained image doesn't depend on the page (XSA-155)", () => {
   const memory = ringMemory()
   const front = FrontRing.attach({ ...memory, index: 0 })
   const back = BackRing.attach(memory)

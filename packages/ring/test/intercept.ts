@@ -1,6 +1,6 @@
 /**
- * Gets between a ring and the index words, which it reaches by Atomics.load and Atomics.store
- * alone.
+ * Intercepts a ring's access to its index words, which it makes by Atomics.load and Atomics.store
+ * only.
  */
 
 type Load = (words: Int32Array, index: number) => number
@@ -11,7 +11,10 @@ export interface Interceptor {
   store(words: Int32Array, index: number, value: number, real: Store): number
 }
 
-/** Lets both operations go through the interceptor. @returns what ends that */
+/**
+ * Routes both operations through the interceptor.
+ * @returns a function that ends this
+ */
 export function intercept(interceptor: Interceptor): () => void {
   const { load, store } = Atomics
   const replacement: { load: Load; store: Store } = {
@@ -22,7 +25,7 @@ export function intercept(interceptor: Interceptor): () => void {
   return () => void Object.assign(Atomics, { load, store })
 }
 
-/** Runs `step` with both operations going through the interceptor. */
+/** Runs `step` while both operations go through the interceptor. */
 export function intercepted<T>(interceptor: Interceptor, step: () => T): T {
   const end = intercept(interceptor)
   try {

@@ -1,20 +1,23 @@
-/** Any sequence of calls on both ends behaves as two queues do. */
+/** Any sequence of calls on both ends behaves like two queues. */
 import * as fc from 'fast-check'
 import { assert, expect, test } from 'vitest'
 import { BackRing, FrontRing, type RingMemory } from '../src/index.ts'
 import { anyIndex, readMessage, ringMemory, writeMessage } from './ring-memory.ts'
 
-/** What a ring means: tags on their way, and whether each end has asked to be notified. */
+/** The model: tags in transit, and whether each end has asked for a notification. */
 interface Model {
   nextTag: number
   readonly reserved: number[]
   readonly published: number[]
-  /** Consumed by the backend, not answered. */
+  /** Consumed by the backend, not answered yet. */
   readonly taken: number[]
   readonly answers: number[]
   readonly publishedAnswers: number[]
   free: number
-  /** Messages that may still pass before the peer has to be notified; undefined: it isn't. */
+  /**
+   * Messages that may still be published before the peer must be notified; undefined if it needn't
+   * be.
+   */
   backAsks: number | undefined
   frontAsks: number | undefined
 }
@@ -37,7 +40,9 @@ const newModel = (): Model => ({
   frontAsks: 0,
 })
 
-/** Counts a publication against what was asked; the ask is spent when it is passed. */
+/**
+ * Counts published messages against the request for a notification, which ends when it is reached.
+ */
 const spend = (
   asks: number | undefined,
   messages: number,
@@ -172,7 +177,7 @@ class FrontFinalCheck extends Command {
   }
 }
 
-/** A backend that has nothing in flight may be replaced at any time. */
+/** Replaces a backend that has nothing in flight. */
 class Reattach extends Command {
   override check(model: Readonly<Model>): boolean {
     return model.taken.length === 0 && model.answers.length === 0

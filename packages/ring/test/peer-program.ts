@@ -1,4 +1,4 @@
-/** A C program over memory that is shared with it as a file, answering one line at a time. */
+/** A C program that shares memory as a file, and answers one line at a time. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 
@@ -20,7 +20,7 @@ export class PeerProgram {
     return line.value
   }
 
-  /** @param ring which of its rings the command is for */
+  /** @param ring number of the program's ring that the command is for */
   run(ring: number, command: string): Promise<string> {
     this.#stdin.write(`${ring} ${command}\n`)
     return this.answer()

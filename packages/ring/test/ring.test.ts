@@ -14,7 +14,7 @@ import {
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
 
-/** Both ends of one ring, and shorthands that move tagged messages. */
+/** Both ends of one ring, and helpers that move tagged messages. */
 function bothEnds(o: { pages?: number; slotSize?: number; index?: number } = {}) {
   const memory = ringMemory(o)
   const front = FrontRing.attach({ ...memory, index: o.index ?? 0 })
@@ -34,7 +34,7 @@ function bothEnds(o: { pages?: number; slotSize?: number; index?: number } = {})
   }
 }
 
-test('an index is looked at once for all messages that it tells of', () => {
+test('an index is read once for all messages that it covers', () => {
   const { back, request } = bothEnds()
   const looks = (max: number): [count: number, looks: number] => {
     let count = 0
@@ -53,7 +53,7 @@ test('an index is looked at once for all messages that it tells of', () => {
     [3, 0],
   ])
   request(8)
-  // Two are known of: there may be more.
+  // Two are known already; there may be more.
   expect([looks(3), looks(3), looks(0)]).toEqual([
     [3, 1],
     [0, 1],
@@ -62,7 +62,7 @@ test('an index is looked at once for all messages that it tells of', () => {
 })
 
 describe('a ring, from any index and of any geometry', () => {
-  test('carries every message once, in order and unharmed, when it is full each time', () => {
+  test('carries every message once, in order and unchanged, when it is full each time', () => {
     fc.assert(
       fc.property(anyIndex, anyGeometry, (index, geometry) => {
         const { front, back, request, respond } = bothEnds({ ...geometry, index })
@@ -103,7 +103,7 @@ describe('a ring, from any index and of any geometry', () => {
     )
   })
 
-  test('drains at most as many as asked for', () => {
+  test('drains at most max messages', () => {
     fc.assert(
       fc.property(anyIndex, fc.integer({ min: 0, max: 40 }), (index, max) => {
         const { back, request } = bothEnds({ index })
@@ -141,14 +141,14 @@ describe('a ring, from any index and of any geometry', () => {
   })
 })
 
-/** Whether `event` lies in (old, next], by counting. */
+/** Whether `event` is in (old, next], by counting. */
 function passes(old: number, next: number, event: number): boolean {
   for (let i = old; i !== next; i = (i + 1) >>> 0) if ((i + 1) >>> 0 === event) return true
   return false
 }
 
 describe('notification', () => {
-  test('is wanted exactly when the event index is passed', () => {
+  test('is due exactly when the event index is passed', () => {
     fc.assert(
       fc.property(
         anyIndex,
@@ -167,13 +167,13 @@ describe('notification', () => {
     )
   })
 
-  test('is not wanted for nothing', () => {
+  test('is not due when nothing was published', () => {
     const { memory, front, back } = bothEnds({ index: 5 })
     setIndices(memory.bytes, { req_event: 5, rsp_event: 5 })
     expect([front.publish(), back.publish()]).toEqual([false, false])
   })
 
-  test('is asked for by the final check, for the next message', () => {
+  test('is requested by the final check, for the next message', () => {
     fc.assert(
       fc.property(anyIndex, (index) => {
         const { front, back, request, respond } = bothEnds({ index })
@@ -208,7 +208,7 @@ describe('init and attach', () => {
     expect(memory.bytes.subarray(64).every((byte) => byte === 0xaa)).toBe(true)
   })
 
-  test('a backend goes on at rsp_prod: what was unanswered comes again', () => {
+  test('a backend starts at rsp_prod, so that unanswered requests are drained again', () => {
     fc.assert(
       fc.property(anyIndex, fc.integer({ min: 0, max: 32 }), (index, answered) => {
         const { memory, back, request, respond } = bothEnds({ index })
@@ -224,14 +224,14 @@ describe('init and attach', () => {
     )
   })
 
-  test('a backend may go on elsewhere', () => {
+  test('a backend may start at another index', () => {
     const { memory, request } = bothEnds({ index: 2 ** 32 - 1 })
     request(7, 8)
     const back = BackRing.attach({ ...memory, index: 0 })
     expect([back.drain(32), readMessage(back, 0)]).toEqual([1, 8])
   })
 
-  test('no ring holds more requests than slots, or fewer than none', () => {
+  test('a ring with more requests than slots, or fewer than none, is refused', () => {
     fc.assert(
       fc.property(anyIndex, fc.integer({ min: 33, max: 2 ** 32 - 1 }), (index, ahead) => {
         const memory = ringMemory({ index })
@@ -244,7 +244,7 @@ describe('init and attach', () => {
     )
   })
 
-  test('a frontend finds no response where none is outstanding', () => {
+  test('a frontend refuses a response when none is outstanding', () => {
     const memory = ringMemory({ index: 9 })
     expect(() => FrontRing.attach({ ...memory, index: 8 })).toThrow(RingProtocolError)
     expect(FrontRing.attach({ ...memory, index: 9 }).free).toBe(32)
@@ -268,7 +268,7 @@ describe('init and attach', () => {
   })
 })
 
-test('says where it stands, all six indices', () => {
+test('describes itself with all six indices', () => {
   const { front, back, request, respond } = bothEnds({ index: 2 ** 32 - 2 })
   request(1, 2, 3)
   back.drain(2)

@@ -1,26 +1,26 @@
 /**
- * A model of two processors with store buffers (x86; weaker ones reorder no more than this where
- * every access is atomic), on which recorded accesses run in every interleaving. An `Atomics.store`
- * waits until its processor's buffer is empty; a plain store may stay in it while later loads go
- * ahead.
+ * A model of two processors with store buffers, on which recorded accesses run in every
+ * interleaving. It models x86; where every access is atomic, weaker processors reorder no more than
+ * this. An `Atomics.store` waits until its processor's buffer is empty. A plain store may stay in
+ * the buffer while later loads go ahead.
  *
- * All words begin at 0 and every store sets its word to 1: "not yet" and "done".
+ * All words start at 0, "not yet", and every store sets its word to 1, "done".
  */
 import { expect } from 'vitest'
 import type { Interceptor } from './intercept.ts'
 
+/** One access of a program. */
 export interface Access {
   /**
-   * `notify` sends an event: it is there at once, whatever the sender's buffer still holds. `await`
-   * goes on when it is there.
+   * `notify` sends an event at once, whatever the sender's store buffer still holds. `await` waits
+   * for it.
    */
   readonly kind: 'load' | 'store' | 'plain store' | 'notify' | 'await'
   readonly word: string
 }
 
 /**
- * Takes down the accesses to index words that are made through its interceptor. A plain store shows
- * as the absence of one.
+ * Records accesses to index words that go through its interceptor. A plain store doesn't appear.
  */
 export function recorder(wordNames: ReadonlyMap<number, string>): {
   readonly accesses: Access[]
@@ -45,18 +45,18 @@ export function recorder(wordNames: ReadonlyMap<number, string>): {
   }
 }
 
-/** The same accesses by a program that knows no barriers. */
+/** The same accesses without barriers: every store is a plain store. */
 export const plain = (accesses: readonly Access[]): Access[] =>
   accesses.map((access) => (access.kind === 'store' ? { ...access, kind: 'plain store' } : access))
 
-/** A state of the model: two processors over one memory. */
+/** A state of the model: two processors that share one memory. */
 interface State {
-  /** How many accesses each has made. */
+  /** Number of accesses that each has made. */
   readonly at: Both<number>
   readonly memory: Readonly<Record<string, number>>
   /** Plain stores that only their own processor sees yet, oldest first. */
   readonly buffers: Both<readonly string[]>
-  /** What each loaded last. */
+  /** Value that each loaded last. */
   readonly seen: Both<number>
 }
 type Both<T> = readonly [T, T]
@@ -65,8 +65,8 @@ const set = <T>(both: Both<T>, side: 0 | 1, value: T): Both<T> =>
   side === 0 ? [value, both[1]] : [both[0], value]
 
 /**
- * Every state that one step leads to: an access of either processor, or a store that leaves its
- * buffer.
+ * Yields every state that one step leads to: an access by either processor, or a store that leaves
+ * its buffer.
  */
 function* successors(programs: Both<readonly Access[]>, state: State): Generator<State> {
   for (const side of [0, 1] as const) {
@@ -107,8 +107,8 @@ function* successors(programs: Both<readonly Access[]>, state: State): Generator
 }
 
 /**
- * Runs both programs in every interleaving. @returns in how many the last load that each came to
- * found "not yet"
+ * Runs both programs in every interleaving.
+ * @returns in how many of them both programs' last loads found "not yet"
  */
 export function bothSeeNothing(programs: Both<readonly Access[]>): number {
   const from = (state: State): number => {

@@ -1,9 +1,9 @@
 /**
- * No wake-up is lost: a message is never published without a notification while the other end goes
- * to sleep.
+ * No wake-up is lost: no message is published without a notification while the other end goes to
+ * sleep.
  *
- * The accesses that the real rings make are recorded, then run on the model of store-buffers.ts.
- * The model is shown to have teeth on sequences with one fault each.
+ * The real rings' accesses are recorded, then run on the model of store-buffers.ts. Sequences with
+ * one fault each show that the model finds lost wake-ups.
  */
 import { sring } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -21,8 +21,8 @@ function record(step: () => void): Access[] {
 }
 
 /**
- * Who publishes a message and who goes to sleep, from index 0: producer word 0 -> 1, event word 0
- * -> 1.
+ * A publisher and an end that goes to sleep, from index 0: the producer word and the event word
+ * both change from 0 to 1.
  */
 interface Race {
   readonly publish: readonly Access[]
@@ -32,14 +32,13 @@ interface Race {
 }
 
 /**
- * By its last load the publisher decides whether the event was armed, the sleeper whether there is
- * work.
+ * By its last load, the publisher decides whether to notify, and the sleeper whether there is work.
  */
 const lostWakeUps = ({ publish, sleep }: Race): number => bothSeeNothing([publish, sleep])
 
 /**
- * The race of a request with a backend that goes to sleep, and of a response with a frontend, as
- * the rings run them.
+ * Records the race of a request with a backend that goes to sleep, and of a response with a
+ * frontend.
  */
 function recordRaces(): [string, Race][] {
   const memory = ringMemory()
@@ -67,7 +66,7 @@ function recordRaces(): [string, Race][] {
 describe.each(recordRaces())('%s that goes to sleep', (_name, race) => {
   const { publish, sleep, producer, event } = race
 
-  test('access the indices as ring.h does, and no oftener', () => {
+  test('access the indices exactly as ring.h does', () => {
     expect(publish).toEqual([
       { kind: 'store', word: producer },
       { kind: 'load', word: event },

@@ -219,11 +219,11 @@ test('is told when xenstored releases it', async () => {
   await xs.heard()
   m.machine.xenstored.releaseDomain(1)
   await xs.heard()
-  expect(xs.reasons).toEqual(['xenstored gave up on the ring: COMM'])
+  expect(xs.reasons).toEqual(['xenstored closed the ring: COMM'])
   const later = await connect(m.guest)
   later.send(XS.READ, 'name|')
   await later.heard()
-  expect(later.reasons).toEqual(['xenstored gave up on the ring: COMM'])
+  expect(later.reasons).toEqual(['xenstored closed the ring: COMM'])
 })
 
 test.each([
@@ -241,7 +241,7 @@ test.each([
     xs.send(XS.READ, 'name|')
     Atomics.store(wordsOf(page), word, value)
     await xs.heard()
-    expect(xs.reasons).toEqual([`xenstored gave up on the ring: ${name}`])
+    expect(xs.reasons).toEqual([`xenstored closed the ring: ${name}`])
     for (const [domain, answer] of [
       [m.guest, 'sim-1'],
       [other, 'sim-2'],

@@ -1,16 +1,17 @@
 /**
- * Bytes that wait for room in a ring, in order. Each is copied once more at most, however many
- * wait.
+ * A queue of bytes that wait for room in a ring. Each byte is copied at most once more, however
+ * many wait.
  */
 import type { ByteRingProducer } from '@xenkit/ring'
 
 const INITIAL_SIZE = 4096
-/** A buffer that one burst made larger than this is given back. */
+/** Bytes: a buffer that a burst has grown beyond this is dropped after use. */
 const KEPT_SIZE = 65_536
 
+/** A growing byte buffer with a start and an end. */
 export class ByteQueue {
   #buffer = new Uint8Array(INITIAL_SIZE)
-  /** What waits lies here, `#from..#to - 1`. */
+  /** Bounds of the queued bytes: `#from..#to - 1`. */
   #from = 0
   #to = 0
 
@@ -25,9 +26,9 @@ export class ByteQueue {
   }
 
   /**
-   * Puts into the ring what it has room for.
-   * @returns how many bytes
-   * @throws RingProtocolError as the ring does; nothing is moved
+   * Writes as many queued bytes as the ring has room for.
+   * @returns the number of bytes written
+   * @throws RingProtocolError as the ring does; nothing is written
    */
   moveTo(ring: ByteRingProducer): number {
     if (this.length === 0) return 0
@@ -42,7 +43,7 @@ export class ByteQueue {
 
   #makeRoom(bytes: number): void {
     const needed = this.length + bytes
-    // Moved up only where at least as much was taken out since as is moved now.
+    // Compacts the buffer only after at least as many bytes were taken as are moved now.
     const buffer =
       needed * 2 <= this.#buffer.length
         ? this.#buffer

@@ -2,11 +2,11 @@
  * The domain's end of its xenstore ring: a byte stream to xenstored. Follows
  * docs/misc/xenstore-ring.txt.
  *
- * The ring is there before its user and after it (a boot loader, the kernel before kexec, a program
- * that died). So a connection begins with a reset, and ends by asking for one: xenstored forgets
- * the watches, transactions and replies of the one before. A xenstored that doesn't offer that, as
- * the C one, is met where its indices are, and replies that lie there are thrown away; those which
- * it sends later can't be told from this user's.
+ * The ring exists before and after its user, which may be a boot loader, a kernel before kexec, or
+ * a program that died. A connection therefore starts and ends by requesting a reset: xenstored then
+ * drops the earlier user's watches, transactions and replies. A xenstored without that feature,
+ * such as the C one, is used from its present indices, and replies already in the ring are
+ * discarded. Replies to the earlier user that it sends later can't be told from this user's.
  */
 import { type ByteStream, type ByteStreamReceiver, XenstoreError } from '@xenkit/hypervisor'
 import { XENSTORE_ERROR, XENSTORE_RECONNECT, XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
@@ -16,26 +16,27 @@ import { XenstorePage, XenstoreRings } from './xenstore-page.ts'
 
 /** One end of a xenstore ring. */
 export interface XenstoreRingEnd {
-  /** The page, for as long as the end is used. */
+  /** The page, which must stay mapped while the end is used. */
   readonly page: Uint8Array
   readonly bind: Bind
 }
 
-/** Bytes of requests that may wait for room in the ring: some hundred thousand. */
+/** Most bytes of requests that may wait for room in the ring: some hundred thousand requests. */
 const WAITING_MAX = 16 * 1024 * 1024
 
 const NOTHING = new Uint8Array()
 
 /**
- * Opens the one connection that a domain's xenstore ring carries. What is written waits until
- * xenstored has reset the ring, however long that takes, and then for room in it. More than 16 MiB
- * may not wait: the stream ends. It ends too when xenstored breaks the rules of the ring or says
- * that it gave up.
+ * Opens the one connection that a domain's xenstore ring carries. Written bytes wait until
+ * xenstored has reset the ring, however long that takes, and then for room in it. The stream ends
+ * when more than 16 MiB wait, when xenstored breaks the rules of the ring, or when it reports an
+ * error.
  *
- * As the port of a domain: `{ connect: async (receiver) => connectXenstoreRing({ page, bind },
+ * As a domain's xenstore port: `{ connect: async (receiver) => connectXenstoreRing({ page, bind },
  * receiver) }`
  *
- * @throws RangeError if `page` isn't a page, or what `bind` throws
+ * @throws RangeError if `page` isn't a page
+ * @throws the error of `bind`
  */
 export function connectXenstoreRing(
   { page, bind }: XenstoreRingEnd,
@@ -49,7 +50,7 @@ class DomainEnd implements ByteStream {
   readonly #receiver: ByteStreamReceiver
   readonly #turns: RingTurns
   readonly #waiting = new ByteQueue()
-  /** Undefined while the ring is being reset. */
+  /** Undefined until xenstored has reset the ring. */
   #rings: XenstoreRings | undefined
   #open = true
 
@@ -92,7 +93,10 @@ class DomainEnd implements ByteStream {
     return true
   }
 
-  /** @returns what has come from xenstored */
+  /**
+   * Sends and receives as much as the ring allows.
+   * @returns the bytes that xenstored sent
+   */
   #exchange(): Uint8Array {
     this.#rings ??= this.#attach()
     if (!this.#rings) return NOTHING
@@ -107,8 +111,8 @@ class DomainEnd implements ByteStream {
   }
 
   /**
-   * @returns undefined while xenstored has yet to reset the ring: nothing else in the page counts
-   * then
+   * @returns undefined until xenstored has reset the ring; the rest of the page is meaningless
+   *   until then
    */
   #attach(): XenstoreRings | undefined {
     if (this.#page.load('connection') === XENSTORE_RECONNECT) return undefined
@@ -118,7 +122,7 @@ class DomainEnd implements ByteStream {
       waiting: this.#waiting,
       turns: this.#turns,
     })
-    // Replies to an earlier user, where there was no reset.
+    // Discards replies to an earlier user, which are still there if there was no reset.
     if (rings.read().length > 0) this.#turns.notify()
     return rings
   }
@@ -134,8 +138,7 @@ class DomainEnd implements ByteStream {
   }
 
   /**
-   * What goes wrong ends the stream; the receiver is told of it later, not while it writes or
-   * closes.
+   * Runs a step whose error ends the stream. The receiver is told later, not within its own call.
    */
   #attempt<T>(step: () => T): T | undefined {
     try {
@@ -159,5 +162,5 @@ const errorNames = new Map<number, string>(
 
 function gaveUp(error: number): XenstoreError {
   const name = errorNames.get(error) ?? String(error)
-  return new XenstoreError(`xenstored gave up on the ring: ${name}`, { errno: 'EIO', error: name })
+  return new XenstoreError(`xenstored closed the ring: ${name}`, { errno: 'EIO', error: name })
 }

@@ -1,27 +1,28 @@
 /**
- * Work on a ring in turns. An event says "look", no more: events coalesce, and one may come for
- * what was seen already. So a turn looks at everything and says whether it found something; then
- * another turn follows, after the rest of the event loop had its own. The port stays masked until a
- * turn finds nothing, and an event that came meanwhile is delivered then: none is lost, and a peer
- * that sends events, or work, without end costs one bounded turn per round of the event loop.
+ * Divides work on a ring into turns. Events coalesce, and one may be for work that was already
+ * done, so a turn checks everything and returns whether it found work. If it did, another turn
+ * follows after the rest of the event loop had its turn. The port stays masked until a turn finds
+ * nothing, and unmasking delivers an event that came meanwhile. So no event is lost, and a peer
+ * that sends events or work without end costs one bounded turn per round of the event loop.
  */
 import type { EvtchnBinding } from '@xenkit/hypervisor'
 
-/** Binds to an event channel for as long as the ring is used. */
+/** Binds to an event channel, which stays bound while the ring is used. */
 export type Bind = (onEvent: () => void) => EvtchnBinding
 
+/** The turns of one end of a ring. */
 export class RingTurns {
   readonly #turn: () => boolean
   readonly #onError: (error: unknown) => void
   readonly #channel: EvtchnBinding
-  /** The port is: an event was delivered, and it wasn't unmasked since. */
+  /** Whether the port is masked: an event was delivered and the port not unmasked since. */
   #masked = false
   #scheduled = false
   #closed = false
 
   /**
    * @param turn does a bounded amount of work, and returns whether there may be more
-   * @param onError hears that the channel failed: no event will come any more
+   * @param onError called when the channel has failed and no further event will arrive
    */
   constructor(bind: Bind, turn: () => boolean, onError: (error: unknown) => void) {
     this.#turn = turn
@@ -32,7 +33,7 @@ export class RingTurns {
     })
   }
 
-  /** Runs a turn soon, without an event. */
+  /** Schedules a turn without an event. */
   schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
@@ -42,7 +43,7 @@ export class RingTurns {
     })
   }
 
-  /** Runs a turn now, unless it is closed. */
+  /** Runs a turn now, unless closed. */
   run(): void {
     if (this.#closed) return
     const more = this.#turn()
@@ -55,7 +56,7 @@ export class RingTurns {
     this.#channel.notify()
   }
 
-  /** Unbinds; no turn runs any more. Idempotent. */
+  /** Unbinds the channel; no further turn runs. Idempotent. */
   close(): void {
     this.#closed = true
     this.#channel.close()

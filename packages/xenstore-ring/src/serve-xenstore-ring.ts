@@ -1,11 +1,11 @@
 /**
- * xenstored's end of a domain's xenstore ring: brings what the domain sends to a store, and back
- * what the store answers. Follows docs/misc/xenstore-ring.txt, with the features "ring
- * reconnection" and "connection error indicator".
+ * xenstored's end of a domain's xenstore ring: passes the domain's bytes to a store, and the
+ * store's bytes back. Follows docs/misc/xenstore-ring.txt, with the features "ring reconnection"
+ * and "connection error indicator".
  *
- * The domain is hostile. What it breaks ends its connection to the store and sets `error`; it may
- * start again by a reset. A domain that doesn't read its replies isn't listened to either, until it
- * does.
+ * The domain is hostile. If it breaks a rule, its connection to the store ends and `error` is set;
+ * it may start again by a reset. While a domain doesn't read its replies, its requests aren't read
+ * either.
  */
 import type { ByteStream, ByteStreamReceiver } from '@xenkit/hypervisor'
 import { RingProtocolError } from '@xenkit/hypervisor'
@@ -21,47 +21,49 @@ import type { XenstoreRingEnd } from './connect-xenstore-ring.ts'
 import { RingTurns } from './ring-turns.ts'
 import { XenstorePage, XenstoreRings } from './xenstore-page.ts'
 
-/** A connection to a store that can hold back what it delivers. */
+/** A connection to a store that can stop its deliveries. */
 export interface StoreConnection extends ByteStream {
-  /** Holds back deliveries until `resume`. One that is under way still comes. */
+  /** Stops deliveries until `resume`. One that is in progress still arrives. */
   pause(): void
   resume(): void
 }
 
+/** Options of `serveXenstoreRing`. */
 export interface XenstoreRingOptions extends XenstoreRingEnd {
-  /** What the page offers to the domain: bits of XENSTORE_SERVER_FEATURE. */
+  /** Features that the page offers to the domain: bits of XENSTORE_SERVER_FEATURE. */
   readonly features: number
   /**
-   * Opens a connection to the store with the domain's rights; for its first bytes, and again after
-   * a reset. What it throws, the domain is to blame for.
+   * Opens a connection to the store with the domain's rights. Called for the first bytes, and again
+   * for those after a reset. An error that it throws ends the domain's connection.
    */
   connect(receiver: ByteStreamReceiver): StoreConnection
 }
 
+/** A ring that is being served. */
 export interface XenstoreRingServer extends Disposable {
-  /** Looks at the page now, without an event: what the domain wrote before is noticed. */
+  /** Checks the page now, without an event, for anything that the domain wrote before. */
   look(): void
   /**
-   * Starts the ring anew, as INTRODUCE does for a domain that xenstored knows. The connection to
-   * the store ends, the indices are 0, and from now on the page offers `features`. Only a domain
-   * that had asked for a reset gets an event.
+   * Resets the ring, as INTRODUCE does for a domain that xenstored knows. The connection to the
+   * store ends, the indices become 0, and the page offers `features`. The domain gets an event only
+   * if it had requested a reset.
    */
   reset(features: number): void
-  /** Ends the connection to the store and leaves the page as it is. Idempotent. */
+  /** Ends the connection to the store and leaves the page unchanged. Idempotent. */
   close(): void
 }
 
 /**
- * Bytes of replies that wait before the domain's next requests have to, and the store's next
- * replies.
+ * Bytes of waiting replies from which on the domain's requests and the store's replies wait too.
  */
 const WAITING_FULL = 64 * 1024
 
 const NOTHING = new Uint8Array()
 
 /**
- * Serves the ring until it is closed, beginning where its indices are.
- * @throws RangeError if `page` isn't a page, or what `bind` throws
+ * Serves the ring until it is closed, starting at its present indices.
+ * @throws RangeError if `page` isn't a page
+ * @throws the error of `bind`
  */
 export function serveXenstoreRing(o: XenstoreRingOptions): XenstoreRingServer {
   return new StoreEnd(o)
@@ -73,11 +75,11 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
   readonly #turns: RingTurns
   #features: number
   #waiting = new ByteQueue()
-  /** Undefined when the connection was given up. */
+  /** Undefined after the connection was closed because of an error. */
   #rings: XenstoreRings | undefined
-  /** Opened by the first bytes. */
+  /** Opened when the first bytes arrive. */
   #store: StoreConnection | undefined
-  /** The store is held back. */
+  /** Whether the store's deliveries are stopped. */
   #paused = false
 
   constructor(o: XenstoreRingOptions) {
@@ -135,7 +137,10 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
     return true
   }
 
-  /** @returns what has come from the domain */
+  /**
+   * Sends and receives as much as the ring allows.
+   * @returns the bytes that the domain sent
+   */
   #exchange(): Uint8Array {
     if (this.#isAskedToReset && this.#offers(XENSTORE_SERVER_FEATURE.RECONNECTION)) this.#reset()
     if (!this.#rings) return NOTHING
@@ -166,7 +171,7 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
     this.#page.store('server_features', this.#features)
     this.#attach()
     if (!this.#isAskedToReset) return
-    // Last: the domain sees the rest of the page as it is now /before/ it takes the ring for
+    // Stored last: the domain sees the rest of the page updated /before/ it sees the ring as
     // connected.
     this.#page.store('connection', XENSTORE_CONNECTED)
     this.#turns.notify()
@@ -182,7 +187,7 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
     })
   }
 
-  /** The store forgets the domain's watches and transactions with its connection. */
+  /** Ends the connection to the store, which drops the domain's watches and transactions. */
   #leaveStore(): void {
     this.#store?.close()
     this.#store = undefined
@@ -205,7 +210,7 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
     try {
       this.#turns.notify()
     } catch {
-      // The channel is what went wrong, or the domain is gone.
+      // The channel itself failed, or the domain is gone.
     }
   }
 }

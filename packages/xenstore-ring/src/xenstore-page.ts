@@ -1,6 +1,6 @@
 /**
- * The page that a domain and xenstored share: two rings of bytes and a few words about the
- * connection. Follows xen/include/public/io/xs_wire.h (struct xenstore_domain_interface) and
+ * The page that a domain and xenstored share: two byte rings, and a few words about the connection.
+ * Follows xen/include/public/io/xs_wire.h (struct xenstore_domain_interface) and
  * docs/misc/xenstore-ring.txt.
  */
 import { XENSTORE_RING_SIZE, XEN_PAGE_SIZE, xenstoreDomainInterface } from '@xenkit/wire'
@@ -19,6 +19,7 @@ type Word =
   | 'connection'
   | 'error'
 
+/** Access to the page's words and rings. */
 export class XenstorePage {
   readonly #bytes: Uint8Array
   readonly #words: Int32Array
@@ -36,12 +37,12 @@ export class XenstorePage {
     return Atomics.load(this.#words, at[word] / 4) >>> 0
   }
 
-  /** The other side sees what was stored before /before/ this. */
+  /** Stores a word. The other side sees earlier stores /before/ this one. */
   store(word: Word, value: number): void {
     Atomics.store(this.#words, at[word] / 4, value)
   }
 
-  /** One direction: requests or replies. */
+  /** Returns one direction: requests or replies. */
   ring(name: 'req' | 'rsp'): ByteRingMemory {
     const data = this.#bytes.subarray(at[name], at[name] + XENSTORE_RING_SIZE)
     return { name, data, page: this.#bytes, prod: at[`${name}_prod`], cons: at[`${name}_cons`] }
@@ -49,12 +50,12 @@ export class XenstorePage {
 }
 
 /**
- * The rings as one end has them: one it reads, one it writes, and what waits for room in that.
+ * Both rings as one end uses them: one to read, one to write, and the bytes that wait for room.
  *
- * Whoever moves an index notifies, says the specification. Linux notifies only an end that may
- * sleep: of bytes put into an empty ring, of room made in a full one. Both kinds of peers are
- * served by an end that looks once more after each index it moved, and sleeps when that look found
- * nothing to do.
+ * The specification says that the end which moves an index notifies. Linux notifies only a peer
+ * that may sleep: after bytes put into an empty ring, and after room made in a full one. This works
+ * with both: an end checks once more after each index that it moved, and sleeps only when that
+ * check found nothing.
  */
 export class XenstoreRings {
   readonly #input: ByteRingConsumer
@@ -63,7 +64,7 @@ export class XenstoreRings {
   readonly #turns: RingTurns
   readonly #chunk = new Uint8Array(XENSTORE_RING_SIZE)
 
-  /** Goes on where the page's indices are. */
+  /** Starts at the page's present indices. */
   constructor(
     page: XenstorePage,
     o: {
@@ -80,8 +81,9 @@ export class XenstoreRings {
   }
 
   /**
-   * Sends of what waits as much as there is room for. @returns how many bytes: for any the other
-   * end is to be notified. @throws RingProtocolError
+   * Sends as many waiting bytes as there is room for.
+   * @returns the number of bytes sent; if any, notify the other end
+   * @throws RingProtocolError
    */
   flush(): number {
     const sent = this.#waiting.moveTo(this.#output)
@@ -90,10 +92,9 @@ export class XenstoreRings {
   }
 
   /**
-   * Takes what has come, a ring's length at most. Look again after it took something, as for
-   * `flush`.
-   * @returns a view that is valid until the next call: for any bytes the other end is to be
-   *   notified
+   * Receives at most a ring's length of bytes. If it returns any, notify the other end and call
+   * again, as with `flush`.
+   * @returns a view that is valid until the next call
    * @throws RingProtocolError
    */
   read(): Uint8Array {

@@ -7,7 +7,7 @@ import { ByteRingConsumer, ByteRingProducer, type ByteRingMemory } from '@xenkit
 const streamed = (from: number, to: number): Buffer =>
   Buffer.from(Array.from({ length: to - from }, (_, i) => (from + i) * 167))
 
-test('what is pushed comes out in order, as the ring has room', () => {
+test('pushed bytes leave in order, as the ring has room', () => {
   const step = fc.oneof(
     fc.record({ push: fc.oneof(fc.nat(100), fc.nat(9000)) }),
     fc.record({ take: fc.nat(4096) }),

@@ -1,8 +1,8 @@
 /**
- * A xenstore page driven from both sides: C code over the struct of Xen's own xs_wire.h, and ours.
- * In the first test one sequence of transfers runs on three pages at once, C on both sides, C
- * domain with our xenstored, our domain with C xenstored, and after each the pages are equal byte
- * by byte. In the second the whole ends of ours, with their turns and resets, meet C.
+ * A xenstore page used by C code over the struct of Xen's own xs_wire.h on one side, and by ours on
+ * the other. The first test runs one sequence of transfers on three pages at once: C on both sides,
+ * C domain with our xenstored, our domain with C xenstored. After each transfer the pages are equal
+ * byte by byte. The second test runs our complete ends, with turns and resets, against C.
  */
 import {
   closeSync,
@@ -41,12 +41,12 @@ const directory = mkdtempSync(join(tmpdir(), 'xenkit-xenstore-peer-'))
 const program = join(directory, 'xenstore-peer')
 afterAll(() => rmSync(directory, { recursive: true }))
 
-/** What xenstore-peer.c puts for a tag. */
+/** Bytes that xenstore-peer.c writes for a tag. */
 const tagged = (tag: number, count: number): Uint8Array =>
   Uint8Array.from({ length: count }, (_, i) => (tag * 31 + i * 7) & 0xff)
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 
-/** The program on a file of pages, and copies of those for this side. */
+/** The program with a file of pages, and this side's copies of those. */
 class SharedPages implements Disposable {
   readonly pages: readonly Uint8Array[]
   readonly peer: PeerProgram
@@ -61,7 +61,7 @@ class SharedPages implements Disposable {
     this.peer = new PeerProgram(program, file, String(count), String(index))
   }
 
-  /** Brings this side's copy of a page up to date. */
+  /** Updates this side's copy of a page. */
   fetch(page: number): Uint8Array {
     const bytes = this.pages[page] ?? expect.unreachable()
     readSync(this.#fd, bytes, 0, 4096, page * 4096)
@@ -98,7 +98,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 1, arbitrary: fc.constant({ name: 'reset' as const }) },
 )
 
-/** Our domain on page 2, our xenstored on page 1. */
+/** Our domain's end on page 2, our xenstored's end on page 1. */
 const ringsOf = ([, second, third]: readonly Uint8Array[]) => {
   const served = new XenstorePage(second ?? expect.unreachable())
   const used = new XenstorePage(third ?? expect.unreachable())
@@ -146,7 +146,9 @@ async function compare(index: number, operations: readonly Operation[]): Promise
   }
 }
 
-/** One whole end of ours meets C: everything arrives both ways, and nothing from before a reset. */
+/**
+ * Runs one of our ends against C: everything arrives both ways, and nothing from before a reset.
+ */
 async function meet(
   side: 'domain' | 'xenstored',
   index: number,
@@ -156,7 +158,7 @@ async function meet(
   const { peer } = shared
   expect(await peer.answer()).toBe('ready')
   const [port] = Port.pair()
-  /** A step of ours and the turns that follow, on the page as C has left it. */
+  /** Runs a step of ours, and the turns that follow, on the page as C has left it. */
   const ours = async (step = (): void => {}): Promise<void> => {
     shared.fetch(0)
     step()
@@ -184,7 +186,7 @@ async function meet(
     }
     assert.strictEqual(hex(end.arrived()), arrived)
   }
-  // What waits for room comes as C makes it.
+  // Bytes that wait for room follow as C makes room.
   for (let more = '?'; more !== ''; received += more) {
     more = await peer.run(0, `${take} 4096`)
     await ours()
@@ -194,7 +196,7 @@ async function meet(
 
 interface End {
   send(bytes: Uint8Array): void
-  /** What has come since the last reset. */
+  /** Bytes received since the last reset. */
   arrived(): Uint8Array
   reset(): Promise<void>
 }

@@ -1,7 +1,6 @@
 /**
- * The other side writes what it likes to the page, when it likes. An end of ours serves as usual or
- * ends the connection with a reason, once; it works in bounded turns, and a reset brings everything
- * back.
+ * The other side writes anything to the page at any time. Our end either serves as usual or ends
+ * the connection once, with a reason. It works in bounded turns, and a reset restores everything.
  */
 import * as fc from 'fast-check'
 import { RingProtocolError, XenstoreError } from '@xenkit/hypervisor'
@@ -69,8 +68,8 @@ function attacker(page: Uint8Array, writes: Iterator<Write[]>): Interceptor {
 }
 
 /**
- * Runs the steps under attack; `send` is what the end has to send, `received` counts what came to
- * it.
+ * Runs the steps under attack. `send` makes the end send, `received` counts the bytes that it
+ * received.
  */
 async function attack(o: {
   page: Uint8Array
@@ -90,14 +89,14 @@ async function attack(o: {
         o.port.pending = true
         o.port.deliver()
       }
-      assert.isAtMost(o.received() - before, 2048) // a turn of its own and one scheduled before
+      assert.isAtMost(o.received() - before, 2048) // its own turn, and one scheduled before
     }
   } finally {
     end()
   }
 }
 
-test('a domain writes what it likes: xenstored serves it or not, and serves it after a reset', async () => {
+test('a domain may write anything: xenstored serves it or not, and serves it after a reset', async () => {
   const property = fc.asyncProperty(anyIndex, attacks, steps, async (index, writes, sequence) => {
     const page = xenstorePage({ index })
     const [port] = Port.pair()
@@ -136,7 +135,7 @@ test('a domain writes what it likes: xenstored serves it or not, and serves it a
   await expect(fc.assert(property, { numRuns: 200 })).resolves.toBeUndefined()
 })
 
-test('xenstored writes what it likes: a domain is served, or loses the connection once', async () => {
+test('xenstored may write anything: a domain is served, or loses the connection once', async () => {
   const property = fc.asyncProperty(anyIndex, attacks, steps, async (index, writes, sequence) => {
     const page = xenstorePage({ index })
     const [port] = Port.pair()

@@ -1,4 +1,4 @@
-/** How either end of a xenstore ring gives up, and what the other hears of it. */
+/** How either end of a xenstore ring closes the ring, and how the other end is told. */
 import { RingProtocolError } from '@xenkit/hypervisor'
 import { XENSTORE_ERROR, XENSTORE_SERVER_FEATURE, XsFormatError } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -15,7 +15,7 @@ import {
 
 const { RECONNECTION, ERROR } = XENSTORE_SERVER_FEATURE
 
-describe('xenstored says that it gave up', () => {
+describe('an error that xenstored reports', () => {
   test.each([
     [1, 'COMM'],
     [2, 'RINGIDX'],
@@ -31,14 +31,14 @@ describe('xenstored says that it gave up', () => {
     expect(receiver.reasons).toMatchObject([
       {
         code: 'ERR_XEN_XENSTORE',
-        message: `xenstored gave up on the ring: ${name}`,
+        message: `xenstored closed the ring: ${name}`,
         details: { error: name },
       },
     ])
     expect(d.domainPort.closed).toBe(true)
   })
 
-  test('is nothing where that word means nothing', async () => {
+  test('is ignored if the page does not offer that feature', async () => {
     const d = unserved()
     setWord(d.page, 'error', 1)
     const { receiver } = d.connect()
@@ -47,7 +47,7 @@ describe('xenstored says that it gave up', () => {
   })
 })
 
-describe('xenstored gives up', () => {
+describe('xenstored closes the ring', () => {
   test.each([1025, 2 ** 32 - 1])('on a request index %i ahead', async (prod) => {
     const s = served()
     setWord(s.page, 'req_prod', prod)
@@ -57,7 +57,7 @@ describe('xenstored gives up', () => {
     expect(s.domainPort.pending).toBe(true)
   })
 
-  test('on a reply index that nobody can have set, also while the store sends', async () => {
+  test('on an impossible reply index, even while the store sends', async () => {
     const s = served()
     const { stream, receiver } = s.connect()
     stream.write(bytesOf('x'))
@@ -67,7 +67,7 @@ describe('xenstored gives up', () => {
     expect(word(s.page, 'error')).toBe(XENSTORE_ERROR.RINGIDX)
     expect(s.store.last.closed).toBe(true)
     await s.settle()
-    expect(receiver.reasons).toMatchObject([{ message: 'xenstored gave up on the ring: RINGIDX' }])
+    expect(receiver.reasons).toMatchObject([{ message: 'xenstored closed the ring: RINGIDX' }])
   })
 
   test.each([
@@ -81,16 +81,16 @@ describe('xenstored gives up', () => {
     s.store.last.receiver.closed(reason)
     expect(word(s.page, 'error')).toBe(XENSTORE_ERROR[name])
     await s.settle()
-    expect(receiver.reasons).toMatchObject([{ message: `xenstored gave up on the ring: ${name}` }])
+    expect(receiver.reasons).toMatchObject([{ message: `xenstored closed the ring: ${name}` }])
   })
 
-  test('when the store takes no connection', async () => {
+  test('when the store refuses the connection', async () => {
     const s = served()
     s.store.refuses = true
     const { stream, receiver } = s.connect()
     stream.write(bytesOf('x'))
     await s.settle()
-    expect(receiver.reasons).toMatchObject([{ message: 'xenstored gave up on the ring: COMM' }])
+    expect(receiver.reasons).toMatchObject([{ message: 'xenstored closed the ring: COMM' }])
   })
 
   test('when it cannot notify', async () => {
@@ -103,7 +103,7 @@ describe('xenstored gives up', () => {
     expect(word(s.page, 'error')).toBe(XENSTORE_ERROR.COMM)
   })
 
-  test('and touches nothing until the domain asks for a reset, which begins anew', async () => {
+  test('and changes nothing until the domain requests a reset, which restarts it', async () => {
     const s = served()
     setWord(s.page, 'req_prod', 5000)
     s.storePort.pending = true
@@ -141,7 +141,7 @@ describe('a domain loses the connection', () => {
     ])
   })
 
-  test('not while it writes', async () => {
+  test('after, not within, its own write', async () => {
     const d = unserved()
     const { receiver, stream } = d.connect()
     await d.wake()
@@ -153,7 +153,7 @@ describe('a domain loses the connection', () => {
     expect(receiver.reasons).toMatchObject([{ code: 'ERR_XEN_RING_PROTOCOL' }])
   })
 
-  test('not when it has closed it meanwhile', async () => {
+  test('not after it has closed it', async () => {
     const d = unserved()
     const { receiver, stream } = d.connect()
     await d.wake()
@@ -164,7 +164,7 @@ describe('a domain loses the connection', () => {
     expect(receiver.reasons).toEqual([])
   })
 
-  test('when its channel breaks while it listens', async () => {
+  test('when its channel fails while it waits', async () => {
     const d = unserved()
     const { receiver } = d.connect()
     await d.wake()
@@ -173,7 +173,7 @@ describe('a domain loses the connection', () => {
     expect(receiver.reasons).toMatchObject([{ message: 'the channel is broken' }])
   })
 
-  test('when its channel breaks', async () => {
+  test('when its channel fails', async () => {
     const d = unserved({ features: RECONNECTION })
     d.domainPort.broken = true
     const { receiver } = d.connect()
@@ -185,7 +185,7 @@ describe('a domain loses the connection', () => {
     const d = unserved()
     const { receiver, stream } = d.connect()
     await d.wake()
-    stream.write(new Uint8Array(16 * 1024 * 1024 + 1024)) // the last 1024 lie in the ring
+    stream.write(new Uint8Array(16 * 1024 * 1024 + 1024)) // the last 1024 are in the ring
     await turnOfLoop()
     expect(receiver.reasons).toEqual([])
     stream.write(new Uint8Array(1))

@@ -1,7 +1,7 @@
 /**
- * Both ends of a xenstore ring, in any order of events, turns and transfers: every byte arrives,
- * and nobody sleeps on work. The other end is one of ours, or one that notifies as rarely as Linux
- * does.
+ * Both ends of a xenstore ring, for any order of events, turns and transfers: every byte arrives,
+ * and no end sleeps while it has work. The other end is one of ours, or one that notifies as rarely
+ * as Linux.
  */
 import * as fc from 'fast-check'
 import { assert, describe, expect, test } from 'vitest'
@@ -20,11 +20,11 @@ import {
   xenstorePage,
 } from './xenstore-page.ts'
 
-/** Bytes of a stream by position, so that a byte which is lost, doubled or out of place shows. */
+/** Bytes of a stream by position, so that a lost, repeated or misplaced byte shows. */
 const streamed = (from: number, to: number): Uint8Array =>
   Uint8Array.from({ length: to - from }, (_, i) => ((from + i) * 167 + ((from + i) >>> 8)) & 0xff)
 
-/** Exactly the first `count` bytes of the stream have come. */
+/** Expects that exactly the first `count` bytes of the stream have arrived. */
 function expectStreamed(received: readonly number[], count: number): void {
   const expected = streamed(0, count)
   assert.deepStrictEqual(
@@ -54,7 +54,7 @@ test('both ends: every byte arrives, once and in order', async () => {
       const page = xenstorePage({ index })
       const [domainPort, storePort] = Port.pair()
       const store = new FakeStore()
-      const features = resets ? RING_FEATURES : 0 // with a reset the indices begin at 0
+      const features = resets ? RING_FEATURES : 0 // after a reset the indices start at 0
       serveXenstoreRing({ page, bind: storePort.bind, features, connect: store.connect })
       const receiver = new FakeReceiver()
       const stream = connectXenstoreRing({ page, bind: domainPort.bind }, receiver)
@@ -78,9 +78,9 @@ test('both ends: every byte arrives, once and in order', async () => {
 })
 
 /**
- * The other end in another domain, which does its steps between any two accesses of ours: reads and
- * writes the rings, and notifies only of bytes in a ring that was empty and room in one that was
- * full.
+ * The other end, in another domain, which takes its steps between any two accesses of ours. It
+ * reads and writes the rings, and notifies only of bytes put into an empty ring and of room made in
+ * a full one.
  */
 class SparingPeer {
   readonly received: number[] = []
@@ -89,7 +89,7 @@ class SparingPeer {
   readonly #port: ReturnType<Port['bind']>
   readonly #reads: ByteRingMemory
   readonly #writes: ByteRingMemory
-  /** It sleeps until the next event, as a thread that waits for one. */
+  /** False while it sleeps until the next event, like a waiting thread. */
   #awake = true
 
   constructor(page: Uint8Array, port: Port, o: { reads: 'req' | 'rsp'; writes: 'req' | 'rsp' }) {
@@ -123,7 +123,7 @@ class SparingPeer {
     if (count > 0 && this.#load(cons) === old) this.#port.notify()
   }
 
-  /** Reads up to `max` bytes if it is awake; one that finds nothing goes to sleep. */
+  /** Reads up to `max` bytes if awake. If there are none, it goes to sleep. */
   read(max: number): void {
     if (!this.#awake) return
     const { data, prod, cons } = this.#reads
@@ -136,7 +136,7 @@ class SparingPeer {
   }
 }
 
-/** What the peer does at each access of ours to an index, while there is something left to do. */
+/** Actions of the peer at each of our accesses to an index, while there is something left to do. */
 const moves = fc.array(fc.record({ write: length, read: length, when: fc.nat(3) }), {
   maxLength: 200,
   size: 'max',
@@ -161,7 +161,7 @@ function interleaved(peer: SparingPeer, todo: Iterator<Move>): Interceptor {
 }
 
 describe('a peer that notifies only an end that may sleep', () => {
-  test.each(['domain', 'store'] as const)('and our %s end: every byte arrives', async (side) => {
+  test.each(['domain', 'store'] as const)('and our %s end exchange every byte', async (side) => {
     const property = fc.asyncProperty(
       anyIndex,
       fc.array(length, { maxLength: 20 }),
@@ -198,7 +198,7 @@ describe('a peer that notifies only an end that may sleep', () => {
         } finally {
           restore()
         }
-        // The peer goes on as long as it is woken up, or has read something.
+        // The peer continues as long as it is woken up or has read something.
         for (let before = -1; before < peer.received.length;) {
           before = peer.received.length
           peerPort.deliver()

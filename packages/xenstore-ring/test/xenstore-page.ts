@@ -1,13 +1,10 @@
-/**
- * A xenstore page to test on, an event channel whose events come when the test says so, and a store
- * that is the test.
- */
+/** A xenstore page for tests, with an event channel and a store that the test controls. */
 import type { ByteStreamReceiver, EvtchnBinding } from '@xenkit/hypervisor'
 import { XENSTORE_SERVER_FEATURE, xenstoreDomainInterface } from '@xenkit/wire'
 import { type StoreConnection, serveXenstoreRing, connectXenstoreRing } from '@xenkit/xenstore-ring'
 
 const { at } = xenstoreDomainInterface
-/** What a store's end does of what a page can offer. */
+/** The features that `serveXenstoreRing` supports. */
 export const RING_FEATURES = XENSTORE_SERVER_FEATURE.RECONNECTION | XENSTORE_SERVER_FEATURE.ERROR
 
 export type Word =
@@ -19,7 +16,7 @@ export type Word =
   | 'connection'
   | 'error'
 
-/** A page with a page before and after it, all indices at `index`. */
+/** A page between two other pages, with all indices at `index`. */
 export function xenstorePage({ index = 0 } = {}): Uint8Array {
   const page = new Uint8Array(new SharedArrayBuffer(3 * 4096), 4096, 4096)
   for (const word of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const) {
@@ -35,15 +32,15 @@ export const setWord = (page: Uint8Array, name: Word, value: number): void =>
   viewOf(page).setUint32(at[name], value, true)
 export const offsetOf = (name: Word): number => at[name]
 
-/** One end of an event channel, as Xen and /dev/xen/evtchn have it. */
+/** One end of an event channel that behaves as in Xen and /dev/xen/evtchn. */
 export class Port {
   pending = false
   masked = false
   notifications = 0
   closed = false
-  /** Makes calls fail. */
+  /** Makes calls throw. */
   broken = false
-  /** Hears of a notification before it is sent. */
+  /** Called before a notification is sent. */
   onNotify = (): void => {}
   #onEvent: (() => void) | undefined
   #remote: Port | undefined
@@ -81,7 +78,10 @@ export class Port {
     }
   }
 
-  /** The event loop comes to the port. @returns whether there was an event to deliver */
+  /**
+   * Delivers a pending event, as the event loop would.
+   * @returns whether an event was delivered
+   */
   deliver(): boolean {
     if (!this.pending || this.masked || this.closed) return false
     this.pending = false
@@ -94,8 +94,8 @@ export class Port {
 export const turnOfLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /**
- * Delivers all events, and theirs, until nothing happens any more. A masked port is being worked
- * for.
+ * Delivers all events, and those that they cause, until nothing happens any more. A masked port
+ * means that a turn is still due.
  */
 export async function settle(...ports: readonly Port[]): Promise<void> {
   for (let quiet = 0, rounds = 0; quiet < 3; quiet++) {
@@ -109,7 +109,7 @@ export async function settle(...ports: readonly Port[]): Promise<void> {
 
 export class FakeStore {
   readonly connections: FakeConnection[] = []
-  /** Refuses connections. */
+  /** Whether connections are refused. */
   refuses = false
 
   readonly connect = (receiver: ByteStreamReceiver): FakeConnection => {
@@ -119,7 +119,7 @@ export class FakeStore {
     return connection
   }
 
-  /** @throws if there isn't one */
+  /** @throws if there is none */
   get last(): FakeConnection {
     const last = this.connections.at(-1)
     if (!last) throw new Error('no connection')
@@ -166,7 +166,7 @@ export class FakeConnection implements StoreConnection {
   }
 }
 
-/** What a domain hears. */
+/** Records what a domain receives. */
 export class FakeReceiver implements ByteStreamReceiver {
   readonly received: number[] = []
   readonly reasons: Error[] = []
@@ -182,7 +182,7 @@ export class FakeReceiver implements ByteStreamReceiver {
   }
 }
 
-/** A served page, to connect to. */
+/** A served page, with a function to connect to it. */
 export function served(o: { index?: number; features?: number } = {}) {
   const page = xenstorePage(o)
   const [domainPort, storePort] = Port.pair()
@@ -213,7 +213,7 @@ export function unserved(o: { index?: number; features?: number } = {}) {
     const receiver = new FakeReceiver()
     return { receiver, stream: connectXenstoreRing({ page, bind: domainPort.bind }, receiver) }
   }
-  /** xenstored has changed something. */
+  /** Notifies the domain of a change by xenstored. */
   const wake = async (): Promise<void> => {
     domainPort.pending = true
     await settle(domainPort)
@@ -221,7 +221,7 @@ export function unserved(o: { index?: number; features?: number } = {}) {
   return { page, domainPort, storePort, connect, wake }
 }
 
-/** Numbered bytes, more than a ring holds. */
+/** Bytes of a stream by position, for lengths that exceed a ring. */
 export const long = (length: number, first = 0): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => ((first + i) * 167 + ((first + i) >>> 8)) & 0xff)
 export const text = (bytes: readonly number[]): string => String.fromCharCode(...bytes)

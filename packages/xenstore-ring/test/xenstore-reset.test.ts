@@ -1,4 +1,4 @@
-/** How a connection over a xenstore ring begins and ends: as if there had been none before. */
+/** Start and end of a connection over a xenstore ring: an earlier connection leaves no trace. */
 import {
   XENSTORE_CONNECTED,
   XENSTORE_ERROR,
@@ -11,13 +11,13 @@ import { bytesOf, long, served, settle, setWord, text, unserved, word } from './
 const { RECONNECTION, ERROR } = XENSTORE_SERVER_FEATURE
 
 describe('a reset', () => {
-  test('begins a connection: nothing of an earlier user is left', async () => {
+  test('starts a connection: nothing of an earlier user is left', async () => {
     const s = served()
     const first = s.connect()
     first.stream.write(bytesOf('half a requ'))
     await s.settle()
     s.store.last.send(long(3000))
-    s.domainPort.bind(() => {}) // the program dies
+    s.domainPort.bind(() => {}) // binds again, as if the program had died
     const second = s.connect()
     second.stream.write(bytesOf('new'))
     await s.settle()
@@ -30,7 +30,7 @@ describe('a reset', () => {
     expect(text(second.receiver.received)).toBe('reply')
   })
 
-  test('ends a connection: the store is left at once', async () => {
+  test("ends a connection: the store's connection is closed at once", async () => {
     const s = served()
     const { stream } = s.connect()
     stream.write(bytesOf('x'))
@@ -42,7 +42,7 @@ describe('a reset', () => {
     expect(word(s.page, 'connection')).toBe(XENSTORE_CONNECTED)
   })
 
-  test('is waited for, whatever the rest of the page says', async () => {
+  test('must complete first, whatever the rest of the page says', async () => {
     const d = unserved({ features: RECONNECTION | ERROR })
     const { stream, receiver } = d.connect()
     stream.write(bytesOf('early'))
@@ -63,7 +63,7 @@ describe('a reset', () => {
     expect(receiver).toMatchObject({ received: [], reasons: [] })
   })
 
-  test('that somebody else asked for is waited for, feature or not', async () => {
+  test('that another user requested must complete first, feature or not', async () => {
     const d = unserved()
     setWord(d.page, 'connection', XENSTORE_RECONNECT)
     const { stream } = d.connect()
@@ -76,7 +76,7 @@ describe('a reset', () => {
     expect(word(d.page, 'req_prod')).toBe(1)
   })
 
-  test('empties the page before it says so', async () => {
+  test('empties the page before it is reported', async () => {
     const s = served()
     for (const name of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod', 'error'] as const) {
       setWord(s.page, name, 4711)
@@ -94,7 +94,7 @@ describe('a reset', () => {
     expect(notified).toEqual([[0, 0, 0, 0, 0, 0]])
   })
 
-  test('as often as the domain likes', async () => {
+  test('may be requested any number of times', async () => {
     const s = served()
     for (let life = 0; life < 20; life++) {
       const { stream, receiver } = s.connect()
@@ -113,7 +113,7 @@ describe('a reset', () => {
 describe('a reset by xenstored', () => {
   const INDICES = ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const
 
-  /** A served page that a domain has used as Linux does, which goes on where the indices are. */
+  /** A served page used by a domain that, like Linux, continues from the page's indices. */
   async function used() {
     const s = served({ features: ERROR })
     s.page.set(bytesOf('first'), 0)
@@ -124,9 +124,9 @@ describe('a reset by xenstored', () => {
     return s
   }
 
-  test('empties the ring and offers what it is told to; the domain goes on at 0', async () => {
+  test('empties the ring and offers the given features; the domain continues at 0', async () => {
     const s = await used()
-    s.store.last.send(long(3000)) // of which most waits for room
+    s.store.last.send(long(3000)) // most of them wait for room
     const { notifications } = s.storePort
     s.server.reset(RECONNECTION)
     expect(INDICES.map((name) => word(s.page, name))).toEqual([0, 0, 0, 0])
@@ -143,7 +143,7 @@ describe('a reset by xenstored', () => {
     expect(text([...s.page.subarray(1024, 1027)])).toBe('yes')
   })
 
-  test('answers a domain that has asked for one', async () => {
+  test('completes one that the domain has requested', async () => {
     const s = await used()
     setWord(s.page, 'connection', XENSTORE_RECONNECT)
     const { notifications } = s.storePort
@@ -152,7 +152,7 @@ describe('a reset by xenstored', () => {
     expect(s.storePort.notifications).toBe(notifications + 1)
   })
 
-  test('serves again a domain that was given up', async () => {
+  test('restarts a ring that was closed because of an error', async () => {
     const s = await used()
     s.store.last.receiver.closed(new Error('released'))
     expect(word(s.page, 'error')).toBe(XENSTORE_ERROR.COMM)
@@ -177,7 +177,7 @@ test('features that a page does not offer are not used', async () => {
 })
 
 describe('a xenstored without the feature', () => {
-  test('is met where its indices are; replies that lie there are thrown away', async () => {
+  test('is used from its present indices; replies already there are discarded', async () => {
     const d = unserved({ index: 2 ** 32 - 3 })
     d.page.set(bytesOf('old'), 2045)
     setWord(d.page, 'rsp_prod', 2)
@@ -193,7 +193,7 @@ describe('a xenstored without the feature', () => {
     expect(receiver.reasons).toEqual([])
   })
 
-  test('is not asked for one when the connection ends', async () => {
+  test('gets no request for one when the connection ends', async () => {
     const d = unserved()
     const { stream } = d.connect()
     await d.wake()

@@ -1,4 +1,4 @@
-/** Both ends of a xenstore ring: what they carry, tell and remember. */
+/** Both ends of a xenstore ring: data, notifications and limits. */
 import { XENSTORE_SERVER_FEATURE } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { serveXenstoreRing, connectXenstoreRing } from '@xenkit/xenstore-ring'
@@ -33,7 +33,7 @@ describe('a connection', () => {
     expect(s.store.connections.length).toBe(1)
   })
 
-  test('takes the bytes before it returns', async () => {
+  test('copies the bytes before it returns', async () => {
     const s = served()
     const { stream, receiver } = s.connect()
     const reused = bytesOf('one')
@@ -50,7 +50,7 @@ describe('a connection', () => {
     expect(receiver.received).toEqual([...long(2000)])
   })
 
-  test('opens one to the store with its first bytes, not before', async () => {
+  test('opens a connection to the store with its first bytes, not before', async () => {
     const s = served()
     const { stream } = s.connect()
     await s.settle()
@@ -60,7 +60,7 @@ describe('a connection', () => {
     expect(s.store.connections.length).toBe(1)
   })
 
-  test('is silent once it is closed, and its receiver too', async () => {
+  test('sends and delivers nothing once closed', async () => {
     const s = served()
     const { stream, receiver } = s.connect()
     stream.write(bytesOf('x'))
@@ -75,7 +75,7 @@ describe('a connection', () => {
     expect(s.domainPort.closed).toBe(true)
   })
 
-  test('may be closed, or written to, by its receiver', async () => {
+  test('may be closed or written to within its receiver', async () => {
     const s = served()
     const { stream, receiver } = s.connect()
     receiver.onData = (bytes) => {
@@ -92,7 +92,7 @@ describe('a connection', () => {
     expect(s.domainPort.closed).toBe(true)
   })
 
-  test('is to a page', () => {
+  test('needs exactly a page', () => {
     const short = { page: new Uint8Array(4095), bind: new Port().bind }
     expect(() => connectXenstoreRing(short, new FakeReceiver())).toThrow(
       '"page" expected 4096 bytes, got 4095',
@@ -101,7 +101,7 @@ describe('a connection', () => {
     expect(() => serveXenstoreRing(options)).toThrow('"page" expected 4096 bytes, got 4095')
   })
 
-  test('leaves the neighbours of the page alone', async () => {
+  test('does not change neighbouring pages', async () => {
     const s = served()
     const { stream } = s.connect()
     stream.write(long(3000))
@@ -119,12 +119,12 @@ describe('a connection', () => {
 })
 
 describe('a server', () => {
-  test('advertises the features that it is told to', () => {
+  test('offers the given features', () => {
     const features = ERROR | WATCHDEPTH
     expect(word(served({ features }).page, 'server_features')).toBe(features)
   })
 
-  test('serves what the domain sent before it was there', async () => {
+  test('serves requests sent before it started', async () => {
     const page = xenstorePage({ index: 2 ** 32 - 1 })
     page.set(bytesOf('i'), 1023)
     page.set(bytesOf('n'), 0)
@@ -143,7 +143,7 @@ describe('a server', () => {
     server.close()
   })
 
-  test('ends its connection to the store, and looks at the page no more', async () => {
+  test('when closed, ends its connection to the store and ignores the page', async () => {
     const s = served()
     const { stream } = s.connect()
     stream.write(bytesOf('x'))
@@ -162,13 +162,13 @@ describe('a server', () => {
     s.server.close()
   })
 
-  test('listens to a domain that leaves 64 KiB of replies no more, until it reads; nor does it take more', async () => {
+  test('stops reading requests and replies while a domain leaves 64 KiB of replies unread', async () => {
     const s = served()
     const { stream, receiver } = s.connect()
     stream.write(bytesOf('x'))
     await s.settle()
     const { last } = s.store
-    last.send(long(64 * 1024 + 1023)) // 1024 lie in the ring
+    last.send(long(64 * 1024 + 1023)) // 1024 are in the ring
     expect(last.paused).toBe(false)
     stream.write(bytesOf('y'))
     await settle(s.storePort)
@@ -186,7 +186,7 @@ describe('a server', () => {
 })
 
 describe('notifications', () => {
-  test('tell of every update, once a turn, and of nothing else', async () => {
+  test('are sent once a turn for updates, and for nothing else', async () => {
     const s = served()
     const { stream } = s.connect()
     await s.settle()
@@ -206,7 +206,7 @@ describe('notifications', () => {
     expect(count()).toEqual([domain + 2, store + 2])
   })
 
-  test("are a few per ring's length, however much there is", async () => {
+  test("are a few per ring's length, however much data there is", async () => {
     const s = served()
     const { stream } = s.connect()
     stream.write(long(100 * 1024))
@@ -216,7 +216,7 @@ describe('notifications', () => {
   })
 })
 
-describe('a peer that has more whenever one looks', () => {
+describe('a peer that always has more', () => {
   test("gets a ring's length per round of the event loop", async () => {
     const d = unserved()
     const { receiver } = d.connect()
@@ -227,7 +227,7 @@ describe('a peer that has more whenever one looks', () => {
     d.domainPort.deliver()
     for (let round = 1; round <= 50; round++) {
       expect(receiver.received.length).toBe(round * 1024)
-      d.domainPort.pending = true // and notifies without end: the port is masked
+      d.domainPort.pending = true // and it notifies without end; the port is masked
       expect(d.domainPort.deliver()).toBe(false)
       await turnOfLoop()
     }

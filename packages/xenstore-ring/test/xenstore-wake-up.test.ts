@@ -1,11 +1,10 @@
 /**
- * No end of a xenstore ring sleeps on work, in any interleaving of its accesses with those of the
- * other.
+ * No end of a xenstore ring sleeps while it has work, for any interleaving of both ends' accesses.
  *
- * The accesses of our ends are recorded and run on the model of store-buffers.ts against those of
- * two kinds of peers. One goes to sleep after it looked, until an event comes: ours notifies of
- * every update. The other notifies as rarely as Linux does, and ours may sleep only when that has
- * to notify. The model is shown to have teeth on sequences with one fault each.
+ * Our ends' accesses are recorded and run on the model of store-buffers.ts against two kinds of
+ * peers. One sleeps until an event comes: our end notifies it of every update. The other notifies
+ * as rarely as Linux, and our end may sleep only where that peer must notify. Sequences with one
+ * fault each show that the model finds lost wake-ups.
  */
 import { xenstoreDomainInterface } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -31,7 +30,7 @@ const load = (word: string): Access => ({ kind: 'load', word })
 const store = (word: string): Access => ({ kind: 'store', word })
 const EVENT: Access = { kind: 'notify', word: 'event' }
 
-/** What an end does with the indices of one ring, events included, from `step` until it sleeps. */
+/** Records an end's accesses to one ring's indices, and its events, from `step` until it sleeps. */
 async function record(ring: 'req' | 'rsp', port: Port, step: () => void): Promise<Access[]> {
   const { accesses, interceptor } = recorder(wordNames)
   port.onNotify = () => accesses.push(EVENT)
@@ -43,7 +42,7 @@ async function record(ring: 'req' | 'rsp', port: Port, step: () => void): Promis
   return accesses.filter(({ word }) => word.startsWith(ring) || word === EVENT.word)
 }
 
-/** Both ends at rest, on pages of their own, and a step that brings bytes of one ring. */
+/** Records both ends, at rest on separate pages, and a step that brings bytes to one ring. */
 async function recordEnds() {
   const [domainPage, storePage] = [xenstorePage(), xenstorePage()]
   const [[domainPort], [storePort]] = [Port.pair(), Port.pair()]
@@ -91,7 +90,7 @@ describe.each([
 ] as const)('our %s', (side, out, into) => {
   const { takes, sends, fills } = recorded[side]
 
-  test('looks, moves, tells, and looks again, with no access more', () => {
+  test('checks, moves, notifies, and checks again, with no other access', () => {
     expect(sends).toEqual([load(`${out}_cons`), store(`${out}_prod`), EVENT])
     expect(takes).toEqual([
       load(`${into}_prod`),
@@ -106,12 +105,11 @@ describe.each([
     ['sends', `${out}_prod`, sends],
     ['takes', `${into}_cons`, takes],
   ])('%s', (_what, word, accesses) => {
-    /** Looks, finds nothing, sleeps until an event comes, looks. */
+    /** Checks, finds nothing, sleeps until an event, checks again. */
     const sleeper: readonly Access[] = [load(word), { kind: 'await', word: 'event' }, load(word)]
     const tells = accesses.slice(0, 3)
 
-    test('and the other, asleep, hears of it', () =>
-      expect(bothSeeNothing([tells, sleeper])).toBe(0))
+    test('and wakes the sleeping peer', () => expect(bothSeeNothing([tells, sleeper])).toBe(0))
 
     test.each([
       ['stores plainly', plain(tells)],
@@ -123,10 +121,11 @@ describe.each([
   })
 
   describe.each([
-    // Bytes are told of if the consumer had taken all that were there; room, if the ring was full.
+    // It notifies of bytes if the consumer had taken all earlier ones, and of room if the ring was
+    // full.
     ['bytes', takes.filter(isIndex), [store(`${into}_prod`), load(`${into}_cons`)]],
     ['room', fills.filter(isIndex), [store(`${out}_cons`), load(`${out}_prod`)]],
-  ])('hears of %s from one that tells only who may sleep', (_what, ours, peer) => {
+  ])('learns of %s from a peer that notifies only an end that may sleep', (_what, ours, peer) => {
     test('in every interleaving', () => expect(bothSeeNothing([peer, ours])).toBe(0))
 
     test.each([
