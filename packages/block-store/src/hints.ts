@@ -1,16 +1,17 @@
 /**
- * Units of a disk that somebody else names: another backend, a server, the kernel. They are hints:
- * one that makes no sense is no reason to refuse the disk.
+ * Hints on a disk's units, from another backend, a server or the kernel. A hint that makes no sense
+ * is ignored: it is no reason to refuse the disk.
  */
 import type { DiscardLimits, SectorSize } from './block-store.ts'
 
-/** Largest granule and alignment, and physical sector, in bytes. */
+/** Largest granule and alignment of discards, in bytes. */
 export const MAX_GRANULARITY = 2 ** 31
+/** Largest physical sector, in bytes. */
 export const MAX_PHYSICAL_SECTOR = 2 ** 30
 
 /**
- * Limits of discards. Granules of 0 bytes are taken for sectors: nothing was said.
- * @returns undefined where no discard can be cut to such granules
+ * Limits of discards as hinted. A granule of 0 bytes means no hint: granules are sectors then.
+ * @returns undefined if discards can't be cut to such granules
  */
 export function hintedDiscardLimits(
   hint: DiscardLimits,
@@ -22,7 +23,10 @@ export function hintedDiscardLimits(
   return isUnit(limits.granularity) && isUnit(limits.alignment) ? limits : undefined
 }
 
-/** @returns the size of a sector for a physical sector that can't be */
+/**
+ * Bytes of a physical sector as hinted.
+ * @returns `sectorSize` if the hint is no power of two in `sectorSize`..`MAX_PHYSICAL_SECTOR`
+ */
 export function hintedPhysicalSize(bytes: number, sectorSize: SectorSize): number {
   const isPower = bytes >= sectorSize && bytes <= MAX_PHYSICAL_SECTOR && (bytes & (bytes - 1)) === 0
   return isPower ? bytes : sectorSize

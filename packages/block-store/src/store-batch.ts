@@ -1,61 +1,60 @@
 /**
- * Reads and writes of a store, many with one call and without an object for any: for stores whose
- * bytes something faster than JavaScript can move, straight between where they are kept and the
- * memory that holds requests' data.
+ * Batches of reads and writes: many per call, without an object for each. They suit stores whose
+ * bytes can be moved by something faster than JavaScript, directly between the store and the memory
+ * that holds requests' data.
  */
 
 /**
- * Describes reads and writes, each a job with a number, in columns: of all that is said here, the
- * entry of a job is at its number. It is read when the job is started and free after that.
+ * Columns that describe jobs. A job is one read or write and has a number, its index in each
+ * column. `start` reads a job's entries; they may be changed after that.
  */
 export interface StoreJobs {
-  /** Numbers of the jobs of a call: those to start, then those that were done at once. */
+  /** Job numbers: before `start` the jobs to start, afterwards those that completed at once. */
   readonly list: Uint32Array
   /** 0 to read, 1 to write. */
   readonly operation: Uint8Array
   /** First byte in the store. */
   readonly position: Float64Array
-  /** Pieces of memory, 1..`pieces`. */
+  /** Number of the job's pieces of memory, 1..`capacity.pieces`. */
   readonly count: Uint32Array
-  /**
-   * Of piece `i` of a job, at `number * pieces + i`: where in memory it begins, and how many bytes
-   * it has, 1 or more.
-   */
+  /** First byte in memory of a job's piece `i`, at index `job * capacity.pieces + i`. */
   readonly offset: Uint32Array
+  /** Bytes of the piece, 1 or more, at the same index. */
   readonly bytes: Uint32Array
   /**
-   * Of a job that is done: bytes moved, fewer than asked for at the end of what is stored only; or
-   * a negative errno.
+   * Result of a completed job: a negative errno, or the bytes moved. Fewer bytes than requested
+   * mean that the stored data ended.
    */
   readonly result: Int32Array
 }
 
+/** Submits reads and writes of one store, for one memory. */
 export interface StoreBatch {
   readonly jobs: StoreJobs
   /**
-   * Starts the first `count` jobs of the list, none of which is under way. Those that are done at
-   * once are at its beginning then. Of the others it may put off what it does until `proceed`, so
-   * that one wake of whoever does it is enough for all.
-   * @returns how many are
+   * Starts the first `count` jobs of `jobs.list`, none of which may be in flight. It may defer jobs
+   * until `proceed`, so that one wake-up of a thread or the kernel serves all of them.
+   * @returns how many completed at once: `jobs.list` begins with their numbers
    */
   start(count: number): number
   /**
-   * Everything goes on that was put off. What it throws closes the disk, once all jobs that are
-   * under way are done.
+   * Starts all deferred jobs. If it throws, the disk closes once all jobs in flight have completed.
    */
   proceed(): void
-  /** What a negative result says. */
+  /** The error that a negative result stands for. */
   error(result: number): Error
-  /** Once nothing is under way. */
+  /** Closes the batch. Allowed only when no job is in flight. */
   close(): void
 }
 
+/** How `BlockStore.openBatch` opens a batch. */
 export interface StoreBatchOptions {
+  /** Memory that the jobs' pieces lie in. */
   readonly memory: ArrayBufferLike
-  /** How many jobs there may be, 1..32768, and of how many pieces of memory each, 1..1024. */
+  /** Number of jobs, 1..32768, and most pieces of memory of one job, 1..1024. */
   readonly capacity: { readonly jobs: number; readonly pieces: number }
-  /** A job is done that was not at once. */
+  /** Called when a job has completed asynchronously. */
   readonly done: (job: number) => void
-  /** Told after one or several of those. */
+  /** Called after one or several calls of `done`. */
   readonly turned: () => void
 }
