@@ -267,7 +267,8 @@ export interface TableLayout {
  */
 export interface BlockEngine {
   /**
-   * What runs reads, and writes with O_DIRECT, that have to wait. Threads run the other operations.
+   * The engine for reads, and for writes with O_DIRECT, that have to wait. Threads run the other
+   * operations.
    */
   readonly kind: 'io_uring' | 'threads'
   /**

@@ -6,7 +6,7 @@ export interface Arguments {
   readonly names: readonly string[]
   /** The file to write the results to. */
   readonly json?: string | undefined
-  /** Why the arguments are invalid. */
+  /** The reason why the arguments are invalid. */
   readonly mistake?: string
 }
 

@@ -2,7 +2,7 @@
 import type { Figure } from '@xenkit/lab'
 
 export interface Benchmark {
-  /** What the benchmark compares, in one line. */
+  /** The comparison that the benchmark makes, in one line. */
   readonly title: string
   run(bench: Bench): Promise<void>
 }

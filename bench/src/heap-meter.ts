@@ -4,7 +4,8 @@ import { runInNewContext } from 'node:vm'
 
 setFlagsFromString('--expose-gc')
 /**
- * A context created after the flag is set has `gc`, whatever flags the program was started with.
+ * A context created after the flag is set has `gc`, even if the program was started without the
+ * flag.
  */
 const collectGarbage: () => void = runInNewContext('gc')
 

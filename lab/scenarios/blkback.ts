@@ -16,6 +16,8 @@ export async function run(lab: Lab): Promise<void> {
   )
   await relay(lab, 'blkback kernel', dom0.attempt('blkback kernel', 240))
   // Unloaded first, because it would serve the same disks as our backend.
-  await lab.check('its disks are closed: it can go', () => dom0.run('modprobe -r xen-blkback'))
+  await lab.check('its disks are closed, so it can be unloaded', () =>
+    dom0.run('modprobe -r xen-blkback'),
+  )
   await relay(lab, 'blkback xenkit', dom0.attempt('blkback xenkit', 240))
 }

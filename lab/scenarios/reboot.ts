@@ -47,7 +47,7 @@ export async function run({ boot, check }: Lab): Promise<void> {
         if (bySelf) guest.attempt('poweroff -f').catch(() => {})
         else await guest.destroy()
         await server.output(new RegExp(`xvda of domain ${guest.domid}: removed`))
-        // As long as another domain maps its pages, a destroyed domain stays as a zombie.
+        // A destroyed domain stays as a zombie while another domain maps its pages.
         await dom0.when('@releaseDomain', `! xl list ${guest.domid}`)
       },
     )

@@ -103,7 +103,7 @@ export async function run({ boot, check, stack }: Lab): Promise<void> {
       return guest.disk('xvdb')
     },
   )
-  await check('the guest reads all of that, too', async () => {
+  await check('the guest reads all of the second disk, sha256 agrees', async () => {
     strictEqual(await guest.run(digest(xvdb)), await dom0.run(digest('second.img')))
   })
 
@@ -112,7 +112,7 @@ export async function run({ boot, check, stack }: Lab): Promise<void> {
     ['a domain that does not exist', '999 xvda second.img'],
     ['a disk that the guest has already', `${guest.domid} xvda second.img`],
   ] as const) {
-    await check(`${mistake} is one line and a failure`, async () => {
+    await check(`${mistake} gives an error of one line`, async () => {
       const { status, stderr } = await dom0.attempt(`xenkit disk attach ${args}`)
       strictEqual(status, 1)
       strictEqual(stderr.trim().split('\n').length, 1, stderr)
@@ -125,7 +125,7 @@ export async function run({ boot, check, stack }: Lab): Promise<void> {
       `[ ! -e ${xvdb} ] && dd if=${xvda} of=/dev/null bs=1M count=8 iflag=direct 2>/dev/null`,
     )
   })
-  await check('the guest goes, its disk is closed', async () => {
+  await check('its disk is closed when the guest is destroyed', async () => {
     await guest.destroy()
     await server.stop()
     strictEqual(await dom0.run('xenstore-ls -f /local/domain/0/backend | grep /vbd/ || true'), '')

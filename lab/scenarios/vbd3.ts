@@ -56,14 +56,14 @@ export async function run({ boot, check }: Lab): Promise<void> {
     await dom0.run(`xl block-detach ${guest.domid} xvdb`)
     await guest.diskGone('xvdb')
   })
-  await check("of an image that isn't there xl says why", async () => {
+  await check('xl reports a missing image', async () => {
     const { status, stderr } = await dom0.attempt(
       `xl block-attach ${guest.domid} '${line('xvdc', 'nowhere.img')}'`,
     )
     strictEqual(status, 1)
     match(stderr, /script: image "…" can't be opened: there is no such file/)
   })
-  await check('the guest goes, no node is left', async () => {
+  await check('no node is left after the guest is destroyed', async () => {
     await guest.destroy()
     await server.stop('SIGINT')
     strictEqual(await dom0.run('xenstore-ls -f /local/domain/0/backend | grep /vbd3/ || true'), '')

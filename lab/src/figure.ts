@@ -8,14 +8,14 @@ import type { Report } from './report.ts'
 export type Gate = { readonly atLeast: number } | { readonly atMost: number }
 
 export interface Figure {
-  /** What is compared, such as `pipelined reads, ours / libxenstore`. */
+  /** The comparison, such as `pipelined reads, ours / libxenstore`. */
   readonly name: string
   readonly values: readonly number[]
   /** Without a gate the figure is for information only. */
   readonly gate?: Gate
   /** The value we aim for: shown, but never failed. Only for figures without a gate. */
   readonly goal?: Gate
-  /** What the values were computed from, for the reader. */
+  /** The numbers that the values were computed from, for the reader. */
   readonly detail?: string
 }
 

@@ -45,8 +45,8 @@ function row(figure: Figure, gate: Gate, y: number): string {
 }
 
 /**
- * How many times better than its gate a value is. A value of 0 with an upper limit is infinitely
- * better.
+ * The factor by which a value is better than its gate. A value of 0 with an upper limit is
+ * infinitely better.
  */
 const score = (value: number, gate: Gate): number => {
   if ('atLeast' in gate) return value / gate.atLeast

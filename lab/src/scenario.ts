@@ -6,7 +6,7 @@ import type { Clock } from './qemu.ts'
 import type { Stack, StackName } from './stack.ts'
 
 export interface Scenario {
-  /** What the scenario shows, in one line. */
+  /** The feature or claim that the scenario shows, in one line. */
   readonly title: string
   /** Programs that it runs in dom0. */
   readonly programs: Programs

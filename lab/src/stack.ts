@@ -2,8 +2,8 @@
 import type { Debian } from './image/debian.ts'
 
 /**
- * How a guest is virtualised. `pv` uses hypercalls for everything privileged; `pvh` uses hardware
- * virtualisation without emulated devices.
+ * The way a guest is virtualised. `pv` uses hypercalls for everything privileged; `pvh` uses
+ * hardware virtualisation without emulated devices.
  */
 export type GuestType = 'pv' | 'pvh'
 

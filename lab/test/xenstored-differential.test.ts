@@ -15,7 +15,7 @@ const why = await whyNoXenstored()
 if (why !== undefined) console.log(`skipped: ${why}`)
 
 const REQUESTS = 24_000
-/** Runs between checks of the number of requests; a run has some hundred. */
+/** Number of runs between two checks of the request count. A run has some hundred requests. */
 const RUNS = 10
 
 /** Seed of all runs; each group of ten runs uses the next one. */

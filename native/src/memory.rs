@@ -135,8 +135,8 @@ impl Memory {
             .map_err(|errno| MapFailure { errno, intact: self.overlay(run).is_ok() })
     }
 
-    /// Makes a run that a failed mmap left unmapped anonymous memory again. Returns false if
-    /// another mapping is there now.
+    /// Maps anonymous memory over a run that a failed mmap left unmapped. Returns false if another
+    /// mapping is there now.
     fn fill_hole(&self, run: Run) -> bool {
         let wanted = self.address(run);
         // SAFETY: NOREPLACE never touches an existing mapping.

@@ -109,9 +109,9 @@ pub struct CopyForeign {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct CopySegment {
-    /// Where the bytes are copied from.
+    /// Side that the bytes are copied from.
     pub source: CopySide,
-    /// Where the bytes are copied to.
+    /// Side that the bytes are copied to.
     pub dest: CopySide,
     /// Number of bytes.
     pub len: u16,

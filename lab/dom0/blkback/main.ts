@@ -65,7 +65,7 @@ async function againstBlkback(hv: Hypervisor, xs: XenstoreClient): Promise<void>
     },
     reads: () => statistic(devid, 'rd_req'),
   })
-  await check('blkback: both sides say that they use persistent grants', async () => {
+  await check('blkback: both sides announce persistent grants', async () => {
     await using disk = await attachDisk(hv, { vdev })
     await disk.read(0, [new Uint8Array(1 << 20)])
     strictEqual(await xs.read(`/local/domain/0/backend/vbd/0/${devid}/feature-persistent`), '1')
@@ -73,7 +73,7 @@ async function againstBlkback(hv: Hypervisor, xs: XenstoreClient): Promise<void>
   })
   await unplugVbd(xs, addressOf(vdev))
 
-  await check('blkback: a read-only disk is one', async () => {
+  await check('blkback: a read-only disk refuses writes', async () => {
     await plugLoop(xs, { vdev: 'xvdm', devid: 51904, image: 'read-only.img', readOnly: true })
     {
       await using disk = await soon('the attach', attachDisk(hv, { vdev: 'xvdm' }))

@@ -80,7 +80,7 @@ export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
     )
   })
 
-  await check(`${name}: a discard leaves zeroes where it was, and nowhere else`, async () => {
+  await check(`${name}: a discard zeroes its range and nothing else`, async () => {
     await using disk = await attach()
     await disk.write(0, [new Uint8Array(64 * 4096).fill(0xee)])
     ok(disk.discard, 'no discard is offered')
@@ -106,7 +106,7 @@ export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
     deepStrictEqual([into[0], into[512]], [2, 3])
   })
 
-  await check(`${name}: a request beyond the end is an error, and the disk goes on`, async () => {
+  await check(`${name}: a request past the end fails, and the disk keeps working`, async () => {
     await using disk = await attach()
     await rejects(disk.read(disk.sectors - 1, [new Uint8Array(1024)]), { code: 'ERR_XEN_DISK' })
     await disk.read(disk.sectors - 1, [new Uint8Array(512)])
@@ -129,7 +129,7 @@ export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
     },
   )
 
-  await check(`${name}: another size is told, the new sectors are there`, async () => {
+  await check(`${name}: a resize is reported, and the new sectors can be used`, async () => {
     await using disk = await attach()
     const told = new Promise<void>((resolve) => disk.onResize(resolve))
     await served.resize(6 * 2048)

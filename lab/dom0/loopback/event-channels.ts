@@ -6,7 +6,7 @@ import { check } from '../tap.ts'
 import { openWire } from './wire.ts'
 
 export async function checkEventChannels(hv: Hypervisor, where: string): Promise<void> {
-  await check(`${where}: a notification arrives at the other end, and there alone`, async () => {
+  await check(`${where}: a notification arrives at the other end, and only there`, async () => {
     using wire = await openWire(hv)
     wire.client.binding.notify()
     await wire.server.reaches(1)
@@ -15,19 +15,16 @@ export async function checkEventChannels(hv: Hypervisor, where: string): Promise
     strictEqual(wire.client.events, 0)
   })
 
-  await check(
-    `${where}: ten notifications before the first is looked at are one event`,
-    async () => {
-      using wire = await openWire(hv)
-      for (let i = 0; i < 10; i++) wire.client.binding.notify()
-      await wire.server.reaches(1)
-      await settle()
-      strictEqual(wire.server.events, 1)
-    },
-  )
+  await check(`${where}: ten notifications before the first is handled are one event`, async () => {
+    using wire = await openWire(hv)
+    for (let i = 0; i < 10; i++) wire.client.binding.notify()
+    await wire.server.reaches(1)
+    await settle()
+    strictEqual(wire.server.events, 1)
+  })
 
   await check(
-    `${where}: a port that was delivered stays silent until unmasked, then tells what it missed`,
+    `${where}: a delivered port stays masked until unmask, then reports a missed event`,
     async () => {
       using wire = await openWire(hv)
       wire.client.binding.notify()
@@ -79,7 +76,7 @@ export async function checkEventChannels(hv: Hypervisor, where: string): Promise
     strictEqual(wire.server.events, 0)
   })
 
-  await check(`${where}: a port that nobody opened is refused`, () => {
+  await check(`${where}: binding to a port that is not open is refused`, () => {
     throws(() => hv.evtchn.bindInterdomain({ domid: hv.domid, port: 4000 }, () => {}), EvtchnError)
   })
 }

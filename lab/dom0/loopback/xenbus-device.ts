@@ -11,7 +11,7 @@ const HOME = '/local/domain/0/data/loopback'
 
 export async function checkXenbusDevice(hv: Hypervisor): Promise<void> {
   using xs = await openXenstore(hv.xenstore)
-  await check('xenbus device: the longest value comes back as it went', async () => {
+  await check('xenbus device: a value of 2048 bytes is read back unchanged', async () => {
     const value = 'x'.repeat(2048)
     await xs.write(HOME, value)
     strictEqual(await xs.read(HOME), value)
@@ -21,7 +21,7 @@ export async function checkXenbusDevice(hv: Hypervisor): Promise<void> {
     await Promise.all(names.map((name) => xs.write(`${HOME}/${name}`, name)))
     deepStrictEqual(await Promise.all(names.map((name) => xs.read(`${HOME}/${name}`))), names)
   })
-  await check('xenbus device: a transaction is seen by a waiter', async () => {
+  await check('xenbus device: wait sees the result of a transaction', async () => {
     const seen = xs.wait(async (view) =>
       (await view.readOptional(`${HOME}/flag`)) === 'up' ? true : undefined,
     )

@@ -41,7 +41,7 @@ async function followGuest(xs: XenstoreClient, domid: number): Promise<void> {
       strictEqual(await soon('the kernel took it', taken), true)
     },
   )
-  await check('guest: a node is owned by whom it is given to', async () => {
+  await check('guest: a node belongs to its new owner', async () => {
     await xs.transaction(async (view) => {
       await view.write(`${home}/data/ours`, '1')
       await view.setPerms(`${home}/data/ours`, {
@@ -56,7 +56,7 @@ async function followGuest(xs: XenstoreClient, domid: number): Promise<void> {
       acl: [{ domid: 0, access: 'read' }],
     })
   })
-  await check('guest: its end is heard of, and its home goes', async () => {
+  await check('guest: its end fires @releaseDomain, and its home is removed', async () => {
     const released = xs.watch('@releaseDomain')
     await released.next()
     const end = released.next()
@@ -79,7 +79,7 @@ async function outlive(xs: XenstoreClient, outages: readonly Outage[]): Promise<
   await check('restart: the watch is set again and fires once', async () =>
     strictEqual((await again).value, path),
   )
-  await check('restart: the client goes on, and has told of one outage', async () => {
+  await check('restart: the client continues, and has reported one outage', async () => {
     strictEqual(await xs.readOptional(path), undefined)
     await xs.write(path, 'after')
     strictEqual(await xs.read(path), 'after')

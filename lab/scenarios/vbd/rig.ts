@@ -40,6 +40,6 @@ export const digest = (file: string): string => `sha256sum < ${file}`
 export const forget = 'echo 3 > /proc/sys/vm/drop_caches'
 export const queue = (guest: Guest, vdev: string, name: string): Promise<string> =>
   guest.run(`cat /sys/block/${vdev}/queue/${name}`)
-/** What blkfront logged about a disk when it connected. */
+/** The line that blkfront logged when a disk connected. */
 export const dmesg = async (guest: Guest, vdev: string): Promise<string> =>
   (await guest.run(`dmesg | grep 'blkfront: ${vdev}:' | tail -n 1`)).replace(/^.*blkfront: /, '')

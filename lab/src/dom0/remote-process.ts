@@ -35,7 +35,7 @@ export class RemoteProcess {
       },
     }
     this.ended = promise
-    // Nobody may await a background program, and the machine may be ended first.
+    // If a scenario doesn't await a background program, its loss with the machine isn't an error.
     promise.catch(() => {})
     this.#command = command
     this.#channel = agent.spawn(command, receiver)

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use super::event::Event;
 use super::job::Job;
 
-/// As many as one disk's queue can use. Each waiting job occupies one thread.
+/// Most threads: as many as one disk's queue can use. Each waiting job occupies one thread.
 const THREADS: usize = 8;
 /// Stack size in bytes: the threads call the kernel and little else.
 const STACK: usize = 128 << 10;
@@ -29,8 +29,8 @@ const STACK: usize = 128 << 10;
 /// ring holds, so that the guest has work while the other half runs.
 const SHARE: usize = 16;
 
-/// How often the watcher announces completed jobs of lanes. A timer on the event loop would cost a
-/// tenth of a write, because the loop sets it each time it sleeps.
+/// Interval at which the watcher announces completed jobs of lanes. A timer on the event loop would
+/// cost a tenth of a write, because the loop sets it each time it sleeps.
 const WATCH: Duration = Duration::from_millis(5);
 
 /// The unit of work that a thread takes from the queue.

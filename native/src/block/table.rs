@@ -154,7 +154,7 @@ impl DoneList {
         Ok(Self { memory, numbers })
     }
 
-    /// How many numbers the list has room for.
+    /// Number of entries that the list has room for.
     pub fn room(&self) -> u32 {
         self.numbers.length()
     }
