@@ -1,8 +1,8 @@
 /**
  * Polling of a ring before its server goes to sleep. A wake-up takes both sides longer than a read
  * from the page cache: at depth 1 polling gives a guest half as many requests again. It costs
- * processor time where nothing comes, and the time of others on the same thread, so a ring is polled
- * only
+ * processor time where nothing comes, and the time of others on the same thread, so a ring is
+ * polled only
  *
  * - when requests came soon after one another, and less and less often where polling found nothing:
  *   on a single processor the guest can't run meanwhile, and each poll costs a fifth of a read;
@@ -13,8 +13,8 @@ import type { EventLoop } from '@xenkit/hypervisor'
 /** Longest poll: twice what a wake-up takes. */
 const POLL_MS = 0.05
 /**
- * Requests that come sooner than this after the last answer make a poll worth its while: a poll, and
- * a wake-up for nothing.
+ * Requests that come sooner than this after the last answer make a poll worth its while: a poll,
+ * and a wake-up for nothing.
  */
 const SOON_MS = 0.2
 /** Looks at the ring between two readings of the clock, each a number on the heap: some 10 us. */

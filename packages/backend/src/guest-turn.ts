@@ -1,8 +1,8 @@
 /**
  * Fair turns between the guests of an event loop. What is shared out is the loop's time, and those
- * who share it are guests: one with four disks of four rings has no more of it than one with a single
- * ring. Work is counted, not timed: a request is 1, and each page of its data 1 more. Both take the
- * loop about a microsecond, so that no guest gains by asking for more at once.
+ * who share it are guests: one with four disks of four rings has no more of it than one with a
+ * single ring. Work is counted, not timed: a request is 1, and each page of its data 1 more. Both
+ * take the loop about a microsecond, so that no guest gains by asking for more at once.
  *
  * A guest that has used up its turn waits until the loop has gone round. In that time every other
  * guest's events are delivered, and every other one that waits has its turn. So between a guest's
@@ -15,8 +15,8 @@ import type { EventLoop, GuestTurn } from '@xenkit/hypervisor'
 export const TURN = 257
 
 /**
- * The turn of the only guest: nobody waits for it. Going round takes 2 us and 430 bytes of heap, too
- * much for every 128 requests.
+ * The turn of the only guest: nobody waits for it. Going round takes 2 us and 430 bytes of heap,
+ * too much for every 128 requests.
  */
 const TURN_ALONE = 16 * TURN
 

@@ -1,11 +1,11 @@
 /**
- * Serves one ring: takes its messages in fair turns, and answers them in batches. What a message asks
- * for is the device's matter, which is a `RingWork`.
+ * Serves one ring: takes its messages in fair turns, and answers them in batches. What a message
+ * asks for is the device's matter, which is a `RingWork`.
  *
- * A turn takes what the ring holds, 16 messages at a time: all slots are copied, and a device starts
- * what it can. Completed rows gather until there are half as many as are still in flight (8 at most).
- * Then all are answered, and one store of rsp_prod publishes the answers: the other end has work
- * while the next 8 complete.
+ * A turn takes what the ring holds, 16 messages at a time: all slots are copied, and a device
+ * starts what it can. Completed rows gather until there are half as many as are still in flight (8
+ * at most). Then all are answered, and one store of rsp_prod publishes the answers: the other end
+ * has work while the next 8 complete.
  */
 import type { EventChannel } from '@xenkit/evtchn'
 import type { EventLoop, GuestTurn } from '@xenkit/hypervisor'
@@ -216,13 +216,13 @@ export class RingServer {
   }
 
   /**
-   * Answers what the guest has sent and what it still sends. Linux's blkfront (5.15 to 6.12) that is
-   * asked to close stops its queues and closes at once. It sends what they hold when an event comes,
-   * and its removal hangs until the last request is answered.
+   * Answers what the guest has sent and what it still sends. Linux's blkfront (5.15 to 6.12) that
+   * is asked to close stops its queues and closes at once. It sends what they hold when an event
+   * comes, and its removal hangs until the last request is answered.
    *
-   * That event comes with the answers to requests in flight. Where nothing was in flight there is no
-   * event: blkfront before 5.15 has freed by then what its interrupt handler looks at, and any event
-   * would be its panic.
+   * That event comes with the answers to requests in flight. Where nothing was in flight there is
+   * no event: blkfront before 5.15 has freed by then what its interrupt handler looks at, and any
+   * event would be its panic.
    */
   async #finish(): Promise<void> {
     const { ring } = this.#p

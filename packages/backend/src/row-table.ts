@@ -4,9 +4,9 @@
  *
  *     free > taken > waiting > started > done > free
  *
- * A row that is refused goes from waiting to done. The columns of a device, which say what a message
- * asks for, lie in the same buffer behind the state. Free rows are reused last in, first out, so that
- * a shallow queue stays in few cache lines.
+ * A row that is refused goes from waiting to done. The columns of a device, which say what a
+ * message asks for, lie in the same buffer behind the state. Free rows are reused last in, first
+ * out, so that a shallow queue stays in few cache lines.
  */
 
 export const RowState = {

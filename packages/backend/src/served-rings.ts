@@ -29,8 +29,8 @@ export class ServedRings {
   }
 
   /**
-   * Takes what the rings hold. The frontend may have sent messages, and their event, before there was
-   * a port to receive it.
+   * Takes what the rings hold. The frontend may have sent messages, and their event, before there
+   * was a port to receive it.
    */
   begin(): void {
     for (const server of this.servers) server.turn()

@@ -1,8 +1,8 @@
 /**
- * State that all devices on one event loop share, whichever packages they are from. An adapter makes
- * one for each hypervisor that it opens, and a thread opens its own: so a guest with a disk and a
- * card has one turn, and one ring at a time is polled. How turns are counted is @xenkit/backend's
- * matter; here they are kept and run.
+ * State that all devices on one event loop share, whichever packages they are from. An adapter
+ * makes one for each hypervisor that it opens, and a thread opens its own: so a guest with a disk
+ * and a card has one turn, and one ring at a time is polled. How turns are counted is
+ * @xenkit/backend's matter; here they are kept and run.
  */
 
 /** A guest's share of the event loop's time. Work is counted in units of about a microsecond. */

@@ -33,7 +33,8 @@ export function makeDomainNodes(
   o: { readonly domid: number; readonly name: string },
 ): void {
   const requester = toolstack(xenstored)
-  xenstored.domains.know(o.domid) // before permissions name it, so that they are about no earlier domain with this id
+  // Before permissions name it, so that they are about no earlier domain with this id.
+  xenstored.domains.know(o.domid)
   const readable: XsPermissions = {
     owner: 0,
     access: 'none',

@@ -1,7 +1,8 @@
 /**
  * The C types of Xen's public headers, as typed-binary schemas. typed-binary knows sizes, but
- * neither alignment nor 64-bit integers. Arrays, structs, unions and 64-bit integers therefore carry
- * their alignment. Other integers are aligned to their size, as in every ABI that Xen runs on.
+ * neither alignment nor 64-bit integers. Arrays, structs, unions and 64-bit integers therefore
+ * carry their alignment. Other integers are aligned to their size, as in every ABI that Xen runs
+ * on.
  */
 import { ArraySchema, MaxValue, Measurer, Schema, i16, i32, i8, u16, u32, u8 } from 'typed-binary'
 import type {

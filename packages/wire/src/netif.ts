@@ -1,10 +1,10 @@
 /**
- * Network packets and the requests that configure a card. Follows xen/include/public/io/netif.h. The
- * layouts are the same in every ABI.
+ * Network packets and the requests that configure a card. Follows xen/include/public/io/netif.h.
+ * The layouts are the same in every ABI.
  *
  * A packet takes one or more slots: its first part, any extra info, its other parts. The receive
- * ring's extra info takes the place of responses. The frontend finds them by the slot, not by an id,
- * so a response lies in the slot of the request that it consumes.
+ * ring's extra info takes the place of responses. The frontend finds them by the slot, not by an
+ * id, so a response lies in the slot of the request that it consumes.
  */
 import { cstruct } from './cstruct.ts'
 import { array, i16, u16, u32, u8 } from './ctypes.ts'

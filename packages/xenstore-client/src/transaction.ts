@@ -68,7 +68,8 @@ async function attemptOnce<T>(
     result = await body(new RequestView(connection, scope))
     signal?.throwIfAborted()
   } catch (error) {
-    if (await isLost(connection, scope)) return { committed: false, error } // the loss may well have caused the error
+    // The loss may well have caused the error.
+    if (await isLost(connection, scope)) return { committed: false, error }
     await end(connection, scope, 'F').catch(() => {}) // report the body's error, not this one
     if (isTorn(error)) return { committed: false, error }
     throw error

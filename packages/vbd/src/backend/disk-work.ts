@@ -1,12 +1,12 @@
 /**
- * What a disk does with the requests of one ring: checks them, has their data moved, and runs them on
- * the store in an order that barriers decide.
+ * What a disk does with the requests of one ring: checks them, has their data moved, and runs them
+ * on the store in an order that barriers decide.
  *
  * Requests start in the order of the ring, 8 at a time: one grant-copy call fetches the data of all
  * writes, and one call starts all of them where the store takes batches. Elsewhere requests for
  * neighbouring sectors become one store call. A request that finds no buffer, or needs more than is
- * left of the guest's turn, holds up those behind it. So does a barrier: it starts once all requests
- * before it are complete, and none starts until it is complete itself.
+ * left of the guest's turn, holds up those behind it. So does a barrier: it starts once all
+ * requests before it are complete, and none starts until it is complete itself.
  */
 import { PUBLISH_AT_MOST, RingServer, type RingServerParts, type RingWork } from '@xenkit/backend'
 import type { BlockStore, StoreBatch } from '@xenkit/block-store'
