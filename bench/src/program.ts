@@ -60,7 +60,8 @@ export class Program implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.stdin.end()
-    // A program doesn't read its input while it waits for another program, which may have failed.
+    // Killed after a while: a program may be waiting for another one that has failed, and then
+    // doesn't notice the end of its input.
     const timer = setTimeout(() => this.#process.kill('SIGKILL'), GRACE_MS)
     await this.#ended.catch(() => {})
     clearTimeout(timer)

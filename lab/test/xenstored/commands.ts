@@ -103,7 +103,7 @@ export class Ask implements Command {
       model.targets.set(domid, (model.targets.get(domid) ?? new Set()).add(target))
     }
     if (type === XS.INTRODUCE || type === XS.RELEASE) await pair.followIntroductions()
-    // If another request should have an effect, the next comparison of events finds it.
+    // Other requests must cause no events. If one does, the next comparison finds it.
     if (answer === 'OK|' && (txId === 0 || hasEffectAtOnce.has(type))) await model.settle()
   }
 

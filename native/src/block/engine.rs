@@ -25,9 +25,9 @@ const BYTES: u64 = 0x7fff_f000;
 /// 2^53: positions and lengths stay below it, because JavaScript counts exactly up to there.
 const POSITIONS: f64 = 9_007_199_254_740_992.0;
 
-/// `submit` defers jobs that wait for a disk. They start at the latest with the fourth call of
-/// `submit`, the one that deferred the first job included. Batching several calls wakes a thread
-/// once for all of them. The limit bounds how long calls whose jobs complete at once can delay the
+/// Number of `submit` calls after which deferred jobs start, including the call that deferred the
+/// first one. `submit` defers jobs that wait for a disk, because a thread is then woken once for
+/// several calls. The limit bounds how long calls whose jobs complete at once can delay the
 /// deferred ones.
 const HELD_CALLS: u32 = 4;
 
