@@ -1,35 +1,39 @@
 /**
  * State that all devices on one event loop share, whichever packages they are from. An adapter
- * makes one for each hypervisor that it opens, and a thread opens its own: so a guest with a disk
- * and a card has one turn, and one ring at a time is polled. How turns are counted is
- * @xenkit/backend's matter; here they are kept and run.
+ * creates one for each hypervisor, and a thread opens its own hypervisor. So a guest with a disk
+ * and a card has a single turn, and only one ring at a time is polled. The package backend counts the
+ * work of a turn; this class keeps and runs the turns.
  */
 
-/** A guest's share of the event loop's time. Work is counted in units of about a microsecond. */
+/** One guest's share of the event loop's time. Work is counted in units of about a microsecond. */
 export interface GuestTurn {
-  /** Work that may be done before the loop goes round. */
+  /** Work that the guest may still cause in this round of the loop. */
   readonly left: number
-  /** Counts one more user. */
+  /** Adds a user of the turn, such as a ring. */
   open(): void
-  /** Reports an event of the guest's: the loop has gone round. */
+  /** Reports an event of the guest, which shows that the loop has started another round. */
   woken(): void
-  /** @param work done, 0 or more */
+  /**
+   * Counts work against the guest's share.
+   * @param work units done, 0 or more
+   */
   spend(work: number): void
   /**
    * Calls `resume` once, in a later round of the loop: the next one, unless other rings of the same
    * guest use up its turns until then.
    */
   wait(resume: () => void): void
-  /** Called by the loop, once a round at most: runs what waits. */
+  /** Runs the callbacks that wait. Called by the loop, at most once per round. */
   run(): void
-  /** Ends one use; the last one takes the guest off the loop. */
+  /** Removes a user; the last one removes the guest from the loop. */
   close(): void
 }
 
+/** The turns of all guests on one event loop. */
 export class EventLoop {
   /** Guests with open rings, by domid. */
   readonly guests = new Map<number, GuestTurn>()
-  /** The poll of the ring that had the latest event. */
+  /** The poll of the ring that received the latest event. */
   lastWoken: object | undefined
   #round = 0
   #planned = false
@@ -37,16 +41,17 @@ export class EventLoop {
   readonly #next = (): void => {
     this.#planned = false
     this.#round = (this.#round + 1) | 0
-    // A guest that has to wait again after its turn does so for the next round.
+    // Only the guests that waited before this round: one that must wait again does so for the next
+    // round.
     for (let guests = this.#waiting.length; guests > 0; guests--) this.#waiting.shift()?.run()
   }
 
-  /** Goes up each time that the loop has gone round, as long as somebody waits for that. */
+  /** Number of rounds of the loop. It is only counted while a guest waits for the next round. */
   get round(): number {
     return this.#round
   }
 
-  /** Runs the guest's turn once all others that wait already have had theirs. */
+  /** Runs the guest's turn in the next round, after those of the guests that wait already. */
   wait(guest: GuestTurn): void {
     this.#waiting.push(guest)
     if (this.#planned) return

@@ -1,8 +1,8 @@
 import { closeAll, closeEach } from './close-all.ts'
 
 /**
- * Holds what was opened together, and closes it together: the last one first, since what was opened
- * later may use what was opened before.
+ * Owns resources that were opened together, and closes them together. It closes the last one
+ * first, because later resources may use earlier ones.
  *
  * @example
  * const owner = new Owner()
@@ -17,21 +17,28 @@ import { closeAll, closeEach } from './close-all.ts'
 export class Owner implements Disposable {
   readonly #owned: { close(): void }[] = []
 
-  /** Adds something to close, more than once where that fails. @returns the same */
+  /**
+   * Adds a resource to close. Its `close` is called again by a later `close` or `closeEach`, in
+   * case it failed.
+   * @returns the resource
+   */
   own<T extends { close(): void }>(opened: T): T {
     this.#owned.push(opened)
     return opened
   }
 
   /**
-   * Closes all of it. Idempotent; after an error it tries again.
-   * @throws the first error of those that could not be closed, once all others are
+   * Closes all resources, last opened first. Idempotent; after an error, another call tries again.
+   * @throws the first error, once all the others are closed
    */
   close(): void {
     closeAll(this.#owned.toReversed())
   }
 
-  /** As `close`. @returns the errors of those that could not be closed */
+  /**
+   * Closes all resources as `close` does, for a caller that already has an error to throw.
+   * @returns the errors, in order
+   */
   closeEach(): unknown[] {
     return closeEach(this.#owned.toReversed())
   }

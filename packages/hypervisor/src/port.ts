@@ -184,7 +184,7 @@ export interface Hypervisor extends AsyncDisposable {
   /** The domain this program runs in. */
   readonly domid: number
   readonly arena: Arena
-  /** What the devices that are served through this hypervisor share. */
+  /** State that all devices served through this hypervisor share. */
   readonly loop: EventLoop
   readonly grants: GrantPort
   readonly evtchn: EvtchnPort

@@ -31,7 +31,7 @@ test('closes what it owns, the last one first', () => {
   expect(closed).toEqual(['channel', 'pages', 'more'])
 })
 
-test('tries again what could not be closed, as pages that the other domain maps', () => {
+test('tries again to close a resource that failed, such as pages that the other domain maps', () => {
   const failing = ['pages']
   const { closed, open } = recorded(failing)
   const owner = new Owner()
@@ -44,7 +44,7 @@ test('tries again what could not be closed, as pages that the other domain maps'
   expect(closed).toEqual(['channel', 'pages', 'pages', 'pages'])
 })
 
-test('closes all though some fail, and throws the first of their errors', () => {
+test('closes all even if some fail, and throws the first error', () => {
   const { closed, open } = recorded(['b', 'a'])
   const owner = new Owner()
   for (const name of ['a', 'b', 'c']) owner.own(open(name))
@@ -53,7 +53,7 @@ test('closes all though some fail, and throws the first of their errors', () => 
   expect(closed).toEqual(['c', 'b', 'a'])
 })
 
-test('tells what could not be closed, for who has an error to throw already', () => {
+test('closeEach returns the errors, for a caller that already has one to throw', () => {
   const { closed, open } = recorded(['c', 'a'])
   const owner = new Owner()
   for (const name of ['a', 'b', 'c']) owner.own(open(name))

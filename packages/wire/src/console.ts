@@ -7,9 +7,9 @@ import { array, padding, u32, u8 } from './ctypes.ts'
 
 /** Layout of the page. */
 export const xenconsInterface = cstruct('xencons_interface', {
-  /** What is typed: from the backend to the guest. */
+  /** Input of the console, from the backend to the guest. */
   in: array(u8, 1024),
-  /** What the guest prints. */
+  /** Output of the guest. */
   out: array(u8, 2048),
   in_cons: u32,
   in_prod: u32,
@@ -20,7 +20,9 @@ export const xenconsInterface = cstruct('xencons_interface', {
   _pad: padding(3),
 })
 
-/** The backend serves the console. Also what a toolstack leaves there that knows no such flag. */
+/**
+ * The backend serves the console. A toolstack that doesn't know the field leaves this value too.
+ */
 export const XENCONSOLE_CONNECTED = 0
-/** Set by the toolstack, until the backend connects. */
+/** Set by the toolstack; cleared when the backend connects. */
 export const XENCONSOLE_DISCONNECTED = 1

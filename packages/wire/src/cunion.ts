@@ -8,15 +8,15 @@ import { alignOf, sizeOf } from './ctypes.ts'
 import type { Aligned, CType } from './ctypes.ts'
 import { readerAt, writerAt } from './layout.ts'
 
-/** A union's members: name -> type. `V` maps the names to the values that the members hold. */
+/** A union's members: name -> type. `V` maps each name to the type of the member's value. */
 export type Members<V> = { readonly [K in keyof V]: ISchema<V[K]> & CType }
 
-/** A union's value: a private copy of its bytes. `CUnion.of` and decoding make one. */
+/** A union's value: a private copy of its bytes. `CUnion.of` and decoding create one. */
 export class UnionValue<V> {
   readonly bytes: Uint8Array
   readonly #members: Members<V>
 
-  /** @param bytes as many as the union has */
+  /** @param bytes all bytes of the union */
   constructor(members: Members<V>, bytes: Uint8Array) {
     this.bytes = bytes
     this.#members = members
@@ -52,19 +52,25 @@ export class CUnion<V> extends Schema<UnionValue<V>> implements Aligned {
     this.size = Math.ceil(Math.max(...types.map(sizeOf)) / this.align) * this.align
   }
 
-  /** Makes a value of one member. The union's bytes behind the member are 0. */
+  /** Creates a value from one member. The union's other bytes are 0. */
   of<K extends keyof V>(member: K, value: Parsed<V[K]>): UnionValue<V> {
     const bytes = new Uint8Array(this.size)
     this.#members[member].write(new BufferWriter(bytes.buffer, { endianness: 'little' }), value)
     return new UnionValue(this.#members, bytes)
   }
 
-  /** @throws RangeError if the union doesn't lie within `bytes` */
+  /**
+   * Reads the union at `offset` of `bytes`.
+   * @throws RangeError if it doesn't lie within `bytes`
+   */
   decode(bytes: Uint8Array, offset = 0): UnionValue<V> {
     return this.read(readerAt(this, bytes, offset))
   }
 
-  /** @throws RangeError if the union doesn't lie within `bytes` */
+  /**
+   * Writes the union at `offset` of `bytes`.
+   * @throws RangeError if it doesn't lie within `bytes`
+   */
   encode(value: UnionValue<V>, bytes: Uint8Array, offset = 0): void {
     this.write(writerAt(this, bytes, offset), value)
   }
@@ -88,7 +94,7 @@ export class CUnion<V> extends Schema<UnionValue<V>> implements Aligned {
 }
 
 /**
- * Describes a C union by its members: little endian, aligned as a C compiler aligns it.
+ * Defines a C union by its members: little endian, aligned as by a C compiler.
  * @example
  * const u = cunion('u', { pos: cstruct('pos', { x: i32, y: i32 }), orientation: i16 })
  * const event = cstruct('event', { type: u8, _pad: padding(3), u })

@@ -1,4 +1,4 @@
-/** Readers and writers of typed-binary at a struct or a union in memory. */
+/** Readers and writers, in typed-binary's form, of a struct or union in memory. */
 import { BufferReader, BufferWriter } from 'typed-binary'
 import type { Endianness } from 'typed-binary'
 
@@ -8,11 +8,17 @@ interface Layout {
   readonly endianness: Endianness
 }
 
-/** @throws RangeError if the layout doesn't lie within `bytes` */
+/**
+ * Returns a reader at `offset` of `bytes`.
+ * @throws RangeError if the layout doesn't lie within `bytes`
+ */
 export const readerAt = (layout: Layout, bytes: Uint8Array, offset: number): BufferReader =>
   new BufferReader(bytes.buffer, within(layout, bytes, offset))
 
-/** @throws RangeError if the layout doesn't lie within `bytes` */
+/**
+ * Returns a writer at `offset` of `bytes`.
+ * @throws RangeError if the layout doesn't lie within `bytes`
+ */
 export const writerAt = (layout: Layout, bytes: Uint8Array, offset: number): BufferWriter =>
   new BufferWriter(bytes.buffer, within(layout, bytes, offset))
 

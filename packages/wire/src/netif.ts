@@ -1,29 +1,34 @@
 /**
- * Network packets and the requests that configure a card. Follows xen/include/public/io/netif.h.
+ * Network packets, and the requests that configure a card. Follows xen/include/public/io/netif.h.
  * The layouts are the same in every ABI.
  *
- * A packet takes one or more slots: its first part, any extra info, its other parts. The receive
- * ring's extra info takes the place of responses. The frontend finds them by the slot, not by an
- * id, so a response lies in the slot of the request that it consumes.
+ * A packet takes one or more slots, in this order: its first part, any extra infos, its other
+ * parts. On the receive ring, an extra info takes the slot of a response. The frontend matches
+ * responses by slot, not by id, so a response must be in the slot of its request.
  */
 import { cstruct } from './cstruct.ts'
 import { array, i16, u16, u32, u8 } from './ctypes.ts'
 import { cunion } from './cunion.ts'
 
-/** A backend takes packets of up to this many slots at least. */
+/** Slots per packet that every backend accepts. */
 export const XEN_NETIF_NR_SLOTS_MIN = 18
 /** Largest packet on the transmit ring, bytes. */
 export const XEN_NETIF_MAX_TX_SIZE = 0xffff
 
 /** Flags of a transmit request. */
 export const NETTXF = {
-  /** The checksum field is blank. Whoever sends the packet to a wire fills it in. */
+  /**
+   * The packet's checksum field is blank, and must be filled in before the packet leaves the host.
+   */
   csum_blank: 1 << 0,
-  /** The data agree with the checksum; with `csum_blank`, they are trusted without one. */
+  /**
+   * The packet's data match its checksum. Together with `csum_blank`, the data are trusted without
+   * one.
+   */
   data_validated: 1 << 1,
   /** The packet continues in the next request. */
   more_data: 1 << 2,
-  /** An extra info follows. */
+  /** An extra info follows this slot. */
   extra_info: 1 << 3,
 } as const
 
@@ -33,40 +38,43 @@ export const NETRXF = {
   csum_blank: 1 << 1,
   more_data: 1 << 2,
   extra_info: 1 << 3,
-  /** Deprecated form of GSO, from before extra info. */
+  /** Marks a GSO packet in the way that preceded extra infos; deprecated. */
   gso_prefix: 1 << 4,
 } as const
 
-/** Status of a response. A receive response that is OKAY has its size in bytes in place of 0. */
+/** Status of a response. A successful receive response holds its size in bytes in place of OKAY. */
 export const NETIF_RSP = {
   DROPPED: -2,
   ERROR: -1,
   OKAY: 0,
-  /** The slot answers an extra info of the transmit ring, not a request. */
+  /** The slot holds no response, because it belonged to an extra info of the transmit ring. */
   NULL: 1,
 } as const
 
 /** Types of an extra info. */
 export const XEN_NETIF_EXTRA_TYPE = {
-  /** Never sent. */
+  /** Reserved; never sent. */
   NONE: 0,
   GSO: 1,
-  /** Adds an address to the backend's multicast filter. The packet is a dummy: don't send it. */
+  /**
+   * Adds an address to the backend's multicast filter. The packet that carries it is a dummy, which
+   * must not be sent on.
+   */
   MCAST_ADD: 2,
-  /** Removes an address, otherwise like MCAST_ADD. */
+  /** Removes an address; the packet is a dummy too. */
   MCAST_DEL: 3,
   HASH: 4,
   /** In Linux's netif.h, not in Xen's. */
   XDP: 5,
 } as const
 
-/** Flags of an extra info. MORE: another one follows. */
+/** Flags of an extra info. MORE: another extra info follows. */
 export const XEN_NETIF_EXTRA_FLAG = { MORE: 1 << 0 } as const
 
-/** What a GSO packet is to be cut into. */
+/** Protocol by which a GSO packet must be segmented. */
 export const XEN_NETIF_GSO_TYPE = { NONE: 0, TCPV4: 1, TCPV6: 2 } as const
 
-/** Types of a hash, as bits. An extra info has the number of one bit, 0..3. */
+/** Bits for the types of a hash. An extra info holds the number of one bit, 0..3. */
 export const XEN_NETIF_CTRL_HASH_TYPE = {
   IPV4: 1 << 0,
   IPV4_TCP: 1 << 1,
@@ -74,7 +82,7 @@ export const XEN_NETIF_CTRL_HASH_TYPE = {
   IPV6_TCP: 1 << 3,
 } as const
 
-/** Algorithms of a hash. NONE: the backend spreads packets over queues as it likes. */
+/** Hash algorithms. NONE: the backend distributes packets over queues in its own way. */
 export const XEN_NETIF_CTRL_HASH_ALGORITHM = { NONE: 0, TOEPLITZ: 1 } as const
 
 /** Types of a control request; netif.h says what `data` holds for each. */
@@ -111,7 +119,9 @@ const txRequest = cstruct('netif_tx_request', {
   flags: u16,
   /** Chosen by the frontend, returned in the response. */
   id: u16,
-  /** Bytes of the whole packet in its first request; bytes of this part in later requests. */
+  /**
+   * In a packet's first request: bytes of the whole packet. In later requests: bytes of this part.
+   */
   size: u16,
 })
 
@@ -145,7 +155,7 @@ const gso = cstruct('netif_extra_gso', {
   /** One of XEN_NETIF_GSO_TYPE. */
   type: u8,
   pad: u8,
-  /** 0: none is defined. */
+  /** Always 0: no feature is defined. */
   features: u16,
 })
 
@@ -159,7 +169,7 @@ const hash = cstruct('netif_extra_hash', {
   type: u8,
   /** One of XEN_NETIF_CTRL_HASH_ALGORITHM. */
   algorithm: u8,
-  /** A number, least significant byte first. */
+  /** The hash, least significant byte first. */
   value: array(u8, 4),
 })
 
@@ -169,7 +179,7 @@ const xdp = cstruct('netif_extra_xdp', {
   pad: array(u16, 2),
 })
 
-/** `type` of the extra info says which member is meant. */
+/** The extra info's `type` selects the member. */
 const extra = cunion('netif_extra_u', { gso, mcast, hash, xdp, pad: array(u16, 3) })
 
 const extraInfo = cstruct('netif_extra_info', {
@@ -205,7 +215,10 @@ const gref = cstruct('xen_netif_gref', {
   status: u16,
 })
 
-/** The network protocol's messages. A ring's `slotSize` is that of its largest message, bytes. */
+/**
+ * The network protocol's messages. The `slotSize` of a ring is that of its largest message, in
+ * bytes.
+ */
 export const netif = {
   /** Ring of packets from the frontend. */
   tx: { request: txRequest, response: txResponse, slotSize: txRequest.size },
@@ -213,7 +226,7 @@ export const netif = {
   rx: { request: rxRequest, response: rxResponse, slotSize: rxResponse.size },
   /** Ring of requests that configure hashing and static grants. */
   ctrl: { request: ctrlRequest, response: ctrlResponse, slotSize: ctrlRequest.size },
-  /** In place of a transmit request or of a receive response. */
+  /** Takes the slot of a transmit request or of a receive response. */
   extraInfo,
   /** The union within `extraInfo`, and its members. */
   extra,

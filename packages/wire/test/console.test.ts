@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { xenconsInterface } from '../src/index.ts'
 
-test('the flag of Xen 4.21 lies behind the indices of older consoles', () => {
+test('the field of Xen 4.21 follows the indices of older consoles', () => {
   expect(xenconsInterface.at).toMatchObject({ out_prod: 3084, connection: 3088 })
   expect(xenconsInterface.size).toBe(3092)
 })

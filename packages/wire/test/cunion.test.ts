@@ -33,7 +33,7 @@ test('a union has the size of its largest member, rounded up to its alignment', 
   expect(() => cstruct('outer', { tag: u8, u: numbers })).toThrow('aligned to 8')
 })
 
-test('a decoded union is each of its members, read from its first byte', () => {
+test('a decoded union can be read as any member, from its first byte', () => {
   fc.assert(
     fc.property(content, fc.nat(9), (bytes, offset) => {
       const memory = new Uint8Array(offset + bytes.length)
@@ -53,7 +53,7 @@ test('a decoded union is each of its members, read from its first byte', () => {
   )
 })
 
-test('a member that was put in comes out, and the bytes behind it are 0', () => {
+test("a member that was set can be read again, and the union's other bytes are 0", () => {
   fc.assert(
     fc.property(i32s, i32s, content, (low, high, before) => {
       const value = numbers.of('pair', { low, high })
@@ -70,7 +70,7 @@ test('a member that was put in comes out, and the bytes behind it are 0', () => 
   )
 })
 
-test('within a struct a union stays within its bytes', () => {
+test('a union within a struct changes only its own bytes', () => {
   const bytes = new Uint8Array(tagged.size).fill(0xff)
   tagged.encode({ tag: 3, _pad: [0, 0, 0, 0, 0, 0, 0], u: numbers.of('short', -2) }, bytes)
   expect([...bytes]).toEqual([3, ...Array(7).fill(0), 0xfe, 0xff, ...Array(14).fill(0)])
@@ -84,7 +84,7 @@ test('a decoded union is a copy: the peer can not change it', () => {
   expect(value.as('wide')).toBe(0n)
 })
 
-test('stays within the bytes it is given', () => {
+test('does not access memory outside the given bytes', () => {
   const bytes = new Uint8Array(new ArrayBuffer(32), 8, numbers.size)
   expect(() => numbers.decode(bytes, 1)).toThrow(
     new RangeError('"numbers" of 16 bytes at 1 doesn\'t fit into 16 bytes'),

@@ -1,6 +1,7 @@
 /**
- * What a C compiler makes of a source, for each ABI: records in an object file, "golden NAME" and
- * the value 64 bytes further on. Nothing runs, so a 32-bit libc isn't needed.
+ * Sizes, offsets and constants as a C compiler computes them, for each ABI. The object file holds
+ * records: "golden NAME", and the value 64 bytes further on. Nothing is run, so a 32-bit libc isn't
+ * needed.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,7 +9,7 @@ import { join } from 'node:path'
 import type { Abi } from '../src/index.ts'
 import { compileC, whyNoXenC } from './compile-c.ts'
 
-/** Flags that make gcc of x86_64 compile as for an ABI. */
+/** Flags with which gcc of x86_64 compiles for an ABI. */
 export const ABIS: readonly { readonly abi: Abi; readonly flags: readonly string[] }[] = [
   { abi: 'x86_64', flags: ['-m64'] },
   { abi: 'x86_32', flags: ['-m32'] },
@@ -18,7 +19,7 @@ export const ABIS: readonly { readonly abi: Abi; readonly flags: readonly string
   { abi: 'arm', flags: ['-m64', '-U__x86_64__', '-D__aarch64__'] },
 ]
 
-/** Why there can be no records on this machine, or undefined where there can. */
+/** Why there can be no records on this machine, or undefined if there can. */
 export const whyNoRecords = (): string | undefined =>
   whyNoXenC() ??
   (process.arch === 'x64' ? undefined : `gcc of ${process.arch} can't compile for every ABI`)

@@ -42,14 +42,14 @@ const { layout } = fc.letrec<{ layout: Layout; integer: Layout }>((tie) => ({
   }),
 }))
 
-/** The C declaration of something of this layout. */
+/** Returns the C declaration of a field with this layout. */
 function declaration(of: Layout, name: string): string {
   if (of.kind === 'integer') return `${of.name} ${name};`
   if (of.kind === 'array') return declaration(of.of, `${name}[${of.length}]`)
   return `${of.kind} { ${of.members.map((member, i) => declaration(member, `m${i}`)).join(' ')} } ${name};`
 }
 
-/** The schema of this layout, with every hole as a field. */
+/** Returns the schema of this layout, with every hole as a field. */
 function schema(of: Layout, abi: Abi): CType {
   if (of.kind === 'integer') return integers(abi)[of.name]
   if (of.kind === 'array') return wire.array(schema(of.of, abi), of.length)
@@ -75,7 +75,7 @@ function padded(members: readonly (readonly [name: string, type: CType])[]) {
   return wire.cstruct('s', Object.fromEntries(fields))
 }
 
-/** Sizes and offsets of every layout, by C. */
+/** Returns C source that defines records of every layout's sizes and offsets. */
 function source(layouts: readonly Layout[]): string {
   const types = Object.keys(integers('arm')).map((name) => {
     const [, sign, bits] = /(u?int)(\d+)_t/.exec(name) ?? []
@@ -115,7 +115,7 @@ test.for(ABIS)('$abi $flags.0', ({ abi, flags }, { skip }) => {
       })
       expect(new Map(ours)).toEqual(goldenRecords(source(layouts), flags))
     }),
-    // Each run compiles; a failure compiles once per step of the shrinking.
+    // Each run invokes the compiler, as does each step of shrinking a failure.
     { numRuns: 2 },
   )
 })

@@ -12,7 +12,7 @@ import {
 const { extra, extraInfo, rx, tx, ctrl } = netif
 const { gso } = netif
 
-test('rings of a page have the slots that Linux and Windows count with', () => {
+test('a ring of one page has as many slots as in Linux and Windows', () => {
   const slots = [tx, rx, ctrl].map(({ slotSize }) => ringSlots({ pages: 1, slotSize }))
   expect(slots).toEqual([256, 256, 128])
 })
@@ -22,7 +22,7 @@ test('an extra info fits into a slot of either packet ring', () => {
   expect(Math.min(tx.slotSize, rx.slotSize)).toBeGreaterThanOrEqual(extraInfo.size)
 })
 
-test('a GSO extra info has the bytes that netif.h draws', () => {
+test('a GSO extra info has the layout drawn in netif.h', () => {
   const bytes = new Uint8Array(extraInfo.size)
   const segments = { size: 0x0102, type: XEN_NETIF_GSO_TYPE.TCPV6, pad: 0, features: 0 }
   extraInfo.encode(

@@ -1,6 +1,6 @@
 /**
- * Structs of headers that this package doesn't follow. They have signed integers, unions and layouts
- * that differ between the ABIs, and show that an author can describe them.
+ * Structs of headers that this package doesn't cover. They have signed integers, unions, and
+ * layouts that differ between ABIs, and show that a device's author can describe them.
  */
 import { array, cstruct, cunion, i16, i32, i8, padding, u16, u32, u8 } from '../src/index.ts'
 import type { Int64Schema } from '../src/index.ts'
@@ -34,7 +34,10 @@ export const keyboard = {
   unions: { touch, event },
 }
 
-/** io/fsif.h. @param o uint64_t and int64_t as the ABI aligns them */
+/**
+ * io/fsif.h.
+ * @param o uint64_t and int64_t with the ABI's alignment
+ */
 export function fsif({ u64, i64 }: { readonly u64: Int64Schema; readonly i64: Int64Schema }) {
   const read = cstruct('fsif_read_request', {
     fd: u32,

@@ -2,9 +2,9 @@
  * Node tables: names, types, defaults and meanings of the nodes in one directory, as Xen's public
  * headers describe them. One table reads, writes and documents the same nodes.
  *
- * A name with `{n}` in it is a family of nodes, numbered from 0: `ring-ref{n}` stands for
- * `ring-ref0`, `ring-ref1` and so on, `queue-{n}/mtu` for a node in each of `queue-0`, `queue-1`
- * and so on. Other nodes say how many there are, so a family is read by a call of its own.
+ * A name that contains `{n}` is a family of nodes, numbered from 0. `ring-ref{n}` stands for
+ * `ring-ref0`, `ring-ref1` and so on; `queue-{n}/mtu` for a node in each of `queue-0`, `queue-1`
+ * and so on. Another node holds their number, so a family is read by a separate call.
  */
 import { NegotiationError } from '@xenkit/hypervisor'
 import { parseDecimal, parseFlag } from './parse.ts'
@@ -63,11 +63,14 @@ type Family = `${string}{n}${string}`
 export type NodeValuesOf<T extends Definitions> = {
   readonly [Name in keyof T as Name extends Family ? never : Name]: ReadValueOf<T[Name]>
 }
-/** Values that `write` takes: only the nodes to write. A family takes a list: its first nodes. */
+/**
+ * Values that `write` takes: only the nodes to write. A family takes a list of its first nodes'
+ * values.
+ */
 export type NodeValuesToWrite<T extends Definitions> = {
   readonly [Name in keyof T]?: WrittenAs<Name, ValueOf<T[Name]>> | undefined
 }
-/** A name that is only known at run time, of type `string`, may be a family's. */
+/** A name of type `string`, known only at run time, may be a family's. */
 type WrittenAs<Name, Value> = Name extends Family
   ? readonly Value[]
   : string extends Name
@@ -78,7 +81,7 @@ type WrittenAs<Name, Value> = Name extends Family
 export interface NodeTable<T extends Definitions> {
   readonly definitions: T
   /**
-   * Reads all nodes of the table from a directory, concurrently, but no families. The peer may have
+   * Reads all nodes of the table except families from a directory, concurrently. The peer may have
    * written the values.
    * @throws NegotiationError naming the first node that is missing or doesn't fit its type
    * @throws XenstoreError if xenstored refuses a read
@@ -180,7 +183,7 @@ export function defineNodes<const T extends Definitions>(definitions: T): NodeTa
 
 const isFamily = (name: string): boolean => name.includes('{n}')
 
-/** A node of a family; the node itself where the name is no family's. */
+/** Returns the name of a family's node `n`, or the name itself if it isn't a family's. */
 const member = (name: string, n: number): string => name.replace('{n}', String(n))
 
 type NodeValue = boolean | number | string

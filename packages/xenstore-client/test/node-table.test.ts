@@ -85,7 +85,7 @@ test('reads the values that it wrote', async () => {
   )
 })
 
-test('one node is read alone, whatever the others hold', async () => {
+test('one node can be read alone, even if others are invalid', async () => {
   await dom0.write('/d/sectors', 'banana')
   await dom0.write('/d/dev', 'xvda')
   const dev = await nodes.readNode(dom0, '/d', 'dev')
@@ -184,7 +184,7 @@ describe('a family', () => {
     },
   })
 
-  test('is written and read by its number, in its name or in that of a directory', async () => {
+  test("is written and read with a number in the node's or a directory's name", async () => {
     const some = fc.record({
       'num-rings': fc.nat(4),
       'ring-ref{n}': fc.array(fc.nat(99), { maxLength: 12 }),
@@ -211,7 +211,7 @@ describe('a family', () => {
     )
   })
 
-  test('is typed: a list to write, no part of what `read` gives', async () => {
+  test('is typed: `write` takes a list, and `read` leaves it out', async () => {
     expect(rings.format({ 'ring-ref{n}': [8, 9], 'queue-{n}/mode': ['rx'] })).toEqual({
       'ring-ref0': '8',
       'ring-ref1': '9',
@@ -229,7 +229,7 @@ describe('a family', () => {
     await rings.readFamily(dom0, '/d', 'num-rings', 1)
   })
 
-  test('names the one node that is missing, wrong, or out of range', async () => {
+  test('names the node that is missing, malformed or out of range', async () => {
     await rings.write(dom0, '/d', { 'ring-ref{n}': [8] })
     await expect(rings.readFamily(dom0, '/d', 'ring-ref{n}', 2)).rejects.toMatchObject({
       code: 'ERR_XEN_NEGOTIATION',
