@@ -62,6 +62,16 @@ export class EventChannel implements Disposable {
     return new EventChannel((onEvent) => evtchn.bindUnbound(o, onEvent))
   }
 
+  /**
+   * Binds to a virtual interrupt, an event that Xen itself sends, on VCPU 0.
+   * @param o.virq a number of VIRQ in @xenkit/wire
+   * @throws EvtchnError with errno EINVAL when there is no such interrupt, EEXIST when this domain
+   *   has bound it (its kernel binds some), EBUSY when it is global and another domain's
+   */
+  static bindVirq(evtchn: EvtchnPort, o: { readonly virq: number }): EventChannel {
+    return new EventChannel((onEvent) => evtchn.bindVirq(o, onEvent))
+  }
+
   /** The local port, which a frontend publishes as its `event-channel` node. */
   get port(): number {
     return this.#binding.port

@@ -28,6 +28,10 @@ export class FakeEvtchn implements EvtchnPort {
     return this.#bind(onEvent)
   }
 
+  bindVirq(_o: { readonly virq: number }, onEvent: () => void): EvtchnBinding {
+    return this.#bind(onEvent)
+  }
+
   /** The other end notifies. */
   send(): void {
     this.pending = true

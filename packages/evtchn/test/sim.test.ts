@@ -1,4 +1,5 @@
 import { createMachine } from '@xenkit/sim'
+import { VIRQ } from '@xenkit/wire'
 import { expect, test } from 'vitest'
 import { EventChannel } from '../src/index.ts'
 
@@ -67,4 +68,17 @@ test('an aborted iteration leaves nothing open', async () => {
     for await (const _ of channel.events({ signal: AbortSignal.timeout(20) }));
   })()
   await expect(iteration).rejects.toThrow(/aborted due to timeout/)
+})
+
+test('a virtual interrupt wakes whoever waits for it', async () => {
+  await using machine = createMachine()
+  const dom0 = machine.createDomain()
+  using channel = EventChannel.bindVirq(dom0.evtchn, { virq: VIRQ.DOM_EXC })
+  let gone = false
+  const heard = (async () => {
+    for await (const _ of channel) if (gone) return // events may be spurious
+  })()
+  machine.destroyDomain(machine.createDomain().domid)
+  gone = true
+  await expect(heard).resolves.toBeUndefined()
 })

@@ -150,6 +150,14 @@ export interface EvtchnPort {
    * @throws EvtchnError when ports are used up
    */
   bindUnbound(o: { readonly domid: number }, onEvent: () => void): EvtchnBinding
+  /**
+   * Binds to a virtual interrupt, an event that Xen itself sends, on VCPU 0. The binding's `notify`
+   * does nothing.
+   * @param o.virq a number of VIRQ in @xenkit/wire
+   * @throws EvtchnError with errno EINVAL when there is no such interrupt, EEXIST when this domain
+   *   has bound it (its kernel binds some), EBUSY when it is global and another domain's
+   */
+  bindVirq(o: { readonly virq: number }, onEvent: () => void): EvtchnBinding
 }
 
 /** The sending half of a byte stream. Writes arrive in order and whole, or the stream closes. */

@@ -4,12 +4,23 @@
  * error.
  */
 import { EvtchnError } from '@xenkit/hypervisor'
-import { EVTCHN_PORT_INVALID } from '@xenkit/wire'
+import { EVTCHN_PORT_INVALID, NR_VIRQS, VIRQ } from '@xenkit/wire'
 import { type MachineState, ownersOf } from './machine-state.ts'
 
 const FREE = 0
 const UNBOUND = 1
 const INTERDOMAIN = 2
+/** Its `remotePort` is the interrupt's number. */
+const BOUND_TO_VIRQ = 3
+
+/** Virtual interrupts that each domain or VCPU has. The others are global: domain 0 has them. */
+const PRIVATE_VIRQS: ReadonlySet<number> = new Set([
+  VIRQ.TIMER,
+  VIRQ.DEBUG,
+  VIRQ.XENOPROF,
+  VIRQ.ARGO,
+  VIRQ.XENPMU,
+])
 
 /** Values of an attachment's `upcall` word. */
 export const UPCALL_IDLE = 0
@@ -106,13 +117,48 @@ export class EventChannels {
     return port
   }
 
+  bindVirq(o: {
+    readonly domid: number
+    readonly virq: number
+    readonly attachment: number
+  }): number {
+    const { domid, virq } = o
+    const refuse = (errno: string, why: string) =>
+      new EvtchnError(`cannot bind to virtual interrupt ${virq}: ${errno}, ${why}`, {
+        errno,
+        virq,
+      })
+    if (virq >= NR_VIRQS) throw refuse('EINVAL', `the last one is ${NR_VIRQS - 1}`)
+    // Xen before 4.21 bound the port, which then never received an event.
+    if (domid !== 0 && !PRIVATE_VIRQS.has(virq)) throw refuse('EBUSY', 'domain 0 handles it')
+    const bound = this.#portOfVirq(domid, virq)
+    if (bound !== undefined) throw refuse('EEXIST', `port ${bound} is bound to it`)
+    const port = this.#allocate(domid, o.attachment)
+    this.#bind(domid, port, BOUND_TO_VIRQ, domid, virq)
+    return port
+  }
+
+  /** Raises a virtual interrupt. As by Xen, it is lost if no port is bound to it. */
+  raiseVirq(domid: number, virq: number): void {
+    const port = this.#state.isAlive(domid) ? this.#portOfVirq(domid, virq) : undefined
+    if (port !== undefined) this.#setPending(domid, port)
+  }
+
+  #portOfVirq(domid: number, virq: number): number | undefined {
+    return this.#used(domid).find(
+      (port) =>
+        this.#get(domid, port, 'state') === BOUND_TO_VIRQ &&
+        this.#get(domid, port, 'remotePort') === virq,
+    )
+  }
+
   isOpen(domid: number, port: number): boolean {
     return (
       port > 0 && port < this.#state.shared.limits.ports && this.#get(domid, port, 'state') !== FREE
     )
   }
 
-  /** Sends an event to the other end. An event to an unbound end is dropped, as by Xen. */
+  /** Sends an event to the other end. Without one the event is dropped, as by Xen and Linux. */
   send(domid: number, port: number): void {
     if (this.#get(domid, port, 'state') !== INTERDOMAIN) return
     this.#setPending(this.#get(domid, port, 'remoteDomid'), this.#get(domid, port, 'remotePort'))
@@ -191,17 +237,22 @@ export class EventChannels {
         ) {
           return []
         }
-        return [
-          {
-            domid,
-            port,
-            text: bound
-              ? `bound to port ${remotePort} of domain ${remoteDomid}`
-              : `waits for domain ${remoteDomid}`,
-          },
-        ]
+        return [{ domid, port, text: this.#peerOf(domid, port) }]
       }),
     )
+  }
+
+  #peerOf(domid: number, port: number): string {
+    const remoteDomid = this.#get(domid, port, 'remoteDomid')
+    const remotePort = this.#get(domid, port, 'remotePort')
+    switch (this.#get(domid, port, 'state')) {
+      case INTERDOMAIN:
+        return `bound to port ${remotePort} of domain ${remoteDomid}`
+      case BOUND_TO_VIRQ:
+        return `bound to virtual interrupt ${remotePort}`
+      default:
+        return `waits for domain ${remoteDomid}`
+    }
   }
 
   #used(domid: number): number[] {

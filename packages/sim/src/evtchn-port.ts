@@ -48,6 +48,17 @@ export class SimEvtchn implements EvtchnPort {
     )
   }
 
+  bindVirq({ virq }: { readonly virq: number }, onEvent: () => void): EvtchnBinding {
+    expectInteger('virq', virq, 0, UINT32_MAX)
+    const { hypervisor, domid, row } = this.#attachment
+    return this.#open(
+      this.#attachment.hypercall(() =>
+        hypervisor.events.bindVirq({ domid, virq, attachment: row }),
+      ),
+      onEvent,
+    )
+  }
+
   /**
    * Binds to the port of the domain's xenstore ring, which stays open when the binding is closed.
    * @throws NotAvailableError if this thread is bound to it already

@@ -3,6 +3,7 @@
  * Every thread has an object of its own over the same shared state.
  */
 import { HypervisorClosedError, NotAvailableError } from '@xenkit/hypervisor'
+import { VIRQ } from '@xenkit/wire'
 import { EventChannels, UPCALL_IDLE } from './event-channels.ts'
 import { Frames } from './frames.ts'
 import { GrantTables } from './grant-tables.ts'
@@ -106,6 +107,7 @@ export class Hypervisor {
         state.attachments.set(row, 'owner', 0)
         this.events.raise(row)
       }
+      this.events.raiseVirq(0, VIRQ.DOM_EXC)
       return true
     } finally {
       state.lock.release(0)

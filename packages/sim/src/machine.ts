@@ -1,5 +1,6 @@
 /** A simulated machine: memory, domains and their xenstored. */
 import { expectInteger, PAGE_SIZE, UINT32_MAX } from '@xenkit/hypervisor'
+import { NR_VIRQS } from '@xenkit/wire'
 import type { ArenaLimits } from './arena-room.ts'
 import { makeDomainNodes, removeDomainNodes } from './domain-nodes.ts'
 import { SimDomain } from './domain.ts'
@@ -98,6 +99,17 @@ export class SimMachine implements AsyncDisposable {
    */
   destroyDomain(domid: number): void {
     this.#destroy(domid, [domid])
+  }
+
+  /**
+   * Sends a virtual interrupt to a domain, as Xen does. It is lost if the domain hasn't bound it.
+   * VIRQ.DOM_EXC also comes to domain 0 by itself, when another domain is destroyed.
+   * @param o.virq a number of VIRQ in @xenkit/wire, 0..23
+   * @throws HypervisorClosedError if the domain was destroyed
+   */
+  raiseVirq({ domid, virq }: { readonly domid: number; readonly virq: number }): void {
+    expectInteger('virq', virq, 0, NR_VIRQS - 1)
+    this.#hypervisor.hypercall(domid, () => this.#hypervisor.events.raiseVirq(domid, virq))
   }
 
   #destroy(domid: number, dead: readonly number[]): void {

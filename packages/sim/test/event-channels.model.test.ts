@@ -11,7 +11,7 @@ test('event channels behave like the model for any order of calls', async () => 
       async (seed, sequence) => {
         await using machine = createMachine({ seed, pages: 8, grants: 16, ports: 256 })
         const domains = Array.from({ length: DOMAINS }, () => machine.createDomain())
-        const real: Real = { domains, ports: [] }
+        const real: Real = { machine, domains, ports: [] }
         await fc.asyncModelRun(() => ({ model: { ports: [] }, real }), sequence)
         for (const { binding } of real.ports) binding.close()
       },

@@ -1,5 +1,6 @@
 /**
- * Special domain ids and event-channel ports. Follows xen/include/public/xen.h and event_channel.h.
+ * Special domain ids, event-channel ports and virtual interrupts. Follows xen/include/public/xen.h
+ * and event_channel.h.
  */
 
 /** Ids of real domains are below this one. */
@@ -15,3 +16,48 @@ export const DOMID_ANY = 0x7ff5
 export const EVTCHN_PORT_INVALID = 0
 /** Most ports of a domain: 2^17, with the FIFO interface. */
 export const EVTCHN_FIFO_NR_CHANNELS = 1 << 17
+
+/**
+ * Virtual interrupts: events that Xen itself sends. A global one goes to a single domain, domain 0
+ * unless the toolstack names another.
+ */
+export const VIRQ = {
+  /** Per VCPU: a timeout has passed. */
+  TIMER: 0,
+  /** Per VCPU: the guest shall print its state. */
+  DEBUG: 1,
+  /** Global: the emergency console has input. */
+  CONSOLE: 2,
+  /** Global: a domain has shut down, crashed or gone. xenstored is bound to it. */
+  DOM_EXC: 3,
+  /** Global: the trace buffer has records. */
+  TBUF: 4,
+  /** Global: a domain is paused for its debugger. */
+  DEBUGGER: 6,
+  /** Per VCPU: a profiler's sample is there. */
+  XENOPROF: 7,
+  /** Global: Xen's console ring has new output. */
+  CON_RING: 8,
+  /** Global: a physical CPU has come or gone. */
+  PCPU_STATE: 9,
+  /** Global: an event of a domain's memory. */
+  MEM_EVENT: 10,
+  /** Per domain: an Argo message has arrived. */
+  ARGO: 11,
+  /** Global: Xen's heap runs low. */
+  ENOMEM: 12,
+  /** Per VCPU: an interrupt of the performance counters. */
+  XENPMU: 13,
+  /** Global, as all of ARCH_*: of the machine's architecture. On x86: a machine check. */
+  ARCH_0: 16,
+  ARCH_1: 17,
+  ARCH_2: 18,
+  ARCH_3: 19,
+  ARCH_4: 20,
+  ARCH_5: 21,
+  ARCH_6: 22,
+  ARCH_7: 23,
+} as const
+
+/** Virtual interrupts have numbers below this one; 5, 14 and 15 have no meaning. */
+export const NR_VIRQS = 24

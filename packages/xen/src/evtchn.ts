@@ -2,6 +2,7 @@
 import { getSystemErrorName } from 'node:util'
 import {
   DOMID_MAX,
+  type ErrorDetails,
   EvtchnError,
   type EvtchnBinding,
   type EvtchnPort,
@@ -16,9 +17,9 @@ import { asNativeError, type NativeError, translated } from './native-error.ts'
 
 /** Returns a function that converts an addon error into an EvtchnError. */
 const failing =
-  (what: string, details: { readonly domid?: number; readonly port?: number } = {}) =>
+  (what: string, details: ErrorDetails = {}) =>
   ({ message, errno }: NativeError): EvtchnError =>
-    new EvtchnError(`cannot ${what}: ${message}`, { errno, ...details })
+    new EvtchnError(`cannot ${what}: ${message}`, { ...details, errno })
 
 /** The port's `EvtchnPort` on /dev/xen/evtchn. */
 export class XenEvtchn implements EvtchnPort {
@@ -94,10 +95,18 @@ export class XenEvtchn implements EvtchnPort {
     })
   }
 
+  bindVirq({ virq }: { readonly virq: number }, onEvent: () => void): EvtchnBinding {
+    expectInteger('virq', virq, 0, UINT32_MAX)
+    return this.#bind(() => this.#native.bindVirq(virq), onEvent, {
+      text: `bind to virtual interrupt ${virq}`,
+      virq,
+    })
+  }
+
   #bind(
     bind: () => number,
     onEvent: () => void,
-    { text, ...details }: { readonly text: string; readonly domid: number; readonly port?: number },
+    { text, ...details }: ErrorDetails & { readonly text: string },
   ): EvtchnBinding {
     const port = translated(bind, failing(text, details))
     this.#dispatch.add(port, onEvent)

@@ -18,6 +18,7 @@ function device() {
   const real = loadNative()
   const arena = new XenArena(real, 4)
   const unmasked: number[] = []
+  const virqs: number[] = []
   let tell = (_count: number): void => {}
   let ports = 0
   class FakeEvtchn implements Evtchn {
@@ -30,7 +31,10 @@ function device() {
 
     bindInterdomain = (): number => answer('bind', ++ports)
     bindUnbound = (): number => answer('bind', ++ports)
-    bindVirq = (): number => ++ports
+    bindVirq = (virq: number): number => {
+      virqs.push(virq)
+      return answer('bind', ++ports)
+    }
     createNotify = () => (): void => answer('notify', undefined)
     createUnmask =
       () =>
@@ -41,7 +45,7 @@ function device() {
     close(): void {}
   }
   const evtchn = new XenEvtchn({ ...real, Evtchn: FakeEvtchn }, arena)
-  return { evtchn, unmasked, tell: (count: number) => tell(count) }
+  return { evtchn, unmasked, virqs, tell: (count: number) => tell(count) }
 }
 
 test('after an overflow every port is treated as pending; the 1st, 2nd and 4th are warned about', () => {
@@ -100,4 +104,21 @@ test('an unbind that fails names the port, and nothing is delivered afterwards',
   expect(() => binding.close()).not.toThrow()
   tell(0)
   expect(heard).not.toHaveBeenCalled()
+})
+
+test('a virtual interrupt is bound by its number, and a refusal names it', () => {
+  const { evtchn, virqs, tell } = device()
+  const heard = vi.fn<() => void>()
+  const binding = evtchn.bindVirq({ virq: 3 }, heard)
+  expect(virqs).toEqual([3])
+  tell(0)
+  expect(heard).toHaveBeenCalledOnce()
+  binding.close()
+  failing.add('bind')
+  const message = 'cannot bind to virtual interrupt 7: bind: EIO'
+  expect(() => evtchn.bindVirq({ virq: 7 }, heard)).toThrow(
+    expect.objectContaining({ message, details: { errno: 'EIO', virq: 7 } }),
+  )
+  expect(() => evtchn.bindVirq({ virq: -1 }, heard)).toThrow(RangeError)
+  expect(virqs).toEqual([3, 7])
 })

@@ -46,6 +46,7 @@ export function hooked(
     xenstore: hv.xenstore,
     evtchn: {
       bindUnbound: (o, onEvent) => hv.evtchn.bindUnbound(o, onEvent),
+      bindVirq: (o, onEvent) => hv.evtchn.bindVirq(o, onEvent),
       bindInterdomain: (o, onEvent) =>
         bind((...args) => hv.evtchn.bindInterdomain(...args), o, onEvent),
     },

@@ -4,8 +4,9 @@
  */
 import type { EvtchnBinding } from '@xenkit/hypervisor'
 import * as fc from 'fast-check'
+import { VIRQ } from '@xenkit/wire'
 import { assert } from 'vitest'
-import type { SimDomain } from '../../src/index.ts'
+import type { SimDomain, SimMachine } from '../../src/index.ts'
 
 interface Port {
   readonly domid: number
@@ -13,6 +14,7 @@ interface Port {
   delivered: number
 }
 export interface Real {
+  readonly machine: SimMachine
   readonly domains: readonly SimDomain[]
   readonly ports: Port[]
 }
@@ -20,7 +22,9 @@ interface ModelPort {
   readonly domid: number
   peer: number | undefined
   /** Domain that may bind while there is no peer. */
-  awaited: number
+  awaited: number | undefined
+  /** Virtual interrupt that the port is bound to. */
+  readonly virq?: number
   pending: boolean
   masked: boolean
   closed: boolean
@@ -108,6 +112,51 @@ class BindInterdomain implements Command {
   toString = () => `bindInterdomain(${this.domid} to #${this.at})`
 }
 
+/** The port of a domain that is bound to a virtual interrupt. */
+const boundToVirq = (model: Model, domid: number, virq: number): ModelPort | undefined =>
+  model.ports.find((port) => !port.closed && port.domid === domid && port.virq === virq)
+
+class BindVirq implements Command {
+  constructor(
+    readonly domid: number,
+    readonly virq: number,
+  ) {}
+  check = () => true
+  async run(model: Model, real: Real) {
+    const bind = () =>
+      add(real, this.domid, (onEvent) =>
+        expectDomain(real, this.domid).evtchn.bindVirq({ virq: this.virq }, onEvent),
+      )
+    if (this.virq === VIRQ.CONSOLE && this.domid !== 0) return void assert.throws(bind, 'EBUSY')
+    if (boundToVirq(model, this.domid, this.virq)) return void assert.throws(bind, 'EEXIST')
+    bind()
+    model.ports.push({
+      domid: this.domid,
+      peer: undefined,
+      awaited: undefined,
+      virq: this.virq,
+      pending: false,
+      masked: false,
+      closed: false,
+    })
+  }
+  toString = () => `bindVirq(${this.domid}, ${this.virq})`
+}
+
+class RaiseVirq implements Command {
+  constructor(
+    readonly domid: number,
+    readonly virq: number,
+  ) {}
+  check = () => true
+  async run(model: Model, real: Real) {
+    real.machine.raiseVirq(this)
+    const port = boundToVirq(model, this.domid, this.virq)
+    if (port) port.pending = true
+  }
+  toString = () => `raiseVirq(${this.domid}, ${this.virq})`
+}
+
 class Notify implements Command {
   constructor(readonly at: number) {}
   check = (model: Model) => model.ports.length > 0
@@ -184,11 +233,14 @@ function expectDomain(real: Real, domid: number): SimDomain {
 export function eventCommands() {
   const domid = fc.nat({ max: DOMAINS - 1 })
   const at = fc.nat({ max: 30 })
+  const virq = fc.constantFrom(VIRQ.DEBUG, VIRQ.CONSOLE)
   return fc.commands(
     [
       fc.tuple(domid, domid).map(([one, other]) => new BindUnbound(one, other)),
       fc.tuple(domid, at).map(([one, port]) => new BindInterdomain(one, port)),
       fc.tuple(domid, at).map(([one, port]) => new BindInterdomain(one, port)),
+      fc.tuple(domid, virq).map(([one, number]) => new BindVirq(one, number)),
+      fc.tuple(domid, virq).map(([one, number]) => new RaiseVirq(one, number)),
       at.map((port) => new Notify(port)),
       at.map((port) => new Notify(port)),
       at.map((port) => new Unmask(port)),
