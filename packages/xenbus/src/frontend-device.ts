@@ -14,13 +14,22 @@ export interface FrontendAddress {
 }
 
 interface Waiting {
+  /** Gives up the waiting. */
   readonly signal?: AbortSignal
 }
 
+type PublishedState = typeof XenbusState.Initialised | typeof XenbusState.Connected
+
+/** States of a backend that lets go of the device; undefined for one that is gone. */
+const LEAVING = [XenbusState.Closing, XenbusState.Closed, undefined] as const
+
 /**
- * The frontend's half of a device's life, called in this order: `open` finds the backend and waits
- * until it has advertised, `publish` says where the rings are, `connected` waits for the backend;
- * later `close`, after which what was granted to the backend may be taken back.
+ * One life of a device, as its frontend leads it. `open` finds the backend and waits until it has
+ * advertised, `publish` says where the rings are, `connected` waits for the backend to use them.
+ * Later comes `close`, after which what was granted to the backend may be taken back.
+ *
+ * A device lives again by `open`: after `close`, when its backend closed or restarted, and when this
+ * domain was restored or migrated, with another backend. The new life needs new rings.
  */
 export class FrontendDevice {
   /** Own directory. */
@@ -28,6 +37,8 @@ export class FrontendDevice {
   readonly backendPath: string
   readonly backendDomid: number
   readonly #xs: XenstoreClient
+  /** The backend uses the rings that were published. */
+  #isConnected = false
 
   private constructor(xs: XenstoreClient, path: string, backendPath: string, backendDomid: number) {
     this.#xs = xs
@@ -37,7 +48,11 @@ export class FrontendDevice {
   }
 
   /**
-   * Waits until the toolstack has made the device, and its backend has advertised what it offers.
+   * Waits until the toolstack has made the device and its backend has advertised what it offers. An
+   * earlier life is closed first, so that its backend lets go of the rings.
+   * @throws NegotiationError for nodes that make no sense
+   * @throws XenstoreError, XenstoreClosedError when xenstored refuses, or this domain is over
+   * @throws the signal's reason when that aborts
    */
   static async open(
     xs: XenstoreClient,
@@ -57,21 +72,22 @@ export class FrontendDevice {
     return device
   }
 
-  /** Publishes where the rings are. */
-  async publish(nodes: NodeValues): Promise<void> {
+  /**
+   * Publishes where the rings are, and that they are ready.
+   * @param state Connected for a network card, which doesn't wait for its backend
+   */
+  async publish(nodes: NodeValues, state: PublishedState = XenbusState.Initialised): Promise<void> {
     await this.#update((view) => writeNodes(view, this.path, nodes))
-    await this.#switchState(XenbusState.Initialised)
+    await this.#switchState(state)
   }
 
   /**
-   * Waits until the backend is connected. @throws NegotiationError if it closes instead, or is
-   * removed.
+   * Waits until the backend is connected, then is connected itself.
+   * @throws NegotiationError if the backend closes instead, or is removed
+   * @throws errors as `open`
    */
   async connected(o: Waiting = {}): Promise<void> {
-    const state = await this.#backendState(
-      [XenbusState.Connected, XenbusState.Closing, XenbusState.Closed, undefined],
-      o,
-    )
+    const state = await this.#backendState([XenbusState.Connected, ...LEAVING], o)
     if (state !== XenbusState.Connected) {
       const node = `${this.backendPath}/state`
       throw new NegotiationError(
@@ -80,28 +96,41 @@ export class FrontendDevice {
       )
     }
     await this.#switchState(XenbusState.Connected)
+    this.#isConnected = true
   }
 
-  /** Resolves when the backend wants the device closed, or is gone. */
+  /**
+   * Resolves when the backend wants the device closed or is gone. Once `connected`, also when it
+   * advertises anew: it has restarted and lost the rings. @throws errors as `open`
+   */
   async backendClosing(o: Waiting = {}): Promise<void> {
-    await this.#backendState([XenbusState.Closing, XenbusState.Closed, undefined], o)
+    const restarted = this.#isConnected ? [XenbusState.Initialising, XenbusState.InitWait] : []
+    await this.#backendState([...LEAVING, ...restarted], o)
   }
 
   /**
    * Closes this side, with the backend's consent: when it returns the backend has let go of the
    * rings, and what was granted to it may be taken back.
    * @throws the signal's reason when that aborts: this side is Closed then, the backend may not be
+   * @throws errors as `open`
    */
   async close(o: Waiting = {}): Promise<void> {
+    this.#isConnected = false
+    // Closing, said again by a closed frontend, would have a backend of Linux's leave Closed. It
+    // might be in Closing when it sees the Initialising that follows, which it then ignores.
+    if ((await this.#state(this.#xs)) !== XenbusState.Closed) await this.#leave(o)
+    await this.#backendState([XenbusState.Closed, undefined], o)
+  }
+
+  async #leave(o: Waiting): Promise<void> {
     await this.#switchState(XenbusState.Closing)
     try {
-      await this.#backendState([XenbusState.Closing, XenbusState.Closed, undefined], o)
+      await this.#backendState(LEAVING, o)
     } catch (error) {
       const closed = o.signal?.aborted ? [this.#switchState(XenbusState.Closed)] : []
       throw firstOf([error, ...(await failuresOf(closed))])
     }
     await this.#switchState(XenbusState.Closed)
-    await this.#backendState([XenbusState.Closed, undefined], o)
   }
 
   /** Begins anew if this device had an earlier life, which may have ended without a word. */
@@ -126,18 +155,28 @@ export class FrontendDevice {
       .then(({ state }) => state)
   }
 
+  /** Writes no state twice: that is a backend's way to say that its nodes have changed. */
   #switchState(state: XenbusState): Promise<void> {
-    return this.#update((view) => frontendDeviceNodes.write(view, this.path, { state }))
-  }
-
-  /** Changes the own directory. Never brings back one that the toolstack has removed. */
-  #update(write: (view: XenstoreView) => Promise<void>): Promise<void> {
-    return this.#xs.transaction(async (view) => {
-      if ((await this.#state(view)) !== undefined) await write(view)
+    return this.#update(async (view, current) => {
+      if (current !== state) await frontendDeviceNodes.write(view, this.path, { state })
     })
   }
 
-  /** Its own: nobody else is to write there. */
+  /**
+   * Changes the own directory. Never brings back one that the toolstack has removed, nor touches
+   * one that it has made for another backend.
+   */
+  #update(write: (view: XenstoreView, state: XenbusState) => Promise<void>): Promise<void> {
+    return this.#xs.transaction(async (view) => {
+      const [state, backend] = await Promise.all([
+        this.#state(view),
+        lenient(frontendDeviceNodes.readNode(view, this.path, 'backend'), undefined),
+      ])
+      if (state !== undefined && backend === this.backendPath) await write(view, state)
+    })
+  }
+
+  /** Own state; only this side and the toolstack write it. */
   #state(view: XenstoreReader): Promise<XenbusState | undefined> {
     return lenient(frontendDeviceNodes.readNode(view, this.path, 'state'), XenbusState.Unknown)
   }
