@@ -95,10 +95,10 @@ export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<
         if (errors.length > 0) throw firstOf(errors)
       },
     })
+    const lost = (error: unknown): void => disk.lost(error)
     // A backend that wants to go waits for this side to let go. The connection ends with the disk.
-    const end = (): void => void disk.close().catch(() => {})
-    device.backendClosing().then(end, end)
-    followSize(xs, device.backendPath, disk).catch(end)
+    device.backendClosing().then(() => void disk.close().catch(() => {}), lost)
+    followSize(xs, device.backendPath, disk).catch(lost)
     return disk
   } catch (error) {
     throw firstOf([error, ...(await close(AbortSignal.timeout(CLOSE_TIMEOUT_MS)))])

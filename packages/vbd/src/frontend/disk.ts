@@ -117,6 +117,15 @@ export class Disk implements BlockStore, AsyncDisposable {
     for (const listener of this.#listeners) listener()
   }
 
+  /**
+   * For `attachDisk`: fails what is in flight with `error` and closes the disk, of which the next
+   * `close` tells the result.
+   */
+  lost(error: unknown): void {
+    this.#fail(error)
+    this.close().catch(() => {})
+  }
+
   /** @throws DiskError when the backend answers with an error */
   async read(sector: number, into: readonly Uint8Array[]): Promise<{ readonly bytesRead: number }> {
     await this.#transfer(BLKIF_OP.READ, sector, into)
@@ -255,7 +264,11 @@ export class Disk implements BlockStore, AsyncDisposable {
     this.#pushPlanned = true
     queueMicrotask(() => {
       this.#pushPlanned = false
-      this.#push()
+      try {
+        this.#push()
+      } catch (error) {
+        this.#fail(error)
+      }
     })
   }
 

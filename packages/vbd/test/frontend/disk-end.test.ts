@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { type BlockStore, attachDisk } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
-import { rig } from '../support/rig.ts'
+import { type Rig, rig } from '../support/rig.ts'
 
 test('close may be called again, and at the same time', async () => {
   await using r = await rig({ store: memoryStore(64) })
@@ -60,6 +60,52 @@ describe('a backend that closes', () => {
       code: 'ERR_XEN_DISK',
     })
     await expect(disk.flush()).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
+  })
+})
+
+describe('an own domain that dies', () => {
+  const ends = [
+    ['is destroyed', (r: Rig) => r.machine.destroyDomain(r.guest.domid)],
+    ['is closed in this program', (r: Rig) => r.guest.close()],
+  ] as const
+
+  test.each(ends)('and %s: what the disk is asked rejects, and why', async (_, die) => {
+    const memory = memoryStore(64)
+    let asked = (): void => {}
+    const atStore = new Promise<void>((resolve) => (asked = resolve))
+    let answer = (): void => {}
+    const held = new Promise<void>((resolve) => (answer = resolve))
+    const store: BlockStore = {
+      ...memory,
+      async read(sector, into) {
+        asked()
+        await held
+        return memory.read(sector, into)
+      },
+    }
+    await using r = await rig({ store })
+    await r.plug()
+    const disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    const pending = disk.read(0, [new Uint8Array(512)])
+    await atStore
+    await die(r)
+    // Before the disk has heard of it, too: there is nobody to notify.
+    const next = disk.read(0, [new Uint8Array(512)])
+    for (const reading of [pending, next]) {
+      await expect(reading).rejects.toMatchObject({
+        code: expect.not.stringMatching('ERR_XEN_DISK'),
+      })
+    }
+    await expect(disk.close()).rejects.toMatchObject({ code: 'ERR_XEN_XENSTORE_CLOSED' })
+    answer()
+  })
+
+  test('while it attaches a disk: attaching rejects', async () => {
+    await using r = await rig({ store: memoryStore(64) })
+    const attaching = attachDisk(r.guest, { vdev: 'xvda' })
+    await r.xs.exists('/')
+    r.machine.destroyDomain(r.guest.domid)
+    await expect(attaching).rejects.toMatchObject({ code: 'ERR_XEN_XENSTORE_CLOSED' })
   })
 })
 
