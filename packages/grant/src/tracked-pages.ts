@@ -1,6 +1,7 @@
 /** Mappings and shares that notify their grant table when their pages are actually released. */
 import type { GrantMapping, GrantShare, MappedPages, UnmapNotify } from '@xenkit/hypervisor'
 
+/** A contiguous mapping that calls `released` once it is unmapped. */
 export class TrackedMapping implements GrantMapping {
   readonly byteOffset: number
   readonly bytes: Uint8Array
@@ -35,6 +36,7 @@ export class TrackedMapping implements GrantMapping {
   }
 }
 
+/** Separately mapped pages that call `released` once they are unmapped. */
 export class TrackedPages implements MappedPages {
   readonly offsets: Uint32Array
   readonly #pages: MappedPages
@@ -63,6 +65,7 @@ export class TrackedPages implements MappedPages {
   }
 }
 
+/** A share that calls `released` once it has ended. */
 export class TrackedShare implements GrantShare {
   readonly byteOffset: number
   readonly bytes: Uint8Array

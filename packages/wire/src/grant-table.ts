@@ -51,6 +51,7 @@ export const GNTST = {
   no_space: -13,
 } as const
 
+/** One of the status codes. */
 export type GNTST = (typeof GNTST)[keyof typeof GNTST]
 
 const meanings: { readonly [Status in GNTST]: string } = {

@@ -20,6 +20,7 @@ export const XenbusState = {
   Reconfigured: 8,
 } as const
 
+/** One of the states. */
 export type XenbusState = (typeof XenbusState)[keyof typeof XenbusState]
 
 const names = new Map<number, string>(

@@ -7,9 +7,10 @@ import { type XenControl, openXen, openXenControl } from '@xenkit/xen'
 /** Options of `openHypervisor`. */
 export interface OpenHypervisorOptions {
   /**
-   * `xen`: the hypervisor that this domain runs on. `sim`: the simulated machine of the `xenkit
-   *   sim` that started this program. `auto`: sim inside `xenkit sim`, otherwise xen. Default: the
-   *   environment variable XEN_ADAPTER, or else `auto`.
+   * Hypervisor to open. Default: the environment variable XEN_ADAPTER, or else `auto`.
+   * - `xen`: the hypervisor that this domain runs on
+   * - `sim`: the simulated machine of the `xenkit sim` that started this program
+   * - `auto`: `sim` inside `xenkit sim`, otherwise `xen`
    */
   readonly adapter?: 'auto' | 'xen' | 'sim'
 }

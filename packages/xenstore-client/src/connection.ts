@@ -94,6 +94,7 @@ const RECONNECT_MS = 30_000
  */
 const DELAY_MAX_MS = 1000
 
+/** A connection to xenstored that is made again when it is lost. */
 export class Connection {
   readonly #port: XenstorePort
   readonly #o: ConnectionOptions

@@ -4,6 +4,7 @@
  * count.
  */
 
+/** Adds a child. */
 export const withChild = (children: string, name: string): string => `${children}${name}\0`
 
 /**
@@ -16,6 +17,7 @@ export function withoutChild(children: string, name: string): string | undefined
   return at < 0 ? undefined : `${children.slice(0, at + 1)}${children.slice(at + name.length + 2)}`
 }
 
+/** Yields the names in order. */
 export function* childNames(children: string): Generator<string> {
   for (
     let start = 0, end = children.indexOf('\0');

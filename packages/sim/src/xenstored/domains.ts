@@ -8,6 +8,7 @@ import { DOMID_ANY } from '@xenkit/wire'
 import { Domain } from './domain.ts'
 import type { Quota } from './quota.ts'
 
+/** Options of `Domains`. */
 export interface DomainsOptions {
   /** Whether the hypervisor has such a domain. */
   exists(domid: number): boolean

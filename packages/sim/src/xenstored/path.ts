@@ -3,13 +3,16 @@ import { XENSTORE_REL_PATH_MAX, xsPathFault } from '@xenkit/wire'
 import type { Domain } from './domain.ts'
 import { Refusal } from './refusal.ts'
 
+/** Returns the home of a domain. */
 export const homeOf = (domid: number): string => `/local/domain/${domid}`
 
 /** Prefix that doesn't count in a path's length. */
 const LOCAL = /^\/local\/domain\/(\d{1,5}|-\d{1,4})\//
 
+/** Whether a path names special events instead of a node. */
 export const isSpecial = (text: string): boolean => text.startsWith('@')
 
+/** Makes a path absolute, without checking it. */
 export const absolutePath = (text: string, { domid }: Domain): string =>
   text.startsWith('/') || isSpecial(text) ? text : `${homeOf(domid)}/${text}`
 
@@ -38,6 +41,7 @@ export function resolveWatchPath(text: string, domain: Domain): string {
 
 /** The parent of `/` is `/`. */
 export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/')) || '/'
+/** Returns the last name of a path. */
 export const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
 export const childOf = (path: string, name: string): string =>
   path === '/' ? `/${name}` : `${path}/${name}`

@@ -1,6 +1,7 @@
 /** Checks of nodes' permissions. */
 import { DOMID_ANY, type XsAccess, type XsAclEntry, type XsPermissions } from '@xenkit/wire'
 
+/** Right that a request needs. */
 export type Need = 'read' | 'write'
 
 /** The domain whose access is checked. */
@@ -15,6 +16,7 @@ interface AclEntry extends XsAclEntry {
   readonly isVoid?: true
 }
 
+/** Permissions of a node; entries about domains that are gone are void. */
 export interface NodePermissions extends XsPermissions {
   readonly acl: readonly AclEntry[]
 }
@@ -31,6 +33,7 @@ const concerns = (domid: number, subject: Subject): boolean =>
 export const owns = (perms: NodePermissions, subject: Subject): boolean =>
   isPrivileged(subject.domid) || concerns(perms.owner, subject)
 
+/** Whether the permissions give a domain the right. */
 export function allows(perms: NodePermissions, subject: Subject, need: Need): boolean {
   if (owns(perms, subject)) return true
   const entry = perms.acl.find(({ domid, isVoid }) => !isVoid && concerns(domid, subject))

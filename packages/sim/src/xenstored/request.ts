@@ -22,6 +22,7 @@ export interface Session {
   forget(): void
 }
 
+/** One request, as its handler sees it. */
 export interface Request extends Requester {
   readonly connection: Session
   readonly xenstored: Server
@@ -32,6 +33,7 @@ export interface Request extends Requester {
   reply(payload: string | Uint8Array): void
 }
 
+/** Handler of one type of request. */
 export interface Handler {
   /** Only domain 0 may send it. */
   readonly privileged?: true

@@ -33,6 +33,7 @@ export interface XenstoredOptions {
 
 const DOM0_ONLY: NodePermissions = { owner: 0, access: 'none', acl: [] }
 
+/** The state that all connections share. */
 export class Server {
   /** Quota of new domains. */
   readonly quota: Quota = { ...DEFAULT_QUOTA }

@@ -22,6 +22,7 @@ export interface NodeContent {
 export const sizeOf = ({ perms, value, children }: NodeContent): number =>
   24 + 8 * (1 + perms.acl.length) + value.length + children.length
 
+/** A node in the store. */
 export interface StoreNode extends NodeContent {
   readonly generation: number
 }
@@ -48,6 +49,7 @@ export interface Tree {
   refuse(errno: XsdError): never
 }
 
+/** Returns the node with entries about domains that are gone marked void. */
 export function asMeant(node: StoreNode, domains: Domains): StoreNode {
   const perms = marked(node.perms, (domid) => domains.isMeant(domid, node.generation))
   return perms === node.perms ? node : { ...node, perms }

@@ -50,6 +50,10 @@ function find(
   return undefined
 }
 
+/**
+ * Returns a node for which the domain has the right.
+ * @throws Refusal ENOENT if it is missing, EACCES without the right
+ */
 export function lookUp(requester: Requester, path: string, need: Need, may = allows): StoreNode {
   const node = find(requester, path, need, may)
   if (!node) throw new Refusal('ENOENT')
@@ -92,6 +96,7 @@ function create(requester: Requester, path: string, value: Uint8Array): void {
   }
 }
 
+/** Sets a node's value; creates the node and missing parents. */
 export function write(requester: Requester, path: string, value: Uint8Array): void {
   const node = find(requester, path, 'write')
   if (node) put(requester, path, { ...node, value })
@@ -99,6 +104,7 @@ export function write(requester: Requester, path: string, value: Uint8Array): vo
   requester.changed({ path, reach: 'subtree' })
 }
 
+/** Creates an empty node and missing parents; an existing node stays unchanged. */
 export function mkdir(requester: Requester, path: string): void {
   if (find(requester, path, 'write')) return
   create(requester, path, NO_VALUE)

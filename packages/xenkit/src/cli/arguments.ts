@@ -3,11 +3,13 @@ import { DOMID_MAX } from '@xenkit/hypervisor'
 import { VBD_BACKEND_TYPES, type VbdBackendType, parseVdev } from '@xenkit/vbd'
 import { InvalidArgumentError } from 'commander'
 
+/** Parses a decimal number of at most 9 digits. */
 export function count(value: string): number {
   if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('expected a decimal number')
   return Number(value)
 }
 
+/** Parses a domain id. */
 export function domid(value: string): number {
   if (!/^\d{1,5}$/.test(value) || Number(value) > DOMID_MAX) {
     throw new InvalidArgumentError(`expected a domain id, 0..${DOMID_MAX}: see "xl list"`)
@@ -15,6 +17,7 @@ export function domid(value: string): number {
   return Number(value)
 }
 
+/** Checks the name of a disk, such as xvda. */
 export function vdev(value: string): string {
   try {
     parseVdev(value)
@@ -62,6 +65,7 @@ export function size(value: string): number {
   return sectors
 }
 
+/** Parses a list of backend types, separated by commas. */
 export function backendTypes(value: string): VbdBackendType[] {
   return value.split(',').map((name) => {
     const type = VBD_BACKEND_TYPES.find((known) => known === name)
@@ -70,6 +74,7 @@ export function backendTypes(value: string): VbdBackendType[] {
   })
 }
 
+/** Accepts the format raw only. */
 export function imageFormat(value: string): 'raw' {
   if (value !== 'raw') throw new InvalidArgumentError('expected raw: qemu-nbd serves the others')
   return value

@@ -38,6 +38,7 @@ export async function diskDetach(
   })
 }
 
+/** Changes the size of a disk that another process serves. */
 export async function diskResize(
   control: XenControl,
   domid: number,
@@ -49,6 +50,7 @@ export async function diskResize(
   )
 }
 
+/** Inserts an image into a CD-ROM drive that another process serves. */
 export async function diskInsert(
   control: XenControl,
   domid: number,
@@ -58,6 +60,7 @@ export async function diskInsert(
   await changeMediumOf(control, { domid, vdev }, (format) => `${format}${resolve(image)}`)
 }
 
+/** Ejects the medium of a CD-ROM drive that another process serves. */
 export async function diskEject(control: XenControl, domid: number, vdev: string): Promise<void> {
   await changeMediumOf(control, { domid, vdev }, (format) => format)
 }

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
 import { type TransferListItem, Worker } from 'node:worker_threads'
 
+/** Options of `startThread`. */
 export interface ThreadOptions {
   /** URL of the module, JavaScript or TypeScript. */
   readonly module: string
@@ -12,6 +13,7 @@ export interface ThreadOptions {
   readonly argv?: string[]
 }
 
+/** Starts the thread, with tsx for TypeScript where tsx is installed. */
 export const startThread = ({ module, data, transferList, argv = [] }: ThreadOptions): Worker =>
   new Worker(new URL(import.meta.resolve('xenkit/thread')), {
     argv,
