@@ -58,10 +58,10 @@ impl Poll {
             "napi_get_uv_event_loop",
         )?;
         let layout = Layout::from_size_align(uv.poll_size(), 16)
-            .map_err(|_| failure(RUNTIME, "uv_handle_size"))?;
+            .map_err(|_| failure(RUNTIME, "uv_handle_size gave a size that can't be allocated"))?;
         // SAFETY: libuv's handle size isn't 0.
         let handle = NonNull::new(unsafe { alloc_zeroed(layout) }.cast())
-            .ok_or_else(|| failure("ENOMEM", "uv_poll_t"))?;
+            .ok_or_else(|| failure("ENOMEM", "no memory for a uv_poll_t"))?;
         let (env, mut reference) = (env.raw(), null_mut());
         // SAFETY: the callback is a live function of this environment.
         let created = check(

@@ -149,7 +149,10 @@ impl Runs {
     pub fn pin(&self, offset: u32) -> Result<()> {
         let mut table = self.table.borrow_mut();
         let live = table.live.get_mut(&page_of(offset)?).ok_or_else(|| unknown(offset))?;
-        live.pins = live.pins.checked_add(1).ok_or_else(|| out_of_range("too many pins"))?;
+        live.pins = live
+            .pins
+            .checked_add(1)
+            .ok_or_else(|| out_of_range(format!("too many pins at arena offset {offset}")))?;
         Ok(())
     }
 
@@ -161,7 +164,7 @@ impl Runs {
         live.pins = live
             .pins
             .checked_sub(1)
-            .ok_or_else(|| out_of_range(format!("no pin to end at arena offset {offset}")))?;
+            .ok_or_else(|| out_of_range(format!("no pin to remove at arena offset {offset}")))?;
         if live.pins == 0 && live.closing { self.end(&mut table, page) } else { Ok(()) }
     }
 
@@ -273,7 +276,7 @@ fn page_of(offset: u32) -> Result<u32> {
 }
 
 fn unknown(offset: u32) -> Failure {
-    out_of_range(format!("nothing begins at arena offset {offset}"))
+    out_of_range(format!("no run begins at arena offset {offset}"))
 }
 
 #[cfg(test)]

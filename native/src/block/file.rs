@@ -57,7 +57,7 @@ impl File {
             ))
         };
         let (in_memory, direct, locks_to_write, nowait) =
-            inspect().map_err(os(format!("look at descriptor {fd}")))?;
+            inspect().map_err(os(format!("inspect descriptor {fd}")))?;
         // A direct transfer with `RWF_NOWAIT` would still wait until it completes.
         let worthwhile = nowait && !direct;
         Ok(Self {

@@ -132,7 +132,7 @@ impl Shown for DoneList {
 impl Memory {
     /// `size` must not be 0.
     fn new(size: usize) -> Result<Self> {
-        let lacking = || failure("ENOMEM", "the table of a block engine");
+        let lacking = || failure("ENOMEM", "no memory for the table of a block engine");
         let layout = Layout::from_size_align(size, align_of::<f64>()).map_err(|_| lacking())?;
         // SAFETY: the caller vouches that the size isn't 0.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(lacking)?;
