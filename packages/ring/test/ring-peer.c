@@ -1,8 +1,8 @@
 /*
- * The other end of a ring, by the macros of Xen's own ring.h, over memory that c-peer.test.ts shares
- * with it as a file. There are three rings, one behind the other, and a pair of ends for each.
+ * Both ends of rings, by the macros of Xen's own ring.h. The memory is a file that c-peer.test.ts
+ * shares with this program. It holds three rings, one after the other.
  *
- * Usage: ring-peer FILE PAGES INDEX, with SLOT the bytes of a slot at compile time. One command per
+ * Usage: ring-peer FILE PAGES INDEX, where SLOT, bytes per slot, is defined at compile time. One command per
  * line on stdin, one answer per line on stdout:
  *
  *   RING push TAG COUNT     frontend: put requests TAG.. and publish        -> 1 if to notify
@@ -18,7 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* From this version on the barriers of ring.h are these and not the including program's mb(). */
+/* From this version on, ring.h uses the barriers defined here, not the including program's mb(). */
 #define __XEN_INTERFACE_VERSION__ 0x00030208
 #define xen_mb() __sync_synchronize()
 #define xen_rmb() __sync_synchronize()
@@ -32,7 +32,7 @@ struct message {
 };
 DEFINE_RING_TYPES(peer, struct message, struct message);
 
-/* ring-memory.ts has the same: bytes 0..3 are the tag, the others depend on it. */
+/* Byte of a message, as in ring-memory.ts: bytes 0..3 are the tag, the others depend on it. */
 static uint8_t byte_of(uint32_t tag, unsigned int i)
 {
     return i < 4 ? tag >> (8 * i) : tag * 31 + i * 7;

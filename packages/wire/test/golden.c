@@ -1,7 +1,7 @@
 /*
- * Sizes, offsets and constants as Xen's own headers define them. Nothing here runs: each value is a
- * record in the object file, "golden NAME" and the value 64 bytes further on, which
- * golden-records.ts reads. So -m32 works without a 32-bit libc, and the integer types come from the
+ * Sizes, offsets and constants as Xen's own headers define them. Nothing here runs. Each value is a
+ * record in the object file: "golden NAME", and the value 64 bytes further on. golden-records.ts
+ * reads the records. So -m32 works without a 32-bit libc, and the integer types come from the
  * compiler.
  */
 typedef __UINT8_TYPE__ uint8_t;
@@ -13,7 +13,7 @@ typedef __INT16_TYPE__ int16_t;
 typedef __INT32_TYPE__ int32_t;
 typedef __INT64_TYPE__ int64_t;
 
-/* From this version on grant_entry_v1 has that name. */
+/* From this interface version on, the headers use the name grant_entry_v1. */
 #define __XEN_INTERFACE_VERSION__ 0x0003020a
 #include <stddef.h>
 #include <xen/xen.h>
@@ -30,7 +30,7 @@ typedef __INT64_TYPE__ int64_t;
 
 #define SIZE(type) { "golden sizeof " #type, sizeof(struct type) }
 #define AT(type, field) { "golden " #type "." #field, offsetof(struct type, field) }
-/* A member without a tag in C, by the name that it has here. */
+/* A member whose type has no tag in C, under the name that this package gives it. */
 #define MEMBER(type, path) (((struct type *)0)->path)
 #define PART(name, type, path) { "golden sizeof " #name, sizeof(MEMBER(type, path)) }
 #define UNION(name, type, path) \

@@ -7,7 +7,7 @@ import { access } from 'node:fs/promises'
 /** Directory that sysfs has while it is loaded. */
 const DRIVER = '/sys/bus/xen-backend/drivers/vbd'
 
-/** Advice for a domain in which it is loaded. */
+/** Advice for a domain in which xen-blkback is loaded. */
 export const UNLOAD_KERNEL_BACKEND = 'unload it with modprobe -r xen-blkback'
 
 /** Whether xen-blkback is loaded. */

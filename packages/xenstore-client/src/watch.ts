@@ -20,7 +20,7 @@ export interface WatchOptions {
  * Most changed paths that wait for the consumer. Beyond that, the watched path replaces them all.
  */
 const PATHS_MAX = 1024
-/** More levels than a path can have. */
+/** Highest depth accepted; no path has as many levels. */
 const DEPTH_MAX = 4096
 
 /**

@@ -1,7 +1,7 @@
 /*
- * Both sides of xenstore pages, after struct xenstore_domain_interface of Xen's own xs_wire.h and
- * docs/misc/xenstore-ring.txt, over memory that c-xenstore-peer.test.ts shares with it as a file of
- * several pages. The two take turns, so that no barrier matters here.
+ * Both sides of xenstore pages. Follows struct xenstore_domain_interface of Xen's own xs_wire.h, and
+ * docs/misc/xenstore-ring.txt. The pages are a file that c-xenstore-peer.test.ts shares with this
+ * program. The two programs take turns, so no barrier is needed here.
  *
  * Usage: xenstore-peer FILE PAGES INDEX. One command per line on stdin, one answer per line on stdout:
  *
