@@ -2,8 +2,8 @@
  * Both ends of rings, by the macros of Xen's own ring.h. The memory is a file that c-peer.test.ts
  * shares with this program. It holds three rings, one after the other.
  *
- * Usage: ring-peer FILE PAGES INDEX, where SLOT, bytes per slot, is defined at compile time. One command per
- * line on stdin, one answer per line on stdout:
+ * Usage: ring-peer FILE PAGES INDEX, where SLOT, bytes per slot, is defined at compile time. One
+ * command per line on stdin, one answer per line on stdout:
  *
  *   RING push TAG COUNT     frontend: put requests TAG.. and publish        -> 1 if to notify
  *   RING collect            frontend: take all responses, final check       -> 1 if more, tags

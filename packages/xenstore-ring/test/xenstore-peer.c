@@ -1,9 +1,10 @@
 /*
- * Both sides of xenstore pages. Follows struct xenstore_domain_interface of Xen's own xs_wire.h, and
- * docs/misc/xenstore-ring.txt. The pages are a file that c-xenstore-peer.test.ts shares with this
- * program. The two programs take turns, so no barrier is needed here.
+ * Both sides of xenstore pages. Follows struct xenstore_domain_interface of Xen's own xs_wire.h,
+ * and docs/misc/xenstore-ring.txt. The pages are a file that c-xenstore-peer.test.ts shares with
+ * this program. The two programs take turns, so no barrier is needed here.
  *
- * Usage: xenstore-peer FILE PAGES INDEX. One command per line on stdin, one answer per line on stdout:
+ * Usage: xenstore-peer FILE PAGES INDEX. One command per line on stdin, one answer per line on
+ * stdout:
  *
  *   PAGE request TAG COUNT   domain: put bytes into the request ring      -> how many
  *   PAGE collect MAX         domain: take bytes from the reply ring       -> the bytes, in hex

@@ -1,5 +1,5 @@
-// Registers tsx, then runs the file that workerData names. In Node 20, `--import tsx` doesn't apply to
-// the first file of a worker.
+// Registers tsx, then runs the file that workerData names. In Node 20, `--import tsx` doesn't apply
+// to the first file of a worker.
 import { workerData } from 'node:worker_threads'
 import { register } from 'tsx/esm/api'
 
