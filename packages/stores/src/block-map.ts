@@ -1,28 +1,28 @@
 /**
- * Two stores as one: for each block, whether it is `base` that has it, or `top`, or nobody (it was
- * given up and reads as zeroes). Overlays put into `top` what was written, snapshots what is about
- * to be overwritten in `base`. Callers keep calls on the same blocks apart.
+ * Two stores as one disk. Each block is in `base`, in `top`, or in neither: then it was discarded and
+ * reads as zeroes. Overlays put written blocks into `top`; snapshots put blocks there before `base`
+ * is overwritten. Callers never run calls on the same blocks concurrently.
  */
-import { byteLength } from '@xenkit/block-store'
+import { type BlockStore, byteLength } from '@xenkit/block-store'
 import { expectInteger } from '@xenkit/hypervisor'
-import type { BlockStore } from '@xenkit/block-store'
 import { BlockPlaces } from './block-places.ts'
 import { Cursor, isZero } from './buffers.ts'
 import { type WritableStore, all, discardAll, isWritable, loopTurn, whole } from './layer.ts'
 
+/** Places of a block. */
 export const IN = { BASE: 0, TOP: 1, NOBODY: 2 } as const
 
-/** Longest copy between the two stores, in bytes: 0.3 ms of the loop where both are memory. */
+/** Longest copy between the two stores, in bytes: it takes 0.3 ms if both are in memory. */
 export const LONGEST_COPY = 1024 * 1024
 
-/** Both inclusive. */
+/** A range of blocks, both ends inclusive. */
 export interface Blocks {
   readonly first: number
   readonly last: number
 }
 
 /**
- * Which blocks a range of sectors touches.
+ * Returns a function that finds the blocks of a range of sectors.
  * @throws RangeError when the block size isn't a power of two of at least `unit`
  */
 export function blocksIn(blockSize: number, unit = 512): (sector: number, count: number) => Blocks {
@@ -37,16 +37,19 @@ export function blocksIn(blockSize: number, unit = 512): (sector: number, count:
   })
 }
 
+/** Sectors that are all in one place. */
 export interface Run {
+  /** A value of `IN`. */
   readonly where: number
   readonly sector: number
   readonly count: number
 }
 
+/** The places of a disk's blocks, and the reads and writes that follow them. */
 export class BlockMap {
   readonly base: BlockStore
   readonly top: WritableStore
-  /** Of the disk, as it was when this was made. */
+  /** Size of the disk when the map was made. */
   readonly sectors: number
   readonly blockSectors: number
   readonly blocksOf: (sector: number, count: number) => Blocks
@@ -79,12 +82,12 @@ export class BlockMap {
     return this.#places.at(block)
   }
 
-  /** Blocks `first` and up to `end`, not included. */
+  /** Sets the place of the blocks from `first` up to `end`, exclusive. */
   mark(first: number, end: number, where: number): void {
     this.#places.mark(first, end, where)
   }
 
-  /** Stretches of a range that are in one place each; outside `base`, `longest` blocks at most. */
+  /** Splits a range into runs; those outside `base` have `longest` blocks at most. */
   *runs(sector: number, count: number, longest = Infinity): Generator<Run> {
     const { first, last } = this.blocksOf(sector, count)
     for (let block = first; block <= last;) {
@@ -110,7 +113,7 @@ export class BlockMap {
     return { bytesRead }
   }
 
-  /** Puts whole blocks into `top`: what is written, and around it what they held. */
+  /** Writes to `top`, in whole blocks: the rest of the first and last block is copied. */
   async write(sector: number, from: readonly Uint8Array[]): Promise<void> {
     const end = sector + byteLength(from) / 512
     const { first, last } = this.blocksOf(sector, end - sector)
@@ -132,7 +135,7 @@ export class BlockMap {
     this.mark(first, last + 1, IN.TOP)
   }
 
-  /** Copies what `base` has of these blocks to `top`. */
+  /** Copies those of the blocks that are in `base` to `top`. */
   async preserve({ first, last }: Blocks): Promise<void> {
     const sector = first * this.blockSectors
     const count = Math.min((last + 1) * this.blockSectors, this.sectors) - sector
@@ -145,7 +148,7 @@ export class BlockMap {
     }
   }
 
-  /** Zeroes take no place in `top`: a sparse disk that is given up would fill it. */
+  /** Zeroes aren't copied: else discarding a sparse disk would fill `top`. */
   async #preserve(sector: number, count: number): Promise<void> {
     const bytes = new Uint8Array(count * 512)
     await readWhole(this.base, sector, [bytes])
@@ -155,13 +158,13 @@ export class BlockMap {
     this.mark(first, last + 1, zero ? IN.NOBODY : IN.TOP)
   }
 
-  /** Everything is in `base` again. */
+  /** Puts every block back into `base`, and discards `top`. */
   async reset(): Promise<void> {
     this.mark(0, this.#blocks, IN.BASE)
     await discardAll(this.top, this.sectors)
   }
 
-  /** Writes what isn't in `base` to it. */
+  /** Writes every block that isn't in `base` to it. */
   async commit(base: WritableStore): Promise<void> {
     for (const run of this.runs(0, this.sectors, LONGEST_COPY / 512 / this.blockSectors)) {
       if (run.where === IN.BASE) continue

@@ -1,18 +1,18 @@
 /**
- * Where each block of a disk is. A stretch in one place takes next to nothing, however long;
- * blocks in places that alternate take a byte each.
+ * The place of each block of a disk. A long stretch in one place takes next to no memory; blocks
+ * whose places alternate take a byte each.
  */
 import { StretchTree } from './stretch-tree.ts'
 
-/** Blocks whose places are bytes of one array, where they differ. */
+/** Blocks of a group. If their places differ, an array has a byte for each. */
 const GROUP = 1024
 
 export class BlockPlaces {
   readonly #blocks: number
-  /** By group: the place of all its blocks, or that of each. */
+  /** By group: the place of all its blocks, or an array with the place of each. */
   readonly #groups: StretchTree<number | Uint8Array>
 
-  /** @param blocks all of which are in place 0 */
+  /** @param blocks number of blocks; all start in place 0 */
   constructor(blocks: number) {
     this.#blocks = blocks
     this.#groups = new StretchTree(Math.ceil(blocks / GROUP))
@@ -23,7 +23,7 @@ export class BlockPlaces {
     return typeof value === 'number' ? value : (value[block % GROUP] ?? 0)
   }
 
-  /** Block behind those that are where this one is; at most `most`. */
+  /** First block after this one that is in another place; at most `most`. */
   end(block: number, most: number): number {
     const place = this.at(block)
     let next = block + 1
@@ -37,7 +37,7 @@ export class BlockPlaces {
   /** Puts the blocks from `first` to before `end` in a place. */
   mark(first: number, end: number, place: number): void {
     const firstWhole = Math.ceil(first / GROUP)
-    // The last group may be cut short.
+    // The last group may have fewer blocks.
     const endWhole = end === this.#blocks ? Math.ceil(end / GROUP) : Math.floor(end / GROUP)
     if (firstWhole > endWhole) return this.#markPart(first, end, place)
     if (first < firstWhole * GROUP) this.#markPart(first, firstWhole * GROUP, place)
@@ -45,7 +45,7 @@ export class BlockPlaces {
     if (endWhole * GROUP < end) this.#markPart(endWhole * GROUP, end, place)
   }
 
-  /** Of one group. */
+  /** Puts blocks of one group in a place. */
   #markPart(first: number, end: number, place: number): void {
     const group = Math.floor(first / GROUP)
     const { value = 0 } = this.#groups.at(group)

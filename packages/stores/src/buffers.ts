@@ -1,17 +1,17 @@
-/** The list of buffers that a store is given, as one run of bytes. */
+/** Helpers that treat a list of buffers as one run of bytes. */
 
-/** Takes views off the front of buffers: n in n steps, where slices from the start take n². */
+/** Takes views off the front of buffers, in linear time: repeated slices take quadratic time. */
 export class Cursor {
   readonly #buffers: readonly Uint8Array[]
   #index = 0
-  /** Bytes of the buffer at `#index` that were taken. */
+  /** Bytes already taken of the buffer at `#index`. */
   #taken = 0
 
   constructor(buffers: readonly Uint8Array[]) {
     this.#buffers = buffers
   }
 
-  /** Views of the next `length` bytes, or of all that are left. */
+  /** Returns views of the next `length` bytes, or of all that are left. */
   take(length: number): Uint8Array[] {
     const views: Uint8Array[] = []
     for (let left = length; left > 0;) {
@@ -29,7 +29,7 @@ export class Cursor {
   }
 }
 
-/** Views of `length` bytes from `start` on, or of all the rest. */
+/** Views of `length` bytes from `start` on, or of all that are left. */
 export function slice(
   buffers: readonly Uint8Array[],
   start: number,
@@ -40,7 +40,7 @@ export function slice(
   return cursor.take(length)
 }
 
-/** Copies all of `buffers` to the beginning of `into`. */
+/** Copies all bytes of `buffers` to the start of `into`. */
 export function gather(buffers: readonly Uint8Array[], into: Uint8Array): void {
   let at = 0
   for (const buffer of buffers) {
@@ -50,8 +50,8 @@ export function gather(buffers: readonly Uint8Array[], into: Uint8Array): void {
 }
 
 /**
- * Fills `buffers` with what is at the beginning of `from`.
- * @returns bytes copied, fewer than there is room for where `from` is shorter
+ * Fills `buffers` from the start of `from`.
+ * @returns bytes copied: fewer than `buffers` have room for if `from` is shorter
  */
 export function scatter(from: Uint8Array, buffers: readonly Uint8Array[]): number {
   let at = 0
@@ -62,6 +62,6 @@ export function scatter(from: Uint8Array, buffers: readonly Uint8Array[]): numbe
   return Math.min(at, from.length)
 }
 
-/** Whether each byte equals the one before it, and the first is 0. */
+/** Whether all bytes are 0: the first is, and each equals the one before it. */
 export const isZero = (bytes: Uint8Array): boolean =>
   bytes[0] === 0 && Buffer.compare(bytes.subarray(1), bytes.subarray(0, -1)) === 0

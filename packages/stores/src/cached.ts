@@ -1,38 +1,38 @@
 /**
- * A read cache in memory, for stores that are far away or read by many disks. Blocks that were read
- * stay until memory is needed for others, the least recently used first; writes go through and drop
- * the blocks they touch.
+ * A read cache in memory, for stores that are far away or that many disks read. It evicts the least
+ * recently used blocks. Writes go through and drop the blocks that they touch.
  */
-import { byteLength } from '@xenkit/block-store'
+import { type BlockStore, byteLength } from '@xenkit/block-store'
 import { expectInteger } from '@xenkit/hypervisor'
-import type { BlockStore } from '@xenkit/block-store'
 import { type Blocks, blocksIn } from './block-map.ts'
 import { Cursor, scatter } from './buffers.ts'
 import { all, aroundStore, whole } from './layer.ts'
 import { RangeLocks } from './range-locks.ts'
 
-/** Most blocks that are dropped one by one: a quarter of a millisecond. */
+/** Most blocks that are dropped one by one: they take a quarter of a millisecond. */
 const MOST_DROPPED = 4096
 
+/** Options of `cachedStore`. */
 export interface CacheOptions {
-  /** Memory for blocks, in bytes. */
+  /** Memory for blocks, in bytes, at least one block. */
   readonly bytes: number
-  /** Bytes that are read together, a power of two, default 65536. */
+  /** Bytes of a block, which is read whole: a power of two, sector size..2^20, default 65536. */
   readonly blockSize?: number
 }
 
-/** What a read has of a block. */
+/** The part of a block that a read wants. */
 interface Part {
   readonly block: number
-  /** Within the block, in bytes. */
+  /** First byte within the block. */
   readonly first: number
   readonly length: number
   readonly into: readonly Uint8Array[]
 }
 
 /**
- * @param base from then on to be written through what this returns alone
- * @throws RangeError when the block size isn't a power of two of whole sectors, or larger than the
+ * Puts a read cache over a store.
+ * @param base must be written only through the returned store from now on
+ * @throws RangeError if the block size isn't a power of two of whole sectors, or is larger than the
  *   cache
  */
 export function cachedStore(
@@ -42,12 +42,12 @@ export function cachedStore(
   const blocksOf = blocksIn(blockSize, base.sectorSize)
   expectInteger('bytes', capacity, blockSize, Number.MAX_SAFE_INTEGER)
   const locks = new RangeLocks()
-  /** In the order in which they were used. None of them is being written. */
+  /** Cached blocks, least recently used first. No write to one of them is in flight. */
   const blocks = new Map<number, Uint8Array>()
-  // The last block may have been cut short by the old end.
+  // The old end may have cut the last block short.
   base.onResize?.(() => blocks.clear())
 
-  /** A block that is there, from now on the one used last. */
+  /** Returns a cached block, and makes it the most recently used one. */
   function use(block: number): Uint8Array | undefined {
     const data = blocks.get(block)
     if (data === undefined) return undefined
@@ -68,7 +68,7 @@ export function cachedStore(
     return data
   }
 
-  /** A cache of many blocks loses all of them to a discard of many: that takes no time. */
+  /** Drops blocks. A long range clears a large cache as a whole, which takes no time. */
   function drop({ first, last }: Blocks): void {
     if (last - first < MOST_DROPPED) {
       for (let block = first; block <= last; block++) blocks.delete(block)
@@ -92,7 +92,7 @@ export function cachedStore(
   }
 
   function deliver({ first, length, into }: Part, data: Uint8Array): void {
-    // The store may have shrunk since the read was asked for.
+    // The store may have shrunk since the read started.
     const there = data.subarray(first, first + length)
     if (there.length < length) {
       throw new RangeError(`the store has ${there.length} of ${length} bytes`)
@@ -117,7 +117,7 @@ export function cachedStore(
     const range = blocksOf(sector, bytes / 512)
     const parts = kind === 'read' ? partsOf(sector, buffers) : []
     if (kind === 'read' && hit(parts)) return
-    // Misses of the same block wait for each other as well: the second one hits.
+    // Concurrent misses of one block wait for each other, so that the second one hits.
     await locks.run({ ...range, shared: false }, async () => {
       if (kind === 'read') return parts.length * blockSize > capacity ? run() : miss(parts)
       drop(range)

@@ -1,8 +1,7 @@
 /**
- * Transfers past the page cache (O_DIRECT). The kernel wants the memory aligned, and JavaScript
- * can't tell where a buffer lies: the bytes go through memory that begins at a page, as that of
- * every buffer does which may grow (V8 reserves whole pages for one). Opening an image proves it,
- * by reading so.
+ * Transfers past the page cache (O_DIRECT). The kernel requires aligned memory, but JavaScript can't
+ * see a buffer's address. So the bytes are copied through growable buffers: V8 reserves whole pages
+ * for those, so they start at a page. Opening an image checks this, by reading into one.
  */
 import { byteLength } from '@xenkit/block-store'
 import { readv, writev } from 'node:fs'
@@ -11,7 +10,7 @@ import { ImageError } from './image-error.ts'
 import { type OpenImage, type Vectored, transfer } from './open-image.ts'
 
 const PIECE = 512 * 1024
-/** As many as Node's thread pool has threads, twice: what is more waits here instead of there. */
+/** Twice the threads of Node's thread pool. Further transfers wait here in place of there. */
 const PIECES = 8
 
 export class DirectTransfers {
@@ -21,14 +20,14 @@ export class DirectTransfers {
 
   constructor(image: OpenImage) {
     this.#image = image
-    // Pages are touched first when used, and the last one given back is the next one taken.
+    // Memory is committed on first use; the piece freed last is reused first.
     const buffer = new SharedArrayBuffer(PIECES * PIECE, { maxByteLength: PIECES * PIECE })
     this.#free = Array.from({ length: PIECES }, (_, i) => new Uint8Array(buffer, i * PIECE, PIECE))
   }
 
   /**
-   * The unit of sizes and positions that this image takes: asked of the kernel itself, by reading.
-   * @throws ImageError when it takes none
+   * The unit of sizes and positions that the image accepts, found by trying reads.
+   * @throws ImageError if it accepts no direct read
    */
   async unit(bytes: number): Promise<512 | 4096> {
     for (const unit of [512, 4096] as const) {

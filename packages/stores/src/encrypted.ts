@@ -1,11 +1,11 @@
 /**
- * A disk whose store never sees what is on it: AES-256-XTS, as dm-crypt's plain mode. The same disk
+ * A disk whose store holds only ciphertext: AES-256-XTS, as in dm-crypt's plain mode. The same disk
  * opens with
  * `cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 512 --key-file KEY DEVICE
  * NAME`.
  *
- * As there, it hides content, not which sectors were written and when; and what was changed in the
- * store reads as something else, not as an error.
+ * As with dm-crypt, content is hidden, but not which sectors were written and when. Ciphertext that
+ * was changed in the store reads as other data, not as an error.
  */
 import { timingSafeEqual } from 'node:crypto'
 import { type BlockStore, LEAVES_BUFFERS, byteLength } from '@xenkit/block-store'
@@ -13,17 +13,21 @@ import { AesXts } from './aes-xts.ts'
 import { gather, scatter } from './buffers.ts'
 import { isWritable, layerOn, whole } from './layer.ts'
 
+/** Options of `encryptedStore`. */
 export interface EncryptionOptions {
-  /** 64 bytes; its halves are two keys and must differ. Copied. */
+  /** 64 bytes; its halves are two keys and must differ. The store copies it. */
   readonly key: Uint8Array
   /**
-   * Pass discards on. The store then knows which sectors hold nothing; what is read of them is
-   * noise. Default false, as dm-crypt's allow_discards.
+   * Pass discards to the store, which then knows which sectors are unused. They read as noise.
+   * Default false, as dm-crypt's allow_discards.
    */
   readonly allowDiscards?: boolean
 }
 
-/** @throws RangeError for a key of another length, or of equal halves */
+/**
+ * Encrypts all data that goes to a store.
+ * @throws RangeError for a key of another length, or of equal halves
+ */
 export function encryptedStore(
   base: BlockStore,
   { key, allowDiscards = false }: EncryptionOptions,

@@ -1,6 +1,5 @@
 /**
- * A store that goes wrong on purpose: what a guest makes of a bad disk, and a backend of a bad
- * store.
+ * A store that fails on purpose, to test guests with a bad disk and backends with a bad store.
  */
 import { UINT32_MAX, expectInteger } from '@xenkit/hypervisor'
 import type { BlockStore } from '@xenkit/block-store'
@@ -9,25 +8,28 @@ import { type StoreCall, aroundStore, isWritable, whole } from './layer.ts'
 
 export type { StoreCall } from './layer.ts'
 
-/** What happens to one call; of several things all do. */
+/** Faults of one call; all that are given happen. */
 export interface Fault {
-  /** The call begins that much later. */
+  /** Milliseconds by which the call starts late. */
   readonly delayMs?: number
   /**
-   * A write reaches the store up to this byte only, less what is no whole sector; with no `error`,
-   * nobody is told.
+   * Bytes of a write that reach the store, rounded down to whole sectors. The write still succeeds
+   * unless there is an `error`.
    */
   readonly tornAt?: number
-  /** One bit of what is read is the other way round; it lies right in the store. */
+  /** Number of a bit that a read returns inverted. The store itself keeps it right. */
   readonly flippedBit?: number
   /**
-   * The call fails. A write does so after it was made, as far as `tornAt`; other calls aren't made
-   * at all.
+   * Error that the call fails with. A write first reaches the store, up to `tornAt`; other calls
+   * don't reach it.
    */
   readonly error?: Error
 }
 
-/** @param plan asked for each call, in their order: what happens to it, or nothing */
+/**
+ * Lets calls of a store fail as planned.
+ * @param plan called for each call, in order: returns its faults, or undefined for none
+ */
 export function faultyStore(
   base: BlockStore,
   plan: (call: StoreCall) => Fault | undefined,
@@ -56,23 +58,24 @@ function flip(buffers: readonly Uint8Array[], bit: number): void {
   if (byte?.[0] !== undefined) byte[0] ^= 1 << (bit & 7)
 }
 
+/** Odds of the faults that `randomFaults` plans, each 0..1 and 0 by default. */
 export interface FaultOdds {
-  /** The same seed and calls have the same faults. 1..2^32-1 */
+  /** 1..2^32-1. The same seed and calls get the same faults. */
   readonly seed: number
-  /** Odds, 0..1 and default 0, that a call fails, */
+  /** Odds that a call fails. */
   readonly errors?: number
-  /** that a write ends somewhere and fails, */
+  /** Odds that a write stops somewhere and fails. */
   readonly tornWrites?: number
-  /** that a read has a wrong bit, */
+  /** Odds that a read has a wrong bit. */
   readonly flippedBits?: number
-  /** and that a call is late, by up to `longestDelayMs`. */
+  /** Odds that a call starts late, by up to `longestDelayMs`. */
   readonly delays?: number
-  /** Default 100. */
+  /** Milliseconds, default 100. */
   readonly longestDelayMs?: number
 }
 
 /**
- * A plan of faults by chance.
+ * Plans random faults, for `faultyStore`.
  * @throws RangeError for odds outside 0..1, or seed 0
  */
 export function randomFaults({
@@ -88,7 +91,7 @@ export function randomFaults({
   }
   const random = xorshift(seed)
   return (call) => {
-    // Always as many numbers, so that one kind of fault doesn't change when another happens.
+    // Each call draws five numbers, so that the odds of one fault don't move another.
     const [late, failing, torn, flipped, size] = [random(), random(), random(), random(), random()]
     const isTorn = call.kind === 'write' && torn < (o.tornWrites ?? 0)
     return {
@@ -108,7 +111,7 @@ export function randomFaults({
   }
 }
 
-/** Marsaglia's xorshift32, as fractions of 1. */
+/** Marsaglia's xorshift32, as numbers in 0..1. */
 function xorshift(seed: number): () => number {
   let state = seed
   return () => {

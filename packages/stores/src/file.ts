@@ -1,6 +1,7 @@
 /**
  * A disk image in a file, or a whole block device. Requests become `preadv` and `pwritev` on Node's
- * thread pool; a short transfer is continued, so that a request is done whole or fails.
+ * thread pool, unless there is a batch. Short transfers are continued: a request completes whole or
+ * fails.
  */
 import { constants, ftruncate } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
@@ -11,9 +12,10 @@ import {
   type DiscardLimits,
   MAX_SECTORS,
   type SectorSize,
+  type SharedStore,
+  hintedDiscardLimits,
+  hintedPhysicalSize,
 } from '@xenkit/block-store'
-import { hintedDiscardLimits, hintedPhysicalSize } from '@xenkit/block-store'
-import type { SharedStore } from '@xenkit/block-store'
 import { DirectTransfers } from './direct-transfers.ts'
 import { ImageError } from './image-error.ts'
 import { expectRaw, rememberRaw } from './image-format.ts'
@@ -32,41 +34,41 @@ import { Size } from './size.ts'
 /** How `openFileStore` of xenkit opens an image. */
 export interface FileStoreOptions {
   /**
-   * Serve the image read-only; a file that can't be written is otherwise refused. Default false.
+   * Open the image for reading only. Else a file that can't be written is refused. Default false.
    */
   readonly readOnly?: boolean
   /**
-   * Past the page cache (O_DIRECT): for images larger than memory, or on a device with a cache of
+   * Bypass the page cache (O_DIRECT), for images larger than memory or on a device with a cache of
    * its own. Default false.
    */
   readonly direct?: boolean
   /**
-   * Says that the image is raw whatever it begins with. Without it one that is to be written, and
-   * looks like qcow2, VHD, VHDX, VMDK, VDI or LUKS, is refused, unless a guest of this process made
-   * it so.
+   * Serve the image as raw, whatever it contains. Without this, an image that looks like qcow2,
+   * VHD, VHDX, VMDK, VDI or LUKS is refused for writing, unless a guest of this process wrote that.
    */
   readonly format?: 'raw'
   /**
-   * Lock the image as QEMU does until it is closed, so that neither qemu-nbd, qemu-img and QEMU nor
-   * another store write to what this one uses, or use what this one writes to. A block device to be
-   * written is opened for this store alone (O_EXCL), not while it is mounted or part of another.
+   * Lock the image until `close`, by QEMU's scheme. Other stores, QEMU, qemu-nbd and qemu-img then
+   * can't write to an image that this store uses, nor use one that it writes to. A block device is
+   * opened exclusively for writing (O_EXCL): not while it is mounted or part of another device.
    * Default true; without the addon there is O_EXCL alone.
    */
   readonly locking?: boolean
 }
 
+/** An open image. It isn't closed by whoever serves it, but by `close`. */
 export interface FileStore extends BlockStore, AsyncDisposable {
   readonly path: string
   /**
-   * Cuts the image, or lengthens it by a hole. @throws ImageError for a block device, and for an
-   * image that is served read-only
+   * Cuts the image, or lengthens it by a hole.
+   * @throws ImageError for a block device, and for an image opened with `readOnly`
    */
   resize(sectors: number): Promise<void>
-  /** Looks up the size, which somebody else may have changed: nothing does so by itself. */
+  /** Reads the size again, after somebody else has changed it. Nothing else does. */
   refresh(): Promise<void>
   /**
-   * Closes the file once what is in flight is done, and no other thread serves it. Idempotent;
-   * later calls of the store reject.
+   * Closes the file once all calls have settled and no other thread serves it. Idempotent; later
+   * calls of the store reject.
    */
   close(): Promise<void>
 }
@@ -85,8 +87,8 @@ const UNREADABLE = 'this user may not read it: change its mode or run as another
 const readAdvice: typeof advice = { ...advice, EACCES: UNREADABLE, EPERM: UNREADABLE }
 
 /**
- * Opens an image, as `openFileStore` of xenkit does, with calls that the caller passes.
- * @throws ImageError when it can't be opened, isn't a file or block device, is empty, isn't a
+ * Opens an image as `openFileStore` of xenkit does, with the given calls in place of the addon's.
+ * @throws ImageError if it can't be opened, isn't a file or block device, is empty, isn't a
  *   multiple of its sectors long, is in use, or is a container: the text says what to do.
  */
 export async function openFileStoreWith(
@@ -96,8 +98,8 @@ export async function openFileStoreWith(
 ): Promise<FileStore> {
   const { readOnly = false, direct = false, format, locking = true } = o
   const { discardRange, lockBytes } = calls
-  // O_NONBLOCK changes nothing for images. A fifo would otherwise hold a thread of the pool until
-  // somebody writes to it.
+  // O_NONBLOCK has no effect on images. Without it, opening a fifo would block a thread of the pool
+  // until somebody writes to the fifo.
   const alone = locking && !readOnly && (await isBlockDevice(path))
   const { O_RDONLY, O_RDWR, O_NONBLOCK, O_DIRECT, O_EXCL } = constants
   const access = (readOnly ? O_RDONLY : O_RDWR) | (alone ? O_EXCL : 0)
@@ -130,13 +132,13 @@ export async function openFileStoreWith(
 const rememberedAtClose = (file: FileHandle, path: string): Pick<FileHandle, 'fd' | 'close'> => ({
   fd: file.fd,
   async close() {
-    // An image that can't be read any more is asked about when it is opened again.
+    // If the image can't be read, its next opening checks it as any other.
     await rememberRaw(file, path).catch(() => {})
     await file.close()
   },
 })
 
-/** Without O_CREAT, O_EXCL means something for these alone. */
+/** Without O_CREAT, O_EXCL affects block devices alone. */
 const isBlockDevice = (path: string): Promise<boolean> =>
   stat(path).then(
     (found) => found.isBlockDevice(),
@@ -155,7 +157,7 @@ async function discardLimitsOf(
 ): Promise<DiscardLimits | undefined> {
   if (discardLimits === undefined) return undefined
   const { granularity, alignment, secure } = discardLimits
-  // Linux says -1 of a device that begins within a granule of the one beneath.
+  // Linux reports -1 for a device that starts within a granule of the device below.
   const hint = {
     granularity: Math.max(granularity, sectorSize),
     alignment: alignment > 0 && alignment % sectorSize === 0 ? alignment : 0,
@@ -163,7 +165,7 @@ async function discardLimitsOf(
   }
   const whole = hintedDiscardLimits(hint, sectorSize)
   if (blockDevice) return whole
-  // Past the end there is nothing to lose. A file system without holes refuses all the same.
+  // A trial past the end loses no data, and fails on a file system without holes.
   return image
     .use((fd) => discardRange(fd, sectors * 512, 4096))
     .then(
@@ -199,7 +201,7 @@ function fileStore({ file, image, geometry, facts, calls }: FileStoreParts): Fil
           { path },
         )
       }
-      // Shrinking is told of first: nobody should ask for what is about to go.
+      // Announce a smaller size before cutting, so that nobody requests what is about to go.
       if (sectors < size.sectors) size.change(sectors)
       await image.use((fd) => promisify(ftruncate)(fd, sectors * 512))
       size.change(sectors)
@@ -221,7 +223,7 @@ function fileStore({ file, image, geometry, facts, calls }: FileStoreParts): Fil
 function shareImage(image: OpenImage, facts: ImageFacts, module: string): SharedStore {
   let release = (): void => {}
   const released = new Promise<void>((resolve) => (release = resolve))
-  // Of a closed image the other threads hear from the descriptor.
+  // If the image is closed already, the other threads' calls on the descriptor fail.
   image.use(() => released).catch(() => {})
   const data: SharedImage = { ...facts, path: image.path, fd: image.file.fd }
   return { module, data, [Symbol.dispose]: release }

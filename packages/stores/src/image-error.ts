@@ -1,6 +1,6 @@
 import { XenError } from '@xenkit/hypervisor'
 
-/** The image can't be served. `details` has the path and the errno name, where there is one. */
+/** An image can't be served. `details` has its path, and the errno name if there is one. */
 export class ImageError extends XenError {
   constructor(
     message: string,

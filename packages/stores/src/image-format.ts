@@ -1,7 +1,7 @@
 /**
- * What keeps a container, such as a qcow2 file, from being served as raw: writes would destroy it.
- * Contents are looked at for nothing else: a guest can write any header to its own raw disk, so a
- * header never has another file opened, and isn't held against the guest that wrote it.
+ * Refuses to serve a container, such as a qcow2 file, as a raw image: writes would destroy it.
+ * Content is read for nothing else, because a guest can write any header to its own raw disk. So a
+ * header never makes this package open another file, and the guest that wrote it keeps its disk.
  */
 import type { FileHandle } from 'node:fs/promises'
 import { ImageError } from './image-error.ts'
@@ -9,21 +9,21 @@ import { imageGeometry } from './image-geometry.ts'
 
 interface Container {
   readonly name: string
-  /** What qemu-nbd calls it. */
+  /** Name of the format in qemu-nbd's options. */
   readonly qemu?: string
   readonly magic: string
-  /** Byte of the file. Negative: from its end. Default 0. */
+  /** Position of `magic` in bytes, from the end if negative. Default 0. */
   readonly at?: number
 }
 
 const SECTOR = 512
-/** A unit of direct reads on every disk. */
+/** Bytes of a read. Direct reads accept this unit on every disk. */
 const PIECE = 4096
 
 const containers: readonly Container[] = [
   { name: 'qcow2', qemu: 'qcow2', magic: 'QFI\xfb' },
   { name: 'VHD', qemu: 'vpc', magic: 'conectix' },
-  // A VHD of fixed size has its only header behind the data.
+  // A VHD of fixed size has no header, but a footer.
   { name: 'VHD', qemu: 'vpc', magic: 'conectix', at: -SECTOR },
   { name: 'VHDX', qemu: 'vhdx', magic: 'vhdxfile' },
   { name: 'VMDK', qemu: 'vmdk', magic: 'KDMV' },
@@ -33,11 +33,15 @@ const containers: readonly Container[] = [
   { name: 'LUKS', magic: 'LUKS\xba\xbe' },
 ]
 
-/** By device and inode: first and last sector of images that guests of this process left so. */
+/**
+ * First and last sector of images, by device and inode, that guests of this process made look like
+ * containers.
+ */
 const leftByGuests = new Map<string, Buffer>()
 
 /**
- * @throws ImageError if the image is a container, unless a guest of this process made it look so
+ * Checks that an image is raw.
+ * @throws ImageError if it is a container, unless a guest of this process wrote that header
  */
 export async function expectRaw(file: FileHandle, path: string, sectors: number): Promise<void> {
   const { key, ends } = await lookAt(file, sectors)
@@ -51,7 +55,7 @@ export async function expectRaw(file: FileHandle, path: string, sectors: number)
   throw new ImageError(`image "${path}" ${what}: ${how}, ${raw}`, { path })
 }
 
-/** Remembers what guests have written, so that it isn't held against them when they come again. */
+/** Remembers a header that guests have written, so that their disk can be opened again. */
 export async function rememberRaw(file: FileHandle, path: string): Promise<void> {
   const { sectors } = await imageGeometry(file, path)
   const { key, ends } = await lookAt(file, sectors)
@@ -61,7 +65,7 @@ export async function rememberRaw(file: FileHandle, path: string): Promise<void>
 
 async function lookAt(file: FileHandle, sectors: number) {
   const { dev, ino } = await file.stat({ bigint: true })
-  // A growable buffer begins at a page, and is as large as one: a direct read wants both.
+  // Direct reads need aligned memory: a growable buffer starts at a page.
   const memory = new SharedArrayBuffer(2 * PIECE, { maxByteLength: 2 * PIECE })
   const [first, last] = [Buffer.from(memory, 0, PIECE), Buffer.from(memory, PIECE, PIECE)]
   const bytes = sectors * SECTOR

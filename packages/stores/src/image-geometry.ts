@@ -1,6 +1,5 @@
 /**
- * What stat and sysfs tell of an image: its size, its units, whether discarding is worth asking
- * for.
+ * An image's size, units and support for discards, from stat and sysfs.
  */
 import type { Stats } from 'node:fs'
 import { type FileHandle, readFile } from 'node:fs/promises'
@@ -12,15 +11,16 @@ export interface ImageGeometry {
   readonly sectors: number
   readonly physicalSectorSize: number
   /**
-   * Undefined for a device that can't discard. Whether a file system can punch holes isn't known by
-   * looking.
+   * Undefined for a device that can't discard. For a file this is a guess: only a trial shows
+   * whether its file system can punch holes.
    */
   readonly discardLimits: DiscardLimits | undefined
 }
 
 /**
- * @throws ImageError when it isn't a file or block device, is empty, or isn't a multiple of 512
- * bytes long: the text says what to do.
+ * Looks up an image's geometry.
+ * @throws ImageError if it isn't a file or block device, is empty, or isn't a multiple of 512 bytes
+ *   long: the text says what to do
  */
 export async function imageGeometry(file: FileHandle, path: string): Promise<ImageGeometry> {
   const stat = await file.stat()
@@ -43,8 +43,8 @@ export async function imageGeometry(file: FileHandle, path: string): Promise<Ima
     })
   }
   if (stat.size % 512 !== 0) throw unaligned(path, stat.size, 512)
-  // Below its block a file system reads before it writes. What says more than a page is a hint
-  // about transfers (NFS).
+  // A write shorter than the file system's block makes it read first. A value above a page is a
+  // hint on transfers (NFS), not a block.
   const block = stat.blksize >= 4096 ? 4096 : 512
   return {
     blockDevice: false,
@@ -61,10 +61,7 @@ export function unaligned(path: string, bytes: number, unit: number): ImageError
   )
 }
 
-/**
- * A block device's st_size is 0; sysfs tells its size, in units of 512 bytes whatever its sectors
- * are.
- */
+/** A block device's st_size is 0; sysfs has its size, always in units of 512 bytes. */
 async function deviceGeometry({ rdev }: Stats, path: string): Promise<ImageGeometry> {
   const device = `${(rdev >> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`
   const directory = `/sys/dev/block/${device}`
@@ -81,7 +78,7 @@ async function deviceGeometry({ rdev }: Stats, path: string): Promise<ImageGeome
       { path },
     )
   }
-  // A partition has the queue of the disk that it lies in.
+  // A partition has no queue of its own: its disk has one.
   const queue = async (name: string): Promise<number> =>
     (await readNumber(`${directory}/queue/${name}`)) ??
     (await readNumber(`${directory}/../queue/${name}`)) ??

@@ -1,17 +1,19 @@
 /**
- * Locks that keep two programs from one image. They are QEMU's (block/file-posix.c), so that QEMU,
- * qemu-nbd and qemu-img keep away as well. Each permission has two bytes of the file: who has the
- * permission locks the first, who lets nobody else have it the second. All locks are shared ones.
- * After taking its own, each program looks whether another has locks that contradict. They belong
- * to the open file and end with it.
+ * Locks that keep two programs from writing to one image. The scheme is QEMU's (block/file-posix.c),
+ * so that QEMU, qemu-nbd and qemu-img respect it too.
+ *
+ * Each permission has two bytes of the file. A program locks the first if it uses the permission,
+ * and the second if it denies the permission to others. All locks are shared locks. After taking
+ * its own, each program checks for contradicting locks of others. The locks belong to the open file
+ * and end with it.
  */
 import type { FileHandle } from 'node:fs/promises'
 import { ImageError } from './image-error.ts'
 import { lockHolder } from './lock-holder.ts'
 
 /**
- * Takes shared locks on some bytes of an open file, then looks whether another open file has locks
- * on others. Resolves to the first byte where another's lock is in the way, if there is one.
+ * Takes shared locks on the bytes `take` of an open file. Then it checks that no other open file
+ * has a lock on the bytes `unlocked`, and resolves to the first byte that has one.
  */
 export type LockBytes = (
   fd: number,
@@ -21,9 +23,9 @@ export type LockBytes = (
 
 /** Numbers of the bits of BLK_PERM_CONSISTENT_READ, BLK_PERM_WRITE and BLK_PERM_RESIZE. */
 const [READ, WRITE, RESIZE] = [0, 1, 3]
-/** The byte of a permission that somebody has: RAW_LOCK_PERM_BASE. */
+/** The byte that is locked while a permission is used: RAW_LOCK_PERM_BASE. */
 const held = (permission: number): number => 100 + permission
-/** The byte of a permission that somebody lets nobody else have: RAW_LOCK_SHARED_BASE. */
+/** The byte that is locked while a permission is denied to others: RAW_LOCK_SHARED_BASE. */
 const denied = (permission: number): number => 200 + permission
 
 const conflicts = new Map([
@@ -34,7 +36,10 @@ const conflicts = new Map([
   [denied(RESIZE), 'lets nobody else resize it'],
 ])
 
-/** Nobody else may write to the image from now on; who reads may share it with others that do. */
+/**
+ * Denies writing to others; a reader shares the image with other readers.
+ * @throws ImageError if another program uses the image in conflict, or it can't be locked
+ */
 export async function lockImage(
   lockBytes: LockBytes,
   file: FileHandle,

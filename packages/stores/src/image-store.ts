@@ -1,6 +1,6 @@
 /**
- * The calls of a file store that reach its image: by the thread that opened it, or by others over
- * the same descriptor, which stays open as long as they do.
+ * The calls of a file store that reach its image. Other threads make them over the same descriptor,
+ * which stays open until they have finished.
  */
 import { fdatasync, readv, writev } from 'node:fs'
 import { promisify } from 'node:util'
@@ -8,26 +8,27 @@ import {
   type BlockStore,
   type DiscardLimits,
   LEAVES_BUFFERS,
+  type StoreBatch,
+  type StoreBatchOptions,
   byteLength,
 } from '@xenkit/block-store'
-import type { StoreBatch, StoreBatchOptions } from '@xenkit/block-store'
 import { DirectTransfers } from './direct-transfers.ts'
 import type { LockBytes } from './image-locks.ts'
 import { oneByOne, shared } from './in-turn.ts'
 import { OpenImage, type Vectored, transfer } from './open-image.ts'
 
-/** Gives up a range of an open file, which then reads as zeroes, or of a block device. */
+/** Discards a range, in bytes, of a block device or of a file, where it then reads as zeroes. */
 export type DiscardRange = (fd: number, offset: number, length: number) => Promise<void>
 
 /**
- * Opens a batch of reads and writes of an open file, which it keeps for itself. Undefined where
- * there is none for the memory.
+ * Opens a batch of reads and writes of an open file; the file may be closed afterwards. Undefined
+ * if the memory can't have a batch.
  */
 export type OpenFileBatch = (
   o: StoreBatchOptions & { readonly fd: number; readonly direct: boolean },
 ) => StoreBatch | undefined
 
-/** What a file store needs that Node lacks: `openFileStore` of xenkit passes the addon's calls. */
+/** System calls that Node lacks: `openFileStore` of xenkit passes those of the addon. */
 export interface FileCalls {
   /** Without it a store offers no discard. */
   readonly discardRange?: DiscardRange | undefined
@@ -42,23 +43,23 @@ export interface FileCalls {
   readonly shareBy?: (() => string) | undefined
 }
 
-/** What is known of an image. Goes through structured clone. */
+/** Properties of an open image. Structured clone can copy them. */
 export interface ImageFacts {
   readonly readOnly: boolean
   readonly direct: boolean
   readonly sectorSize: 512 | 4096
   readonly physicalSectorSize: number
-  /** Undefined where discarding isn't known to work: what is offered to a guest should. */
+  /** Undefined unless discarding is known to work: a guest must not be offered it in vain. */
   readonly discardLimits: DiscardLimits | undefined
 }
 
-/** An image that another thread opened. */
+/** Describes an open image to another thread. */
 export interface SharedImage extends ImageFacts {
   readonly path: string
   readonly fd: number
 }
 
-/** For the module that is `shareBy` of a file store: the store in another thread. */
+/** Opens a file store again in another thread, for the module that `shareBy` names. */
 export const sharedFileStore = (
   { path, fd, ...facts }: SharedImage,
   size: { readonly sectors: number },
@@ -104,7 +105,7 @@ export function imageStore(
         discardLimits,
       }),
     ...(openFileBatch && {
-      // Of an object that has this store's members and a `read` of its own, that is to be called.
+      // A batch would bypass the `read` of an object that copied this store's members.
       openBatch(this: unknown, o: StoreBatchOptions) {
         return this === store ? openFileBatch({ ...o, fd: image.file.fd, direct }) : undefined
       },

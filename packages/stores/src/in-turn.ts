@@ -1,11 +1,11 @@
 /**
- * A disk's share of Node's thread pool, which does flushes and discards first come first served:
- * one of either at a time. However many its guest asks for, another disk's wait for one.
+ * Limits a disk to one flush and one discard at a time in Node's thread pool, which is first come,
+ * first served. However many a guest requests, another disk waits for one.
  */
 
 type Work = () => Promise<void>
 
-/** Calls during a run share the next one, which begins after all of them: as flushes may. */
+/** Merges calls: all that come during a run share the next run, as flushes may. */
 export function shared(work: Work): Work {
   let running: Promise<void> | undefined
   let next: Promise<void> | undefined
@@ -22,7 +22,7 @@ export function shared(work: Work): Work {
   }
 }
 
-/** Runs one call at a time, in their order. */
+/** Runs one call at a time, in order. */
 export function oneByOne(): (work: Work) => Promise<void> {
   let last = Promise.resolve()
   return (work) => {

@@ -1,4 +1,4 @@
-/** What stores on top of another store have in common. */
+/** Helpers for stores on top of another store. */
 import {
   type BlockStore,
   type DiscardLimits,
@@ -11,18 +11,19 @@ import {
   byteLength,
 } from '@xenkit/block-store'
 
-/** The calls of a store, as it makes them itself. */
+/** The members of a store that a layer replaces. */
 export type StoreCalls = Pick<BlockStore, 'read' | 'write' | 'flush' | 'discard' | 'discardLimits'>
 
+/** A store that isn't read-only. */
 export type WritableStore = BlockStore & Required<Pick<BlockStore, 'write'>>
 
-/** A write of data that `base` is given as it is: leaves it if `base` does. */
+/** A write that passes its buffers on to `base`: it leaves them unchanged if `base` does. */
 export const writeOn = (base: WritableStore, write: StoreWrite): StoreWrite =>
   base.write.leavesBuffers ? Object.assign(write, LEAVES_BUFFERS) : write
 
 export const isWritable = (store: BlockStore): store is WritableStore => store.write !== undefined
 
-/** A store with these calls that otherwise looks like `base`, and changes its size with it. */
+/** A store with these members, and the size and units of `base`. */
 export function layerOn(base: BlockStore, calls: StoreCalls): BlockStore {
   const { sectorSize, physicalSectorSize, discardLimits, onResize } = base
   return {
@@ -39,18 +40,21 @@ export function layerOn(base: BlockStore, calls: StoreCalls): BlockStore {
   }
 }
 
+/** One call of a store, as plans of faults and throttles see it. */
 export interface StoreCall {
   readonly kind: 'read' | 'write' | 'flush' | 'discard'
+  /** First sector; 0 for a flush. */
   readonly sector: number
-  /** Of a flush none, of a discard those that are given up. */
+  /** Bytes that are moved or discarded; 0 for a flush. */
   readonly bytes: number
-  /** Of a read or write. */
+  /** Buffers of a read or write; else none. */
   readonly buffers: Uint8Array[]
 }
 
 /**
- * `base`, each call of which goes through `around`; `run` makes the call whole or rejects.
- * @param limits of discards, where they aren't those of `base`
+ * Passes each call of `base` through `around`. Its `run` makes the call, and rejects unless all
+ * bytes moved.
+ * @param limits limits of discards, if they differ from those of `base`
  */
 export function aroundStore(
   base: BlockStore,
@@ -86,7 +90,10 @@ export function aroundStore(
   })
 }
 
-/** Waits for a call of `bytes` bytes. @throws RangeError when it moved less */
+/**
+ * Waits for a call.
+ * @throws RangeError unless it moved `bytes` bytes
+ */
 export async function whole(
   result: StoreResult | Promise<StoreResult>,
   bytes: number,
@@ -96,10 +103,7 @@ export async function whole(
   if (moved !== bytes) throw new RangeError(`the store moved ${moved} of ${bytes} bytes`)
 }
 
-/**
- * Waits for all, as a store must that makes several calls, then throws what the first that failed
- * did.
- */
+/** Waits for all calls, as a store must, then throws the error of the first that failed. */
 export async function all(calls: readonly Promise<unknown>[]): Promise<void> {
   for (const result of await Promise.allSettled(calls)) {
     if (result.status === 'rejected') throw result.reason
@@ -107,8 +111,8 @@ export async function all(calls: readonly Promise<unknown>[]): Promise<void> {
 }
 
 /**
- * Limits of a store on `base`, where its `own` don't say otherwise those of `base`.
- * @param most a call's bytes are limited by it, and by `base`, as they are when the call is made
+ * Limits of discards of a layer: its `own`, else those of `base`.
+ * @param most most bytes of one call, asked for before each call, like the maximum of `base`
  */
 export const limitsOn = (
   base: BlockStore,
@@ -122,10 +126,10 @@ export const limitsOn = (
   },
 })
 
-/** Lets the event loop go round: stores that answer at once would hold it for a whole long copy. */
+/** Yields to the event loop, which a long copy between synchronous stores would block. */
 export const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-/** Gives up the first `sectors` of a store, in calls as long as it likes them. */
+/** Discards the first `sectors` of a store, in calls within its limits. */
 export async function discardAll(store: BlockStore, sectors: number): Promise<void> {
   for (let sector = 0; sector < sectors;) {
     const count = Math.min(sectors - sector, discardLimitsOf(store).maximum / 512)

@@ -1,11 +1,11 @@
-/** Who has a lock on an image. /proc/locks says -1 of an open file's lock, fdinfo more. */
+/** Finds who locks an image, from fdinfo: /proc/locks has pid -1 for the locks of open files. */
 import { readFile, readdir } from 'node:fs/promises'
 import { printable } from '@xenkit/hypervisor'
 
 /**
- * The process that has a lock on a byte of a file, as far as this user may see; undefined for none.
- * Only procfs is read: it answers also while a file that somebody has open doesn't.
- * @param fd has locks of its own on the file, which aren't meant
+ * Names a process that has a lock on a byte of a file, as far as this user can see; undefined if
+ * none is found. It reads procfs alone, which answers even while other files hang.
+ * @param fd the file; locks through this descriptor don't count
  */
 export async function lockHolder(fd: number, byte: number): Promise<string | undefined> {
   const own = String(fd)
@@ -42,11 +42,11 @@ async function locksOf(pid: number, fd: string): Promise<Lock[]> {
 
 async function nameOf(pid: number): Promise<string> {
   if (pid === process.pid) return 'this process'
-  // Every process may call itself what it likes.
+  // A process chooses its own name, so it may hold any bytes.
   const name = (await read(`/proc/${pid}/comm`)).trimEnd()
   return `${printable(name)} (process ${pid})`
 }
 
-// What ended meanwhile, or is another user's, says nothing.
+// Processes that have ended, or belong to another user, count as empty.
 const list = (path: string): Promise<string[]> => readdir(path).catch(() => [])
 const read = (path: string): Promise<string> => readFile(path, 'utf8').catch(() => '')

@@ -1,43 +1,53 @@
 /**
- * A disk whose bytes the addon keeps: the calls of its store, by the thread that opened it or by
- * others.
+ * A disk in memory that the addon keeps: the calls of its store, in the thread that opened it and
+ * in others.
  */
-import { type BlockStore, LEAVES_BUFFERS } from '@xenkit/block-store'
-import type { StoreBatch, StoreBatchOptions } from '@xenkit/block-store'
+import {
+  type BlockStore,
+  LEAVES_BUFFERS,
+  type StoreBatch,
+  type StoreBatchOptions,
+} from '@xenkit/block-store'
 import type { FileCalls } from './image-store.ts'
 
-/** Memory of a disk, open in this thread. It goes when no thread has it open and no batch is. */
+/** Memory of a disk, open in this thread. It is freed once no thread and no batch has it open. */
 export interface MemoryImage {
-  /** By which other threads open it. */
+  /** Number by which other threads open it. */
   readonly id: number
-  /** @returns bytes copied, fewer than there is room for at the end only */
+  /**
+   * Copies from the memory, starting at byte `position`.
+   * @returns bytes copied: fewer than the buffers have room for at the end only
+   */
   read(position: number, into: readonly Uint8Array[]): number
+  /** Copies to the memory, likewise. */
   write(position: number, from: readonly Uint8Array[]): number
-  /** Makes a range read as zeroes, and gives its memory back. */
+  /** Makes a range of bytes read as zeroes, and frees its memory. */
   discard(position: number, length: number): Promise<void>
   /** Cuts it, or lengthens it by zeroes, for all threads. */
   resize(bytes: number): void
+  /** Opens a batch, which keeps the memory open. */
   openBatch(o: StoreBatchOptions): StoreBatch
+  /** Closes it in this thread. */
   close(): void
 }
 
-/** Makes zeroed memory, or opens what another thread has open. */
+/** Allocates zeroed memory, or opens memory that another thread has open. */
 export type OpenMemory = (what: { readonly bytes: number } | { readonly id: number }) => MemoryImage
 
-/** What a disk in memory takes of the addon: `openMemoryStore` of xenkit passes its calls. */
+/** Calls that a disk in memory needs: `openMemoryStore` of xenkit passes those of the addon. */
 export interface MemoryCalls extends Pick<FileCalls, 'lockBytes' | 'shareBy'> {
-  /** Without it a disk is an array, which doesn't get smaller by discards. */
+  /** Without it the disk is an array, and discards free no memory. */
   readonly openMemory?: OpenMemory | undefined
 }
 
-/** A disk in memory that another thread opened. */
+/** Describes an open disk in memory to another thread. */
 export interface SharedMemory {
   readonly id: number
 }
 
 /**
- * For the module that is `shareBy` of a memory store: the store in another thread. Nobody tells it
- * of its end, so it has the memory open during its calls alone.
+ * Opens a disk in memory again in another thread, for the module that `shareBy` names. This store
+ * is never told that it ends, so it keeps the memory open only during its calls.
  */
 export function sharedMemoryStore(
   { id }: SharedMemory,
@@ -61,7 +71,10 @@ type MemoryImageStore = Required<
   >
 >
 
-/** @param use runs `work` while the memory is open */
+/**
+ * Makes a store of memory.
+ * @param use runs `work` while the memory is open
+ */
 export function memoryImageStore(
   use: <T>(work: (image: MemoryImage) => T) => T,
   size: { readonly sectors: number },
@@ -77,7 +90,7 @@ export function memoryImageStore(
     flush() {},
     discard: (sector, count) => use((image) => image.discard(sector * 512, count * 512)),
     discardLimits: { granularity: 512, alignment: 0, secure: true },
-    // Of an object that has this store's members and a `read` of its own, that is to be called.
+    // A batch would bypass the `read` of an object that copied this store's members.
     openBatch(this: unknown, o: StoreBatchOptions) {
       return this === store ? use((image) => image.openBatch(o)) : undefined
     },

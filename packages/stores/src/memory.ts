@@ -1,23 +1,27 @@
-/** A disk in memory: for tests, scratch space, and as the shortest example of a store. */
+/** A disk in an array: for tests, and as the shortest example of a store. */
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, LEAVES_BUFFERS, MAX_SECTORS } from '@xenkit/block-store'
 import { gather, scatter } from './buffers.ts'
 import { Size } from './size.ts'
 
-/** 50 us, and up to 900 where the memory was never used. */
+/** Bytes. Clearing them takes 50 us, and up to 900 us if the memory was never used. */
 const LONGEST_DISCARD = 1024 * 1024
 
+/** A disk in an array. */
 export interface MemoryStore extends Required<
   Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'openBatch' | 'share'>
 > {
-  /** What the disk holds; after `resize` another array. */
+  /** The disk's content; `resize` replaces the array. */
   readonly bytes: Uint8Array
   /** Cuts the disk, or lengthens it by zeroes. */
   resize(sectors: number): void
 }
 
 /**
- * @param source size of the zeroed disk, or the bytes to serve: a multiple of 512, used in place
+ * Makes a disk of an array.
+ * @param source size of a zeroed disk in sectors, or the bytes to serve: a multiple of 512, used in
+ *   place
+ * @throws RangeError for a size that is no disk's
  */
 export function memoryStore(source: number | Uint8Array): MemoryStore {
   let bytes = typeof source === 'number' ? zeroes(source) : source

@@ -1,4 +1,4 @@
-/** A disk in memory to serve: empty, or with what an image holds. */
+/** Opens disks in memory: zeroed, or with the content of an image. */
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, MAX_SECTORS } from '@xenkit/block-store'
 import { isZero } from './buffers.ts'
@@ -10,6 +10,7 @@ import { Size } from './size.ts'
 /** How `openMemoryStore` of xenkit reads an image: `locking` holds until it is read. */
 export type OpenMemoryStoreOptions = Pick<FileStoreOptions, 'locking'>
 
+/** A disk in memory that has to be closed. */
 export interface OpenedMemoryStore
   extends
     Required<Omit<BlockStore, 'sectorSize' | 'physicalSectorSize' | 'openBatch' | 'share'>>,
@@ -18,21 +19,19 @@ export interface OpenedMemoryStore
   /** Cuts the disk, or lengthens it by zeroes. */
   resize(sectors: number): void
   /**
-   * Gives the memory back, once no disk is served from it. Idempotent; later calls of the store
-   * fail.
+   * Frees the memory, once no disk is served from it. Idempotent; later calls of the store fail.
    */
   close(): void
 }
 
-/** What is read of an image with one call. */
+/** Bytes of one read of an image. */
 const PIECE = 256 * 1024
 
 /**
- * A disk in memory. Nothing of it outlives the process. With the addon it takes memory for what was
- * written alone, and gives it back for what is discarded; without, for all of it at once.
- * @param source sectors of a zeroed disk, or the path of an image that is read into it: changes
- *   don't go there
- * @throws ImageError when the image can't be read
+ * Opens a disk in memory as `openMemoryStore` of xenkit does, with the given calls in place of the
+ * addon's.
+ * @throws ImageError if the image can't be read
+ * @throws RangeError if the size is out of range
  */
 export async function openMemoryStoreWith(
   calls: MemoryCalls,
@@ -71,7 +70,7 @@ function imageStore(
       onResize: size.onResize,
       resize(wanted: number) {
         expectInteger('sectors', wanted, 1, MAX_SECTORS)
-        // Shrinking is told of first: nobody should ask for what is about to go.
+        // Announce a smaller size before cutting, so that nobody requests what is about to go.
         if (wanted < size.sectors) size.change(wanted)
         image.resize(wanted * 512)
         size.change(wanted)
@@ -89,7 +88,7 @@ function imageStore(
   return store
 }
 
-/** What is zero takes no memory. */
+/** Copies the image. Zeroes aren't written, so that they take no memory. */
 async function load(image: BlockStore, store: OpenedMemoryStore): Promise<void> {
   const piece = new Uint8Array(PIECE)
   for (let sector = 0; sector < image.sectors; sector += PIECE / 512) {

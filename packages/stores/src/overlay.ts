@@ -1,40 +1,42 @@
 /**
- * Copy-on-write: what is written goes to a store of its own, what wasn't is read from the base,
- * which stays as it is. Which blocks were written is known in memory alone: an overlay ends with
- * its process.
+ * Copy-on-write: written blocks go to a store of their own, all others are read from the base,
+ * which isn't changed. The map of written blocks exists in memory alone: an overlay ends with its
+ * process.
  */
-import { byteLength } from '@xenkit/block-store'
-import type { BlockStore } from '@xenkit/block-store'
+import { type BlockStore, byteLength } from '@xenkit/block-store'
 import { BlockMap, IN } from './block-map.ts'
 import { isWritable, limitsOn, writeOn } from './layer.ts'
 import { RangeLocks } from './range-locks.ts'
 import { sparseStore } from './sparse.ts'
 
+/** Options of `overlayStore`. */
 export interface OverlayOptions {
   /**
-   * Takes what is written: as large as the base, its content doesn't matter. Default memory, as
-   * much as is written.
+   * Store for written blocks, at least as large as the base; its content doesn't matter. Default: a
+   * `sparseStore`, which takes memory for what is written.
    */
   readonly top?: BlockStore
-  /** Bytes that are copied together, a power of two, default 4096. */
+  /** Bytes of a block, which is copied whole: a power of two, sector size..2^20, default 4096. */
   readonly blockSize?: number
 }
 
+/** A disk over a base that it doesn't change. */
 export interface OverlayStore extends BlockStore {
   /**
-   * Writes all changes to the base, which then has what the overlay has. Calls meanwhile wait. If
-   * it fails, the base is half written, the overlay is as it was and can commit again.
-   * @throws TypeError when the base is read-only
+   * Writes all changes to the base. Other calls wait until it has finished. If it fails, the base
+   * is partly written; the overlay is unchanged and can commit again.
+   * @throws TypeError if the base is read-only
    */
   commit(): Promise<void>
-  /** Forgets all changes. Not for a disk that a guest uses. */
+  /** Discards all changes. Don't call it while a guest uses the disk. */
   reset(): Promise<void>
 }
 
 /**
- * @param base read only, except by `commit`; nobody else may write to it meanwhile. Its size is
- *   taken once.
- * @throws RangeError when the block size isn't a power of two of whole sectors, or `top` is too
+ * Puts a copy-on-write layer over a store.
+ * @param base is written by `commit` alone; nobody else may write to it. The overlay keeps the size
+ *   that it has now.
+ * @throws RangeError if the block size isn't a power of two of whole sectors, or `top` is too
  *   small or read-only
  */
 export function overlayStore(
@@ -56,9 +58,9 @@ export function overlayStore(
       const range = { ...map.blocksOf(sector, byteLength(from) / 512), shared: false }
       return locks.run(range, () => map.write(sector, from))
     }),
-    // Durable for whoever knows which of the top's blocks count: after this process, nobody.
+    // Only `top`: the map of its blocks doesn't outlive the process, so nothing else can be durable.
     flush: () => top.flush?.(),
-    /** Whole blocks read as zeroes from then on, never as what the base has. */
+    // Whole blocks read as zeroes afterwards, never as the base's data.
     discard: (sector, count) =>
       locks.run({ ...map.blocksOf(sector, count), shared: false }, async () => {
         const first = Math.ceil(sector / map.blockSectors)

@@ -1,7 +1,6 @@
 /**
- * Keeps calls apart that touch the same blocks. Guests keep overlapping requests apart by
- * themselves; a store that works in blocks larger than a sector has to do it for those that merely
- * share a block.
+ * Locks on ranges of blocks. Guests don't overlap requests that depend on each other. But requests
+ * for different sectors may share a block, and a store that works in blocks has to order those.
  */
 interface Held {
   readonly first: number
@@ -10,12 +9,13 @@ interface Held {
   readonly ended: Promise<unknown>
 }
 
+/** Runs calls on the same blocks one after the other, and all others concurrently. */
 export class RangeLocks {
   readonly #held = new Set<Held>()
 
   /**
-   * Runs `work` once every earlier one on these blocks has ended; `shared` ones don't wait for each
-   * other.
+   * Runs `work` once all earlier work on these blocks has settled. Shared work doesn't wait for
+   * other shared work. Both ends of the range are inclusive.
    */
   run<T>(
     o: { readonly first: number; readonly last: number; readonly shared: boolean },
@@ -36,7 +36,7 @@ export class RangeLocks {
     return running
   }
 
-  /** Runs `work` alone. */
+  /** Runs `work` while nothing else runs. */
   alone<T>(work: () => Promise<T>): Promise<T> {
     return this.run({ first: 0, last: Infinity, shared: false }, work)
   }

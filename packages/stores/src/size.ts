@@ -1,4 +1,4 @@
-/** A size that changes while a disk is served, and those who want to hear of it. */
+/** A disk's size that may change, and the listeners to its changes. */
 export class Size {
   #sectors: number
   readonly #listeners = new Set<() => void>()
@@ -18,7 +18,7 @@ export class Size {
   }
 
   readonly onResize = (listener: () => void): Disposable => {
-    // A function of its own, so that a listener that is given twice ends twice.
+    // A wrapper for each call, so that a listener added twice is removed twice.
     const own = (): void => listener()
     this.#listeners.add(own)
     return { [Symbol.dispose]: () => void this.#listeners.delete(own) }

@@ -1,43 +1,43 @@
 /**
- * Snapshots of a disk that goes on being written, for backups: before a write overwrites what a
- * snapshot has to show, that is copied aside. Without a snapshot open a write costs nothing more.
+ * Snapshots of a disk while it is written, for backups: before a write overwrites a block that a
+ * snapshot needs, the block is copied. Without an open snapshot writes cost nothing more.
  *
- * A snapshot is as a disk after a power failure whose writes all ended: those that were in flight
- * when it was taken are in it, whole, later ones aren't. What a guest had not written yet it
- * doesn't have.
+ * A snapshot looks like the disk after a power failure. Writes that were in flight when it was
+ * taken are in it as a whole; later ones aren't. Data in the guest's own caches isn't in it.
  */
-import { byteLength } from '@xenkit/block-store'
+import { type BlockStore, type StoreResult, byteLength } from '@xenkit/block-store'
 import { XenError } from '@xenkit/hypervisor'
-import type { BlockStore, StoreResult } from '@xenkit/block-store'
 import { type Blocks, BlockMap, LONGEST_COPY, blocksIn } from './block-map.ts'
 import { aroundStore, limitsOn } from './layer.ts'
 import { RangeLocks } from './range-locks.ts'
 import { sparseStore } from './sparse.ts'
 
+/** Options of `snapshotStore`. */
 export interface SnapshotOptions {
-  /** Bytes that are copied together, a power of two, default 65536. */
+  /** Bytes of a block, which is copied whole: a power of two, sector size..2^20, default 65536. */
   readonly blockSize?: number
 }
 
+/** A disk that snapshots can be taken of. */
 export interface LiveStore extends BlockStore {
   /**
-   * Takes a snapshot, once the writes in flight have ended; later ones wait for that.
-   * @param o `into` keeps what is overwritten: as large as the disk, its content doesn't matter.
-   *   Default memory, as much as is overwritten, in the end the size of the disk.
-   * @throws RangeError when `into` is too small or read-only
+   * Takes a snapshot once the writes in flight have settled; later writes wait for it.
+   * @param o `into` is the store for overwritten blocks, at least as large as the disk; its content
+   *   doesn't matter. Default: a `sparseStore`, which may grow to the size of the disk.
+   * @throws RangeError if `into` is too small or read-only
    */
   take(o?: { readonly into?: BlockStore }): Promise<Snapshot>
 }
 
-/** A read-only store: what the disk held. */
+/** A read-only store: the disk as it was when the snapshot was taken. */
 export interface Snapshot extends BlockStore, AsyncDisposable {
-  /** Ends it, after its reads in flight. Idempotent; later reads reject. */
+  /** Closes it once its reads have settled. Idempotent; later reads reject. */
   close(): Promise<void>
 }
 
 /**
- * The snapshot is closed, or what it has to show could not be copied aside. The disk itself went
- * on.
+ * A snapshot can't be read: it is closed, or a block could not be copied before it was overwritten.
+ * The disk itself isn't affected.
  */
 export class SnapshotError extends XenError {
   constructor(message: string, options?: ErrorOptions) {
@@ -46,8 +46,9 @@ export class SnapshotError extends XenError {
 }
 
 /**
- * @param base from then on to be written through what this returns alone
- * @throws RangeError when the block size isn't a power of two of whole sectors
+ * Makes a store that snapshots can be taken of.
+ * @param base must be written only through the returned store from now on
+ * @throws RangeError if the block size isn't a power of two of whole sectors
  */
 export function snapshotStore(
   base: BlockStore,
@@ -55,18 +56,18 @@ export function snapshotStore(
 ): LiveStore {
   const locks = new RangeLocks()
   const open = new Set<Preserved>()
-  /** Snapshots that are open or about to be. */
+  /** Number of snapshots that are open or being taken. */
   let wanted = 0
 
   const blocksOf = blocksIn(blockSize, base.sectorSize)
-  // What a snapshot has to show is copied, which takes time, and stays readable.
+  // Discarded blocks are copied for snapshots: that takes time, and the data stays readable.
   const limits = limitsOn(base, { secure: false }, () => (wanted > 0 ? LONGEST_COPY : Infinity))
   const live = aroundStore(
     base,
     async ({ kind, sector, bytes }, run) => {
       if (kind === 'read' || kind === 'flush') return run()
       const range = blocksOf(sector, bytes / 512)
-      // Those who share a block wait for each other only where it may have to be copied.
+      // Calls that share a block wait for each other only if it may have to be copied.
       await locks.run({ ...range, shared: wanted === 0 }, async () => {
         for (const snapshot of open) await snapshot.preserve(range)
         await run()
@@ -107,10 +108,10 @@ export function snapshotStore(
   return Object.assign(live, { take })
 }
 
-/** What was copied aside for one snapshot. */
+/** Blocks that were copied for one snapshot. */
 class Preserved {
   readonly #map: BlockMap
-  /** Why there is nothing to be read any more. */
+  /** Why the snapshot can't be read any more. */
   lost: SnapshotError | undefined
 
   constructor(map: BlockMap) {

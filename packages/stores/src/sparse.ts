@@ -1,6 +1,6 @@
 /**
- * A disk in memory that takes memory for what was written only: overlays and snapshots keep their
- * blocks in one.
+ * A disk in memory that takes memory only for what was written. Overlays and snapshots keep their
+ * blocks in one by default.
  */
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, LEAVES_BUFFERS, MAX_SECTORS, byteLength } from '@xenkit/block-store'
@@ -8,6 +8,7 @@ import { StretchTree } from './stretch-tree.ts'
 
 const CHUNK = 4096
 
+/** A disk in memory that takes memory only for what was written. */
 export type SparseStore = Required<
   Omit<
     BlockStore,
@@ -15,12 +16,16 @@ export type SparseStore = Required<
   >
 >
 
-/** @param sectors size of the zeroed disk, however large */
+/**
+ * Makes a disk in memory that takes memory only for what was written.
+ * @param sectors size of the zeroed disk, 1..2^43
+ * @throws RangeError for another size
+ */
 export function sparseStore(sectors: number): SparseStore {
   expectInteger('sectors', sectors, 1, MAX_SECTORS)
   const chunks = new StretchTree<Uint8Array>(Math.ceil((sectors * 512) / CHUNK))
 
-  /** Calls `move` with each stretch of a buffer that lies in one chunk. */
+  /** Calls `move` with each part of a buffer that lies in one chunk. */
   function eachPiece(
     sector: number,
     buffers: readonly Uint8Array[],
@@ -38,7 +43,7 @@ export function sparseStore(sectors: number): SparseStore {
     }
   }
 
-  /** Of one chunk. */
+  /** Zeroes bytes of one chunk. */
   const zero = (from: number, to: number): void => {
     const at = Math.floor(from / CHUNK)
     chunks.at(at).value?.fill(0, from - at * CHUNK, to - at * CHUNK)

@@ -1,6 +1,6 @@
 /**
- * Values of very many indices: a tree of 64 entries a node. A stretch of one value is a few
- * entries, however long; to fill it changes the nodes at its two ends alone.
+ * Values by index, for very many indices: a tree with 64 entries per node. A stretch of one value
+ * takes a few entries, however long it is. Filling it changes only the nodes at its two ends.
  */
 
 const ENTRIES = 64
@@ -13,25 +13,27 @@ class Node<T> {
   }
 }
 
+/** Consecutive indices of one value. */
 export interface Stretch<T> {
   readonly value: T | undefined
-  /** Index behind the stretch. The next one may have the same value. */
+  /** First index after the stretch. The next stretch may have the same value. */
   readonly end: number
 }
 
+/** A tree of stretches. */
 export class StretchTree<T extends number | object> {
   /** Indices of the whole tree: a power of 64. */
   readonly #span: number
   #root: T | Node<T> | undefined
 
-  /** @param size number of indices, which begin at 0 and have no value yet */
+  /** @param size number of indices, from 0; none has a value at first */
   constructor(size: number) {
     let span = ENTRIES
     while (span < size) span *= ENTRIES
     this.#span = span
   }
 
-  /** What an index has, and up to where others have the same. */
+  /** Finds the value of an index, and the end of a stretch that has it. */
   at(index: number): Stretch<T> {
     let entry = this.#root
     let span = this.#span
@@ -42,7 +44,7 @@ export class StretchTree<T extends number | object> {
     return { value: entry, end: (Math.floor(index / span) + 1) * span }
   }
 
-  /** Gives a value, or none, to the indices from `first` to before `end`. */
+  /** Sets or clears the value of the indices from `first` up to `end`, exclusive. */
   fill(first: number, end: number, value: T | undefined): void {
     this.#root = filled(this.#root, { span: this.#span, first, end, value })
   }
@@ -51,13 +53,13 @@ export class StretchTree<T extends number | object> {
 interface Filling<T> {
   /** Indices below the entry. */
   readonly span: number
-  /** Counted from the entry's first index: they may lie outside of it. */
+  /** Relative to the entry's first index; it may lie outside of the entry, as may `end`. */
   readonly first: number
   readonly end: number
   readonly value: T | undefined
 }
 
-/** What becomes of an entry. */
+/** Returns what replaces an entry when a stretch is filled. */
 function filled<T extends number | object>(
   entry: T | Node<T> | undefined,
   { span, first, end, value }: Filling<T>,

@@ -1,28 +1,34 @@
 /**
- * Limits what a disk may take of its store, by token buckets: each fills at its rate up to its
- * burst, a call that finds too little waits until what it lacks has come in. Waiting calls start in
- * their order. A disk that nobody uses costs no timer.
+ * Limits a disk's use of its store by token buckets. A bucket fills at its rate up to its burst; a
+ * call that finds too few tokens waits for them. Waiting calls start in order. An idle disk needs
+ * no timer.
  */
 import type { BlockStore } from '@xenkit/block-store'
 import { aroundStore } from './layer.ts'
 
+/** Rate of a token bucket, in calls or bytes. */
 export interface Rate {
+  /** Tokens that come in per second: positive. */
   readonly perSecond: number
-  /** What may be taken at once after a pause; default what comes in within a second. */
+  /** Most tokens that can be taken at once after a pause: positive, default `perSecond`. */
   readonly burst?: number
 }
 
+/** Options of `throttledStore`. */
 export interface ThrottleOptions {
   /**
-   * Calls: reads, writes, flushes and discards. Requests of a guest for neighbouring sectors are
-   * one call.
+   * Limit of calls: reads, writes, flushes and discards. A guest's requests for neighbouring sectors
+   * are one call.
    */
   readonly calls?: Rate
-  /** Bytes that are read and written. */
+  /** Limit of bytes that are read and written. */
   readonly bytes?: Rate
 }
 
-/** @throws RangeError for a rate or burst that isn't positive */
+/**
+ * Limits the rate of a store's calls and bytes.
+ * @throws RangeError for a rate or burst that isn't positive
+ */
 export function throttledStore(base: BlockStore, o: ThrottleOptions): BlockStore {
   const calls = o.calls && new Bucket('calls', o.calls)
   const bytes = o.bytes && new Bucket('bytes', o.bytes)
@@ -54,7 +60,10 @@ class Bucket {
     this.#tokens = burst
   }
 
-  /** Takes what may not be there yet. @returns milliseconds until it is */
+  /**
+   * Takes tokens, in advance if too few are there.
+   * @returns milliseconds until they have come in
+   */
   take(count: number, now: number): number {
     this.#tokens =
       Math.min(this.#burst, this.#tokens + (now - this.#filledAt) * this.#perMs) - count
