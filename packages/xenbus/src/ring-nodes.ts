@@ -38,23 +38,28 @@ export const queueDirectories = (count: number): readonly string[] =>
 
 /**
  * Reads the rings that a frontend publishes.
+ *
+ * @example
+ * const [ring] = await readRings(xs, device.frontendPath, [{}]) // `ring-ref` and `event-channel`
+ *
  * @param path the frontend's directory
  * @throws NegotiationError naming the node that is missing, holds no such number, or names a page
  *   or port of another ring: both would serve the same requests
  * @throws RangeError for an order out of range
  */
-export async function readRings(
+export async function readRings<const Rings extends readonly RingNodes[]>(
   view: XenstoreReader,
   path: string,
-  rings: readonly RingNodes[],
-): Promise<PublishedRing[]> {
+  rings: Rings,
+): Promise<{ [Index in keyof Rings]: PublishedRing }> {
   const found = await Promise.all(rings.map((nodes) => new RingTable(nodes).read(view, path)))
   expectDistinct(found.flatMap(({ refs }) => refs))
   expectDistinct(found.map(({ port }) => port))
-  return found.map(({ refs, port }) => ({
+  const published = found.map(({ refs, port }) => ({
     grefs: refs.map(({ value }) => value),
     port: port.value,
   }))
+  return published as { [Index in keyof Rings]: PublishedRing } // one for each of `rings`
 }
 
 /**

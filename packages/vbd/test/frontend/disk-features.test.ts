@@ -166,7 +166,10 @@ describe('size', () => {
     await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
     await r.xs.write(`${backendOf(r)}/sectors`, 'many')
     await r.event(({ kind }) => kind === 'closed')
-    await expect(disk.read(0, SECTOR)).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
+    await expect(disk.read(0, SECTOR)).rejects.toMatchObject({
+      code: 'ERR_XEN_NEGOTIATION',
+      details: { node: `${backendOf(r)}/sectors`, value: 'many' },
+    })
   })
 })
 
