@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import { EventChannel } from '../src/index.ts'
-import { FakeEvtchn } from './fake-evtchn.ts'
+import { FakeEvtchn } from './support/fake-evtchn.ts'
 
 const unexpected = (error: unknown): void => expect.unreachable(String(error))
 

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { EventChannel } from '../src/index.ts'
-import { FakeEvtchn } from './fake-evtchn.ts'
+import { FakeEvtchn } from './support/fake-evtchn.ts'
 
 function open(): { xen: FakeEvtchn; channel: EventChannel } {
   const xen = new FakeEvtchn()

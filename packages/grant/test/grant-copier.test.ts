@@ -2,8 +2,8 @@ import type { Pages } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 import { expect, test } from 'vitest'
 import { GrantTable, type GrantCopier } from '../src/index.ts'
-import { twoDomains, UNGRANTED } from './domains.ts'
-import { withShortage, type Shortage } from './eagain.ts'
+import { twoDomains, UNGRANTED } from './support/domains.ts'
+import { withShortage, type Shortage } from './support/eagain.ts'
 
 const OPS = 11
 

@@ -2,8 +2,8 @@ import { GrantError } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { GrantTable } from '../src/index.ts'
-import { twoDomains, UNGRANTED } from './domains.ts'
-import { withShortage } from './eagain.ts'
+import { twoDomains, UNGRANTED } from './support/domains.ts'
+import { withShortage } from './support/eagain.ts'
 
 const nothing = { mappings: 0, mappedPages: 0, shares: 0, sharedPages: 0, copiers: 0, retries: 0 }
 

@@ -3,7 +3,7 @@ import { GrantError } from '@xenkit/hypervisor'
 import fc from 'fast-check'
 import { afterEach, expect, test, vi } from 'vitest'
 import { ArenaShare, GrantTable, PersistentGrants } from '../src/index.ts'
-import { UNGRANTED } from './domains.ts'
+import { UNGRANTED } from './support/domains.ts'
 
 afterEach(() => vi.useRealTimers())
 

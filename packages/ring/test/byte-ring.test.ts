@@ -6,8 +6,8 @@ import * as fc from 'fast-check'
 import { RingProtocolError } from '@xenkit/hypervisor'
 import { assert, describe, expect, test } from 'vitest'
 import { ByteRingConsumer, ByteRingProducer, type ByteRingMemory } from '../src/index.ts'
-import { intercepted, type Interceptor } from './intercept.ts'
-import { anyIndex } from './ring-memory.ts'
+import { intercepted, type Interceptor } from './support/intercept.ts'
+import { anyIndex } from './support/ring-memory.ts'
 
 const DATA = 4096
 const PROD = 16

@@ -19,8 +19,8 @@ import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { compileC, whyNoXenC } from '../../wire/test/compile-c.ts'
 import { BackRing, FrontRing } from '../src/index.ts'
-import { PeerProgram } from './peer-program.ts'
-import { anyIndex, readMessage, ringMemory, writeMessage } from './ring-memory.ts'
+import { PeerProgram } from './support/peer-program.ts'
+import { anyIndex, readMessage, ringMemory, writeMessage } from './support/ring-memory.ts'
 
 type Operation =
   | { readonly name: 'push' | 'answer'; readonly count: number }
@@ -153,7 +153,7 @@ describe.skipIf(reason !== undefined)(
     describe.each([112, 108, 12])('slots of %i bytes', (slotSize) => {
       const program = join(directory, `ring-peer-${slotSize}`)
       beforeAll(() =>
-        compileC(join(import.meta.dirname, 'ring-peer.c'), program, `-DSLOT=${slotSize}`),
+        compileC(join(import.meta.dirname, 'support/ring-peer.c'), program, `-DSLOT=${slotSize}`),
       )
 
       test('any sequence of operations, from any index, on 1 to 4 pages', async () => {

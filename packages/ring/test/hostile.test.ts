@@ -6,7 +6,7 @@ import * as fc from 'fast-check'
 import { RingProtocolError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
 import { BackRing, FrontRing } from '../src/index.ts'
-import { intercepted, type Interceptor } from './intercept.ts'
+import { intercepted, type Interceptor } from './support/intercept.ts'
 import {
   anyIndex,
   readMessage,
@@ -14,7 +14,7 @@ import {
   setIndices,
   writeMessage,
   type IndexName,
-} from './ring-memory.ts'
+} from './support/ring-memory.ts'
 
 /** One write of the other domain: anywhere in the page, often to one of the four indices. */
 const write = fc.record({

@@ -2,7 +2,7 @@
 import * as fc from 'fast-check'
 import { assert, expect, test } from 'vitest'
 import { BackRing, FrontRing, type RingMemory } from '../src/index.ts'
-import { anyIndex, readMessage, ringMemory, writeMessage } from './ring-memory.ts'
+import { anyIndex, readMessage, ringMemory, writeMessage } from './support/ring-memory.ts'
 
 /** The model: tags in transit, and whether each end has asked for a notification. */
 interface Model {

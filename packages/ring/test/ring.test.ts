@@ -2,7 +2,7 @@ import * as fc from 'fast-check'
 import { RingProtocolError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
 import { BackRing, FrontRing } from '../src/index.ts'
-import { intercepted } from './intercept.ts'
+import { intercepted } from './support/intercept.ts'
 import {
   anyGeometry,
   anyIndex,
@@ -10,7 +10,7 @@ import {
   ringMemory,
   setIndices,
   writeMessage,
-} from './ring-memory.ts'
+} from './support/ring-memory.ts'
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
 

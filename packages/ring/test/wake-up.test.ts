@@ -8,9 +8,9 @@
 import { sring } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { BackRing, FrontRing } from '../src/index.ts'
-import { intercepted } from './intercept.ts'
-import { ringMemory, type IndexName } from './ring-memory.ts'
-import { bothSeeNothing, plain, recorder, type Access } from './store-buffers.ts'
+import { intercepted } from './support/intercept.ts'
+import { ringMemory, type IndexName } from './support/ring-memory.ts'
+import { bothSeeNothing, plain, recorder, type Access } from './support/store-buffers.ts'
 
 const wordNames = new Map(Object.entries(sring.at).map(([name, offset]) => [offset / 4, name]))
 

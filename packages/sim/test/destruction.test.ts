@@ -2,7 +2,7 @@
 import { NotAvailableError } from '@xenkit/hypervisor'
 import { expect, test } from 'vitest'
 import { settled, twoDomains } from './support/machine.ts'
-import { startThread } from './threads/start-thread.ts'
+import { startThread } from './support/threads/start-thread.ts'
 
 const nothing = (): void => {}
 

@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import { MachineLock } from '../src/machine-lock.ts'
 import { twoDomains } from './support/machine.ts'
-import { startThread } from './threads/start-thread.ts'
+import { startThread } from './support/threads/start-thread.ts'
 
 test(
   'a hypercall whose thread was terminated blocks the machine until its domain is destroyed',

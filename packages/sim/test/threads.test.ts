@@ -1,7 +1,7 @@
 /** Races between two sides, each on its own thread. */
 import { expect, test } from 'vitest'
 import { settled, twoDomains } from './support/machine.ts'
-import { startThread } from './threads/start-thread.ts'
+import { startThread } from './support/threads/start-thread.ts'
 
 function spin(microseconds: number): void {
   const end = performance.now() + microseconds / 1000

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { connectThrough, serveLink } from '../src/xenstore-link.ts'
 import type { XenstoreStream } from '../src/xenstore-port.ts'
 import { Xenstored } from '../src/xenstored/index.ts'
-import { RawXenstore } from './raw-xenstore.ts'
+import { RawXenstore } from './support/raw-xenstore.ts'
 
 const KIB = 1024
 

@@ -14,7 +14,7 @@ import {
 import { expect, test } from 'vitest'
 import { createMachine, type MachineOptions, type SimDomain } from '../src/index.ts'
 import { settled } from './support/machine.ts'
-import { startThread } from './threads/start-thread.ts'
+import { startThread } from './support/threads/start-thread.ts'
 
 /** Domain 0 and a guest with a ring. */
 function withRing(o: MachineOptions = {}) {

@@ -2,7 +2,7 @@ import { ArenaFullError, GrantError, NotAvailableError } from '@xenkit/hyperviso
 import { describe, expect, test, vi } from 'vitest'
 import { XenArena } from '../src/arena.ts'
 import { XenGrants } from '../src/grants.ts'
-import { fakeNative, type Script } from './fake-native.ts'
+import { fakeNative, type Script } from './support/fake-native.ts'
 
 function setup(script: Partial<Script> = {}) {
   const { native, asked } = fakeNative({ probes: new Map(), ...script })

@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type BlockStore, openFileStore } from '../src/index.ts'
-import { counted, withDisk } from './with-disk.ts'
+import { counted, withDisk } from './support/with-disk.ts'
 
 const SECTORS = 2_048
 

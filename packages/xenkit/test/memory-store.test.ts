@@ -6,7 +6,7 @@ import { openMemory } from '@xenkit/xen'
 import fc from 'fast-check'
 import { afterAll, describe, expect, test } from 'vitest'
 import { type BlockStore, openMemoryStore } from '../src/index.ts'
-import { counted, withDisk } from './with-disk.ts'
+import { counted, withDisk } from './support/with-disk.ts'
 
 const SECTORS = 2_048
 const folder = mkdtempSync(join(tmpdir(), 'xenkit-memory-'))

@@ -2,8 +2,8 @@ import { XenstoreError } from '@xenkit/hypervisor'
 import { XS } from '@xenkit/wire'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { openXenstore, type XenstoreClient, XenstoreClosedError } from '../src/index.ts'
-import { ScriptedXenstored } from './scripted.ts'
-import { Store } from './store.ts'
+import { ScriptedXenstored } from './support/scripted.ts'
+import { Store } from './support/store.ts'
 
 let xenstored: ScriptedXenstored
 let client: XenstoreClient

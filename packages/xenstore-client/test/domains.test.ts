@@ -2,7 +2,7 @@
 import { XS } from '@xenkit/wire'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { openXenstore, type XenstoreClient } from '../src/index.ts'
-import { ScriptedXenstored } from './scripted.ts'
+import { ScriptedXenstored } from './support/scripted.ts'
 
 let xenstored: ScriptedXenstored
 let client: XenstoreClient

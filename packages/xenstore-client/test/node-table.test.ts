@@ -2,7 +2,7 @@ import { NegotiationError } from '@xenkit/hypervisor'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test } from 'vitest'
 import { defineNodes, parseDecimal, parseFlag, type XenstoreClient } from '../src/index.ts'
-import { Store } from './store.ts'
+import { Store } from './support/store.ts'
 
 const nodes = defineNodes({
   sectors: {

@@ -2,7 +2,7 @@ import { XenstoreError } from '@xenkit/hypervisor'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { XenstoreClient } from '../src/index.ts'
-import { Store } from './store.ts'
+import { Store } from './support/store.ts'
 
 let store: Store
 let dom0: XenstoreClient

@@ -9,8 +9,8 @@ import {
   type XenstoreClient,
   XenstoreClosedError,
 } from '../src/index.ts'
-import { RestartingXenstored } from './restarting.ts'
-import { ScriptedXenstored } from './scripted.ts'
+import { RestartingXenstored } from './support/restarting.ts'
+import { ScriptedXenstored } from './support/scripted.ts'
 
 let server: RestartingXenstored
 let client: XenstoreClient

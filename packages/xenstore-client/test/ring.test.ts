@@ -1,7 +1,7 @@
 /** The client over a xenstore ring: a page of 1024 bytes each way, and an event channel. */
 import { createMachine } from '@xenkit/sim'
 import { describe, expect, test } from 'vitest'
-import { startThread } from '../../sim/test/threads/start-thread.ts'
+import { startThread } from '../../sim/test/support/threads/start-thread.ts'
 import { openXenstore } from '../src/index.ts'
 
 /** A guest with a ring, domain 0 with or without one, and a client in each. */
@@ -78,7 +78,11 @@ test('a guest on a thread of its own', { timeout: 60_000 }, async () => {
   const dom0 = machine.createDomain()
   const guest = machine.createDomain({ xenstore: 'ring' })
   const xs = await openXenstore(dom0.xenstore)
-  await using thread = startThread('../../../xenstore-client/test/ring-thread.ts', guest, [300])
+  await using thread = startThread(
+    '../../../../xenstore-client/test/support/ring-thread.ts',
+    guest,
+    [300],
+  )
   expect(await thread.next()).toBe('connected')
   const report = thread.next()
   for (let round = 1; round <= 300; round++) {

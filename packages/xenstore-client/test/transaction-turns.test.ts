@@ -2,7 +2,7 @@
 import { XS, XsParser } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { openXenstore, type XenstoreClient } from '../src/index.ts'
-import { Store } from './store.ts'
+import { Store } from './support/store.ts'
 
 let store: Store
 let guest: XenstoreClient

@@ -1,9 +1,9 @@
 import { XS } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { openXenstore, type XenstoreClient, type XenstoreView } from '../src/index.ts'
-import { RestartingXenstored } from './restarting.ts'
-import { ScriptedXenstored } from './scripted.ts'
-import { Store } from './store.ts'
+import { RestartingXenstored } from './support/restarting.ts'
+import { ScriptedXenstored } from './support/scripted.ts'
+import { Store } from './support/store.ts'
 
 let store: Store
 let dom0: XenstoreClient

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { XenstoreClient } from '../src/index.ts'
-import { Store } from './store.ts'
+import { Store } from './support/store.ts'
 
 let store: Store
 let dom0: XenstoreClient

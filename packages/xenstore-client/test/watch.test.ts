@@ -1,8 +1,8 @@
 import { XS } from '@xenkit/wire'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openXenstore, type XenstoreClient } from '../src/index.ts'
-import { ScriptedXenstored } from './scripted.ts'
-import { Store } from './store.ts'
+import { ScriptedXenstored } from './support/scripted.ts'
+import { Store } from './support/store.ts'
 
 let store: Store
 let dom0: XenstoreClient

@@ -24,8 +24,8 @@ import { compileC, whyNoXenC } from '../../wire/test/compile-c.ts'
 import { ByteRingConsumer, ByteRingProducer } from '@xenkit/ring'
 import { serveXenstoreRing, connectXenstoreRing } from '@xenkit/xenstore-ring'
 import { XenstorePage } from '../src/xenstore-page.ts'
-import { PeerProgram } from '../../ring/test/peer-program.ts'
-import { anyIndex } from '../../ring/test/ring-memory.ts'
+import { PeerProgram } from '../../ring/test/support/peer-program.ts'
+import { anyIndex } from '../../ring/test/support/ring-memory.ts'
 import {
   FakeReceiver,
   FakeStore,
@@ -34,7 +34,7 @@ import {
   settle,
   setWord,
   xenstorePage,
-} from './xenstore-page.ts'
+} from './support/xenstore-page.ts'
 
 const reason = whyNoXenC()
 const directory = mkdtempSync(join(tmpdir(), 'xenkit-xenstore-peer-'))
@@ -249,7 +249,7 @@ async function xenstoredEnd({ pages, peer }: SharedPages, port: Port, ours: Ours
 describe.skipIf(reason !== undefined)(
   `against xs_wire.h${reason ? ` (skipped: ${reason})` : ''}`,
   () => {
-    beforeAll(() => compileC(join(import.meta.dirname, 'xenstore-peer.c'), program))
+    beforeAll(() => compileC(join(import.meta.dirname, 'support/xenstore-peer.c'), program))
     const operations = fc.array(operation, { minLength: 10, maxLength: 60, size: 'max' })
 
     test('any sequence of transfers, from any index', async () => {

@@ -7,8 +7,8 @@ import { RingProtocolError, XenstoreError } from '@xenkit/hypervisor'
 import { XENSTORE_CONNECTED, XENSTORE_RECONNECT } from '@xenkit/wire'
 import { assert, expect, test } from 'vitest'
 import { serveXenstoreRing, connectXenstoreRing } from '@xenkit/xenstore-ring'
-import { intercept, type Interceptor } from '../../ring/test/intercept.ts'
-import { anyIndex } from '../../ring/test/ring-memory.ts'
+import { intercept, type Interceptor } from '../../ring/test/support/intercept.ts'
+import { anyIndex } from '../../ring/test/support/ring-memory.ts'
 import {
   FakeReceiver,
   FakeStore,
@@ -21,7 +21,7 @@ import {
   turnOfLoop,
   word,
   xenstorePage,
-} from './xenstore-page.ts'
+} from './support/xenstore-page.ts'
 
 const anyWord = fc.constantFrom(
   ...(

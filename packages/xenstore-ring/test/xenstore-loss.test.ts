@@ -11,7 +11,7 @@ import {
   turnOfLoop,
   unserved,
   word,
-} from './xenstore-page.ts'
+} from './support/xenstore-page.ts'
 
 const { RECONNECTION, ERROR } = XENSTORE_SERVER_FEATURE
 

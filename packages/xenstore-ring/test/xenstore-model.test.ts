@@ -8,8 +8,8 @@ import { assert, describe, expect, test } from 'vitest'
 import { type ByteRingMemory } from '@xenkit/ring'
 import { serveXenstoreRing, connectXenstoreRing } from '@xenkit/xenstore-ring'
 import { XenstorePage } from '../src/xenstore-page.ts'
-import { intercept, type Interceptor } from '../../ring/test/intercept.ts'
-import { anyIndex } from '../../ring/test/ring-memory.ts'
+import { intercept, type Interceptor } from '../../ring/test/support/intercept.ts'
+import { anyIndex } from '../../ring/test/support/ring-memory.ts'
 import {
   FakeReceiver,
   FakeStore,
@@ -18,7 +18,7 @@ import {
   settle,
   turnOfLoop,
   xenstorePage,
-} from './xenstore-page.ts'
+} from './support/xenstore-page.ts'
 
 /** Bytes of a stream by position, so that a lost, repeated or misplaced byte shows. */
 const streamed = (from: number, to: number): Uint8Array =>

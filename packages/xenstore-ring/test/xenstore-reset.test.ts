@@ -6,7 +6,16 @@ import {
   XENSTORE_SERVER_FEATURE,
 } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
-import { bytesOf, long, served, settle, setWord, text, unserved, word } from './xenstore-page.ts'
+import {
+  bytesOf,
+  long,
+  served,
+  settle,
+  setWord,
+  text,
+  unserved,
+  word,
+} from './support/xenstore-page.ts'
 
 const { RECONNECTION, ERROR } = XENSTORE_SERVER_FEATURE
 

@@ -16,7 +16,7 @@ import {
   unserved,
   word,
   xenstorePage,
-} from './xenstore-page.ts'
+} from './support/xenstore-page.ts'
 
 const { ERROR, WATCHDEPTH } = XENSTORE_SERVER_FEATURE
 

@@ -9,8 +9,13 @@
 import { xenstoreDomainInterface } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { serveXenstoreRing, connectXenstoreRing } from '@xenkit/xenstore-ring'
-import { intercept } from '../../ring/test/intercept.ts'
-import { bothSeeNothing, plain, recorder, type Access } from '../../ring/test/store-buffers.ts'
+import { intercept } from '../../ring/test/support/intercept.ts'
+import {
+  bothSeeNothing,
+  plain,
+  recorder,
+  type Access,
+} from '../../ring/test/support/store-buffers.ts'
 import {
   FakeReceiver,
   FakeStore,
@@ -20,7 +25,7 @@ import {
   setWord,
   turnOfLoop,
   xenstorePage,
-} from './xenstore-page.ts'
+} from './support/xenstore-page.ts'
 
 const wordNames = new Map(
   Object.entries(xenstoreDomainInterface.at).map(([name, offset]) => [offset / 4, name]),

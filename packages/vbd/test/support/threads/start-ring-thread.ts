@@ -23,7 +23,7 @@ export function startRingThread(domain: SimDomain): StartedThread {
     rings,
   }
   const worker = new Worker(
-    new URL('../../../../sim/test/threads/on-sources.mjs', import.meta.url),
+    new URL('../../../../sim/test/support/threads/on-sources.mjs', import.meta.url),
     {
       workerData,
       transferList: [rings, ...handle.transferList],

@@ -1,0 +1,62 @@
+/** `xenkit xenstored` as a child process. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+
+const main = join(import.meta.dirname, '../../src/cli/main.ts')
+
+export interface Daemon extends AsyncDisposable {
+  readonly process: ChildProcess
+  /** Output so far. */
+  readonly output: { stdout: string; stderr: string }
+  /**
+   * Ends it by a signal.
+   * @returns its exit code
+   */
+  stop(signal: NodeJS.Signals): Promise<number | null>
+}
+
+/** Starts it, and waits until it is ready for clients. */
+export async function startDaemon(socket: string): Promise<Daemon> {
+  const child = spawn(
+    process.execPath,
+    ['--import', 'tsx', '--conditions=xenkit-source', main, 'xenstored', '--socket', socket],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  )
+  const output = { stdout: '', stderr: '' }
+  const exited = once(child, 'close')
+  child.stderr.on('data', (chunk: Buffer) => {
+    output.stderr += chunk.toString()
+  })
+  const ready = new Promise<void>((resolve) => {
+    child.stdout.on('data', (chunk: Buffer) => {
+      output.stdout += chunk.toString()
+      if (output.stdout.includes('\n')) resolve()
+    })
+  })
+  await Promise.race([ready, exited])
+  if (child.exitCode !== null) {
+    throw new Error(`xenkit xenstored ended with ${child.exitCode}: ${output.stderr}`)
+  }
+  const stop = async (signal: NodeJS.Signals): Promise<number | null> => {
+    child.kill(signal)
+    await exited
+    return child.exitCode
+  }
+  return {
+    process: child,
+    output,
+    stop,
+    [Symbol.asyncDispose]: async () => void (await stop('SIGKILL')),
+  }
+}
+
+/**
+ * Returns a note for a test's title if a program isn't installed. CI has all programs and skips
+ * nothing.
+ */
+export function missing(name: string, command: string, ...args: string[]): string | undefined {
+  if (process.env.CI === 'true') return undefined
+  const { error, status } = spawnSync(command, args)
+  return error || status !== 0 ? ` (skipped: ${name} is not installed)` : undefined
+}
