@@ -32,6 +32,7 @@ const allowed: Record<string, readonly string[]> = {
     '@xenkit/hypervisor',
     '@xenkit/block-store',
     '@xenkit/xenstore-client',
+    '@xenkit/backend',
     '@xenkit/vbd',
     '@xenkit/stores',
     '@xenkit/sim',

@@ -1,20 +1,20 @@
-/** The end of waiting for stores, when a service is to end and one of them doesn't answer. */
+/** The end of waiting for requests in flight, when a service is to end and they don't complete. */
 import { type ErrorDetails, XenError } from '@xenkit/hypervisor'
 
 /**
- * A disk's store had not answered when the service had to end. Its requests stay without an answer.
- * The rings are unmapped and the ports unbound. Memory that the store was given is neither unmapped
- * nor used for anything else until the store answers, or else the process ends.
+ * Requests of a device were in flight when the service had to end: a store had not answered, say.
+ * They stay without an answer. The rings are unmapped and the ports unbound. Memory that the requests
+ * use is neither unmapped nor reused until they complete, or else the process ends.
  */
-export class DiskAbandonedError extends XenError {
+export class DeviceAbandonedError extends XenError {
   /** @param details what came to this thread from another one has them already */
   constructor(message: string, details: ErrorDetails = {}) {
-    super('ERR_XEN_DISK_ABANDONED', message, details)
+    super('ERR_XEN_DEVICE_ABANDONED', message, details)
   }
 }
 
 /**
- * A signal that aborts with a `DiskAbandonedError` so many milliseconds after another one has
+ * A signal that aborts with a `DeviceAbandonedError` so many milliseconds after another one has
  * aborted, unless it is disposed of before.
  * @param ms Infinity: never
  */
@@ -27,8 +27,8 @@ export function abandonAfter(
   const ended = (): void => {
     if (ms === Infinity) return
     timer = setTimeout(() => {
-      const why = `its store hasn't answered within ${ms} ms of the service's end`
-      controller.abort(new DiskAbandonedError(`the disk is abandoned: ${why}`, { ms }))
+      const why = `its requests haven't completed within ${ms} ms of the service's end`
+      controller.abort(new DeviceAbandonedError(`the device is abandoned: ${why}`, { ms }))
     }, ms)
   }
   if (end?.aborted) ended()

@@ -26,6 +26,7 @@ const LOOKS = 512
  */
 const SKIPS_MAX = 1_023
 
+/** Polls one ring before its server sleeps, where that pays: one for each ring of an event loop. */
 export class AdaptivePoll {
   /** Looks of the last run. */
   looks = 0

@@ -34,6 +34,7 @@ export interface Buffer {
   pages: number
 }
 
+/** Lends runs of pages from the arena to the requests of one device. */
 export class PagePool {
   readonly #share: ArenaShare
   readonly #sizes: ExtentSizes

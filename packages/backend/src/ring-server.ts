@@ -66,6 +66,7 @@ export interface RingWork {
   respond(row: number): void
 }
 
+/** What a `RingServer` serves, and with what. */
 export interface RingServerParts {
   readonly ring: BackRing
   /** Its handler calls `turn`. */
@@ -79,6 +80,11 @@ export interface RingServerParts {
   readonly failed: (error: unknown) => void
 }
 
+/**
+ * Serves one ring for a `RingWork`. Call `turn` on every event, `completed` when rows completed on
+ * their own, and `settle` before the ring is unmapped. No function throws what goes wrong with the
+ * ring: it goes to `failed`, once.
+ */
 export class RingServer {
   readonly #p: RingServerParts
   readonly #poll: AdaptivePoll

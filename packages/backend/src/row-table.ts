@@ -9,6 +9,7 @@
  * out, so that a shallow queue stays in few cache lines.
  */
 
+/** States of a row, in the order of its life. */
 export const RowState = {
   FREE: 0,
   /** Being decoded. */
@@ -34,6 +35,10 @@ export interface ColumnType<T> {
 /** A column begins at a multiple of this, in bytes: the largest element's size. */
 const ALIGNMENT = 8
 
+/**
+ * Rows of a ring's messages. A device's table extends it by columns of its own. A move that a row
+ * can't make, since it is in another state, throws a RangeError.
+ */
 export class RowTable {
   /** Number of rows. */
   readonly rows: number

@@ -4,6 +4,7 @@ import type { CloseOptions } from '@xenkit/xenbus'
 import { unlessAborted } from './abandoned.ts'
 import type { RingServer } from './ring-server.ts'
 
+/** What the rings of a device need besides themselves. */
 export interface ServedRingsOptions {
   readonly arena: Arena
   /** Aborts when rows in flight are waited for no longer. */
@@ -12,6 +13,10 @@ export interface ServedRingsOptions {
   readonly failed: (error: unknown) => void
 }
 
+/**
+ * Rings of one device with all that was opened for them. Add servers, and own what is opened in
+ * `rings` or `memory`; `close` ends everything in the right order.
+ */
 export class ServedRings {
   readonly servers: RingServer[] = []
   /** What reaches the rings: ports, mappings. It is closed as soon as all servers have settled. */

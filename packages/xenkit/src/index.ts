@@ -32,19 +32,19 @@ export {
   type StoreResult,
   type StoreWrite,
 } from '@xenkit/block-store'
+export { DeviceAbandonedError, RingThreadError, type Workers } from '@xenkit/backend'
 export {
   type AttachDiskOptions,
   ChangeRefusedError,
   type DataPathKind,
   type Disk,
-  DiskAbandonedError,
   DiskError,
   type ListedDisk,
   type PlugVbdOptions,
   type PrintLine,
   type RequestedDisk,
-  RingThreadError,
   type ServedDisk,
+  type ServeVbdOptions,
   type StoreAnswer,
   type StoreFunction,
   StoreInUseError,
@@ -60,6 +60,7 @@ export {
   parseVdev,
   plugVbd,
   resizeVbd,
+  serveVbd,
   unplugVbd,
   vdevName,
 } from '@xenkit/vbd'
@@ -103,4 +104,4 @@ export {
 export { openFileStore } from './open-file-store.ts'
 export { openMemoryStore } from './open-memory-store.ts'
 export { type OpenHypervisorOptions, openHypervisor } from './open-hypervisor.ts'
-export { type ServeVbdOptions, serveVbd } from './serve-vbd.ts'
+export { openWorkers } from './open-workers.ts'

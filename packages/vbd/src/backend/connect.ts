@@ -49,7 +49,7 @@ export interface ConnectOptions {
   /** A ring can't be served any more. */
   readonly failed: (error: unknown) => void
   readonly storeFailed: (error: unknown) => void
-  /** Aborts, with a `DiskAbandonedError`, when the store is waited for no longer. */
+  /** Aborts, with a `DeviceAbandonedError`, when the store is waited for no longer. */
   readonly abandon: AbortSignal
 }
 

@@ -1,19 +1,23 @@
 /** `serveVbd`: a block backend for every disk that a toolstack gives to this domain. */
 import {
-  type Hypervisor,
-  NegotiationError,
-  expectHypervisor,
-  expectInteger,
-} from '@xenkit/hypervisor'
+  type CrossingError,
+  type DriverContext,
+  serveDevices,
+  type ServeOptions,
+  tellListener,
+  unlessAborted,
+  unpackError,
+  type Workers,
+} from '@xenkit/backend'
+import { type Hypervisor, NegotiationError } from '@xenkit/hypervisor'
 import {
   type BackendConnection,
   type BackendDevice,
   type BackendDriver,
   type NodeValues,
   isStillPublished,
-  serveBackends,
 } from '@xenkit/xenbus'
-import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
+import type { XenstoreClient } from '@xenkit/xenstore-client'
 import type { BlockStore } from '@xenkit/block-store'
 import {
   type FrontendRings,
@@ -27,8 +31,8 @@ import {
 } from '../nodes.ts'
 import { type RequestedDisk, type VbdBackendType, readRequestedDisk } from '../requested-disk.ts'
 import { vdevName } from '../vdev.ts'
-import { abandonAfter, unlessAborted } from '@xenkit/backend'
 import { connectRings } from './connect.ts'
+import type { DiskRingsConfig } from './disk-rings.ts'
 import { DATA_PATHS, type DataPathKind } from './data-path.ts'
 import { ChangeRefusedError, StoreInUseError } from './disk-errors.ts'
 import { Drive } from './drive.ts'
@@ -42,14 +46,10 @@ import {
   sectorsOf,
   shareLimits,
 } from './limits.ts'
-import { type RingThread, RingThreads } from './ring-threads.ts'
 import { DiskCounters } from './stats.ts'
 import type { ServedDisk, VbdEvent } from './vbd-event.ts'
 
-/** The longest that a timer runs. */
-const MAX_TIMER_MS = 2 ** 31 - 1
-
-export interface ServeVbdOptions {
+export interface ServeVbdOptions extends ServeOptions {
   /**
    * The store to serve, or a function that answers for each disk which store it gets. A single
    * store serves the first disk. Later ones are declined as long as one of the two could write:
@@ -70,21 +70,6 @@ export interface ServeVbdOptions {
    */
   readonly backendTypes?: readonly VbdBackendType[]
   /**
-   * Serve only disks that were plugged with this reservation. By default: only those without one.
-   */
-  readonly reservation?: string
-  /**
-   * Ends the service: each guest is asked to let go of its disk, then what is in flight is settled.
-   */
-  readonly signal?: AbortSignal
-  /**
-   * Milliseconds that a store may take once `signal` has aborted, 0..2^31-1; Infinity is allowed.
-   * After that the disk is abandoned: the service ends, `onEvent` and the error node hear of a
-   * `DiskAbandonedError`, and memory that the store has stays until it answers or the process ends.
-   * Default 30000, less than the 90 s after which systemd kills.
-   */
-  readonly abandonMs?: number
-  /**
    * How data is moved, default `copy`. With `map` and `persistent` a store works on the guest's
    * own pages: the guest can change what is being written, and see what is being read. A store
    * that looks at data twice (a checksum, a mirror) is not to be served so. With `map`, what is
@@ -93,10 +78,10 @@ export interface ServeVbdOptions {
    */
   readonly dataPath?: DataPathKind
   /**
-   * Threads for the rings of disks whose store can be shared: each ring goes to the thread that has
-   * fewest. Those of other disks are served in this thread, by default all.
+   * Threads for the rings of disks whose store can be shared: each ring goes to the one that has
+   * fewest. The rings of other disks are served in this thread, by default all.
    */
-  readonly threads?: readonly RingThread[]
+  readonly workers?: Workers
   /**
    * Default: `eventLog()`, which prints to stderr what fails. What it throws is uncaught, and no
    * concern of the disk's.
@@ -117,7 +102,6 @@ export interface ServeVbdOptions {
  * await serveVbd(hv, { store: memoryStore(2048) })
  */
 export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void> {
-  expectHypervisor(hv)
   const { store } = o
   if (typeof store !== 'function') {
     expectStore(store)
@@ -128,31 +112,19 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
       `"dataPath" expected ${DATA_PATHS.join(' or ')}, got "${String(o.dataPath)}"`,
     )
   }
-  const { abandonMs = 30_000, signal } = o
-  if (abandonMs !== Infinity) expectInteger('abandonMs', abandonMs, 0, MAX_TIMER_MS)
-  const xs = await openXenstore(hv.xenstore)
-  using abandon = abandonAfter(signal, abandonMs)
-  try {
-    const driver = new VbdDriver(hv, xs, o, abandon.signal)
-    await serveBackends(xs, {
-      domid: hv.domid,
-      type: 'vbd',
-      ...(o.backendTypes ? { backendTypes: o.backendTypes } : {}),
-      driver,
-      ...(signal ? { signal } : {}),
-      ...(o.reservation === undefined ? {} : { reservation: o.reservation }),
-      onEvent: (event) => {
-        const disk = driver.diskOf(event.device)
-        driver.tell(
-          'error' in event
-            ? { kind: event.kind, disk, error: event.error }
-            : { kind: event.kind, disk },
-        )
-      },
-    })
-  } finally {
-    xs.close()
-  }
+  await serveDevices(hv, o, {
+    type: 'vbd',
+    ...(o.backendTypes ? { backendTypes: o.backendTypes } : {}),
+    driver: (context) => new VbdDriver(hv, o, context),
+    onEvent: (event, driver) => {
+      const disk = driver.diskOf(event.device)
+      driver.tell(
+        'error' in event
+          ? { kind: event.kind, disk, error: event.error }
+          : { kind: event.kind, disk },
+      )
+    },
+  })
 }
 
 /**
@@ -188,18 +160,16 @@ class VbdDriver implements BackendDriver {
   readonly #xs: XenstoreClient
   readonly #o: ServeVbdOptions
   readonly #onEvent: (event: VbdEvent) => void
-  readonly #threads: RingThreads
   /** Aborts when stores are waited for no longer. */
   readonly #abandon: AbortSignal
   readonly #disks = new Map<BackendDevice, Disk>()
 
-  constructor(hv: Hypervisor, xs: XenstoreClient, o: ServeVbdOptions, abandon: AbortSignal) {
+  constructor(hv: Hypervisor, o: ServeVbdOptions, { xs, abandon }: DriverContext) {
     this.#hv = hv
     this.#xs = xs
     this.#o = o
     this.#abandon = abandon
     this.#onEvent = o.onEvent ?? eventLog()
-    this.#threads = new RingThreads(o.threads ?? [])
   }
 
   diskOf(device: BackendDevice): ServedDisk {
@@ -244,14 +214,7 @@ class VbdDriver implements BackendDriver {
   }
 
   tell(event: VbdEvent): void {
-    try {
-      this.#onEvent(event)
-    } catch (error) {
-      // Uncaught, but not in the middle of what the event is about.
-      queueMicrotask(() => {
-        throw error
-      })
-    }
+    tellListener(this.#onEvent, event)
   }
 
   async offer(device: BackendDevice): Promise<NodeValues | undefined> {
@@ -304,8 +267,9 @@ class VbdDriver implements BackendDriver {
     await this.#withdraw(device, describe(limitsOf(store, disk)))
     const own = { store, limits: limitsOf(store, disk), counters: counters.own }
     if (own.limits.sectorMask > 0 && frontend.largeSectors) throw refusedUnits(device)
-    const shared = this.#threads.exist ? store.share?.() : undefined
-    const elsewhere = shared && { store: shared, limits: shareLimits(own.limits), counters }
+    const { workers } = this.#o
+    const shared = workers && workers.count > 0 ? store.share?.() : undefined
+    const elsewhere = workers && shared && { workers, shared, limits: shareLimits(own.limits) }
     const { limits } = elsewhere ?? own
     const resized = store.onResize?.(() => {
       try {
@@ -318,18 +282,38 @@ class VbdDriver implements BackendDriver {
     })
     let connection: Pick<BackendConnection, 'close'>
     try {
-      const common = {
-        domid: device.frontendDomid,
-        frontend,
-        dataPath: persistent && !frontend.persistent ? 'copy' : dataPath,
-        failed: (error: unknown) => device.fail(error),
-        storeFailed: (error: unknown) => this.tell({ kind: 'store-failed', disk, error }),
-        abandon: this.#abandon,
-      }
+      const domid = device.frontendDomid
+      const path = persistent && !frontend.persistent ? 'copy' : dataPath
+      const failed = (error: unknown): void => device.fail(error)
+      const storeFailed = (error: unknown): void => this.tell({ kind: 'store-failed', disk, error })
+      const abandon = this.#abandon
       connection = await (elsewhere
-        ? this.#threads.connect({ ...common, ...elsewhere })
-        : connectRings(this.#hv, { ...common, ...own }))
-      counters.connected({ dataPath: common.dataPath, queues: frontend.rings.length })
+        ? elsewhere.workers.connect({
+            host: 'vbd',
+            rings: frontend.rings,
+            config: (rings, thread): DiskRingsConfig => ({
+              domid,
+              frontend: { ...frontend, rings },
+              store: { module: elsewhere.shared.module, data: elsewhere.shared.data },
+              limits: elsewhere.limits,
+              dataPath: path,
+              numbers: counters.of(thread),
+            }),
+            failed,
+            told: (error: CrossingError) => storeFailed(unpackError(error)),
+            released: () => elsewhere.shared[Symbol.dispose](),
+            abandon,
+          })
+        : connectRings(this.#hv, {
+            ...own,
+            domid,
+            frontend,
+            dataPath: path,
+            failed,
+            storeFailed,
+            abandon,
+          }))
+      counters.connected({ dataPath: path, queues: frontend.rings.length })
     } catch (error) {
       resized?.[Symbol.dispose]()
       throw error
@@ -417,7 +401,7 @@ class VbdDriver implements BackendDriver {
     return answer
   }
 
-  /** @throws DiskAbandonedError if it doesn't answer: a store that it gives later is released */
+  /** @throws DeviceAbandonedError if it doesn't answer: a store that it gives later is released */
   async #askFunction(source: StoreFunction, disk: RequestedDisk): Promise<StoreAnswer> {
     const answer = Promise.resolve(source(disk))
     try {

@@ -4,6 +4,7 @@
  * server's thread adds up. A number there is stored and loaded whole: x86_64 and arm64 do so with 8
  * aligned bytes.
  */
+import { Counters } from '@xenkit/backend'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import type { DataPathKind } from './data-path.ts'
 import type { Requests } from './requests.ts'
@@ -48,17 +49,11 @@ const NUMBERS = 2 * OPERATIONS + 3
 
 /** What one thread counts. */
 export class VbdCounters {
-  /** Goes to another thread if its memory is shared. */
-  readonly numbers: Float64Array
+  readonly #numbers: Float64Array
 
-  constructor(numbers: Float64Array = new Float64Array(NUMBERS)) {
-    this.numbers = numbers
-  }
-
-  static shared(): VbdCounters {
-    return new VbdCounters(
-      new Float64Array(new SharedArrayBuffer(NUMBERS * Float64Array.BYTES_PER_ELEMENT)),
-    )
+  /** @param numbers of this thread: see `Counters` */
+  constructor(numbers: Float64Array) {
+    this.#numbers = numbers
   }
 
   /** Counts a request whose status is known. */
@@ -78,96 +73,62 @@ export class VbdCounters {
   }
 
   #add(at: number, change: number): void {
-    this.numbers[at] = (this.numbers[at] ?? 0) + change
+    this.#numbers[at] = (this.#numbers[at] ?? 0) + change
   }
 }
 
-/** What all threads of a disk count. */
+/** Counts of a disk, of all threads that serve it. */
 export class DiskCounters {
-  /** Of the server's own thread. */
-  readonly own = new VbdCounters()
+  readonly #counters = new Counters(NUMBERS)
+  /** The server's own thread counts here. */
+  readonly own = new VbdCounters(this.#counters.own)
+  #connected: Pick<VbdStats, 'dataPath' | 'queues'> = { dataPath: undefined, queues: 0 }
+  /** Its members are getters of its own, so that it can be copied and printed. */
   readonly stats: VbdStats
-  readonly #ofThreads = new Map<object, VbdCounters>()
-  #dataPath: DataPathKind | undefined
-  #queues = 0
 
   constructor() {
-    const [sum, dataPath, queues] = [
-      (at: number) => this.#sum(at),
-      () => this.#dataPath,
-      () => this.#queues,
-    ]
-    this.stats = {
-      get reads() {
-        return sum(BLKIF_OP.READ)
-      },
-      get writes() {
-        return sum(BLKIF_OP.WRITE)
-      },
-      get flushes() {
-        return sum(BLKIF_OP.FLUSH_DISKCACHE)
-      },
-      get barriers() {
-        return sum(BLKIF_OP.WRITE_BARRIER)
-      },
-      get discards() {
-        return sum(BLKIF_OP.DISCARD)
-      },
-      get indirect() {
-        return sum(AT.indirect)
-      },
-      get errors() {
-        return sum(AT.errors)
-      },
-      get bytesRead() {
-        return sum(BYTES + BLKIF_OP.READ)
-      },
-      get bytesWritten() {
-        return (
-          sum(BYTES + BLKIF_OP.WRITE) +
-          sum(BYTES + BLKIF_OP.WRITE_BARRIER) +
-          sum(BYTES + BLKIF_OP.FLUSH_DISKCACHE)
-        )
-      },
-      get bytesDiscarded() {
-        return sum(BYTES + BLKIF_OP.DISCARD)
-      },
-      get dataPath() {
-        return dataPath()
-      },
-      get queues() {
-        return queues()
-      },
-      get persistentGrants() {
-        return sum(AT.persistentGrants)
-      },
+    const sum = (at: number): number => this.#counters.sum(at)
+    const bytes = (operation: number): number => sum(BYTES + operation)
+    const { READ, WRITE, WRITE_BARRIER, FLUSH_DISKCACHE, DISCARD } = BLKIF_OP
+    const numbers: { readonly [Name in keyof VbdStats]: () => VbdStats[Name] } = {
+      reads: () => sum(READ),
+      writes: () => sum(WRITE),
+      flushes: () => sum(FLUSH_DISKCACHE),
+      barriers: () => sum(WRITE_BARRIER),
+      discards: () => sum(DISCARD),
+      indirect: () => sum(AT.indirect),
+      errors: () => sum(AT.errors),
+      bytesRead: () => bytes(READ),
+      bytesWritten: () => bytes(WRITE) + bytes(WRITE_BARRIER) + bytes(FLUSH_DISKCACHE),
+      bytesDiscarded: () => bytes(DISCARD),
+      dataPath: () => this.#connected.dataPath,
+      queues: () => this.#connected.queues,
+      persistentGrants: () => sum(AT.persistentGrants),
     }
+    this.stats = getters(numbers)
   }
 
-  /** Those of another thread. */
-  of(thread: object): VbdCounters {
-    const counters = this.#ofThreads.get(thread) ?? VbdCounters.shared()
-    this.#ofThreads.set(thread, counters)
-    return counters
+  /** Memory for another thread's `VbdCounters`. */
+  of(thread: object): Float64Array {
+    return this.#counters.of(thread)
   }
 
   connected(o: { readonly dataPath: DataPathKind; readonly queues: number }): void {
-    this.#dataPath = o.dataPath
-    this.#queues = o.queues
+    this.#connected = o
   }
 
   /** Nothing is counted any more. */
   disconnected(): void {
-    this.#dataPath = undefined
-    this.#queues = 0
-    // A thread that died has not counted what it lost.
-    for (const { numbers } of this.#ofThreads.values()) numbers[AT.persistentGrants] = 0
+    this.#connected = { dataPath: undefined, queues: 0 }
+    this.#counters.clear(AT.persistentGrants)
   }
+}
 
-  #sum(at: number): number {
-    return [this.own, ...this.#ofThreads.values()].reduce(
-      (sum, { numbers }) => sum + (numbers[at] ?? 0),
-      0,
-    )
+/** An object with a getter for each function. */
+function getters<T extends object>(functions: { readonly [Name in keyof T]: () => T[Name] }): T {
+  const made = {}
+  for (const [name, get] of Object.entries(functions)) {
+    Object.defineProperty(made, name, { get: get as () => unknown, enumerable: true })
   }
+  return made as T // one getter for each of its members, as the loop above goes
 }

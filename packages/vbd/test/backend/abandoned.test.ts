@@ -5,7 +5,7 @@ import { BLKIF_OP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import {
   type BlockStore,
-  DiskAbandonedError,
+  DeviceAbandonedError,
   type StoreFunction,
   type VbdEvent,
   attachDisk,
@@ -24,7 +24,7 @@ import { until } from '../../../backend/test/support/until.ts'
 
 const abandonMs = 50
 
-const isAbandoned = ({ error }: VbdEvent): boolean => error instanceof DiskAbandonedError
+const isAbandoned = ({ error }: VbdEvent): boolean => error instanceof DeviceAbandonedError
 
 const errorNode = (r: Rig): Promise<string> =>
   r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`)
@@ -63,8 +63,10 @@ describe.each([0, 2])('requests that a store keeps, with %i threads besides', (t
     await stopped
     await closed
     const { error } = await r.event(isAbandoned)
-    expect(error).toMatchObject({ code: 'ERR_XEN_DISK_ABANDONED', details: { ms: abandonMs } })
-    expect(await errorNode(r)).toMatch(/^the disk is abandoned: its store hasn't answered/)
+    expect(error).toMatchObject({ code: 'ERR_XEN_DEVICE_ABANDONED', details: { ms: abandonMs } })
+    expect(await errorNode(r)).toMatch(
+      /^the device is abandoned: its requests haven't completed within/,
+    )
     const states = ['offered', 'connected', 'failed', 'closed', 'removed']
     expect(r.events.map(({ kind }) => kind)).toEqual(states)
     // The rings are the guest's again.
@@ -126,7 +128,7 @@ test('a disk that has failed before is told of as abandoned, too', async () => {
   await r.stop()
   await closed
   const codes = r.events.flatMap(({ error }) => (error instanceof XenError ? [error.code] : []))
-  expect(codes).toEqual(['ERR_XEN_RING_PROTOCOL', 'ERR_XEN_DISK_ABANDONED'])
+  expect(codes).toEqual(['ERR_XEN_RING_PROTOCOL', 'ERR_XEN_DEVICE_ABANDONED'])
   store.letGo()
   front.release()
 })

@@ -2,7 +2,8 @@
 import { RingProtocolError } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
-import { RingThreadError, attachDisk, unplugVbd } from '../../src/index.ts'
+import { RingThreadError } from '@xenkit/backend'
+import { attachDisk, unplugVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { RawFrontend } from '../support/raw-frontend.ts'
 import { heardOf, rig } from '../support/rig.ts'
@@ -180,7 +181,7 @@ describe('a thread that ends', () => {
     const { error } = await r.event(({ kind }) => kind === 'failed')
     expect(error).toBeInstanceOf(RingThreadError)
     expect(error).toMatchObject({
-      message: 'a thread that served rings of the disk ended: told to fail',
+      message: 'a thread that served rings of the device ended: told to fail',
     })
     await front.device.backendClosing()
     await front[Symbol.asyncDispose]()

@@ -2,6 +2,7 @@
  * A machine with a backend domain, a served disk or several, and guests: what most tests of this
  * package begin with.
  */
+import { Workers } from '@xenkit/backend'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { type ArenaLimits, type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
@@ -44,9 +45,10 @@ export async function rig(o: RigOptions): Promise<Rig> {
   const abort = new AbortController()
   const { through = (hv) => hv, threads: count = 0, arena: _, ...served } = o
   const threads = Array.from({ length: count }, () => startRingThread(dom0))
+  const workers = new Workers(threads)
   const serving = serveVbd(through(dom0), {
     ...served,
-    threads,
+    workers,
     signal: abort.signal,
     onEvent(event) {
       events.push(event)
@@ -80,7 +82,7 @@ export async function rig(o: RigOptions): Promise<Rig> {
       }),
     async [Symbol.asyncDispose]() {
       await stop()
-      await Promise.all(threads.map((thread) => thread[Symbol.asyncDispose]()))
+      await workers[Symbol.asyncDispose]()
       xs.close()
       await machine[Symbol.asyncDispose]()
     },

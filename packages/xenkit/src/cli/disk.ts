@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { resolve } from 'node:path'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import {
-  DiskAbandonedError,
+  DeviceAbandonedError,
   type RequestedDisk,
   type StoreFunction,
   type VbdBackendType,
@@ -12,12 +12,13 @@ import {
   parseVdev,
   plugVbd,
   unplugVbd,
+  serveVbd,
 } from '@xenkit/vbd'
 import { UNLOAD_KERNEL_BACKEND, hasKernelBackend } from '@xenkit/xen'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'
-import { serveVbd } from '../serve-vbd.ts'
+import { openWorkers } from '../open-workers.ts'
 import { Images, type ImagesOptions } from './images.ts'
 import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
@@ -54,11 +55,12 @@ export async function diskServe(image: string | undefined, o: ServeOptions): Pro
   console.log(
     `serving ${store ? `${store.path}, ${store.sectors} sectors` : 'the image that each disk names'}; waiting for a disk`,
   )
+  await using pool = await openWorkers(hv, { count: workers })
   await serveVbd(hv, {
     store: anyDisk && store ? store : chosen,
     release: images.release,
     backendTypes,
-    workers,
+    workers: pool,
     signal: interrupted(),
     onEvent: printAndNote,
   })
@@ -89,6 +91,7 @@ export async function diskAttach(
   if (image !== undefined) await (await openFileStore(image, imageOptions)).close()
   await using hv = await openHypervisor()
   await expectNoKernelBackend(hv, ['vbd'])
+  await using workers = await openWorkers(hv, { count: o.workers })
   using xs = await openXenstore(hv.xenstore)
   const address = { frontendDomid: domid, backendDomid: hv.domid, vdev }
   const reservation = randomUUID()
@@ -96,8 +99,9 @@ export async function diskAttach(
   let failure: unknown
   const serving = serveVbd(hv, {
     ...new Images(imageOptions),
+    xs,
     reservation,
-    workers: o.workers,
+    workers,
     signal: AbortSignal.any([interrupted(), stop.signal]),
     onEvent(event) {
       printAndNote(event)
@@ -144,7 +148,7 @@ let hasAbandoned = false
 
 function printAndNote(event: VbdEvent): void {
   print(event)
-  hasAbandoned ||= event.error instanceof DiskAbandonedError
+  hasAbandoned ||= event.error instanceof DeviceAbandonedError
 }
 
 /**

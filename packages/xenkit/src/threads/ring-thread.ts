@@ -1,13 +1,14 @@
 /** A thread that serves disks' rings for `serveVbd`, with its own hypervisor. */
 import { parentPort, workerData } from 'node:worker_threads'
 import type { Hypervisor } from '@xenkit/hypervisor'
-import { serveRings } from '@xenkit/vbd'
+import { type Port, serveRings } from '@xenkit/backend'
+import { diskRings } from '@xenkit/vbd'
 import { openHypervisor } from '../open-hypervisor.ts'
 
 export interface RingThreadOrders {
   /** Adapter of the server's hypervisor. */
   readonly adapter: Hypervisor['name']
-  readonly rings: Parameters<typeof serveRings>[1]
+  readonly rings: Port
 }
 
 const { adapter, rings } = workerData as RingThreadOrders // set by startRingThread alone
@@ -16,4 +17,4 @@ await using hv = await openHypervisor({ adapter })
 // this does.
 process.once('exit', () => void hv.close())
 parentPort?.postMessage('ready')
-await serveRings(hv, rings)
+await serveRings(hv, rings, { vbd: diskRings })

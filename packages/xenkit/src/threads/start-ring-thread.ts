@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { SimDomain } from '@xenkit/sim'
-import type { RingThread } from '@xenkit/vbd'
+import type { RingThread } from '@xenkit/backend'
 import { DOMAIN_KEY } from '../open-hypervisor.ts'
 import type { RingThreadOrders } from './ring-thread.ts'
 import { startThread } from './start-thread.ts'
@@ -19,10 +19,10 @@ const EXIT_TIMEOUT_MS = 5_000
  * @throws TypeError for a hypervisor that can't be opened in another thread
  * @throws the thread's error if it can't open the hypervisor
  */
-export async function startRingThread(hv: Hypervisor): Promise<RingThread & AsyncDisposable> {
+export async function startRingThread(hv: Hypervisor): Promise<RingThread> {
   if (hv.name === 'sim' && !(hv instanceof SimDomain)) {
     throw new TypeError(
-      '"workers" expected a hypervisor that openHypervisor or createDomain made: others can\'t be opened in another thread',
+      '"hv" expected a hypervisor that openHypervisor or createDomain made: others can\'t be opened in another thread',
     )
   }
   const { port1: port, port2: rings } = new MessageChannel()

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, expect, test } from 'vitest'
-import { type Hypervisor, serveVbd } from '../../src/index.ts'
+import { type Hypervisor, openWorkers } from '../../src/index.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'xenkit-workers-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -53,10 +53,8 @@ test.each(['cached', 'direct', 'memory', 'wrapped'])(
 
 test("a hypervisor that can't be opened in another thread is refused", async () => {
   const hv = { name: 'sim' } as Hypervisor // not a domain of a machine
-  await expect(serveVbd(hv, { store: { sectors: 8, read: () => {} }, workers: 1 })).rejects.toThrow(
-    '"workers" expected a hypervisor that openHypervisor or createDomain made',
+  await expect(openWorkers(hv, { count: 1 })).rejects.toThrow(
+    '"hv" expected a hypervisor that openHypervisor or createDomain made',
   )
-  await expect(
-    serveVbd(hv, { store: { sectors: 8, read: () => {} }, workers: 65 }),
-  ).rejects.toThrow('"workers"')
+  await expect(openWorkers(hv, { count: 65 })).rejects.toThrow('"count"')
 })

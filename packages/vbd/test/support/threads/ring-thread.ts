@@ -1,7 +1,8 @@
 /** A thread that serves rings, as a program would write it. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { attachDomain } from '@xenkit/sim'
-import { serveRings } from '../../../src/index.ts'
+import { serveRings } from '@xenkit/backend'
+import { diskRings } from '../../../src/index.ts'
 import type { RingThreadData } from './start-ring-thread.ts'
 
 const { domain, rings } = workerData as RingThreadData // set by startRingThread alone
@@ -12,4 +13,4 @@ parentPort?.on('message', () => {
   throw new Error('told to fail')
 })
 parentPort?.unref()
-await serveRings(hv, rings)
+await serveRings(hv, rings, { vbd: diskRings })

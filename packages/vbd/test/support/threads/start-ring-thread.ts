@@ -1,7 +1,7 @@
 /** Threads for `serveVbd`, on sources as the tests run. */
 import { Worker } from 'node:worker_threads'
 import type { DomainHandle, SimDomain } from '@xenkit/sim'
-import type { RingThread } from '../../../src/index.ts'
+import type { RingThread } from '@xenkit/backend'
 
 export interface RingThreadData {
   readonly file: string
@@ -9,7 +9,7 @@ export interface RingThreadData {
   readonly rings: InstanceType<typeof MessagePort>
 }
 
-export interface StartedThread extends RingThread, AsyncDisposable {
+export interface StartedThread extends RingThread {
   /** Has it throw, uncaught. */
   fail(): void
 }

@@ -13,6 +13,7 @@ import {
   openMemoryStore,
   openXenstore,
   plugVbd,
+  openWorkers,
   serveVbd,
   type BlockStore,
   type VbdStats,
@@ -43,9 +44,10 @@ const seen = {
 }
 const stop = new AbortController()
 let stats: VbdStats | undefined
+const workers = await openWorkers(dom0, { count: 2 })
 const serving = serveVbd(dom0, {
   store: mode === 'wrapped' ? seen : store,
-  workers: 2,
+  workers,
   dataPath: 'persistent',
   signal: stop.signal,
   onEvent: ({ disk }) => (stats = disk.stats),
@@ -73,6 +75,7 @@ const serving = serveVbd(dom0, {
 }
 stop.abort()
 await serving
+await workers[Symbol.asyncDispose]()
 if (mode === 'memory') {
   const bytes = new Uint8Array(store.sectors * 512)
   await store.read(0, [bytes])

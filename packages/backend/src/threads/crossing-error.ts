@@ -12,8 +12,9 @@ import {
   XenError,
   textOf,
 } from '@xenkit/hypervisor'
-import { DiskAbandonedError } from './abandoned.ts'
+import { DeviceAbandonedError } from '../abandoned.ts'
 
+/** An error as it goes through structured clone. */
 export interface CrossingError {
   readonly name: string
   readonly message: string
@@ -33,13 +34,14 @@ const classes: readonly (new (
   },
 ) => XenError)[] = [
   ArenaFullError,
-  DiskAbandonedError,
+  DeviceAbandonedError,
   EvtchnError,
   GrantError,
   HypervisorClosedError,
   RingProtocolError,
 ]
 
+/** @returns what `unpackError` makes the error of, in another thread */
 export function packError(error: unknown): CrossingError {
   const { name, message, stack } = error instanceof Error ? error : new Error(textOf(error))
   const code =
@@ -55,6 +57,7 @@ export function packError(error: unknown): CrossingError {
   }
 }
 
+/** @returns an error of the same class, with code and details, where the class is known here */
 export function unpackError({ name, message, stack, code, details }: CrossingError): Error {
   const error =
     details === undefined ? new Error(message) : xenError(name, message, code ?? 'ERR_XEN', details)
