@@ -3,8 +3,8 @@ import { type ErrorDetails, XenError } from '@xenkit/hypervisor'
 
 /**
  * Requests of a device were in flight when the service had to end: a store had not answered, say.
- * They stay without an answer. The rings are unmapped and the ports unbound. Memory that the requests
- * use is neither unmapped nor reused until they complete, or else the process ends.
+ * They stay without an answer. The rings are unmapped and the ports unbound. Memory that the
+ * requests use is neither unmapped nor reused until they complete, or else the process ends.
  */
 export class DeviceAbandonedError extends XenError {
   /** @param details what came to this thread from another one has them already */

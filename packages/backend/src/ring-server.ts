@@ -15,14 +15,14 @@ import { AdaptivePoll } from './adaptive-poll.ts'
 import type { RowTable } from './row-table.ts'
 
 /**
- * Most answers that wait for company. A disk's rate at depth 32 is 0.88 of that of a C backend which
- * publishes 16 with 8, 0.70 with 16, 0.78 with 4.
+ * Most answers that wait for company. A disk's rate at depth 32 is 0.88 of that of a C backend
+ * which publishes 16 with 8, 0.70 with 16, 0.78 with 4.
  */
 export const PUBLISH_AT_MOST = 8
 
 /**
- * Most messages that are taken in one go: the code for that is back in the processor's cache half as
- * often. More make the other end wait for the first answer.
+ * Most messages that are taken in one go: the code for that is back in the processor's cache half
+ * as often. More make the other end wait for the first answer.
  */
 const TAKE_AT_MOST = 16
 
@@ -48,8 +48,8 @@ type Phase = (typeof Phase)[keyof typeof Phase]
 
 /**
  * What a device does with the messages of its ring. Each has a row in the table. None of these
- * functions is called within another one, `deliver`, `release` and `respond` excepted, which `start`
- * causes by `RingServer.answer`. What they throw stops the ring, and goes to `failed`.
+ * functions is called within another one, `deliver`, `release` and `respond` excepted, which
+ * `start` causes by `RingServer.answer`. What they throw stops the ring, and goes to `failed`.
  */
 export interface RingWork {
   /** Takes the first `count` messages of the ring's image into a row each, and lets them wait. */

@@ -47,8 +47,8 @@ export class ServedRings {
   }
 
   /**
-   * Settles what is in flight, then closes everything. What `abandon` cuts off keeps its memory until
-   * it completes, whatever becomes of the hypervisor.
+   * Settles what is in flight, then closes everything. What `abandon` cuts off keeps its memory
+   * until it completes, whatever becomes of the hypervisor.
    * @throws the reason of `abandon`, or the first error of what fails to close
    */
   async close(how: CloseOptions): Promise<void> {

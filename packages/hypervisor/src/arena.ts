@@ -3,7 +3,9 @@
  * Nothing has to be copied between pages, and a native call needs only an offset.
  */
 
-/** Bytes of a page. Xen's interfaces count in 4 KiB pages, whatever the guest's own page size is. */
+/**
+ * Bytes of a page. Xen's interfaces count in 4 KiB pages, whatever the guest's own page size is.
+ */
 export const PAGE_SIZE = 4096
 
 /** A run of contiguous pages in the arena. */

@@ -1,8 +1,8 @@
 /**
  * State that all devices on one event loop share, whichever packages they are from. An adapter
  * creates one for each hypervisor, and a thread opens its own hypervisor. So a guest with a disk
- * and a card has a single turn, and only one ring at a time is polled. The package backend counts the
- * work of a turn; this class keeps and runs the turns.
+ * and a card has a single turn, and only one ring at a time is polled. The package backend counts
+ * the work of a turn; this class keeps and runs the turns.
  */
 
 /** One guest's share of the event loop's time. Work is counted in units of about a microsecond. */

@@ -1,6 +1,6 @@
 /**
- * AES-256-XTS (IEEE 1619) of consecutive sectors of 512 bytes, as in dm-crypt's aes-xts-plain64: the
- * tweak is the sector's number, 64 bits, little-endian.
+ * AES-256-XTS (IEEE 1619) of consecutive sectors of 512 bytes, as in dm-crypt's aes-xts-plain64:
+ * the tweak is the sector's number, 64 bits, little-endian.
  *
  * node:crypto has aes-256-xts, but needs a cipher object for each sector: 44 us for 4 KiB. This
  * class encrypts all sectors with one AES call and XORs the tweaks around it: 20 us, and a quarter

@@ -1,7 +1,7 @@
 /**
- * Two stores as one disk. Each block is in `base`, in `top`, or in neither: then it was discarded and
- * reads as zeroes. Overlays put written blocks into `top`; snapshots put blocks there before `base`
- * is overwritten. Callers never run calls on the same blocks concurrently.
+ * Two stores as one disk. Each block is in `base`, in `top`, or in neither: then it was discarded
+ * and reads as zeroes. Overlays put written blocks into `top`; snapshots put blocks there before
+ * `base` is overwritten. Callers never run calls on the same blocks concurrently.
  */
 import { type BlockStore, byteLength } from '@xenkit/block-store'
 import { expectInteger } from '@xenkit/hypervisor'

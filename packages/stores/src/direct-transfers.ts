@@ -1,7 +1,7 @@
 /**
- * Transfers past the page cache (O_DIRECT). The kernel requires aligned memory, but JavaScript can't
- * see a buffer's address. So the bytes are copied through growable buffers: V8 reserves whole pages
- * for those, so they start at a page. Opening an image checks this, by reading into one.
+ * Transfers past the page cache (O_DIRECT). The kernel requires aligned memory, but JavaScript
+ * can't see a buffer's address. So the bytes are copied through growable buffers: V8 reserves whole
+ * pages for those, so they start at a page. Opening an image checks this, by reading into one.
  */
 import { byteLength } from '@xenkit/block-store'
 import { readv, writev } from 'node:fs'

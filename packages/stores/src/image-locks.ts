@@ -1,6 +1,6 @@
 /**
- * Locks that keep two programs from writing to one image. The scheme is QEMU's (block/file-posix.c),
- * so that QEMU, qemu-nbd and qemu-img respect it too.
+ * Locks that keep two programs from writing to one image. The scheme is QEMU's
+ * (block/file-posix.c), so that QEMU, qemu-nbd and qemu-img respect it too.
  *
  * Each permission has two bytes of the file. A program locks the first if it uses the permission,
  * and the second if it denies the permission to others. All locks are shared locks. After taking

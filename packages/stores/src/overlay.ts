@@ -58,7 +58,8 @@ export function overlayStore(
       const range = { ...map.blocksOf(sector, byteLength(from) / 512), shared: false }
       return locks.run(range, () => map.write(sector, from))
     }),
-    // Only `top`: the map of its blocks doesn't outlive the process, so nothing else can be durable.
+    // Only `top`: the map of its blocks doesn't outlive the process, so nothing else can be
+    // durable.
     flush: () => top.flush?.(),
     // Whole blocks read as zeroes afterwards, never as the base's data.
     discard: (sector, count) =>

@@ -17,8 +17,8 @@ export interface Rate {
 /** Options of `throttledStore`. */
 export interface ThrottleOptions {
   /**
-   * Limit of calls: reads, writes, flushes and discards. A guest's requests for neighbouring sectors
-   * are one call.
+   * Limit of calls: reads, writes, flushes and discards. A guest's requests for neighbouring
+   * sectors are one call.
    */
   readonly calls?: Rate
   /** Limit of bytes that are read and written. */

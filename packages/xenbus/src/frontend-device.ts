@@ -28,8 +28,8 @@ const LEAVING = [XenbusState.Closing, XenbusState.Closed, undefined] as const
  * advertised, `publish` says where the rings are, `connected` waits for the backend to use them.
  * Later comes `close`, after which what was granted to the backend may be taken back.
  *
- * A device lives again by `open`: after `close`, when its backend closed or restarted, and when this
- * domain was restored or migrated, with another backend. The new life needs new rings.
+ * A device lives again by `open`: after `close`, when its backend closed or restarted, and when
+ * this domain was restored or migrated, with another backend. The new life needs new rings.
  */
 export class FrontendDevice {
   /** Own directory. */

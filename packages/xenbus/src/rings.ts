@@ -72,7 +72,10 @@ export interface AttachRingOptions<R> extends PublishedRing {
   readonly domid: number
   /** Maps the pages. */
   readonly grants: GrantTable
-  /** Binds to the ring in the pages, which the other domain may change at any time: `BackRing.attach`. */
+  /**
+   * Binds to the ring in the pages, which the other domain may change at any time:
+   * `BackRing.attach`.
+   */
   readonly attach: (bytes: Uint8Array) => R
   /** The event channel of another ring, if the frontend publishes the same port for both. */
   readonly channel?: EventChannel

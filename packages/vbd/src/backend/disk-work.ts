@@ -151,8 +151,8 @@ export class DiskWork implements RingWork {
   }
 
   /**
-   * Gives the first `count` of `#rows` to the store, some at a time: those that complete at once are
-   * answered before the next are given.
+   * Gives the first `count` of `#rows` to the store, some at a time: those that complete at once
+   * are answered before the next are given.
    */
   #giveToStore(count: number): void {
     const { data } = this.#p
@@ -174,8 +174,8 @@ export class DiskWork implements RingWork {
   }
 
   /**
-   * Some of `#rows` never get to the store: nobody else would complete them, and `settle` would wait
-   * for ever.
+   * Some of `#rows` never get to the store: nobody else would complete them, and `settle` would
+   * wait for ever.
    */
   #abandon(first: number, end: number): void {
     for (let i = first; i < end; i++) this.#p.requests.complete(this.#rows[i] ?? 0)
