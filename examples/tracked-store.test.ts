@@ -1,7 +1,7 @@
 // Tests of a store through a guest, on a simulated machine.
 import {
   type BlockStore,
-  attachDisk,
+  openVbd,
   createMachine,
   faultyStore,
   memoryStore,
@@ -31,7 +31,7 @@ async function guestWithDisk(store: BlockStore) {
     machine,
     guest,
     closed,
-    disk: await attachDisk(guest, { vdev: 'xvda' }),
+    disk: await openVbd(guest, { vdev: 'xvda' }),
     async [Symbol.asyncDispose]() {
       stop.abort()
       await served

@@ -12,7 +12,7 @@ const packages = join(import.meta.dirname, '../packages')
 
 /** Names that still need a docstring: remove a name with its docstring, add none. */
 const PENDING: readonly string[] = [
-  'AttachDiskOptions',
+  'OpenVbdOptions',
   'AttachRingOptions',
   'BackendEvent',
   'CacheOptions',

@@ -5,8 +5,7 @@
 import { relay } from '../src/relay.ts'
 import type { Lab } from '../src/scenario.ts'
 
-export const title =
-  "attachDisk against the kernel's blkback and against serveVbd, dom0 with itself"
+export const title = "openVbd against the kernel's blkback and against serveVbd, dom0 with itself"
 export const programs = { blkback: 'lab/dom0/blkback/main.ts' }
 
 export async function run(lab: Lab): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * `attachDisk` in dom0 against backends in dom0: `kernel` is blkback, on a loop device, `xenkit` is
+ * `openVbd` in dom0 against backends in dom0: `kernel` is blkback, on a loop device, `xenkit` is
  * `serveVbd`. The same checks for both. The scenario `blkback` reads what it prints.
  */
 import { execFile } from 'node:child_process'
@@ -9,7 +9,7 @@ import { strictEqual } from 'node:assert'
 import { openXen } from '@xenkit/xen'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import type { Hypervisor } from '@xenkit/hypervisor'
-import { type VbdEvent, attachDisk, openFileStore, plugVbd, serveVbd, unplugVbd } from 'xenkit'
+import { type VbdEvent, openVbd, openFileStore, plugVbd, serveVbd, unplugVbd } from 'xenkit'
 import { check, soon } from '../tap.ts'
 import { checkDisk } from './suite.ts'
 
@@ -66,7 +66,7 @@ async function againstBlkback(hv: Hypervisor, xs: XenstoreClient): Promise<void>
     reads: () => statistic(devid, 'rd_req'),
   })
   await check('blkback: both sides announce persistent grants', async () => {
-    await using disk = await attachDisk(hv, { vdev })
+    await using disk = await openVbd(hv, { vdev })
     await disk.read(0, [new Uint8Array(1 << 20)])
     strictEqual(await xs.read(`/local/domain/0/backend/vbd/0/${devid}/feature-persistent`), '1')
     strictEqual(await xs.read(`/local/domain/0/device/vbd/${devid}/feature-persistent`), '1')
@@ -76,7 +76,7 @@ async function againstBlkback(hv: Hypervisor, xs: XenstoreClient): Promise<void>
   await check('blkback: a read-only disk refuses writes', async () => {
     await plugLoop(xs, { vdev: 'xvdm', devid: 51904, image: 'read-only.img', readOnly: true })
     {
-      await using disk = await soon('the attach', attachDisk(hv, { vdev: 'xvdm' }))
+      await using disk = await soon('the attach', openVbd(hv, { vdev: 'xvdm' }))
       strictEqual(disk.readOnly, true)
       const refused = await disk.write(0, [new Uint8Array(512)]).then(
         () => 'written',

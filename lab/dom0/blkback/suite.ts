@@ -1,7 +1,7 @@
-/** Checks of `attachDisk` that must pass against any backend. */
+/** Checks of `openVbd` that must pass against any backend. */
 import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert'
 import type { Hypervisor } from '@xenkit/hypervisor'
-import { type AttachDiskOptions, type Disk, attachDisk } from 'xenkit'
+import { type OpenVbdOptions, type Disk, openVbd } from 'xenkit'
 import { check, soon } from '../tap.ts'
 
 const MIB = 1 << 20
@@ -17,7 +17,7 @@ export interface Served {
   reads(): Promise<number>
 }
 
-const SETUPS: readonly Omit<AttachDiskOptions, 'vdev'>[] = [
+const SETUPS: readonly Omit<OpenVbdOptions, 'vdev'>[] = [
   {},
   { abi: 'x86_32' },
   { ringPageOrder: 2, depth: 128 },
@@ -27,8 +27,8 @@ const SETUPS: readonly Omit<AttachDiskOptions, 'vdev'>[] = [
 
 export async function checkDisk(hv: Hypervisor, served: Served): Promise<void> {
   const { name, vdev } = served
-  const attach = (o: Omit<AttachDiskOptions, 'vdev'> = {}): Promise<Disk> =>
-    soon('the attach', attachDisk(hv, { vdev, ...o }))
+  const attach = (o: Omit<OpenVbdOptions, 'vdev'> = {}): Promise<Disk> =>
+    soon('the attach', openVbd(hv, { vdev, ...o }))
 
   for (const [seed, setup] of SETUPS.entries()) {
     await check(

@@ -4,7 +4,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import {
-  attachDisk,
+  openVbd,
   createMachine,
   type Disk,
   type Hypervisor,
@@ -102,7 +102,7 @@ describe.skipIf(absent !== undefined)(`disks of a domain of Debian's xenstored`,
     vdev: vdev(disk),
   })
   const plug = (disk: number): Promise<void> => plugVbd(dom0, { ...address(disk), readOnly: false })
-  const attach = (disk: number): Promise<Disk> => attachDisk(guest, { vdev: vdev(disk) })
+  const attach = (disk: number): Promise<Disk> => openVbd(guest, { vdev: vdev(disk) })
 
   afterEach(async () => {
     dom0.close()

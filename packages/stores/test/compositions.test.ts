@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BlockStore } from '@xenkit/block-store'
-import { attachDisk } from '@xenkit/vbd'
+import { openVbd } from '@xenkit/vbd'
 import {
   type MemoryStore,
   cachedStore,
@@ -113,7 +113,7 @@ test("a guest's disk is backed up while the guest writes", async () => {
   await live.write?.(0, [new Uint8Array(2048 * 512).fill(1)])
   await using r = await rig({ store: live })
   await r.plug()
-  await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+  await using disk = await openVbd(r.guest, { vdev: 'xvda' })
   await disk.write(0, [new Uint8Array(64 * 512).fill(2)])
   await using snapshot = await live.take()
   const writing = Promise.all(

@@ -1,7 +1,7 @@
 /** Faults happen where they are planned, and nothing else goes wrong. */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { attachDisk } from '@xenkit/vbd'
+import { openVbd } from '@xenkit/vbd'
 import { type Fault, type StoreCall, faultyStore, memoryStore, randomFaults } from '../src/index.ts'
 import { rig } from '../../vbd/test/support/rig.ts'
 import { expectModelled, zeroed } from './support/model.ts'
@@ -136,7 +136,7 @@ test('a guest of a bad disk sees errors, and its disk lives on', async () => {
   const store = faultyStore(memoryStore(64), () => (bad ? { error: EIO } : undefined))
   await using r = await rig({ store })
   await r.plug()
-  await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+  await using disk = await openVbd(r.guest, { vdev: 'xvda' })
   await expect(disk.read(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
   await expect(disk.write(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
   expect((await r.event(({ kind }) => kind === 'store-failed')).error).toBe(EIO)

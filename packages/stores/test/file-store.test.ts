@@ -5,7 +5,7 @@ import { chmod, mkdtemp, readFile, readdir, rm, truncate, writeFile } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { attachDisk } from '@xenkit/vbd'
+import { openVbd } from '@xenkit/vbd'
 import { type DiscardRange, ImageError, openFileStoreWith } from '../src/index.ts'
 import { rig } from '../../vbd/test/support/rig.ts'
 import { expectModelled, zeroed } from './support/model.ts'
@@ -232,7 +232,7 @@ test('truncated while being served: what is left is read, the rest is an error, 
   await using store = await openFileStoreWith({}, path)
   await using r = await rig({ store })
   await r.plug()
-  await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+  await using disk = await openVbd(r.guest, { vdev: 'xvda' })
   await truncate(path, 20 * 512)
   // It ends within the second buffer, and before the last read.
   await expect(disk.read(16, [new Uint8Array(2048), new Uint8Array(2048)])).rejects.toMatchObject({

@@ -15,13 +15,13 @@ export type { BlockStore, StoreResult, StoreWrite } from '@xenkit/block-store'
 export { LEAVES_BUFFERS } from '@xenkit/block-store'
 export type { OpenSharedStore, SharedStore } from '@xenkit/block-store'
 export type { StoreBatch, StoreBatchOptions, StoreJobs } from '@xenkit/block-store'
-export { type AttachDiskOptions, attachDisk } from './frontend/attach-disk.ts'
+export { type OpenVbdOptions, openVbd } from './frontend/open-vbd.ts'
 export { type Disk, DiskError } from './frontend/disk.ts'
 export { type ListedDisk, listVbds } from './list.ts'
 export {
   type PlugVbdOptions,
   type VbdAddress,
-  changeMedium,
+  changeVbdMedium,
   plugVbd,
   resizeVbd,
   unplugVbd,

@@ -77,7 +77,7 @@ export async function unplugVbd(
  * @param o.params names it; empty, the drive is left without one
  * @throws ToolstackError with the server's reason
  */
-export async function changeMedium(
+export async function changeVbdMedium(
   xs: XenstoreClient,
   address: VbdAddress,
   o: { readonly params: string; readonly signal?: AbortSignal },

@@ -34,7 +34,7 @@ export {
 } from '@xenkit/block-store'
 export { DeviceAbandonedError, RingThreadError, type Workers } from '@xenkit/backend'
 export {
-  type AttachDiskOptions,
+  type OpenVbdOptions,
   ChangeRefusedError,
   type DataPathKind,
   type Disk,
@@ -53,8 +53,8 @@ export {
   type VbdBackendType,
   type VbdEvent,
   type VbdStats,
-  attachDisk,
-  changeMedium,
+  openVbd,
+  changeVbdMedium,
   eventLog,
   listVbds,
   parseVdev,

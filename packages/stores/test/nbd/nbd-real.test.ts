@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { attachDisk } from '@xenkit/vbd'
+import { openVbd } from '@xenkit/vbd'
 import { type NbdEvent, type NbdStore, openNbdStore } from '../../src/index.ts'
 import { NbdProcess, makeCertificates, whyNoNbdTools } from './support/nbd-tools.ts'
 import { rig } from '../../../vbd/test/support/rig.ts'
@@ -336,7 +336,7 @@ test.skipIf(reason !== undefined)(
     })
     await using r = await rig({ store })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
 
     const model = new Uint8Array(sectors * 512)
     const progress = { calls: 0, done: false }

@@ -47,7 +47,7 @@ const NAMES: ReadonlyMap<number, string> = new Map([
 ])
 
 /**
- * A disk as a guest uses it, from `attachDisk` until `close`. A "sector" is always 512 bytes.
+ * A disk as a guest uses it, from `openVbd` until `close`. A "sector" is always 512 bytes.
  * Calls may be made at once; a call is split into requests and settles when the last one is
  * answered. It is itself a BlockStore, so that what it reaches can be served again: if the disk
  * is read-only, as one that is plugged so.
@@ -74,7 +74,7 @@ export class Disk implements BlockStore, AsyncDisposable {
   /** Ends the waiting for a backend that doesn't close. */
   readonly #giveUp = new AbortController()
 
-  /** Use `attachDisk`. */
+  /** Use `openVbd`. */
   constructor(parts: DiskParts) {
     const { published, sectorSize } = parts
     this.#p = parts
@@ -111,14 +111,14 @@ export class Disk implements BlockStore, AsyncDisposable {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
   }
 
-  /** For `attachDisk`, which looks at what the backend says. */
+  /** For `openVbd`, which looks at what the backend says. */
   resized(sectors: number): void {
     this.#sectors = sectors
     for (const listener of this.#listeners) listener()
   }
 
   /**
-   * For `attachDisk`: fails what is in flight with `error` and closes the disk, of which the next
+   * For `openVbd`: fails what is in flight with `error` and closes the disk, of which the next
    * `close` tells the result.
    */
   lost(error: unknown): void {

@@ -8,8 +8,8 @@ import {
   DeviceAbandonedError,
   type StoreFunction,
   type VbdEvent,
-  attachDisk,
-  changeMedium,
+  openVbd,
+  changeVbdMedium,
   plugVbd,
   resizeVbd,
   serveVbd,
@@ -176,7 +176,7 @@ test('a store that is slow, and done in time, is waited for', async () => {
 test.each([0, 1])('a disk without requests is not abandoned, with %i threads', async (threads) => {
   await using r = await rig({ store: sharedMemoryStore(64), threads, abandonMs: 0 })
   await r.plug()
-  await using _disk = await attachDisk(r.guest, { vdev: 'xvda' })
+  await using _disk = await openVbd(r.guest, { vdev: 'xvda' })
   await r.stop()
   expect(r.events.map(({ kind }) => kind)).toEqual(['offered', 'connected', 'closed', 'removed'])
 })
@@ -209,7 +209,7 @@ describe('what else a store may never do', () => {
     const store: BlockStore = { ...memoryStore(64), resize: () => never }
     await using r = await rig({ store, abandonMs })
     await r.plug()
-    await using _disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using _disk = await openVbd(r.guest, { vdev: 'xvda' })
     const address = { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda' }
     const enough = new AbortController()
     const resized = resizeVbd(r.xs, address, { sectors: 128, signal: enough.signal })
@@ -232,7 +232,7 @@ describe('what else a store may never do', () => {
     const front = await RawFrontend.open(r.guest)
     front.put()
     front.send()
-    const changed = changeMedium(r.xs, address, { params: '' })
+    const changed = changeVbdMedium(r.xs, address, { params: '' })
     changed.catch(() => {})
     await heardOf(r)
     const stopped = r.stop()

@@ -1,7 +1,7 @@
 /** Where toolstacks put disks, and the words that they find for them. */
 import { describe, expect, test } from 'vitest'
 import {
-  attachDisk,
+  openVbd,
   plugVbd,
   type RequestedDisk,
   serveVbd,
@@ -37,7 +37,7 @@ describe('backendTypes', () => {
         `/local/domain/0/backend/${backendType}/${r.guest.domid}/51712`,
       )
       {
-        await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+        await using disk = await openVbd(r.guest, { vdev: 'xvda' })
         await disk.write(0, [new Uint8Array(512).fill(7)])
       }
       const formatSaid = backendType !== 'vbd'
@@ -63,7 +63,7 @@ describe('backendTypes', () => {
       },
     })
     await r.plug({ params })
-    await using _disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using _disk = await openVbd(r.guest, { vdev: 'xvda' })
     expect(asked).toMatchObject([{ params, ...expected }])
   })
 

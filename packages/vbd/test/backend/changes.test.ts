@@ -4,8 +4,8 @@ import { openXenstore } from '@xenkit/xenstore-client'
 import { describe, expect, test } from 'vitest'
 import {
   type BlockStore,
-  attachDisk,
-  changeMedium,
+  openVbd,
+  changeVbdMedium,
   plugVbd,
   resizeVbd,
   serveVbd,
@@ -54,14 +54,14 @@ describe('a CD-ROM drive', () => {
     const media = { a: medium(64, 1), b: medium(128, 2) }
     const { r, released } = await withDrive(media, '')
     await using _ = r
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     expect(await sectorsIn(r)).toBe('0')
-    await changeMedium(r.xs, addressIn(r), { params: 'a' })
+    await changeVbdMedium(r.xs, addressIn(r), { params: 'a' })
     expect(await sectorsIn(r)).toBe('64')
-    await changeMedium(r.xs, addressIn(r), { params: 'b' })
+    await changeVbdMedium(r.xs, addressIn(r), { params: 'b' })
     expect(released).toEqual([media.a])
     expect(await sectorsIn(r)).toBe('128')
-    await changeMedium(r.xs, addressIn(r), { params: '' })
+    await changeVbdMedium(r.xs, addressIn(r), { params: '' })
     expect(await sectorsIn(r)).toBe('0')
     expect(released).toEqual([media.a, media.b])
     expect(disk.readOnly).toBe(true)
@@ -71,22 +71,22 @@ describe('a CD-ROM drive', () => {
   test('the guest reads what is in it now, and an error where nothing is', async () => {
     const { r } = await withDrive({ a: medium(64, 1), b: medium(32, 2) }, 'a')
     await using _ = r
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     expect(await read(disk, 40)).toBe(1)
-    await changeMedium(r.xs, addressIn(r), { params: 'b' })
+    await changeVbdMedium(r.xs, addressIn(r), { params: 'b' })
     expect(await read(disk, 0)).toBe(2)
     // The guest believes in the size that it saw when it connected.
     await expect(read(disk, 40)).rejects.toThrow()
-    await changeMedium(r.xs, addressIn(r), { params: '' })
+    await changeVbdMedium(r.xs, addressIn(r), { params: '' })
     await expect(read(disk, 0)).rejects.toThrow()
-    await changeMedium(r.xs, addressIn(r), { params: 'a' })
+    await changeVbdMedium(r.xs, addressIn(r), { params: 'a' })
     expect(await read(disk, 40)).toBe(1)
   })
 
   test('a change by `xl cd-insert`, which asks nobody, is followed', async () => {
     const { r } = await withDrive({ a: medium(64, 1) }, '')
     await using _ = r
-    await using _disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using _disk = await openVbd(r.guest, { vdev: 'xvda' })
     await r.xs.write(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/params`, 'a')
     await r.event(({ kind }) => kind === 'changed')
     expect(await sectorsBecome(r, '64')).toBe(true)
@@ -95,15 +95,15 @@ describe('a CD-ROM drive', () => {
   test("a medium that doesn't exist is refused: the former one stays", async () => {
     const { r, released } = await withDrive({ a: medium(64, 1) }, 'a')
     await using _ = r
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
-    await expect(changeMedium(r.xs, addressIn(r), { params: 'nowhere' })).rejects.toThrow(
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
+    await expect(changeVbdMedium(r.xs, addressIn(r), { params: 'nowhere' })).rejects.toThrow(
       /no such medium as "nowhere"/,
     )
     expect(await paramsIn(r)).toBe('a')
     expect(await read(disk, 0)).toBe(1)
     expect(released).toEqual([])
     // That the former name is back is no change.
-    await changeMedium(r.xs, addressIn(r), { params: 'a' })
+    await changeVbdMedium(r.xs, addressIn(r), { params: 'a' })
     expect(r.events.map(({ kind }) => kind)).toEqual(['offered', 'connected', 'refused'])
   })
 
@@ -117,7 +117,7 @@ describe('a CD-ROM drive', () => {
     })
     await plugVbd(r.xs, { ...addressIn(r), readOnly: true, cdrom: true, params: '' })
     await r.event(({ kind }) => kind === 'offered')
-    await expect(changeMedium(r.xs, addressIn(r), { params: 'vm' })).rejects.toThrow(why)
+    await expect(changeVbdMedium(r.xs, addressIn(r), { params: 'vm' })).rejects.toThrow(why)
     using seen = await openXenstore(r.guest.xenstore)
     const directory = `backend/vbd/${r.guest.domid}/51712`
     const result = await seen.read(`/local/domain/0/${directory}/xenkit-result`)
@@ -148,10 +148,10 @@ describe('a CD-ROM drive', () => {
       release: () => void order.push('released'),
     })
     await plugVbd(r.xs, { ...addressIn(r), readOnly: true, cdrom: true, params: 'slow' })
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     const reading = disk.read(0, [new Uint8Array(512)])
     await call
-    const ejected = changeMedium(r.xs, addressIn(r), { params: '' })
+    const ejected = changeVbdMedium(r.xs, addressIn(r), { params: '' })
     await sectorsBecome(r, '0')
     letGo()
     await Promise.all([reading, ejected])
@@ -181,7 +181,7 @@ describe('a size', () => {
   test('is changed while the guest is connected', async () => {
     await using r = await rig({ store: growing() })
     await r.plug()
-    await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using _ = await openVbd(r.guest, { vdev: 'xvda' })
     await resizeVbd(r.xs, addressIn(r), { sectors: 128 })
     expect(await sectorsIn(r)).toBe('128')
     await resizeVbd(r.xs, addressIn(r), { sectors: 32 })
@@ -195,7 +195,7 @@ describe('a size', () => {
   test("that can't be had is refused with the store's reason", async () => {
     await using r = await rig({ store: growing() })
     await r.plug()
-    await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using _ = await openVbd(r.guest, { vdev: 'xvda' })
     for (let i = 0; i < 2; i++) {
       await expect(resizeVbd(r.xs, addressIn(r), { sectors: 2000 })).rejects.toThrow(
         /the medium is full/,
@@ -207,7 +207,7 @@ describe('a size', () => {
   test('of a store that has its own is refused', async () => {
     await using r = await rig({ store: { sectors: 64, read: () => {} } })
     await r.plug()
-    await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using _ = await openVbd(r.guest, { vdev: 'xvda' })
     await expect(resizeVbd(r.xs, addressIn(r), { sectors: 128 })).rejects.toThrow(
       /has a size of its own/,
     )
@@ -217,8 +217,8 @@ describe('a size', () => {
 test("a disk is no drive: what it serves can't be exchanged", async () => {
   await using r = await rig({ store: memoryStore(64) })
   await r.plug({ params: 'a' })
-  await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
-  await expect(changeMedium(r.xs, addressIn(r), { params: 'b' })).rejects.toThrow(
+  await using _ = await openVbd(r.guest, { vdev: 'xvda' })
+  await expect(changeVbdMedium(r.xs, addressIn(r), { params: 'b' })).rejects.toThrow(
     /is no CD-ROM drive/,
   )
 })
@@ -244,7 +244,7 @@ test('a disk that is detached before it answers', async () => {
     },
   })
   await r.plug()
-  await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
+  await using _ = await openVbd(r.guest, { vdev: 'xvda' })
   const answer = resizeVbd(r.xs, addressIn(r), { sectors: 128 })
   await call
   await r.xs.rm(`/local/domain/0/backend/vbd/${r.guest.domid}/51712`)
@@ -261,9 +261,9 @@ test('a medium that another disk writes to is refused', async () => {
   })
   await plugVbd(r.xs, { ...addressIn(r), vdev: 'xvdb', readOnly: false, params: 'shared' })
   await plugVbd(r.xs, { ...addressIn(r), readOnly: true, cdrom: true, params: '' })
-  await using _ = await attachDisk(r.guest, { vdev: 'xvda' })
-  await using _b = await attachDisk(r.guest, { vdev: 'xvdb' })
-  await expect(changeMedium(r.xs, addressIn(r), { params: 'shared' })).rejects.toThrow(
+  await using _ = await openVbd(r.guest, { vdev: 'xvda' })
+  await using _b = await openVbd(r.guest, { vdev: 'xvdb' })
+  await expect(changeVbdMedium(r.xs, addressIn(r), { params: 'shared' })).rejects.toThrow(
     /in use by xvdb/,
   )
   stop.abort()

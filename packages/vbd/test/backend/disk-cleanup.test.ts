@@ -4,7 +4,7 @@ import { type SimMachine, createMachine } from '@xenkit/sim'
 import { XenbusState } from '@xenkit/wire'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { attachDisk, plugVbd } from '../../src/index.ts'
+import { openVbd, plugVbd } from '../../src/index.ts'
 
 const { InitWait, Initialised, Connected, Closing, Closed } = XenbusState
 
@@ -86,7 +86,7 @@ async function connectBackend(): Promise<GrantMapping> {
 }
 
 test('attaching fails, then cleaning up: the first error is told, nothing stays open', async () => {
-  const attaching = attachDisk(unbindable(guest), { vdev: 'xvda', queues: 2 })
+  const attaching = openVbd(unbindable(guest), { vdev: 'xvda', queues: 2 })
   attaching.catch(() => {})
   await putNodes({ 'multi-queue-max-queues': 2 })
   await put(InitWait)
@@ -105,7 +105,7 @@ test('attaching fails, then cleaning up: the first error is told, nothing stays 
 
 test('attaching is given up: a backend that has the rings is asked to let go of them', async () => {
   const enough = new AbortController()
-  const attaching = attachDisk(guest, { vdev: 'xvda', signal: enough.signal })
+  const attaching = openVbd(guest, { vdev: 'xvda', signal: enough.signal })
   attaching.catch(() => {})
   await put(InitWait)
   await frontend(Initialised)
@@ -124,12 +124,12 @@ test('attaching is given up: a backend that has the rings is asked to let go of 
 test.each([
   [
     'at first',
-    async (disk: Awaited<ReturnType<typeof attachDisk>>, signal: AbortSignal) =>
+    async (disk: Awaited<ReturnType<typeof openVbd>>, signal: AbortSignal) =>
       disk.close({ signal }),
   ],
   [
     'after a call that waits without end',
-    async (disk: Awaited<ReturnType<typeof attachDisk>>, signal: AbortSignal) => {
+    async (disk: Awaited<ReturnType<typeof openVbd>>, signal: AbortSignal) => {
       const waiting = disk.close()
       waiting.catch(() => {})
       await disk.close({ signal }).catch(() => {})
@@ -138,7 +138,7 @@ test.each([
   ],
 ])('a backend never closes: close ends by its signal, %s', async (_, close) => {
   const connecting = connectBackend()
-  const disk = await attachDisk(guest, { vdev: 'xvda' })
+  const disk = await openVbd(guest, { vdev: 'xvda' })
   const mapping = await connecting
   const late = new AbortController()
   const closing = close(disk, late.signal)

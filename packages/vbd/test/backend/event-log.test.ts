@@ -2,7 +2,7 @@
 import { createMachine } from '@xenkit/sim'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { afterEach, expect, test, vi } from 'vitest'
-import { type VbdEvent, attachDisk, eventLog, plugVbd, serveVbd } from '../../src/index.ts'
+import { type VbdEvent, openVbd, eventLog, plugVbd, serveVbd } from '../../src/index.ts'
 
 afterEach(() => void vi.restoreAllMocks())
 
@@ -133,7 +133,7 @@ test("without onEvent a store's error is printed, once, and what goes well is no
       vdev: 'xvda',
       readOnly: true,
     })
-    await using disk = await attachDisk(guest, { vdev: 'xvda' })
+    await using disk = await openVbd(guest, { vdev: 'xvda' })
     for (let times = 0; times < 3; times++) {
       await expect(disk.read(0, [new Uint8Array(512)])).rejects.toThrow('answered -1')
       await disk.read(40, [new Uint8Array(512)])

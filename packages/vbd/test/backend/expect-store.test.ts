@@ -2,7 +2,7 @@
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { createMachine } from '@xenkit/sim'
 import { expect, test } from 'vitest'
-import { type ServeVbdOptions, attachDisk, serveVbd } from '../../src/index.ts'
+import { type ServeVbdOptions, openVbd, serveVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { rig } from '../support/rig.ts'
 
@@ -50,10 +50,10 @@ test.each(stores.filter(([name]) => name !== 'a promise'))(
 test.each<[string, unknown]>([
   ['undefined', undefined],
   ['a promise of one: is an "await" missing?', Promise.resolve()],
-])('serveVbd and attachDisk say what they expect for a hypervisor: %s', async (got, hv) => {
+])('serveVbd and openVbd say what they expect for a hypervisor: %s', async (got, hv) => {
   const error = new TypeError(
     `"hv" expected a hypervisor, as openHypervisor and createDomain make it, got ${got}`,
   )
   await expect(serveVbd(hv as Hypervisor, { store: memoryStore(8) })).rejects.toThrow(error)
-  await expect(attachDisk(hv as Hypervisor, { vdev: 'xvda' })).rejects.toThrow(error)
+  await expect(openVbd(hv as Hypervisor, { vdev: 'xvda' })).rejects.toThrow(error)
 })

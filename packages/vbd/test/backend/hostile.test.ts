@@ -5,7 +5,7 @@
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { NegotiationError, RingProtocolError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
-import { attachDisk } from '../../src/index.ts'
+import { openVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { recordingStore } from '../support/recording-store.ts'
 import { RawFrontend, type RawRequest } from '../support/raw-frontend.ts'
@@ -232,7 +232,7 @@ describe('a ring index where none can be', () => {
       await using r = await rig({ store: ({ devid }) => stores[devid === 51712 ? 0 : 1] })
       await r.plug({ vdev: 'xvda' })
       await r.plug({ vdev: 'xvdb' })
-      await using other = await attachDisk(r.guest, { vdev: 'xvdb' })
+      await using other = await openVbd(r.guest, { vdev: 'xvdb' })
       const front = await RawFrontend.open(r.guest)
       await front.exchange({})
       front.poke('req_prod', index + 1)
@@ -297,7 +297,7 @@ describe('published nodes', () => {
     const front = await RawFrontend.open(r.guest, { nodes })
     expect((await r.event((event) => event.kind === 'failed')).error).toMatchObject({ code })
     await front[Symbol.asyncDispose]()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     await disk.flush()
   })
 })

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import {
   type BlockStore,
   StoreInUseError,
-  attachDisk,
+  openVbd,
   plugVbd,
   serveVbd,
   unplugVbd,
@@ -49,7 +49,7 @@ test('a guest reboots: the disk connects again, with what was written', async ()
   await using r = await rig({ store: memoryStore(64) })
   await r.plug()
   for (let life = 1; life <= 3; life++) {
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     const sector = new Uint8Array(512)
     await disk.read(0, [sector])
     expect(sector[0]).toBe(life - 1)
@@ -87,7 +87,7 @@ test('a guest is destroyed mid-request: the request settles, nothing stays, its 
 
   const successor = r.machine.createDomain()
   await r.plug({ guest: successor })
-  await using disk = await attachDisk(successor, { vdev: 'xvda' })
+  await using disk = await openVbd(successor, { vdev: 'xvda' })
   const read = new Uint8Array(512)
   const reading = disk.read(0, [read])
   await held.call()
@@ -218,7 +218,7 @@ test('several disks of several guests, each with its own store', async () => {
     guests.flatMap((guest) =>
       ['xvda', 'xvdb', 'sda'].map(async (vdev, i) => {
         await r.plug({ guest, vdev })
-        await using disk = await attachDisk(guest, { vdev })
+        await using disk = await openVbd(guest, { vdev })
         const mark = guest.domid * 10 + i
         await Promise.all(
           Array.from({ length: 32 }, (_, n) =>
@@ -252,7 +252,7 @@ describe('one store', () => {
     await unplugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvdb' })
     await unplugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda' })
     await r.plug({ vdev: 'xvdc' })
-    await using disk2 = await attachDisk(r.guest, { vdev: 'xvdc' })
+    await using disk2 = await openVbd(r.guest, { vdev: 'xvdc' })
     await disk2.flush()
   })
 
@@ -260,7 +260,7 @@ describe('one store', () => {
     await using r = await rig({ store: memoryStore(64) })
     for (const vdev of ['xvda', 'xvdb']) {
       await r.plug({ vdev, readOnly: true })
-      await using disk = await attachDisk(r.guest, { vdev })
+      await using disk = await openVbd(r.guest, { vdev })
       expect(disk.readOnly).toBe(true)
       await disk.read(0, [new Uint8Array(512)])
       await expect(disk.write(0, [new Uint8Array(512)])).rejects.toMatchObject({
@@ -287,7 +287,7 @@ test('a reserved disk is left to the server that it is reserved for, idle ones b
     ['xvda', reserved, 1],
     ['xvdb', open, 2],
   ] as const) {
-    await using disk = await attachDisk(r.guest, { vdev })
+    await using disk = await openVbd(r.guest, { vdev })
     await disk.write(0, [new Uint8Array(512).fill(fill)])
     expect(store.bytes[0]).toBe(fill)
   }

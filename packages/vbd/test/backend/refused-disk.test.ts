@@ -1,7 +1,7 @@
 /** Disks that can't be served: who is told, and that their guests can't have them all the same. */
 import { openXenstore } from '@xenkit/xenstore-client'
 import { describe, expect, test } from 'vitest'
-import { type StoreAnswer, StoreInUseError, attachDisk } from '../../src/index.ts'
+import { type StoreAnswer, StoreInUseError, openVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { RawFrontend } from '../support/raw-frontend.ts'
 import { heardOf, rig } from '../support/rig.ts'
@@ -79,12 +79,12 @@ describe('a guest that connects to a disk which was refused', () => {
   test.each(refused)('%s: does not get it', async (_, store, expected) => {
     await using r = await rig({ store: ({ devid }) => (devid === 51712 ? shared : store()) })
     await r.plug({ vdev: 'xvda' })
-    await using first = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using first = await openVbd(r.guest, { vdev: 'xvda' })
     await r.plug({ vdev: 'xvdb' })
     const { error } = await r.event(({ kind, disk }) => kind === 'failed' && disk.devid === 51728)
     expect(error).toBeInstanceOf(expected)
     const enough = new AbortController()
-    const attaching = attachDisk(r.guest, { vdev: 'xvdb', signal: enough.signal })
+    const attaching = openVbd(r.guest, { vdev: 'xvdb', signal: enough.signal })
     const outcome = attaching.then(
       () => 'attached',
       () => 'refused',
@@ -107,7 +107,7 @@ test('disks that a store function leaves to others are not told of', async () =>
   })
   await r.plug({ vdev: 'xvdb' })
   await r.plug({ vdev: 'xvda' })
-  await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+  await using disk = await openVbd(r.guest, { vdev: 'xvda' })
   await disk.flush()
   expect(r.events.map(({ disk: { devid } }) => devid)).not.toContain(51728)
 })

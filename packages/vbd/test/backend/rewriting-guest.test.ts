@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { type Disk, attachDisk } from '../../src/index.ts'
+import { type Disk, openVbd } from '../../src/index.ts'
 import { rig } from '../support/rig.ts'
 import { sharedMemoryStore } from '../support/threads/shared-memory-store.ts'
 
@@ -66,7 +66,7 @@ test(
     for (let life = 0; life <= THREADS; life++) {
       const disk = await watched(
         'attaching',
-        attachDisk(r.guest, { vdev: 'xvda', queues: 4, depth: 8 }),
+        openVbd(r.guest, { vdev: 'xvda', queues: 4, depth: 8 }),
         state,
       )
       const before = counts.requests

@@ -3,7 +3,7 @@ import { RingProtocolError } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { RingThreadError } from '@xenkit/backend'
-import { attachDisk, unplugVbd } from '../../src/index.ts'
+import { openVbd, unplugVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { RawFrontend } from '../support/raw-frontend.ts'
 import { heardOf, rig } from '../support/rig.ts'
@@ -107,7 +107,7 @@ test('a guest is destroyed mid-request: the requests settle, nothing stays, its 
   await r.event(({ kind }) => kind === 'removed')
   const successor = r.machine.createDomain()
   await r.plug({ guest: successor })
-  await using disk = await attachDisk(successor, { vdev: 'xvda', queues: 4 })
+  await using disk = await openVbd(successor, { vdev: 'xvda', queues: 4 })
   const into = new Uint8Array(512)
   await disk.read(0, [into])
   expect(into[0]).toBe(3)
@@ -187,7 +187,7 @@ describe('a thread that ends', () => {
     await front[Symbol.asyncDispose]()
     expect(disk.stats).toMatchObject({ reads: 2, persistentGrants: 0 })
     expect(store.users()).toBe(0)
-    await using again = await attachDisk(r.guest, { vdev: 'xvda', queues: 2 })
+    await using again = await openVbd(r.guest, { vdev: 'xvda', queues: 2 })
     await again.write(0, [new Uint8Array(512).fill(9)])
     expect(store.bytes[0]).toBe(9)
     expect(store.users()).toBe(1)
@@ -200,7 +200,7 @@ describe('a thread that ends', () => {
     await r.event(({ kind }) => kind === 'failed')
     await front.device.backendClosing()
     await front[Symbol.asyncDispose]()
-    await using again = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using again = await openVbd(r.guest, { vdev: 'xvda' })
     await again.write(0, [new Uint8Array(512).fill(9)])
     expect(store.users()).toBe(0)
     expect(store.bytes[0]).toBe(9)
@@ -220,7 +220,7 @@ test("a store that can't be shared, or is a part of another object, is served in
     ['xvda', shared, 1],
     ['xvdb', plain, 0],
   ] as const) {
-    await using disk = await attachDisk(r.guest, { vdev, queues: 2 })
+    await using disk = await openVbd(r.guest, { vdev, queues: 2 })
     await disk.write(0, [new Uint8Array(4096).fill(5)])
     expect(store.bytes.subarray(0, 4096).every((byte) => byte === 5)).toBe(true)
     expect(shared.users()).toBe(users)

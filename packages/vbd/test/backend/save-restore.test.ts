@@ -3,7 +3,7 @@
  * closing the old ones.
  */
 import { expect, test } from 'vitest'
-import { attachDisk, plugVbd, unplugVbd } from '../../src/index.ts'
+import { openVbd, plugVbd, unplugVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { rig } from '../support/rig.ts'
 
@@ -20,7 +20,7 @@ test('saved and restored ten times: the next domain gets the disk, with what was
         ? true
         : undefined,
     )
-    const disk = await attachDisk(guest, { vdev: 'xvda' })
+    const disk = await openVbd(guest, { vdev: 'xvda' })
     const sector = new Uint8Array(512)
     await disk.read(0, [sector])
     expect(sector[0]).toBe(life)

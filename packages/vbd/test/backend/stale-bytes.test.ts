@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
-import { type BlockStore, attachDisk } from '../../src/index.ts'
+import { type BlockStore, openVbd } from '../../src/index.ts'
 import {
   type MemoryStore,
   cachedStore,
@@ -130,7 +130,7 @@ describe('each store says how much it read, less when its base has shrunk', () =
     }
     await using r = await rig({ store: memoryStore(64) })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     expect(await disk.read(4, buffers())).toEqual({ bytesRead: 8192 })
   })
 })

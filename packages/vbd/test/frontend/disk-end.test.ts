@@ -1,13 +1,13 @@
 /** A disk as its user has it when things end: closed twice, half failed, or its backend gone. */
 import { describe, expect, test } from 'vitest'
-import { type BlockStore, attachDisk } from '../../src/index.ts'
+import { type BlockStore, openVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { type Rig, rig } from '../support/rig.ts'
 
 test('close may be called again, and at the same time', async () => {
   await using r = await rig({ store: memoryStore(64) })
   await r.plug()
-  await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+  await using disk = await openVbd(r.guest, { vdev: 'xvda' })
   await Promise.all([disk.close(), disk.close()])
   await disk.close()
   await expect(disk.read(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
@@ -27,7 +27,7 @@ describe('a transfer of several requests, one of which fails', () => {
     }
     await using r = await rig({ store: () => store })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     const buffer = new Uint8Array(2 ** 21) // two of the longest requests
     let over = false
     const reading = disk.read(0, [buffer]).finally(() => (over = true))
@@ -53,7 +53,7 @@ describe('a backend that closes', () => {
       },
     })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     await disk.read(0, [new Uint8Array(512)])
     await r.stop()
     await expect(disk.read(0, [new Uint8Array(512)])).rejects.toMatchObject({
@@ -85,7 +85,7 @@ describe('an own domain that dies', () => {
     }
     await using r = await rig({ store })
     await r.plug()
-    const disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    const disk = await openVbd(r.guest, { vdev: 'xvda' })
     const pending = disk.read(0, [new Uint8Array(512)])
     await atStore
     await die(r)
@@ -102,7 +102,7 @@ describe('an own domain that dies', () => {
 
   test('while it attaches a disk: attaching rejects', async () => {
     await using r = await rig({ store: memoryStore(64) })
-    const attaching = attachDisk(r.guest, { vdev: 'xvda' })
+    const attaching = openVbd(r.guest, { vdev: 'xvda' })
     await r.xs.exists('/')
     r.machine.destroyDomain(r.guest.domid)
     await expect(attaching).rejects.toMatchObject({ code: 'ERR_XEN_XENSTORE_CLOSED' })
@@ -114,7 +114,7 @@ test.each([-1, 1.5, 2 ** 29, 'xvda0', 'vda', ''])(
   async (vdev) => {
     await using r = await rig({ store: memoryStore(64) })
     await expect(
-      attachDisk(r.guest, { vdev, signal: AbortSignal.timeout(1000) }),
+      openVbd(r.guest, { vdev, signal: AbortSignal.timeout(1000) }),
     ).rejects.toBeInstanceOf(RangeError)
   },
 )

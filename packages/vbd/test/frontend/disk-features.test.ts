@@ -1,6 +1,6 @@
 /** What a disk's frontend makes of what its backend offers, of each thing by itself. */
 import { describe, expect, test } from 'vitest'
-import { type Disk, attachDisk, plugVbd } from '../../src/index.ts'
+import { type Disk, openVbd, plugVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { recordingStore } from '../support/recording-store.ts'
 import { rig, type Rig } from '../support/rig.ts'
@@ -17,7 +17,7 @@ describe('rings', () => {
   ])('%j are more than there are', async (options, name) => {
     await using r = await rig({ store: memoryStore(64) })
     await r.plug()
-    await expect(attachDisk(r.guest, { vdev: 'xvda', ...options })).rejects.toThrow(name)
+    await expect(openVbd(r.guest, { vdev: 'xvda', ...options })).rejects.toThrow(name)
   })
 
   test.each([
@@ -28,9 +28,9 @@ describe('rings', () => {
     await r.plug()
     await r.event(({ kind }) => kind === 'offered')
     await r.xs.rm(`${backendOf(r)}/${node}`)
-    await expect(
-      attachDisk(r.guest, { vdev: 'xvda', queues: 2, ringPageOrder: 1 }),
-    ).rejects.toThrow(message)
+    await expect(openVbd(r.guest, { vdev: 'xvda', queues: 2, ringPageOrder: 1 })).rejects.toThrow(
+      message,
+    )
   })
 
   test('of each life are those that it asks for, whatever an earlier one left behind', async () => {
@@ -44,7 +44,7 @@ describe('rings', () => {
       [1, 1],
       [1, 0],
     ] as const) {
-      await using disk = await attachDisk(r.guest, { vdev: 'xvda', queues, ringPageOrder })
+      await using disk = await openVbd(r.guest, { vdev: 'xvda', queues, ringPageOrder })
       await disk.write(queues, [new Uint8Array(512).fill(queues)])
       expect(await r.xs.read(`${frontendOf(r)}/multi-queue-num-queues`)).toBe(String(queues))
       expect(r.events.findLast(({ kind }) => kind === 'connected')?.disk.stats.queues).toBe(queues)
@@ -60,7 +60,7 @@ describe('discard', () => {
     })
     await using r = await rig({ store })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     expect(disk.discardLimits).toEqual({ granularity: 4096, alignment: 512, secure: true })
     await disk.discard?.(1, 1023)
     await disk.discard?.(8, 16, { secure: true })
@@ -76,7 +76,7 @@ describe('discard', () => {
     const { discard: _, ...store } = recordingStore(64)
     await using r = await rig({ store })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     expect(disk.discard).toBeUndefined()
   })
 
@@ -84,7 +84,7 @@ describe('discard', () => {
     const store = recordingStore(64)
     await using r = await rig({ store })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     await expect(disk.discard?.(0, 8, { secure: true })).rejects.toThrow('"secure"')
     expect(store.calls).toEqual([])
   })
@@ -95,7 +95,7 @@ describe('barrier', () => {
     const store = recordingStore(64)
     await using r = await rig({ store })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     await Promise.all([disk.write(0, SECTOR), disk.barrier(8, SECTOR), disk.write(16, SECTOR)])
     expect(store.calls).toEqual(['write 0+1', 'flush', 'write 8+1', 'flush', 'write 16+1'])
     await expect(disk.barrier(0, [new Uint8Array(12 * 4096)])).rejects.toThrow(RangeError)
@@ -105,10 +105,10 @@ describe('barrier', () => {
     const { flush: _, ...store } = recordingStore(64)
     await using r = await rig({ store })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     await expect(disk.barrier(0, SECTOR)).rejects.toMatchObject({ details: { status: -2 } })
     await disk.close()
-    await using wide = await attachDisk(r.guest, { vdev: 'xvda', queues: 2 })
+    await using wide = await openVbd(r.guest, { vdev: 'xvda', queues: 2 })
     await expect(wide.barrier(0, SECTOR)).rejects.toThrow(TypeError)
   })
 })
@@ -117,7 +117,7 @@ test('sectors of 4096 bytes: what is not whole ones is refused here', async () =
   const store = recordingStore(64, { sectorSize: 4096, physicalSectorSize: 16_384 })
   await using r = await rig({ store })
   await r.plug()
-  await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+  await using disk = await openVbd(r.guest, { vdev: 'xvda' })
   expect(disk).toMatchObject({
     sectorSize: 4096,
     physicalSectorSize: 16_384,
@@ -136,7 +136,7 @@ describe('size', () => {
     const store = recordingStore(64)
     await using r = await rig({ store })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     for (const sectors of [128, 32]) {
       const told = resized(disk)
       store.resize(sectors)
@@ -155,7 +155,7 @@ describe('size', () => {
       readOnly: true,
       cdrom: true,
     })
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     expect(disk).toMatchObject({ sectors: 0, readOnly: true, cdrom: true, removable: true })
     await expect(disk.read(0, SECTOR)).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
   })
@@ -163,7 +163,7 @@ describe('size', () => {
   test('that is none ends the disk', async () => {
     await using r = await rig({ store: recordingStore(64) })
     await r.plug()
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     await r.xs.write(`${backendOf(r)}/sectors`, 'many')
     await r.event(({ kind }) => kind === 'closed')
     await expect(disk.read(0, SECTOR)).rejects.toMatchObject({
@@ -177,10 +177,10 @@ test('a disk is a store: served again to another guest, with all that it offers'
   const store = recordingStore(1024, { sectorSize: 4096 })
   await using below = await rig({ store })
   await below.plug()
-  await using disk = await attachDisk(below.guest, { vdev: 'xvda', queues: 2 })
+  await using disk = await openVbd(below.guest, { vdev: 'xvda', queues: 2 })
   await using above = await rig({ store: disk })
   await above.plug()
-  await using again = await attachDisk(above.guest, { vdev: 'xvda' })
+  await using again = await openVbd(above.guest, { vdev: 'xvda' })
   expect(again).toMatchObject({ sectors: 1024, sectorSize: 4096 })
   await again.write(8, [new Uint8Array(4096).fill(9)])
   await again.discard?.(16, 8)

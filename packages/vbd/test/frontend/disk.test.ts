@@ -1,7 +1,7 @@
 /** Frontend and backend together: a guest's reads and writes against a plain array. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { attachDisk } from '../../src/index.ts'
+import { openVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { rig } from '../support/rig.ts'
 
@@ -14,7 +14,7 @@ describe.each(abis)('%s', (abi) => {
       const store = memoryStore(1024)
       await using r = await rig({ store })
       await r.plug()
-      await using disk = await attachDisk(r.guest, { vdev: 'xvda', abi, ringPageOrder, depth: 64 })
+      await using disk = await openVbd(r.guest, { vdev: 'xvda', abi, ringPageOrder, depth: 64 })
       expect(disk.sectors).toBe(1024)
       const model = new Uint8Array(1024 * 512)
       const operation = fc.record({
@@ -52,7 +52,7 @@ test('many requests in flight, more than the ring has slots, are all answered', 
   for (let i = 0; i < store.bytes.length; i++) store.bytes[i] = (i >> 9) & 255
   await using r = await rig({ store })
   await r.plug()
-  await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+  await using disk = await openVbd(r.guest, { vdev: 'xvda' })
   const reads = Array.from({ length: 1000 }, async (_, i) => {
     const sector = (i * 37) % 4096
     const got = new Uint8Array(512)

@@ -1,11 +1,11 @@
 /**
- * The disk of `attachDisk` is a store: whatever the backend offers and is told to do, it is the
+ * The disk of `openVbd` is a store: whatever the backend offers and is told to do, it is the
  * array of bytes that is behind it.
  */
 import type { Hypervisor } from '@xenkit/hypervisor'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { attachDisk } from '../../src/index.ts'
+import { openVbd } from '../../src/index.ts'
 import { recordingStore } from '../support/recording-store.ts'
 import { rig } from '../support/rig.ts'
 import { expectModelled, zeroed } from '../../../stores/test/support/model.ts'
@@ -37,7 +37,7 @@ test('reads, writes, discards and flushes of any size, several at a time', async
         String(segments),
       )
       {
-        await using disk = await attachDisk(r.guest, { vdev: 'xvda', ...options })
+        await using disk = await openVbd(r.guest, { vdev: 'xvda', ...options })
         expect(disk).toMatchObject({
           sectors: SECTORS,
           sectorSize,
@@ -71,7 +71,7 @@ describe('requests', () => {
       `/local/domain/0/backend/vbd/${r.guest.domid}/51712/feature-max-indirect-segments`,
       String(segments),
     )
-    await using disk = await attachDisk(r.guest, { vdev: 'xvda' })
+    await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     const data = Buffer.alloc(1 << 20, 'no page is like another: ')
     await disk.write(3, [data])
     expect(Buffer.compare(store.bytes.subarray(3 * 512, 3 * 512 + data.length), data)).toBe(0)
@@ -106,7 +106,7 @@ describe('requests', () => {
       close: () => r.guest.close(),
       [Symbol.asyncDispose]: () => r.guest.close(),
     }
-    await using disk = await attachDisk(guest, { vdev: 'xvda' })
+    await using disk = await openVbd(guest, { vdev: 'xvda' })
     expect(granted.size).toBe(1)
     await disk.read(0, [new Uint8Array(512)])
     expect(granted.size).toBe(1 + 32)

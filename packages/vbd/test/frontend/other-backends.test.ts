@@ -8,7 +8,7 @@ import { plugDevice } from '@xenkit/xenbus'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { expect, test } from 'vitest'
 import { limitsOf } from '../../src/backend/limits.ts'
-import { type Disk, attachDisk } from '../../src/index.ts'
+import { type Disk, openVbd } from '../../src/index.ts'
 import { RawFrontend } from '../support/raw-frontend.ts'
 import { rig } from '../support/rig.ts'
 
@@ -53,7 +53,7 @@ async function attached(
   }
   // Where the disk is refused, it ends with the connection.
   const serving = serve().catch(() => {})
-  const disk = await attachDisk(guest, { vdev: 'xvda' })
+  const disk = await openVbd(guest, { vdev: 'xvda' })
   await look(disk)
   await disk.close()
   await serving

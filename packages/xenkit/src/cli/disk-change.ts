@@ -6,7 +6,7 @@ import { resolve } from 'node:path'
 import {
   type ListedDisk,
   type VbdAddress,
-  changeMedium,
+  changeVbdMedium,
   listVbds,
   parseVdev,
   resizeVbd,
@@ -75,7 +75,7 @@ async function changeMediumOf(
     if (!disk.cdrom) {
       throw new UsageError(`${which.vdev} of domain ${which.domid} is not a CD-ROM drive`)
     }
-    await changeMedium(xs, address, {
+    await changeVbdMedium(xs, address, {
       params: paramsOf(disk.backendType === 'vbd' ? '' : 'aio:'),
       signal,
     })

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
 import { type DomainHandle, attachDomain } from '@xenkit/sim'
-import { type Disk, attachDisk } from '@xenkit/vbd'
+import { type Disk, openVbd } from '@xenkit/vbd'
 
 /** Input of the guest's thread. */
 export interface GuestOrders {
@@ -36,7 +36,7 @@ const LONGEST_WRITE_SECTORS = 64
 
 async function run({ domain, vdev, writes, seed }: GuestOrders): Promise<void> {
   await using hv = await attachDomain(domain)
-  await using disk = await attachDisk(hv, { vdev, depth: 32 })
+  await using disk = await openVbd(hv, { vdev, depth: 32 })
   report({ kind: 'attached', sectors: disk.sectors, readOnly: disk.readOnly })
   report({ kind: 'read', phase: 'read', sha256: await readAll(disk, 'read') })
   const wanted = disk.readOnly ? 0 : writes

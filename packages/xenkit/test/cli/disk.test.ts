@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { type SimDomain, createMachine } from '@xenkit/sim'
-import { attachDisk } from '@xenkit/vbd'
+import { openVbd } from '@xenkit/vbd'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Images } from '../../src/cli/images.ts'
 import { DOMAIN_KEY } from '../../src/open-hypervisor.ts'
@@ -104,7 +104,7 @@ test('a disk is attached, listed, not resized since it is read-only, and detache
   const id = String(m.guest.domid)
   const attached = m.start('attach', id, 'xvdb', image, '--read-only')
   await attached.says(/xvdb of domain \d+: offered/)
-  await using disk = await attachDisk(m.guest, { vdev: 'xvdb' })
+  await using disk = await openVbd(m.guest, { vdev: 'xvdb' })
   const first = new Uint8Array(512)
   await disk.read(0, [first])
   expect(first[0]).toBe(1)
@@ -178,7 +178,7 @@ test('a CD-ROM drive: empty, inserted, ejected, detached by force', async () => 
   const id = String(m.guest.domid)
   const attached = m.start('attach', id, 'xvdc', '--cdrom')
   await attached.says(/xvdc of domain \d+: offered/)
-  const disk = await attachDisk(m.guest, { vdev: 'xvdc' })
+  const disk = await openVbd(m.guest, { vdev: 'xvdc' })
   expect(await m.run('insert', id, 'xvdc', iso)).toEqual({ code: 0, stdout: '', stderr: '' })
   expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([
     { cdrom: true, sectors: 16, params: iso },

@@ -5,7 +5,7 @@ import {
   type Disk,
   type ServeVbdOptions,
   type VbdEvent,
-  attachDisk,
+  openVbd,
   createMachine,
   openXenstore,
   plugVbd,
@@ -40,7 +40,7 @@ export async function withDisk(
     })
     xs.close()
     {
-      await using disk = await attachDisk(guest, { vdev: 'xvda' })
+      await using disk = await openVbd(guest, { vdev: 'xvda' })
       await work(disk, events)
     }
     stop.abort()

@@ -7,7 +7,7 @@
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { openMemory } from '@xenkit/xen'
 import {
-  attachDisk,
+  openVbd,
   createMachine,
   openFileStore,
   openMemoryStore,
@@ -53,7 +53,7 @@ const serving = serveVbd(dom0, {
   onEvent: ({ disk }) => (stats = disk.stats),
 })
 {
-  await using disk = await attachDisk(guest, { vdev: 'xvda', queues: 4 })
+  await using disk = await openVbd(guest, { vdev: 'xvda', queues: 4 })
   await Promise.all(
     Array.from({ length: 1024 }, (_, page) =>
       disk.write(page * 8, [new Uint8Array(4096).fill(page)]),

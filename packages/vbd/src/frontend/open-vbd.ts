@@ -24,7 +24,7 @@ import { Disk, MAX_PLAIN_REQUEST } from './disk.ts'
 import { GrantedPages } from './granted-pages.ts'
 import { openDiskRings } from './open-disk-rings.ts'
 
-export interface AttachDiskOptions {
+export interface OpenVbdOptions {
   /** Which disk: `xvda`, or its devid. */
   readonly vdev: string | number
   /** Rings, 1..4; at most as many as the backend offers. Default 1. */
@@ -50,7 +50,7 @@ const CLOSE_TIMEOUT_MS = 1_000
  * @throws NegotiationError when the backend publishes what can't be used, or closes instead
  * @throws the signal's reason when that aborts
  */
-export async function attachDisk(hv: Hypervisor, o: AttachDiskOptions): Promise<Disk> {
+export async function openVbd(hv: Hypervisor, o: OpenVbdOptions): Promise<Disk> {
   expectHypervisor(hv)
   const devid = parseVdev(String(o.vdev))
   const { queues = 1, ringPageOrder = 0, depth = 32, abi = 'x86_64' } = o
