@@ -1,6 +1,6 @@
 /**
- * One connection in the data phase: many requests in flight, all of one tick sent in one go,
- * replies matched by cookie in whatever order they come.
+ * One connection in the data phase. Many requests may be in flight: those of one tick are sent
+ * together, and replies are matched by cookie, in any order.
  */
 import type { ConnectionOptions } from 'node:tls'
 import { nbdRequest, NBD_REQUEST_MAGIC, NBD_ERRNO, NBD_CMD } from './protocol.ts'
@@ -10,37 +10,40 @@ import { ReplyParser } from './replies.ts'
 import { Transport } from './transport.ts'
 import type { NbdTarget } from './uri.ts'
 
+/** One request to the server, from its first sending to its answer. */
 export interface Request {
   /** A value of NBD_CMD. */
   readonly type: number
-  /** Bytes. */
+  /** First byte in the export. */
   readonly offset: number
+  /** Bytes. */
   readonly length: number
-  /** Where the data of a read goes, or that of a write comes from. */
+  /** Buffers that a read fills or a write sends. */
   readonly data: readonly Uint8Array[]
   readonly resolve: () => void
   readonly reject: (error: Error) => void
-  /** How many writes and discards had been answered when it was made: those that a flush covers. */
+  /** Number of writes and discards answered when it was made: a flush covers these. */
   readonly answered: number
   /**
-   * When it is given up if it waits then, on `performance.now`'s clock: set when it first had no
-   * connection.
+   * Time, by `performance.now`, after which it fails if it waits for a connection. Set when it is
+   * first without one.
    */
   giveUpAt: number | undefined
 }
 
+/** How a connection is opened. */
 export interface ConnectOptions {
   readonly tls: ConnectionOptions
-  /** For the handshake as a whole, for each request once it is sent, and for taking leave. */
+  /** Milliseconds for the whole handshake, for each request once it is sent, and for closing. */
   readonly timeoutMs: number
   readonly signal: AbortSignal
 }
 
 interface InFlight {
   readonly request: Request
-  /** On `performance.now`'s clock. */
+  /** Time by `performance.now`. */
   readonly sentAt: number
-  /** The burst that it is sent in. */
+  /** Number of the burst that it is sent in. */
   readonly burst: number
   refusal?: NbdError
 }
@@ -54,27 +57,25 @@ const commandNames = new Map<number, string>(
 export class NbdConnection {
   readonly info: ExportInfo
   readonly openedAt = performance.now()
-  /** Why it is over. */
+  /** Why the connection ended. */
   lost: Error | undefined
-  /** The request was answered, or refused. */
+  /** Called when a request was answered or refused. */
   onSettled: (request: Request, refusal: NbdError | undefined) => void = () => {}
-  /**
-   * Called once if the connection is lost, with what was in flight: none of it will be answered.
-   */
+  /** Called once if the connection is lost, with the requests in flight: none will be answered. */
   onLost: (reason: Error, requests: Request[]) => void = () => {}
   readonly #uri: string
   readonly #transport: Transport
   readonly #timeoutMs: number
   readonly #inFlight = new Map<number, InFlight>()
   #lastCookie = 0
-  /** To be sent at the end of this tick. */
+  /** Requests to send at the end of this tick. */
   #outbox: [cookie: number, request: Request][] = []
   #burst = 0
-  /** The socket is done with the bytes of every burst up to this one. */
+  /** Number of the last burst that the socket has sent completely. */
   #sentBurst = -1
   /** Writes that were answered before they were sent: the socket still needs their data. */
   #early: InFlight[] = []
-  /** Looks at the oldest request. There while something is in flight, and a while longer. */
+  /** Timer that checks the oldest request. It may outlast the last request. */
   #deadline: NodeJS.Timeout | undefined
 
   /** @throws NbdError, NbdProtocolError, the system's or TLS's error, or the signal's reason */
@@ -126,7 +127,7 @@ export class NbdConnection {
     if (this.#outbox.push([this.#lastCookie, request]) === 1) process.nextTick(() => this.#flush())
   }
 
-  /** Takes leave of the server. Nothing may be in flight. */
+  /** Disconnects from the server. Nothing may be in flight. */
   async close(): Promise<void> {
     clearTimeout(this.#deadline)
     const header = Buffer.alloc(HEADER_SIZE)
@@ -138,14 +139,15 @@ export class NbdConnection {
     clearTimeout(timer)
   }
 
-  /** Ends the connection at once. */
+  /** Ends the connection immediately. */
   destroy(reason: Error): void {
     this.#transport.destroy(reason)
   }
 
   /**
-   * A server may answer others and withhold one reply: a guest would wait for ever. The connection
-   * ends, not the request alone: a reply that came late would have data for memory in other use.
+   * Ends the connection if the oldest request has waited too long: a server may answer others and
+   * withhold one reply. The request alone can't end, since its data could still arrive, in memory
+   * that is used for something else by then.
    */
   readonly #expectAnswer = (): void => {
     this.#deadline = undefined
@@ -197,7 +199,7 @@ export class NbdConnection {
     const inFlight = this.#find(cookie)
     const { request, burst } = inFlight
     const errno = error === 0 ? undefined : (NBD_ERRNO.get(error) ?? 'EINVAL')
-    // It is still in flight, to be done after the restart.
+    // The request stays in flight, and is sent again after the server's restart.
     if (errno === 'ESHUTDOWN') {
       throw new NbdError(`${this.#uri}: the server is being shut down`, { uri: this.#uri, errno })
     }
@@ -229,7 +231,7 @@ export class NbdConnection {
   }
 }
 
-/** Offsets are up to 2^52, and so exact. */
+/** Writes a request's header. Offsets are up to 2^52, so a double holds them exactly. */
 function writeHeader(
   header: Buffer,
   start: number,

@@ -1,21 +1,27 @@
-/** What a store says of itself, from what the server says of the export. */
+/** Geometry and features of a disk, from what the server reports of the export. */
 import { NBD_TRANSMISSION, NBD_MAX_PAYLOAD } from './protocol.ts'
 import { MAX_SECTORS } from '@xenkit/block-store'
 import type { ExportInfo } from './negotiation.ts'
 
+/** Geometry and features of the disk that an export makes. */
 export interface Geometry {
   readonly sectors: number
   readonly sectorSize: 512 | 4096
+  /** Bytes of a request that suits the server. */
   readonly preferred: number
   /** Most bytes of one read or write: a multiple of `sectorSize`. */
   readonly maximum: number
   readonly writable: boolean
   readonly canFlush: boolean
   readonly canTrim: boolean
+  /** Whether a flush on one connection covers all. */
   readonly multiConn: boolean
 }
 
-/** @throws Error that says what of the export a guest's disk can't have */
+/**
+ * Finds the geometry of the disk.
+ * @throws Error if a guest can't have such a disk: the text says why
+ */
 export function geometryOf({ size, flags, minimum, preferred, maximum }: ExportInfo): Geometry {
   if (minimum > 4096) {
     throw new Error(
@@ -49,8 +55,9 @@ export function geometryOf({ size, flags, minimum, preferred, maximum }: ExportI
 }
 
 /**
- * A guest was told what its disk is like and can't be told otherwise, but of more sectors.
- * @throws Error that says what has become of the export since
+ * Checks a new connection's geometry: of what a guest was told, only the number of sectors can
+ * change, and only grow.
+ * @throws Error if the export has lost something: the text says what
  */
 export function expectNoLess(now: Geometry, before: Geometry): void {
   if (now.sectors < before.sectors) {

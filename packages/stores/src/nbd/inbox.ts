@@ -1,10 +1,9 @@
 /**
- * What arrives during the handshake, asked for by number of bytes. The data phase has a parser of
- * its own.
+ * Bytes that arrive during the handshake, taken by number. The data phase has a parser of its own.
  */
 import { NbdProtocolError } from './nbd-error.ts'
 
-/** More than any message of the handshake has, and than a server sends ahead. */
+/** Most bytes held: more than any message of the handshake, or than a server sends ahead. */
 const MAX_BYTES = 64 * 1024
 
 export class Inbox {
@@ -25,7 +24,7 @@ export class Inbox {
     this.#give()
   }
 
-  /** One at a time. Never settles if the bytes don't come. */
+  /** Takes bytes, one call at a time. It never settles if they don't arrive. */
   async take(count: number): Promise<Uint8Array> {
     expectRoom(count)
     return new Promise((resolve) => {

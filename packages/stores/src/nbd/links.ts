@@ -1,31 +1,30 @@
 /**
- * The connections of a store. A request goes to the one with the least in flight. A connection that
- * is lost is made anew, and what it had in flight goes to another or waits: reads, writes and trims
- * can be done twice, and a flush goes behind the writes that it was in flight with.
+ * The connections of a store. A request goes to the connection with the fewest in flight. A lost
+ * connection is opened again; its requests in flight go to another connection, or wait. Reads,
+ * writes and trims can be done twice. A flush is sent after the writes that were in flight with it.
  *
- * Nobody can tell a connection that broke from a server that was killed. So a new connection is
- * taken for one to a new server, which has forgotten what wasn't flushed: the log of that is done
- * again, with nothing else in flight on any connection, for an old write must not land on a newer
- * one. What was lost comes after it. The others, if they reach any server at all, then reach that
- * same one.
+ * A client can't tell a broken connection from a server that was killed. So it treats each new
+ * connection as one to a new server, which has lost the writes that weren't flushed, and replays
+ * the log of these. Nothing else is in flight on any connection during the replay, so that no old
+ * write overwrites a newer one. The requests that the connection lost follow. The other
+ * connections, if they reach a server at all, reach the same one.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConnectionOptions } from 'node:tls'
 import { NBD_CMD } from './protocol.ts'
 import { NbdConnection, type Request } from './connection.ts'
 import { type Geometry, expectNoLess, geometryOf } from './geometry.ts'
-import { NbdError } from './nbd-error.ts'
+import { NbdError, asError } from './nbd-error.ts'
 import { Turns } from './turns.ts'
 import type { NbdTarget } from './uri.ts'
 import { Waiting } from './waiting.ts'
 import { WriteLog } from './write-log.ts'
 
+/** Event of a connection to an NBD server. */
 export type NbdEvent =
-  /** A connection was lost; an attempt to make it anew failed. */
+  /** `disconnected`: a connection was lost. `unreachable`: opening it again failed. */
   | { readonly kind: 'disconnected' | 'unreachable'; readonly error: Error }
-  /**
-   * `replayed`: so many writes and discards that had been answered and not flushed were done again.
-   */
+  /** `replayed`: number of writes and discards that were answered but not flushed, done again. */
   | { readonly kind: 'reconnected'; readonly replayed: number }
 
 export interface LinksOptions {
@@ -36,17 +35,19 @@ export interface LinksOptions {
 }
 
 interface Link {
-  /** Undefined while it is being made anew. */
+  /** Undefined while it is being opened. */
   connection: NbdConnection | undefined
-  /** It is not the first that is being made. */
+  /** Whether the link has lost a connection before. */
   lost: boolean
-  /** Since a connection lasted. */
+  /** Attempts to connect since a connection lasted. */
   attempts: number
 }
 
-/** Milliseconds between two attempts: none before the first, then this, doubled each time. */
+/**
+ * Milliseconds before the second attempt, doubled for each further one; the first starts at once.
+ */
 const DELAY_MS = 100
-/** Most of it. A connection that lasted longer was a good one. */
+/** Longest delay in ms. A connection that lasted longer resets the attempts. */
 const DELAY_MAX_MS = 5000
 
 export class Links {
@@ -57,12 +58,12 @@ export class Links {
   readonly #abort = new AbortController()
   #geometry: Geometry
   readonly #waiting: Waiting
-  /** Those of connections that are new. */
+  /** Exclusive turns of new connections, for the replay of the log. */
   readonly #turns = new Turns(
     () => this.#links.every(({ connection }) => !connection || connection.load === 0),
     () => this.#sendWaiting(),
   )
-  /** Has its turn. */
+  /** New connection that replays the log now. */
   #newcomer: NbdConnection | undefined
   readonly #log = new WriteLog({
     send: (request) => this.#dispatch(request),
@@ -76,7 +77,7 @@ export class Links {
   #closed: Promise<void> | undefined
 
   /**
-   * @param connections how many, if the server allows for several
+   * @param connections number of connections, if the server allows several
    * @throws NbdError if there is no server, or none that can serve a disk
    */
   static async open(target: NbdTarget, connections: number, o: LinksOptions): Promise<Links> {
@@ -126,7 +127,7 @@ export class Links {
     return this.#request(type, offset, length, data)
   }
 
-  /** @throws NbdError also if one of the log's own has failed since the last */
+  /** @throws NbdError also if a flush by the log has failed since the last call */
   async flush(): Promise<void> {
     await this.submit(NBD_CMD.FLUSH, 0, 0, [])
     const refusal = this.#log.takeRefusal()
@@ -198,7 +199,7 @@ export class Links {
     else request.resolve()
   }
 
-  /** Where there is no flush, a write that was answered is as good as it gets. */
+  /** Whether a request must be replayed. Without flush, an answered write is final. */
   #isLogged({ type }: Request): boolean {
     return this.#geometry.canFlush && (type === NBD_CMD.WRITE || type === NBD_CMD.TRIM)
   }
@@ -252,7 +253,7 @@ export class Links {
     )
   }
 
-  /** Makes a connection for the link, however often that fails. */
+  /** Opens a connection for the link, in as many attempts as that takes. */
   async #connect(link: Link): Promise<void> {
     const { signal } = this.#abort
     let replayed: number | undefined
@@ -271,8 +272,9 @@ export class Links {
   }
 
   /**
-   * @throws Error if there is no server, the export isn't any more what it was, or what it forgot
-   * can't be done again
+   * Opens a connection and replays the log.
+   * @returns number of replayed changes
+   * @throws Error if no server answers, the export has become less, or the replay fails
    */
   async #attempt(link: Link, delay: number, signal: AbortSignal): Promise<number> {
     await sleep(delay, undefined, { signal })
@@ -303,6 +305,3 @@ export class Links {
 }
 
 const CLOSED = 'the store is closed'
-
-const asError = (reason: unknown): Error =>
-  reason instanceof Error ? reason : new Error(String(reason))

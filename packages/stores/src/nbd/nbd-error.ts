@@ -1,10 +1,9 @@
-/** What goes wrong with an NBD server. */
+/** Errors of NBD stores. */
 import { XenError } from '@xenkit/hypervisor'
 
 /**
- * The export can't be served, a request was refused, or the server is away. `details` has the URI
- * and, where there is one, the errno name: the server's own, ETIMEDOUT when it stayed away too
- * long.
+ * An export can't be served, a request was refused, or the server is away. `details` has the URI
+ * and the errno name, if there is one: the server's own, or ETIMEDOUT if it was away too long.
  */
 export class NbdError extends XenError {
   constructor(
@@ -17,8 +16,7 @@ export class NbdError extends XenError {
 }
 
 /**
- * The server's bytes aren't NBD. There is no way to find the next message: that connection is
- * ended.
+ * A server's bytes aren't NBD. The connection ends, because the next message can't be found.
  */
 export class NbdProtocolError extends XenError {
   constructor(message: string, details: { readonly field: string; readonly value: unknown }) {
@@ -26,7 +24,7 @@ export class NbdProtocolError extends XenError {
   }
 }
 
-/** @throws NbdProtocolError unless the field of a message has the value that it must have */
+/** @throws NbdProtocolError unless a message's field has the expected value */
 export function expectField(
   field: string,
   value: number | bigint,
@@ -38,3 +36,7 @@ export function expectField(
     { field, value },
   )
 }
+
+/** Whatever was thrown, as an error. */
+export const asError = (reason: unknown): Error =>
+  reason instanceof Error ? reason : new Error(String(reason))

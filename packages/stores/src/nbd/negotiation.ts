@@ -1,9 +1,9 @@
 /**
- * The fixed newstyle handshake: STARTTLS where the URI wants it, then GO with the export's name.
- * The server's block sizes are asked for, which binds this side to keep to them.
+ * The fixed newstyle handshake: STARTTLS if the URI says so, then GO with the export's name. It
+ * requests the server's block sizes, which obliges the client to respect them.
  *
- * Replies stay simple. Structured ones would pay for sparse reads and for errors in the middle of a
- * read, and cost a second parser: a guest's reads are short and their pages are written whole.
+ * Structured replies aren't negotiated. They would help with sparse reads and with errors in the
+ * middle of a read, but need a second parser. A guest's reads are short and fill whole pages.
  */
 import type { ConnectionOptions } from 'node:tls'
 import { type CStruct, type Fields, type FieldsOf } from '@xenkit/wire'
@@ -32,28 +32,29 @@ import { NbdError, NbdProtocolError, expectField } from './nbd-error.ts'
 import type { Transport } from './transport.ts'
 import type { NbdTarget } from './uri.ts'
 
-/** What the server says of an export; sizes in bytes. */
+/** What the server reports of an export; sizes in bytes. */
 export interface ExportInfo {
   readonly size: bigint
   /** Bits of NBD_TRANSMISSION. */
   readonly flags: number
-  /** Every offset and length is a multiple of it. */
+  /** Unit of offsets and lengths. */
   readonly minimum: number
   readonly preferred: number
   /** Most data of one request. */
   readonly maximum: number
 }
 
-/** What proto.md has a client take for granted of a server that doesn't say. */
+/** Sizes that proto.md has a client assume if the server reports none. */
 const DEFAULT_SIZES = { minimum: 1, preferred: 4096, maximum: NBD_MAX_PAYLOAD }
-/** Most that a smallest block can be. */
+/** Largest `minimum` that the protocol allows. */
 const MAX_MINIMUM = 65536
-/** GO's data beside the name: the name's length, the number of infos, the info. */
+/** Bytes of GO's data without the name: the name's length, the number of infos, the info. */
 const GO_OVERHEAD = 4 + 2 + 2
 
 /**
- * Never settles if the connection is lost.
- * @throws NbdError with what the server refuses, or NbdProtocolError
+ * Makes the handshake. It never settles if the connection is lost.
+ * @throws NbdError if the server refuses: the text says what
+ * @throws NbdProtocolError if the server breaks the protocol
  */
 export async function negotiate(
   transport: Transport,
@@ -96,7 +97,9 @@ class Handshake {
     )
   }
 
-  /** Nothing that came in plain text may be taken for part of what is encrypted. */
+  /**
+   * Starts TLS. Bytes that came early in plain text must not count as encrypted: they are refused.
+   */
   async startTls(options: ConnectionOptions): Promise<void> {
     this.#option(NBD_OPT.STARTTLS, new Uint8Array(0))
     const { type, data } = await this.#reply(NBD_OPT.STARTTLS)

@@ -1,18 +1,17 @@
 /**
- * Cuts a byte stream into simple replies. The data of a read goes straight from the chunk that it
- * came in to where the read wants it: copied once, however the stream is split. Between chunks at
- * most one header is kept.
+ * Parses a byte stream into simple replies. A read's data is copied once, from the received chunk
+ * to the read's buffers, however the stream is split. Between chunks at most one header is kept.
  */
 import { nbdSimpleReply, NBD_SIMPLE_REPLY_MAGIC } from './protocol.ts'
 import { expectField } from './nbd-error.ts'
 
 export interface ReplyHandler {
   /**
-   * Where the data that follows the reply belongs: nowhere, but for a read. Throws if nothing waits
-   * for a reply with that cookie.
+   * Returns the buffers for the data that follows the reply: none unless it is a read's.
+   * @throws NbdProtocolError if no request with that cookie is in flight
    */
   dataOf(cookie: number, error: number): readonly Uint8Array[]
-  /** The reply is complete. What it throws, `push` throws. */
+  /** Called when the reply is complete. `push` throws what this throws. */
   answered(cookie: number, error: number): void
 }
 
@@ -25,7 +24,7 @@ export class ReplyParser {
   #heldBytes = 0
   #cookie = 0
   #error = 0
-  /** Buffers of the reply that is being received, of which the first `#filled` are full. */
+  /** Buffers of the reply that is being received; the first `#filled` are full. */
   #data: readonly Uint8Array[] = []
   #filled = 0
   #filledBytes = 0
@@ -36,7 +35,7 @@ export class ReplyParser {
 
   /**
    * Takes the next bytes of the stream.
-   * @throws NbdProtocolError, or what the handler throws; the parser is of no use afterwards
+   * @throws NbdProtocolError, or what the handler throws; the parser can't be used afterwards
    */
   push(bytes: Uint8Array): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
@@ -66,7 +65,7 @@ export class ReplyParser {
 
   #begin(view: DataView, offset: number): void {
     expectField('magic', view.getUint32(offset + at.magic), NBD_SIMPLE_REPLY_MAGIC)
-    // its upper half: ours fit into the lower
+    // The upper half of the cookie: this client's fit into the lower.
     expectField('cookie', view.getUint32(offset + at.cookie), 0)
     this.#cookie = view.getUint32(offset + at.cookie + 4)
     this.#error = view.getUint32(offset + at.error)

@@ -1,6 +1,6 @@
 /**
- * A disk that an NBD server exports: nbdkit, qemu-nbd, and through them qcow2, Ceph RBD, iSCSI and
- * whatever else there is a plugin for.
+ * A disk that an NBD server exports. nbdkit and qemu-nbd make exports of qcow2 files, Ceph RBD,
+ * iSCSI and much else.
  */
 import type { ConnectionOptions } from 'node:tls'
 import { expectInteger } from '@xenkit/hypervisor'
@@ -16,38 +16,40 @@ import { all } from '../layer.ts'
 import { Links, type NbdEvent } from './links.ts'
 import { parseNbdUri } from './uri.ts'
 
+/** Options of `openNbdStore`. */
 export interface NbdStoreOptions {
-  /** Serve the export read-only, though it can be written. Default false. */
+  /** Serve the export read-only, even if it can be written. Default false. */
   readonly readOnly?: boolean
   /**
-   * Connections, 1..16, where the server says that a flush on one covers them all; else there is
-   * one. Default 1.
+   * Number of connections, 1..16, default 1. More than one is opened only if the server says that a
+   * flush on one connection covers all.
    */
   readonly connections?: number
   /**
-   * For `nbds://` and `nbds+unix://`: what node:tls takes (`ca`, `cert`, `key`, `servername` ...).
+   * Options of node:tls for `nbds://` and `nbds+unix://` (`ca`, `cert`, `key`, `servername` ...).
    */
   readonly tls?: ConnectionOptions
   /**
-   * Milliseconds that the server may take for each request, whatever it answers meanwhile, and for
-   * its handshake. After that the connection is lost, and the request is done on another one.
-   * Default 60000.
+   * Milliseconds that the server may take for each request, even if it answers others meanwhile,
+   * and for the handshake. After that the connection counts as lost, and the request is sent on
+   * another connection. 1..2^31-1, default 60000.
    */
   readonly timeoutMs?: number
   /**
-   * Milliseconds from when its connection is lost in which a request may be sent on another one,
-   * where it has `timeoutMs` again. Then it fails. Infinity is allowed. Default 60000.
+   * Milliseconds after a request has lost its connection in which it may be sent on another one,
+   * where it has `timeoutMs` again. After that it fails. 0..2^31-1 or Infinity, default 60000.
    */
   readonly reconnectMs?: number
-  /** Told of lost connections and of what becomes of them. */
+  /** Called when a connection is lost, can't be opened, or is open again. */
   readonly onEvent?: (event: NbdEvent) => void
 }
 
+/** An open export. It isn't closed by whoever serves it, but by `close`. */
 export interface NbdStore extends BlockStore, AsyncDisposable {
   readonly uri: string
   /**
-   * Takes leave of the server once what is in flight is done; what waits for a lost server fails.
-   * Idempotent; later calls of the store reject.
+   * Disconnects once all requests in flight have settled; requests that wait for a lost server
+   * fail. Idempotent; later calls of the store reject.
    */
   close(): Promise<void>
 }
@@ -61,7 +63,7 @@ const MAX_TRIM = 2 ** 31
  * Opens an export for `serveVbd`: `nbd://host:port/export`, `nbd+unix:///export?socket=PATH`, or
  * either as `nbds` for TLS.
  * @throws TypeError, RangeError if the URI or an option is wrong
- * @throws NbdError when there is no server, it refuses, or a guest can't have such a disk: the text
+ * @throws NbdError if no server answers, it refuses, or a guest can't have such a disk: the text
  *   says what to do
  */
 export async function openNbdStore(uri: string, o: NbdStoreOptions = {}): Promise<NbdStore> {
@@ -122,7 +124,7 @@ function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
   }
 }
 
-/** One request where the server takes it whole, as it does nearly always. */
+/** Transfers buffers: in one request if the server accepts that many bytes, as nearly always. */
 function transfer(
   links: Links,
   type: number,

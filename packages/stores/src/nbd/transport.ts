@@ -1,30 +1,30 @@
 /**
- * The socket of one connection: bytes in, bytes out, TLS where the URI wants it, and one word when
- * it is over.
+ * The socket of one connection: it sends and receives bytes, encrypts if the URI says so, and
+ * reports its end once.
  *
- * Without TLS the kernel's bytes land in one buffer that is used again and again (0.92 to 1.55 of a
- * C client's rate, a buffer per `data` event 0.75 to 1.06). TLS gives a buffer per record.
+ * Without TLS all bytes arrive in one reused buffer: 0.92 to 1.55 of a C client's rate, in place of
+ * 0.75 to 1.06 with a buffer per `data` event. TLS allocates a buffer per record.
  */
 import { type Socket, connect, isIP } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
+import { asError } from './nbd-error.ts'
 import type { NbdTarget } from './uri.ts'
 
 const RECEIVE_BYTES = 256 * 1024
 
 export class Transport {
-  /** Takes what arrives, valid until it returns. What it throws ends the connection. */
+  /** Receives bytes, which are valid until it returns. An error that it throws ends the socket. */
   onBytes: (bytes: Uint8Array) => void = () => {}
-  /** Called once, when the connection is over, unless it was closed from this side. */
+  /** Called once when the connection ends, unless `close` ended it. */
   onLost: (reason: Error) => void = () => {}
   readonly #target: NbdTarget
   #socket: Socket
   #over = false
 
-  /** @param keepAliveMs silence after which the kernel begins to probe the other side */
+  /** @param keepAliveMs milliseconds of silence after which the kernel probes the server */
   constructor(target: NbdTarget, keepAliveMs: number) {
     this.#target = target
-    // The kernel's probes find out about a dead peer while nothing is in flight, without a timer
-    // here.
+    // The kernel's probes detect a dead server while nothing is in flight, without a timer here.
     const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
     const options = { ...target.address, noDelay: true, ...keepAlive }
     if (target.tls) this.#socket = this.#listen(connect(options)).on('data', this.#receive)
@@ -42,8 +42,8 @@ export class Transport {
   }
 
   /**
-   * Encrypts what follows. The server's certificate is checked unless `options` say otherwise; if
-   * it is wrong, the connection is lost.
+   * Starts TLS. The server's certificate is checked unless `options` say otherwise; with a wrong
+   * one the connection is lost.
    */
   startTls(options: ConnectionOptions): Promise<void> {
     const plain = this.#socket
@@ -61,8 +61,8 @@ export class Transport {
   }
 
   /**
-   * Sends in one go. `sent` is called when the socket needs the bytes no more, unless it is over
-   * first.
+   * Sends all chunks together. `sent` is called when the socket no longer needs the bytes, unless
+   * the connection ends first.
    */
   write(chunks: readonly Uint8Array[], sent: () => void): void {
     const socket = this.#socket
@@ -73,7 +73,7 @@ export class Transport {
     socket.uncork()
   }
 
-  /** Ends the connection after what was written. Resolves when it is over. */
+  /** Ends the connection once everything written is sent. Resolves when it has ended. */
   close(): Promise<void> {
     return new Promise((resolve) => {
       if (this.#over) return resolve()
@@ -83,7 +83,7 @@ export class Transport {
     })
   }
 
-  /** Ends it at once: nothing more is sent or received. */
+  /** Ends it immediately: nothing more is sent or received. */
   destroy(reason: Error): void {
     this.#socket.destroy()
     if (this.#over) return
@@ -95,7 +95,7 @@ export class Transport {
     try {
       this.onBytes(bytes)
     } catch (error) {
-      this.destroy(error instanceof Error ? error : new Error(String(error)))
+      this.destroy(asError(error))
     }
     return true
   }
@@ -103,7 +103,7 @@ export class Transport {
   #listen(socket: Socket): Socket {
     socket.on('error', (error) => this.destroy(error))
     const closed = (): void => this.destroy(new Error('the server closed the connection'))
-    // it may not read what is still being sent, either: there would be no 'close'
+    // A server that ended may not read either: then 'close' would never follow.
     socket.on('end', closed)
     socket.on('close', closed)
     return socket

@@ -1,5 +1,5 @@
 /**
- * Work that has to be alone: one piece at a time, and each only when nothing else goes on any more.
+ * Runs work exclusively: one piece at a time, and each only while nothing else is in flight.
  */
 export class Turns {
   readonly #isQuiet: () => boolean
@@ -9,19 +9,20 @@ export class Turns {
   #begin: (() => void) | undefined
 
   /**
-   * @param isQuiet nothing else goes on; when that may have become so, `look` has to be called
-   * @param onFree called when nobody wants a turn any more
+   * @param isQuiet whether nothing is in flight; call `look` when that may have become true
+   * @param onFree called when the last turn has ended
    */
   constructor(isQuiet: () => boolean, onFree: () => void) {
     this.#isQuiet = isQuiet
     this.#onFree = onFree
   }
 
-  /** Somebody has a turn, or waits for one: nothing else may be begun. */
+  /** Whether a turn runs or waits. If so, don't start anything else. */
   get wanted(): boolean {
     return this.#wanted > 0
   }
 
+  /** Runs `work` when its turn comes. */
   take<T>(work: () => Promise<T>): Promise<T> {
     this.#wanted++
     const turn = this.#last.then(() => this.#quiet()).then(work)
@@ -33,6 +34,7 @@ export class Turns {
     return turn
   }
 
+  /** Starts the next turn if nothing is in flight. */
   look(): void {
     if (!this.#begin || !this.#isQuiet()) return
     this.#begin()

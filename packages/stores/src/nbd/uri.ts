@@ -1,10 +1,10 @@
-/** NBD URIs, after doc/uri.md of the NBD project: `nbd`, `nbds`, `nbd+unix` and `nbds+unix`. */
+/** Parses NBD URIs by doc/uri.md of the NBD project: `nbd`, `nbds`, `nbd+unix`, `nbds+unix`. */
 
 export interface NbdTarget {
   readonly uri: string
   readonly address: { readonly host: string; readonly port: number } | { readonly path: string }
   readonly exportName: string
-  /** The connection is encrypted, or there is none. */
+  /** The connection must be encrypted. */
   readonly tls: boolean
 }
 
@@ -27,7 +27,7 @@ export function parseNbdUri(uri: string): NbdTarget {
   }
 }
 
-/** RFC 3986 knows no "+" for a blank, unlike URLSearchParams. */
+/** Parses the query. Unlike URLSearchParams, RFC 3986 doesn't decode "+" as a blank. */
 function parametersOf(uri: string, { search }: URL): ReadonlyMap<string, string> {
   const pairs = search
     .slice(1)

@@ -1,13 +1,13 @@
-/** Requests that wait until they can be sent, none without a connection for longer than it may. */
+/** Requests that wait until they can be sent. Without a connection they wait for a limited time. */
 import { NBD_CMD } from './protocol.ts'
 import type { Request } from './connection.ts'
 
 export class Waiting {
   readonly #longestMs: number
   readonly #giveUp: (request: Request) => void
-  /** In order. */
+  /** Waiting requests, in order. */
   #requests: Request[] = []
-  /** There only while something waits, and not for ever. */
+  /** Set only while a request with a deadline waits. */
   #timer: NodeJS.Timeout | undefined
 
   constructor(longestMs: number, giveUp: (request: Request) => void) {
@@ -20,8 +20,8 @@ export class Waiting {
   }
 
   /**
-   * These, of those that wait, do so for want of a connection. Their time isn't begun again if they
-   * are lost again: they may be why.
+   * Sets deadlines: these requests wait because there is no connection. A request that is lost
+   * again keeps its deadline, because it may be what breaks connections.
    */
   limit(requests: readonly Request[] = this.#requests): void {
     const now = performance.now()
@@ -29,7 +29,7 @@ export class Waiting {
     this.#plan()
   }
 
-  /** All of them; flushes last, behind the writes that they were in flight with. */
+  /** Takes all requests. Flushes come last, after the writes that were in flight with them. */
   take(): readonly Request[] {
     const requests = this.#requests.toSorted(
       (a, b) => Number(a.type === NBD_CMD.FLUSH) - Number(b.type === NBD_CMD.FLUSH),
@@ -46,7 +46,7 @@ export class Waiting {
     this.#timer = setTimeout(() => this.giveUpLate(), first - performance.now())
   }
 
-  /** Gives up those whose time is up, some of which have been sent once more and lost again. */
+  /** Gives up requests past their deadline, also ones that were sent again and lost again. */
   giveUpLate(): void {
     const now = performance.now()
     const isLate = ({ giveUpAt = Infinity }: Request): boolean => giveUpAt <= now

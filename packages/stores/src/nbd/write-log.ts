@@ -1,15 +1,15 @@
 /**
- * The writes and discards that were answered and not flushed. A server that is killed forgets them,
- * and a flush on the next one would succeed all the same: so they are kept here, copied, and done
- * again there.
+ * The writes and discards that were answered but not flushed. A server that is killed loses them,
+ * yet a flush on the next server would succeed. So the log copies them, and replays them there.
  *
- * The log is bounded. When it has `FLUSH_BYTES` it is flushed without the guest's asking, and
- * writes that would let it grow beyond `MOST_BYTES` wait for that.
+ * The log is bounded. At `FLUSH_BYTES` it flushes without a request of the guest. Writes that would
+ * grow it beyond `MOST_BYTES` wait for that flush.
  */
 import { NBD_CMD } from './protocol.ts'
 import { gather } from '../buffers.ts'
 import { type Stretch, StretchTree } from '../stretch-tree.ts'
 import type { NbdConnection, Request } from './connection.ts'
+import { asError } from './nbd-error.ts'
 
 export interface WriteLogOptions {
   readonly send: (request: Request) => void
@@ -21,25 +21,25 @@ type Change = Pick<Request, 'type' | 'offset' | 'length' | 'data'>
 
 const FLUSH_BYTES = 16 * 1024 * 1024
 const MOST_BYTES = 2 * FLUSH_BYTES
-/** What a change counts beside its data. */
+/** Bytes that a change counts in addition to its data. */
 const CHANGE_BYTES = 512
-/** Requests are of whole sectors. */
+/** Unit of requests, in bytes. */
 const SECTOR = 512
-/** Most that are done again at once. */
+/** Most changes in flight during a replay. */
 const MOST_AT_ONCE = 64
 
 export class WriteLog {
   readonly #o: WriteLogOptions
   /**
-   * In the order of their answers. Those in flight together are of different places: the guest sees
-   * to that.
+   * Changes in the order of their answers. Changes that are in flight together don't overlap: the
+   * guest sees to that.
    */
   readonly #changes: Change[] = []
   #bytes = 0
   #bytesInFlight = 0
-  /** In order, for want of room. */
+  /** Requests that wait for room, in order. */
   #waiting: Request[] = []
-  /** How many changes were flushed. */
+  /** Number of flushed changes. */
   #flushed = 0
   #flushing = false
   #refusal: Error | undefined
@@ -48,25 +48,25 @@ export class WriteLog {
     this.#o = o
   }
 
-  /** How many changes were answered, ever. */
+  /** Number of changes answered since the start. */
   get answered(): number {
     return this.#flushed + this.#changes.length
   }
 
-  /** Sends a write or discard, once there is room for it. */
+  /** Sends a write or discard once there is room for it. */
   admit(request: Request): void {
     this.#waiting.push(request)
     this.#proceed()
   }
 
-  /** The server is done with what was sent. */
+  /** Call this when the server has answered or refused a request. */
   settled(request: Request, error: Error | undefined): void {
     this.#bytesInFlight -= bytesOf(request)
     if (!error) this.#keep(request)
     this.#proceed()
   }
 
-  /** A flush succeeded that was made when so many changes had been answered. */
+  /** Call this when a flush has succeeded: it covers the first `answered` changes. */
   flushed(answered: number): void {
     for (const change of this.#changes.splice(0, answered - this.#flushed)) {
       this.#bytes -= bytesOf(change)
@@ -76,8 +76,8 @@ export class WriteLog {
   }
 
   /**
-   * Why a flush failed that the guest doesn't know of: its next one has to fail in its place. Told
-   * once.
+   * Error of a flush that the log made, if one failed. The guest's next flush has to fail with it.
+   * Returned once.
    */
   takeRefusal(): Error | undefined {
     const refusal = this.#refusal
@@ -86,9 +86,9 @@ export class WriteLog {
   }
 
   /**
-   * Does again what the server may have forgotten, while nothing else is in flight anywhere.
-   * @returns how many changes that were
-   * @throws Error if the connection is lost or the server refuses: it must not be used then
+   * Replays all changes, while nothing else is in flight on any connection.
+   * @returns number of changes
+   * @throws Error if the connection is lost or the server refuses; don't use the connection then
    */
   async replay(connection: NbdConnection): Promise<number> {
     connection.onSettled = (request, refusal) =>
@@ -113,9 +113,9 @@ export class WriteLog {
   }
 
   /**
-   * What the changes come to: each place as the last of them left it. A server that was not killed
-   * has that already. Older data would take it back to an earlier state if this connection is lost
-   * half way, and reads on the others would see that.
+   * The sum of all changes: the last change of each place. A server that wasn't killed has this
+   * state already. Replaying older data would revert it for a while: if this connection were lost
+   * half way, reads on the others would see that.
    */
   #latest(): readonly Change[] {
     const end =
@@ -151,7 +151,7 @@ export class WriteLog {
     if (this.#bytes >= FLUSH_BYTES && !this.#flushing) void this.#flush()
   }
 
-  /** Not again at once if it fails, but when there is more to write. */
+  /** If it fails, it is tried again with the next write. */
   async #flush(): Promise<void> {
     this.#flushing = true
     try {
@@ -160,7 +160,7 @@ export class WriteLog {
       this.#proceed()
     } catch (error) {
       this.#flushing = false
-      this.#refusal = error instanceof Error ? error : new Error(String(error))
+      this.#refusal = asError(error)
       for (const request of this.#waiting.splice(0)) this.#o.refuse(request, this.#refusal)
     }
   }
@@ -169,7 +169,7 @@ export class WriteLog {
 const bytesOf = ({ type, length }: Pick<Request, 'type' | 'length'>): number =>
   CHANGE_BYTES + (type === NBD_CMD.WRITE ? length : 0)
 
-/** The whole stretch of one value, of which the tree may know several pieces. */
+/** The longest stretch of one value: the tree may have it in several pieces. */
 function stretchOf(places: StretchTree<Change>, at: number, most: number): Stretch<Change> {
   const { value, end: first } = places.at(at)
   let end = first
@@ -177,7 +177,7 @@ function stretchOf(places: StretchTree<Change>, at: number, most: number): Stret
   return { value, end: Math.min(end, most) }
 }
 
-/** A change on its bytes from `start` to before `end` alone. */
+/** The part of a change from byte `start` up to `end`, exclusive. */
 function partOf({ type, offset, data }: Change, start: number, end: number): Change {
   const parts =
     type === NBD_CMD.WRITE
