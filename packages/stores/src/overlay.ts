@@ -58,12 +58,7 @@ export function overlayStore(
       const range = { ...map.blocksOf(sector, byteLength(from) / 512), shared: false }
       return locks.run(range, () => map.write(sector, from))
     }),
-<<<<<<< HEAD
-    // Only `top`: the map of its blocks doesn't outlive the process, so nothing else can be
-    // durable.
-=======
     // Only `top`: the map of its blocks ends with the process, so nothing else can be durable.
->>>>>>> 51958a7 (stores: say in the NBD client what each step is, and convert thrown values in one place)
     flush: () => top.flush?.(),
     // Whole blocks read as zeroes afterwards, never as the base's data.
     discard: (sector, count) =>
