@@ -1,5 +1,6 @@
 /**
- * One backend device: reads its two directories, decides by `backendStep`, and does what that says.
+ * One backend device: reads its two directories, asks `backendStep` for the next step, and takes
+ * it.
  */
 import { XenbusState } from '@xenkit/wire'
 import {
@@ -32,35 +33,44 @@ import { backendDeviceNodes, type NodeValues, RESULT_OK } from './nodes.ts'
 import { reasonForGuest, reasonOf } from './reason.ts'
 import { Wishes } from './wishes.ts'
 
-/** How long a frontend may take to let go of a device that its server is closing. */
+/**
+ * Time that a frontend has to close a device whose server stops, before it is closed without it.
+ */
 const CLOSE_TIMEOUT_MS = 5_000
 
+/** What a `ServedDevice` needs. */
 export interface ServedDeviceOptions {
   readonly xs: XenstoreClient
   readonly driver: BackendDriver
+  /** Serve the device only if it was plugged with this reservation; undefined: without one. */
   readonly reservation: string | undefined
+  /** Called with each event of the device's life. */
   readonly report: (event: BackendEvent) => void
 }
 
+/**
+ * One device while a server has it, from its claim to its removal. `serveBackends` runs one for
+ * each device that it finds.
+ */
 export class ServedDevice {
   readonly device: BackendDevice
   readonly #xs: XenstoreClient
   readonly #driver: BackendDriver
   readonly #reservation: string | undefined
   readonly #report: (event: BackendEvent) => void
-  /** What `xenkit-claim` holds while the device is this one. */
+  /** Value of the node `xenkit-claim` while this server has the device. */
   readonly #claim = crypto.randomUUID()
   readonly #frontend: FrontendState
   readonly #pace = new Pace()
   readonly #wishes: Wishes
   #connection: BackendConnection | undefined
   #script: HotplugScript = 'none'
-  /** Why the driver has nothing to offer, to this frontend or to its next life. */
+  /** Error with which the driver refused the device, for this life of its frontend and the next. */
   #refusal: { readonly error: unknown } | undefined
   #stopping = false
   #failed = false
   #closeTimer: ReturnType<typeof setTimeout> | undefined
-  /** Raised when there may be something to do. */
+  /** Raised when the next step may be due. */
   readonly #changed = new Level()
 
   constructor(address: DeviceAddress, o: ServedDeviceOptions) {
@@ -85,10 +95,11 @@ export class ServedDevice {
   }
 
   /**
-   * Runs the device from its claim to its removal. Resolves at once if it isn't this driver's.
-   * @throws XenstoreClosedError when the connection is over. What xenstored refuses closes the
-   *   device, which is tried again when something changes; it is thrown only by a device that is
-   *   being stopped.
+   * Runs the device from its claim to its removal. Resolves at once if another driver serves it.
+   *
+   * An error of xenstored's closes the device, and the step is tried again when something changes.
+   * @throws XenstoreClosedError when the connection is over
+   * @throws XenstoreError when xenstored refuses a step of a device that is being stopped
    */
   async run(): Promise<void> {
     try {
@@ -99,43 +110,42 @@ export class ServedDevice {
     }
   }
 
-  /**
-   * Asks the frontend to let go, for good; after a while the device is closed without its consent.
-   */
+  /** Asks the frontend to close for good. After 5 s the device is closed without its consent. */
   stop(): void {
     this.#stopping = true
     this.#closeTimer ??= setTimeout(() => this.peerGone(), CLOSE_TIMEOUT_MS)
     this.look()
   }
 
-  /** Something changed, in the device's own directory or among the devices beside it. */
+  /** The device's own directory may have changed: looks at it again. */
   look(): void {
     this.#frontend.retry()
     this.#changed.raise()
   }
 
-  /** Another device has gone: what xenstored refused for want of room may be had now. */
+  /** Another device was removed, so xenstored may now grant what it refused by a quota. */
   roomMade(): void {
     this.#frontend.retry()
     if (this.#failed) this.#changed.raise()
   }
 
-  /** The frontend's domain is no more, whatever its nodes still say. */
+  /** The frontend's domain has died, whatever its nodes still say. */
   peerGone(): void {
     this.#frontend.gone()
     this.look()
   }
 
   /**
-   * @param step answers whether there is more to do
-   * @returns what it answered; true when something has changed after it was refused
+   * Runs one step; after a refusal of xenstored's it waits until something changes.
+   * @param step returns whether the device lives on
+   * @returns the same, or true after a refusal
    */
   async #tries(step: () => Promise<boolean>): Promise<boolean> {
     try {
       return await step()
     } catch (error) {
       if (error instanceof XenstoreClosedError) {
-        // A connection that is being made anew answers this when it is there again.
+        // While the client reconnects, this read waits; it rejects if the connection is over.
         await this.#xs.exists(this.device.path)
         return true
       }
@@ -148,7 +158,7 @@ export class ServedDevice {
 
   async #live(): Promise<boolean> {
     const isNew = await this.#isNew(this.#xs)
-    // Before the driver reads them: what changes from then on is a change.
+    // Note the nodes before the driver reads them, so that no later change is missed.
     await this.#wishes.changed()
     const nodes = isNew && !this.#stopping ? await this.#offer() : undefined
     if (nodes !== undefined) await this.#serve(nodes)
@@ -169,7 +179,7 @@ export class ServedDevice {
     try {
       if (!(await this.#take(nodes))) return
       this.#failed = false
-      // Not before the device is taken: until then its failure is no business of this server.
+      // Report only now: before the claim, the device may be another server's.
       if (this.#refusal) await this.#tell(this.#refusal.error)
       else this.#report({ kind: 'offered', device: this.device })
       this.#pace.begin()
@@ -189,7 +199,7 @@ export class ServedDevice {
     }
   }
 
-  /** Claims the device: one transaction, so that of several servers one gets it. */
+  /** Claims the device in one transaction, so that only one of several servers gets it. */
   #take(nodes: NodeValues): Promise<boolean> {
     const { path } = this.device
     return this.#xs.transaction(async (view) => {
@@ -207,7 +217,7 @@ export class ServedDevice {
     })
   }
 
-  /** Written before the toolstack sees InitWait and runs the script. */
+  /** Hotplug nodes to write with InitWait: the toolstack runs the script when it sees that. */
   #hotplugNodes(): { readonly 'hotplug-status'?: string; readonly 'hotplug-error'?: string } {
     const reason = this.#refusal && reasonForGuest(this.#refusal.error)
     if (reason !== undefined) return { 'hotplug-status': 'error', 'hotplug-error': reason }
@@ -215,8 +225,8 @@ export class ServedDevice {
   }
 
   /**
-   * A device without anything to serve, unless its script tells the toolstack so, which then takes
-   * it away.
+   * Whether a refused device is closed at once. With a script that reports, the toolstack hears of
+   * the refusal and removes the device itself.
    */
   get #isClosedAtOnce(): boolean {
     return this.#refusal !== undefined && this.#script !== 'reports'
@@ -225,7 +235,7 @@ export class ServedDevice {
   async #isNew(view: XenstoreReader): Promise<boolean> {
     const { path } = this.device
     const nodes = await lenient(backendDeviceNodes.read(view, path), undefined)
-    // The claim was committed, and its answer lost with the connection.
+    // The claim was committed, but the connection was lost before the answer came.
     if (nodes?.['xenkit-claim'] === this.#claim) return true
     return (
       nodes?.state === XenbusState.Initialising &&
@@ -242,7 +252,7 @@ export class ServedDevice {
     }
   }
 
-  /** @returns whether there was a change */
+  /** Follows nodes that the toolstack changed. @returns whether there was a change */
   async #followWishes(): Promise<boolean> {
     if (!(await this.#wishes.changed())) return false
     const request = await this.#wishes.request()
@@ -256,7 +266,7 @@ export class ServedDevice {
     return true
   }
 
-  /** @returns why it was refused */
+  /** Tells the driver of the change. @returns the driver's error, if it refuses */
   async #change(): Promise<{ readonly error: unknown } | undefined> {
     try {
       if (this.#refusal) throw this.#refusal.error
@@ -268,7 +278,10 @@ export class ServedDevice {
     }
   }
 
-  /** The guest can read the result. The whole reason is elsewhere by then, for who waits for it. */
+  /**
+   * Answers the toolstack's request. The guest can read the result node, so that has a short
+   * reason; the whole reason is in the error directory before.
+   */
   async #answer(request: string, refusal: { readonly error: unknown } | undefined): Promise<void> {
     if (refusal) await this.#note(refusalPath(this.device), `${request} ${reasonOf(refusal.error)}`)
     const result = refusal ? reasonForGuest(refusal.error) : RESULT_OK
@@ -300,7 +313,7 @@ export class ServedDevice {
     }
   }
 
-  /** Undefined when the toolstack has removed the device, whatever it has put in its place. */
+  /** Own state; undefined if the toolstack removed the device, even if it plugged another there. */
   async #ownState(view: XenstoreReader): Promise<XenbusState | undefined> {
     const { path } = this.device
     const [claim, state] = await Promise.all([
@@ -338,7 +351,7 @@ export class ServedDevice {
       case 'disconnect':
         await this.#endLife({ frontend: step === 'disconnect' ? 'gone' : 'closed' })
         await this.#switchState(XenbusState.Closed)
-        // A device that failed may be tried again by the frontend's next life.
+        // The frontend's next life may use a device that failed in this one.
         this.#failed = false
         this.#report({ kind: 'closed', device: this.device })
         return true
@@ -362,8 +375,8 @@ export class ServedDevice {
   }
 
   /**
-   * Writes whatever the state, so that it and a `connect` under way don't miss each other: one
-   * transaction has to be made again.
+   * Publishes changed nodes, in whatever state. Of this transaction and that of a concurrent
+   * `connect`, one conflicts and runs again, so neither misses the other's values.
    */
   async #publish(nodes: () => NodeValues): Promise<void> {
     await this.#update(async (view) => {
@@ -385,15 +398,15 @@ export class ServedDevice {
     try {
       await connection?.close(o)
     } catch (error) {
-      // The frontend waits to be told that it is over, which it is. It may have failed before.
+      // The frontend waits for Closed, so go on. The device may have failed before, too.
       this.#failed = true
       await this.#tell(error)
     }
   }
 
   /**
-   * The toolstack leaves the directories of a driver domain to `xl devd`, which runs the scripts
-   * there, and waits until they are gone. Where no script is needed that isn't there either.
+   * Removes the directory in a driver domain. The toolstack waits for that, and expects it of
+   * `xl devd`, which a domain without scripts doesn't run.
    */
   async #removeDirectory(): Promise<void> {
     const { path, backendDomid } = this.device
@@ -434,7 +447,7 @@ export class ServedDevice {
     await this.#note(errorPath(this.device), reasonOf(error))
   }
 
-  /** For the operator. Best effort: the device goes on, or closes, whatever comes of it. */
+  /** Writes a reason for the operator. Best effort: a refusal changes nothing for the device. */
   async #note(path: string, reason: string): Promise<void> {
     try {
       await this.#xs.write(path, reason)

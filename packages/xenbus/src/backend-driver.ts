@@ -1,31 +1,28 @@
-/**
- * What a device package adds to the common life of a backend: its driver, and what that is given.
- */
+/** Interfaces between the common life of a backend and a device package's driver. */
 import type { DeviceAddress } from './device-path.ts'
 import type { NodeValues } from './nodes.ts'
 
 /** A device as its driver sees it. */
 export interface BackendDevice extends DeviceAddress {
-  /** Own directory in xenstore: what the toolstack asks for. Policy comes from here. */
+  /** Own directory in xenstore. The toolstack writes here what it wants; policy comes from here. */
   readonly path: string
-  /** The frontend's directory. Whatever is read from it is the guest's word: check it. */
+  /** The frontend's directory. A hostile guest may write anything there: check what you read. */
   readonly frontendPath: string
   /**
-   * Publishes changed nodes of those that `connect` gave, its size for example. A connected
-   * frontend is told by its backend's state being written once more, in the same transaction.
-   * @param nodes asked for within the transaction, so that of several calls the last word counts
+   * Publishes new values of nodes that `connect` returned, a disk's size for example. The same
+   * transaction writes Connected once more, which tells a connected frontend to read them again.
+   * @param nodes called within the transaction, so that concurrent calls publish the latest values
    */
   publish(nodes: () => NodeValues): Promise<void>
-  /**
-   * The device is at fault: it is closed, with this as the reason, and no other device is touched.
-   */
+  /** Closes this device, and no other, with the error as the reason. */
   fail(error: unknown): void
 }
 
+/** Why a connection is closed. */
 export interface CloseOptions {
   /**
-   * `closed`: the frontend closed, and uses its rings no more. `gone`: the frontend, or its rings,
-   * are no more.
+   * `closed`: the frontend closed and doesn't use its rings any more. `gone`: the frontend died, or
+   * has other rings now.
    */
   readonly frontend: 'closed' | 'gone'
 }
@@ -33,25 +30,24 @@ export interface CloseOptions {
 /** A driver's attachment to a frontend's rings. */
 export interface BackendConnection {
   /**
-   * Published in one transaction with the state Connected. Asked for then: what they say may change
-   * until it commits.
+   * Published in one transaction with the state Connected. Read within the transaction, so a getter
+   * gives the latest values.
    */
   readonly nodes: NodeValues
   /**
-   * Whether the frontend still publishes the rings that this is attached to. A frontend that closed
-   * and published anew between two looks can't be told from its `state` alone.
+   * Whether the frontend still publishes the rings of this connection; see `isStillPublished`. Its
+   * `state` alone doesn't show that it closed and published anew since the last look.
    */
   isCurrent(): Promise<boolean>
   /**
-   * Settles what is in flight, then lets go of rings and ports. Called once.
+   * Waits for requests in flight, then releases rings and ports. Called once.
    *
-   * The requests that the rings still hold are to be answered first if the frontend has closed.
-   * They must not be begun where it is gone: a guest that has moved to another host has sent them
-   * anew there, and they would overwrite what it has written since.
+   * If the frontend closed, first answer the requests that the rings still hold. If it is gone,
+   * don't start them: a guest that moved to another host has sent them again there, and they would
+   * overwrite newer data.
    *
-   * A frontend that has closed may get an event only with answers to requests that it had out: one
-   * that has nothing out may have freed what its interrupt handler looks at (Linux before 5.15 has,
-   * and panics).
+   * Notify a closed frontend only of answers to its outstanding requests. One without such requests
+   * may have freed what its interrupt handler uses: Linux before 5.15 panics.
    */
   close(o: CloseOptions): Promise<void>
 }
@@ -59,35 +55,36 @@ export interface BackendConnection {
 /** What a device package has to add to the common life of a backend. */
 export interface BackendDriver {
   /**
-   * Asked for each new device. Returns the nodes to advertise with InitWait, or undefined to leave
-   * the device to another backend; it may then be asked again, until another one has taken it. What
-   * it throws closes the device for good.
+   * Called for each new device. Returns the nodes to advertise with InitWait, or undefined to leave
+   * the device to another backend; the call may come again until one has taken it. An error closes
+   * the device for good.
    */
   offer(device: BackendDevice): Promise<NodeValues | undefined>
   /**
-   * Attaches to what the frontend published. What it throws closes the device, until the frontend
-   * begins anew.
+   * Attaches to the rings that the frontend published. An error closes the device until the
+   * frontend starts again.
    */
   connect(device: BackendDevice): Promise<BackendConnection>
   /** Nodes of the own directory that a toolstack may change while the device lives. */
   readonly changeable?: readonly string[]
   /**
-   * One of them holds something else than before; several changes may be told as one. Called beside
-   * no other function of the device's. What it throws is answered to who asked, and does the device
-   * no harm.
+   * Called when a `changeable` node has changed; several changes may come as one call. Never called
+   * concurrently with another driver function for this device. An error is the answer to the
+   * toolstack's request, and the device goes on.
    */
   changed?(device: BackendDevice): Promise<void>
   /**
-   * Called once after `offer`, unless that returned undefined: the device is gone for good, or
-   * another backend was faster to take it.
+   * The device is gone for good, or another backend took it first. Called once after each `offer`
+   * that did not return undefined.
    */
   removed?(device: BackendDevice): void
 }
 
+/** Something that happened to a device. */
 export type BackendEvent =
   | {
       readonly kind: 'offered' | 'connected' | 'closed' | 'removed'
       readonly device: BackendDevice
     }
-  /** The device is at fault and being closed; or a change that was asked for was refused. */
+  /** `failed`: the device is being closed because of the error. `refused`: a change was refused. */
   | { readonly kind: 'failed' | 'refused'; readonly device: BackendDevice; readonly error: unknown }

@@ -1,7 +1,7 @@
 /**
  * The backend's half of the xenbus state machine (xenbus.h), as a pure function: what is in
  * xenstore now decides what to do next. Watches may fire late, twice or for nothing, and two
- * changes may be seen as one, so a step depends on levels and never on which event woke it.
+ * changes may arrive as one. So a step depends on states, never on the event that came.
  *
  *     frontend          backend
  *                       1 Initialising   the toolstack made both directories
@@ -13,54 +13,53 @@
  *     6 Closed          6 Closed         disconnect: ring unmapped, port unbound
  *     1 Initialising    2 InitWait       a guest that rebooted, while `online` is 1
  *
- * A frontend may have passed several states between two looks, and published anew meanwhile.
- * Whatever it passed, it ends connected to what it published last, as blkback connects in every
- * state but Connected.
+ * Between two looks a frontend may pass several states and publish other rings. Whatever it passed,
+ * the backend connects to the rings that were published last, as Linux's blkback does.
  */
 import { XenbusState } from '@xenkit/wire'
 
-/** What the store and this process hold of one device, read in one go. */
+/** State of one device, in xenstore and in this process, read at one time. */
 export interface BackendSnapshot {
   /**
-   * Own `state`; undefined when the toolstack has removed the device, or made another in its place.
+   * Own `state`; undefined if the toolstack removed the device, or plugged another in its place.
    */
   readonly own: XenbusState | undefined
-  /** The frontend's `state`; undefined when its directory, or its domain, is gone. */
+  /** The frontend's `state`; undefined if its directory or its domain is gone. */
   readonly peer: XenbusState | undefined
-  /** The frontend's `state` before this one, unless this side has answered since. */
+  /** The frontend's previous `state`; undefined once this side has reacted to the current one. */
   readonly peerBefore: XenbusState | undefined
   /**
-   * Own `online`: the toolstack clears it when the device is to go for good. Undefined where there
-   * is no such node: as in Linux's backends it then counts from when the frontend has closed, and
-   * as cleared.
+   * Own `online`, which the toolstack clears to remove the device for good. Undefined without such
+   * a node: the device then goes when its frontend has closed, as with Linux's backends.
    */
   readonly online: boolean | undefined
-  /** What is served is there: the hotplug script, if one has to prepare it, said so. */
+  /** Whether the hotplug script, if there is one, has prepared what is served. */
   readonly prepared: boolean
   /**
-   * The rings that are mapped: those that the frontend has published, or `stale` ones of an earlier
-   * life.
+   * Which rings are mapped: none, those that the frontend publishes now, or `stale` ones of an
+   * earlier life.
    */
   readonly rings: 'none' | 'current' | 'stale'
   /**
-   * What this side wants: `close` after a fault, so that the frontend may begin anew; `stop` for
-   * good.
+   * What this side wants: to serve; to `close` after a fault, until the frontend starts again; or
+   * to `stop` for good.
    */
   readonly intent: 'serve' | 'close' | 'stop'
-  /** A device whose lives ended too quickly isn't offered again until this is true. */
+  /** False while a device whose last lives were short has to wait: see `Pace`. */
   readonly mayOffer: boolean
 }
 
 /**
+ * What to do next:
  * - `connect`: attach to the published rings, then Connected
- * - `offer`: detach from the rings of an earlier life, if any, then InitWait: the frontend begins
- *   anew or has begun
- * - `reopen`: write Connected again: the frontend has taken back its wish to close, and uses the
- *   same rings
- * - `close`: write Closing, which asks the frontend to let go
- * - `settle`: the frontend has closed: answer what it sent before that, then as `disconnect`
- * - `disconnect`: detach, beginning nothing of what the rings still hold, then write Closed
- * - `remove`: nothing more will happen to this device; forget it
+ * - `offer`: detach from the rings of an earlier life, if any, then write InitWait for a frontend
+ *   that starts again
+ * - `reopen`: write Connected again, for a frontend that was closing and now goes on with the same
+ *   rings
+ * - `close`: write Closing, which asks the frontend to close
+ * - `settle`: answer the requests that the frontend sent before it closed, then as `disconnect`
+ * - `disconnect`: detach without starting requests that the rings still hold, then write Closed
+ * - `remove`: the device is gone; forget it
  * - `wait`: nothing to do until something changes
  */
 export type BackendStep =
@@ -75,6 +74,7 @@ export type BackendStep =
 
 const { Unknown, Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
 
+/** Chooses the next step of a backend. Pure: the same snapshot gives the same step. */
 export function backendStep(snapshot: BackendSnapshot): BackendStep {
   const step = wantedStep(snapshot)
   if (step !== 'offer' || snapshot.mayOffer) return step
@@ -93,7 +93,7 @@ function wantedStep({
   const attached = rings !== 'none'
   const gone = peer === undefined || peer === Unknown
   const beginsAnew = peer === Initialising || peer === InitWait
-  // Connected is taken like Initialised: the watch for the state between may have been missed.
+  // Connected counts like Initialised: a look may come too late for the state in between.
   const hasPublished = peer === Initialised || peer === Connected
   const offline = online === false || (online === undefined && (gone || peer === Closed))
   const goes = offline || intent === 'stop'
@@ -106,8 +106,8 @@ function wantedStep({
   }
   if (peer === Closed) return attached ? 'settle' : 'disconnect'
   if (gone) return 'disconnect'
-  // The toolstack writes Closing when it clears `online`, which a step of this side may have
-  // overwritten.
+  // The toolstack writes Closing together with `online`, but a step of this side may have
+  // overwritten it.
   if (goes || peer === Closing) {
     return own !== Closing ? 'close' : beginsAnew ? 'disconnect' : 'wait'
   }
@@ -115,19 +115,19 @@ function wantedStep({
 
   // The device is wanted, and its frontend neither closes nor has closed.
   if (beginsAnew) return own === InitWait && !attached ? 'wait' : 'offer'
-  // Connected frontends don't go back to Initialised: it has closed and published in between.
+  // A frontend never goes from Connected to Initialised: it closed and published in between.
   const isStale =
     rings === 'stale' || (attached && peer === Initialised && peerBefore === Connected)
   if (isStale && hasPublished) return 'offer'
   if (own === Closing && hasPublished && (intent === 'close' || attached)) {
-    // It has yet to follow a Closing that it didn't ask for itself.
+    // The backend asked to close, and the frontend has yet to follow.
     if (peerBefore !== Closing) return 'wait'
-    // Rings that failed are connected again when it has let go of them.
+    // Rings that failed are connected again only after the frontend has closed them.
     if (attached) return intent === 'close' ? 'wait' : 'reopen'
     return 'offer'
   }
   if (attached) return 'wait'
-  // A state that this side didn't write: back to one that both sides know.
+  // Somebody else wrote the state: go back to one that both sides know.
   if (own !== InitWait) return hasPublished || own !== Closing ? 'offer' : 'wait'
   return prepared && hasPublished ? 'connect' : 'wait'
 }

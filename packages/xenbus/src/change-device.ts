@@ -1,6 +1,4 @@
-/**
- * The toolstack's part in a change of a device that is being served: another medium, another size.
- */
+/** The toolstack's part in changing a served device: another medium, another size. */
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
 import { type DeviceAddress, backendPath, libxlPath, refusalPath } from './device-path.ts'
 import { ofOtherEnd, writeNodes } from './node-access.ts'
@@ -8,11 +6,11 @@ import { backendDeviceNodes, type NodeValues, RESULT_OK, answersTo } from './nod
 import { ToolstackError } from './toolstack.ts'
 
 /**
- * Writes nodes that the device's driver follows, and waits for its answer. Nodes that weren't there
- * before are for this request alone and go with it; others keep their new value, or get their old
- * one back where the driver refuses.
+ * Writes nodes that the device's driver follows, and waits for its answer. Nodes that did not exist
+ * before belong to this request and are removed after it. Others keep the new value, or get the old
+ * one back if the driver refuses.
  *
- * @param o.signal ends the waiting: what was asked for may still be done
+ * @param o.signal ends the waiting; the change may still happen
  * @throws ToolstackError with the driver's reason, or when no server of xenkit's has the device
  */
 export async function changeDevice(
@@ -45,7 +43,7 @@ export async function changeDevice(
   const answer = await xs.wait(async (view) => {
     const result = await backendDeviceNodes.readNode(view, back, 'xenkit-result')
     if (result !== undefined && answersTo(result, request)) return result.slice(request.length + 1)
-    // The directory is gone, and nobody will answer.
+    // Without its directory nobody will answer.
     return (await view.exists(`${back}/xenkit-request`)) ? undefined : 'it was detached'
   }, o)
   const undone = Object.entries(before).filter(
@@ -80,7 +78,9 @@ async function readNodes(
   )
 }
 
-/** libxl's account of the device is kept as `xl cd-insert` keeps it. */
+/**
+ * Writes the nodes for the backend, and into libxl's record of the device, as `xl cd-insert` does.
+ */
 async function writeEverywhere(
   view: XenstoreView,
   device: DeviceAddress,

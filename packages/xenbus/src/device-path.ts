@@ -1,10 +1,10 @@
-/** Where xenbus keeps a device: one directory in the home of each of its two domains. */
+/** Paths of a device in xenstore: one directory in the home of each of its two domains. */
 
 /** The two ends of one device. */
 export interface DeviceAddress {
   /** `vbd`, `vif` ... */
   readonly type: string
-  /** Its name among the backends, where that is another one: `vbd3` or `qdisk` for a `vbd`. */
+  /** Type in the backend's path, if it differs: `vbd3` or `qdisk` for a `vbd`. */
   readonly backendType?: string
   /** The domain that runs the backend. */
   readonly backendDomid: number
@@ -14,6 +14,7 @@ export interface DeviceAddress {
   readonly devid: number
 }
 
+/** Directory of a domain. */
 export const domainHome = (domid: number): string => `/local/domain/${domid}`
 
 /** Directory of all backends of one type in a domain; the frontends' domids lie in it. */
@@ -22,31 +23,33 @@ export const backendRoot = (domid: number, type: string): string =>
 
 const backendTypeOf = ({ type, backendType = type }: DeviceAddress): string => backendType
 
+/** The backend's directory of a device. */
 export const backendPath = (device: DeviceAddress): string =>
   `${backendRoot(device.backendDomid, backendTypeOf(device))}/${device.frontendDomid}/${device.devid}`
 
+/** The frontend's directory of a device. */
 export const frontendPath = (device: Omit<DeviceAddress, 'backendDomid' | 'backendType'>): string =>
   `${domainHome(device.frontendDomid)}/device/${device.type}/${device.devid}`
 
 /**
- * Where libxl keeps its own account of a domain's devices: `xl block-list`, `xl block-detach` and
- * the destruction of a domain know those alone. `/libxl/DOMID` is there for each domain that libxl
- * made.
+ * Directory of libxl's own records of a domain, which exists if libxl made the domain. `xl
+ * block-list`, `xl block-detach` and `xl destroy` know only the devices that are recorded there.
  */
 export const libxlHome = (domid: number): string => `/libxl/${domid}`
 
+/** libxl's record of a device. */
 export const libxlPath = ({ frontendDomid, type, devid }: DeviceAddress): string =>
   `${libxlHome(frontendDomid)}/device/${type}/${devid}`
 
-/** For the operator: unlike the device's own directories, the guest can't read it. */
+/** Directory of a device's errors, for the operator: the guest can't read it. */
 export function errorRoot(device: DeviceAddress): string {
   const { backendDomid, frontendDomid, devid } = device
   const errors = `${domainHome(backendDomid)}/error/backend`
   return `${errors}/${backendTypeOf(device)}/${frontendDomid}/${devid}`
 }
 
-/** Why the device failed last. */
+/** Node with the reason of the device's last failure. */
 export const errorPath = (device: DeviceAddress): string => `${errorRoot(device)}/error`
 
-/** Id of the last request for a change that was refused, then why. */
+/** Node with the id of the last change that was refused, and the reason. */
 export const refusalPath = (device: DeviceAddress): string => `${errorRoot(device)}/xenkit-refusal`

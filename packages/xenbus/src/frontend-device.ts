@@ -1,4 +1,4 @@
-/** The frontend's half of a device's life. backend-state.ts draws the order of both halves. */
+/** The frontend's half of a device's life. backend-state.ts shows the states of both halves. */
 import { NegotiationError, failuresOf, firstOf } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'
@@ -6,6 +6,7 @@ import { frontendPath } from './device-path.ts'
 import { lenient, ofOtherEnd, writeNodes } from './node-access.ts'
 import { backendDeviceNodes, frontendDeviceNodes, type NodeValues } from './nodes.ts'
 
+/** A device, as its frontend's domain names it. */
 export interface FrontendAddress {
   /** The domain that this program runs in. */
   readonly domid: number
@@ -14,30 +15,30 @@ export interface FrontendAddress {
 }
 
 interface Waiting {
-  /** Gives up the waiting. */
+  /** Ends the wait. */
   readonly signal?: AbortSignal
 }
 
 type PublishedState = typeof XenbusState.Initialised | typeof XenbusState.Connected
 
-/** States of a backend that lets go of the device; undefined for one that is gone. */
+/** States of a backend that is closing the device; undefined: it is gone. */
 const LEAVING = [XenbusState.Closing, XenbusState.Closed, undefined] as const
 
 /**
- * One life of a device, as its frontend leads it. `open` finds the backend and waits until it has
- * advertised, `publish` says where the rings are, `connected` waits for the backend to use them.
- * Later comes `close`, after which what was granted to the backend may be taken back.
+ * One life of a device, on the frontend's side. `open` finds the backend and waits for its offer,
+ * `publish` tells it where the rings are, `connected` waits until it uses them. After `close`,
+ * pages that were granted to the backend may be revoked.
  *
- * A device lives again by `open`: after `close`, when its backend closed or restarted, and when
- * this domain was restored or migrated, with another backend. The new life needs new rings.
+ * `open` also starts the next life, with new rings: after `close`, after a backend's restart, and
+ * after this domain was restored or migrated, when the backend may be another one.
  */
 export class FrontendDevice {
-  /** Own directory. */
+  /** The frontend's directory. */
   readonly path: string
   readonly backendPath: string
   readonly backendDomid: number
   readonly #xs: XenstoreClient
-  /** The backend uses the rings that were published. */
+  /** Whether the backend uses the published rings. */
   #isConnected = false
 
   private constructor(xs: XenstoreClient, path: string, backendPath: string, backendDomid: number) {
@@ -48,9 +49,9 @@ export class FrontendDevice {
   }
 
   /**
-   * Waits until the toolstack has made the device and its backend has advertised what it offers. An
-   * earlier life is closed first, so that its backend lets go of the rings.
-   * @throws NegotiationError for nodes that make no sense
+   * Waits until the toolstack has plugged the device and the backend advertises its features.
+   * Closes an earlier life first, so that the backend unmaps its rings.
+   * @throws NegotiationError for a malformed node
    * @throws XenstoreError, XenstoreClosedError when xenstored refuses, or this domain is over
    * @throws the signal's reason when that aborts
    */
@@ -73,8 +74,9 @@ export class FrontendDevice {
   }
 
   /**
-   * Publishes where the rings are, and that they are ready.
-   * @param state Connected for a network card, which doesn't wait for its backend
+   * Publishes where the rings are, then a state that says that they are ready.
+   * @param state default Initialised; Connected for a network card, which doesn't wait for its
+   *   backend
    */
   async publish(nodes: NodeValues, state: PublishedState = XenbusState.Initialised): Promise<void> {
     await this.#update((view) => writeNodes(view, this.path, nodes))
@@ -82,7 +84,7 @@ export class FrontendDevice {
   }
 
   /**
-   * Waits until the backend is connected, then is connected itself.
+   * Waits until the backend is connected, then writes Connected.
    * @throws NegotiationError if the backend closes instead, or is removed
    * @throws errors as `open`
    */
@@ -100,8 +102,9 @@ export class FrontendDevice {
   }
 
   /**
-   * Resolves when the backend wants the device closed or is gone. Once `connected`, also when it
-   * advertises anew: it has restarted and lost the rings. @throws errors as `open`
+   * Resolves when the backend closes the device or is gone. After `connected` it also resolves when
+   * the backend advertises again, since that has restarted and lost the rings.
+   * @throws errors as `open`
    */
   async backendClosing(o: Waiting = {}): Promise<void> {
     const restarted = this.#isConnected ? [XenbusState.Initialising, XenbusState.InitWait] : []
@@ -109,15 +112,15 @@ export class FrontendDevice {
   }
 
   /**
-   * Closes this side, with the backend's consent: when it returns the backend has let go of the
-   * rings, and what was granted to it may be taken back.
+   * Closes the device with the backend's consent: when it resolves, the backend has unmapped the
+   * rings, and pages that were granted to it may be revoked.
    * @throws the signal's reason when that aborts: this side is Closed then, the backend may not be
    * @throws errors as `open`
    */
   async close(o: Waiting = {}): Promise<void> {
     this.#isConnected = false
-    // Closing, said again by a closed frontend, would have a backend of Linux's leave Closed. It
-    // might be in Closing when it sees the Initialising that follows, which it then ignores.
+    // Don't write Closing after Closed: it makes a Linux backend leave Closed. In Closing it would
+    // ignore the Initialising that `open` writes next, and the device would never connect.
     if ((await this.#state(this.#xs)) !== XenbusState.Closed) await this.#leave(o)
     await this.#backendState([XenbusState.Closed, undefined], o)
   }
@@ -133,10 +136,10 @@ export class FrontendDevice {
     await this.#switchState(XenbusState.Closed)
   }
 
-  /** Begins anew if this device had an earlier life, which may have ended without a word. */
+  /** Closes an earlier life, if there was one, and waits for the backend's offer. */
   async #begin(o: Waiting): Promise<void> {
     if ((await this.#state(this.#xs)) !== XenbusState.Initialising) {
-      // First of all the backend has to let go of the old rings: InitWait might be said of those.
+      // The backend's InitWait may still refer to the old rings, so it has to close them first.
       await this.close(o)
       await this.#switchState(XenbusState.Initialising)
     }
@@ -155,7 +158,7 @@ export class FrontendDevice {
       .then(({ state }) => state)
   }
 
-  /** Writes no state twice: that is a backend's way to say that its nodes have changed. */
+  /** Writes the state unless it is there already: no watch fires without need. */
   #switchState(state: XenbusState): Promise<void> {
     return this.#update(async (view, current) => {
       if (current !== state) await frontendDeviceNodes.write(view, this.path, { state })
@@ -163,8 +166,8 @@ export class FrontendDevice {
   }
 
   /**
-   * Changes the own directory. Never brings back one that the toolstack has removed, nor touches
-   * one that it has made for another backend.
+   * Changes the frontend's directory. If the toolstack removed it, or plugged the device again with
+   * another backend, this does nothing.
    */
   #update(write: (view: XenstoreView, state: XenbusState) => Promise<void>): Promise<void> {
     return this.#xs.transaction(async (view) => {
@@ -176,7 +179,7 @@ export class FrontendDevice {
     })
   }
 
-  /** Own state; only this side and the toolstack write it. */
+  /** The frontend's own state. */
   #state(view: XenstoreReader): Promise<XenbusState | undefined> {
     return lenient(frontendDeviceNodes.readNode(view, this.path, 'state'), XenbusState.Unknown)
   }

@@ -1,4 +1,4 @@
-/** A frontend's `state`, as its backend follows it: the guest's word, watched. */
+/** Watches a frontend's `state` for its backend. The guest may write anything there. */
 import { NegotiationError } from '@xenkit/hypervisor'
 import type { XenbusState } from '@xenkit/wire'
 import { type XenstoreClient, XenstoreClosedError } from '@xenkit/xenstore-client'
@@ -10,9 +10,9 @@ export interface FrontendStateOptions {
   readonly xs: XenstoreClient
   /** The frontend's directory. */
   readonly path: string
-  /** The state, or whether it can be followed, may be another than before. */
+  /** Called when the state may have changed, or can be watched no longer or again. */
   readonly changed: () => void
-  /** It can't be followed: xenstored refused the watch. */
+  /** Called when xenstored refuses the watch. */
   readonly refused: (error: unknown) => void
 }
 
@@ -29,36 +29,35 @@ export class FrontendState {
     this.#o = o
   }
 
-  /** What `read` gave when that was last another state than now; undefined once that was heeded. */
+  /** The state before the current one; undefined after `heeded`. */
   get before(): XenbusState | undefined {
     return this.#before
   }
 
   /**
-   * What is wrong with the state that was read last: there is no such state, which counts as gone.
+   * Error of the last `read` if the node held no state of xenbus; the frontend then counts as gone.
    */
   get fault(): NegotiationError | undefined {
     return this.#fault
   }
 
-  /** This side has answered what the frontend did: only what it does from now on counts. */
+  /** Forgets the previous state: the backend has reacted to the current one. */
   heeded(): void {
     this.#before = undefined
   }
 
-  /** The frontend's domain is no more, whatever its nodes still say. */
+  /** The frontend's domain has died, whatever its nodes still say. */
   gone(): void {
     this.#gone = true
   }
 
-  /** Something changed: a watch that was refused may be had now. */
+  /** Tries a refused watch again. */
   retry(): void {
     this.#retry.raise()
   }
 
   /**
-   * Follows the state until the signal aborts; a watch that xenstored refuses is tried again on
-   * `retry`.
+   * Watches the state until the signal aborts. If xenstored refuses the watch, `retry` tries again.
    */
   async follow(signal: AbortSignal): Promise<void> {
     const { xs, path, changed, refused } = this.#o
@@ -71,7 +70,7 @@ export class FrontendState {
         }
         return
       } catch (error) {
-        // Whoever looks hears of that from xenstored itself.
+        // The next read rejects with the same error.
         if (error instanceof XenstoreClosedError) return changed()
         if (!this.#isRefused) refused(error)
         this.#isRefused = true
@@ -82,7 +81,8 @@ export class FrontendState {
   }
 
   /**
-   * Undefined where the frontend is gone, is in a state that doesn't exist, or can't be followed.
+   * Reads the state; undefined if the frontend is gone, the node holds no state of xenbus, or it
+   * can't be watched.
    */
   async read(): Promise<XenbusState | undefined> {
     const { xs, path } = this.#o

@@ -1,22 +1,22 @@
 /**
- * Hotplug scripts. A toolstack runs the device's `script` when its backend is in InitWait, and
- * gives the device up if that fails (libxl_device.c). The scripts of Xen prepare what is served,
- * then tell the backend by `hotplug-status`, `connected` or `error` with the reason in
- * `hotplug-error` (xen-hotplug-common.sh). Where there is nothing to prepare the backend writes
- * these nodes itself.
+ * Hotplug scripts. A toolstack runs the device's `script` when the backend is in InitWait, and
+ * removes the device if the script fails (libxl_device.c). Xen's scripts prepare what is served.
+ * Then they write `hotplug-status`: `connected`, or `error` with the reason in `hotplug-error`
+ * (xen-hotplug-common.sh). If there is nothing to prepare, the backend writes these nodes itself.
  */
 
 /**
- * - `none`: no script, or one that does nothing: the backend decides alone
- * - `reports`: `xenkit-hotplug`, which tells the toolstack what the backend wrote
- * - `prepares`: any other, whose word the backend waits for
+ * Kind of hotplug script:
+ * - `none`: no script, or one that does nothing; the backend decides alone
+ * - `reports`: `xenkit-hotplug`, which passes the backend's result to the toolstack
+ * - `prepares`: any other; the backend waits for its result
  */
 export type HotplugScript = 'none' | 'reports' | 'prepares'
 
-/** Comes with the package xenkit. */
+/** Name of the script that the package xenkit brings. */
 const REPORTING_SCRIPT = 'xenkit-hotplug'
 
-/** @param script what the node of that name holds: a path */
+/** @param script value of the node `script`: a path */
 export function hotplugScript(script: string | undefined): HotplugScript {
   const name = script?.slice(script.lastIndexOf('/') + 1)
   if (name === undefined || name === '' || name === 'true') return 'none'

@@ -1,4 +1,4 @@
-/** Wakes the one that waits. What happens while nobody waits is remembered, once. */
+/** A flag with one waiter: `raise` wakes it, or is remembered for the next `wait`. */
 export class Level {
   #raised = false
   #wake: (() => void) | undefined
@@ -8,7 +8,7 @@ export class Level {
     this.#wake?.()
   }
 
-  /** Resolves when it is raised, or was since the last `wait`. */
+  /** Resolves once the flag is raised, and lowers it. */
   async wait(): Promise<void> {
     if (!this.#raised) {
       await new Promise<void>((resolve) => {

@@ -1,11 +1,13 @@
-/** Nodes that may hold anything, or be out of sight; and many of them at once. */
+/** Reads of nodes that may be malformed or out of reach, and writes of many nodes. */
 import { NegotiationError, XenstoreError } from '@xenkit/hypervisor'
 import type { XenstoreView } from '@xenkit/xenstore-client'
 import type { NodeValues } from './nodes.ts'
 
 /**
- * What a node of the own directory holds, or `fallback` for what isn't a value of its type: an
- * administrator may have written it.
+ * Replaces the NegotiationError of a malformed node by a fallback. For nodes of the own directory,
+ * where an administrator may have written anything.
+ * @example
+ * const online = await lenient(backendDeviceNodes.readNode(xs, path, 'online'), undefined)
  */
 export async function lenient<T>(read: Promise<T>, fallback: T): Promise<T> {
   try {
@@ -17,9 +19,8 @@ export async function lenient<T>(read: Promise<T>, fallback: T): Promise<T> {
 }
 
 /**
- * A node of the other side, or undefined where that side is gone. Only domain 0 is told so: to
- * another domain a directory that was removed, or is hidden by its owner, is one that it may not
- * look into.
+ * Replaces EACCES by undefined, for a node of the peer's directory, which may be gone. Only domain
+ * 0 sees that a directory was removed; xenstored tells any other domain that it may not read there.
  */
 export async function ofOtherEnd<T>(read: Promise<T>): Promise<T | undefined> {
   try {
@@ -30,6 +31,7 @@ export async function ofOtherEnd<T>(read: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** Writes nodes into a directory. */
 export async function writeNodes(
   view: XenstoreView,
   path: string,

@@ -1,12 +1,12 @@
 /**
- * The nodes that every split device has, whatever its type, as xenbus.h and libxl have them
- * (libxl__device_generic_add). Those of one type are its package's.
+ * The nodes that devices of every type have, by xenbus.h and libxl (libxl__device_generic_add). A
+ * device package defines the nodes of its own type.
  */
 import { DOMID_MAX } from '@xenkit/hypervisor'
 import { XENSTORE_ABS_PATH_MAX, XenbusState } from '@xenkit/wire'
 import { defineNodes } from '@xenkit/xenstore-client'
 
-/** Nodes of one directory, by name relative to it. */
+/** Nodes with their values, by name relative to a directory. */
 export type NodeValues = Readonly<Record<string, string>>
 
 const PATH = {
@@ -22,29 +22,29 @@ const STATE = {
   default: undefined,
   meaning: 'where this side is; the toolstack writes the first one, Initialising',
 } as const
-/** In `xenkit-result`, of a request that was followed. */
+/** Result in `xenkit-result` of a request that the driver followed. */
 export const RESULT_OK = 'ok'
 
-/** @param result what `xenkit-result` holds */
+/** Whether a result belongs to a request. @param result value of `xenkit-result` */
 export const answersTo = (result: string, request: string): boolean =>
   result.startsWith(`${request} `)
 
 /**
- * Bytes of an error's text that are written down. A domU's node may have 2048 by default, its name
- * included.
+ * Most bytes of an error's text in a node. By default xenstored allows a guest's node 2048 bytes,
+ * its name included.
  */
 export const REASON_MAX = 1024
 
 const ID = { type: 'text', maxLength: 64, default: undefined } as const
 
-/** In the frontend's directory. */
+/** Nodes in the frontend's directory. */
 export const frontendDeviceNodes = defineNodes({
   backend: { ...PATH, meaning: "the backend's directory" },
   'backend-id': { ...DOMID, meaning: "the backend's domain" },
   state: { ...STATE, writer: 'frontend' },
 })
 
-/** In the backend's directory. */
+/** Nodes in the backend's directory. */
 export const backendDeviceNodes = defineNodes({
   frontend: { ...PATH, meaning: "the frontend's directory" },
   'frontend-id': { ...DOMID, meaning: "the frontend's domain" },
@@ -53,8 +53,8 @@ export const backendDeviceNodes = defineNodes({
     default: undefined,
     writer: 'toolstack',
     meaning:
-      'cleared when the device is to go for good: a closed one waits for its frontend to begin anew until then; ' +
-      'where it is absent a device goes when its frontend has closed',
+      'cleared to remove the device for good; until then a closed device waits for its frontend to ' +
+      'start again; without this node a device goes when its frontend has closed',
   },
   state: { ...STATE, writer: 'backend' },
   script: {
@@ -65,7 +65,7 @@ export const backendDeviceNodes = defineNodes({
     ...ID,
     writer: 'toolstack',
     meaning:
-      'connected, or error: how the script fared; the backend writes it where the script has nothing to prepare',
+      "connected or error, the script's result; the backend writes it if there is nothing to prepare",
   },
   'hotplug-error': {
     type: 'text',
@@ -75,8 +75,8 @@ export const backendDeviceNodes = defineNodes({
     meaning: 'why; xl prints it if the script failed',
   },
   /**
-   * It goes with the directory, so that a server that was busy meanwhile can tell a new device from
-   * the one that it took.
+   * Removed with the directory, so a server can tell a device that was plugged again from the one
+   * that it claimed.
    */
   'xenkit-claim': {
     ...ID,

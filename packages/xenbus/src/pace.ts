@@ -1,18 +1,19 @@
 /**
- * How soon a device is offered again. A guest that connects, breaks the device and connects again
- * would otherwise have its backend's domain work for nothing, and fill its log (XSA-157).
+ * Delays the offer of a device whose last lives were short. A guest that connects and breaks the
+ * device in a loop would otherwise keep the backend's domain busy and fill its log (XSA-157).
  */
 
-/** A life that lasts this long was no quick one: those before it are forgotten. */
+/** A life of this length clears the score. */
 const LASTING_MS = 10_000
 /**
- * What a quick life counts: a boot loader that hands its disk on to a kernel closes it properly.
+ * Score of a short life. A proper close scores less, since a boot loader closes its disk before the
+ * kernel opens it.
  */
 const CLOSED = 1
 const FAILED = 8
 /**
- * What may happen without a delay: 16 quick lives, or two that failed. Each failure more doubles
- * the delay.
+ * Score up to which there is no delay: 16 short lives, or two that failed. Each further failure
+ * doubles the delay.
  */
 const FREE = 2 * FAILED
 const DELAY_MIN_MS = 100
@@ -24,12 +25,12 @@ export class Pace {
   #notBefore = 0
   #timer: ReturnType<typeof setTimeout> | undefined
 
-  /** The device is offered, from now on. */
+  /** Starts a life: the device is offered. */
   begin(): void {
     this.#begunAt = performance.now()
   }
 
-  /** It is closed, or has failed. */
+  /** Ends a life. */
   end(how: 'closed' | 'failed'): void {
     const now = performance.now()
     if (now - this.#begunAt >= LASTING_MS) this.#score = 0
@@ -39,7 +40,7 @@ export class Pace {
     this.#notBefore = now + Math.min(DELAY_MIN_MS * 2 ** Math.max(0, doublings), DELAY_MAX_MS)
   }
 
-  /** Whether the device may be offered now; if not, `retry` is called once when it may. */
+  /** Whether the device may be offered now. If not, `retry` is called once as soon as it may. */
   mayBegin(retry: () => void): boolean {
     clearTimeout(this.#timer)
     const delay = this.#notBefore - performance.now()
@@ -48,7 +49,7 @@ export class Pace {
     return false
   }
 
-  /** Calls nobody any more. */
+  /** Cancels a planned `retry`. */
   stop(): void {
     clearTimeout(this.#timer)
   }

@@ -1,13 +1,13 @@
-/** The text of an error for nodes: all of it for the operator, less where the guest reads it. */
+/** Texts of errors for nodes: whole for the operator, shortened where the guest can read them. */
 import { XenError, printable, textOf } from '@xenkit/hypervisor'
 import { REASON_MAX } from './nodes.ts'
 
-/** For nodes that the guest can't read: those in the backend domain's own `error` directory. */
+/** Text for nodes that the guest can't read, in the backend domain's `error` directory. */
 export const reasonOf = (error: unknown): string => cut(messageOf(error))
 
 /**
- * For nodes of the backend's directory, all of which the guest can read: without what is only this
- * host's business, the paths and URIs of images and the addresses of servers.
+ * Text for nodes of the backend's directory, which the guest can read: without paths and URIs of
+ * images and addresses of servers.
  */
 export function reasonForGuest(error: unknown): string {
   const text = placesOf(error).reduce(withoutWord, messageOf(error)).replace(QUOTED_PATH, '$1…$1')
@@ -17,17 +17,17 @@ export function reasonForGuest(error: unknown): string {
 const messageOf = (error: unknown): string =>
   error instanceof XenError ? error.message : `unexpected: ${textOf(error)}`
 
-/** As much as a node holds, whole characters of it. */
+/** Cuts a text to what a node holds, at a whole character. */
 const cut = (text: string): string =>
   text.slice(0, new TextEncoder().encodeInto(text, new Uint8Array(REASON_MAX)).read)
 
-/** Where errors of the system, and stores' own, say what of this host they are about. */
+/** Properties in which errors of the system and of stores name a place on this host. */
 const PLACES = ['path', 'dest', 'uri', 'address', 'hostname', 'host'] as const
 
-/** More than an error has causes. Some go round in a circle. */
+/** Most causes of an error to look at; a chain of causes may be a circle. */
 const MAX_CAUSES = 8
 
-/** Longer ones first: one may be the beginning of another. */
+/** Places that an error and its causes name, longer ones first: one may begin with another. */
 function placesOf(error: unknown): readonly string[] {
   const places: string[] = []
   let cause = error
@@ -47,9 +47,9 @@ const withoutWord = (text: string, word: string): string =>
     return /\w/.test(before) || /\w/.test(after) ? word : '…'
   })
 
-/** A path between quotes may have blanks in it. One in xenstore is no secret of this host's. */
+/** A quoted path, which may have blanks. Paths in xenstore are no secret, so they don't match. */
 const QUOTED_PATH = /(?<!\w)(["'])(?!\/local\/domain\/)(?:(?!\1).)*\/(?:(?!\1).)*\1/g
 
-/** A path, a URI, or a host with a port. */
+/** Whether a word is a path, a URI, or a host with a port. */
 const isPlace = (word: string): boolean =>
   /\/|:\d/.test(word) && !/^["'(]*\/local\/domain\//.test(word)

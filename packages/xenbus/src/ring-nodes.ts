@@ -1,28 +1,29 @@
 /**
- * The nodes by which a frontend publishes its rings: the grant references of each ring's pages, and
- * the port of its event channel. blkif.h and netif.h say how they are called; other devices follow.
+ * The nodes with which a frontend publishes its rings: the grant references of each ring's pages
+ * and the port of its event channel. Their names come from blkif.h and netif.h; other devices
+ * follow.
  */
 import { NegotiationError, UINT32_MAX, expectInteger } from '@xenkit/hypervisor'
 import { type NodeDefinition, type XenstoreReader, defineNodes } from '@xenkit/xenstore-client'
 import { lenient, ofOtherEnd } from './node-access.ts'
 import type { NodeValues } from './nodes.ts'
 
-/** Where a frontend publishes one ring, and by which names. */
+/** The nodes of one ring: their directory and names. */
 export interface RingNodes {
-  /** Directory of the nodes, such as `queue-0`, in the frontend's own, which is the default. */
+  /** Directory below the frontend's own, such as `queue-0`. Default: the frontend's own. */
   readonly directory?: string
-  /** Node of the page's grant reference. Default `ring-ref`. */
+  /** Name of the node with the grant reference. Default `ring-ref`. */
   readonly ref?: string
-  /** Node of the event channel's port, which rings may share. Default `event-channel`. */
+  /** Name of the node with the port, which rings may share. Default `event-channel`. */
   readonly port?: string
   /**
-   * Pages of the ring as a power of two, 0..4. Their references are then in numbered nodes,
-   * `ring-ref0` and on, even that of a single page. Without an order it is one page, in `ring-ref`.
+   * Pages of the ring as a power of two, 0..4. With an order the references are in numbered nodes,
+   * `ring-ref0` and so on, even for a single page. Without one the ring is one page, in `ring-ref`.
    */
   readonly order?: number | undefined
 }
 
-/** A ring as its frontend publishes it. */
+/** What a frontend publishes of one ring. */
 export interface PublishedRing {
   /** One grant reference per page, in order. */
   readonly grefs: readonly number[]
@@ -30,8 +31,8 @@ export interface PublishedRing {
 }
 
 /**
- * Directories of several queues, as blkif.h and netif.h have them: `queue-0` and on. The nodes of
- * one queue alone are in the frontend's own directory, which is ''.
+ * Directories of a device's queues, as in blkif.h and netif.h: `queue-0` and so on. A single queue
+ * has its nodes in the frontend's own directory, which is ''.
  */
 export const queueDirectories = (count: number): readonly string[] =>
   count === 1 ? [''] : Array.from({ length: count }, (_, i) => `queue-${i}`)
@@ -63,10 +64,9 @@ export async function readRings<const Rings extends readonly RingNodes[]>(
 }
 
 /**
- * Whether a frontend still publishes the rings that it did: the answer of a `BackendConnection` to
- * `isCurrent`. Nodes that can't be read say nothing against them: a connected frontend doesn't need
- * them any more.
- * @param now what it publishes now, by `readRings`
+ * Whether a frontend still publishes the same rings, for `isCurrent` of a `BackendConnection`. True
+ * if the nodes can't be read any more: a connected frontend doesn't need them.
+ * @param now result of another `readRings`
  */
 export async function isStillPublished(
   rings: readonly PublishedRing[],
@@ -76,7 +76,7 @@ export async function isStillPublished(
   return published === undefined || JSON.stringify(published) === JSON.stringify(rings)
 }
 
-/** The largest order that Linux maps for a device: XENBUS_MAX_RING_GRANT_ORDER. */
+/** Largest order that Linux's xenbus maps: XENBUS_MAX_RING_GRANT_ORDER. */
 const MAX_ORDER = 4
 
 const GREF = {
@@ -93,13 +93,13 @@ const PORT = {
   meaning: 'port that the backend binds to',
 } as const satisfies NodeDefinition
 
-/** A number, and the node that holds it. */
+/** A number that was read, and its node. */
 interface Found {
   readonly node: string
   readonly value: number
 }
 
-/** The nodes of one ring: reads and formats them. */
+/** Reads and formats the nodes of one ring. */
 export class RingTable {
   readonly #prefix: string
   readonly #ref: string
@@ -138,7 +138,7 @@ export class RingTable {
     }
   }
 
-  /** By name relative to the frontend's directory. */
+  /** Returns the nodes by name, relative to the frontend's directory. */
   format({ grefs, port }: PublishedRing): NodeValues {
     const refs = this.#order === undefined ? { [this.#ref]: grefs[0] } : { [this.#numbered]: grefs }
     const values = Object.entries(this.#nodes.format({ ...refs, [this.#port]: port }))
@@ -146,7 +146,7 @@ export class RingTable {
   }
 }
 
-/** One node may be found twice: rings share a port by its name. */
+/** Expects that no two nodes hold the same number. Rings that share a port read the same node. */
 function expectDistinct(all: readonly Found[]): void {
   const holders = new Map<number, string>()
   for (const { node, value } of all) {

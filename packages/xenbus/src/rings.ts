@@ -1,6 +1,6 @@
 /**
  * Both ends of a ring between two domains: its pages and its event channel, opened together and
- * closed together. Linux has xenbus_setup_ring and xenbus_map_ring_valloc for the pages.
+ * closed together. For the pages, Linux has xenbus_setup_ring and xenbus_map_ring_valloc.
  */
 import { EventChannel } from '@xenkit/evtchn'
 import type { GrantTable } from '@xenkit/grant'
@@ -8,37 +8,39 @@ import { type Hypervisor, Owner, firstOf } from '@xenkit/hypervisor'
 import type { NodeValues } from './nodes.ts'
 import { type PublishedRing, type RingNodes, RingTable } from './ring-nodes.ts'
 
-/** One end of a ring. */
+/** One end of a ring, either side's. */
 export interface ConnectedRing<R> extends Disposable {
+  /** Result of `init` or `attach`. */
   readonly ring: R
   /** The ring's pages. */
   readonly bytes: Uint8Array
   readonly channel: EventChannel
   /**
-   * Gives back the pages, and the event channel unless another ring shared it. Idempotent.
+   * Releases the pages, and the event channel unless it came from another ring. Idempotent.
    * @throws GrantError, EvtchnError when one of them can't be closed, once all others are
    */
   close(): void
 }
 
-/** A ring that this domain shares with its backend's. */
+/** A frontend's end of a ring. */
 export interface OpenedRing<R> extends ConnectedRing<R> {
-  /** What to publish, by name relative to the frontend's directory. */
+  /** Nodes to publish, by name relative to the frontend's directory. */
   readonly nodes: NodeValues
 }
 
+/** The ring that `openRing` opens. */
 export interface OpenRingOptions<R> extends RingNodes {
   /** The backend's domain. */
   readonly domid: number
-  /** Formats the pages, which are zeroed: `FrontRing.init` for a ring of requests. */
+  /** Formats the zeroed pages: `FrontRing.init` for a ring of requests. */
   readonly init: (bytes: Uint8Array) => R
-  /** The event channel of another ring, to share. By default one is opened. */
+  /** Event channel of another ring, to be shared. Default: a new one. */
   readonly channel?: EventChannel
 }
 
 /**
- * Opens a frontend's ring: shares its pages and opens a port for the backend to bind to. What fails
- * leaves nothing open.
+ * Opens a frontend's ring: grants its pages and opens a port for the backend to bind to. If a part
+ * fails, nothing stays open.
  *
  * @example
  * const ring = openRing(hv, {
@@ -67,17 +69,18 @@ export function openRing<R>(hv: Hypervisor, o: OpenRingOptions<R>): OpenedRing<R
   }
 }
 
+/** The published ring that `attachRing` attaches to. */
 export interface AttachRingOptions<R> extends PublishedRing {
   /** The frontend's domain. */
   readonly domid: number
-  /** Maps the pages. */
+  /** Grant table that maps the pages. */
   readonly grants: GrantTable
   /**
    * Binds to the ring in the pages, which the other domain may change at any time:
    * `BackRing.attach`.
    */
   readonly attach: (bytes: Uint8Array) => R
-  /** The event channel of another ring, if the frontend publishes the same port for both. */
+  /** Event channel of another ring for which the frontend publishes the same port. */
   readonly channel?: EventChannel
 }
 

@@ -1,7 +1,7 @@
 /**
- * Serves every device of one type that a toolstack gives to this domain: watches
- * `/local/domain/<domid>/backend/<type>`, or several such directories, runs a `ServedDevice` for
- * each directory that appears, and keeps them apart, so that what ends one leaves the others alone.
+ * Serves every device of one type that a toolstack gives to this domain. It watches
+ * `/local/domain/<domid>/backend/<type>`, or several such directories, and runs a `ServedDevice`
+ * for each directory that appears. A fault of one device doesn't touch the others.
  */
 import { DOMID_MAX, UINT32_MAX, XenstoreError } from '@xenkit/hypervisor'
 import { parseDecimal, type XenstoreClient } from '@xenkit/xenstore-client'
@@ -9,28 +9,32 @@ import { ServedDevice } from './backend-device.ts'
 import type { BackendDriver, BackendEvent } from './backend-driver.ts'
 import { backendPath, backendRoot, type DeviceAddress } from './device-path.ts'
 
+/** What `serveBackends` serves, and by which driver. */
 export interface ServeBackendsOptions {
   /** The domain that this program runs in. */
   readonly domid: number
+  /** Type of the devices: `vbd`, `vif` ... */
   readonly type: string
-  /** Names of the type among the backends: the directories to watch. Default: the type alone. */
+  /** Types in backends' paths, which are the directories to watch. Default: the type alone. */
   readonly backendTypes?: readonly string[]
   readonly driver: BackendDriver
   /**
-   * Serve only devices that were plugged with this reservation. By default: only those without one.
+   * Serve only devices that were plugged with this reservation. Default: devices without one.
    */
   readonly reservation?: string
-  /** Ends the service: every device is closed, which its frontend is asked for first. */
+  /** Ends the service: asks each frontend to close, then closes the devices. */
   readonly signal?: AbortSignal
+  /** Called with each event of each device. */
   readonly onEvent?: (event: BackendEvent) => void
 }
 
 /**
- * Resolves when the signal is aborted and every device is closed.
- * @throws XenstoreError, NotAvailableError when xenstored itself fails; never for a device's fault.
+ * Serves devices until the signal aborts; resolves when every device is closed.
+ * @throws XenstoreError, XenstoreClosedError when xenstored itself fails, never for a device's
+ *   fault
  */
 export async function serveBackends(xs: XenstoreClient, o: ServeBackendsOptions): Promise<void> {
-  // What ends one of the watches ends the others.
+  // If one of the watches ends, so do the others.
   const end = new AbortController()
   const served = new ServedDevices(
     xs,
@@ -73,17 +77,17 @@ class ServedDevices {
     const root = backendRoot(this.#o.domid, backendType)
     for await (const path of this.#xs.watch(root, { signal: this.#signal })) {
       const [frontend, devid] = path.slice(root.length + 1).split('/')
-      // The first event, and one for a whole directory, name no device: look at all there are.
+      // The first event, and one for a whole directory, name no device: look at all devices.
       const found = frontend && devid ? [[frontend, devid] as const] : await this.#scan(root)
-      // A directory that was removed has taken devices with it that are not found any more.
+      // The scan doesn't find devices that went with a removed directory, so look at those, too.
       if (!frontend || !devid) for (const { device } of this.#devices.values()) device.look()
       for (const [domid, id] of found) this.#adopt(backendType, domid, id)
     }
   }
 
-  /** A domain that died leaves its nodes behind until the toolstack has noticed. */
+  /** Watches for domains that die: their nodes stay until the toolstack removes them. */
   async watchForLostDomains(): Promise<void> {
-    // Only a privileged domain may watch for it; elsewhere the toolstack's word has to do.
+    // Only domain 0 may watch for that. Another domain waits for the toolstack.
     if (this.#o.domid !== 0) return
     for await (const _ of this.#xs.watch('@releaseDomain', { signal: this.#signal })) {
       for (const { device, address } of this.#devices.values()) {
@@ -117,7 +121,7 @@ class ServedDevices {
   }
 
   #adopt(backendType: string, frontend: string, devid: string): void {
-    // Directories that aren't numbers are no devices (libxl leaves none, an administrator might).
+    // Ignore names that aren't numbers: an administrator may have made such a directory.
     const numbers = {
       frontendDomid: parseDecimal(frontend, { max: DOMID_MAX }),
       devid: parseDecimal(devid, { max: UINT32_MAX }),
@@ -151,8 +155,7 @@ class ServedDevices {
       .finally(() => {
         this.#devices.delete(path)
         for (const other of this.#devices.values()) other.device.roomMade()
-        // It may have changed after it was found not to be ours: look again, unless that is all
-        // over.
+        // If it changed after the device had turned out not to be ours, look again.
         if (entry.changed && !this.#signal.aborted) this.#adopt(backendType, frontend, devid)
       })
     const entry = { device, address, ended, changed: false }

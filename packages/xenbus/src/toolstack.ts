@@ -1,6 +1,6 @@
 /**
- * The toolstack's part in a device's life: making its two directories and taking them away again,
- * as libxl does for `xl block-attach` and `xl block-detach`.
+ * The toolstack's part in a device's life: makes and removes its two directories, as libxl does for
+ * `xl block-attach` and `xl block-detach`.
  */
 import { XenError, XenstoreError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
@@ -24,20 +24,22 @@ export class ToolstackError extends XenError {
   }
 }
 
+/** A device to plug. */
 export interface PlugOptions extends DeviceAddress {
-  /** Nodes for each side besides those that every device has. */
+  /** Nodes of the device's type for the frontend's directory. */
   readonly frontend: NodeValues
+  /** Nodes of the device's type for the backend's directory. */
   readonly backend: NodeValues
   /**
-   * Leaves the device to the `serveBackends` with this reservation, whoever else serves its type.
+   * Only a `serveBackends` with the same reservation takes the device. Default: one without any.
    */
   readonly reservation?: string
 }
 
 /**
- * Makes the nodes of a new device, in one transaction: both sides see all of them or none.
+ * Makes the nodes of a new device in one transaction, so that both sides see all of them or none.
  * @throws ToolstackError when one of the two domains doesn't exist, or the frontend's has such a
- *   device already.
+ *   device already
  */
 export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<void> {
   const [front, back] = [frontendPath(o), backendPath(o)]
@@ -56,8 +58,7 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
         device: o,
       })
     }
-    // Each side owns its directory and lets the other one read it. Nothing of an earlier device
-    // stays.
+    // Each side owns its directory and lets the other one read it. Nodes of an earlier device go.
     await view.rm(front)
     await view.rm(back)
     await view.mkdir(front)
@@ -94,8 +95,9 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
 }
 
 /**
- * Takes a device away: asks both sides to close it, waits until the backend has, removes its nodes.
- * @param o.signal stops the waiting: the nodes are then removed as they are
+ * Removes a device: asks both sides to close it, waits for the backend to do so, and removes the
+ * nodes.
+ * @param o.signal ends the wait: the nodes are then removed at once
  */
 export async function unplugDevice(
   xs: XenstoreClient,
@@ -107,7 +109,7 @@ export async function unplugDevice(
     lenient(backendDeviceNodes.readNode(view, back, 'state'), XenbusState.Unknown)
   const asked = await transact(xs, async (view) => {
     const state = await stateIn(view)
-    // No backend has taken it yet, so there is none to wait for.
+    // No backend has claimed the device, so there is none to wait for.
     if (state === undefined || state === XenbusState.Initialising) {
       await removeNodes(view, device)
       return false
@@ -133,8 +135,8 @@ export async function unplugDevice(
 }
 
 /**
- * A domain that goes while a transaction changes its nodes spoils that transaction (ENOMEM), not
- * the next one.
+ * Runs a transaction, once more after ENOMEM: a domain that dies while a transaction changes its
+ * nodes spoils that one transaction.
  */
 async function transact<T>(
   xs: XenstoreClient,
@@ -152,17 +154,17 @@ async function removeNodes(view: XenstoreView, device: DeviceAddress): Promise<v
   for (const path of [frontendPath, backendPath, errorRoot, libxlPath]) await view.rm(path(device))
 }
 
-/** Removes the directories above a removed device that it leaves empty, as libxl does. */
+/** Removes the directories above a removed device that are empty now, as libxl does. */
 async function prune(xs: XenstoreClient, device: DeviceAddress): Promise<void> {
   try {
     await xs.transaction(async (view) => {
       await pruneAbove(view, backendPath(device), 3) // backend/TYPE/DOMID
-      // Not `error` itself: it came with the domain, which couldn't make it again.
+      // Keep `error` itself: the toolstack made it with the domain, which can't make it again.
       await pruneAbove(view, errorRoot(device), 3) // backend/TYPE/DOMID
       await pruneAbove(view, libxlPath(device), 2) // device/TYPE
     })
   } catch {
-    // An empty directory does no harm; another device may be on its way into it.
+    // An empty directory does no harm, and another device may be plugged there right now.
   }
 }
 

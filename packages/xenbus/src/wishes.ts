@@ -1,20 +1,22 @@
 /**
- * What a toolstack wants of a device that is served: nodes may change, and an answer be asked for.
+ * Changes that a toolstack requests of a served device: it writes nodes, and may wait for an
+ * answer.
  */
 import type { XenstoreClient } from '@xenkit/xenstore-client'
 import { lenient } from './node-access.ts'
 import { answersTo, backendDeviceNodes } from './nodes.ts'
 
+/** Notices changes of the requested nodes. */
 export class Wishes {
   readonly #xs: XenstoreClient
   readonly #path: string
   readonly #names: readonly string[]
-  /** What the nodes held at the last look. */
+  /** Values of the nodes at the last look, as JSON. */
   #seen = ''
 
   /**
    * @param path the device's own directory
-   * @param changeable names of nodes in it
+   * @param changeable names of the nodes that the toolstack may change
    */
   constructor(xs: XenstoreClient, path: string, changeable: readonly string[]) {
     this.#xs = xs
@@ -22,7 +24,7 @@ export class Wishes {
     this.#names = [...changeable, 'xenkit-request']
   }
 
-  /** Looks at the nodes. @returns whether one has changed since the last look */
+  /** Reads the nodes. @returns whether one has changed since the last call */
   async changed(): Promise<boolean> {
     const read = this.#names.map((name) => this.#xs.readOptional(`${this.#path}/${name}`))
     const now = JSON.stringify(await Promise.all(read))
@@ -31,12 +33,12 @@ export class Wishes {
     return changed
   }
 
-  /** The nodes count as changed at the next look: what they ask for wasn't answered. */
+  /** Makes the next `changed` return true: the request has no answer yet. */
   forget(): void {
     this.#seen = ''
   }
 
-  /** Id of the request that waits for an answer. */
+  /** Id of the request that waits for an answer; undefined if none does. */
   async request(): Promise<string | undefined> {
     const [request, result = ''] = await Promise.all([
       lenient(backendDeviceNodes.readNode(this.#xs, this.#path, 'xenkit-request'), undefined),
