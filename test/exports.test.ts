@@ -107,6 +107,13 @@ test('exports.txt lists what every package exports, and no more', async () => {
   await expect(lines.join('')).toMatchFileSnapshot('exports.txt')
 })
 
+test('entry points name what they export', () => {
+  const starred = points.filter(({ file }) =>
+    /^export (type )?\*/m.test(readFileSync(file, 'utf8')),
+  )
+  expect(starred.map(({ name }) => name)).toEqual([])
+})
+
 test('every exported name has a docstring', () => {
   const missing = exported.filter(({ documented }) => !documented).map(({ name }) => name)
   expect([...new Set(missing)].filter((name) => !PENDING.includes(name)).toSorted()).toEqual([])

@@ -1,9 +1,43 @@
-export * from './arena.ts'
-export * from './arguments.ts'
-export * from './close-all.ts'
-export * from './errors.ts'
-export * from './event-loop.ts'
-export * from './holds.ts'
+export {
+  type Arena,
+  type ArenaTenant,
+  DEFAULT_ARENA_PAGES,
+  PAGE_SIZE,
+  type Pages,
+} from './arena.ts'
+export { DOMID_MAX, UINT32_MAX, expectHypervisor, expectInteger } from './arguments.ts'
+export { closeAll, closeEach, failuresOf, firstOf } from './close-all.ts'
+export {
+  ArenaFullError,
+  type ByteRingIndices,
+  type ErrorDetails,
+  EvtchnError,
+  GrantError,
+  HypervisorClosedError,
+  NegotiationError,
+  NotAvailableError,
+  PeerError,
+  type RingIndices,
+  RingProtocolError,
+  XenError,
+  XenstoreError,
+} from './errors.ts'
+export { EventLoop, type GuestTurn } from './event-loop.ts'
+export { Holds } from './holds.ts'
 export { Owner } from './owner.ts'
-export type * from './port.ts'
-export * from './text.ts'
+export type {
+  ByteStream,
+  ByteStreamReceiver,
+  EvtchnBinding,
+  EvtchnPort,
+  GrantCopyBatch,
+  GrantMapping,
+  GrantPort,
+  GrantRef,
+  GrantShare,
+  Hypervisor,
+  MappedPages,
+  UnmapNotify,
+  XenstorePort,
+} from './port.ts'
+export { printable, textOf } from './text.ts'
