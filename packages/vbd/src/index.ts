@@ -28,3 +28,4 @@ export {
 } from './plug.ts'
 export { type RequestedDisk, VBD_BACKEND_TYPES, type VbdBackendType } from './requested-disk.ts'
 export { parseVdev, vdevName } from './vdev.ts'
+export { type PlayedHypervisor, warmUpRings } from './backend/warm-up.ts'

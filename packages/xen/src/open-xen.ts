@@ -84,7 +84,7 @@ function load(): Native {
   }
 }
 
-class Xen implements Hypervisor {
+export class Xen implements Hypervisor {
   readonly name = 'xen'
   readonly arena: XenArena
   readonly loop = new EventLoop()

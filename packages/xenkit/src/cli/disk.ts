@@ -19,6 +19,7 @@ import { openXenstore } from '@xenkit/xenstore-client'
 import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'
 import { openWorkers } from '../open-workers.ts'
+import { warmUp } from '../warm-up.ts'
 import { Images, type ImagesOptions } from './images.ts'
 import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
@@ -47,6 +48,7 @@ export async function diskServe(image: string | undefined, o: ServeOptions): Pro
   await using store = await given
   await using hv = await openHypervisor()
   await expectNoKernelBackend(hv, backendTypes)
+  await using _compiled = await warmUp(hv)
   const images = new Images(o)
   const wanted = (disk: RequestedDisk): boolean =>
     (domid ?? disk.frontendDomid) === disk.frontendDomid && (devid ?? disk.devid) === disk.devid
@@ -92,6 +94,7 @@ export async function diskAttach(
   await using hv = await openHypervisor()
   await expectNoKernelBackend(hv, ['vbd'])
   await using workers = await openWorkers(hv, { count: o.workers })
+  await using _compiled = await warmUp(hv)
   using xs = await openXenstore(hv.xenstore)
   const address = { frontendDomid: domid, backendDomid: hv.domid, vdev }
   const reservation = randomUUID()

@@ -4,6 +4,7 @@ import type { Hypervisor } from '@xenkit/hypervisor'
 import { type Port, serveRings } from '@xenkit/backend'
 import { diskRings } from '@xenkit/vbd'
 import { openHypervisor } from '../open-hypervisor.ts'
+import { warmUp } from '../warm-up.ts'
 
 export interface RingThreadOrders {
   /** Adapter of the server's hypervisor. */
@@ -16,5 +17,6 @@ await using hv = await openHypervisor({ adapter })
 // The kernel closes a process's resources at its exit; for a failed thread of a simulated domain
 // this does.
 process.once('exit', () => void hv.close())
+await using _compiled = await warmUp(hv)
 parentPort?.postMessage('ready')
 await serveRings(hv, rings, { vbd: diskRings })

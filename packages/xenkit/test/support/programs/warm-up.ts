@@ -1,0 +1,28 @@
+/** Warms up, idles for two minutes, collects garbage, and prints how many disks were open. */
+import { loadNative } from '../../../../../native/index.js'
+import { warmUp } from '../../../src/index.ts'
+
+const { setTimeout } = globalThis
+/** Disks in memory. */
+const open = (): number => loadNative().counters().images
+const collect = global.gc
+if (!collect) throw new Error('run it with --expose-gc')
+
+// Timers run a thousand times as fast: idle pages are given back after a minute.
+globalThis.setTimeout = Object.assign(
+  (call: () => void, ms = 0) => setTimeout(call, ms / 1000),
+  setTimeout,
+)
+const before = open()
+const warm = await warmUp({ name: 'xen' })
+const meanwhile = open()
+console.log('warm')
+await new Promise((resolve) => setTimeout(resolve, 200))
+// V8 keeps a class without objects for two collections.
+for (let i = 0; i < 5; i++) {
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  collect()
+}
+console.log('collected')
+await warm[Symbol.asyncDispose]()
+console.log(JSON.stringify({ before, meanwhile, after: open() }))
