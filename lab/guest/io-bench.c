@@ -2,9 +2,10 @@
  * in flight for some seconds. It uses kernel AIO, because io_uring is more than this needs, and
  * threads would measure the scheduler.
  *
- *   io-bench DEVICE random-read|read|write BLOCK_BYTES DEPTH SECONDS
+ *   io-bench DEVICE random-read|read|write BLOCK_BYTES DEPTH SECONDS [REQUESTS]
  *
- * prints one line of JSON: {"requests":N,"seconds":S} */
+ * stops after so many seconds, or once so many requests are done, and prints one line of JSON:
+ * {"requests":N,"seconds":S} */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
@@ -40,14 +41,15 @@ static uint64_t next_random(void)
 
 int main(int argc, char **argv)
 {
-	if (argc != 6)
-		errx(2, "usage: io-bench DEVICE random-read|read|write BLOCK_BYTES DEPTH SECONDS");
+	if (argc != 6 && argc != 7)
+		errx(2, "usage: io-bench DEVICE random-read|read|write BLOCK_BYTES DEPTH SECONDS [REQUESTS]");
 
 	const int is_write = strcmp(argv[2], "write") == 0;
 	const int is_random = strcmp(argv[2], "random-read") == 0;
 	const size_t block = strtoul(argv[3], NULL, 10);
 	const unsigned depth = strtoul(argv[4], NULL, 10);
 	const double limit = strtod(argv[5], NULL);
+	const uint64_t most = argc == 7 ? strtoull(argv[6], NULL, 10) : UINT64_MAX;
 
 	const int fd = open(argv[1], (is_write ? O_RDWR : O_RDONLY) | O_DIRECT);
 	if (fd < 0)
@@ -80,12 +82,12 @@ int main(int argc, char **argv)
 		idle_count++;
 	}
 
-	uint64_t requests = 0, sequential = 0;
+	uint64_t started = 0, requests = 0, sequential = 0;
 	const double begin = now();
 	double end = begin;
 
 	do {
-		while (idle_count > 0 && end - begin < limit) {
+		while (idle_count > 0 && started < most && end - begin < limit) {
 			const unsigned i = idle[--idle_count];
 			struct iocb *one = &request[i];
 
@@ -99,6 +101,7 @@ int main(int argc, char **argv)
 			};
 			if (syscall(SYS_io_submit, context, 1, &one) != 1)
 				err(1, "io_submit");
+			started++;
 		}
 		const long events = syscall(SYS_io_getevents, context, 1, depth, done, NULL);
 		if (events < 0)
@@ -110,7 +113,7 @@ int main(int argc, char **argv)
 			requests++;
 		}
 		end = now();
-	} while (idle_count < depth || end - begin < limit);
+	} while (idle_count < depth || (started < most && end - begin < limit));
 
 	if (is_write && fsync(fd))
 		err(1, "fsync");

@@ -1,7 +1,9 @@
 /** Serves the disks of the scenario `bench`: one image per data path, named after it. */
-import { type DataPathKind, openFileStore, openHypervisor, serveVbd } from 'xenkit'
+import { type DataPathKind, openFileStore, openHypervisor, serveVbd, warmUp } from 'xenkit'
 
 await using hv = await openHypervisor()
+await using _compiled = await warmUp(hv)
+console.log('ready')
 const stop = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
 
