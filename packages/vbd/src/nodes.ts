@@ -170,7 +170,7 @@ export const diskNodes = defineNodes({
 
 /**
  * In the frontend's directory, before Initialised, together with the nodes of its rings: see
- * `diskRings`.
+ * `diskRingNodes`.
  */
 export const frontendNodes = defineNodes({
   'ring-page-order': {
@@ -222,7 +222,7 @@ export interface FrontendRings {
  * Where a frontend publishes the rings of a disk.
  * @param order pages of each as a power of two, as `ring-page-order` says, or undefined without it
  */
-export const diskRings = (queues: number, order: number | undefined): RingNodes[] =>
+export const diskRingNodes = (queues: number, order: number | undefined): RingNodes[] =>
   queueDirectories(queues).map((directory) => ({ directory, order }))
 
 /** @throws NegotiationError naming the node that is missing or holds what can't be used */
@@ -231,7 +231,7 @@ export async function readFrontendRings(
   path: string,
 ): Promise<FrontendRings> {
   const nodes = await frontendNodes.read(view, path)
-  const rings = diskRings(nodes['multi-queue-num-queues'], nodes['ring-page-order'])
+  const rings = diskRingNodes(nodes['multi-queue-num-queues'], nodes['ring-page-order'])
   return {
     rings: await readRings(view, path, rings),
     abi: abiOf(nodes.protocol),

@@ -3,7 +3,7 @@ import type { Hypervisor, Owner } from '@xenkit/hypervisor'
 import { FrontRing } from '@xenkit/ring'
 import { type Abi, XEN_IO_PROTO_ABI, blkif } from '@xenkit/wire'
 import { type NodeValues, type OpenedRing, openRing } from '@xenkit/xenbus'
-import { diskRings, frontendNodes } from '../nodes.ts'
+import { diskRingNodes, frontendNodes } from '../nodes.ts'
 
 export interface OpenDiskRingsOptions {
   /** The backend's domain. */
@@ -32,7 +32,7 @@ export function openDiskRings(
   const init = (bytes: Uint8Array): FrontRing => FrontRing.init({ bytes, slotSize })
   // Rings of one page are published the old way, which every backend understands.
   const order = ringPageOrder === 0 ? undefined : ringPageOrder
-  const rings = diskRings(queues, order).map((nodes) =>
+  const rings = diskRingNodes(queues, order).map((nodes) =>
     owner.own(openRing(hv, { ...nodes, domid, init })),
   )
   const common = frontendNodes.format({
