@@ -8,7 +8,7 @@ import { expectModelled, readAll, zeroed } from './support/model.ts'
 const SECTORS = 259
 
 describe.each([512, 4096, 65_536])('blocks of %i', (blockSize) => {
-  test.each([1, 3, 1000])('room for %i of them: it is the array beneath', async (count) => {
+  test.each([1, 3, 1000])('with room for %i blocks, it reads as its base', async (count) => {
     const memory = memoryStore(SECTORS)
     const store = cachedStore(jitter(memory), { bytes: count * blockSize, blockSize })
     const model = await expectModelled({ store, discarded: zeroed })
@@ -34,7 +34,7 @@ const read = async (store: BlockStore, sector: number): Promise<number | undefin
   return buffer[0]
 }
 
-test('a block is read once, by whoever asks first; a write drops it', async () => {
+test('a block is read once, by its first reader; a write drops it', async () => {
   const base = counted(memoryStore(64))
   const store = cachedStore(base, { bytes: 65_536, blockSize: 4096 })
   await Promise.all([read(store, 9), read(store, 10), read(store, 15)])
@@ -46,7 +46,7 @@ test('a block is read once, by whoever asks first; a write drops it', async () =
   expect(base.sectorsRead).toEqual([8, 8, 8])
 })
 
-test("a write beside a read of the same block isn't forgotten", async () => {
+test('a write concurrent with a read of its block is kept', async () => {
   const store = cachedStore(jitter(memoryStore(64), 3), { bytes: 65_536 })
   for (let i = 1; i < 50; i++) {
     await Promise.all([
@@ -65,7 +65,7 @@ test('the least recently used block goes first', async () => {
   expect(base.sectorsRead).toEqual([0, 8, 16, 8])
 })
 
-test('what is larger than the cache goes past it', async () => {
+test('a read larger than the cache bypasses it', async () => {
   const base = counted(memoryStore(64))
   const store = cachedStore(base, { bytes: 4096, blockSize: 4096 })
   await readAll(store)
@@ -82,7 +82,7 @@ test('a disk that grows has new sectors after its old end', async () => {
   expect([store.sectors, await read(store, 15)]).toEqual([16, 4])
 })
 
-test("a read that fails rejects, and isn't remembered", async () => {
+test("a failed read rejects, and isn't cached", async () => {
   let bad = true
   const store = cachedStore(
     { sectors: 8, read: () => (bad ? Promise.reject(new Error('EIO')) : undefined) },

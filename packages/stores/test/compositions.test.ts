@@ -83,7 +83,7 @@ describe.each(Object.entries(stacks))('%s', (name, stack) => {
     await expectModelled({ store, model: await readAll(store), numRuns: 10 })
   })
 
-  test('and where calls fail, in all that they were not about', async () => {
+  test('and if calls fail, in all that those calls did not touch', async () => {
     let bad = false
     let failed = 0
     const faults = randomFaults({ seed: 7, errors: 0.1, tornWrites: 0.1 })

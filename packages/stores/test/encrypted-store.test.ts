@@ -77,7 +77,7 @@ test('many sectors are those of aes-256-xts, each with its number', async () => 
   )
 })
 
-test('on top it is an array, beneath there is none of it', async () => {
+test('the store reads as an array, its base holds none of the plain text', async () => {
   const memory = memoryStore(300)
   const key = randomBytes(64)
   const store = encryptedStore(jitter(memory), { key })
@@ -116,7 +116,7 @@ test('discards are passed on if allowed, and not offered otherwise', async () =>
   expect(memory.bytes.findIndex((byte) => byte === 0)).toBe(1024)
 })
 
-test("what can't be written beneath can't be above", () => {
+test('over a read-only base the store is read-only', () => {
   const { sectors, read } = memoryStore(8)
   expect(Object.keys(encryptedStore({ sectors, read }, { key: KEY })).toSorted()).toEqual([
     'read',
@@ -135,7 +135,7 @@ test('a store that returns short is an error, not noise', async () => {
   await expect(store.write?.(0, [new Uint8Array(1024)])).rejects.toThrow(/moved 512 of 1024/)
 })
 
-test("a key that isn't two", () => {
+test('a key of a wrong length, or of equal halves', () => {
   expect(() => encryptedStore(memoryStore(8), { key: new Uint8Array(32) })).toThrow(
     /"key" expected 64 bytes, got 32/,
   )

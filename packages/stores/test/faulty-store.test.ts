@@ -8,7 +8,7 @@ import { expectModelled, zeroed } from './support/model.ts'
 
 const EIO = new Error('EIO')
 
-test('without faults it is the store beneath', async () => {
+test('without faults it reads as its base', async () => {
   await expectModelled({
     store: faultyStore(memoryStore(300), () => undefined),
     discarded: zeroed,
@@ -34,7 +34,7 @@ test('the plan sees every call', async () => {
   ])
 })
 
-test("an error fails the call; a read, flush or discard isn't made", async () => {
+test("an error fails the call; a read, flush or discard doesn't reach the store", async () => {
   const memory = memoryStore(new Uint8Array(4096).fill(7))
   const store = faultyStore(memory, () => ({ error: EIO }))
   const buffer = new Uint8Array(512)
@@ -47,7 +47,7 @@ test("an error fails the call; a read, flush or discard isn't made", async () =>
   expect(memory.bytes[0]).toBe(8)
 })
 
-test('a torn write ends at a whole sector, told of or not', async () => {
+test('a torn write ends at a whole sector, with or without an error', async () => {
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 0, max: 3000 }), fc.boolean(), async (tornAt, told) => {
       const memory = memoryStore(8)
@@ -77,7 +77,7 @@ test('a flipped bit is in what was read, not in the store', async () => {
   )
 })
 
-test('a late call is late alone', async () => {
+test('a delay holds up no other call', async () => {
   const order: number[] = []
   let first = true
   const store = faultyStore(memoryStore(8), () => {
@@ -94,7 +94,7 @@ test('a late call is late alone', async () => {
   expect(order).toEqual([1, 0])
 })
 
-test('by chance: the same from the same seed, about as often as asked', () => {
+test('random faults: the same for one seed, about as frequent as requested', () => {
   const calls = Array.from({ length: 4000 }, (_, i): StoreCall => ({
     kind: i % 2 === 0 ? 'read' : 'write',
     sector: i,

@@ -61,7 +61,7 @@ describe.each([false, true])("an image that can't be served, readOnly %s", (read
   })
 })
 
-test('a file without permission: says what to do, which is to read it where that helps', async () => {
+test('a file without permission: the error says what to do, and suggests read-only if that helps', async () => {
   const [readable, secret] = [await image(512), await image(512)]
   await Promise.all([chmod(directory, 0o755), chmod(readable, 0o444), chmod(secret, 0o000)])
   const refused = (text: RegExp) => ({
@@ -105,7 +105,7 @@ test('direct: calls larger than the aligned memory, and more of them than it has
   expect(Buffer.compare(await readFile(path), bytes)).toBe(0)
 })
 
-test("direct on what can't: says so", async () => {
+test('direct reads of a file that has none are refused', async () => {
   // procfs refuses O_DIRECT at open.
   await expect(
     openFileStoreWith({}, '/proc/self/maps', { readOnly: true, direct: true }),
@@ -151,7 +151,7 @@ describe('discard', () => {
     await expectModelled({ store, discarded: zeroed, numRuns: 30 })
   })
 
-  test('a file system without holes: none is offered', async () => {
+  test('a file system without holes: no discard is offered', async () => {
     const { discardRange, ranges } = punch(() => true)
     await using store = await openFileStoreWith({ discardRange }, await image(4096))
     expect(store.discard).toBeUndefined()
@@ -160,7 +160,7 @@ describe('discard', () => {
     expect(ranges).toEqual([[4096, 4096]])
   })
 
-  test('read-only: none is offered, nor tried', async () => {
+  test('read-only: no discard is offered or tried', async () => {
     const { discardRange, ranges } = punch()
     await using store = await openFileStoreWith({ discardRange }, await image(4096), {
       readOnly: true,
@@ -213,7 +213,7 @@ describe('size', () => {
     expect(store.sectors).toBe(16)
   })
 
-  test('read-only, it is left alone', async () => {
+  test('read-only, a container is opened as any image', async () => {
     const path = await image(4096)
     await using store = await openFileStoreWith({}, path, { readOnly: true })
     await expect(store.resize(1)).rejects.toMatchObject({ code: 'ERR_XEN_IMAGE' })
@@ -221,13 +221,13 @@ describe('size', () => {
   })
 })
 
-test('read-only: there is nothing to write with', async () => {
+test('read-only: there is no write', async () => {
   await using store = await openFileStoreWith({}, await image(512), { readOnly: true })
   expect(store.write).toBeUndefined()
   expect(store.flush).toBeUndefined()
 })
 
-test('truncated while being served: what is left is read, the rest is an error, the disk lives on', async () => {
+test('truncated while being served: reads of the rest work, others fail, the disk goes on', async () => {
   const path = await image(64 * 512)
   await using store = await openFileStoreWith({}, path)
   await using r = await rig({ store })

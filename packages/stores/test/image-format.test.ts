@@ -78,7 +78,7 @@ test.skipIf(!qemu).each([
   await expect(openFileStoreWith({}, path)).rejects.toThrow(`a ${name} container`)
 })
 
-test('ordinary contents are not looked at twice', async () => {
+test('content that only resembles a container is served', async () => {
   for (const [text, at] of [
     ['conectix', 1],
     ['QFI', 0],
@@ -105,7 +105,7 @@ describe('a guest that makes its raw disk look like a container', () => {
     return path
   }
 
-  test('has it again when it comes again, and again', async () => {
+  test('gets its disk again, each time that it connects', async () => {
     const path = await madeByGuest()
     for (const _ of [1, 2]) {
       await using store = await openFileStoreWith({}, path)
@@ -114,7 +114,7 @@ describe('a guest that makes its raw disk look like a container', () => {
     }
   })
 
-  test('loses that once somebody else has written another one there', async () => {
+  test('is refused once somebody else has written another container there', async () => {
     const path = await madeByGuest()
     const content = await readFile(path)
     content.set(header("somebody else's"))

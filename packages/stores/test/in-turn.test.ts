@@ -8,7 +8,7 @@ import { expect, test } from 'vitest'
 import { openFileStoreWith } from '../src/index.ts'
 import { shared } from '../src/in-turn.ts'
 
-test('discards of a flooding disk run one at a time, in order; another disk has its own', async () => {
+test('discards of a flooding disk run one at a time, in order; those of another disk run concurrently', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'xenkit-turn-'))
   try {
     const paths = ['a', 'b'].map((name) => join(folder, name))
@@ -45,7 +45,7 @@ test('discards of a flooding disk run one at a time, in order; another disk has 
   }
 })
 
-test('flushes during one share the next, which begins after them, and its failure', async () => {
+test('flushes during a flush share the next one, which starts after them, and its failure', async () => {
   const runs: { resolve: () => void; reject: (error: Error) => void }[] = []
   const flush = shared(() => new Promise<void>((resolve, reject) => runs.push({ resolve, reject })))
   const first = flush()

@@ -79,7 +79,7 @@ test("an image that can't be read says why, and nothing stays open", async () =>
   expect(open()).toBe(0)
 })
 
-test('who listens hears of less before it is gone, and of more when it is there', async () => {
+test('listeners hear of a smaller size before the cut, and of a larger one after it', async () => {
   const { openMemory, calls } = counting()
   const store = await openMemoryStoreWith({ openMemory }, 8)
   store.onResize(() => calls.push(store.sectors))
@@ -106,7 +106,7 @@ test('another thread has the memory open during its calls alone, also those that
   expect(open()).toBe(0)
 })
 
-test('is shared by those who know how, for as long as they say', async () => {
+test('is shared only with a module for other threads, until each has disposed of it', async () => {
   const { openMemory, calls, open } = counting()
   expect((await openMemoryStoreWith({ openMemory }, 8)).share?.()).toBeUndefined()
   const store = await openMemoryStoreWith({ openMemory, shareBy: () => 'some:module' }, 8)

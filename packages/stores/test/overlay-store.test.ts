@@ -53,7 +53,7 @@ describe.each([512, 4096, 32_768])('blocks of %i', (blockSize) => {
     await expectModelled({ store, model, discarded, numRuns: 5 })
   })
 
-  test('committed between calls and beside them, it is the same array', async () => {
+  test('commits between and during calls change nothing that is read', async () => {
     const store = overlayStore(jitter(memoryStore(pattern())), { blockSize })
     const commits: Promise<void>[] = []
     await expectModelled({
@@ -131,7 +131,7 @@ describe('what fails', () => {
     )
   })
 
-  test("a base that can't be read fails the write that needs it, and the next one finds all as it was", async () => {
+  test('a failed read of the base fails the write that needs it, and changes nothing', async () => {
     const memory = memoryStore(pattern())
     let broken = true
     const store = overlayStore({

@@ -42,7 +42,7 @@ describe.each([512, 4096, 65_536])('blocks of %i', (blockSize) => {
     for (const { snapshot } of open) await snapshot.close()
   })
 
-  test('taken between writes in flight, it has each of them whole or not at all: those that ended, none that began later', async () => {
+  test('a snapshot has each concurrent write as a whole or not at all: all that started before it, none that started later', async () => {
     /**
      * Writes of 16 sectors apart, in an order of theirs; the snapshot is asked for after the first
      * `before`.
@@ -139,7 +139,7 @@ test('the disk may grow: a snapshot keeps its size', async () => {
   expect((await readAll(snapshot)).every((byte) => byte === 1)).toBe(true)
 })
 
-test('a discard beside a snapshot is cut, and zeroes take no place aside', async () => {
+test('a discard is cut while a snapshot is open, and zeroes are not copied', async () => {
   const memory = memoryStore(8192)
   await memory.write(4096, [new Uint8Array(512).fill(3)])
   const store = snapshotStore(memory)
@@ -190,12 +190,12 @@ describe('what fails', () => {
     throw new Error('EIO')
   }
 
-  test('no room for what is overwritten: the snapshot is lost, not the write', async () => {
+  test('if the block can not be copied, the snapshot is lost, not the write', async () => {
     const store = snapshotStore(memoryStore(new Uint8Array(8 * 512).fill(1)))
     await expectLost(store, await store.take({ into: { ...sparseStore(8), write: broken } }))
   })
 
-  test("what is overwritten can't be read: likewise", async () => {
+  test("if the block can't be read, the snapshot is lost, not the write", async () => {
     const memory = memoryStore(new Uint8Array(8 * 512).fill(1))
     let once = true
     const store = snapshotStore({
@@ -211,7 +211,7 @@ describe('what fails', () => {
     await expectLost(store, await store.take())
   })
 
-  test('a write that fails rejects, and the snapshot has what was', async () => {
+  test('a write that fails rejects, and the snapshot keeps the old data', async () => {
     const memory = memoryStore(new Uint8Array(8 * 512).fill(1))
     const store = snapshotStore({ ...memory, write: broken })
     await using snapshot = await store.take()

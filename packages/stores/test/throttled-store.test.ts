@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { memoryStore, throttledStore } from '../src/index.ts'
 import { expectModelled, zeroed } from './support/model.ts'
 
-test('it is the store beneath, array and all', async () => {
+test('below its limits it behaves as its base', async () => {
   await expectModelled({
     store: throttledStore(memoryStore(300), { bytes: { perSecond: 1e12 } }),
     discarded: zeroed,
@@ -69,14 +69,14 @@ describe('with time', () => {
     ).toEqual([0, 1000, 1000])
   })
 
-  test('idle, it has no timer', async () => {
+  test('an idle disk has no timer', async () => {
     const store = throttledStore(memoryStore(64), { calls: { perSecond: 10, burst: 1 } })
     await times([() => store.flush?.(), () => store.flush?.()])
     expect(vi.getTimerCount()).toBe(0)
   })
 })
 
-test("what a store doesn't have, its limited self doesn't either; it grows with it", () => {
+test('a throttled store has only the members of its base, and grows with it', () => {
   const memory = memoryStore(8)
   const { sectors, read } = memory
   const limits = { calls: { perSecond: 1 } }

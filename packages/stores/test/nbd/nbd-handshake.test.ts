@@ -259,7 +259,7 @@ test.each([
   expect(await failure()).toMatch(says)
 })
 
-test("infos that aren't known are passed over", async () => {
+test('unknown infos are ignored', async () => {
   server.behaviour = () => ({ onOption: infos(Uint8Array.of(0, 2, 1, 2, 3), about) })
   await using store = await openNbdStore(server.uri)
   expect(store.sectors).toBe(1)
@@ -297,7 +297,7 @@ test('a server without TLS, when TLS is wanted', async () => {
   await expect(openNbdStore(uri)).rejects.toThrow(/the server has no TLS: use nbd:\/\//)
 })
 
-test('plain text before TLS is no part of what comes encrypted', async () => {
+test('plain text that came before TLS does not count as encrypted', async () => {
   server.behaviour = () => ({
     onOption: (option) =>
       Buffer.concat([optionReply(option, NBD_REP.ACK), optionReply(NBD_OPT.GO, NBD_REP.ACK)]),
@@ -309,7 +309,7 @@ test('plain text before TLS is no part of what comes encrypted', async () => {
 
 const greeting = encoded(nbdGreeting, { magic: NBD_MAGIC, style: NBD_OPTS_MAGIC, flags: 3 })
 
-test('a server that says nothing, or stops in the middle, is given up', async () => {
+test('a server that sends nothing, or stops in the middle, is given up', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 0, max: HANDSHAKE_BYTES - 1 }),

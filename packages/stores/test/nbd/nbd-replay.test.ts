@@ -82,7 +82,7 @@ test('a flush covers what servers that were killed had answered, in order', asyn
   ])
 })
 
-test('a read sees it as soon as the server is back', async () => {
+test('a read after the reconnection sees it', async () => {
   await using store = await open()
   await store.write?.(5, [sectors(1, 5)])
   await server.kill()
@@ -93,7 +93,7 @@ test('a read sees it as soon as the server is back', async () => {
   expect(got).toEqual(sectors(1, 5))
 })
 
-test('one is told how much was done again: what no flush had covered that was made after it', async () => {
+test('the event has the number of replayed changes: those that no later flush covered', async () => {
   await using store = await open()
   const lose = async (): Promise<NbdEvent | undefined> => {
     events = []
@@ -118,7 +118,7 @@ test('one is told how much was done again: what no flush had covered that was ma
   expect(await lose()).toEqual({ kind: 'reconnected', replayed: 1 })
 })
 
-test('it comes before what was in flight, each place as it was written last', async () => {
+test('the replay precedes the requests that were in flight, with the last change of each place', async () => {
   await using store = await open()
   for (const fill of [1, 2, 3]) await store.write?.(fill === 3 ? 9 : 0, [sectors(1, fill)])
   await server.kill()
@@ -141,7 +141,7 @@ test('it comes before what was in flight, each place as it was written last', as
   expect(server.bytes[0]).toBe(4)
 })
 
-test('a connection that is lost in the middle of it begins anew', async () => {
+test('a connection that is lost during a replay starts it again', async () => {
   await using store = await open()
   for (let at = 0; at < 3; at++) await store.write?.(0, [sectors(3 - at, at + 1)])
   await server.kill()
@@ -158,7 +158,7 @@ test('a connection that is lost in the middle of it begins anew', async () => {
   expect(reconnections()).toEqual([{ kind: 'reconnected', replayed: 3 }])
 })
 
-test('one that is lost in the middle of it takes no place back to what it held before', async () => {
+test('a connection that is lost during a replay leaves no place with older data', async () => {
   await using store = await open({ connections: 2 })
   while (!server.requests.some(({ connection }) => connection === 1)) {
     await Promise.all([store.read(0, [sectors(1)]), store.read(1, [sectors(1)])])
@@ -181,7 +181,7 @@ test('one that is lost in the middle of it takes no place back to what it held b
   expect(into[0]).toBe(2)
 })
 
-test('a server that refuses it is let at nothing else', async () => {
+test('a server that refuses the replay gets no other request', async () => {
   await using store = await open({ reconnectMs: 300 })
   await store.write?.(0, [sectors(1, 1)])
   await server.kill()
@@ -201,7 +201,7 @@ test('a server that refuses it is let at nothing else', async () => {
   expect(server.durable[0]).toBe(1)
 })
 
-test('where there is no flush, nothing is kept', async () => {
+test('without flush nothing is logged', async () => {
   server.flags &= ~NBD_TRANSMISSION.SEND_FLUSH
   await using store = await open()
   await store.write?.(0, [sectors(1, 1)])
@@ -210,7 +210,7 @@ test('where there is no flush, nothing is kept', async () => {
   expect([reconnections()[0], sent(WRITE)]).toEqual([{ kind: 'reconnected', replayed: 0 }, 1])
 })
 
-test('of several connections one is lost: what the others have in flight is waited for, and then only the old is done again, on the new one', async () => {
+test('if one of several connections is lost, the replay waits for the requests of the others, and runs on the new connection', async () => {
   let holding = false
   const held = hold(({ connection }) => holding && connection < 2)
   await using store = await open({ connections: 2, reconnectMs: 0 })
@@ -240,7 +240,7 @@ test('of several connections one is lost: what the others have in flight is wait
   expect(server.bytes[0]).toBe(2)
 })
 
-describe('while a new connection waits for what is in flight on another', () => {
+describe('while a new connection waits for requests in flight on another', () => {
   /** The second of two is busy, the first was lost. */
   async function busy(
     o: NbdStoreOptions = {},
@@ -275,7 +275,7 @@ describe('while a new connection waits for what is in flight on another', () => 
     expect(server.durable[0]).toBe(1)
   })
 
-  test('if that is lost too, what waits has its time', async () => {
+  test('if that connection is lost too, waiting requests keep their time', async () => {
     const { store, calls } = await busy({ reconnectMs: 100 })
     calls.push(store.read(3, [sectors(1)]))
     await Promise.all([
@@ -291,7 +291,7 @@ describe('while a new connection waits for what is in flight on another', () => 
   })
 })
 
-describe('what is kept is bounded', () => {
+describe('the log is bounded', () => {
   beforeEach(async () => {
     await server.stop()
     server = await TestNbdServer.listen((40 * MIB) / 512)
@@ -306,7 +306,7 @@ describe('what is kept is bounded', () => {
       ),
     )
 
-  test('16 MiB are flushed unasked, and beyond 32 writes wait for that', async () => {
+  test('the log flushes at 16 MiB by itself, and at 32 MiB writes wait for that', async () => {
     let holding = true
     const held = hold(({ type }) => holding && type === FLUSH)
     await using store = await open()
@@ -345,7 +345,7 @@ describe('what is kept is bounded', () => {
     expect(server.durable[0]).toBe(1)
   })
 
-  test('if it is done again after that flush was refused, all is well', async () => {
+  test('if a replay follows the refused flush, no error remains', async () => {
     let refuses = true
     server.behaviour = () => ({
       onRequest: ({ type, cookie }, answer, socket) =>
@@ -380,7 +380,7 @@ describe('what is kept is bounded', () => {
   )
 })
 
-test('close in the middle of it does not wait for a server that is silent', async () => {
+test('close during a replay does not wait for a silent server', async () => {
   const store = await open()
   await store.write?.(0, [sectors(1, 1)])
   await server.kill()

@@ -91,7 +91,7 @@ test('a reply that ends with its chunk is answered at once', () => {
   expect(answered).toHaveLength(1)
 })
 
-test('the rest of a stream after a cut in the middle of one is not made up', () => {
+test('a stream that is cut completes only the replies that arrived whole', () => {
   fc.assert(
     fc.property(replies, fc.nat(), (all, at) => {
       const bytes = encode(all)
@@ -125,7 +125,7 @@ test.each([
   }
 })
 
-test("garbage is an NbdProtocolError and no other, and fills nothing that wasn't asked for", () => {
+test('garbage is an NbdProtocolError, and fills only buffers of requests in flight', () => {
   fc.assert(
     fc.property(
       fc.array(

@@ -41,7 +41,7 @@ function behave(...behaviours: Behaviour[]): void {
   server.behaviour = (connection) => behaviours[connection] ?? {}
 }
 
-describe('a guest sees nothing of', () => {
+describe('a guest does not notice', () => {
   test('a cut in the handshake of every attempt but the last', async () => {
     behave(
       { cutAfterSending: HANDSHAKE_BYTES + 8 },
@@ -105,7 +105,7 @@ describe('after a loss', () => {
   /** Neither answers. */
   const silent: Behaviour = { onRequest: () => {} }
 
-  test('what was in flight is done on the next connection, flushes last', async () => {
+  test('requests in flight are sent on the next connection, flushes last', async () => {
     behave(silent)
     await using store = await open()
     const all = Promise.all([
@@ -158,7 +158,7 @@ describe('after a loss', () => {
     await store.read(0, [sector()])
   })
 
-  test('a silent server is lost after a while, but not for want of requests', async () => {
+  test('a silent server counts as lost after a while, but only if requests wait', async () => {
     behave(silent)
     await using store = await open({ timeoutMs: 100 })
     const into = sector()
@@ -198,7 +198,7 @@ describe('after a loss', () => {
     expect(events[0]).toMatchObject({ error })
   })
 
-  test('a reply that never comes fails its request in the end', async () => {
+  test('a request without a reply fails in the end', async () => {
     server.behaviour = () => withholding
     await using store = await open({ timeoutMs: 100, reconnectMs: 300 })
     let isOver = false
@@ -209,7 +209,7 @@ describe('after a loss', () => {
     await expect(call).rejects.toMatchObject({ details: { errno: 'ETIMEDOUT' }, message })
   })
 
-  test('a request whose time is up is not sent again, though there is a connection', async () => {
+  test('a request past its time is not sent again, even if there is a connection', async () => {
     server.behaviour = () => withholding
     await using store = await open({ timeoutMs: 150, reconnectMs: 0, connections: 2 })
     const used = (): number => new Set(server.requests.map(({ connection }) => connection)).size
@@ -240,7 +240,7 @@ describe('after a loss', () => {
     await expect(call).rejects.toThrow('the store is closed')
   })
 
-  test('a server that is being shut down is taken at its word', async () => {
+  test('a server that announces its shutdown counts as lost', async () => {
     behave({ onRequest: ({ cookie }, _, socket) => socket.write(simpleReply(cookie, 108)) })
     await using store = await open()
     await store.write?.(0, [sector(3)])
@@ -328,7 +328,7 @@ describe('an export that comes back', () => {
 })
 
 describe('several connections', () => {
-  test('where the server allows for them, requests go over all', async () => {
+  test('requests use all connections if the server allows several', async () => {
     await using store = await open({ connections: 3 })
     await until(() => server.connections === 3)
     await store.read(0, [sector()])
@@ -351,7 +351,7 @@ describe('several connections', () => {
     await reads
   })
 
-  test("where it doesn't, there is one", async () => {
+  test('else there is one connection', async () => {
     server.flags &= ~NBD_TRANSMISSION.CAN_MULTI_CONN
     const store = await open({ connections: 3 })
     await Promise.all(Array.from({ length: 12 }, (_, i) => store.read(i, [sector()])))
@@ -359,7 +359,7 @@ describe('several connections', () => {
     expect(server.connections).toBe(1)
   })
 
-  test('one that is lost leaves its requests to the others', async () => {
+  test('a lost connection leaves its requests to the others', async () => {
     server.behaviour = (connection) =>
       connection === 0
         ? { onRequest: (_, _answer, socket) => socket.destroy() }
@@ -373,7 +373,7 @@ describe('several connections', () => {
   })
 })
 
-describe("a server that lies loses its connection, with the reason, and nobody else's data is touched", () => {
+describe('a server that breaks the protocol loses its connection, with the reason, and changes no other data', () => {
   const lies: readonly [
     string,
     (request: ServerRequest, answer: Uint8Array) => Uint8Array,
@@ -477,7 +477,7 @@ describe("a server that lies loses its connection, with the reason, and nobody e
   })
 })
 
-test("a server that goes away in the middle of a write that it doesn't read is noticed", async () => {
+test('a server that closes without reading a write counts as lost', async () => {
   await server.stop()
   server = await TestNbdServer.listen(65536)
   behave({ onWriteHeader: (_, socket) => socket.end() })
@@ -508,7 +508,7 @@ test.each([
   expect(kinds()).toEqual([])
 })
 
-test('of a call in pieces, the error comes when all of them are over', async () => {
+test('a call in pieces fails only when all pieces have settled', async () => {
   server.sizes = { minimum: 1, preferred: 512, maximum: 512 }
   let last: (() => void) | undefined
   behave({
@@ -532,7 +532,7 @@ test('of a call in pieces, the error comes when all of them are over', async () 
 })
 
 describe('close', () => {
-  test('waits for what is in flight, takes leave, and refuses what comes later', async () => {
+  test('waits for requests in flight, disconnects, and refuses later ones', async () => {
     let answerIt: (() => void) | undefined
     behave({ onRequest: (_, answer, socket) => (answerIt = () => socket.write(answer())) })
     const store = await open()
@@ -549,7 +549,7 @@ describe('close', () => {
     expect(kinds()).toEqual([])
   })
 
-  test('while the server is away: what waits fails, nothing is tried any more', async () => {
+  test('while the server is away: waiting requests fail, and no further attempt is made', async () => {
     const store = await open({ reconnectMs: Infinity })
     await server.stop()
     const waiting = [store.read(0, [sector()]), store.flush?.()].map((call) =>

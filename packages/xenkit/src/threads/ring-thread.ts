@@ -6,6 +6,7 @@ import { diskRings } from '@xenkit/vbd'
 import { openHypervisor } from '../open-hypervisor.ts'
 import { warmUp } from '../warm-up.ts'
 
+/** What `startRingThread` passes to the thread in workerData. */
 export interface RingThreadOrders {
   /** Adapter of the server's hypervisor. */
   readonly adapter: Hypervisor['name']

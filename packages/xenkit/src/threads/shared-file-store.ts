@@ -5,6 +5,7 @@
 import { type SharedImage, sharedFileStore } from '@xenkit/stores'
 import { fileCalls } from '../open-file-store.ts'
 
+/** Opens the store, as `OpenSharedStore` has it. */
 const open = (
   image: SharedImage,
   size: { readonly sectors: number },
