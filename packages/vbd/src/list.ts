@@ -20,6 +20,7 @@ import {
   readRequestedDisk,
 } from './requested-disk.ts'
 
+/** A disk of a domain, as the nodes in xenstore describe it. */
 export interface ListedDisk extends RequestedDisk {
   /** Each side's, by name: `Connected`; undefined where that side isn't there, or can't be seen. */
   readonly backendState: string | undefined

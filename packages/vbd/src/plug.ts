@@ -8,6 +8,7 @@ import { toolstackNodes } from './nodes.ts'
 import type { VbdBackendType } from './requested-disk.ts'
 import { parseVdev, vdevName } from './vdev.ts'
 
+/** Which disk a toolstack's call is about. */
 export interface VbdAddress {
   readonly frontendDomid: number
   readonly backendDomid: number
@@ -17,6 +18,7 @@ export interface VbdAddress {
   readonly vdev: string
 }
 
+/** A disk to plug. */
 export interface PlugVbdOptions extends VbdAddress {
   readonly readOnly: boolean
   /** A CD-ROM drive: its medium may be absent, and change. Default false. */

@@ -14,6 +14,7 @@ import { toolstackNodes } from './nodes.ts'
  * - `qdisk`: `qdisk`; QEMU
  */
 export const VBD_BACKEND_TYPES = ['vbd', 'vbd3', 'qdisk'] as const
+/** Name of a directory in which libxl puts disks, one of `VBD_BACKEND_TYPES`. */
 export type VbdBackendType = (typeof VBD_BACKEND_TYPES)[number]
 
 /** A disk that a toolstack asks to be served. */

@@ -27,8 +27,8 @@ const FAMILIES = {
 } as const
 
 /**
+ * Finds the devid of a disk's name.
  * @param name a device name (`xvda`, `xvdaa`, `xvda1`, `hdc`, `sdb`) or a decimal devid
- * @returns its devid
  * @throws RangeError for anything else
  */
 export function parseVdev(name: string): number {

@@ -21,6 +21,7 @@ import { Xen } from './open-xen.ts'
 /** Address space for a few rings' pages and buffers. */
 const ARENA_PAGES = 2048
 
+/** A hypervisor without Xen, and the controls of its devices. */
 export interface Loopback {
   readonly hv: Hypervisor
   /** Returns the memory at which a reference was mapped last. */
@@ -29,7 +30,10 @@ export interface Loopback {
   raise(port: number): void
 }
 
-/** @throws Error where the addon can't be loaded */
+/**
+ * Opens a hypervisor without Xen.
+ * @throws Error if the addon can't be loaded
+ */
 export function openLoopback(): Loopback {
   const native = loadNative()
   const mapped = new Map<number, number>()

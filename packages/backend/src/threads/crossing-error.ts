@@ -41,7 +41,7 @@ const classes: readonly (new (
   RingProtocolError,
 ]
 
-/** @returns what `unpackError` makes the error of, in another thread */
+/** Makes a message of an error, of which `unpackError` makes an error in another thread. */
 export function packError(error: unknown): CrossingError {
   const { name, message, stack } = error instanceof Error ? error : new Error(textOf(error))
   const code =
@@ -57,7 +57,7 @@ export function packError(error: unknown): CrossingError {
   }
 }
 
-/** @returns an error of the same class, with code and details, where the class is known here */
+/** Makes an error of the same class, with code and details, if the class is known here. */
 export function unpackError({ name, message, stack, code, details }: CrossingError): Error {
   const error =
     details === undefined ? new Error(message) : xenError(name, message, code ?? 'ERR_XEN', details)

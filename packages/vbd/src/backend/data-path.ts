@@ -11,6 +11,7 @@
 
 export const DATA_PATHS = ['copy', 'map', 'persistent'] as const
 
+/** How a request's data moves between guest and store: `copy`, `map` or `persistent`. */
 export type DataPathKind = (typeof DATA_PATHS)[number]
 
 /** Rows go through these in order: reserve, fetch, views, deliver, release. */

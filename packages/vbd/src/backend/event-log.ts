@@ -3,7 +3,10 @@ import { printable, textOf } from '@xenkit/hypervisor'
 import { vdevName } from '../vdev.ts'
 import type { VbdEvent } from './vbd-event.ts'
 
-/** @param o.failed whether it tells of something that failed */
+/**
+ * Prints one line of `eventLog`.
+ * @param o.failed whether the line reports a failure
+ */
 export type PrintLine = (line: string, o: { readonly failed: boolean }) => void
 
 /** A line is not repeated for this long. */

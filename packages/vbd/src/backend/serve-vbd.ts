@@ -49,6 +49,7 @@ import {
 import { DiskCounters } from './stats.ts'
 import type { ServedDisk, VbdEvent } from './vbd-event.ts'
 
+/** Options of `serveVbd`: what to serve, to whom, and how. */
 export interface ServeVbdOptions extends ServeOptions {
   /**
    * The store to serve, or a function that answers for each disk which store it gets. A single

@@ -9,6 +9,7 @@ import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import type { DataPathKind } from './data-path.ts'
 import type { Requests } from './requests.ts'
 
+/** Counters of a disk, which go on across reconnects, and its data path and rings. */
 export interface VbdStats {
   /**
    * Answered requests by kind, failed ones among them; those that aren't offered are errors only.

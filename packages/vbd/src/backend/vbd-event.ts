@@ -7,6 +7,7 @@ export interface ServedDisk extends RequestedDisk {
   readonly stats: VbdStats
 }
 
+/** A change or failure of a served disk, as `onEvent` of `serveVbd` gets it. */
 export type VbdEvent =
   /** `changed`: it has another medium, or size. */
   | {

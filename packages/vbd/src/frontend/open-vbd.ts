@@ -24,6 +24,7 @@ import { Disk, MAX_PLAIN_REQUEST } from './disk.ts'
 import { GrantedPages } from './granted-pages.ts'
 import { openDiskRings } from './open-disk-rings.ts'
 
+/** Options of `openVbd`: which disk, and how to connect to it. */
 export interface OpenVbdOptions {
   /** Which disk: `xvda`, or its devid. */
   readonly vdev: string | number
