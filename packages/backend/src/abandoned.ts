@@ -1,22 +1,22 @@
-/** The end of waiting for requests in flight, when a service is to end and they don't complete. */
+/** Ends the wait for requests in flight that don't complete after a service has ended. */
 import { type ErrorDetails, XenError } from '@xenkit/hypervisor'
 
 /**
- * Requests of a device were in flight when the service had to end: a store had not answered, say.
- * They stay without an answer. The rings are unmapped and the ports unbound. Memory that the
- * requests use is neither unmapped nor reused until they complete, or else the process ends.
+ * Requests of a device were still in flight when waiting for them ended, because a store had not
+ * answered, say. They are never answered. Their rings are unmapped and their ports unbound. Memory
+ * that they use is neither unmapped nor reused until they complete or the process ends.
  */
 export class DeviceAbandonedError extends XenError {
-  /** @param details what came to this thread from another one has them already */
+  /** @param details given for an error that came from another thread */
   constructor(message: string, details: ErrorDetails = {}) {
     super('ERR_XEN_DEVICE_ABANDONED', message, details)
   }
 }
 
 /**
- * A signal that aborts with a `DeviceAbandonedError` so many milliseconds after another one has
- * aborted, unless it is disposed of before.
- * @param ms Infinity: never
+ * Makes a signal that aborts with a `DeviceAbandonedError`, `ms` milliseconds after `end` has
+ * aborted. Disposing of it cancels that.
+ * @param ms 0..2^31-1, or Infinity for never
  */
 export function abandonAfter(
   end: AbortSignal | undefined,
@@ -43,8 +43,8 @@ export function abandonAfter(
 }
 
 /**
- * Waits for work, but no longer than until the signal aborts. The work goes on then.
- * @throws what the work is rejected with, or the signal's reason
+ * Waits for work until the signal aborts. The work itself goes on after that.
+ * @throws what the work rejects with, or the signal's reason
  */
 export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   let abort = (): void => {}

@@ -1,39 +1,44 @@
 /**
- * Polling of a ring before its server goes to sleep. A wake-up takes both sides longer than a read
- * from the page cache: at depth 1 polling gives a guest half as many requests again. It costs
- * processor time where nothing comes, and the time of others on the same thread, so a ring is
- * polled only
+ * Polls a ring before its server sleeps. A wake-up takes each side longer than a read from the page
+ * cache: at depth 1, polling gives a guest half as many requests again. But polling costs processor
+ * time, and delays other work of the thread. So a ring is polled only
  *
- * - when requests came soon after one another, and less and less often where polling found nothing:
- *   on a single processor the guest can't run meanwhile, and each poll costs a fifth of a read;
- * - while no other ring of this event loop had an event in between.
+ * - while requests come soon after one another. Polls that found nothing become rarer and rarer: on
+ *   a single processor the guest can't run during a poll, and each one costs a fifth of a read.
+ * - while no other ring of this event loop has had an event since this ring's last one.
  */
 import type { EventLoop } from '@xenkit/hypervisor'
 
-/** Longest poll: twice what a wake-up takes. */
+/** Longest poll, in milliseconds: twice the time of a wake-up. */
 const POLL_MS = 0.05
 /**
- * Requests that come sooner than this after the last answer make a poll worth its while: a poll,
- * and a wake-up for nothing.
+ * Polling pays if the next event comes within this time after the ring ran empty, in milliseconds:
+ * the cost of a poll and a needless wake-up.
  */
 const SOON_MS = 0.2
-/** Looks at the ring between two readings of the clock, each a number on the heap: some 10 us. */
+/**
+ * Looks at the ring between two readings of the clock: some 10 us. Each reading allocates a number
+ * on the heap.
+ */
 const LOOKS = 512
 
 /**
- * Most events without a poll after one that found nothing: once in a thousand costs nothing, and
- * notices that things have changed.
+ * Most events without a poll after a useless one. One poll in a thousand events costs nothing, and
+ * notices that the load has changed.
  */
 const SKIPS_MAX = 1_023
 
-/** Polls one ring before its server sleeps, where that pays: one for each ring of an event loop. */
+/** Polls one ring before its server sleeps, if that pays. Each ring of an event loop has one. */
 export class AdaptivePoll {
-  /** Looks of the last run. */
+  /** Looks at the ring by the last `run`. */
   looks = 0
   readonly #loop: EventLoop
   #emptySince = -Infinity
   #pays = false
-  /** Events to come without a poll, and how many there were to be after the last useless one. */
+  /**
+   * Events still to skip without a poll, and how many were to be skipped after the last useless
+   * poll.
+   */
   #skips = 0
   #lastSkips = 0
 
@@ -41,7 +46,7 @@ export class AdaptivePoll {
     this.#loop = loop
   }
 
-  /** Reports an event of the ring's. */
+  /** Reports an event of the ring. Call it for every event. */
   woken(): void {
     if (this.#skips > 0) this.#skips--
     else if (!this.#pays) this.#pays = performance.now() - this.#emptySince < SOON_MS
@@ -49,14 +54,14 @@ export class AdaptivePoll {
   }
 
   /**
-   * Polls, where that pays. Call it when the ring is empty.
+   * Polls, if that pays. Call it when the ring is empty.
    * @param drain takes the ring's messages, and returns how many
-   * @returns what `drain` returned last
+   * @returns what `drain` returned last, 0 without a poll
    */
   run(drain: () => number): number {
     this.looks = 0
     if (this.#pays && this.#loop.lastWoken === this) {
-      // Most messages are found by the first looks, which do without the clock.
+      // Read the clock only after LOOKS looks: most messages are found before that.
       for (let begun = 0, now = 0; now - begun < POLL_MS; now = performance.now()) {
         for (let looks = 0; looks < LOOKS; looks++) {
           const count = drain()
@@ -72,7 +77,7 @@ export class AdaptivePoll {
       this.#pays = false
       this.#skips = this.#lastSkips = Math.min(2 * this.#lastSkips + 1, SKIPS_MAX)
     }
-    // The time is needed only where the next event is compared with it.
+    // `woken` compares the time only if it skips no event.
     if (this.#skips === 0) this.#emptySince = performance.now()
     return 0
   }

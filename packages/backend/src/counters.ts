@@ -1,19 +1,22 @@
 /**
- * Numbers that several threads count for one device: each in memory of its own, which the server's
- * thread adds up. Reading costs the others nothing. A number is stored and loaded whole: x86_64 and
- * arm64 do so with 8 aligned bytes.
+ * Counters of one device, counted by several threads. Each thread has memory of its own, and the
+ * server's thread adds the numbers up: reading costs the other threads nothing. Numbers never tear:
+ * x86_64 and arm64 load and store 8 aligned bytes at once.
  */
 export class Counters {
-  /** The server's own thread counts here. */
+  /** Memory of the server's own thread. */
   readonly own: Float64Array
   readonly #ofThreads = new Map<object, Float64Array>()
 
-  /** @param length numbers of each thread */
+  /** @param length how many numbers each thread has */
   constructor(length: number) {
     this.own = new Float64Array(length)
   }
 
-  /** Memory for another thread to count in, which it can be sent. */
+  /**
+   * Shared memory for another thread, to be sent to it. @param thread key: the same one gives the
+   * same memory
+   */
   of(thread: object): Float64Array {
     const bytes = this.own.length * Float64Array.BYTES_PER_ELEMENT
     const numbers = this.#ofThreads.get(thread) ?? new Float64Array(new SharedArrayBuffer(bytes))
@@ -21,7 +24,7 @@ export class Counters {
     return numbers
   }
 
-  /** What all threads have counted at an index. */
+  /** Sum over all threads of the number at an index, 0..length-1. */
   sum(at: number): number {
     return [this.own, ...this.#ofThreads.values()].reduce(
       (sum, numbers) => sum + (numbers[at] ?? 0),
@@ -29,7 +32,7 @@ export class Counters {
     )
   }
 
-  /** Sets a number of the other threads' to 0: a thread that died can't count what it lost. */
+  /** Sets a number to 0 for all other threads: a thread that died can't correct its own. */
   clear(at: number): void {
     for (const numbers of this.#ofThreads.values()) numbers[at] = 0
   }

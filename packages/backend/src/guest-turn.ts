@@ -1,26 +1,31 @@
 /**
- * Fair turns between the guests of an event loop. What is shared out is the loop's time, and those
- * who share it are guests: one with four disks of four rings has no more of it than one with a
- * single ring. Work is counted, not timed: a request is 1, and each page of its data 1 more. Both
- * take the loop about a microsecond, so that no guest gains by asking for more at once.
+ * Fair turns for the guests of an event loop. Guests share the loop's time equally, however many
+ * devices and rings each has. Work is counted, not timed: 1 for a request, plus 1 for each page of
+ * its data. Either takes the loop about a microsecond, so a guest gains nothing by larger requests.
  *
- * A guest that has used up its turn waits until the loop has gone round. In that time every other
- * guest's events are delivered, and every other one that waits has its turn. So between a guest's
- * event and its answer each other one has at most two turns: the rest of one, and the next. A guest
- * that is busy all the time has one.
+ * A guest that has used up its turn waits for the loop's next round. Until then events of all other
+ * guests are delivered, and each waiting guest gets its turn. So between a guest's event and its
+ * answer, every other guest has at most two turns: the rest of one and the next. A guest that is
+ * busy all the time has one.
  */
 import type { EventLoop, GuestTurn } from '@xenkit/hypervisor'
 
-/** A request with 256 pages of data, or 128 requests of a page: a quarter of a millisecond. */
+/**
+ * Work of one turn: a request with 256 pages of data, or 128 one-page requests. A quarter of a
+ * millisecond.
+ */
 export const TURN = 257
 
 /**
- * The turn of the only guest: nobody waits for it. Going round takes 2 us and 430 bytes of heap,
- * too much for every 128 requests.
+ * Work of one turn while there is only one guest. A round of the loop takes 2 us and 430 bytes of
+ * heap, too much for every 128 requests.
  */
 const TURN_ALONE = 16 * TURN
 
-/** The guest's turn on this loop, for one more user, who closes it. */
+/**
+ * Returns the guest's turn on this loop, shared by all its rings. Each caller has to close it.
+ * @param domid the guest, 0..32751
+ */
 export function openGuestTurn(loop: EventLoop, domid: number): GuestTurn {
   const turn = loop.guests.get(domid) ?? new CountedTurn(loop, domid)
   loop.guests.set(domid, turn)
@@ -35,7 +40,7 @@ class CountedTurn implements GuestTurn {
   #round: number
   #left = 0
   #waits = false
-  /** Rings that have more to do, the one that has waited longest first. */
+  /** Rings that have more work, the longest-waiting one first. */
   readonly #rings: (() => void)[] = []
 
   constructor(loop: EventLoop, domid: number) {
@@ -57,7 +62,10 @@ class CountedTurn implements GuestTurn {
     return this.#left
   }
 
-  /** With others there, an event begins no new turn: another may have come in the same round. */
+  /**
+   * An event starts a new turn for the only guest. With several, others may have had events in the
+   * same round.
+   */
   woken(): void {
     if (this.#loop.guests.size === 1) this.#left = TURN_ALONE
   }

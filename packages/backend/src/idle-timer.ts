@@ -1,6 +1,6 @@
 /**
- * Tells when something has not been used for a while. Costs a comparison per use, at most one timer
- * per period in use and none once it is idle.
+ * Calls back when something hasn't been used for a while. Costs a comparison per use, and at most
+ * one timer per period. No timer runs once it is idle.
  */
 export class IdleTimer {
   readonly #periodMs: number
@@ -8,7 +8,10 @@ export class IdleTimer {
   #used = false
   #timer: ReturnType<typeof setTimeout> | undefined
 
-  /** @param idle called one to two periods after the last use */
+  /**
+   * @param periodMs in milliseconds
+   * @param idle called one to two periods after the last use
+   */
   constructor(periodMs: number, idle: () => void) {
     this.#periodMs = periodMs
     this.#idle = idle
@@ -25,7 +28,7 @@ export class IdleTimer {
 
   #start(): ReturnType<typeof setTimeout> {
     this.#used = false
-    // It keeps no process alive.
+    // The timer doesn't keep the process alive.
     return setTimeout(() => this.#passed(), this.#periodMs).unref()
   }
 

@@ -1,32 +1,34 @@
 /**
- * Buffers of a disk whose data is copied: runs of pages, as long as a request needs, from extents
- * of the arena that come when they are needed and go when the disk has been idle. An idle disk has
- * none, one with small requests a small one, a busy one a few large ones beside it.
+ * A pool of buffers for devices whose data is copied. A buffer is a run of pages of one request's
+ * length. Buffers come from extents of the arena, which are allocated on demand and freed when the
+ * device is idle. An idle device has none, one with small requests a small one, a busy one a few
+ * large ones as well.
  *
- * Whoever finds no room waits, and nobody who comes later is served before: the largest request
- * fits an empty extent, so it has its turn however many small ones other queues send. Buffers come
- * back when requests are answered, which needs no buffer: there is no deadlock.
+ * A request that finds no room waits, and later requests wait behind it. The largest request fits
+ * an empty extent, so it gets a buffer in the end however many small ones other rings send. Buffers
+ * are freed when requests are answered, which takes no buffer: there is no deadlock.
  *
- * An extent more is taken only within the domain's part of the arena, unless there is none that a
- * request fits. Where the arena is full, the disk waits until requests of others end.
+ * The pool grows only within its domain's share of the arena, unless no extent is large enough for
+ * the request. If the arena is full, the request waits until requests of other devices complete.
  */
 import type { ArenaShare } from '@xenkit/grant'
 import { ArenaFullError, closeAll, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import { IdleTimer } from './idle-timer.ts'
 
+/** Time without a request after which extents are freed, in milliseconds. */
 const KEEP_IDLE_MS = 1_000
 
-/** Sizes of extents, in pages. */
+/** Sizes of a pool's extents, in pages. */
 export interface ExtentSizes {
   /** Enough for a device with small requests. */
   readonly small: number
-  /** The largest request fits. */
+  /** Enough for the largest request of the device. */
   readonly large: number
-  /** Most large extents at a time, 1 or more. */
+  /** Most large extents at a time: 1 or more. */
   readonly maxLarge: number
 }
 
-/** Whose it is again once it was given back: each is made once. */
+/** A run of pages that is lent to one request. Reused: one object per first page. */
 export interface Buffer {
   readonly extent: Extent
   /** First page of the run within its extent. */
@@ -45,7 +47,7 @@ export class PagePool {
   #wakePlanned = false
   readonly #freed = (): void => this.#planWake()
 
-  /** @param failed called when pages can't be given back */
+  /** @param failed called when pages can't be freed */
   constructor(share: ArenaShare, sizes: ExtentSizes, failed: (error: unknown) => void) {
     this.#share = share
     this.#sizes = sizes
@@ -53,14 +55,15 @@ export class PagePool {
     share.canGive(() => this.#freeIdle())
   }
 
-  /** Pages that it has from the arena. */
+  /** Pages that the pool has allocated from the arena. */
   get pages(): number {
     return this.#extents.reduce((sum, { size }) => sum + size, 0)
   }
 
   /**
-   * @param wake names who asks, and is called when it is worth asking again
-   * @returns undefined if there is no room, or somebody has been waiting
+   * Lends a buffer of at least `bytes` bytes.
+   * @param wake identifies the caller, and is called when another attempt may succeed
+   * @returns undefined if there is no room, or another caller has waited longer
    * @throws ArenaFullError if the arena is full and no request is in flight to wait for
    */
   take(bytes: number, wake: () => void): Buffer | undefined {
@@ -75,6 +78,7 @@ export class PagePool {
     return buffer
   }
 
+  /** Takes a buffer back. */
   give(buffer: Buffer): void {
     const { extent } = buffer
     extent.give(buffer)
@@ -82,7 +86,7 @@ export class PagePool {
     this.#planWake()
   }
 
-  /** `wake` waits no more, whatever it waited for. */
+  /** Removes a caller from the queue, if it waits there. */
   forget(wake: () => void): void {
     const at = this.#waiting.indexOf(wake)
     if (at >= 0) this.#waiting.splice(at, 1)
@@ -110,7 +114,7 @@ export class PagePool {
     }
   }
 
-  /** Whether a request of so many pages has its turn some time without any more. */
+  /** Whether an extent is large enough for so many pages once its buffers are returned. */
   #fits(pages: number): boolean {
     return this.#extents.some(({ size }) => size >= pages)
   }
@@ -123,13 +127,13 @@ export class PagePool {
     if (this.#fits(pages) && !this.#share.mayWork(size)) return undefined
     const extent = new Extent(this.#share.allocate(size), size)
     this.#share.work(size)
-    // The small one comes first, and is looked at first.
+    // The small extent is the first one to be searched.
     if (small) this.#extents.unshift(extent)
     else this.#extents.push(extent)
     return extent
   }
 
-  /** Not within the call that frees: who waits may be in the middle of its own turn. */
+  /** Wakes the longest-waiting caller. Deferred: it may be in the middle of its own turn. */
   #planWake(): void {
     if (this.#waiting.length === 0 || this.#wakePlanned) return
     this.#wakePlanned = true
@@ -160,19 +164,19 @@ export class PagePool {
 
   #shrink(): void {
     this.#freeIdle()
-    // What is still in use is looked at again when it is not.
+    // Extents in use are checked again after another period.
     if (this.#extents.length > 0) this.#idle.use()
   }
 }
 
-/** A run of the arena of which shorter runs are lent. */
+/** An allocation of the arena, lent out in shorter runs. */
 class Extent {
   /** In pages. */
   readonly size: number
   used = 0
   readonly #pages: Pages
   readonly #taken: Uint8Array
-  /** By first page, those that have ever been lent. */
+  /** Buffers by their first page, created when first lent. */
   readonly #buffers: (Buffer | undefined)[]
 
   constructor(pages: Pages, size: number) {
@@ -182,7 +186,7 @@ class Extent {
     this.#buffers = Array.from({ length: size })
   }
 
-  /** @returns the first run that is long enough */
+  /** Lends the first free run that is long enough. */
   take(pages: number): Buffer | undefined {
     if (this.used + pages > this.size) return undefined
     for (let first = 0, page = 0; first + pages <= this.size;) {
@@ -203,7 +207,7 @@ class Extent {
     this.used -= pages
   }
 
-  /** Where the run lies in the arena. */
+  /** Byte offset in the arena of a page. */
   byteOffset(first: number): number {
     return this.#pages.byteOffset + first * PAGE_SIZE
   }

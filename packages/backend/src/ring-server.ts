@@ -1,11 +1,11 @@
 /**
- * Serves one ring: takes its messages in fair turns, and answers them in batches. What a message
- * asks for is the device's matter, which is a `RingWork`.
+ * Serves one ring: takes its messages in fair turns and answers them in batches. The device's
+ * `RingWork` decides what a message does.
  *
- * A turn takes what the ring holds, 16 messages at a time: all slots are copied, and a device
- * starts what it can. Completed rows gather until there are half as many as are still in flight (8
- * at most). Then all are answered, and one store of rsp_prod publishes the answers: the other end
- * has work while the next 8 complete.
+ * A turn takes 16 messages at a time, until the ring is empty: it copies all their slots, and the
+ * device starts what it can. Completed rows are collected until there are half as many as are still
+ * in flight, or 8. Then all are answered, and one store of rsp_prod publishes the answers: the
+ * other end has work while the next 8 complete.
  */
 import type { EventChannel } from '@xenkit/evtchn'
 import type { EventLoop, GuestTurn } from '@xenkit/hypervisor'
@@ -15,75 +15,87 @@ import { AdaptivePoll } from './adaptive-poll.ts'
 import type { RowTable } from './row-table.ts'
 
 /**
- * Most answers that wait for company. A disk's rate at depth 32 is 0.88 of that of a C backend
- * which publishes 16 with 8, 0.70 with 16, 0.78 with 4.
+ * Most completed rows that wait to be answered together. At depth 32, a disk reaches 0.88 of the
+ * rate of a C backend, which publishes 16 at a time; with 16 here 0.70, with 4 0.78.
  */
 export const PUBLISH_AT_MOST = 8
 
 /**
- * Most messages that are taken in one go: the code for that is back in the processor's cache half
- * as often. More make the other end wait for the first answer.
+ * Most messages that are taken together. With fewer, the processor loads the same code into its
+ * cache more often. With more, the other end waits longer for the first answer.
  */
 const TAKE_AT_MOST = 16
 
 /** log2 of the empty polls that cost one unit of work: see `openGuestTurn`. */
 const LOOKS_AS_WORK = 6
 
-/** After the frontend closes: longest wait for late messages, after each answer and in total. */
+/**
+ * After the frontend closes: longest wait for late messages, after each answer and in total. In
+ * milliseconds.
+ */
 const LATE_MS = 200
 const FINISH_MS = 2_000
 
-/** What the server still does. It only rises. */
+/** What the server still does. The phase never goes back. */
 const Phase = {
   SERVING: 0,
-  /** No message is taken. */
+  /** Takes no message. */
   FULL: 1,
-  /** No row is started either. */
+  /** Starts no row either. */
   STOPPED: 2,
-  /** No row is answered either: the ring can't be trusted, or is about to go. */
+  /** Answers no row either: the ring can't be trusted, or is about to be unmapped. */
   BROKEN: 3,
 } as const
 
 type Phase = (typeof Phase)[keyof typeof Phase]
 
 /**
- * What a device does with the messages of its ring. Each has a row in the table. None of these
- * functions is called within another one, `deliver`, `release` and `respond` excepted, which
- * `start` causes by `RingServer.answer`. What they throw stops the ring, and goes to `failed`.
+ * What a device does with its ring's messages, each of which has a row in the table. The functions
+ * are never called within one another, with one exception: `start` may call `RingServer.answer`,
+ * which calls `deliver`, `release` and `respond`. An error that they throw stops the ring and goes
+ * to `failed`.
  */
 export interface RingWork {
-  /** Takes the first `count` messages of the ring's image into a row each, and lets them wait. */
+  /**
+   * Decodes the first `count` messages of the ring's image into a row each, and puts the rows in
+   * `waiting`.
+   */
   take(count: number): void
-  /** Starts or refuses waiting rows, oldest first, as many as may start now; spends their work. */
+  /**
+   * Starts or refuses waiting rows, oldest first, as many as may start now. Spends their work from
+   * the guest's turn.
+   */
   start(): void
-  /** Called at the end of each round of `take` and `start`: submits what they deferred. */
+  /** Submits what `take` and `start` deferred. Called after them. */
   submit(): void
-  /** Hands the data of done rows, the first `count` of `rows`, to the other end. */
+  /** Delivers the data of the first `count` of `rows`, which are done, to the other end. */
   deliver(rows: Uint16Array, count: number): void
-  /** Ends what a done row holds of the other end's memory, before it is answered (XSA-396). */
+  /** Releases what a done row uses of the other end's memory, before it is answered (XSA-396). */
   release(row: number): void
-  /** Writes the answer of a done row, whole, into the ring's next response slot. */
+  /** Writes a done row's answer into the ring's next response slot, every byte of it. */
   respond(row: number): void
 }
 
-/** What a `RingServer` serves, and with what. */
+/** What a `RingServer` works with. */
 export interface RingServerParts {
   readonly ring: BackRing
-  /** Its handler calls `turn`. */
+  /** The ring's event channel, whose handler has to call `turn`. */
   readonly channel: EventChannel
   readonly rows: RowTable
   readonly work: RingWork
-  /** The guest's, which all its rings on this event loop share. */
+  /** The guest's turn, which all its rings on this event loop share: see `openGuestTurn`. */
   readonly guestTurn: GuestTurn
   readonly loop: EventLoop
-  /** The guest broke the ring's rules, or the hypervisor refused a call: the ring has stopped. */
+  /**
+   * Called when the ring has stopped: the guest broke its rules, or the hypervisor refused a call.
+   */
   readonly failed: (error: unknown) => void
 }
 
 /**
- * Serves one ring for a `RingWork`. Call `turn` on every event, `completed` when rows completed on
- * their own, and `settle` before the ring is unmapped. No function throws what goes wrong with the
- * ring: it goes to `failed`, once.
+ * Serves one ring for a `RingWork`. Call `turn` on every event, `completed` when rows completed
+ * asynchronously, and `settle` before the ring is unmapped. An error of the ring isn't thrown: it
+ * goes to `failed`.
  */
 export class RingServer {
   readonly #p: RingServerParts
@@ -91,10 +103,12 @@ export class RingServer {
   #phase: Phase = Phase.SERVING
   #turnPlanned = false
   #answerPlanned = false
-  /** The last turn ended for want of a free row: the ring isn't armed, and may hold more. */
+  /**
+   * The last turn ended because no row was free. The ring isn't armed, and may hold more messages.
+   */
   #outOfRows = false
   #idle: (() => void) | undefined
-  // Made once: they are passed often.
+  // Functions that are passed often, created once.
   readonly #drainSome = (): number => this.#p.ring.drain(Math.min(this.#p.rows.free, TAKE_AT_MOST))
   readonly #plannedTurn = (): void => {
     this.#turnPlanned = false
@@ -102,7 +116,7 @@ export class RingServer {
       this.resume()
       this.#run(true)
     } catch (error) {
-      // Other rings wait for their turn behind this one.
+      // Don't throw: other rings wait for their turn behind this one.
       this.stop(error)
     }
     this.#tellIfIdle()
@@ -119,8 +133,9 @@ export class RingServer {
   }
 
   /**
-   * Takes messages until the ring is empty, rows run out or the guest has had its turn: then the
-   * event loop goes round before it gets another, whatever events come. Call it on every event.
+   * Takes messages until the ring is empty, no row is free, or the guest's turn is used up. After
+   * that the guest's next turn comes in the event loop's next round, whatever events come before.
+   * Call it on every event.
    */
   turn(): void {
     this.#poll.woken()
@@ -128,30 +143,35 @@ export class RingServer {
     if (!this.#turnPlanned) this.#run(true)
   }
 
-  /** Goes on with rows that wait, for a buffer say. */
+  /** Tries again to start rows that wait, for a buffer say. */
   resume(): void {
     if (this.#p.rows.waiting > 0) this.#run(false)
   }
 
-  /** Call it when rows completed outside of `RingWork`'s functions, once for several. */
+  /**
+   * Call it after rows completed asynchronously, outside of `RingWork`'s functions, once for
+   * several.
+   */
   completed(): void {
     this.resume()
     this.#answerOrDefer()
   }
 
-  /** For `RingWork.start`: what waits needs more than is left of the guest's turn. */
+  /**
+   * For `RingWork.start`: call it when the next row needs more than the guest's remaining budget.
+   */
   waitForTurn(): void {
     if (this.#turnPlanned) return
     this.#turnPlanned = true
     this.#p.guestTurn.wait(this.#plannedTurn)
   }
 
-  /** For `RingWork.start`: answers if half of what is in flight is done. */
+  /** For `RingWork.start`: answers done rows if they are half as many as those in flight. */
   answerIfWorthwhile(): void {
     if (this.#isWorthwhile()) this.answer()
   }
 
-  /** Answers all rows that are done, and frees them. */
+  /** Answers all done rows and frees them. */
   answer(): void {
     const { ring, channel, rows, work } = this.#p
     const { doneRows, done } = rows
@@ -165,7 +185,7 @@ export class RingServer {
       try {
         work.release(row)
       } catch (error) {
-        // A page that may still be mapped is not answered (XSA-396).
+        // Don't answer a row whose pages may still be mapped (XSA-396).
         this.stop(error)
       }
       if (!this.#isBroken) work.respond(row)
@@ -183,24 +203,27 @@ export class RingServer {
     this.#tellIfIdle()
   }
 
-  /** No message is taken any more, so there is no second call for one that has several. */
+  /**
+   * Whether no more messages are taken. A device then makes no further call for a row that takes
+   * several.
+   */
   get isFull(): boolean {
     return this.#phase >= Phase.FULL
   }
 
-  /** No row may be started any more. */
+  /** Whether no more rows may be started. */
   get isStopped(): boolean {
     return this.#phase >= Phase.STOPPED
   }
 
-  /** Rows that were started and aren't complete: something may still use their memory. */
+  /** Number of started rows that aren't complete: their memory is in use. */
   get inFlight(): number {
     return this.#p.rows.started
   }
 
   /**
-   * Stops taking messages and waits until all rows in flight are complete, which are answered. What
-   * the ring holds is answered first unless the frontend is gone.
+   * Stops taking messages, waits until all rows in flight are complete, and answers them. Messages
+   * that the ring still holds are answered first, unless the frontend is gone.
    */
   async settle({ frontend }: CloseOptions): Promise<void> {
     if (frontend === 'closed') await this.#finish()
@@ -209,26 +232,25 @@ export class RingServer {
     await this.#untilIdle()
   }
 
-  /** Takes, starts and answers nothing from now on. */
+  /** Stops at once: takes, starts and answers nothing any more. */
   abandon(): void {
     this.#rise(Phase.BROKEN)
     this.#tellIfIdle()
   }
 
-  /** As `abandon`, because of an error, which `failed` is told. */
+  /** As `abandon`, and calls `failed` with the error. */
   stop(error: unknown): void {
     this.abandon()
     this.#p.failed(error)
   }
 
   /**
-   * Answers what the guest has sent and what it still sends. Linux's blkfront (5.15 to 6.12) that
-   * is asked to close stops its queues and closes at once. It sends what they hold when an event
-   * comes, and its removal hangs until the last request is answered.
+   * Answers the messages that the guest has sent and those that it still sends. Linux's blkfront
+   * (5.15 to 6.12), asked to close, stops its queues and closes at once. It sends what the queues
+   * hold at its next event, and its removal hangs until the last request is answered.
    *
-   * That event comes with the answers to requests in flight. Where nothing was in flight there is
-   * no event: blkfront before 5.15 has freed by then what its interrupt handler looks at, and any
-   * event would be its panic.
+   * That event comes with the answers to requests in flight. If none is in flight, no event may be
+   * sent: blkfront before 5.15 has freed what its interrupt handler uses, and would panic.
    */
   async #finish(): Promise<void> {
     const { ring } = this.#p
@@ -256,7 +278,7 @@ export class RingServer {
     if (!this.#isIdle()) await new Promise<void>((resolve) => (this.#idle = resolve))
   }
 
-  /** Nothing is in flight that will go on by itself. */
+  /** Whether nothing is in flight, and nothing is planned that would start more. */
   #isIdle(): boolean {
     const { rows } = this.#p
     if (rows.started > 0) return false
@@ -292,7 +314,7 @@ export class RingServer {
         return
       }
       let count = this.#drainSome()
-      // Not while something is in flight, whose answers would wait.
+      // Don't poll while rows are in flight: their answers would wait.
       if (count === 0 && rows.started === 0 && rows.done === 0) {
         count = this.#poll.run(this.#drainSome)
         guestTurn.spend(this.#poll.looks >> LOOKS_AS_WORK)
@@ -307,7 +329,10 @@ export class RingServer {
     }
   }
 
-  /** Answers now if half of what is in flight is done, else when the event loop has gone round. */
+  /**
+   * Answers now if half as many rows are done as are in flight, else in the event loop's next
+   * round.
+   */
   #answerOrDefer(): void {
     if (this.#p.rows.done === 0) return
     if (this.#isWorthwhile()) {

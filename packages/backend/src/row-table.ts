@@ -1,68 +1,69 @@
 /**
- * Messages of a ring that were taken and aren't answered, a row each. A row's life is one column of
- * the table, and this file alone writes it:
+ * A table of a ring's messages in flight, one row each. A row's state is one column, which this
+ * file alone writes:
  *
  *     free > taken > waiting > started > done > free
  *
- * A row that is refused goes from waiting to done. The columns of a device, which say what a
- * message asks for, lie in the same buffer behind the state. Free rows are reused last in, first
- * out, so that a shallow queue stays in few cache lines.
+ * A refused row goes from waiting to done. The device's columns, which describe the messages,
+ * follow the state in the same buffer. Free rows are reused last in, first out, so a shallow queue
+ * stays in few cache lines.
  */
 
-/** States of a row, in the order of its life. */
+/** States of a row, in the order in which it passes them. */
 export const RowState = {
   FREE: 0,
   /** Being decoded. */
   TAKEN: 1,
-  /** Decoded: will be started or refused, in the order of the ring. */
+  /** Decoded, and waiting to be started or refused, in ring order. */
   WAITING: 2,
-  /** Given to a store, say, and not completed. */
+  /** Submitted, to a store say, and not complete. */
   STARTED: 3,
-  /** Completed or refused, and not answered. */
+  /** Complete or refused, and not answered. */
   DONE: 4,
 } as const
 
+/** A row's state: a value of the constant `RowState`. */
 export type RowState = (typeof RowState)[keyof typeof RowState]
 
 const { FREE, TAKEN, WAITING, STARTED, DONE } = RowState
 
-/** A typed array's constructor. */
+/** Constructor of a typed array. */
 export interface ColumnType<T> {
   new (buffer: ArrayBufferLike, byteOffset: number, length: number): T
   readonly BYTES_PER_ELEMENT: number
 }
 
-/** A column begins at a multiple of this, in bytes: the largest element's size. */
+/** Alignment of a column, in bytes: the size of the largest element. */
 const ALIGNMENT = 8
 
 /**
- * Rows of a ring's messages. A device's table extends it by columns of its own. A move that a row
- * can't make, since it is in another state, throws a RangeError.
+ * A table of a ring's messages. A device extends it by columns of its own. A change of state throws
+ * a RangeError if the row isn't in the expected state.
  */
 export class RowTable {
   /** Number of rows. */
   readonly rows: number
-  /** All columns, one behind the other. */
+  /** All columns, one after another. */
   readonly buffer: ArrayBuffer
-  /** The `RowState` of each row: to be read. */
+  /** The `RowState` of each row: read it, don't write it. */
   readonly state: Uint8Array
-  /** Rows that are done, in the order in which they were: the first `done` elements. */
+  /** Done rows in order of completion: the first `done` elements. */
   readonly doneRows: Uint16Array
-  /** Rows by state. */
+  /** Number of rows in each state. */
   readonly #count = new Uint16Array(Object.keys(RowState).length)
   readonly #free: Uint16Array
-  /** Waiting rows: a ring of row numbers, of which the oldest is at `#oldest`. */
+  /** Waiting rows, as a ring buffer of row numbers. The oldest is at index `#oldest`. */
   readonly #waiting: Uint16Array
   #oldest = 0
   #columnsEnd = 0
 
   /**
    * @param rows 1..65535
-   * @param bytesPerRow of the device's columns, default 0
+   * @param bytesPerRow size of the device's columns for each row, in bytes; default 0
    */
   constructor(rows: number, bytesPerRow = 0) {
     this.rows = rows
-    // Up to 7 bytes go between two columns; no device has more than 32.
+    // Alignment wastes up to 7 bytes a column; no device has more than 32 columns.
     this.buffer = new ArrayBuffer(rows * (1 + bytesPerRow) + 32 * ALIGNMENT)
     this.state = this.column(Uint8Array)
     this.doneRows = new Uint16Array(rows)
@@ -99,7 +100,7 @@ export class RowTable {
     return row
   }
 
-  /** Puts a taken row behind all that wait. */
+  /** Queues a taken row behind all waiting ones. */
   wait(row: number): void {
     const at = this.#oldest + this.waiting
     this.#waiting[at < this.rows ? at : at - this.rows] = row
@@ -112,24 +113,30 @@ export class RowTable {
     this.#move(row, WAITING, STARTED)
   }
 
-  /** Refuses the oldest waiting row: it is done, and was never started. */
+  /** Refuses the oldest waiting row: it becomes done without having been started. */
   refuse(row: number): void {
     this.#shift()
     this.#finish(row, WAITING)
   }
 
-  /** Completes a started row. @throws RangeError if it isn't started: it was completed before */
+  /**
+   * Completes a started row. @throws RangeError if it isn't started, because it was completed
+   * before, say
+   */
   complete(row: number): void {
     this.#finish(row, STARTED)
   }
 
-  /** Frees a row that is done. The caller frees all of `doneRows`, then completes others. */
+  /** Frees a done row. The caller has to free all of `doneRows` before it completes others. */
   release(row: number): void {
     this.#free[this.free] = row
     this.#move(row, DONE, FREE)
   }
 
-  /** For the constructor of a device's table. @param perRow elements of each row, default 1 */
+  /**
+   * Adds a column, in the constructor of a device's table. @param perRow elements of each row,
+   * default 1
+   */
   protected column<T>(type: ColumnType<T>, perRow = 1): T {
     const at = Math.ceil(this.#columnsEnd / ALIGNMENT) * ALIGNMENT
     const length = this.rows * perRow

@@ -1,55 +1,54 @@
-/** `serveDevices`: the part of serving devices of a type that is the same for every type. */
+/** `serveDevices`: serves devices of any type by its driver. */
 import { expectHypervisor, expectInteger, type Hypervisor } from '@xenkit/hypervisor'
 import { type BackendDriver, type BackendEvent, serveBackends } from '@xenkit/xenbus'
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
 import { abandonAfter } from './abandoned.ts'
 
-/** The longest that a timer runs. */
+/** Longest time of a Node timer, in milliseconds. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
-/** What the user of any type of device may say. */
+/** Options for serving devices of any type. */
 export interface ServeOptions {
-  /** Connection to xenstored, shared with others and left open. Default: one of its own. */
+  /** Connection to xenstored, which may be shared and stays open. Default: opens one of its own. */
   readonly xs?: XenstoreClient
-  /**
-   * Serve only devices that were plugged with this reservation. By default: only those without one.
-   */
+  /** Serve only devices that were plugged with this reservation. Default: devices without one. */
   readonly reservation?: string
-  /**
-   * Ends the service: each guest is asked to close its device, then requests in flight are settled.
-   */
+  /** Ends the service: asks each guest to close its device, then completes requests in flight. */
   readonly signal?: AbortSignal
   /**
-   * Milliseconds that requests may stay in flight once `signal` has aborted, 0..2^31-1; Infinity is
-   * allowed. After that the device is abandoned: the service ends, the listener and the error node
-   * hear of a `DeviceAbandonedError`, and memory that the requests use stays until they complete or
-   * the process ends. Default 30000, less than the 90 s after which systemd kills.
+   * Milliseconds to wait for requests in flight once `signal` has aborted: 0..2^31-1, or Infinity.
+   * After that their devices are abandoned and the service ends. The listener and the error node
+   * get a `DeviceAbandonedError`. Memory that the requests use stays allocated until they complete
+   * or the process ends. Default 30000, less than the 90 s after which systemd kills.
    */
   readonly abandonMs?: number
 }
 
-/** What a driver is made with. */
+/** What a driver gets when it is created. */
 export interface DriverContext {
   readonly xs: XenstoreClient
-  /** Aborts when requests in flight are waited for no longer. */
+  /** Aborts when waiting for requests in flight ends. */
   readonly abandon: AbortSignal
 }
 
-/** A type of device, as `serveDevices` serves it. */
+/** A type of device, for `serveDevices`. */
 export interface DeviceType<Driver extends BackendDriver> {
-  /** As in `/local/domain/<domid>/backend/<type>`. */
+  /** Name in xenstore: `vbd` in `/local/domain/<domid>/backend/vbd`. */
   readonly type: string
-  /** Names of the type among the backends: see `ServeBackendsOptions`. */
+  /** Backend types, which are the directories to serve. Default: `type` alone. */
   readonly backendTypes?: readonly string[]
+  /** Creates the driver, once for each `serveDevices`. */
   readonly driver: (context: DriverContext) => Driver
+  /** Called with each event of each device. */
   readonly onEvent: (event: BackendEvent, driver: Driver) => void
 }
 
 /**
- * Serves devices until the signal aborts; without a signal, for ever.
- * @throws TypeError, RangeError for what is no hypervisor, and for `abandonMs` out of range
- * @throws NotAvailableError when no xenstored answers
- * @throws XenstoreError when the connection to it is lost
+ * Serves all devices of a type that toolstacks give to this domain, until the signal aborts;
+ * without a signal, for ever.
+ * @throws TypeError, RangeError if `hv` is no hypervisor, or for `abandonMs` out of range
+ * @throws NotAvailableError if no xenstored answers
+ * @throws XenstoreError if the connection to xenstored is lost
  */
 export async function serveDevices<Driver extends BackendDriver>(
   hv: Hypervisor,
@@ -76,7 +75,10 @@ export async function serveDevices<Driver extends BackendDriver>(
   }
 }
 
-/** Calls a user's listener. What it throws is uncaught, and no concern of what it is told of. */
+/**
+ * Calls a program's listener. An error that it throws becomes an uncaught exception, and doesn't
+ * affect the caller.
+ */
 export function tellListener<Event>(listener: (event: Event) => void, event: Event): void {
   try {
     listener(event)

@@ -1,29 +1,29 @@
-/** The rings of a connected device, from their attachment to the end of all that they use. */
+/** The rings of a connected device, and all that they use until the device is closed. */
 import { type Arena, closeEach, failuresOf, firstOf, Owner } from '@xenkit/hypervisor'
 import type { CloseOptions } from '@xenkit/xenbus'
 import { unlessAborted } from './abandoned.ts'
 import type { RingServer } from './ring-server.ts'
 
-/** What the rings of a device need besides themselves. */
+/** What a `ServedRings` works with. */
 export interface ServedRingsOptions {
   readonly arena: Arena
-  /** Aborts when rows in flight are waited for no longer. */
+  /** Aborts when waiting for rows in flight ends. */
   readonly abandon: AbortSignal
-  /** Called with what goes wrong after `close` has ended. */
+  /** Called with errors that occur after `close` has settled. */
   readonly failed: (error: unknown) => void
 }
 
 /**
- * Rings of one device with all that was opened for them. Add servers, and own what is opened in
- * `rings` or `memory`; `close` ends everything in the right order.
+ * The rings of one device, with all that was opened for them. Add servers to `servers`; add what is
+ * opened for them to `rings` or `memory`. `close` closes everything in the right order.
  */
 export class ServedRings {
   readonly servers: RingServer[] = []
-  /** What reaches the rings: ports, mappings. It is closed as soon as all servers have settled. */
+  /** Ports and mappings of rings. Closed once all servers have settled. */
   readonly rings = new Owner()
-  /** Memory that rows in flight use. It is closed once none is. */
+  /** Memory that rows in flight use. Closed once no row is in flight. */
   readonly memory = new Owner()
-  /** Resolves once nothing is held: when it is closed, or later if rows were abandoned. */
+  /** Resolves once everything is closed: with `close`, or later if rows were abandoned. */
   readonly released: Promise<void>
   readonly #o: ServedRingsOptions
   #tellReleased = (): void => {}
@@ -34,22 +34,21 @@ export class ServedRings {
   }
 
   /**
-   * Takes what the rings hold. The frontend may have sent messages, and their event, before there
-   * was a port to receive it.
+   * Starts serving. The first messages, and their event, may have come before the port was bound.
    */
   begin(): void {
     for (const server of this.servers) server.turn()
   }
 
-  /** Closes all of it because of `error`. @returns the error to throw */
+  /** Closes everything because of `error`. @returns the error to throw */
   async closeAfter(error: unknown): Promise<unknown> {
     return firstOf([error, ...(await failuresOf([this.close({ frontend: 'gone' })]))])
   }
 
   /**
-   * Settles what is in flight, then closes everything. What `abandon` cuts off keeps its memory
-   * until it completes, whatever becomes of the hypervisor.
-   * @throws the reason of `abandon`, or the first error of what fails to close
+   * Completes the rows in flight, then closes everything. If `abandon` aborts, rows still in flight
+   * keep their memory until they complete, even if the hypervisor is closed meanwhile.
+   * @throws the reason of `abandon` if rows were abandoned, else the first error
    */
   async close(how: CloseOptions): Promise<void> {
     const settling = failuresOf(this.servers.map((server) => server.settle(how)))
@@ -61,7 +60,10 @@ export class ServedRings {
     if (errors.length > 0) throw firstOf(errors)
   }
 
-  /** @returns why rows are still in flight that are waited for no longer, if there are such rows */
+  /**
+   * Waits until the servers have settled or `abandon` aborts. @returns the reason if rows are
+   * abandoned
+   */
   async #untilAbandoned(
     settling: Promise<unknown>,
   ): Promise<{ readonly reason: unknown } | undefined> {
@@ -80,7 +82,10 @@ export class ServedRings {
     return errors
   }
 
-  /** Whoever has the rows may still write to their memory, or read there. */
+  /**
+   * Releases the memory of abandoned rows once they complete: until then a store may still access
+   * it.
+   */
   #releaseLate(settling: Promise<unknown[]>): void {
     const hold = this.#o.arena.hold()
     void settling.then((failures) => {

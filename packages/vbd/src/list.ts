@@ -1,4 +1,4 @@
-/** The disks that a domain is to serve, as xenstore has them, whoever serves them. */
+/** Lists a backend domain's disks from xenstore, whichever program serves them. */
 import { DOMID_MAX, UINT32_MAX } from '@xenkit/hypervisor'
 import { type XenbusState, xenbusStateName } from '@xenkit/wire'
 import {
@@ -20,26 +20,33 @@ import {
   readRequestedDisk,
 } from './requested-disk.ts'
 
-/** A disk of a domain, as the nodes in xenstore describe it. */
+/** A disk in xenstore, with the state of both sides. */
 export interface ListedDisk extends RequestedDisk {
-  /** Each side's, by name: `Connected`; undefined where that side isn't there, or can't be seen. */
+  /**
+   * State of each side by name, such as `Connected`. Undefined if that side is absent or
+   * unreadable.
+   */
   readonly backendState: string | undefined
   readonly frontendState: string | undefined
   /**
-   * Size in units of 512 bytes, once the disk has been connected; 0 in a drive without a medium.
+   * Size in units of 512 bytes, 0 for a drive without a medium. Undefined before the disk is
+   * offered.
    */
   readonly sectors: number | undefined
-  /** Id of the server of xenkit's that has it. */
+  /** Id of the xenkit server that serves the disk, if one does. */
   readonly claim: string | undefined
-  /** `connected`, or `error`: whether what is served is there. */
+  /** Whether the hotplug script has prepared what is served: `connected` or `error`. */
   readonly hotplugStatus: string | undefined
-  /** Why it failed last, if it did. */
+  /** The last failure's reason, if there was a failure. */
   readonly error: string | undefined
 }
 
 /**
- * Lists the disks of all backend types that lie with one backend domain, in the order of their
- * domids and devids.
+ * Lists the disks of one backend domain, of all backend types, ordered by the guests' domids and
+ * then by devid.
+ *
+ * @param backendDomid the domain that serves the disks, 0..32751
+ * @throws XenstoreError, XenstoreClosedError if xenstored refuses or is lost
  */
 export async function listVbds(view: XenstoreReader, backendDomid: number): Promise<ListedDisk[]> {
   const disks = await Promise.all(
@@ -96,7 +103,7 @@ async function readListed(
     own(backendDeviceNodes.readNode(view, back, 'hotplug-error')),
     view.readOptional(errorPath(device)),
   ])
-  // A directory without what every disk has is none, or has just been removed.
+  // No disk, or one that has just been removed: a node that every disk has is missing.
   return (
     requested && {
       ...requested,

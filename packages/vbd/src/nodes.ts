@@ -1,9 +1,9 @@
 /**
- * The xenstore nodes of a block device, by who writes them. Follows xen/include/public/io/blkif.h;
- * where Linux's blkback differs from it, Linux is followed, since that is what guests were tested
- * on.
+ * The xenstore nodes of a block device, by writer. They follow xen/include/public/io/blkif.h. Where
+ * Linux's blkback differs, they follow blkback, which guests are tested with.
  *
- * The frontend's nodes are the guest's word: each is read once, strictly, when connecting.
+ * A guest may write anything to the frontend's nodes: each is read once, when connecting, and
+ * checked.
  */
 import { UINT32_MAX } from '@xenkit/hypervisor'
 import { type Abi, XEN_IO_PROTO_ABI } from '@xenkit/wire'
@@ -11,16 +11,16 @@ import { type PublishedRing, type RingNodes, queueDirectories, readRings } from 
 import { type XenstoreReader, defineNodes } from '@xenkit/xenstore-client'
 import { MAX_SECTORS } from '@xenkit/block-store'
 
-/** Rings of up to 16 pages, as blkback offers. */
+/** Largest ring: log2 of its pages. 16 pages, as blkback offers. */
 export const MAX_RING_PAGE_ORDER = 4
 
-/** Rings of a disk, as many as Linux's blkfront asks for. */
+/** Most rings of a disk: as many as Linux's blkfront asks for. */
 export const MAX_QUEUES = 4
 
-/** Segments of an indirect request, as blkback offers: 1 MiB. */
+/** Most segments of an indirect request: 1 MiB of data, as blkback offers. */
 export const MAX_SEGMENTS = 256
 
-/** In the backend's directory, by the toolstack: what is to be served. */
+/** The toolstack's nodes in the backend's directory: what to serve, and how. */
 export const toolstackNodes = defineNodes({
   params: {
     type: 'text',
@@ -65,7 +65,9 @@ export const toolstackNodes = defineNodes({
   },
 })
 
-/** In the backend's directory, before InitWait: what a frontend may choose from. */
+/**
+ * The backend's nodes in its directory, written before InitWait: limits for the frontend's choices.
+ */
 export const offerNodes = defineNodes({
   'max-ring-page-order': {
     type: 'decimal',
@@ -91,7 +93,7 @@ export const offerNodes = defineNodes({
   },
 })
 
-/** What makes no sense is read as NaN, and ignored: no reason to do without the disk. */
+/** A hint: an invalid value is read as NaN and ignored, since the disk works without it. */
 const HINT = {
   type: 'decimal',
   max: UINT32_MAX,
@@ -100,7 +102,10 @@ const HINT = {
   writer: 'backend',
 } as const
 
-/** In the backend's directory, with the offer and, as they are then, before Connected. */
+/**
+ * The backend's nodes in its directory that describe the disk. Written with the offer, and again,
+ * up to date, before Connected.
+ */
 export const diskNodes = defineNodes({
   sectors: {
     type: 'decimal',
@@ -169,8 +174,8 @@ export const diskNodes = defineNodes({
 })
 
 /**
- * In the frontend's directory, before Initialised, together with the nodes of its rings: see
- * `diskRingNodes`.
+ * The frontend's nodes in its directory, written before Initialised together with the nodes of its
+ * rings: see `diskRingNodes`.
  */
 export const frontendNodes = defineNodes({
   'ring-page-order': {
@@ -210,7 +215,7 @@ export const frontendNodes = defineNodes({
   },
 })
 
-/** Where a frontend's rings are, how they are laid out, and what it can do. */
+/** A frontend's rings, their layout, and its features. */
 export interface FrontendRings {
   readonly rings: readonly PublishedRing[]
   readonly abi: Abi
@@ -219,13 +224,17 @@ export interface FrontendRings {
 }
 
 /**
- * Where a frontend publishes the rings of a disk.
- * @param order pages of each as a power of two, as `ring-page-order` says, or undefined without it
+ * The directories and orders of a disk's rings in xenstore.
+ * @param order log2 of each ring's pages, as in `ring-page-order`; undefined without that node
  */
 export const diskRingNodes = (queues: number, order: number | undefined): RingNodes[] =>
   queueDirectories(queues).map((directory) => ({ directory, order }))
 
-/** @throws NegotiationError naming the node that is missing or holds what can't be used */
+/**
+ * Reads and checks what a frontend published.
+ *
+ * @throws NegotiationError naming the node that is missing or invalid
+ */
 export async function readFrontendRings(
   view: XenstoreReader,
   path: string,
@@ -241,9 +250,10 @@ export async function readFrontendRings(
 }
 
 /**
- * The layout that a frontend uses. One that doesn't say uses the backend's own (blkif.h). On x86 it
- * is taken for a 32-bit one, as by blkback and QEMU: all others that are known write the node.
- * @param arch of this machine; all but x86 align numbers of 64 bits, as Arm does
+ * The layout of the ring's structures that a frontend uses. Without the node it is the backend's
+ * own (blkif.h). On x86 it is then the 32-bit one, as with blkback and QEMU: every known 64-bit
+ * frontend writes the node.
+ * @param arch this machine's; all but x86 align 64-bit numbers as Arm does
  */
 export function abiOf(protocol: string | undefined, arch: string = process.arch): Abi {
   switch (protocol) {

@@ -1,5 +1,5 @@
 /**
- * Plugging a disk into a domain by hand, as `xl block-attach` does; the nodes of
+ * Plugs disks into domains without xl, as `xl block-attach` does. Nodes follow
  * docs/misc/xenstore-paths and blkif.h.
  */
 import { type DeviceAddress, changeDevice, plugDevice, unplugDevice } from '@xenkit/xenbus'
@@ -8,37 +8,37 @@ import { toolstackNodes } from './nodes.ts'
 import type { VbdBackendType } from './requested-disk.ts'
 import { parseVdev, vdevName } from './vdev.ts'
 
-/** Which disk a toolstack's call is about. */
+/** Names a disk by its two domains and its device name. */
 export interface VbdAddress {
   readonly frontendDomid: number
   readonly backendDomid: number
   /** Default `vbd`. */
   readonly backendType?: VbdBackendType
-  /** `xvda`, or a devid. */
+  /** Device name such as `xvda`, or a decimal devid: see `parseVdev`. */
   readonly vdev: string
 }
 
-/** A disk to plug. */
+/** A disk to plug, for `plugVbd`. */
 export interface PlugVbdOptions extends VbdAddress {
   readonly readOnly: boolean
-  /** A CD-ROM drive: its medium may be absent, and change. Default false. */
+  /** Whether it is a CD-ROM drive, whose medium may be absent and may change. Default false. */
   readonly cdrom?: boolean
-  /** What to serve, for a backend that serves more than one thing. Default empty. */
+  /** What to serve, for a backend that serves more than one store. Default empty. */
   readonly params?: string
-  /** Leaves the disk to the `serveVbd` with this reservation, whoever else serves disks. */
+  /** Only the `serveVbd` with this reservation serves the disk. */
   readonly reservation?: string
 }
 
-/** libxl's words for the backend types (libxl__device_disk_string_of_backend). */
+/** libxl's names of the backend types (libxl__device_disk_string_of_backend). */
 const LIBXL_TYPES = { vbd: 'phy', vbd3: 'vbd3', qdisk: 'qdisk' } as const satisfies Record<
   VbdBackendType,
   string
 >
 
 /**
- * Makes the nodes of a disk. A backend that serves the backend's domain takes it from there.
+ * Writes the nodes of a new disk. A backend of the backend domain then serves it.
  * @throws RangeError for a vdev that doesn't exist
- * @throws ToolstackError when the domain doesn't exist or has such a disk already
+ * @throws ToolstackError if the domain doesn't exist or already has such a disk
  */
 export async function plugVbd(xs: XenstoreClient, o: PlugVbdOptions): Promise<void> {
   const address = deviceAddress(o)
@@ -57,7 +57,7 @@ export async function plugVbd(xs: XenstoreClient, o: PlugVbdOptions): Promise<vo
       }),
       dev: vdevName(address.devid),
       bootable: '1',
-      // For libxl's own use, which takes the disk away if xl is told to.
+      // Only libxl reads these, for `xl block-detach`.
       type: LIBXL_TYPES[address.backendType],
       specification: 'xen',
       script: '/bin/true',
@@ -65,7 +65,11 @@ export async function plugVbd(xs: XenstoreClient, o: PlugVbdOptions): Promise<vo
   })
 }
 
-/** Takes a disk away again: see `unplugDevice`. */
+/**
+ * Unplugs a disk: see `unplugDevice`.
+ * @param o.signal ends the wait for the backend: the nodes are then removed at once
+ * @throws RangeError for a vdev that doesn't exist
+ */
 export async function unplugVbd(
   xs: XenstoreClient,
   address: VbdAddress,
@@ -75,9 +79,10 @@ export async function unplugVbd(
 }
 
 /**
- * Puts another medium into a CD-ROM drive that a server of xenkit's has.
- * @param o.params names it; empty, the drive is left without one
- * @throws ToolstackError with the server's reason
+ * Changes the medium of a CD-ROM drive that a xenkit server serves.
+ * @param o.params names the new medium; empty to leave the drive without one
+ * @throws RangeError for a vdev that doesn't exist
+ * @throws ToolstackError with the server's reason if it refuses
  */
 export async function changeVbdMedium(
   xs: XenstoreClient,
@@ -88,8 +93,10 @@ export async function changeVbdMedium(
 }
 
 /**
- * Gives a disk that a server of xenkit's has another size. @throws ToolstackError with the server's
- * reason
+ * Changes the size of a disk that a xenkit server serves.
+ * @param o.sectors new size, in units of 512 bytes, 1 or more
+ * @throws RangeError for a vdev that doesn't exist
+ * @throws ToolstackError with the server's reason if it refuses
  */
 export async function resizeVbd(
   xs: XenstoreClient,

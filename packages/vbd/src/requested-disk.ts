@@ -1,6 +1,6 @@
 /**
- * A disk as a toolstack asks for it: what libxl makes of an xl config line (device_disk_add in
- * libxl_disk.c), and `plugVbd`.
+ * Reads what a toolstack requests for a disk: libxl from an xl config line (device_disk_add in
+ * libxl_disk.c), or `plugVbd`.
  */
 import type { DeviceAddress } from '@xenkit/xenbus'
 import { backendPath } from '@xenkit/xenbus'
@@ -8,13 +8,14 @@ import type { XenstoreReader } from '@xenkit/xenstore-client'
 import { toolstackNodes } from './nodes.ts'
 
 /**
- * Where libxl puts a disk, by its `backendtype`, and who usually serves it there:
- * - `vbd`: `phy`; Linux's blkback
- * - `vbd3`: `tap` of libxl 4.19 and newer; tapback
- * - `qdisk`: `qdisk`; QEMU
+ * Backend types, which are directories of the backend domain. libxl chooses one by `backendtype` of
+ * the disk's config line:
+ * - `vbd`: `phy`, usually served by Linux's blkback
+ * - `vbd3`: `tap` of libxl 4.19 and newer, usually served by tapback
+ * - `qdisk`: `qdisk`, usually served by QEMU
  */
 export const VBD_BACKEND_TYPES = ['vbd', 'vbd3', 'qdisk'] as const
-/** Name of a directory in which libxl puts disks, one of `VBD_BACKEND_TYPES`. */
+/** A backend type of disks: one of `VBD_BACKEND_TYPES`. */
 export type VbdBackendType = (typeof VBD_BACKEND_TYPES)[number]
 
 /** A disk that a toolstack asks to be served. */
@@ -23,35 +24,40 @@ export interface RequestedDisk {
   readonly devid: number
   readonly backendType: VbdBackendType
   /**
-   * The toolstack's words for what to serve: `params` of the backend's directory. Empty if it has
-   * none, or no medium.
+   * Names what to serve: `params` in the backend's directory. Empty if the toolstack wrote none, or
+   * for a drive without a medium.
    */
   readonly params: string
   /**
-   * `params` without the format that libxl puts before it for `vbd3` and `qdisk`: for
-   * `aio:/disk.img`, `/disk.img`.
+   * `params` without the format that libxl prefixes for `vbd3` and `qdisk`: `/disk.img` for
+   * `aio:/disk.img`.
    */
   readonly target: string
   /**
-   * That format, in the words of xl-disk-configuration(5): `raw`, which libxl writes as `aio`,
-   * `vhd`, `qcow2` ...
+   * Format of the target as xl-disk-configuration(5) names it: `vhd`, `qcow2` ..., or `raw`, which
+   * libxl writes as `aio`.
    */
   readonly format: string
   /**
-   * The toolstack has named the format. For `vbd3` and `qdisk` libxl does, as `raw` too where the
-   * line says nothing. The params of a `vbd` are the line's target, which may begin with `raw:`.
+   * Whether the toolstack named the format. For `vbd3` and `qdisk` libxl always does: `raw` if the
+   * config line has none. For a `vbd`, `params` is the config line's target, which may start with
+   * `raw:`.
    */
   readonly formatSaid: boolean
-  /** The guest is to have it read-only, as every CD-ROM. */
+  /** The guest gets the disk read-only. True for every CD-ROM drive. */
   readonly readOnly: boolean
-  /** A CD-ROM drive: its medium may be absent, and change. */
+  /** A CD-ROM drive, whose medium may be absent and may change. */
   readonly cdrom: boolean
   readonly removable: boolean
-  /** The guest may be offered discard. */
+  /** Discard may be offered to the guest. */
   readonly discard: boolean
 }
 
-/** @throws NegotiationError naming the node that holds what it must not */
+/**
+ * Reads the toolstack's nodes of a disk.
+ *
+ * @throws NegotiationError naming the node that is missing or invalid
+ */
 export async function readRequestedDisk(
   view: XenstoreReader,
   device: DeviceAddress,
@@ -79,7 +85,10 @@ export async function readRequestedDisk(
   }
 }
 
-/** A `vbd`'s params are a script's business: \`raw:\` alone is a format before them. */
+/**
+ * Splits `params` into format and target. Those of a `vbd` are for a script, so only `raw:` counts
+ * as a format there.
+ */
 function parseParams(params: string, backendType: VbdBackendType): Params {
   const colon = backendType === 'vbd' && !params.startsWith('raw:') ? -1 : params.indexOf(':')
   if (colon < 0) return { target: params, format: 'raw', formatSaid: false }

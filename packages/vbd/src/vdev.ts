@@ -1,11 +1,14 @@
 /**
- * Names of virtual block devices and their numbers, the `devid` of xenstore paths
+ * Names of virtual block devices and their numbers, the `devid` in xenstore paths
  * (xen-vbd-interface.7): `xvda` is 51712, `hda` 768, `sda` 2048, `xvdq` and up 2^28 + disk * 256.
  */
 
 const DEVID_MAX = 2 ** 28 + 2 ** 20 * 256 - 1
 const FAMILIES = {
-  /** Major 202, sixteen partitions a disk; from disk 16 on the extended scheme. */
+  /**
+   * Major 202, 16 minors a disk. Disks from 16 on, and partitions from 16 on, use the extended
+   * scheme.
+   */
   xvd: {
     disks: 2 ** 20,
     partitions: 255,
@@ -27,8 +30,9 @@ const FAMILIES = {
 } as const
 
 /**
- * Finds the devid of a disk's name.
- * @param name a device name (`xvda`, `xvdaa`, `xvda1`, `hdc`, `sdb`) or a decimal devid
+ * Converts a device name to its devid.
+ *
+ * @param name `xvda`, `xvdaa`, `xvda1`, `hdc`, `sdb`, or a decimal devid
  * @throws RangeError for anything else
  */
 export function parseVdev(name: string): number {
@@ -52,14 +56,15 @@ export function parseVdev(name: string): number {
 }
 
 /**
- * The name of a whole disk or partition, or the number itself where it has none: `parseVdev` takes
- * either back to `devid`.
+ * The device name of a devid, or the number itself if it has no name. `parseVdev` converts either
+ * back.
  */
 export function vdevName(devid: number): string {
   const [major, minor] = [devid >> 8, devid & 255]
   const [disk, partition] = [(devid >> 4) & 15, devid & 15]
   const extended = (devid - 2 ** 28) >> 8
-  // Of 2^28 and up, the first sixteen disks have other numbers for what a name can say.
+  // In the extended scheme, disks and partitions below 16 have no name: the plain scheme has
+  // theirs.
   if (devid >= 2 ** 28 && devid <= DEVID_MAX && (extended >= 16 || minor >= 16)) {
     return `xvd${letters(extended)}${part(minor)}`
   }

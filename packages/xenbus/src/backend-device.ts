@@ -405,8 +405,8 @@ export class ServedDevice {
   }
 
   /**
-   * Removes the directory in a driver domain. The toolstack waits for that, and expects it of
-   * `xl devd`, which a domain without scripts doesn't run.
+   * Removes the directory in a driver domain. The toolstack waits for that, and expects it of `xl
+   * devd`, which a domain without scripts doesn't run.
    */
   async #removeDirectory(): Promise<void> {
     const { path, backendDomid } = this.device

@@ -18,9 +18,7 @@ export interface ServeBackendsOptions {
   /** Types in backends' paths, which are the directories to watch. Default: the type alone. */
   readonly backendTypes?: readonly string[]
   readonly driver: BackendDriver
-  /**
-   * Serve only devices that were plugged with this reservation. Default: devices without one.
-   */
+  /** Serve only devices that were plugged with this reservation. Default: devices without one. */
   readonly reservation?: string
   /** Ends the service: asks each frontend to close, then closes the devices. */
   readonly signal?: AbortSignal

@@ -1,6 +1,6 @@
 /**
- * Errors between threads. Structured clone leaves of an error what it says; who is to blame (its
- * class), `code` and `details` go beside.
+ * Converts errors for structured clone, which keeps only an error's text. Class, `code` and
+ * `details` are sent as separate fields.
  */
 import {
   ArenaFullError,
@@ -14,17 +14,17 @@ import {
 } from '@xenkit/hypervisor'
 import { DeviceAbandonedError } from '../abandoned.ts'
 
-/** An error as it goes through structured clone. */
+/** An error in a form that passes through structured clone. */
 export interface CrossingError {
   readonly name: string
   readonly message: string
   readonly stack: string | undefined
   readonly code: string | undefined
-  /** Of a `XenError`. */
+  /** Details of a `XenError`. */
   readonly details: ErrorDetails | undefined
 }
 
-/** What serving a ring ends with. */
+/** Classes of the errors that serving a ring can end with. */
 const classes: readonly (new (
   message: string,
   details: ErrorDetails & {
@@ -41,7 +41,7 @@ const classes: readonly (new (
   RingProtocolError,
 ]
 
-/** Makes a message of an error, of which `unpackError` makes an error in another thread. */
+/** Converts an error, or any thrown value, for another thread's `unpackError`. */
 export function packError(error: unknown): CrossingError {
   const { name, message, stack } = error instanceof Error ? error : new Error(textOf(error))
   const code =
@@ -57,7 +57,9 @@ export function packError(error: unknown): CrossingError {
   }
 }
 
-/** Makes an error of the same class, with code and details, if the class is known here. */
+/**
+ * Restores an error from another thread: with its code and details, and its class if known here.
+ */
 export function unpackError({ name, message, stack, code, details }: CrossingError): Error {
   const error =
     details === undefined ? new Error(message) : xenError(name, message, code ?? 'ERR_XEN', details)
@@ -69,7 +71,7 @@ function xenError(name: string, message: string, code: string, details: ErrorDet
   return Class ? Reflect.construct(Class, [message, details]) : new XenError(code, message, details)
 }
 
-/** A store may have put anything into them. */
+/** Details that can't be cloned are dropped: a store may have put anything into them. */
 function cloneable(details: ErrorDetails): ErrorDetails {
   try {
     return structuredClone(details)

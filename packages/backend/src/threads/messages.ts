@@ -1,14 +1,14 @@
 /**
- * Messages between the server's thread and the workers that serve rings for it. The rings of a
- * device that one worker serves have a port of their own, which is sent with the orders. `RingNews`
- * comes from there until `closed`; `CloseOptions` or `Abandon` go there.
+ * Messages between the server's thread and its workers. For each device, the rings that one worker
+ * serves have a port of their own, sent with `RingOrders`. The worker sends `RingNews` there, up to
+ * `closed`. The server's thread sends `CloseOptions` or `Abandon`.
  */
 import type { CrossingError } from './crossing-error.ts'
 
 /** A port between threads: one end of a MessageChannel. */
 export type Port = InstanceType<typeof MessagePort>
 
-/** @template Config what the host is given: the message's receiver has to know it */
+/** Orders a worker to serve rings. @template Config type of the host's configuration */
 export interface RingOrders<Config> {
   readonly port: Port
   /** Name of the `RingHost` that connects the rings. */
@@ -16,15 +16,15 @@ export interface RingOrders<Config> {
   readonly config: Config
 }
 
-/** Rows in flight are waited for no longer, and why. Rings that are still open are closed. */
+/** Orders a worker to stop waiting for rows in flight, and to close rings that are still open. */
 export interface Abandon {
   readonly abandon: CrossingError
 }
 
 /**
- * `failed`: the device has to be closed. `told`: what the host tells of. `abandoned`: the rings are
- * closed, and `closed` follows once no row is in flight. An error of `closed` is what connecting or
- * closing threw.
+ * What a worker reports about rings. `told`: a message of the host. `failed`: the device has to be
+ * closed. `abandoned`: the rings are closed; `closed` follows once no row is in flight. `closed`
+ * has an error if connecting or closing failed.
  */
 export type RingNews<News> =
   | { readonly kind: 'connected' }

@@ -1,26 +1,27 @@
-/** The worker's part: connects the rings that a server in another thread names. */
+/** The worker's side: serves the rings that a server in another thread assigns. */
 import type { Hypervisor } from '@xenkit/hypervisor'
 import type { CloseOptions } from '@xenkit/xenbus'
 import type { ServedRings } from '../served-rings.ts'
 import { type CrossingError, packError, unpackError } from './crossing-error.ts'
 import type { Abandon, Port, RingNews, RingOrders } from './messages.ts'
 
-/** What a host is given in the worker. */
+/** What a `RingHost` gets in the worker. */
 export interface RingHostOptions {
-  /** The rings can't be served any more: their device is closed. */
+  /** Call it when the rings can't be served any more: their device is closed. */
   readonly failed: (error: unknown) => void
-  /** Tells the server's thread of something: anything that goes through structured clone. */
+  /** Sends a message to the server's thread: anything that structured clone accepts. */
   readonly tell: (news: unknown) => void
-  /** Aborts when rows in flight are waited for no longer. */
+  /** Aborts when waiting for rows in flight ends. */
   readonly abandon: AbortSignal
 }
 
-/** Connects the rings of one type of device, in whatever thread. */
+/** Connects rings of one type of device in a worker. */
 export interface RingHost<Config> {
   /**
+   * Connects rings of one device and starts to serve them.
    * @param hv of the device's backend domain, opened in this thread
-   * @param config as the server's part of the device package made it
-   * @throws anything, which closes the device
+   * @param config as the server's side of the device package created it
+   * @throws any error, which closes the device
    */
   connect(
     hv: Hypervisor,
@@ -29,13 +30,13 @@ export interface RingHost<Config> {
   ): Promise<Pick<ServedRings, 'close' | 'released'>>
 }
 
-/** Hosts by the name that `Workers.connect` uses; each knows what its own `config` is. */
+/** Hosts by the name that `Workers.connect` uses. Each host knows the type of its `config`. */
 export type RingHosts = Readonly<Record<string, RingHost<never>>>
 
 /**
- * Serves rings until the port closes: maps them and binds their ports by its own `hv`, which is of
- * the server's domain.
- * @param port the other end of a `RingThread`'s
+ * Serves rings in a worker until the port closes. They are mapped, and their ports bound, by `hv`.
+ * @param hv of the server's domain, opened in this thread
+ * @param port the other end of a `RingThread`'s port
  */
 export async function serveRings(hv: Hypervisor, port: Port, hosts: RingHosts): Promise<void> {
   const serving = new Set<Promise<void>>()
@@ -67,7 +68,7 @@ async function serveDevice(
       if ('abandon' in order) close(unpackError(order.abandon))
       else resolve(order)
     })
-    port.once('close', () => close(new Error("the server's thread is no more")))
+    port.once('close', () => close(new Error("the server's thread has ended")))
   })
   let rings
   try {
@@ -84,7 +85,7 @@ async function serveDevice(
   tell({ kind: 'connected' })
   const failure = await rings.close(await toClose).then(() => undefined, packError)
   if (abandon.signal.aborted && failure) {
-    // The thread may end meanwhile: it has nothing to do but to wait for rows in flight.
+    // The thread may end before that: it only waits for rows in flight.
     tell({ kind: 'abandoned', error: failure })
     void rings.released.then(() => end())
     return

@@ -1,21 +1,24 @@
-/** The server's part: which worker serves which rings, and what becomes of them. */
+/** The server's side of workers: assigns rings to them and follows what becomes of the rings. */
 import { XenError, failuresOf, firstOf, textOf } from '@xenkit/hypervisor'
 import type { BackendConnection, CloseOptions } from '@xenkit/xenbus'
 import { packError, unpackError } from './crossing-error.ts'
 import type { Abandon, Port, RingNews, RingOrders } from './messages.ts'
 
-/** How long a worker may take to say whether rows are in flight that are waited for no longer. */
+/** How long a worker may take to answer an `Abandon`, in milliseconds. */
 const THREAD_TIMEOUT_MS = 1_000
 
 /** A thread that runs `serveRings`. */
 export interface RingThread extends AsyncDisposable {
-  /** The other end is what `serveRings` was called with. */
+  /** Port to the thread, whose other end was passed to `serveRings`. */
   readonly port: Port
-  /** Resolves when the thread is no more, with the reason. */
+  /** Resolves with the reason when the thread has ended. */
   readonly ended: Promise<unknown>
 }
 
-/** A worker that served rings of the device ended before the device did. */
+/**
+ * A worker that served rings of the device ended before the device was closed, or no worker is
+ * left.
+ */
 export class RingThreadError extends XenError {
   constructor(cause: unknown) {
     super(
@@ -27,17 +30,17 @@ export class RingThreadError extends XenError {
   }
 }
 
-/** What both the pool and one worker's part of the rings need. */
+/** Options of the pool's `connect`, and of each worker's part of the rings. */
 interface PartOptions {
   /** Name of the `RingHost` among those of `serveRings`. */
   readonly host: string
-  /** The rings can't be served any more. */
+  /** Called when the rings can't be served any more. */
   readonly failed: (error: unknown) => void
-  /** Called with what the host tells of: its server's part knows what that is. */
+  /** Called with each message of the host. The device package knows its type. */
   readonly told: (news: never) => void
-  /** Called once no worker uses what `config` names, were it that connecting failed. */
+  /** Called once no worker uses what `config` names, even if connecting failed. */
   readonly released: () => void
-  /** Aborts when rows in flight are waited for no longer. */
+  /** Aborts when waiting for rows in flight ends. */
   readonly abandon: AbortSignal
 }
 
@@ -45,18 +48,20 @@ interface PartOptions {
 export interface WorkersConnectOptions<Ring> extends PartOptions {
   readonly rings: readonly Ring[]
   /**
-   * What the host is given for some of the rings: anything that goes through structured clone.
-   * @param thread stands for the worker that serves them
+   * Creates the host's configuration for some of the rings: anything that structured clone accepts.
+   * @param thread identifies the worker that serves them
    */
   readonly config: (rings: readonly Ring[], thread: object) => unknown
 }
 
-/** A pool of threads that serve rings. Any number of servers, of all types of devices, share it. */
+/**
+ * A pool of threads that serve rings. Any number of servers, of any types of devices, may share it.
+ */
 export class Workers implements AsyncDisposable {
   readonly #threads = new Set<Thread>()
   readonly #all: readonly RingThread[]
 
-  /** @param threads closed by the pool */
+  /** @param threads run `serveRings`; the pool closes them */
   constructor(threads: readonly RingThread[]) {
     this.#all = threads
     for (const { port, ended } of threads) {
@@ -69,15 +74,16 @@ export class Workers implements AsyncDisposable {
     }
   }
 
-  /** Threads that are left: one may have failed. */
+  /** Number of threads that still run: one may have failed. */
   get count(): number {
     return this.#threads.size
   }
 
   /**
-   * Connects the rings of a device, each in the worker that has fewest.
-   * @throws what connecting threw in a worker, RingThreadError if one ends meanwhile or none is
-   *   left; nothing stays connected
+   * Connects the rings of a device, each in the worker that serves fewest rings. After an error
+   * nothing stays connected.
+   * @throws RingThreadError if a worker ends meanwhile, or none is left
+   * @throws any other error that connecting threw in a worker
    */
   async connect<Ring>(o: WorkersConnectOptions<Ring>): Promise<Pick<BackendConnection, 'close'>> {
     if (this.count === 0) {
@@ -100,7 +106,7 @@ export class Workers implements AsyncDisposable {
     }
   }
 
-  /** Ends the threads, once nothing that they serve is open. */
+  /** Ends the threads. Close all devices that they serve first. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#all.map((thread) => thread[Symbol.asyncDispose]()))
   }
@@ -138,16 +144,16 @@ class Thread {
 /** Rings of a device that one worker serves. */
 class RemoteRings {
   readonly rings: number
-  /** Rejects with what connecting threw. */
+  /** Resolves once connected; rejects with the error that connecting threw. */
   readonly connected: Promise<void>
-  /** Resolves when the worker uses nothing of `config` any more. */
+  /** Resolves once the worker no longer uses what `config` names. */
   readonly released: Promise<void>
   readonly #closed: Promise<void>
   readonly #o: PartOptions
   readonly #thread: Thread
   readonly #port: Port
   #isConnected = false
-  /** Nobody waits for the worker any more. */
+  /** The outcome is known: nobody waits for the worker any more. */
   #isSettled = false
   #tellConnected: (outcome?: Promise<never>) => void = () => {}
   #tellClosed: (outcome?: Promise<never>) => void = () => {}
@@ -164,7 +170,7 @@ class RemoteRings {
     this.rings = rings
     this.connected = new Promise((resolve) => (this.#tellConnected = resolve))
     this.#closed = new Promise((resolve) => (this.#tellClosed = resolve))
-    // The worker may end, and reject it, before somebody closes the device.
+    // No unhandled rejection: the worker may end before the device is closed.
     this.#closed.catch(() => {})
     this.released = new Promise((resolve) => (this.#tellReleased = resolve))
     this.#o = o
@@ -182,7 +188,7 @@ class RemoteRings {
     return this.#closed
   }
 
-  /** The thread is no more. */
+  /** Called when the thread has ended. */
   lost(error: RingThreadError): void {
     if (this.#isConnected && !this.#isSettled) this.#o.failed(error)
     this.#end(this.#isConnected ? undefined : error)
@@ -211,7 +217,7 @@ class RemoteRings {
     this.#settle(error)
   }
 
-  /** The worker may still say that the rings are closed. */
+  /** Settles although rows are in flight: the worker may report `closed` later. */
   #abandoned(error: Error): void {
     this.#port.unref()
     this.#settle(error)

@@ -7,7 +7,7 @@ export class Answers {
   readonly #ring: BackRing
   readonly #requests: Requests
   readonly #words: Uint32Array
-  /** Positions within a response, and its length, in words. */
+  /** Offsets of a response's fields, and its length, in 32-bit words. */
   readonly #id: number
   readonly #operation: number
   readonly #length: number
@@ -27,15 +27,14 @@ export class Answers {
     this.#length = response.size / 4
   }
 
-  /** Takes the next slot for a row's answer. It is seen once the ring is published. */
+  /** Writes a row's response into the next slot. The guest sees it once the ring is published. */
   write(row: number): void {
     const { idLow, idHigh, operation, status } = this.#requests
     const word = this.#ring.reserveResponse() >> 2
     this.#words[word + this.#id] = idLow[row] ?? 0
     this.#words[word + this.#id + 1] = idHigh[row] ?? 0
-    // operation@8, a byte of padding, status@10; the tail of the 64-bit layouts is padding too. All
-    // of it is written, so that nothing of an earlier slot is taken for part of the answer
-    // (XSA-216).
+    // Layout: operation at byte 8, a byte of padding, status at 10; 64-bit layouts end in padding.
+    // Padding is zeroed, so that no stale bytes reach the guest (XSA-216).
     this.#words[word + this.#operation] =
       (operation[row] ?? 0) | (((status[row] ?? 0) & 0xffff) << 16)
     for (let pad = this.#operation + 1; pad < this.#length; pad++) this.#words[word + pad] = 0

@@ -1,4 +1,4 @@
-/** Pages that stay mapped for the next request which names them. */
+/** The guest's pages, kept mapped after a request for the next one that names them. */
 import type { PersistentGrants } from '@xenkit/grant'
 import { MAX_SEGMENTS } from '../nodes.ts'
 import type { PageSource } from './mapped-data.ts'
@@ -7,7 +7,7 @@ import type { Requests } from './requests.ts'
 export class CachedPages implements PageSource {
   readonly #requests: Requests
   readonly #cache: PersistentGrants
-  /** Place in the cache of each segment's page, for as many segments of a row as it uses. */
+  /** Cache slot of each segment's page. In a row, the first `#used[row]` are valid. */
   readonly #places: Uint16Array
   readonly #used: Uint16Array
 
@@ -41,7 +41,11 @@ export class CachedPages implements PageSource {
     this.#cache.close()
   }
 
-  /** @returns false if a page is neither there nor can be; those before it are in use */
+  /**
+   * Takes a cache slot for each page of a row, mapping pages that are missing.
+   *
+   * @returns false if the cache has no room for a page; the pages before it are in use
+   */
   #use(row: number): boolean {
     const { segmentCount, gref, pageOffset, offset } = this.#requests
     const first = row * MAX_SEGMENTS
@@ -53,7 +57,7 @@ export class CachedPages implements PageSource {
         if (!this.#cache.add(this.#missing(segment, end))) return false
         place = this.#cache.find(page) ?? 0
       }
-      // From now on it stays, whatever has to go for those that come.
+      // A slot in use is never evicted, whatever pages are added after it.
       offset[segment] = this.#cache.use(place) + (pageOffset[segment] ?? 0)
       this.#places[segment] = place
       this.#used[row] = segment + 1 - first
@@ -61,7 +65,9 @@ export class CachedPages implements PageSource {
     return true
   }
 
-  /** References from one segment to before another whose pages aren't there, each once. */
+  /**
+   * Grant references of segments `first` to `end - 1` whose pages aren't cached, without repeats.
+   */
   #missing(first: number, end: number): number[] {
     const grefs = new Set(this.#requests.gref.subarray(first, end))
     return [...grefs].filter((gref) => this.#cache.find(gref) === undefined)

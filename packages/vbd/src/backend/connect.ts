@@ -22,9 +22,7 @@ import { RequestPages } from './request-pages.ts'
 import { Requests } from './requests.ts'
 import type { VbdCounters } from './stats.ts'
 
-/**
- * Most requests of a ring that have been taken and not answered: as many as a two-page ring holds.
- */
+/** Most requests of a ring in flight: as many as a two-page ring holds. */
 const MAX_ROWS = 64
 
 /** Operations of one grant-copy call: four of the largest requests. */
@@ -34,8 +32,8 @@ const COPIES = 4 * MAX_SEGMENTS
 const MAX_PERSISTENT_GRANTS = 1_056
 
 /**
- * Buffers for copies, in pages: 256 KiB, enough for a disk that is read a page at a time, and up to
- * four times 1 MiB, the largest request.
+ * Buffers for copies, in pages. The small extent, 256 KiB, is enough for a disk that is read a page
+ * at a time. Each of up to four large ones holds the largest request, 1 MiB.
  */
 const EXTENTS = { small: 64, large: MAX_SEGMENTS, maxLarge: 4 }
 
@@ -46,18 +44,21 @@ export interface ConnectOptions {
   readonly limits: Limits
   readonly dataPath: DataPathKind
   readonly counters: VbdCounters
-  /** A ring can't be served any more. */
+  /** Called when a ring can't be served any more. */
   readonly failed: (error: unknown) => void
   readonly storeFailed: (error: unknown) => void
-  /** Aborts, with a `DeviceAbandonedError`, when the store is waited for no longer. */
+  /** Aborts with a `DeviceAbandonedError` when waiting for the store ends. */
   readonly abandon: AbortSignal
 }
 
 export type Connection = Pick<ServedRings, 'close' | 'released'>
 
 /**
- * @throws GrantError, EvtchnError when the published references or ports can't be had: the
- *   frontend's fault, which closes its device
+ * Maps the frontend's rings, binds their ports and starts to serve them.
+ *
+ * @throws GrantError for a published reference that can't be mapped. The frontend is to blame: its
+ *   device is closed.
+ * @throws EvtchnError for a published port that can't be bound, likewise
  */
 export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<Connection> {
   const served = new ServedRings({ ...o, arena: hv.arena })
@@ -70,7 +71,7 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<C
       served.servers.push(await openRing(hv, o, { ring, share, grants, pool, guestTurn, served }))
     }
   } catch (error) {
-    // Events of the others have come while pages of this one were waited for.
+    // Rings opened before this one may already be serving requests: settle those first.
     throw await served.closeAfter(error)
   }
   served.begin()

@@ -1,6 +1,6 @@
 /**
- * Data by grant copy: see `DataPath`. One call fetches the data of many writes, one delivers that
- * of many reads.
+ * The data path `copy`. One grant-copy call fetches the data of many writes or delivers that of
+ * many reads.
  */
 import type { GrantCopier } from '@xenkit/grant'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
@@ -15,11 +15,14 @@ export class CopiedData implements DataPath {
   readonly #pool: PagePool
   readonly #wake: () => void
   readonly #buffers: (Buffer | undefined)[]
-  /** Rows whose copies are in the copier. */
+  /** Rows whose copies are queued in the copier, in its order. */
   readonly #batch: Uint16Array
   #batchCount = 0
 
-  /** @param o.copier has room for the segments of one request at least */
+  /**
+   * @param o.copier has room for at least the segments of one request
+   * @param o.wake called when it is worth calling `reserve` again
+   */
   constructor(o: {
     readonly requests: Requests
     readonly copier: GrantCopier
@@ -49,12 +52,12 @@ export class CopiedData implements DataPath {
     return true
   }
 
-  /** No buffer is needed any more: those behind in the pool's queue have their turn. */
+  /** Leaves the pool's queue: the oldest request no longer needs a buffer. */
   waitNoMore(): void {
     this.#pool.forget(this.#wake)
   }
 
-  /** Whether a row's data is here. */
+  /** Whether a row holds a buffer. */
   has(row: number): boolean {
     return this.#buffers[row] !== undefined
   }
@@ -75,8 +78,8 @@ export class CopiedData implements DataPath {
     const buffer = this.#buffers[row]
     if (!buffer) return
     const view = buffer.extent.view(buffer.first, bytes[row] ?? 0)
-    // The buffer holds an earlier request's data. A store that fills less, and says nothing of it,
-    // must not show that to the guest. 60 ns a page.
+    // The buffer holds an earlier request's data. A store that fills less, and doesn't report it,
+    // must not show that to the guest. Cost: 60 ns a page.
     if (operation[row] === BLKIF_OP.READ) view.fill(0)
     to.push(view)
   }

@@ -1,41 +1,50 @@
 /**
- * How a request's data gets from the guest's pages to the store and back. A ring has one path,
- * chosen when it connects: by what the operator wants and the frontend can do.
+ * How a request's data moves between the guest's pages and the store. Each ring has one path,
+ * chosen when it connects from the operator's option and the frontend's features.
  *
- * - `copy`: a grant copy into buffers of this domain's. Nothing of the guest's is held while the
- *   store works, and what is written can't change after it was fetched.
- * - `map`: the guest's pages are mapped for the request alone and the store works on them.
- * - `persistent`: as `map`, but a page stays mapped for the next request that names it: no
- *   hypercall moves data once all pages are there. Needs a frontend that uses the same pages again.
+ * - `copy`: a grant copy into buffers of this domain. No page of the guest is mapped while the
+ *   store works, and the guest can't change data of a write once it is fetched.
+ * - `map`: the guest's pages are mapped for one request, and the store works on them directly.
+ * - `persistent`: as `map`, but pages stay mapped for later requests that name them. Once all are
+ *   mapped, moving data takes no hypercall. The frontend has to reuse its pages.
  */
 
 export const DATA_PATHS = ['copy', 'map', 'persistent'] as const
 
-/** How a request's data moves between guest and store: `copy`, `map` or `persistent`. */
+/**
+ * How a disk's data moves between guest and store: `copy`, `map` or `persistent`; see `dataPath` of
+ * `ServeVbdOptions`.
+ */
 export type DataPathKind = (typeof DATA_PATHS)[number]
 
-/** Rows go through these in order: reserve, fetch, views, deliver, release. */
+/**
+ * Moves the data of one ring's requests. The functions are called for a row in this order:
+ * `reserve`, `fetch`, `addViews`, `deliver`, `release`.
+ */
 export interface DataPath {
   /**
-   * Finds room for a request's data, or its pages, and says where that is: the row's `offset`. What
-   * can't be had because of the guest sets its `status`.
-   * @returns false if other requests have to be released first: some are in use, of this ring or of
-   *   one that shares the room
+   * Finds a buffer for a request's data, or maps its pages, and sets the row's `offset`. Where the
+   * guest is to blame for a failure, it sets the row's `status` instead.
+   * @returns false if other requests have to be released first, of this ring or of one that shares
+   *   the memory
    */
   reserve(row: number): boolean
   /**
-   * Gets the data of those rows, from one place to before another, that write. A row whose data
-   * can't be had gets its `status` set.
+   * Fetches the data of the writes among `rows[first]` to `rows[end - 1]`. Sets the `status` of a
+   * row whose data can't be fetched.
    */
   fetch(rows: Uint16Array, first: number, end: number): void
   /**
-   * Appends the row's data to what a store call is given. Memory for a read holds zeroes, or what
-   * the guest had in its own pages.
+   * Appends views of the row's data, for a store call, to `to`. Memory for a read is zeroed, or is
+   * the guest's own.
    */
   addViews(row: number, to: Uint8Array[]): void
-  /** Hands the data of reads to the guest. A row for which that fails gets its `status` set. */
+  /**
+   * Delivers the data of the reads among the first `count` of `rows` to the guest. Sets the
+   * `status` of a row for which that fails.
+   */
   deliver(rows: Uint16Array, count: number): void
-  /** The row holds nothing any more: before its answer is published (XSA-396). */
+  /** Frees the row's buffer or unmaps its pages, before its response is published (XSA-396). */
   release(row: number): void
   close(): void
 }

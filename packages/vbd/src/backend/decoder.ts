@@ -1,11 +1,10 @@
 /**
- * Reads requests off private copies of ring slots, each once, and checks them. What is refused gets
- * the answer that Linux's blkback gives: EOPNOTSUPP for what isn't offered, ERROR for what no
- * correct guest sends.
+ * Decodes requests from private copies of ring slots, reading each field once, and checks them. A
+ * refused request gets the status that Linux's blkback gives: EOPNOTSUPP for operations that aren't
+ * offered, ERROR for what no correct guest sends.
  *
- * The segments of an indirect request lie in a page of the guest's, which is copied before it is
- * looked at (XSA-155). There is one such page whatever the request names: MAX_SEGMENTS fill half of
- * it.
+ * The segments of an indirect request lie in a page of the guest. The page is copied before it is
+ * read (XSA-155). One page suffices for every request: MAX_SEGMENTS segments fill half of it.
  */
 import type { GrantCopier } from '@xenkit/grant'
 import { type Arena, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
@@ -26,8 +25,8 @@ const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP
 const LAST_SECTOR_OF_PAGE = PAGE_SIZE / 512 - 1
 
 /**
- * A segment, which every ABI has the same, is read as 32-bit words: its reference, and its sectors,
- * which are bytes of one word.
+ * Segments are read as 32-bit words: the grant reference is one, and the sector numbers are bytes
+ * of another. All ABIs share this layout.
  */
 const { segment } = blkif.x86_64
 const SEGMENT_WORDS = segment.size / 4
@@ -36,7 +35,7 @@ const SECTORS_WORD = segment.at.first_sect >> 2
 const FIRST_SHIFT = 8 * (segment.at.first_sect & 3)
 const LAST_SHIFT = 8 * (segment.at.last_sect & 3)
 
-/** Of the segments that a row may have. */
+/** Bytes of the most segments that a row may have. */
 const COPY_BYTES = MAX_SEGMENTS * segment.size
 
 export interface DecoderParts {
@@ -45,7 +44,7 @@ export interface DecoderParts {
   readonly image: ArrayBuffer
   readonly layout: BlkifLayout
   readonly limits: Limits
-  /** Room for an operation of each row. */
+  /** Has room for one copy for each row. */
   readonly copier: GrantCopier
   readonly arena: Pick<Arena, 'allocate'>
 }
@@ -54,14 +53,17 @@ export class Decoder {
   readonly #p: DecoderParts
   readonly #image8: Uint8Array
   readonly #image32: Uint32Array
-  /** Copies of indirect segments, a place for each row. Memory is used once a guest sends some. */
+  /**
+   * Copies of indirect segments: COPY_BYTES for each row. The memory stays untouched until a guest
+   * sends an indirect request.
+   */
   readonly #copies: Pages
   readonly #copies32: Uint32Array
-  /** Rows whose segments are still to be fetched. */
+  /** Rows whose indirect segments are still to be fetched. */
   readonly #pending: Uint16Array
   #pendingCount = 0
 
-  /** @throws ArenaFullError */
+  /** @throws ArenaFullError if the arena has no room for the copies of indirect segments */
   constructor(parts: DecoderParts) {
     const { arena, requests } = parts
     this.#p = parts
@@ -74,12 +76,12 @@ export class Decoder {
   }
 
   /**
-   * Reads the request at `imageOffset` of the image into a row. Its `status` is OKAY where it may
-   * run, else what to answer; that of indirect ones is known after `fetchIndirect`.
+   * Decodes the request at `imageOffset` of the image into a row. Its `status` is OKAY if it may
+   * run, else the status to answer. An indirect request's status is final after `fetchIndirect`.
    */
   decode(row: number, imageOffset: number): void {
     const { requests, layout } = this.#p
-    // Every operation has its id in the same place, so that a refusal too reaches its request.
+    // The id has the same offset in every operation, so a refused one too can be answered.
     const id = (imageOffset + layout.request.at.id) >> 2
     requests.idLow[row] = this.#image32[id] ?? 0
     requests.idHigh[row] = this.#image32[id + 1] ?? 0
@@ -138,7 +140,7 @@ export class Decoder {
     const { at } = layout.request
     const count = this.#image8[imageOffset + at.nr_segments] ?? 0
     const operation = requests.operation[row]
-    // A barrier or flush may go without data.
+    // A barrier or flush may come without data.
     if (count === 0 && (operation === BLKIF_OP.READ || operation === BLKIF_OP.WRITE)) return ERROR
     if (count > BLKIF_MAX_SEGMENTS_PER_REQUEST) return ERROR
     requests.position[row] = this.#wide(imageOffset + at.sector_number) * 512
@@ -150,7 +152,7 @@ export class Decoder {
     const { at } = layout.discard
     const sector = this.#wide(imageOffset + at.sector_number)
     const count = this.#wide(imageOffset + at.nr_sectors)
-    // Rounded where above 2^53, which both are then far beyond the end with: no wrap to check for.
+    // Values above 2^53 are rounded, but stay far beyond the disk's end: the sum can't wrap.
     if (
       count === 0 ||
       !limits.writable ||
@@ -188,7 +190,7 @@ export class Decoder {
   }
 
   /**
-   * Reads `count` segments that begin at byte `at` of private words, and checks the whole of the
+   * Decodes `count` segments, which start at byte `at` of the private copy, and checks the whole
    * request.
    */
   #decodeSegments(row: number, from: Uint32Array, at: number, count: number): number {
@@ -214,7 +216,7 @@ export class Decoder {
       sizes |= sectors
     }
     const sector = requests.sector(row)
-    // Rounding of a u64 above 2^53 can't bring it below the limit, so the sum needs no wrap check.
+    // A u64 above 2^53 is rounded but stays above the limit: the sum can't wrap.
     if (total > 0 && (sector + total > limits.sectors || !this.#isAligned(sector, sizes))) {
       return ERROR
     }
@@ -224,8 +226,8 @@ export class Decoder {
   }
 
   /**
-   * Whether these numbers of sectors are whole logical sectors. A number above 2^53 is refused by
-   * the range check.
+   * Whether both numbers of sectors are multiples of a logical sector. Numbers above 2^53 are left
+   * to the range check, which refuses them.
    */
   #isAligned(sector: number, count: number): boolean {
     return ((sector | count) & this.#p.limits.sectorMask) === 0

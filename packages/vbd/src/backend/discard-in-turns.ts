@@ -1,9 +1,10 @@
 /**
- * Makes a guest's discard in as many store calls as the store wants.
+ * Splits a guest's discard into store calls of limited size.
  *
- * Costs differ: a disk in memory writes zeroes, others forget a range of any length at once. So a
- * store says how much takes as long as the largest read: `discardLimits.maximum`. One call discards
- * that much at most and is charged to the guest's turn; the next waits for a turn that has room.
+ * The cost depends on the store: one in memory writes zeroes, others drop any range at once. So the
+ * store's `discardLimits.maximum` says how many bytes take as long as the largest read. One call
+ * discards at most that much, and is charged to the guest's turn. The next call waits for a turn
+ * with enough budget.
  */
 import { type BlockStore, discardLimitsOf, isPromise } from '@xenkit/block-store'
 import { MAX_SEGMENTS } from '../nodes.ts'
@@ -11,7 +12,7 @@ import type { GuestTurn } from '@xenkit/hypervisor'
 
 export interface SectorRange {
   readonly sector: number
-  /** Sector behind the last one. */
+  /** Exclusive: the first sector after the range. */
   readonly end: number
 }
 
@@ -19,11 +20,15 @@ export interface DiscardInTurns extends SectorRange {
   readonly store: BlockStore
   readonly secure: boolean
   readonly guestTurn: Pick<GuestTurn, 'left' | 'spend' | 'wait'>
-  /** Whether the ring takes no more: nobody waits for the rest of a discard, which is left out. */
+  /** Whether the ring takes no more requests. The rest of the discard is then skipped. */
   readonly stopped: () => boolean
 }
 
-/** @returns whether all of it was discarded */
+/**
+ * Discards a range in turns.
+ * @returns whether the whole range was discarded
+ * @throws what the store's `discard` throws or rejects with
+ */
 export function discardInTurns({
   store,
   sector,
@@ -56,7 +61,9 @@ export function discardInTurns({
   })
 }
 
-/** The granules that lie in a range. The last one may be cut short by the end of the disk. */
+/**
+ * Shrinks a range to the whole granules in it. At the disk's end a partial granule counts as whole.
+ */
 export function wholeGranules(store: BlockStore, { sector, end }: SectorRange): SectorRange {
   const { granularity, alignment } = discardLimitsOf(store)
   const [granule, offset] = [granularity / 512, (alignment % granularity) / 512]

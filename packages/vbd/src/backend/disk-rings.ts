@@ -1,4 +1,7 @@
-/** Rings of disks in any thread: a store can't follow there, but is made anew. */
+/**
+ * Serves the rings of disks in worker threads. A store object can't be sent to another thread, so
+ * each worker opens a store of its own.
+ */
 import { packError, type RingHost, unlessAborted } from '@xenkit/backend'
 import type { BlockStore, OpenSharedStore, SharedStore } from '@xenkit/block-store'
 import type { FrontendRings } from '../nodes.ts'
@@ -7,7 +10,7 @@ import type { DataPathKind } from './data-path.ts'
 import { type Limits, type SharedLimits, sharedLimits } from './limits.ts'
 import { VbdCounters } from './stats.ts'
 
-/** What a worker is told of a disk. */
+/** What a worker needs to serve rings of a disk. */
 export interface DiskRingsConfig {
   readonly domid: number
   /** The frontend's rings that the worker serves. */
@@ -15,11 +18,14 @@ export interface DiskRingsConfig {
   readonly store: Pick<SharedStore, 'module' | 'data'>
   readonly limits: SharedLimits
   readonly dataPath: DataPathKind
-  /** Memory of `VbdCounters`. */
+  /** Shared memory for the worker's `VbdCounters`. */
   readonly numbers: Float64Array
 }
 
-/** Connects rings of disks in a worker, for `serveRings`. It tells of errors of the store. */
+/**
+ * Connects rings of disks in a worker: pass it to `serveRings` under the name `vbd`. Errors of the
+ * store are sent to the server's thread.
+ */
 export const diskRings: RingHost<DiskRingsConfig> = {
   async connect(hv, config, o) {
     const limits = sharedLimits(config.limits)
@@ -35,8 +41,10 @@ export const diskRings: RingHost<DiskRingsConfig> = {
 }
 
 /**
- * @throws TypeError for a module that doesn't make what was promised to the guest: a flush that
- *   isn't there would seem to succeed
+ * Opens the store of a disk by its module.
+ *
+ * @throws TypeError for a module without a default export, or if the store lacks an operation that
+ *   the guest was offered: a missing flush would seem to succeed
  */
 async function openShared(
   { module, data }: DiskRingsConfig['store'],

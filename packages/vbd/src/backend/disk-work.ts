@@ -1,12 +1,14 @@
 /**
- * What a disk does with the requests of one ring: checks them, has their data moved, and runs them
- * on the store in an order that barriers decide.
+ * Processes the requests of one disk ring: checks them, moves their data, and runs them on the
+ * store in the order that barriers require.
  *
- * Requests start in the order of the ring, 8 at a time: one grant-copy call fetches the data of all
- * writes, and one call starts all of them where the store takes batches. Elsewhere requests for
- * neighbouring sectors become one store call. A request that finds no buffer, or needs more than is
- * left of the guest's turn, holds up those behind it. So does a barrier: it starts once all
- * requests before it are complete, and none starts until it is complete itself.
+ * Requests start in ring order, 8 at a time. One grant-copy call fetches the data of all writes
+ * among them. A store with batches starts all of them by one call. Any other store gets one call
+ * for each run of neighbouring sectors.
+ *
+ * A request waits if it finds no buffer or needs more than the guest's remaining budget, and so do
+ * all requests behind it. A barrier starts once all requests before it are complete. No request
+ * starts until the barrier is complete.
  */
 import { PUBLISH_AT_MOST, RingServer, type RingServerParts, type RingWork } from '@xenkit/backend'
 import type { BlockStore, StoreBatch } from '@xenkit/block-store'
@@ -27,7 +29,10 @@ export interface DiskWorkParts extends Omit<RingServerParts, 'rows' | 'work'> {
   readonly limits: Limits
   readonly store: BlockStore
   readonly counters: VbdCounters
-  /** The store's, whose `done` and `turned` reach `batchDone` and the server's `completed`. */
+  /**
+   * The store's batch, if it has one. Its `done` calls `batchDone`, its `turned` the server's
+   * `completed`.
+   */
   readonly batch: StoreBatch | undefined
   /** See `StoreCalls`. */
   readonly storeFailed: (error: unknown) => void
@@ -37,9 +42,9 @@ export class DiskWork implements RingWork {
   readonly server: RingServer
   readonly #p: DiskWorkParts
   readonly #calls: StoreCalls
-  /** Scratch: the rows that `start` gives to the store. */
+  /** Scratch: rows that `start` passes to the store. */
   readonly #rows: Uint16Array
-  /** The row that was started last is a barrier. */
+  /** Whether the row started last is a barrier. */
   #barrierStarted = false
 
   constructor(parts: DiskWorkParts) {
@@ -91,7 +96,9 @@ export class DiskWork implements RingWork {
     counters.count(requests, row)
   }
 
-  /** @returns whether it is worth trying again */
+  /**
+   * Starts waiting rows up to the remaining budget. @returns whether another attempt may start more
+   */
   #startSome(): boolean {
     const { data, guestTurn, limits, requests } = this.#p
     const { bytes, operation, segmentCount, status } = requests
@@ -134,12 +141,15 @@ export class DiskWork implements RingWork {
       return true
     }
     if (!full || requests.done === 0) return false
-    // Done rows hold buffers.
+    // Completed rows hold buffers until they are answered.
     this.server.answer()
     return true
   }
 
-  /** @returns the oldest waiting request, unless something says that it has to wait on */
+  /**
+   * @returns the oldest waiting row if it may start now: the ring isn't stopped and no barrier
+   *   forbids it
+   */
   #mayStart(): number | undefined {
     const { requests } = this.#p
     const row = requests.next
@@ -151,8 +161,8 @@ export class DiskWork implements RingWork {
   }
 
   /**
-   * Gives the first `count` of `#rows` to the store, some at a time: those that complete at once
-   * are answered before the next are given.
+   * Passes the first `count` of `#rows` to the store, at most PUBLISH_AT_MOST at a time. Rows that
+   * complete synchronously are answered before the next ones are passed.
    */
   #giveToStore(count: number): void {
     const { data } = this.#p
@@ -163,7 +173,7 @@ export class DiskWork implements RingWork {
         const end = Math.min(given + PUBLISH_AT_MOST, count)
         data.fetch(rows, given, end)
         const first = given
-        // The store completes these from now on.
+        // From here on the store completes these rows.
         given = end
         this.#calls.start(rows, first, end)
         this.server.answerIfWorthwhile()
@@ -174,8 +184,8 @@ export class DiskWork implements RingWork {
   }
 
   /**
-   * Some of `#rows` never get to the store: nobody else would complete them, and `settle` would
-   * wait for ever.
+   * Completes the part of `#rows` that never reached the store. Otherwise `settle` would wait for
+   * it for ever.
    */
   #abandon(first: number, end: number): void {
     for (let i = first; i < end; i++) this.#p.requests.complete(this.#rows[i] ?? 0)

@@ -1,12 +1,12 @@
 /**
- * A CD-ROM drive as a store: its medium may be absent, which is a disk of no sectors, and change
- * while a guest is connected. Guests learn of it as of a change of size: the protocol has no other
- * word for it.
+ * A CD-ROM drive as a store. Its medium may be absent, which is a disk of 0 sectors, and may change
+ * while a guest is connected. Guests see a change of size: the protocol has no event for a change
+ * of medium.
  */
 import { XenError } from '@xenkit/hypervisor'
 import type { BlockStore, StoreResult } from '@xenkit/block-store'
 
-/** There is no medium, or a smaller one than the request was meant for. */
+/** The drive has no medium, or one that ends before the sectors of a request. */
 export class NoMediumError extends XenError {
   constructor(details: { readonly sector: number; readonly sectors: number }) {
     super(
@@ -21,7 +21,7 @@ export class NoMediumError extends XenError {
 
 export class Drive implements BlockStore {
   #medium: BlockStore | undefined
-  /** Calls of the medium that have not settled. */
+  /** Reads of the medium in flight. */
   readonly #reads = new Set<Promise<unknown>>()
   readonly #listeners = new Set<() => void>()
 
@@ -35,7 +35,7 @@ export class Drive implements BlockStore {
 
   async read(sector: number, into: Uint8Array[]): Promise<StoreResult> {
     const bytes = into.reduce((sum, { length }) => sum + length, 0)
-    // It was checked against the medium that was in the drive when the guest's request came.
+    // The request was checked against an earlier medium, which may have been larger.
     if (!this.#medium || sector + bytes / 512 > this.sectors) {
       throw new NoMediumError({ sector, sectors: this.sectors })
     }
@@ -53,7 +53,7 @@ export class Drive implements BlockStore {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
   }
 
-  /** Resolves when the former medium is not used any more. */
+  /** Changes the medium. Resolves once no read of the former one is in flight. */
   async change(medium: BlockStore | undefined): Promise<void> {
     this.#medium = medium
     for (const listener of this.#listeners) listener()

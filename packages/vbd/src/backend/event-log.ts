@@ -1,4 +1,4 @@
-/** Events of disks as lines of a log, which is no guest's to fill. */
+/** Prints events of disks as log lines, at a bounded rate: no guest can flood the log. */
 import { printable, textOf } from '@xenkit/hypervisor'
 import { vdevName } from '../vdev.ts'
 import type { VbdEvent } from './vbd-event.ts'
@@ -9,13 +9,18 @@ import type { VbdEvent } from './vbd-event.ts'
  */
 export type PrintLine = (line: string, o: { readonly failed: boolean }) => void
 
-/** A line is not repeated for this long. */
+/** Length of a window, in milliseconds. An error is printed once in a window. */
 const WINDOW_MS = 60_000
-/** A state may be repeated within the window: a boot loader and then a kernel use the same disk. */
+/**
+ * A state may be printed this often in a window: a boot loader, then a kernel use the same disk.
+ */
 const STATES_PER_WINDOW = 4
-/** Reasons told per disk and window. A guest has a say in their words, so they are not all told. */
+/**
+ * Most different errors printed of a disk in a window. A guest can influence their text, so without
+ * a limit it could fill the log.
+ */
 const REASONS_PER_WINDOW = 16
-/** Stands for the reasons that are too many. */
+/** Printed for errors above that limit. */
 const OTHERS = 'failed for other reasons'
 
 const PREFIXES = {
@@ -26,12 +31,11 @@ const PREFIXES = {
 } as const
 
 /**
- * Makes a listener for `onEvent` of `serveVbd` that passes a line for each event to `print`.
- * Within a minute a reason is passed on once for each disk, and a state four times. More are
- * counted: their number follows with the first event after that minute, or when the disk is
- * removed.
+ * Makes a listener for `onEvent` of `serveVbd` that passes a line for each event to `print`. Within
+ * a minute an error is printed once for each disk, a state four times. Repetitions are counted.
+ * Their number is printed with the first event after that minute, or when the disk is removed.
  *
- * @param print default: prints what fails to stderr
+ * @param print prints a line; default: failures to stderr, other lines nowhere
  * @example
  * await serveVbd(hv, { store, onEvent: eventLog((line) => console.log(line)) })
  */
@@ -55,7 +59,7 @@ function printFailure(line: string, { failed }: { readonly failed: boolean }): v
 interface Line {
   readonly text: string
   readonly failed: boolean
-  /** Times it may be told in this window. */
+  /** How often it may still be printed in this window. */
   left: number
   untold: number
 }
@@ -97,7 +101,7 @@ class DiskLog {
   #lineOf(event: VbdEvent): Line {
     const failed = isFailure(event)
     const text = failed ? PREFIXES[event.kind] + reasonOf(event.error) : event.kind
-    // The same reason at another sector is the same reason.
+    // Numbers are ignored: an error at another sector counts as a repetition.
     const key = text.replaceAll(/\d+/g, '0')
     const isKnown = this.#lines.has(key) || this.#lines.size < REASONS_PER_WINDOW
     return !failed || isKnown ? this.#line(key, text, failed) : this.#line('', OTHERS, failed)
@@ -115,7 +119,7 @@ class DiskLog {
   }
 }
 
-/** A store may have thrown undefined: the kind tells, not the error. */
+/** Judged by the kind, not by `error`: a store may throw undefined. */
 const isFailure = (event: VbdEvent): event is Extract<VbdEvent, { kind: keyof typeof PREFIXES }> =>
   event.kind in PREFIXES
 

@@ -1,10 +1,10 @@
-/** Checks what a program gives as its store: nothing else does in JavaScript, or after a cast. */
+/** Checks a program's store at run time, since JavaScript and casts bypass the type. */
 import type { BlockStore } from '@xenkit/block-store'
 import { textOf } from '@xenkit/hypervisor'
 
 const OPTIONAL = ['write', 'flush', 'discard', 'resize', 'openBatch', 'share', 'onResize'] as const
 
-/** @throws TypeError that says what is expected */
+/** @throws TypeError if `store` isn't a `BlockStore`, naming the member */
 export function expectStore(store: unknown): asserts store is BlockStore {
   if (typeof store !== 'object' || store === null) {
     const expected =

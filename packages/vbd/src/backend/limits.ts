@@ -1,4 +1,4 @@
-/** What a disk can do: what its requests are held against, and what its nodes say of it. */
+/** A disk's capabilities and size: requests are checked against them, and nodes publish them. */
 import { expectInteger } from '@xenkit/hypervisor'
 import { VDISK } from '@xenkit/wire'
 import type { NodeValues } from '@xenkit/xenbus'
@@ -13,29 +13,40 @@ import { MAX_GRANULARITY, MAX_PHYSICAL_SECTOR } from '@xenkit/block-store'
 import { diskNodes } from '../nodes.ts'
 import { Drive } from './drive.ts'
 
+/** Limits that requests are checked against. */
 export interface Limits {
-  /** Changes when the store's size does: also for requests that have been checked and not begun. */
+  /**
+   * Size, in units of 512 bytes. Changes with the store's size, also for requests that were checked
+   * but not started.
+   */
   sectors: number
-  /** Sectors of a logical sector less one: a number that has one of these bits is misaligned. */
+  /**
+   * 512-byte units of a logical sector, minus one. A sector number with any of these bits is
+   * misaligned.
+   */
   readonly sectorMask: number
   readonly writable: boolean
-  /** Barriers too, which are made of flushes. */
+  /** Flushes, and barriers, which are made of flushes. */
   readonly flush: boolean
   readonly discard: boolean
-  /** Without it a secure discard is a discard (blkif.h: the flag is ignored). */
+  /** If false, a secure discard runs as a plain one: blkif.h has backends ignore the flag then. */
   readonly secureDiscard: boolean
 }
 
-/** What the toolstack says of a disk. */
+/** What the toolstack's nodes require of a disk. */
 export interface DiskPolicy {
   readonly readOnly: boolean
   readonly cdrom: boolean
   readonly removable: boolean
-  /** May offer discard. */
+  /** Whether discard may be offered. */
   readonly discard: boolean
 }
 
-/** @throws TypeError, RangeError for a store that can't be served */
+/**
+ * Checks a store's geometry and derives the limits of a disk that serves it.
+ *
+ * @throws TypeError, RangeError for a store that can't be served, naming the member
+ */
 export function limitsOf(store: BlockStore, policy: DiskPolicy): Limits {
   const sectorSize = sectorSizeOf(store)
   const { granularity, alignment, maximum } = discardLimitsOf(store)
@@ -66,20 +77,23 @@ export function limitsOf(store: BlockStore, policy: DiskPolicy): Limits {
 }
 
 /**
- * Limits that go to other threads, which see it when `sectors` changes: it lies in memory that they
- * share.
+ * Limits shared between threads: `sectors` lies in shared memory, so every thread sees a change.
  */
 export interface SharedLimits extends Limits {
   readonly size: Float64Array
 }
 
+/** Copies limits into shared memory, to be sent to workers. */
 export function shareLimits(limits: Limits): SharedLimits {
   const size = new Float64Array(new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT))
   size[0] = limits.sectors
   return sharedLimits({ ...limits, size })
 }
 
-/** @param limits as they came from another thread, too: with a number for what is memory */
+/**
+ * Makes `sectors` read and write the shared memory. @param limits also as another thread received
+ * them, where structured clone has replaced the accessors by a number
+ */
 export function sharedLimits(limits: SharedLimits): SharedLimits {
   const { size } = limits
   return {
@@ -93,14 +107,18 @@ export function sharedLimits(limits: SharedLimits): SharedLimits {
   }
 }
 
-/** @throws TypeError, RangeError for a size that can't be */
+/**
+ * The size of a store, in units of 512 bytes.
+ *
+ * @throws TypeError, RangeError for a size that can't be served
+ */
 export function sectorsOf(store: BlockStore): number {
-  // Bytes of an image by 512. What is behind the last whole sector is not to be dropped in silence.
+  // Probably an image's bytes divided by 512: a partial last sector must not be dropped silently.
   if (store.sectors > 0 && store.sectors % 1 !== 0) {
     const found = `expected whole sectors of 512 bytes, got ${store.sectors}`
     throw new TypeError(`"store.sectors" ${found}: pad the image to a multiple of 512`)
   }
-  // A drive may be empty.
+  // An empty drive has 0 sectors.
   expectInteger('store.sectors', store.sectors, store instanceof Drive ? 0 : 1, MAX_SECTORS)
   if (store.sectors % (sectorSizeOf(store) / 512) !== 0) {
     throw new RangeError(
@@ -119,8 +137,8 @@ function sectorSizeOf({ sectorSize = 512 }: BlockStore): SectorSize {
 }
 
 /**
- * What follows a disk's size. That has to be a multiple of its physical sectors (blkif.h): these
- * may be smaller than the store's.
+ * Nodes that depend on a disk's size. blkif.h requires the size to be a multiple of the physical
+ * sector, so a smaller one than the store's may be published.
  */
 export function describeSize(store: BlockStore, { sectors }: Limits): NodeValues {
   let physical = store.physicalSectorSize ?? sectorSizeOf(store)
@@ -128,7 +146,7 @@ export function describeSize(store: BlockStore, { sectors }: Limits): NodeValues
   return diskNodes.format({ sectors, 'physical-sector-size': physical })
 }
 
-/** What a backend publishes before Connected. */
+/** All nodes that a backend publishes about a disk before Connected. */
 export function describeDisk(
   store: BlockStore,
   o: { readonly limits: Limits; readonly policy: DiskPolicy; readonly persistent: boolean },
@@ -142,7 +160,7 @@ export function describeDisk(
       (limits.writable ? 0 : VDISK.READONLY) |
       (policy.cdrom ? VDISK.CDROM : 0) |
       (policy.removable ? VDISK.REMOVABLE : 0),
-    // No node where there is no support (blkif.h): illumos' xdf takes any value of one for support.
+    // No node rather than 0 for a missing feature: illumos' xdf takes any value for support.
     'feature-flush-cache': limits.flush || undefined,
     'feature-barrier': limits.flush || undefined,
     'feature-discard': discard || undefined,

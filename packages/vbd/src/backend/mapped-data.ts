@@ -1,6 +1,7 @@
 /**
- * Data in the guest's own pages, mapped: see `DataPath`. The guest can write to them while the
- * store works. A request whose pages can't be mapped, for want of room say, has its data copied.
+ * The data paths `map` and `persistent`: the store works on the guest's own pages, mapped. The
+ * guest can write to them meanwhile. If a request's pages can't be mapped, for lack of room say,
+ * its data is copied instead.
  */
 import { ArenaFullError, GrantError } from '@xenkit/hypervisor'
 import { MAX_SEGMENTS } from '../nodes.ts'
@@ -11,19 +12,21 @@ import type { Requests } from './requests.ts'
 /** Maps the pages of requests. */
 export interface PageSource {
   /**
-   * Maps a row's pages and says where its data lies: the row's `offset`.
-   * @returns `wait` if other requests of the ring have to be answered first
-   * @throws GrantError, ArenaFullError if they can't be mapped: nothing of the row stays mapped
+   * Maps a row's pages and sets the row's `offset`.
+   * @returns `wait` if other requests of the ring have to be answered first, `copy` if the row's
+   *   data has to be copied
+   * @throws GrantError, ArenaFullError if the pages can't be mapped: none of the row's stays mapped
    */
   map(row: number): 'mapped' | 'wait' | 'copy'
-  /** Ends what `map` did for a row, if it did anything. */
+  /** Releases the pages that `map` mapped for a row, if any. */
   release(row: number): void
   close(): void
 }
 
+/** What a `MappedData` works with. */
 export interface MappedDataOptions {
   readonly requests: Requests
-  /** Of the arena, which pages are mapped into. */
+  /** The arena's buffer, into which pages are mapped. */
   readonly buffer: ArrayBufferLike
   readonly pages: PageSource
   readonly copied: CopiedData
@@ -34,7 +37,7 @@ export class MappedData implements DataPath {
   readonly #buffer: ArrayBufferLike
   readonly #pages: PageSource
   readonly #copied: CopiedData
-  /** The oldest request waits for a buffer, unless its pages can be mapped by then. */
+  /** The oldest waiting row is in the pool's queue for a buffer. */
   #waitsForBuffer = false
 
   constructor(o: MappedDataOptions) {
@@ -90,8 +93,8 @@ export class MappedData implements DataPath {
     try {
       return this.#pages.map(row)
     } catch (error) {
-      // Xen may have no room for mappings either, and some grants can only be copied. Where the
-      // guest is to blame the copy fails, too, and with it the request.
+      // Xen too may be out of room for mappings, and some grants can only be copied. If the guest
+      // is to blame, the copy fails as well and the request gets an error.
       if (error instanceof ArenaFullError || error instanceof GrantError) return 'copy'
       throw error
     }

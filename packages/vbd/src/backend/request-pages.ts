@@ -1,7 +1,7 @@
 /**
- * Pages that are mapped for one request, with one call, and unmapped before its answer. Those of a
- * write are mapped read-only, and a store to one would end the process (SIGSEGV): where the store's
- * `write` may change its buffers, its data is copied.
+ * The guest's pages, mapped for one request by one call and unmapped before its response. Pages of
+ * a write are mapped read-only: a store that changed them would crash the process (SIGSEGV). Data
+ * is copied instead if the store's `write` may change its buffers.
  */
 import type { ArenaShare, GrantTable } from '@xenkit/grant'
 import type { MappedPages } from '@xenkit/hypervisor'
@@ -10,7 +10,7 @@ import { MAX_SEGMENTS } from '../nodes.ts'
 import type { PageSource } from './mapped-data.ts'
 import type { Requests } from './requests.ts'
 
-/** Most pages of a ring that are mapped at a time: four of the largest requests. */
+/** Most pages mapped at a time for a ring: four of the largest requests. */
 const MAX_PAGES = 4 * MAX_SEGMENTS
 
 export class RequestPages implements PageSource {
@@ -18,7 +18,7 @@ export class RequestPages implements PageSource {
   readonly #grants: GrantTable
   readonly #share: ArenaShare
   readonly #readsAlone: boolean
-  /** By row. */
+  /** Pages of each row. */
   readonly #mapped: (MappedPages | undefined)[]
   #pages = 0
 
@@ -26,7 +26,7 @@ export class RequestPages implements PageSource {
     readonly requests: Requests
     readonly grants: GrantTable
     readonly share: ArenaShare
-    /** Data of writes is copied. */
+    /** Map pages of reads only, and have data of writes copied. */
     readonly readsAlone: boolean
   }) {
     this.#requests = o.requests
@@ -42,7 +42,7 @@ export class RequestPages implements PageSource {
     if (count === 0) return 'mapped'
     const reads = operation[row] === BLKIF_OP.READ
     if (this.#readsAlone && !reads) return 'copy'
-    // The queue asks again when it has answered some of those in flight.
+    // The row is tried again when requests in flight have been answered.
     if (this.#pages > 0 && !this.#mayMap(count)) return 'wait'
     const first = row * MAX_SEGMENTS
     const { domid } = this.#share
@@ -70,7 +70,7 @@ export class RequestPages implements PageSource {
     }
   }
 
-  /** The queue has released every row. */
+  /** Nothing to do: every row was released before. */
   close(): void {}
 
   #mayMap(count: number): boolean {

@@ -1,50 +1,54 @@
-/** Requests that a guest has sent and not been answered: see `RowTable`. No object per request. */
+/** A ring's requests in flight as columns of a `RowTable`: no object is allocated per request. */
 import { RowTable } from '@xenkit/backend'
 import { MAX_SEGMENTS } from '../nodes.ts'
 
-/** Of a segment: gref 4, pageOffset 2, length 4, offset 4. */
+/** Bytes of a segment: gref 4, pageOffset 2, length 4, offset 4. */
 const SEGMENT_BYTES = 14
 
 /**
- * Of a row: id 8, operation 1, status 1, indirect 1, secure 1, position 8, bytes 8, segmentCount 4,
- * and its segments.
+ * Bytes of a row: id 8, operation 1, status 1, indirect 1, secure 1, position 8, bytes 8,
+ * segmentCount 4, and its segments.
  */
 const ROW_BYTES = 32 + MAX_SEGMENTS * SEGMENT_BYTES
 
+/** A table of block requests, a row for each. */
 export class Requests extends RowTable {
-  /** Opaque to the backend: the two halves of the guest's u64 go back as they came. */
+  /** The guest's 64-bit id in two halves. Opaque: the response returns it unchanged. */
   readonly idLow = this.column(Uint32Array)
   readonly idHigh = this.column(Uint32Array)
-  /** What is to be done, and what the answer names: of an indirect request its `indirect_op`. */
+  /** A BLKIF_OP, which the response repeats. For an indirect request: its `indirect_op`. */
   readonly operation = this.column(Uint8Array)
-  /** A BLKIF_RSP code: why the request may not run, then how it went. */
+  /** A BLKIF_RSP code: OKAY until the request is refused or fails. */
   readonly status = this.column(Int8Array)
-  /** 1 where the segments came from pages of their own. */
+  /** 1 if the segments came in a page of their own (BLKIF_OP_INDIRECT). */
   readonly indirect = this.column(Uint8Array)
-  /** 1 for a discard that may leave no copy. */
+  /** 1 for a secure discard: no copy of the data may remain. */
   readonly secure = this.column(Uint8Array)
-  /** First byte on the disk; exact, since it is below 2^52 once the request has been checked. */
+  /** Byte offset on the disk. Exact: below 2^52 once the request has been checked. */
   readonly position = this.column(Float64Array)
-  /** Bytes of data, or that a discard gives up: 0 for a flush without any. */
+  /** Length of the data, or of the range to discard, in bytes. 0 for a flush without data. */
   readonly bytes = this.column(Float64Array)
   readonly segmentCount = this.column(Uint32Array)
-  /** Columns of `row * MAX_SEGMENTS + segment`: page of the guest's, and where in it. */
+  /**
+   * The columns of segments have index `row * MAX_SEGMENTS + segment`. Here: the grant reference of
+   * the segment's page, then the offset and length of its data in that page, in bytes.
+   */
   readonly gref = this.column(Uint32Array, MAX_SEGMENTS)
   readonly pageOffset = this.column(Uint16Array, MAX_SEGMENTS)
   readonly length = this.column(Uint32Array, MAX_SEGMENTS)
-  /** Where in memory the data of a segment is, while a data path says so. */
+  /** Byte offset in the arena of the segment's data, while a data path holds it there. */
   readonly offset = this.column(Uint32Array, MAX_SEGMENTS)
 
   constructor(rows: number) {
     super(rows, ROW_BYTES)
   }
 
-  /** First sector on the disk. */
+  /** First sector of the request, in units of 512 bytes. */
   sector(row: number): number {
     return (this.position[row] ?? 0) / 512
   }
 
-  /** Sector behind the request's last one. */
+  /** First sector after the request. */
   end(row: number): number {
     return ((this.position[row] ?? 0) + (this.bytes[row] ?? 0)) / 512
   }

@@ -49,55 +49,57 @@ import {
 import { DiskCounters } from './stats.ts'
 import type { ServedDisk, VbdEvent } from './vbd-event.ts'
 
-/** Options of `serveVbd`: what to serve, to whom, and how. */
+/** What `serveVbd` serves, and how. See `ServeOptions` for `signal`, `abandonMs` and `xs`. */
 export interface ServeVbdOptions extends ServeOptions {
   /**
-   * The store to serve, or a function that answers for each disk which store it gets. A single
-   * store serves the first disk. Later ones are declined as long as one of the two could write:
-   * two guests that write to one image destroy it.
+   * The store to serve, or a function that chooses one for each disk. A single store serves the
+   * first disk. Later ones are declined while at least one of the two disks is writable: two guests
+   * writing to one image would destroy it.
    *
-   * A function that throws, or answers with a store that another disk has, closes its disk for
-   * good. It is asked again for each medium of a CD-ROM drive.
+   * If the function throws, or returns a store that another disk uses, its disk is closed for good.
+   * For a CD-ROM drive it is called again for each medium.
    */
   readonly store: BlockStore | StoreFunction
   /**
-   * Told of each store that the function gave and no disk of this server uses any more: the place
-   * to close it.
+   * Called with each store that the function returned, once no disk of this server uses it: close
+   * it here.
    */
   readonly release?: (store: BlockStore) => void | Promise<void>
   /**
-   * Where toolstacks put the disks that are for this server, default `vbd` alone. Name another one
-   * only where its usual server, tapback or QEMU, is absent: those would serve the same disks, too.
+   * Backend types whose disks this server takes. Default: `vbd` alone. Add another type only if its
+   * usual server, tapback or QEMU, doesn't run: both would serve the same disks.
    */
   readonly backendTypes?: readonly VbdBackendType[]
   /**
-   * How data is moved, default `copy`. With `map` and `persistent` a store works on the guest's
-   * own pages: the guest can change what is being written, and see what is being read. A store
-   * that looks at data twice (a checksum, a mirror) is not to be served so. With `map`, what is
-   * written is copied all the same unless the store's `write` has `leavesBuffers`. `persistent`
-   * is used with frontends that can do it, `copy` with others.
+   * How data moves, default `copy`. With `map` and `persistent` a store works on the guest's own
+   * pages: the guest can change data while it is written, and see it while it is read. Don't use
+   * them with a store that reads data twice, for a checksum or a mirror. With `map`, data of writes
+   * is copied unless the store's `write` has `leavesBuffers`. With `persistent`, frontends without
+   * that feature are served by `copy`.
    */
   readonly dataPath?: DataPathKind
   /**
-   * Threads for the rings of disks whose store can be shared: each ring goes to the one that has
-   * fewest. The rings of other disks are served in this thread, by default all.
+   * Workers for the rings of disks whose store can be shared. Each ring goes to the worker that
+   * serves fewest. Rings of other disks are served in this thread. Default: all rings are.
    */
   readonly workers?: Workers
   /**
-   * Default: `eventLog()`, which prints to stderr what fails. What it throws is uncaught, and no
-   * concern of the disk's.
+   * Called with each event. Default: `eventLog()`, which prints failures to stderr. An error that
+   * the listener throws becomes an uncaught exception, and doesn't affect the disk.
    */
   readonly onEvent?: (event: VbdEvent) => void
 }
 
 /**
- * Serves disks until the signal aborts; without a signal, for ever. What goes wrong with one disk,
- * its guest's doing included, closes that disk, goes to `onEvent` and into the disk's error node.
+ * Serves disks until the signal aborts; without a signal, for ever. A fault of one disk or its
+ * guest closes that disk alone. The error goes to `onEvent` and into the disk's error node. Nodes
+ * and rings follow xen/include/public/io/blkif.h.
  *
- * @throws TypeError, RangeError for what is no hypervisor, a store that can't be served, and a
- *   `dataPath` that doesn't exist
- * @throws NotAvailableError when no xenstored answers
- * @throws XenstoreError when the connection to it is lost
+ * @throws TypeError if `hv` is no hypervisor
+ * @throws TypeError, RangeError for a store that can't be served, a `dataPath` that doesn't exist,
+ *   or `abandonMs` out of range
+ * @throws NotAvailableError if no xenstored answers
+ * @throws XenstoreError if the connection to xenstored is lost
  * @example
  * await using hv = await openHypervisor()
  * await serveVbd(hv, { store: memoryStore(2048) })
@@ -130,7 +132,7 @@ export async function serveVbd(hv: Hypervisor, o: ServeVbdOptions): Promise<void
 
 /**
  * A store function's answer for a disk: a store, `decline` to leave the disk to other backends, or
- * `no-medium` for a CD-ROM drive that is empty.
+ * `no-medium` for an empty CD-ROM drive.
  */
 export type StoreAnswer = BlockStore | 'decline' | 'no-medium'
 
@@ -147,11 +149,11 @@ interface Disk extends ServedDisk {
   formatSaid: boolean
   readonly counters: DiskCounters
   /**
-   * What it serves; undefined until it has it, for a disk that was refused it and for a drive
-   * without a medium.
+   * The store that the disk serves. Undefined before it is chosen, after it was refused, and for a
+   * drive without a medium.
    */
   store?: BlockStore | undefined
-  /** Stands between the guest and a medium that may change. */
+  /** For a CD-ROM drive: hides from the rings that the medium may change. */
   drive?: Drive
 }
 
@@ -161,7 +163,7 @@ class VbdDriver implements BackendDriver {
   readonly #xs: XenstoreClient
   readonly #o: ServeVbdOptions
   readonly #onEvent: (event: VbdEvent) => void
-  /** Aborts when stores are waited for no longer. */
+  /** Aborts when waiting for stores ends. */
   readonly #abandon: AbortSignal
   readonly #disks = new Map<BackendDevice, Disk>()
 
@@ -175,7 +177,7 @@ class VbdDriver implements BackendDriver {
 
   diskOf(device: BackendDevice): ServedDisk {
     const { frontendDomid, devid } = device
-    // Failures reach the listener even where the disk's own nodes could not be read.
+    // A device can fail before its own nodes were read: report it with defaults.
     const unread = {
       backendType: 'vbd',
       params: '',
@@ -225,11 +227,11 @@ class VbdDriver implements BackendDriver {
       counters,
       stats: counters.stats,
     }
-    // Before the store is asked for: if there is none, the listener hears of it.
+    // Registered before its store is chosen, so that a failure is reported with the disk's nodes.
     this.#disks.set(device, disk)
     const found = await this.#findStore(disk).catch((error: unknown) => {
       if (error !== this.#abandon.reason) throw error
-      // It isn't this server's yet.
+      // The service ends before the disk was offered.
       this.tell({ kind: 'declined', disk, error })
       return false
     })
@@ -249,8 +251,8 @@ class VbdDriver implements BackendDriver {
       policy: disk,
       persistent,
     })
-    // All nodes with the offer, as QEMU has it: a domain may have only so many, and a disk that was
-    // offered must not find them taken by others when it connects.
+    // Write all nodes with the offer, as QEMU does. A domain has a quota of nodes: a disk that was
+    // offered must not run out of them when it connects.
     return { ...offered, ...described }
   }
 
@@ -320,7 +322,7 @@ class VbdDriver implements BackendDriver {
       throw error
     }
     return {
-      // Asked for when they are written: the size may have changed by then.
+      // A getter, since the size may change before the nodes are written.
       get nodes() {
         return describe(limits)
       },
@@ -340,7 +342,7 @@ class VbdDriver implements BackendDriver {
     }
   }
 
-  /** Removes nodes that an earlier server wrote and `nodes` doesn't have: frontends heed them. */
+  /** Removes nodes of an earlier server that aren't in `nodes`: a frontend would still use them. */
   async #withdraw({ path }: BackendDevice, nodes: NodeValues): Promise<void> {
     const stale = Object.keys(diskNodes.definitions).filter((name) => !(name in nodes))
     await Promise.all(stale.map((name) => this.#xs.rm(`${path}/${name}`)))
@@ -378,12 +380,16 @@ class VbdDriver implements BackendDriver {
     disk.target = wanted.target
     disk.format = wanted.format
     disk.formatSaid = wanted.formatSaid
-    // What reads the former one may never end.
+    // A read of the former medium may never end.
     const changed = disk.drive.change(disk.store).then(() => this.#release(former))
     await unlessAborted(changed, this.#abandon)
   }
 
-  /** @throws TypeError, RangeError for a store that can't be served */
+  /**
+   * Chooses the store of a disk and checks it.
+   *
+   * @throws TypeError, RangeError for a store that can't be served
+   */
   async #ask(disk: RequestedDisk): Promise<StoreAnswer> {
     const { store: source } = this.#o
     const answer = typeof source === 'function' ? await this.#askFunction(source, disk) : source
@@ -394,7 +400,7 @@ class VbdDriver implements BackendDriver {
     }
     expectStore(answer)
     limitsOf(answer, disk)
-    // The drive's geometry is said once, whatever is put into it.
+    // A drive's sector size is published once, for all media.
     const { sectorSize = 512 } = answer
     if (disk.cdrom && sectorSize !== 512) {
       throw new RangeError(`"store.sectorSize" expected 512 in a CD-ROM drive, got ${sectorSize}`)
@@ -402,13 +408,18 @@ class VbdDriver implements BackendDriver {
     return answer
   }
 
-  /** @throws DeviceAbandonedError if it doesn't answer: a store that it gives later is released */
+  /**
+   * Calls the store function.
+   *
+   * @throws DeviceAbandonedError if it doesn't answer in time: a store that it returns later is
+   *   released
+   */
   async #askFunction(source: StoreFunction, disk: RequestedDisk): Promise<StoreAnswer> {
     const answer = Promise.resolve(source(disk))
     try {
       return await unlessAborted(answer, this.#abandon)
     } catch (error) {
-      // What it fails with by then is told of no more: the disk is gone.
+      // The disk is gone by then, so a late error has nobody to go to.
       void answer.then(
         (late) => this.#release(storeIn(late)),
         () => {},
@@ -417,7 +428,7 @@ class VbdDriver implements BackendDriver {
     }
   }
 
-  /** @throws StoreInUseError */
+  /** @throws StoreInUseError if another disk uses the store and one of the two can write to it */
   #expectFree(store: BlockStore, disk: RequestedDisk): void {
     const user = [...this.#disks.values()].find(
       (other) => other.store === store && (isWritable(other, store) || isWritable(disk, store)),
@@ -431,8 +442,10 @@ class VbdDriver implements BackendDriver {
   }
 
   /**
-   * @returns whether there is a store for the disk, which then has it
-   * @throws StoreInUseError if a function gave a store that another disk has
+   * Chooses the disk's store and gives it to the disk.
+   *
+   * @returns whether the disk has a store, or is a drive
+   * @throws StoreInUseError if the function returned a store that another disk uses
    */
   async #findStore(disk: Disk): Promise<boolean> {
     const answer = await this.#ask(disk)
@@ -459,9 +472,8 @@ async function resize(disk: Disk, sectors: number): Promise<void> {
 }
 
 /**
- * A frontend that counts in units of `sector-size` would have its data put elsewhere, with nothing
- * to show for it: the node says that it may be one. (blkif.h deprecates the node and has a backend
- * ignore it.)
+ * Refuses a frontend that may count in units of `sector-size`: its data would silently go to wrong
+ * sectors. blkif.h deprecates the node, and has backends ignore it.
  */
 function refusedUnits(device: BackendDevice): NegotiationError {
   const node = `${device.frontendPath}/feature-large-sector-size`

@@ -1,43 +1,42 @@
 /**
- * What one disk has done since it was first offered. Kept over reconnects; reading it costs
- * nothing. Each thread that serves rings of the disk counts in memory of its own, which the
- * server's thread adds up. A number there is stored and loaded whole: x86_64 and arm64 do so with 8
- * aligned bytes.
+ * Statistics of a disk since it was first offered, kept over reconnects. Each thread that serves
+ * its rings counts in memory of its own: see `Counters`.
  */
 import { Counters } from '@xenkit/backend'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import type { DataPathKind } from './data-path.ts'
 import type { Requests } from './requests.ts'
 
-/** Counters of a disk, which go on across reconnects, and its data path and rings. */
+/** Statistics of a disk. Its members change as it is used; copy the object for a snapshot. */
 export interface VbdStats {
   /**
-   * Answered requests by kind, failed ones among them; those that aren't offered are errors only.
+   * Answered requests by kind, including failed ones. Operations that aren't offered count as
+   * `errors` only.
    */
   readonly reads: number
   readonly writes: number
   readonly flushes: number
   readonly barriers: number
   readonly discards: number
-  /** Those of the reads and writes whose segments came in pages of their own. */
+  /** Reads and writes that were indirect requests. */
   readonly indirect: number
-  /** Requests answered with an error, those for operations that aren't offered included. */
+  /** Requests answered with an error, including operations that aren't offered. */
   readonly errors: number
   readonly bytesRead: number
   readonly bytesWritten: number
-  /** As the guest asked for it: the store may have been given less. */
+  /** Bytes that guests asked to discard: the store may have been asked for less. */
   readonly bytesDiscarded: number
-  /** How data is moved; undefined while the disk isn't connected. */
+  /** How data moves; undefined while the disk isn't connected. */
   readonly dataPath: DataPathKind | undefined
   /** Rings in use, 0 while the disk isn't connected. */
   readonly queues: number
-  /** Pages of the guest's that stay mapped between requests. */
+  /** Pages of the guest that are mapped between requests. */
   readonly persistentGrants: number
 }
 
 /**
- * Where each number lies in the memory of a thread: requests by operation, their bytes by
- * operation, and others.
+ * Index of each number in a thread's memory: requests by operation, then bytes by operation, then
+ * others.
  */
 const OPERATIONS = 1 + Math.max(...Object.values(BLKIF_OP))
 const BYTES = OPERATIONS
@@ -48,16 +47,16 @@ const AT = {
 } as const
 const NUMBERS = 2 * OPERATIONS + 3
 
-/** What one thread counts. */
+/** Counts the requests of one thread. */
 export class VbdCounters {
   readonly #numbers: Float64Array
 
-  /** @param numbers of this thread: see `Counters` */
+  /** @param numbers memory of this thread, from `Counters` */
   constructor(numbers: Float64Array) {
     this.#numbers = numbers
   }
 
-  /** Counts a request whose status is known. */
+  /** Counts a completed request. */
   count(requests: Requests, row: number): void {
     const operation = requests.operation[row] ?? 0
     const done = requests.status[row] === BLKIF_RSP.OKAY
@@ -68,7 +67,7 @@ export class VbdCounters {
     if (done) this.#add(BYTES + operation, requests.bytes[row] ?? 0)
   }
 
-  /** Counts pages that are mapped from now on, or with a negative number no more. */
+  /** Adds to the number of mapped persistent grants. @param change negative for unmapped ones */
   countPersistent(change: number): void {
     this.#add(AT.persistentGrants, change)
   }
@@ -78,13 +77,13 @@ export class VbdCounters {
   }
 }
 
-/** Counts of a disk, of all threads that serve it. */
+/** A disk's statistics: the sums over all threads that serve it. */
 export class DiskCounters {
   readonly #counters = new Counters(NUMBERS)
   /** The server's own thread counts here. */
   readonly own = new VbdCounters(this.#counters.own)
   #connected: Pick<VbdStats, 'dataPath' | 'queues'> = { dataPath: undefined, queues: 0 }
-  /** Its members are getters of its own, so that it can be copied and printed. */
+  /** Own, enumerable getters, so that the object can be copied and printed. */
   readonly stats: VbdStats
 
   constructor() {
@@ -109,7 +108,7 @@ export class DiskCounters {
     this.stats = getters(numbers)
   }
 
-  /** Memory for another thread's `VbdCounters`. */
+  /** Shared memory for another thread's `VbdCounters`. */
   of(thread: object): Float64Array {
     return this.#counters.of(thread)
   }
@@ -118,14 +117,14 @@ export class DiskCounters {
     this.#connected = o
   }
 
-  /** Nothing is counted any more. */
+  /** Called once no thread counts for the disk. */
   disconnected(): void {
     this.#connected = { dataPath: undefined, queues: 0 }
     this.#counters.clear(AT.persistentGrants)
   }
 }
 
-/** An object with a getter for each function. */
+/** Makes an object with a getter for each function. */
 function getters<T extends object>(functions: { readonly [Name in keyof T]: () => T[Name] }): T {
   const made = {}
   for (const [name, get] of Object.entries(functions)) {

@@ -1,7 +1,7 @@
 /**
- * Runs requests on the store: as few calls as possible, and whatever a call does, one word about
- * each request. Reads and writes of a store that takes them in batches go that way, without an
- * object for any.
+ * Runs requests on the store in as few calls as possible. Each request completes exactly once,
+ * whatever the store does. If the store takes batches, reads and writes go through them, and no
+ * object is allocated for a request.
  */
 import {
   type BlockStore,
@@ -17,52 +17,65 @@ import type { DataPath } from './data-path.ts'
 import { discardInTurns, wholeGranules } from './discard-in-turns.ts'
 import type { Requests } from './requests.ts'
 
-/** Least time between two reports of a failing store. */
+/** Least time between two reports of a failing store, in milliseconds. */
 const TELL_INTERVAL_MS = 1_000
 
-/** Most buffers of a call: the system takes as many at once (IOV_MAX). */
+/** Most buffers of a call: the kernel's limit for a vectored call (IOV_MAX). */
 const MAX_VIEWS = 1_024
 
+/** What a `StoreCalls` works with. */
 export interface StoreCallsParts {
   readonly store: BlockStore
-  /** The store's, where it takes batches: a job for each row, of MAX_SEGMENTS pieces. */
+  /** The store's batch, if it has one: a job for each row, of up to MAX_SEGMENTS pieces. */
   readonly batch: StoreBatch | undefined
   readonly requests: Requests
   readonly data: DataPath
   /** The turn that long discards are charged to. */
   readonly guestTurn: GuestTurn
-  /** Whether the ring has stopped: no call of the store is made then, not a request's second. */
+  /**
+   * Whether the ring has stopped. Then no store call is made, not even the second one of a request
+   * that takes two.
+   */
   readonly stopped: () => boolean
-  /** Called when requests completed asynchronously, once for several: never within `start`. */
+  /**
+   * Called when requests completed asynchronously, once for several. Never called within `start`.
+   */
   readonly completed: () => void
   /**
-   * A store call threw, rejected or fell short; its requests were answered with an error. Told once
-   * until a call succeeds again, and once a second at most: a guest decides what it reads and how
-   * often, and must not fill a log with it (XSA-157).
+   * Called when a store call threw, rejected or moved too few bytes; its requests get an error.
+   * Called once until a call succeeds, and at most once a second: the guest controls how often
+   * calls fail, and must not fill a log (XSA-157).
    */
   readonly storeFailed: (error: unknown) => void
 }
 
+/** Runs the requests of one ring on its store. */
 export class StoreCalls {
   readonly #p: StoreCallsParts
-  /** The batch deferred jobs until `proceed`. */
+  /** Whether the batch deferred jobs until `proceed`. */
   #deferred = false
   #failing = false
-  /** When that was last told of. */
+  /** Time of the last report, on `performance.now`'s clock. */
   #toldAt = -TELL_INTERVAL_MS
 
   constructor(parts: StoreCallsParts) {
     this.#p = parts
   }
 
-  /** Starts requests in order, except those that it has turned out can't be. */
+  /**
+   * Starts `rows[first]` to `rows[end - 1]` in order. A row whose status isn't OKAY completes at
+   * once.
+   */
   start(rows: Uint16Array, first: number, end: number): void {
     const { batch } = this.#p
     if (batch) this.#startBatch(batch, rows, first, end)
     else this.#startRuns(rows, first, end)
   }
 
-  /** Submits what the batch deferred. @throws what the batch throws */
+  /**
+   * Submits the jobs that the batch deferred.
+   * @throws what the batch throws
+   */
   proceed(): void {
     if (!this.#deferred) return
     this.#deferred = false
@@ -88,7 +101,7 @@ export class StoreCalls {
     try {
       done = batch.start(listed)
     } catch (error) {
-      // None has begun.
+      // No job was started.
       for (let i = 0; i < listed; i++) this.#fail(list[i] ?? 0, error)
       return
     }
@@ -96,11 +109,11 @@ export class StoreCalls {
     for (let i = 0; i < done; i++) this.batchDone(list[i] ?? 0)
   }
 
-  /** A row is the job with its number. */
+  /** Fills in the batch's job for a row: job and row have the same index. */
   #describe(row: number, jobs: StoreJobs): void {
     const { operation, position, segmentCount, offset, length } = this.#p.requests
     const count = segmentCount[row] ?? 0
-    // BLKIF_OP.READ and WRITE are 0 and 1, as a job has it.
+    // A job's operation is 0 or 1, as are BLKIF_OP.READ and WRITE.
     jobs.operation[row] = operation[row] ?? 0
     jobs.position[row] = position[row] ?? 0
     jobs.count[row] = count
@@ -110,7 +123,7 @@ export class StoreCalls {
     }
   }
 
-  /** Completes a row whose job is done. */
+  /** Completes a row whose job has ended, with the job's result. */
   batchDone(row: number): void {
     const bytes = this.#p.requests.bytes[row] ?? 0
     const result = this.#p.batch?.jobs.result[row] ?? 0
@@ -125,7 +138,7 @@ export class StoreCalls {
     }
   }
 
-  /** Runs of reads or of writes on consecutive sectors are one call. */
+  /** Merges consecutive reads, or writes, of adjacent sectors into one store call each. */
   #startRuns(rows: Uint16Array, begin: number, end: number): void {
     const { requests } = this.#p
     for (let i = begin; i < end;) {
@@ -164,8 +177,7 @@ export class StoreCalls {
     try {
       result = this.#call(rows[0] ?? 0, views)
       if (isPromise(result)) {
-        // `resolve` gives back a promise as it is; of what else has a `then`, it takes the first
-        // word only.
+        // `Promise.resolve` calls a foreign thenable's callbacks at most once.
         void Promise.resolve(result)
           .then(
             (value) => this.#complete(rows, moves, value),
@@ -193,22 +205,22 @@ export class StoreCalls {
       case BLKIF_OP.WRITE_BARRIER:
         return this.#barrier(sector, views)
       default: {
-        // A flush with data makes what came before it durable, then writes (Linux: REQ_PREFLUSH).
+        // A flush with data makes earlier writes durable, then writes (Linux: REQ_PREFLUSH).
         const flushed = store.flush?.()
         return views.length === 0 ? flushed : after(flushed, () => this.#write(sector, views))
       }
     }
   }
 
-  /** After another call, which may have taken long. */
+  /** Writes after another store call, during which the ring may have stopped. */
   #write(sector: number, views: Uint8Array[]): unknown {
     if (this.#p.stopped()) throw new Error('the request was given up before its data was written')
     return this.#p.store.write?.(sector, views)
   }
 
   /**
-   * What came before is durable before its data is written, and its data before it is answered: old
-   * blkfronts take a barrier for FUA.
+   * Makes earlier writes durable, writes, then makes that durable before the response: old
+   * blkfronts use a barrier for FUA.
    */
   #barrier(sector: number, views: Uint8Array[]): unknown {
     const { store } = this.#p
@@ -219,8 +231,8 @@ export class StoreCalls {
   }
 
   /**
-   * Cut to whole granules, since a discard is a hint; but one that must leave no copy is passed on
-   * whole.
+   * Discards a row's range. A discard is a hint, so its range is cut to whole granules. A secure
+   * one has to leave no copy, so its whole range is passed to the store.
    */
   async #discard(row: number): Promise<void> {
     const { store, requests, guestTurn, stopped } = this.#p
@@ -228,11 +240,11 @@ export class StoreCalls {
     const secure = requests.secure[row] === 1
     const given = secure ? range : wholeGranules(store, range)
     const isWhole = await discardInTurns({ ...given, secure, store, guestTurn, stopped })
-    // No fault of the store's: the ring was given up.
+    // The ring stopped before the end: not reported as a failure of the store.
     if (!isWhole) requests.status[row] = BLKIF_RSP.ERROR
   }
 
-  /** @param result what the store gave back */
+  /** Completes rows after a store call. @param result what the store returned */
   #complete(rows: readonly number[], expected: number | undefined, result: unknown): void {
     const error =
       expected === undefined || result === undefined
@@ -244,7 +256,7 @@ export class StoreCalls {
 
   #failAll(rows: readonly number[], error: unknown): void {
     if (rows.length > 1 && !this.#p.stopped()) {
-      // One by one, so that one bad sector fails one request.
+      // Retry one by one, so that a bad sector fails only its own request.
       for (const row of rows) this.#run([row])
       return
     }
@@ -268,11 +280,11 @@ export class StoreCalls {
   }
 }
 
-/** Without a turn of the event loop where there is nothing to wait for. */
+/** Runs a step after a result: synchronously unless the result is a promise. */
 const after = (result: unknown, step: (value: unknown) => unknown): unknown =>
   isPromise(result) ? Promise.resolve(result).then(step) : step(result)
 
-/** @param result of a store, which no type checker may have seen: to look at it may throw */
+/** Checks a store's result, which no type checker may have seen: reading its members may throw. */
 function wrongWith(result: unknown, expected: number): Error | undefined {
   const moved = bytesMoved(result)
   if (moved === undefined) {
@@ -285,7 +297,7 @@ function wrongWith(result: unknown, expected: number): Error | undefined {
     : new RangeError(`the store moved ${moved} of ${expected} bytes`)
 }
 
-/** An error, or the one that finding it ended with. */
+/** The error that `find` returns or throws. */
 function caught(find: () => Error | undefined): unknown {
   try {
     return find()

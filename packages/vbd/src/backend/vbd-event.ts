@@ -1,25 +1,30 @@
-/** What `onEvent` of `serveVbd` tells of a disk. */
+/** Events of a disk, for `onEvent` of `serveVbd`. */
 import type { RequestedDisk } from '../requested-disk.ts'
 import type { VbdStats } from './stats.ts'
 
-/** A disk that is being served. */
+/** A disk that is being served, with its statistics. */
 export interface ServedDisk extends RequestedDisk {
   readonly stats: VbdStats
 }
 
-/** A change or failure of a served disk, as `onEvent` of `serveVbd` gets it. */
+/**
+ * An event of a disk that `serveVbd` serves.
+ *
+ * - `offered`: the disk waits for its frontend.
+ * - `connected`: its frontend uses it. `closed`: it no longer does.
+ * - `changed`: it has another medium or size.
+ * - `removed`: it is gone for good.
+ * - `failed`: it failed and is being closed.
+ * - `store-failed`: the store failed a request, for the first time since one succeeded.
+ * - `declined`: it is left to other backends, since its store is in use or `store` doesn't answer.
+ * - `refused`: it can't take the medium or size that a toolstack asked for, and stays as it is.
+ */
 export type VbdEvent =
-  /** `changed`: it has another medium, or size. */
   | {
       readonly kind: 'offered' | 'connected' | 'changed' | 'closed' | 'removed'
       readonly disk: ServedDisk
       readonly error?: undefined
     }
-  /**
-   * The disk failed and is being closed; the store failed a request, after one that it did not; the
-   * disk is left to other backends, since the store is in use; another medium or size that a
-   * toolstack asked for can't be had, and the disk stays as it is.
-   */
   | {
       readonly kind: 'failed' | 'store-failed' | 'declined' | 'refused'
       readonly disk: ServedDisk

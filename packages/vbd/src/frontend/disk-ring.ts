@@ -7,6 +7,7 @@ import type { OpenedRing } from '@xenkit/xenbus'
 import { type GrantedPage, drain, fill } from './granted-pages.ts'
 import { type DiskRequest, RequestEncoder } from './request-encoder.ts'
 
+/** What a `DiskRing` works with. */
 export interface DiskRingParts {
   readonly opened: OpenedRing<FrontRing>
   readonly layout: BlkifLayout
@@ -14,11 +15,13 @@ export interface DiskRingParts {
   readonly depth: number
 }
 
+/** A request in flight, with the granted pages of its data. */
 export interface InFlight {
   readonly request: DiskRequest
   readonly pages: readonly GrantedPage[]
 }
 
+/** Submits requests to one ring of a disk, and matches the responses. */
 export class DiskRing {
   readonly channel: EventChannel
   readonly #ring: FrontRing
@@ -27,7 +30,8 @@ export class DiskRing {
   readonly #inFlight: (InFlight | undefined)[]
   readonly #free: number[]
   /**
-   * Part of each id, so that an answer to an earlier user of the row is not taken for this one's.
+   * Reuse count of each row, part of the request's id: a response to an earlier request of the row
+   * is refused.
    */
   readonly #generation: Uint32Array
 
@@ -42,12 +46,15 @@ export class DiskRing {
     this.#generation = new Uint32Array(rows)
   }
 
-  /** Requests that can be put. */
+  /** How many requests can be submitted now. */
   get room(): number {
     return this.#free.length
   }
 
-  /** Writes a request into the next slot. Pages hold its data until it is answered. */
+  /**
+   * Writes a request into the next slot. `pages` hold its data until it is answered.
+   * @throws RangeError if `room` is 0
+   */
   put(request: DiskRequest, pages: readonly GrantedPage[]): void {
     const row = this.#free.pop()
     if (row === undefined) throw new RangeError('no room: look at it first')
@@ -61,15 +68,15 @@ export class DiskRing {
     this.#inFlight[row] = { request, pages }
   }
 
-  /** Lets the backend see what was put. */
+  /** Publishes the requests that were put, and notifies the backend if it needs that. */
   publish(): void {
     if (this.#ring.publish()) this.channel.notify()
   }
 
   /**
-   * Takes all answers that are there. What was read is in the request's buffers when `answered` is
+   * Takes all responses on the ring. Data of a read is in the request's buffers when `answered` is
    * called.
-   * @throws RingProtocolError for an answer to what was not asked
+   * @throws RingProtocolError for a response to a request that isn't in flight
    */
   drain(answered: (which: InFlight, status: number) => void): void {
     const { at } = this.#layout.response
@@ -95,7 +102,10 @@ export class DiskRing {
     } while (ring.finalCheck())
   }
 
-  /** Ends everything in flight without an answer. Its pages may still be written by the backend. */
+  /**
+   * Removes all requests in flight, for the caller to fail. The backend may still write to their
+   * pages.
+   */
   drop(): DiskRequest[] {
     const dropped = this.#inFlight.flatMap((which) => which?.request ?? [])
     this.#inFlight.fill(undefined)

@@ -1,4 +1,4 @@
-/** A disk as a guest uses it. */
+/** A disk as its guest uses it. */
 import { XenError } from '@xenkit/hypervisor'
 import { BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, VDISK } from '@xenkit/wire'
 import type { BlockStore, DiscardLimits, DiscardOptions, SectorSize } from '@xenkit/block-store'
@@ -10,8 +10,8 @@ import { type DiskRequest, pagesOf } from './request-encoder.ts'
 import { expectWhole, split } from './split.ts'
 
 /**
- * A request that the backend answered with an error, or that could not be made. `status` is a
- * BLKIF_RSP code.
+ * A request that failed: the backend answered with an error, it offers no such operation, or the
+ * disk was closed. `details.status` is a BLKIF_RSP code.
  */
 export class DiskError extends XenError {
   constructor(message: string, details: { readonly vdev: string; readonly status: number }) {
@@ -19,23 +19,24 @@ export class DiskError extends XenError {
   }
 }
 
+/** What `openVbd` makes a `Disk` from. */
 export interface DiskParts {
   readonly rings: readonly DiskRing[]
   readonly pages: GrantedPages
-  /** What the backend says of the disk. */
+  /** The backend's nodes that describe the disk. */
   readonly published: Awaited<ReturnType<typeof diskNodes.read>>
   readonly sectorSize: SectorSize
-  /** Bytes of the largest request. */
+  /** Size of the largest request, in bytes. */
   readonly maxRequest: number
   readonly vdev: string
   /**
-   * Closes the device with the backend's consent, or without once the signal aborts. Then gives
-   * back what it used.
+   * Closes the device once the backend agrees, or when the signal aborts. Then frees all that the
+   * disk used.
    */
   readonly close: (signal: AbortSignal) => Promise<void>
 }
 
-/** The largest request that names its segments itself. */
+/** Largest request whose segments fit into its slot, in bytes. */
 export const MAX_PLAIN_REQUEST = BLKIF_MAX_SEGMENTS_PER_REQUEST * 4096
 
 const NAMES: ReadonlyMap<number, string> = new Map([
@@ -47,10 +48,11 @@ const NAMES: ReadonlyMap<number, string> = new Map([
 ])
 
 /**
- * A disk as a guest uses it, from `openVbd` until `close`. A "sector" is always 512 bytes.
- * Calls may be made at once; a call is split into requests and settles when the last one is
- * answered. It is itself a BlockStore, so that what it reaches can be served again: if the disk
- * is read-only, as one that is plugged so.
+ * A disk as its guest uses it, from `openVbd` until `close`. Sectors are always of 512 bytes. Calls
+ * may overlap. Each call is split into requests, and settles once the last one is answered.
+ *
+ * A `Disk` is itself a `BlockStore`, so it can be served again. If it is read-only, plug the disk
+ * that serves it as read-only.
  */
 export class Disk implements BlockStore, AsyncDisposable {
   readonly sectorSize: SectorSize
@@ -60,8 +62,10 @@ export class Disk implements BlockStore, AsyncDisposable {
   readonly cdrom: boolean
   readonly discardLimits: DiscardLimits
   /**
-   * Gives up what `count` sectors hold. Undefined where the backend offers no discard.
-   * @throws DiskError when the backend answers with an error
+   * Discards the data of `count` sectors. Undefined if the backend offers no discard.
+   * @throws TypeError, RangeError for a range that isn't whole sectors of the disk, or a secure
+   *   discard that the backend doesn't offer
+   * @throws DiskError if the backend answers with an error
    */
   readonly discard?: (sector: number, count: number, o?: DiscardOptions) => Promise<void>
   readonly #p: DiskParts
@@ -71,10 +75,10 @@ export class Disk implements BlockStore, AsyncDisposable {
   #pushPlanned = false
   #failure: Error | undefined
   #closed: Promise<void> | undefined
-  /** Ends the waiting for a backend that doesn't close. */
+  /** Aborts the wait for a backend that doesn't close. */
   readonly #giveUp = new AbortController()
 
-  /** Use `openVbd`. */
+  /** For `openVbd` alone. */
   constructor(parts: DiskParts) {
     const { published, sectorSize } = parts
     this.#p = parts
@@ -100,46 +104,59 @@ export class Disk implements BlockStore, AsyncDisposable {
     }
   }
 
-  /** Size, as the backend said last; 0 in a drive without a medium. */
+  /**
+   * Size in units of 512 bytes, as the backend last published it; 0 for a drive without a medium.
+   */
   get sectors(): number {
     return this.#sectors
   }
 
-  /** Calls the listener after each change of `sectors`, until what it returns is disposed of. */
+  /**
+   * Calls the listener after each change of `sectors`, until the returned object is disposed of.
+   */
   onResize(listener: () => void): Disposable {
     this.#listeners.add(listener)
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
   }
 
-  /** For `openVbd`, which looks at what the backend says. */
+  /** For `openVbd`, which watches the backend's nodes. */
   resized(sectors: number): void {
     this.#sectors = sectors
     for (const listener of this.#listeners) listener()
   }
 
   /**
-   * For `openVbd`: fails what is in flight with `error` and closes the disk, of which the next
-   * `close` tells the result.
+   * For `openVbd`: fails the requests in flight with `error` and closes the disk. The next `close`
+   * returns the outcome.
    */
   lost(error: unknown): void {
     this.#fail(error)
     this.close().catch(() => {})
   }
 
-  /** @throws DiskError when the backend answers with an error */
+  /**
+   * Reads whole sectors of the disk into buffers. `sector` counts units of 512 bytes.
+   * @throws TypeError, RangeError for a range that isn't whole sectors of the disk
+   * @throws DiskError if the backend answers with an error
+   */
   async read(sector: number, into: readonly Uint8Array[]): Promise<{ readonly bytesRead: number }> {
     await this.#transfer(BLKIF_OP.READ, sector, into)
     return { bytesRead: byteLength(into) }
   }
 
-  /** @throws DiskError when the backend answers with an error, as it does for a read-only disk */
+  /**
+   * Writes whole sectors of the disk from buffers. `sector` counts units of 512 bytes.
+   * @throws TypeError, RangeError for a range that isn't whole sectors of the disk
+   * @throws DiskError if the backend answers with an error, as it does for a read-only disk
+   */
   async write(sector: number, from: readonly Uint8Array[]): Promise<void> {
     await this.#transfer(BLKIF_OP.WRITE, sector, from)
   }
 
   /**
-   * Does nothing where the backend offers no flush: its writes are then durable by themselves, or
-   * never.
+   * Makes earlier writes durable. Does nothing if the backend offers no flush: writes are then
+   * durable by themselves, or never.
+   * @throws DiskError if the backend answers with an error
    */
   async flush(): Promise<void> {
     if (this.#p.published['feature-flush-cache']) {
@@ -154,10 +171,10 @@ export class Disk implements BlockStore, AsyncDisposable {
   }
 
   /**
-   * Writes at most 44 KiB that reach the disk after all that was asked for before, and before all
-   * that is asked for later.
-   * @throws TypeError with several rings: a barrier orders one
-   * @throws DiskError when the backend answers with an error or offers no barrier
+   * Writes at most 44 KiB, ordered after all earlier requests and before all later ones.
+   * @throws TypeError if the disk has several rings: a barrier orders requests of one
+   * @throws RangeError for more than 44 KiB, or a range that isn't whole sectors of the disk
+   * @throws DiskError if the backend answers with an error or offers no barrier
    */
   async barrier(sector: number, from: readonly Uint8Array[]): Promise<void> {
     if (this.#p.rings.length > 1) {
@@ -178,10 +195,10 @@ export class Disk implements BlockStore, AsyncDisposable {
   }
 
   /**
-   * Fails what is in flight, closes the device with the backend's consent and gives its pages
-   * back. The disk does so by itself when its backend closes.
-   * @param o.signal ends the waiting for the backend, also that of an earlier call: `close` then
-   *   rejects with its reason. Pages that the backend still maps are not used again.
+   * Fails the requests in flight, closes the device once the backend agrees, and frees its pages.
+   * If the backend closes first, the disk closes by itself.
+   * @param o.signal ends the wait for the backend, also that of an earlier call: `close` then
+   *   rejects with the signal's reason. Pages that the backend still maps are not reused.
    */
   async close({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
     this.#fail(
@@ -210,7 +227,7 @@ export class Disk implements BlockStore, AsyncDisposable {
     buffers: readonly Uint8Array[],
   ): Promise<void> {
     const cut = split(sector, buffers, { limit: this.#p.maxRequest, unit: this.sectorSize })
-    // Not `Promise.all`: the caller's buffers are in use until the last piece is done.
+    // Not `Promise.all`: the caller's buffers are in use until the last piece has settled.
     const pieces = await Promise.allSettled(
       cut.map((piece) => this.#submit({ operation, secure: false, ...piece })),
     )
@@ -258,7 +275,7 @@ export class Disk implements BlockStore, AsyncDisposable {
     )
   }
 
-  /** Requests of one tick are published together, with one notification a ring. */
+  /** Publishes the requests of one tick together, with one notification for each ring. */
   #planPush(): void {
     if (this.#pushPlanned) return
     this.#pushPlanned = true
@@ -272,7 +289,7 @@ export class Disk implements BlockStore, AsyncDisposable {
     })
   }
 
-  /** In the order in which they came: one that finds no pages holds up those behind it. */
+  /** Submits waiting requests in order. One that finds no pages blocks those behind it. */
   #push(): void {
     const { rings, pages } = this.#p
     if (this.#failure) return
@@ -301,7 +318,7 @@ export class Disk implements BlockStore, AsyncDisposable {
     this.#push()
   }
 
-  /** Ends everything in flight and refuses what comes. */
+  /** Fails all requests in flight, and all later ones. */
   #fail(error: unknown): void {
     if (this.#failure) return
     const failure = error instanceof Error ? error : new Error(String(error))

@@ -1,34 +1,40 @@
 /**
- * The frontend's pages for data: granted to the backend writable and for the disk's whole life, and
- * used again, as persistent grants have to be. They are granted as they are needed, up to a limit.
+ * The frontend's data pages. They are granted writable for the disk's whole life and reused, as
+ * persistent grants require. Pages are granted on demand, up to a limit.
  */
 import { type GrantShare, PAGE_SIZE } from '@xenkit/hypervisor'
 
-/** Granted together. */
+/** Pages that are granted together. */
 const RUN_PAGES = 32
 
-/** Of a disk: two of the largest requests, less than gntalloc's 1024 of a whole system. */
+/**
+ * Most pages of a disk: two of the largest requests, and less than gntalloc's limit of 1024 for the
+ * whole system.
+ */
 const MAX_PAGES = 544
 
+/** A page that is granted to the backend. */
 export interface GrantedPage {
   readonly gref: number
   readonly bytes: Uint8Array
 }
 
+/** Lends granted pages to the requests of one disk. */
 export class GrantedPages {
   readonly #share: (pages: number) => GrantShare
-  /** Those used last are used next, so that few are used at all. */
+  /** A stack: the page returned last is lent next, so few pages are ever used. */
   readonly #free: GrantedPage[] = []
   #count = 0
 
-  /** @param share grants pages until the disk's end, which is its business */
+  /** @param share grants pages, and ends the grants when the disk is closed */
   constructor(share: (pages: number) => GrantShare) {
     this.#share = share
   }
 
   /**
-   * @returns undefined if requests in flight have to give theirs back first
-   * @throws GrantError, ArenaFullError if there can't be as many, whatever is given back
+   * Lends `count` pages.
+   * @returns undefined if requests in flight have to return pages first
+   * @throws GrantError, ArenaFullError if there can't be that many even when all are returned
    */
   take(count: number): GrantedPage[] | undefined {
     try {
@@ -52,17 +58,17 @@ export class GrantedPages {
   }
 }
 
-/** Copies consecutive bytes into pages. */
+/** Copies buffers into pages. */
 export function fill(pages: readonly GrantedPage[], from: readonly Uint8Array[]): void {
   walk(pages, from, (page, piece) => page.set(piece))
 }
 
-/** Copies pages into consecutive bytes. */
+/** Copies pages into buffers. */
 export function drain(pages: readonly GrantedPage[], into: readonly Uint8Array[]): void {
   walk(pages, into, (page, piece) => piece.set(page))
 }
 
-/** Goes through pages and buffers side by side, in parts of equal length. */
+/** Visits pages and buffers in parallel, in parts of equal length. */
 function walk(
   pages: readonly GrantedPage[],
   buffers: readonly Uint8Array[],

@@ -5,15 +5,16 @@ import { type Abi, XEN_IO_PROTO_ABI, blkif } from '@xenkit/wire'
 import { type NodeValues, type OpenedRing, openRing } from '@xenkit/xenbus'
 import { diskRingNodes, frontendNodes } from '../nodes.ts'
 
+/** The rings to open. */
 export interface OpenDiskRingsOptions {
   /** The backend's domain. */
   readonly domid: number
   readonly abi: Abi
   /** Rings, 1..4. */
   readonly queues: number
-  /** Pages of each ring as a power of two, 0..4. */
+  /** log2 of the pages of each ring, 0..4. */
   readonly ringPageOrder: number
-  /** Whether the frontend uses the same pages again. */
+  /** Whether the frontend reuses its granted pages (`feature-persistent`). */
   readonly persistent: boolean
 }
 
@@ -30,7 +31,7 @@ export function openDiskRings(
 ): { readonly rings: OpenedRing<FrontRing>[]; readonly nodes: NodeValues } {
   const { slotSize } = blkif[abi]
   const init = (bytes: Uint8Array): FrontRing => FrontRing.init({ bytes, slotSize })
-  // Rings of one page are published the old way, which every backend understands.
+  // A one-page ring is published without `ring-page-order`, in the form that every backend knows.
   const order = ringPageOrder === 0 ? undefined : ringPageOrder
   const rings = diskRingNodes(queues, order).map((nodes) =>
     owner.own(openRing(hv, { ...nodes, domid, init })),
@@ -38,7 +39,7 @@ export function openDiskRings(
   const common = frontendNodes.format({
     'ring-page-order': order,
     protocol: XEN_IO_PROTO_ABI[abi],
-    // Even for one: the number of an earlier life may still be there.
+    // Written even for one ring: an earlier connection may have left another number.
     'multi-queue-num-queues': queues,
     'feature-persistent': persistent,
   })

@@ -1,6 +1,6 @@
 /**
- * Connects a block frontend: for simulated guests, for tests of any backend, and for disks of other
- * domains' in this one.
+ * Connects a block frontend: for simulated guests, for tests of any backend, and to use disks that
+ * another domain serves to this one.
  */
 import { GrantTable } from '@xenkit/grant'
 import {
@@ -24,32 +24,35 @@ import { Disk, MAX_PLAIN_REQUEST } from './disk.ts'
 import { GrantedPages } from './granted-pages.ts'
 import { openDiskRings } from './open-disk-rings.ts'
 
-/** Options of `openVbd`: which disk, and how to connect to it. */
+/** Which disk to open, and how. */
 export interface OpenVbdOptions {
-  /** Which disk: `xvda`, or its devid. */
+  /** The disk: a device name such as `xvda`, or a devid. */
   readonly vdev: string | number
   /** Rings, 1..4; at most as many as the backend offers. Default 1. */
   readonly queues?: number
-  /** Pages of each ring as a power of two, 0..4; at most what the backend offers. Default 0. */
+  /** log2 of the pages of each ring, 0..4; at most what the backend offers. Default 0. */
   readonly ringPageOrder?: number
-  /** Most requests in flight on each ring, at most the ring's slots. Default 32. */
+  /** Most requests in flight on each ring, 1..512; never more than the ring's slots. Default 32. */
   readonly depth?: number
-  /** Whose layout to use on the ring; any backend has to understand all of them. Default x86_64. */
+  /** Layout of the ring's structures; every backend has to accept each of them. Default x86_64. */
   readonly abi?: Abi
-  /** Gives up the waiting for the backend. */
+  /** Ends the wait for the backend. */
   readonly signal?: AbortSignal
 }
 
-/** How long a backend may take to let go of the rings of a disk that couldn't be attached. */
+/**
+ * How long a backend may take to release the rings of a disk that failed to open, in milliseconds.
+ */
 const CLOSE_TIMEOUT_MS = 1_000
 
 /**
- * Waits for the disk's backend and connects to it. What fails leaves nothing open: a backend that
- * has the rings by then is asked to close, and given a second.
- * @throws TypeError for what is no hypervisor
+ * Opens a disk of this domain: waits for its backend and connects to it. Follows
+ * xen/include/public/io/blkif.h. A failure leaves nothing open: if the backend has mapped the rings
+ * by then, it is asked to close and given one second.
+ * @throws TypeError if `hv` is no hypervisor
  * @throws RangeError for a vdev, depth, or number or order of rings out of range
- * @throws NegotiationError when the backend publishes what can't be used, or closes instead
- * @throws the signal's reason when that aborts
+ * @throws NegotiationError if the backend publishes an invalid node, or closes instead
+ * @throws the signal's reason if it aborts
  */
 export async function openVbd(hv: Hypervisor, o: OpenVbdOptions): Promise<Disk> {
   expectHypervisor(hv)
@@ -63,7 +66,7 @@ export async function openVbd(hv: Hypervisor, o: OpenVbdOptions): Promise<Disk> 
   const owner = new Owner()
   const xs = owner.own(await openXenstore(hv.xenstore))
   const grants = owner.own(new GrantTable(hv.grants))
-  /** Once its backend may have seen the rings. */
+  /** Set once the backend may have seen the rings. */
   let published: FrontendDevice | undefined
   const close = async (signal: AbortSignal): Promise<unknown[]> => {
     const unclosed = published ? await failuresOf([published.close({ signal })]) : []
@@ -78,7 +81,7 @@ export async function openVbd(hv: Hypervisor, o: OpenVbdOptions): Promise<Disk> 
     expectOffered('ringPageOrder', ringPageOrder, offered['max-ring-page-order'])
     const persistent = true
     const opened = openDiskRings(hv, owner, { domid, abi, queues, ringPageOrder, persistent })
-    // That of an earlier life with larger rings would have the backend look for those.
+    // An earlier connection with larger rings may have left the node.
     if (ringPageOrder === 0) await xs.rm(`${device.path}/ring-page-order`)
     published = device
     await device.publish(opened.nodes)
@@ -97,7 +100,8 @@ export async function openVbd(hv: Hypervisor, o: OpenVbdOptions): Promise<Disk> 
       },
     })
     const lost = (error: unknown): void => disk.lost(error)
-    // A backend that wants to go waits for this side to let go. The connection ends with the disk.
+    // A backend that closes waits until this side has closed. The xenstore connection ends with the
+    // disk.
     device.backendClosing().then(() => void disk.close().catch(() => {}), lost)
     followSize(xs, device.backendPath, disk).catch(lost)
     return disk
@@ -114,7 +118,7 @@ function expectOffered(option: string, value: number, offered: number): void {
   }
 }
 
-/** An indirect request that holds no more than a plain one isn't worth its page. */
+/** Indirect requests are used only if they hold more than a plain one. */
 const maxRequestOf = (indirectSegments: number): number =>
   indirectSegments > BLKIF_MAX_SEGMENTS_PER_REQUEST
     ? Math.min(indirectSegments, MAX_SEGMENTS) * PAGE_SIZE
@@ -129,13 +133,13 @@ function sectorSizeOf(device: FrontendDevice, size: number): SectorSize {
 }
 
 /**
- * Ends with the connection, or with a size that can't be. A backend that has another one writes the
- * node, and its state once more.
+ * Follows changes of the disk's size: the backend writes `sectors`, then its state once more.
+ * Rejects when the connection ends, or for an invalid size.
  */
 async function followSize(xs: XenstoreClient, backendPath: string, disk: Disk): Promise<never> {
   for (;;) {
     const sectors = await xs.wait(async (view) => {
-      // It is not there any more where the device was removed.
+      // The node is gone if the device was removed.
       const found = await view.readOptional(`${backendPath}/sectors`)
       return found === undefined || found === String(disk.sectors)
         ? undefined

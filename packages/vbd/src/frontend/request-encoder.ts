@@ -1,5 +1,5 @@
 /**
- * Requests as the ring has them: plain, indirect and discard. Follows
+ * Encodes requests into ring slots: plain, indirect and discard. Follows
  * xen/include/public/io/blkif.h.
  */
 import { PAGE_SIZE } from '@xenkit/hypervisor'
@@ -11,17 +11,18 @@ import {
 } from '@xenkit/wire'
 import type { GrantedPage } from './granted-pages.ts'
 
+/** A request of a disk. */
 export interface DiskRequest {
-  /** A BLKIF_OP; that a read or write goes as an indirect one follows from its length. */
+  /** A BLKIF_OP. Long reads and writes are sent as indirect ones without the caller's doing. */
   readonly operation: number
   readonly sector: number
-  /** Length of `data`, or what a discard gives up. */
+  /** Length of `data`, or of the range to discard, in bytes. */
   readonly bytes: number
-  /** What is read into or written from. */
+  /** Buffers to read into or write from. */
   readonly data: readonly Uint8Array[]
-  /** Of a discard. */
+  /** For a discard: whether it is a secure one. */
   readonly secure: boolean
-  /** Told the status of the answer, or why there will be none. */
+  /** Called with the response's status, or with the reason why no response will come. */
   readonly done: (result: number | Error) => void
 }
 
@@ -29,14 +30,15 @@ const dataPages = ({ operation, bytes }: DiskRequest): number =>
   operation === BLKIF_OP.DISCARD ? 0 : Math.ceil(bytes / PAGE_SIZE)
 
 /**
- * Granted pages that a request needs: for its data, and for the segments themselves where they
- * don't fit into a slot.
+ * Number of granted pages that a request needs: for its data, and one for the segments if they
+ * don't fit into the slot.
  */
 export function pagesOf(request: DiskRequest): number {
   const count = dataPages(request)
   return count > BLKIF_MAX_SEGMENTS_PER_REQUEST ? count + 1 : count
 }
 
+/** Writes requests into the slots of one ring. */
 export class RequestEncoder {
   readonly #layout: BlkifLayout
   readonly #ring8: Uint8Array
@@ -49,8 +51,8 @@ export class RequestEncoder {
   }
 
   /**
-   * Writes a request into the slot at an offset of the ring. @param pages as many as `pagesOf`
-   * says; that of the segments comes last
+   * Writes a request into the slot at byte offset `at` of the ring.
+   * @param pages as many as `pagesOf` returns; the page for the segments comes last
    */
   encode(
     request: DiskRequest,
@@ -60,7 +62,7 @@ export class RequestEncoder {
   ): void {
     const { request: plain, slotSize } = this.#layout
     this.#ring8.fill(0, at, at + slotSize)
-    // These have the same place in all of them.
+    // All kinds of requests have these fields at the same offsets.
     this.#ring8[at + plain.at.operation] = request.operation
     this.#ring32[(at + plain.at.id) >> 2] = id.low
     this.#ring32[((at + plain.at.id) >> 2) + 1] = id.high

@@ -1,7 +1,8 @@
-/** Cutting a transfer of any length into requests. */
+/** Splits a transfer of any length into requests. */
 import { expectInteger } from '@xenkit/hypervisor'
 import { MAX_SECTORS } from '@xenkit/block-store'
 
+/** The part of a transfer that one request moves. */
 export interface Piece {
   readonly sector: number
   readonly data: Uint8Array[]
@@ -9,10 +10,9 @@ export interface Piece {
 }
 
 /**
- * Splits buffers, taken as one run of bytes that begins at `sector`, into pieces of at most `limit`
- * bytes.
- * @param limit a multiple of `unit`
- * @throws RangeError if the run isn't one of whole units
+ * Splits buffers, which start at `sector`, into pieces of at most `limit` bytes.
+ * @param limit a multiple of `unit`, in bytes
+ * @throws TypeError, RangeError if the range isn't whole sectors of `unit` bytes
  */
 export function split(
   sector: number,
@@ -44,7 +44,10 @@ export function split(
   return pieces
 }
 
-/** @throws TypeError, RangeError for bytes that aren't whole sectors of the disk */
+/**
+ * Checks that a range is whole sectors of `unit` bytes. `sector` counts units of 512 bytes.
+ * @throws TypeError, RangeError if it isn't
+ */
 export function expectWhole(sector: number, bytes: number, unit: number): void {
   expectInteger('sector', sector, 0, MAX_SECTORS)
   if ((sector * 512) % unit !== 0 || bytes % unit !== 0) {
