@@ -189,8 +189,8 @@ export class RingServer {
         this.stop(error)
       }
       if (!this.#isBroken) work.respond(row)
-      rows.release(row)
     }
+    rows.releaseDone()
     try {
       if (!this.#isBroken && ring.publish()) channel.notify()
     } catch (error) {

@@ -48,10 +48,8 @@ const steps = {
     model.done.push(row)
   },
   releaseAll(model: Model, table: RowTable): void {
-    for (const row of model.done.splice(0)) {
-      table.release(row)
-      model.free.push(row)
-    }
+    table.releaseDone()
+    model.free.push(...model.done.splice(0))
   },
 }
 
@@ -102,7 +100,14 @@ describe('a move that no row of that state can make is refused', () => {
         rows.complete(0)
       },
     ],
-    ['released unanswered', 'row 0 expected done, is waiting', (rows: RowTable) => rows.release(0)],
+    [
+      'started twice',
+      'row 0 expected waiting, is started',
+      (rows: RowTable) => {
+        rows.start(0)
+        rows.start(0)
+      },
+    ],
     ['no row', 'row 7 expected started, is no row', (rows: RowTable) => rows.complete(7)],
     [
       'none is free',

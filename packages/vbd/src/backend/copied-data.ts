@@ -15,6 +15,8 @@ export class CopiedData implements DataPath {
   readonly #pool: PagePool
   readonly #wake: () => void
   readonly #buffers: (Buffer | undefined)[]
+  /** Rows that have a buffer: none, most of the time, where pages are mapped. */
+  #held = 0
   /** Rows whose copies are queued in the copier, in its order. */
   readonly #batch: Uint16Array
   #batchCount = 0
@@ -44,6 +46,7 @@ export class CopiedData implements DataPath {
     const buffer = this.#pool.take(bytes[row] ?? 0, this.#wake)
     if (buffer === undefined) return false
     this.#buffers[row] = buffer
+    this.#held++
     let at = buffer.extent.byteOffset(buffer.first)
     for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) {
       offset[i] = at
@@ -63,6 +66,7 @@ export class CopiedData implements DataPath {
   }
 
   fetch(rows: Uint16Array, first: number, end: number): void {
+    if (this.#held === 0) return
     const { status, operation } = this.#requests
     for (let i = first; i < end; i++) {
       const row = rows[i] ?? 0
@@ -85,6 +89,7 @@ export class CopiedData implements DataPath {
   }
 
   deliver(rows: Uint16Array, count: number): void {
+    if (this.#held === 0) return
     const { status, operation } = this.#requests
     for (let i = 0; i < count; i++) {
       const row = rows[i] ?? 0
@@ -99,6 +104,7 @@ export class CopiedData implements DataPath {
     const buffer = this.#buffers[row]
     if (!buffer) return
     this.#buffers[row] = undefined
+    this.#held--
     this.#pool.give(buffer)
   }
 

@@ -70,7 +70,7 @@ export class DiskWork implements RingWork {
   }
 
   start(): void {
-    while (this.#startSome());
+    while (!this.server.isStopped && this.#startSome());
   }
 
   submit(): void {
@@ -153,7 +153,7 @@ export class DiskWork implements RingWork {
   #mayStart(): number | undefined {
     const { requests } = this.#p
     const row = requests.next
-    if (row === undefined || this.server.isStopped) return undefined
+    if (row === undefined) return undefined
     const { operation, status, started } = requests
     if (started === 0) return row
     const isBarrier = operation[row] === BLKIF_OP.WRITE_BARRIER && status[row] === BLKIF_RSP.OKAY

@@ -3,13 +3,7 @@
  * whatever the store does. If the store takes batches, reads and writes go through them, and no
  * object is allocated for a request.
  */
-import {
-  type BlockStore,
-  bytesMoved,
-  isPromise,
-  type StoreBatch,
-  type StoreJobs,
-} from '@xenkit/block-store'
+import { type BlockStore, bytesMoved, isPromise, type StoreBatch } from '@xenkit/block-store'
 import type { GuestTurn } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { MAX_SEGMENTS } from '../nodes.ts'
@@ -84,17 +78,31 @@ export class StoreCalls {
 
   #startBatch(batch: StoreBatch, rows: Uint16Array, first: number, end: number): void {
     const { requests } = this.#p
-    const { operation, status } = requests
-    const { list } = batch.jobs
+    const { operation, status, position, segmentCount, offset, length } = requests
+    const { jobs } = batch
+    const { list } = jobs
     let listed = 0
     for (let i = first; i < end; i++) {
       const row = rows[i] ?? 0
       const kind = operation[row] ?? 0
-      if (status[row] !== BLKIF_RSP.OKAY) requests.complete(row)
-      else if (kind === BLKIF_OP.READ || kind === BLKIF_OP.WRITE) {
-        this.#describe(row, batch.jobs)
-        list[listed++] = row
-      } else this.#run([row])
+      if (status[row] !== BLKIF_RSP.OKAY) {
+        requests.complete(row)
+        continue
+      }
+      if (kind !== BLKIF_OP.READ && kind !== BLKIF_OP.WRITE) {
+        this.#run([row])
+        continue
+      }
+      // A row is the job with its number. BLKIF_OP.READ and WRITE are 0 and 1, as a job has it.
+      const count = segmentCount[row] ?? 0
+      jobs.operation[row] = kind
+      jobs.position[row] = position[row] ?? 0
+      jobs.count[row] = count
+      for (let at = row * MAX_SEGMENTS, behind = at + count; at < behind; at++) {
+        jobs.offset[at] = offset[at] ?? 0
+        jobs.bytes[at] = length[at] ?? 0
+      }
+      list[listed++] = row
     }
     if (listed === 0) return
     let done
@@ -107,20 +115,6 @@ export class StoreCalls {
     }
     if (done < listed) this.#deferred = true
     for (let i = 0; i < done; i++) this.batchDone(list[i] ?? 0)
-  }
-
-  /** Fills in the batch's job for a row: job and row have the same index. */
-  #describe(row: number, jobs: StoreJobs): void {
-    const { operation, position, segmentCount, offset, length } = this.#p.requests
-    const count = segmentCount[row] ?? 0
-    // A job's operation is 0 or 1, as are BLKIF_OP.READ and WRITE.
-    jobs.operation[row] = operation[row] ?? 0
-    jobs.position[row] = position[row] ?? 0
-    jobs.count[row] = count
-    for (let i = row * MAX_SEGMENTS, end = i + count; i < end; i++) {
-      jobs.offset[i] = offset[i] ?? 0
-      jobs.bytes[i] = length[i] ?? 0
-    }
   }
 
   /** Completes a row whose job has ended, with the job's result. */

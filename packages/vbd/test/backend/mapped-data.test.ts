@@ -87,7 +87,7 @@ test.each(['map', 'persistent'] as const)('%s: whatever begins and ends', async 
             data.release(row)
             open.delete(row)
             requests.complete(row)
-            requests.release(row)
+            requests.releaseDone()
           }
         } else if (requests.free > 0) {
           const row = requests.take()
