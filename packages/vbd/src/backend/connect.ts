@@ -1,12 +1,11 @@
 /**
  * Attaches to the rings that a frontend has published: grants mapped, ports bound, queues running.
  */
-import { EventChannel } from '@xenkit/evtchn'
 import { ArenaShare, GrantTable, PersistentGrants } from '@xenkit/grant'
 import type { GuestTurn, Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
-import type { PublishedRing } from '@xenkit/xenbus'
+import { attachRing, type PublishedRing } from '@xenkit/xenbus'
 import type { BlockStore } from '@xenkit/block-store'
 import { type FrontendRings, MAX_SEGMENTS } from '../nodes.ts'
 import { openGuestTurn, PagePool, type RingServer, ServedRings } from '@xenkit/backend'
@@ -68,7 +67,7 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<C
   const guestTurn = served.rings.own(openGuestTurn(hv.loop, o.domid))
   try {
     for (const ring of o.frontend.rings) {
-      served.servers.push(await openRing(hv, o, { ring, share, grants, pool, guestTurn, served }))
+      served.servers.push(await serveRing(hv, o, { ring, share, grants, pool, guestTurn, served }))
     }
   } catch (error) {
     // Rings opened before this one may already be serving requests: settle those first.
@@ -87,21 +86,17 @@ interface RingParts {
   readonly served: ServedRings
 }
 
-async function openRing(
+async function serveRing(
   hv: Hypervisor,
   o: ConnectOptions,
   { ring: published, share, grants, pool, guestTurn, served }: RingParts,
 ): Promise<RingServer> {
   const { domid, limits, store, counters, failed } = o
   const { rings, memory } = served
-  const mapping = rings.own(
-    await grants.map(
-      published.grefs.map((gref) => ({ domid, gref })),
-      { writable: true },
-    ),
-  )
   const layout = blkif[o.frontend.abi]
-  const ring = BackRing.attach({ bytes: mapping.bytes, slotSize: layout.slotSize })
+  const { slotSize } = layout
+  const attach = (bytes: Uint8Array): BackRing => BackRing.attach({ bytes, slotSize })
+  const { ring, channel } = rings.own(await attachRing(hv, { ...published, domid, grants, attach }))
   const requests = new Requests(Math.min(ring.size, MAX_ROWS))
   const batch = store.openBatch?.({
     memory: hv.arena.buffer,
@@ -115,9 +110,6 @@ async function openRing(
     new Decoder({ requests, image: ring.image, layout, limits, copier, arena: share }),
   )
   const data = memory.own(openDataPath())
-  const channel = rings.own(
-    EventChannel.bindInterdomain(hv.evtchn, { domid, port: published.port }),
-  )
   const answers = new Answers({ ring, requests, layout })
   const { loop } = hv
   const parts = { ring, channel, requests, decoder, data, answers, guestTurn, loop, batch }
