@@ -3,6 +3,7 @@
  * long as a disk uses it.
  */
 import { getSystemErrorName } from 'node:util'
+import type { StoreBatch, StoreBatchOptions, StoreJobs } from '@xenkit/block-store'
 import {
   type BlockEngine as NativeEngine,
   loadNative,
@@ -12,19 +13,8 @@ import {
 } from '@xenkit/native'
 import { optionalNative } from './optional-native.ts'
 
-/**
- * Options of a batch. `memory` is the arena's buffer; `done` is called for each job that completes
- * asynchronously, `turned` after a run of them.
- */
-export interface BatchOptions {
-  readonly memory: ArrayBufferLike
-  readonly capacity: { readonly jobs: number; readonly pieces: number }
-  readonly done: (job: number) => void
-  readonly turned: () => void
-}
-
 /** Options of a batch on an image file. */
-export interface FileBatchOptions extends BatchOptions {
+export interface FileBatchOptions extends StoreBatchOptions {
   /** Descriptor of an open image. The caller may close it once the batch is open. */
   readonly fd: number
   /** Whether it was opened with O_DIRECT. */
@@ -46,8 +36,11 @@ export function openFileBatch(): ((o: FileBatchOptions) => ImageBatch | undefine
  * Opens a batch of reads and writes on a memory image. The caller may close the image once the
  * batch is open.
  */
-export const openMemoryBatch = (native: Native, image: MemoryImage, o: BatchOptions): ImageBatch =>
-  engineFor(native, o.memory).openMemory(image, o)
+export const openMemoryBatch = (
+  native: Native,
+  image: MemoryImage,
+  o: StoreBatchOptions,
+): ImageBatch => engineFor(native, o.memory).openMemory(image, o)
 
 const engineFor = (native: Native, memory: ArrayBufferLike): BlockEngine =>
   engines.get(memory) ?? new BlockEngine(native, memory)
@@ -97,11 +90,11 @@ class BlockEngine {
     return undefined
   }
 
-  openMemory(image: MemoryImage, o: BatchOptions): ImageBatch {
+  openMemory(image: MemoryImage, o: StoreBatchOptions): ImageBatch {
     return this.#open(o, () => this.#native.openMemory(image))
   }
 
-  #open(o: BatchOptions, take: () => number): ImageBatch {
+  #open(o: StoreBatchOptions, take: () => number): ImageBatch {
     const { jobs, pieces } = o.capacity
     let file
     let table
@@ -163,7 +156,12 @@ class BlockEngine {
 }
 
 /** Views of a table's columns, with those that stay the same filled in. */
-function jobsOf(native: NativeEngine, table: number, file: number, o: BatchOptions['capacity']) {
+function jobsOf(
+  native: NativeEngine,
+  table: number,
+  file: number,
+  o: StoreBatchOptions['capacity'],
+): StoreJobs {
   const { jobs, pieces } = o
   const buffer = native.createTable(table)
   const layout = native.tableLayout(table)
@@ -182,12 +180,9 @@ function jobsOf(native: NativeEngine, table: number, file: number, o: BatchOptio
   }
 }
 
-/** The job columns that a store fills in. */
-type ImageJobs = ReturnType<typeof jobsOf>
-
 /** A batch of reads and writes of one image, in the form that the stores use. */
-export class ImageBatch {
-  readonly jobs: ImageJobs
+export class ImageBatch implements StoreBatch {
+  readonly jobs: StoreJobs
   readonly done: (job: number) => void
   readonly turned: () => void
   readonly #engine: BlockEngine
@@ -206,9 +201,9 @@ export class ImageBatch {
       readonly submit: SubmitJobs
       readonly table: number
       readonly file: number
-      readonly jobs: ImageJobs
+      readonly jobs: StoreJobs
     },
-    o: BatchOptions,
+    o: StoreBatchOptions,
   ) {
     this.#engine = engine
     this.#submit = submit

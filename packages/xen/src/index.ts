@@ -1,9 +1,4 @@
-export {
-  type BatchOptions,
-  type FileBatchOptions,
-  type ImageBatch,
-  openFileBatch,
-} from './block-engine.ts'
+export { type FileBatchOptions, type ImageBatch, openFileBatch } from './block-engine.ts'
 export { discardRange } from './discard.ts'
 export { lockBytes } from './lock-bytes.ts'
 export { openMemory, type OpenedMemory } from './memory-image.ts'

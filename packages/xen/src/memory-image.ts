@@ -1,13 +1,14 @@
 /**
  * Memory disks, for stores: the addon holds the memory, and its block engine copies from and to it.
  */
+import type { StoreBatchOptions } from '@xenkit/block-store'
 import type { MemoryImage } from '@xenkit/native'
-import { type BatchOptions, type ImageBatch, openMemoryBatch } from './block-engine.ts'
+import { type ImageBatch, openMemoryBatch } from './block-engine.ts'
 import { optionalNative } from './optional-native.ts'
 
 /** Memory of a disk. */
 export interface OpenedMemory extends MemoryImage {
-  openBatch(o: BatchOptions): ImageBatch
+  openBatch(o: StoreBatchOptions): ImageBatch
 }
 
 /**
@@ -23,7 +24,7 @@ export function openMemory():
     const image =
       'id' in what ? native.MemoryImage.open(what.id) : new native.MemoryImage(what.bytes)
     return Object.assign(image, {
-      openBatch: (o: BatchOptions) => openMemoryBatch(native, image, o),
+      openBatch: (o: StoreBatchOptions) => openMemoryBatch(native, image, o),
     })
   }
 }
