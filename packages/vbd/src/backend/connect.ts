@@ -91,7 +91,7 @@ async function serveRing(
   o: ConnectOptions,
   { ring: published, share, grants, pool, guestTurn, served }: RingParts,
 ): Promise<RingServer> {
-  const { domid, limits, store, counters, failed } = o
+  const { domid, limits, store, counters, failed, storeFailed } = o
   const { rings, memory } = served
   const layout = blkif[o.frontend.abi]
   const { slotSize } = layout
@@ -111,9 +111,24 @@ async function serveRing(
   )
   const data = memory.own(openDataPath())
   const answers = new Answers({ ring, requests, layout })
-  const { loop } = hv
-  const parts = { ring, channel, requests, decoder, data, answers, guestTurn, loop, batch }
-  const work = new DiskWork({ ...o, ...parts })
+  // Named one by one: a copy of `o` would be of another class to V8 for each function that calls
+  // this one.
+  const work = new DiskWork({
+    ring,
+    channel,
+    requests,
+    decoder,
+    data,
+    answers,
+    guestTurn,
+    loop: hv.loop,
+    limits,
+    store,
+    batch,
+    counters,
+    failed,
+    storeFailed,
+  })
   channel.handle(() => work.server.turn(), failed)
   return work.server
 

@@ -48,13 +48,28 @@ export class DiskWork implements RingWork {
   #barrierStarted = false
 
   constructor(parts: DiskWorkParts) {
-    const { requests } = parts
+    const { requests, ring, channel, guestTurn, loop, failed } = parts
+    const { store, batch, data, storeFailed } = parts
     this.#p = parts
-    this.server = new RingServer({ ...parts, rows: requests, work: this })
+    // Named one by one: what V8 adds to a copy of `parts` takes it one load more to reach.
+    this.server = new RingServer({
+      ring,
+      channel,
+      rows: requests,
+      work: this,
+      guestTurn,
+      loop,
+      failed,
+    })
     this.#calls = new StoreCalls({
-      ...parts,
+      store,
+      batch,
+      requests,
+      data,
+      guestTurn,
       stopped: () => this.server.isFull,
       completed: () => this.server.completed(),
+      storeFailed,
     })
     this.#rows = new Uint16Array(requests.rows)
   }
