@@ -1,4 +1,4 @@
-/** When a ring is looked at instead of slept on: by a clock that the test turns. */
+/** When a ring is polled instead of slept on, by a clock that the test sets. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { AdaptivePoll } from '@xenkit/backend'
 import { EventLoop } from '@xenkit/hypervisor'
@@ -9,13 +9,13 @@ beforeEach(() => void (loop = new EventLoop()))
 beforeEach(() => void vi.spyOn(performance, 'now').mockImplementation(() => now))
 afterEach(() => vi.restoreAllMocks())
 
-/** A ring on which requests appear at a time; each look takes 20 ns. */
+/** A ring whose requests appear at the time `at`. Each look takes 20 ns. */
 function ring(at = Infinity) {
   const looks = { count: 0, drain: () => (looks.count++, (now += 0.000_02), now >= at ? 3 : 0) }
   return looks
 }
 
-/** A poll of a ring whose last requests came so soon that looking pays. */
+/** A poll of a ring whose last requests came so soon that polling pays. */
 function quick(): AdaptivePoll {
   const poll = new AdaptivePoll(loop)
   poll.woken()
@@ -25,7 +25,7 @@ function quick(): AdaptivePoll {
   return poll
 }
 
-test('nobody looks before requests have come soon after one another', () => {
+test('a ring is not polled before requests have come soon after one another', () => {
   const poll = new AdaptivePoll(loop)
   for (const gap of [0, 0.3, 5]) {
     now += gap
@@ -35,12 +35,12 @@ test('nobody looks before requests have come soon after one another', () => {
   }
 })
 
-test('then what comes within 50 us is found without an event', () => {
+test('then a request that comes within 50 us is found without an event', () => {
   const poll = quick()
   for (let i = 0; i < 5; i++) expect(poll.run(ring(now + 0.04).drain)).toBe(3)
 })
 
-test('a look that finds nothing ends', () => {
+test('a poll that finds nothing ends', () => {
   const poll = quick()
   const begun = now
   expect(poll.run(ring().drain)).toBe(0)
@@ -48,7 +48,10 @@ test('a look that finds nothing ends', () => {
   expect(now - begun).toBeLessThan(0.1)
 })
 
-/** After how many events, which come soon after one another, each look is that finds nothing. */
+/**
+ * Sends events that come soon after one another. @returns the numbers of those after which a poll
+ * found nothing
+ */
 function uselessLooks(poll: AdaptivePoll, events: number): number[] {
   const looks: number[] = []
   for (let event = 0; event < events; event++) {
@@ -61,21 +64,21 @@ function uselessLooks(poll: AdaptivePoll, events: number): number[] {
   return looks
 }
 
-test('where looks find nothing they become rare', () => {
+test('polls that find nothing become rare', () => {
   expect(uselessLooks(quick(), 5_000)).toEqual([
     0, 2, 6, 14, 30, 62, 126, 254, 510, 1_022, 2_046, 3_070, 4_094,
   ])
 })
 
-test('one that finds something makes them as frequent as they were', () => {
+test('a poll that finds something makes polls frequent again', () => {
   const poll = quick()
-  // The next one is that at event 14.
+  // The next poll comes at event 14.
   expect(uselessLooks(poll, 14)).toEqual([0, 2, 6])
   expect(poll.run(ring(now).drain)).toBe(3)
   expect(uselessLooks(poll, 7)).toEqual([0, 2, 6])
 })
 
-test('requests that come late are no reason to look', () => {
+test('a ring is not polled while requests come late', () => {
   const poll = quick()
   poll.run(ring().drain)
   for (let event = 0; event < 5; event++) {
@@ -86,7 +89,7 @@ test('requests that come late are no reason to look', () => {
   }
 })
 
-test('nobody looks while another ring of the event loop has events', () => {
+test('a ring is not polled while another ring of the event loop has events', () => {
   const poll = quick()
   const other = new AdaptivePoll(loop)
   other.woken()

@@ -9,7 +9,7 @@ const SIZES = { small: 64, large: 256, maxLarge: 4 }
 beforeEach(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
 afterEach(() => vi.useRealTimers())
 
-/** An arena of so many extents. */
+/** An arena of `extents` large extents. */
 function arenaOf(extents: number) {
   let open = 0
   let next = 0
@@ -40,7 +40,7 @@ const mib = 2 ** 20
 const nobody = (): void => {}
 const unexpected = (error: unknown): never => expect.unreachable(String(error))
 
-test('runs are apart from each other and hold what was asked for, whatever comes and goes', () => {
+test('runs never overlap and have the length that was asked for, in any order of calls', () => {
   fc.assert(
     fc.property(
       fc.array(fc.tuple(fc.integer({ min: 1, max: mib }), fc.nat(5)), { maxLength: 80 }),
@@ -57,8 +57,7 @@ test('runs are apart from each other and hold what was asked for, whatever comes
             for (const other of lent) expect(to <= other.from || other.to <= from).toBe(true)
             lent.push({ from, to, buffer })
           } else {
-            // Only where there may really be no room: less than the largest request is free in each
-            // extent.
+            // It may refuse only if each extent has less free than the largest request.
             expect(pool.pages).toBeGreaterThanOrEqual(4 * 256)
           }
           for (let n = given; n > 0; n--) {
@@ -76,7 +75,7 @@ test('runs are apart from each other and hold what was asked for, whatever comes
   )
 })
 
-test('an idle disk has nothing, and no timer', () => {
+test('an idle pool has no pages and no timer', () => {
   const { arena, open } = arenaOf(9)
   const pool = new PagePool(new ArenaShare(arena, 1), SIZES, unexpected)
   expect([open(), vi.getTimerCount()]).toEqual([0, 0])
@@ -84,7 +83,7 @@ test('an idle disk has nothing, and no timer', () => {
   expect([open(), vi.getTimerCount()]).toEqual([2, 1])
   if (first) pool.give(first)
   vi.advanceTimersByTime(3_000)
-  // The other is still at the store.
+  // The other request is still at the store.
   expect(open()).toBe(1)
   if (second) pool.give(second)
   vi.advanceTimersByTime(3_000)
@@ -94,7 +93,7 @@ test('an idle disk has nothing, and no timer', () => {
   expect([open(), vi.getTimerCount()]).toEqual([0, 0])
 })
 
-test('who waits is served before who comes later, and one after the other', async () => {
+test('waiting callers are served in order, before later ones', async () => {
   const { arena } = arenaOf(9)
   const pool = new PagePool(new ArenaShare(arena, 1), SIZES, unexpected)
   const buffers = Array.from({ length: 4 }, () => pool.take(mib, nobody))
@@ -111,7 +110,7 @@ test('who waits is served before who comes later, and one after the other', asyn
   expect(pool.take(mib, large)).toBeDefined()
   await Promise.resolve()
   expect(woken).toEqual(['large', 'small'])
-  // One that will not come any more keeps nobody waiting.
+  // A caller that no longer waits doesn't block the others.
   expect(pool.take(mib, large)).toBeUndefined()
   pool.forget(small)
   if (buffers[1]) pool.give(buffers[1])
@@ -120,7 +119,7 @@ test('who waits is served before who comes later, and one after the other', asyn
   pool.close()
 })
 
-test('a full arena: what there is has to do, or what others give back', async () => {
+test('a full arena: requests wait for own buffers, or for pages that others free', async () => {
   const { arena } = arenaOf(1)
   const pool = new PagePool(new ArenaShare(arena, 1), SIZES, unexpected)
   const other = new PagePool(new ArenaShare(arena, 2), SIZES, unexpected)
@@ -133,11 +132,11 @@ test('a full arena: what there is has to do, or what others give back', async ()
   if (buffer) pool.give(buffer)
   await new Promise(setImmediate)
   expect(woken).toHaveBeenCalledOnce()
-  // What is idle is given up for it.
+  // The first pool frees its idle extent for the other one.
   const small = other.take(512, woken)
   expect(small).toBeDefined()
   expect([pool.pages, other.pages]).toEqual([0, 64])
-  // So is the disk's own, where it is too small.
+  // A pool also frees an idle extent of its own that is too small.
   expect(other.take(mib, woken)).toBeUndefined()
   if (small) other.give(small)
   await new Promise(setImmediate)
@@ -146,7 +145,7 @@ test('a full arena: what there is has to do, or what others give back', async ()
   other.close()
 })
 
-test('a full arena of which no request has anything: the caller is told, and waits no more', () => {
+test('a full arena that no request uses: the caller gets the error and does not wait', () => {
   const { arena } = arenaOf(0)
   const pool = new PagePool(new ArenaShare(arena, 1), SIZES, unexpected)
   expect(() => pool.take(512, nobody)).toThrow(ArenaFullError)
@@ -154,16 +153,16 @@ test('a full arena of which no request has anything: the caller is told, and wai
   pool.close()
 })
 
-test('a domain takes more than one extent for a disk only within its part of the arena', () => {
+test('a disk gets more than one extent only within the share of its domain', () => {
   const { arena, open } = arenaOf(9)
-  // Half of it, for requests, in two parts: the domain's, and that of the next.
+  // Half of the arena is for requests: one share for this domain, one for the next.
   const small = { ...arena, pages: 4 * 600 }
   const pools = [0, 1].map(() => new PagePool(new ArenaShare(small, 1), SIZES, unexpected))
   const [first, second] = pools
   expect(first?.take(mib, nobody)).toBeDefined()
   expect(first?.take(mib, nobody)).toBeDefined()
   expect(first?.take(mib, nobody)).toBeUndefined()
-  // Each disk has one: its requests have to end some time.
+  // Each disk gets one extent, so its requests can complete.
   expect(second?.take(mib, nobody)).toBeDefined()
   expect(second?.take(mib, nobody)).toBeUndefined()
   expect(open()).toBe(3)

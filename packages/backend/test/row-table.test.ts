@@ -58,7 +58,7 @@ const anyStep = fc.record({
   pick: fc.nat(63),
 })
 
-test('whatever happens to rows, the table agrees with the model', () => {
+test('the table agrees with the model after any sequence of moves', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 6 }),
@@ -84,7 +84,7 @@ test('whatever happens to rows, the table agrees with the model', () => {
   )
 })
 
-describe('a move that no row of that state can make is refused', () => {
+describe('a move from the wrong state is refused', () => {
   const table = (): RowTable => {
     const rows = new RowTable(2)
     rows.wait(rows.take())
@@ -123,7 +123,7 @@ describe('a move that no row of that state can make is refused', () => {
   })
 })
 
-test("a device's columns lie in the table's buffer, apart from each other and from the state", () => {
+test("a device's columns lie in the table's buffer and don't overlap", () => {
   class Columns extends RowTable {
     readonly small = this.column(Uint8Array)
     readonly wide = this.column(Float64Array, 3)

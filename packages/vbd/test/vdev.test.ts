@@ -1,4 +1,4 @@
-/** Names and numbers of disks, against the tables of xen-vbd-interface(7). */
+/** Names of disks and their devids, checked against the tables of xen-vbd-interface(7). */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parseVdev, vdevName } from '../src/index.ts'
@@ -75,14 +75,14 @@ describe('every number', () => {
     fc.nat(5000).map((n) => LAST - n),
   )
 
-  test('has a name that leads back to it', () => {
+  test('has a name that is parsed back to it', () => {
     fc.assert(
       fc.property(devids, (devid) => void expect(parseVdev(vdevName(devid))).toBe(devid)),
       { numRuns: 5000 },
     )
   })
 
-  test('of the majors with names, one by one', () => {
+  test('of the majors that have names: each one round-trips', () => {
     for (const major of [3, 8, 22, 202]) {
       for (let minor = 0; minor < 256; minor++) {
         expect(parseVdev(vdevName(major * 256 + minor))).toBe(major * 256 + minor)

@@ -1,4 +1,4 @@
-/** A domain as the backend has it, some parts of which a test looks into or changes. */
+/** A backend's hypervisor, some calls of which a test observes or replaces. */
 import type {
   Arena,
   EvtchnBinding,
@@ -13,15 +13,15 @@ import type {
 type Bind = EvtchnPort['bindInterdomain']
 
 export interface Hooks {
-  /** Binds instead of `bind`, which it may call. */
+  /** Replaces `bind`, which it may call. */
   readonly bind?: (bind: Bind, ...args: Parameters<Bind>) => EvtchnBinding
-  /** Takes pages instead of `allocate`, which it may call. */
+  /** Replaces `allocate`, which it may call. */
   readonly allocated?: (allocate: Arena['allocate'], pages: number) => Pages
-  /** Given what was mapped. */
+  /** Wraps each mapping. */
   readonly mapped?: (mapping: GrantMapping) => GrantMapping
-  /** Given pages that were mapped where there was room. */
+  /** Wraps each set of pages that was mapped into the arena. */
   readonly mappedPages?: (pages: MappedPages) => MappedPages
-  /** Given what was opened. */
+  /** Wraps each batch of grant copies. */
   readonly opened?: (batch: GrantCopyBatch) => GrantCopyBatch
 }
 

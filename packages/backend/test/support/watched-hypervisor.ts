@@ -1,14 +1,14 @@
-/** A domain whose hypercalls are counted. */
+/** A hypervisor that counts mapped pages and calls. */
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { hooked } from './hooked-hypervisor.ts'
 
 export class WatchedHypervisor {
-  /** Pages that are mapped now. */
+  /** Pages mapped now. */
   pages = 0
-  /** Calls so far. */
+  /** Number of calls so far. */
   maps = 0
   copies = 0
-  /** Pages that were mapped at each notification. */
+  /** Pages mapped at the time of each notification. */
   readonly pagesAtNotify: number[] = []
 
   readonly through = (dom0: Hypervisor): Hypervisor =>

@@ -1,10 +1,10 @@
-/** Which thread serves which ring, with threads that say yes to everything. */
+/** How rings are spread over threads, by threads that accept everything. */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Workers } from '../../src/index.ts'
 import type { RingNews, RingOrders } from '../../src/threads/messages.ts'
 
-/** @returns the numbers of rings that each of so many threads was given */
+/** Spreads the rings of devices over threads. @returns how many rings each thread got */
 async function spread(threads: number, devices: readonly number[]): Promise<number[][]> {
   const given = devices.map((): number[] => Array.from({ length: threads }, () => 0))
   const channels = Array.from({ length: threads }, () => new MessageChannel())
@@ -48,7 +48,7 @@ async function spread(threads: number, devices: readonly number[]): Promise<numb
   return given
 }
 
-test('rings of one device go to different threads, and no thread has two more than another', async () => {
+test('rings of a device go to different threads, evenly up to one ring', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 1, max: 5 }),

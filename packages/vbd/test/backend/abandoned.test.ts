@@ -1,4 +1,6 @@
-/** A service is to end while a store doesn't answer: it ends, and what the store has stays so. */
+/**
+ * A service ends although a store doesn't answer. Memory of requests at the store stays allocated.
+ */
 import { type Hypervisor, type Pages, XenError, closeAll } from '@xenkit/hypervisor'
 import { createMachine } from '@xenkit/sim'
 import { BLKIF_OP } from '@xenkit/wire'
@@ -29,14 +31,14 @@ const isAbandoned = ({ error }: VbdEvent): boolean => error instanceof DeviceAba
 const errorNode = (r: Rig): Promise<string> =>
   r.xs.read(`/local/domain/0/error/backend/vbd/${r.guest.domid}/51712/error`)
 
-/** Takes all memory that there is, all zero, as others might. */
+/** Allocates all free memory of a domain, as another process might. */
 function takeMemory(hv: Hypervisor): void {
   const taken: Pages[] = []
   for (let pages = 1024; pages > 0; pages >>= 1) {
     try {
       for (;;) taken.push(hv.arena.allocate(pages))
     } catch {
-      // No more of that size.
+      // No free run of that size is left.
     }
   }
   closeAll(taken)
@@ -44,41 +46,44 @@ function takeMemory(hv: Hypervisor): void {
 
 describe.each([0, 2])('requests that a store keeps, with %i threads besides', (threads) => {
   const paths = ['copy', 'map', 'persistent'] as const
-  test.each(paths)('%s: the service ends, their memory stays until then', async (dataPath) => {
-    const store = sharedMemoryStore(64)
-    await using r = await rig({ store, dataPath, threads, abandonMs })
-    await r.plug()
-    const front = await RawFrontend.open(r.guest, { queues: 2, dataPages: 2, persistent: true })
-    store.hold()
-    front.data.bytes.fill(7)
-    for (const queue of [0, 1]) {
-      const segments = [{ gref: front.data.grefs[queue] ?? 0 }]
-      front.put({ operation: BLKIF_OP.WRITE, sector: BigInt(queue * 8), segments }, queue)
-      front.send(queue)
-    }
-    await store.held(2)
-    const stopped = r.stop()
-    await front.device.backendClosing()
-    const closed = front.device.close()
-    await stopped
-    await closed
-    const { error } = await r.event(isAbandoned)
-    expect(error).toMatchObject({ code: 'ERR_XEN_DEVICE_ABANDONED', details: { ms: abandonMs } })
-    expect(await errorNode(r)).toMatch(
-      /^the device is abandoned: its requests haven't completed within/,
-    )
-    const states = ['offered', 'connected', 'failed', 'closed', 'removed']
-    expect(r.events.map(({ kind }) => kind)).toEqual(states)
-    // The rings are the guest's again.
-    for (const ring of front.rings) ring.close()
-    expect(store.users()).toBe(threads > 0 ? 1 : 0)
-    await r.dom0.close()
-    takeMemory(r.guest)
-    store.letGo()
-    await until(() => store.bytes.subarray(0, 8192).every((byte) => byte === 7))
-    await until(() => store.users() === 0 && isRevocable(front.data))
-    front.release()
-  })
+  test.each(paths)(
+    '%s: the service ends, their memory stays allocated until they complete',
+    async (dataPath) => {
+      const store = sharedMemoryStore(64)
+      await using r = await rig({ store, dataPath, threads, abandonMs })
+      await r.plug()
+      const front = await RawFrontend.open(r.guest, { queues: 2, dataPages: 2, persistent: true })
+      store.hold()
+      front.data.bytes.fill(7)
+      for (const queue of [0, 1]) {
+        const segments = [{ gref: front.data.grefs[queue] ?? 0 }]
+        front.put({ operation: BLKIF_OP.WRITE, sector: BigInt(queue * 8), segments }, queue)
+        front.send(queue)
+      }
+      await store.held(2)
+      const stopped = r.stop()
+      await front.device.backendClosing()
+      const closed = front.device.close()
+      await stopped
+      await closed
+      const { error } = await r.event(isAbandoned)
+      expect(error).toMatchObject({ code: 'ERR_XEN_DEVICE_ABANDONED', details: { ms: abandonMs } })
+      expect(await errorNode(r)).toMatch(
+        /^the device is abandoned: its requests haven't completed within/,
+      )
+      const states = ['offered', 'connected', 'failed', 'closed', 'removed']
+      expect(r.events.map(({ kind }) => kind)).toEqual(states)
+      // The guest can free its rings again.
+      for (const ring of front.rings) ring.close()
+      expect(store.users()).toBe(threads > 0 ? 1 : 0)
+      await r.dom0.close()
+      takeMemory(r.guest)
+      store.letGo()
+      await until(() => store.bytes.subarray(0, 8192).every((byte) => byte === 7))
+      await until(() => store.users() === 0 && isRevocable(front.data))
+      front.release()
+    },
+  )
 })
 
 function isRevocable(share: { close(): void }): boolean {
@@ -90,7 +95,7 @@ function isRevocable(share: { close(): void }): boolean {
   }
 }
 
-test('a thread that a store blocks is not waited for either', async () => {
+test('a thread that its store blocks is not waited for either', async () => {
   const { store, blocked, letGo } = blockedStore()
   await using r = await rig({ store, threads: 1, abandonMs })
   await r.plug()
@@ -109,7 +114,7 @@ test('a thread that a store blocks is not waited for either', async () => {
   front.release()
 })
 
-test('a disk that has failed before is told of as abandoned, too', async () => {
+test('a disk that has failed before is reported as abandoned, too', async () => {
   const store = recordingStore(64)
   await using r = await rig({ store, abandonMs })
   await r.plug()
@@ -118,7 +123,7 @@ test('a disk that has failed before is told of as abandoned, too', async () => {
   front.put()
   front.send()
   await store.held(1)
-  // More requests than the ring has.
+  // More requests than the ring holds.
   const { buffer, byteOffset } = front.ring.bytes
   Atomics.store(new Uint32Array(buffer, byteOffset), 0, 999)
   front.channel.notify()
@@ -133,7 +138,7 @@ test('a disk that has failed before is told of as abandoned, too', async () => {
   front.release()
 })
 
-test('nothing more is asked of the store once its disk is abandoned', async () => {
+test('a store gets no more calls once its disk is abandoned', async () => {
   const store = recordingStore(64)
   await using r = await rig({ store, abandonMs })
   await r.plug()
@@ -154,7 +159,7 @@ test('nothing more is asked of the store once its disk is abandoned', async () =
   front.release()
 })
 
-test('a store that is slow, and done in time, is waited for', async () => {
+test('a slow store that completes in time is waited for', async () => {
   const store = recordingStore(64)
   await using r = await rig({ store, abandonMs: 60_000 })
   await r.plug()
@@ -181,10 +186,10 @@ test.each([0, 1])('a disk without requests is not abandoned, with %i threads', a
   expect(r.events.map(({ kind }) => kind)).toEqual(['offered', 'connected', 'closed', 'removed'])
 })
 
-describe('what else a store may never do', () => {
+describe('a store may also never finish to', () => {
   const never = new Promise<never>(() => {})
 
-  test('be there: the disk is left to others, a store that comes late is released', async () => {
+  test('open: the disk is left to others, a store that opens late is released', async () => {
     const late = memoryStore(64)
     let give: ((store: BlockStore) => void) | undefined
     const released: BlockStore[] = []
@@ -205,7 +210,7 @@ describe('what else a store may never do', () => {
     expect(released).toEqual([late])
   })
 
-  test('take another size', async () => {
+  test('resize', async () => {
     const store: BlockStore = { ...memoryStore(64), resize: () => never }
     await using r = await rig({ store, abandonMs })
     await r.plug()
@@ -221,7 +226,7 @@ describe('what else a store may never do', () => {
     enough.abort()
   })
 
-  test('let go of a medium', async () => {
+  test('release a medium', async () => {
     let letGo = (): void => {}
     const held = new Promise<void>((resolve) => (letGo = resolve))
     const reading: BlockStore = { sectors: 64, read: () => held }
@@ -248,7 +253,7 @@ describe('what else a store may never do', () => {
   })
 })
 
-test.each([-1, 1.5, 2 ** 31, Number.NaN])('"abandonMs" of %d is a mistake', async (ms) => {
+test.each([-1, 1.5, 2 ** 31, Number.NaN])('"abandonMs" of %d is refused', async (ms) => {
   await using machine = createMachine()
   const serving = serveVbd(machine.createDomain(), { store: memoryStore(64), abandonMs: ms })
   await expect(serving).rejects.toThrow('"abandonMs" expected an integer 0..2147483647')

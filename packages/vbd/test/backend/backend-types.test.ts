@@ -1,4 +1,4 @@
-/** Where toolstacks put disks, and the words that they find for them. */
+/** Backend types: directories in which toolstacks put disks, and the `params` that they write. */
 import { describe, expect, test } from 'vitest'
 import {
   openVbd,
@@ -67,7 +67,7 @@ describe('backendTypes', () => {
     expect(asked).toMatchObject([{ params, ...expected }])
   })
 
-  test('by default only disks of backend/vbd are asked for', async () => {
+  test('by default only disks of backend/vbd are served', async () => {
     const asked: string[] = []
     await using r = await rig({
       store(disk) {

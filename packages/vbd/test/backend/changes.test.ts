@@ -1,4 +1,4 @@
-/** Disks that change while a guest has them: another medium, another size. */
+/** Disks that change while a guest uses them: another medium, another size. */
 import { ToolstackError } from '@xenkit/xenbus'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { describe, expect, test } from 'vitest'
@@ -50,7 +50,7 @@ const read = async (disk: BlockStore, sector: number): Promise<number | undefine
 }
 
 describe('a CD-ROM drive', () => {
-  test('begins empty, takes a medium, another one, and gives it back', async () => {
+  test('starts empty, takes a medium, then another one, and releases it', async () => {
     const media = { a: medium(64, 1), b: medium(128, 2) }
     const { r, released } = await withDrive(media, '')
     await using _ = r
@@ -68,14 +68,14 @@ describe('a CD-ROM drive', () => {
     expect(r.events.filter(({ kind }) => kind === 'changed')).toHaveLength(3)
   })
 
-  test('the guest reads what is in it now, and an error where nothing is', async () => {
+  test('the guest reads the current medium, and gets an error without one', async () => {
     const { r } = await withDrive({ a: medium(64, 1), b: medium(32, 2) }, 'a')
     await using _ = r
     await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     expect(await read(disk, 40)).toBe(1)
     await changeVbdMedium(r.xs, addressIn(r), { params: 'b' })
     expect(await read(disk, 0)).toBe(2)
-    // The guest believes in the size that it saw when it connected.
+    // The guest still uses the size that it read when it connected.
     await expect(read(disk, 40)).rejects.toThrow()
     await changeVbdMedium(r.xs, addressIn(r), { params: '' })
     await expect(read(disk, 0)).rejects.toThrow()
@@ -83,7 +83,7 @@ describe('a CD-ROM drive', () => {
     expect(await read(disk, 40)).toBe(1)
   })
 
-  test('a change by `xl cd-insert`, which asks nobody, is followed', async () => {
+  test('a change by `xl cd-insert`, which waits for no answer, is followed', async () => {
     const { r } = await withDrive({ a: medium(64, 1) }, '')
     await using _ = r
     await using _disk = await openVbd(r.guest, { vdev: 'xvda' })
@@ -102,12 +102,12 @@ describe('a CD-ROM drive', () => {
     expect(await paramsIn(r)).toBe('a')
     expect(await read(disk, 0)).toBe(1)
     expect(released).toEqual([])
-    // That the former name is back is no change.
+    // The former name again is no change.
     await changeVbdMedium(r.xs, addressIn(r), { params: 'a' })
     expect(r.events.map(({ kind }) => kind)).toEqual(['offered', 'connected', 'refused'])
   })
 
-  test('who asks for a change is told all of a refusal, the guest less', async () => {
+  test('the toolstack gets all of the reason of a refusal, the guest less', async () => {
     const why = 'open nbd://secret.lan/vm failed'
     await using r = await rig({
       store({ target }) {
@@ -130,7 +130,7 @@ describe('a CD-ROM drive', () => {
     expect(await r.xs.exists('/local/domain/0/error/backend')).toBe(false)
   })
 
-  test('a read that is in flight ends before the medium is given back', async () => {
+  test('a read in flight ends before the medium is released', async () => {
     const order: string[] = []
     let letGo = (): void => {}
     let arrived = (): void => {}
@@ -186,13 +186,13 @@ describe('a size', () => {
     expect(await sectorsIn(r)).toBe('128')
     await resizeVbd(r.xs, addressIn(r), { sectors: 32 })
     expect(await sectorsIn(r)).toBe('32')
-    // The same request again, after the store was changed by somebody else, is a request again.
+    // The same request once more, after somebody else has resized the store, is carried out again.
     expect(
       await r.xs.exists(`/local/domain/0/backend/vbd/${r.guest.domid}/51712/xenkit-sectors`),
     ).toBe(false)
   })
 
-  test("that can't be had is refused with the store's reason", async () => {
+  test("that the store can't have is refused with the store's reason", async () => {
     await using r = await rig({ store: growing() })
     await r.plug()
     await using _ = await openVbd(r.guest, { vdev: 'xvda' })
@@ -204,7 +204,7 @@ describe('a size', () => {
     expect(await sectorsIn(r)).toBe('64')
   })
 
-  test('of a store that has its own is refused', async () => {
+  test('of a store without `resize` is refused', async () => {
     await using r = await rig({ store: { sectors: 64, read: () => {} } })
     await r.plug()
     await using _ = await openVbd(r.guest, { vdev: 'xvda' })
@@ -223,13 +223,13 @@ test("a disk is no drive: what it serves can't be exchanged", async () => {
   )
 })
 
-test("nothing is asked of a disk that xenkit doesn't serve", async () => {
+test("a disk that xenkit doesn't serve is not changed", async () => {
   await using r = await rig({ store: () => 'decline' })
   await r.plug()
   await expect(resizeVbd(r.xs, addressIn(r), { sectors: 128 })).rejects.toThrow(ToolstackError)
 })
 
-test('a disk that is detached before it answers', async () => {
+test('a change fails if the disk is detached before it answers', async () => {
   let asked = (): void => {}
   const call = new Promise<void>((resolve) => (asked = resolve))
   await using r = await rig({

@@ -1,7 +1,7 @@
 /**
- * No event reaches a frontend that has closed, but with answers to what it had out. blkfront before
- * Linux 5.15 frees its queue before it writes Closed and keeps its interrupt until the backend is
- * Closed: an event in between is a NULL dereference in the guest's kernel.
+ * A frontend that has closed gets no event, except with answers to its outstanding requests.
+ * blkfront before Linux 5.15 frees its queue before it writes Closed, and keeps its interrupt until
+ * the backend is Closed: an event in between is a NULL dereference in the guest's kernel.
  */
 import fc from 'fast-check'
 import { BLKIF_OP, XenbusState } from '@xenkit/wire'
@@ -12,13 +12,13 @@ import { RawFrontend } from '../support/raw-frontend.ts'
 import { recordingStore } from '../support/recording-store.ts'
 import { heardOf, rig } from '../support/rig.ts'
 
-/** What the frontend and the toolstack do with a connected disk. */
+/** Actions of the frontend and the toolstack on a connected disk. */
 const life = fc.record({
-  /** Requests that are answered before the end. */
+  /** Number of requests that are answered before the end. */
   before: fc.nat(40),
-  /** Requests that the store holds when the frontend closes. */
+  /** Number of requests that the store holds when the frontend closes. */
   out: fc.nat(8),
-  /** States that it writes last. */
+  /** States that the frontend writes last. */
   way: fc.constantFrom<readonly XenbusState[]>(
     [XenbusState.Closed],
     [XenbusState.Closing, XenbusState.Closed],
@@ -27,7 +27,7 @@ const life = fc.record({
   dataPath: fc.constantFrom('copy' as const, 'map' as const, 'persistent' as const),
 })
 
-test('a closed frontend gets no event, but with answers', async () => {
+test('a closed frontend gets no event except with answers', async () => {
   await fc.assert(
     fc.asyncProperty(life, async ({ before, out, way, asked, dataPath }) => {
       let notified = 0

@@ -1,4 +1,7 @@
-/** What stays when disks come and go, and what one disk's store can do to others. */
+/**
+ * Disks that connect and close repeatedly leave nothing behind, and one disk's store doesn't harm
+ * others.
+ */
 import { BLKIF_OP, BLKIF_RSP, XenbusState } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { recordingStore } from '../support/recording-store.ts'
@@ -13,7 +16,7 @@ const turns = async (): Promise<void> => {
 }
 
 describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath) => {
-  test('many lives of a guest leave nothing mapped and nothing listening', async () => {
+  test('many connections of a guest leave no page mapped and no port bound', async () => {
     const hv = new WatchedHypervisor()
     const store = recordingStore(4096)
     let listeners = 0
@@ -31,7 +34,7 @@ describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath)
     await r.plug()
     for (let life = 0; life < LIVES; life++) {
       const queues = 1 + (life % 4)
-      // Said of one as well: the last life's number is still there.
+      // Published for one queue too: the number of the last connection is still there.
       await using front = await RawFrontend.open(r.guest, {
         queues,
         dataPages: 16,
@@ -39,7 +42,7 @@ describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath)
         nodes: { 'multi-queue-num-queues': String(queues) },
       })
       const segments = Array.from({ length: 16 }, (_, i) => ({ gref: front.data.grefs[i] ?? 0 }))
-      // Every third one goes with its requests on the ring.
+      // Every third frontend closes with requests on the ring.
       front.put({ indirect_op: BLKIF_OP.WRITE, segments })
       front.put({ operation: BLKIF_OP.READ })
       front.send()
@@ -51,7 +54,7 @@ describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath)
     expect(lives).toBe(LIVES)
   })
 
-  test('a guest that dies with requests everywhere: at the store, behind a barrier, waiting for room', async () => {
+  test('a guest dies with requests at the store, behind a barrier and waiting', async () => {
     const hv = new WatchedHypervisor()
     const store = recordingStore(65_536)
     await using r = await rig({ dataPath, store, through: hv.through })
@@ -70,19 +73,19 @@ describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath)
     await store.held(4)
     await turns()
     r.machine.destroyDomain(r.guest.domid)
-    // Time enough, in round trips, for the server to hear of it.
+    // Enough round trips for the server to notice.
     for (let i = 0; i < 50; i++) await r.xs.list('/local/domain/0/backend/vbd')
     expect(r.events.map(({ kind }) => kind)).not.toContain('closed')
     const { length } = store.calls
     store.letGo()
     await r.event(({ kind }) => kind === 'closed')
-    // Nothing was begun for a guest that is no more.
+    // No request was started for a guest that is gone.
     expect(store.calls).toHaveLength(length)
     expect(hv.pages).toBe(0)
   })
 })
 
-test('a store that hangs: its own disk stays closing, others serve, close and come again', async () => {
+test('a store hangs: its disk stays closing, others serve, close and reconnect', async () => {
   const [hanging, sound] = [recordingStore(64), recordingStore(64)]
   await using r = await rig({ store: ({ devid }) => (devid === 51_712 ? hanging : sound) })
   await r.plug({ vdev: 'xvda' })
@@ -103,7 +106,7 @@ test('a store that hangs: its own disk stays closing, others serve, close and co
   await closing
 })
 
-test('a store whose answer comes with the guest gone does not answer the next guest', async () => {
+test('a store that answers after its guest is gone does not answer the next guest', async () => {
   const store = recordingStore(64)
   await using r = await rig({ store })
   await r.plug()

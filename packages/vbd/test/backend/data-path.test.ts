@@ -1,5 +1,5 @@
 /**
- * How data is moved: what is mapped when, which calls are made, and what the statistics say of it.
+ * How data moves: which pages are mapped when, which calls are made, and what the statistics count.
  */
 import { randomBytes } from 'node:crypto'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
@@ -24,7 +24,7 @@ async function stats(r: Rig) {
   return disk.stats
 }
 
-/** Requests of 4 pages each, at sectors of their own, from all pages of data in turn. */
+/** Requests of 4 pages each, at different sectors, from all data pages in turn. */
 const requests = (front: RawFrontend, operation: number, count: number): RawRequest[] =>
   Array.from({ length: count }, (_, i) => ({
     id: BigInt(i),
@@ -36,7 +36,7 @@ const requests = (front: RawFrontend, operation: number, count: number): RawRequ
   }))
 
 describe('persistent grants', () => {
-  test('pages are mapped once; then data moves without a call, straight between store and guest', async () => {
+  test('pages are mapped once; then store and guest exchange data without a call', async () => {
     const hv = new WatchedHypervisor()
     const store = recordingStore(1024)
     const seen = new Set<number>()
@@ -71,7 +71,7 @@ describe('persistent grants', () => {
       }
       expect([hv.maps, hv.copies]).toEqual([maps, 0])
       expect(front.data.bytes.every((byte, i) => byte === i >> 12)).toBe(true)
-      // In sim a mapping is the guest's page itself.
+      // In the simulation a mapping is the guest's page itself.
       expect([...seen].toSorted((a, b) => a - b)).toEqual(
         Array.from({ length: 16 }, (_, i) => front.data.byteOffset + i * 4096),
       )
@@ -81,7 +81,7 @@ describe('persistent grants', () => {
     expect(await stats(r)).toMatchObject({ dataPath: undefined, persistentGrants: 0, queues: 0 })
   })
 
-  test('are not kept of a frontend that does not offer it, and not offered unless asked for', async () => {
+  test('are not used with a frontend without the feature, and not offered by default', async () => {
     for (const [dataPath, persistent, offered] of [
       ['persistent', false, '1'],
       [undefined, true, '0'],
@@ -101,7 +101,7 @@ describe('persistent grants', () => {
     }
   })
 
-  test('a page twice in one request, and in requests beside each other', async () => {
+  test('a page twice in one request, and in concurrent requests', async () => {
     await using r = await rig({ store: recordingStore(1024), dataPath: 'persistent' })
     await r.plug()
     await using front = await RawFrontend.open(r.guest, { persistent: true })
@@ -114,7 +114,7 @@ describe('persistent grants', () => {
     expect((await stats(r)).persistentGrants).toBe(1)
   })
 
-  test('a page that is granted read-only is not kept: what is written is copied', async () => {
+  test('a page that is granted read-only is not kept: data of writes is copied', async () => {
     const store = recordingStore(64)
     await using r = await rig({ store, dataPath: 'persistent' })
     await r.plug()
@@ -130,7 +130,7 @@ describe('persistent grants', () => {
     readOnly.close()
   })
 
-  test('more pages than are kept: the oldest make room, and none is lost count of', async () => {
+  test('more pages than the cache holds: the oldest are evicted and uncounted', async () => {
     const hv = new WatchedHypervisor()
     await using r = await rig({
       store: recordingStore(4096),
@@ -148,7 +148,7 @@ describe('persistent grants', () => {
       ])
       const { persistentGrants } = await stats(r)
       expect(persistentGrants).toBeLessThanOrEqual(1056)
-      // And the ring.
+      // One more page: the ring.
       expect(hv.pages).toBe(persistentGrants + 1)
     }
     expect((await stats(r)).persistentGrants).toBeGreaterThan(900)
@@ -156,7 +156,7 @@ describe('persistent grants', () => {
 })
 
 describe('plain mapping', () => {
-  test('pages are mapped while the store works, and none is when the answer is seen', async () => {
+  test('pages are mapped while the store works, and unmapped before the answer', async () => {
     const hv = new WatchedHypervisor()
     const store = recordingStore(1024)
     await using r = await rig({ store, dataPath: 'map', through: hv.through })
@@ -177,7 +177,7 @@ describe('plain mapping', () => {
     expect(await stats(r)).toMatchObject({ dataPath: 'map', persistentGrants: 0 })
   })
 
-  test('writes do with pages that are granted read-only', async () => {
+  test('writes work with pages that are granted read-only', async () => {
     const store = recordingStore(64)
     await using r = await rig({ store, dataPath: 'map' })
     await r.plug()
@@ -199,7 +199,7 @@ describe('plain mapping', () => {
     readOnly.close()
   })
 
-  test('a guest can have four of the largest requests mapped, and waits with the next', async () => {
+  test('four of the largest requests of a guest can be mapped, the next one waits', async () => {
     const hv = new WatchedHypervisor()
     const store = recordingStore(65_536)
     await using r = await rig({ store, dataPath: 'map', through: hv.through })
@@ -207,7 +207,7 @@ describe('plain mapping', () => {
     await using front = await RawFrontend.open(r.guest, { dataPages: 256 })
     store.hold()
     const segments = Array.from({ length: 256 }, (_, i) => ({ gref: front.data.grefs[i] ?? 0 }))
-    // At sectors apart, so that they stay calls of their own.
+    // Sectors that aren't adjacent, so that each request is a store call of its own.
     for (let i = 0; i < 6; i++) {
       front.put({ id: BigInt(i), indirect_op: BLKIF_OP.READ, sector: BigInt(i * 4096), segments })
     }
@@ -249,8 +249,8 @@ test('the statistics of a disk', async () => {
   })
 })
 
-describe('a store whose write changes what it is given', () => {
-  /** Encrypts in place, as a store may. */
+describe('a store whose write changes its buffers', () => {
+  /** A store that encrypts data in place. */
   function scrambling(sectors: number) {
     const store = recordingStore(sectors)
     const write: StoreWrite = (sector, from) => {
@@ -260,7 +260,7 @@ describe('a store whose write changes what it is given', () => {
     return { ...store, write }
   }
 
-  test('gets a private copy with plain mapping, of which the guest sees nothing', async () => {
+  test('gets a private copy with plain mapping: the guest sees no change', async () => {
     const hv = new WatchedHypervisor()
     const store = scrambling(64)
     await using r = await rig({ store, dataPath: 'map', through: hv.through })
@@ -279,7 +279,7 @@ describe('a store whose write changes what it is given', () => {
     expect(front.data.bytes.every((byte) => byte === 0xfc)).toBe(true)
   })
 
-  test('fails the check of the machine if it says otherwise: on Xen it would end', async () => {
+  test("fails the simulation's check if it claims `leavesBuffers` (Xen: SIGSEGV)", async () => {
     const store = scrambling(64)
     Object.assign(store.write, LEAVES_BUFFERS)
     const r = await rig({ store, dataPath: 'map' })
@@ -291,7 +291,7 @@ describe('a store whose write changes what it is given', () => {
     await expect(r[Symbol.asyncDispose]()).rejects.toThrow(told)
   })
 
-  test('is not taken for the store whose other members it has', () => {
+  test('does not inherit `leavesBuffers` from a store whose other members it has', () => {
     const own = memoryStore(64)
     expect(own.write.leavesBuffers).toBe(true)
     const { write } = scrambling(64)
@@ -299,7 +299,7 @@ describe('a store whose write changes what it is given', () => {
   })
 })
 
-/** A store that says nothing of its buffers. */
+/** A store without `leavesBuffers`. */
 const silent = () => ({ ...memoryStore(64), write: () => {} })
 
 test.each([

@@ -1,4 +1,4 @@
-/** Long discards: what they cost others, how they are cut, and when the rest is left out. */
+/** Long discards: how long others wait, how they are split, and when the rest is skipped. */
 import { BLKIF_OP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { discardInTurns } from '../../src/backend/discard-in-turns.ts'
@@ -12,7 +12,7 @@ import { rig } from '../support/rig.ts'
 const { DISCARD } = BLKIF_OP
 const MIB = 2048
 
-/** A disk in memory that counts the sectors that it was made to give up. */
+/** A disk in memory that counts the sectors it was made to discard. */
 function countedMemory(sectors: number) {
   const memory = memoryStore(sectors)
   const counted = { discarded: 0 }
@@ -27,7 +27,7 @@ function countedMemory(sectors: number) {
 }
 
 test.each([1, 4])(
-  'a guest that discards its disk over and over, on %i rings: others wait for two turns',
+  'a guest that discards its disk over and over, on %i rings: others wait for two turns at most',
   async (queues) => {
     const crowd = new Crowd()
     const { store, counted } = countedMemory(16 * MIB)
@@ -58,12 +58,12 @@ test.each([1, 4])(
     }
     crowd.onAnswer(guest.domid, () => flooder.rest())
     expect(Math.max(...waits)).toBeLessThanOrEqual(2 * MIB)
-    // They are done all the same, and as fast as the guest's turns come.
+    // The discards still proceed, as fast as the guest's turns come.
     expect(counted.discarded).toBeGreaterThan(10 * MIB)
   },
 )
 
-test('a guest that is gone leaves the rest of its discards undone', async () => {
+test('the rest of a discard is skipped once its guest is gone', async () => {
   const { store, counted } = countedMemory(64 * MIB)
   await using r = await rig({
     store: ({ params }) => (params === 'other' ? memoryStore(64) : store),
@@ -88,7 +88,7 @@ test('a guest that is gone leaves the rest of its discards undone', async () => 
 })
 
 describe('in turns', () => {
-  /** A turn that is over when `left` is used up, and comes again when the test says so. */
+  /** A turn that ends when `left` is used up. The next one comes when the test says so. */
   class Turn {
     left = TURN
     spent = 0
@@ -111,7 +111,7 @@ describe('in turns', () => {
     }
   }
 
-  /** Runs a discard to its end. @returns its calls, turn by turn */
+  /** Runs a discard to its end. @returns its store calls, turn by turn */
   async function turnsOf(
     limits: BlockStore['discardLimits'],
     { sector = 0, end = 64, secure = false, stopped = () => false } = {},
@@ -132,7 +132,7 @@ describe('in turns', () => {
 
   const plain = { granularity: 512, alignment: 0, secure: true }
 
-  test('of any length: one call, which counts no more than another request', async () => {
+  test('a store without limits: one call of any length, charged as any other request', async () => {
     const { discardLimits: _, ...store } = memoryStore(64)
     const guestTurn = new Turn()
     await discardInTurns({
@@ -146,7 +146,7 @@ describe('in turns', () => {
     expect(guestTurn.spent).toBe(0)
   })
 
-  test('long: whole granules, a call each turn, charged by length', async () => {
+  test('long discards: whole granules, one call a turn, charged by length', async () => {
     expect(await turnsOf({ ...plain, granularity: 1024, maximum: 12_000 })).toEqual({
       turns: [['0+22'], ['22+22'], ['44+20']],
       spent: 256 + 256 + 233,
@@ -154,14 +154,14 @@ describe('in turns', () => {
     expect(
       await turnsOf({ ...plain, maximum: 16_384 }, { sector: 5, end: 38, secure: true }),
     ).toEqual({ turns: [['5+32 secure'], ['37+1 secure']], spent: 256 + 8 })
-    // Less than a granule can't be.
+    // A call can't discard less than a granule.
     expect((await turnsOf({ ...plain, granularity: 16_384, maximum: 512 })).turns).toEqual([
       ['0+32'],
       ['32+32'],
     ])
   })
 
-  test('several short ones have one turn', async () => {
+  test('several short discards share one turn', async () => {
     const guestTurn = new Turn()
     const store = { ...memoryStore(4096), discardLimits: { ...plain, maximum: 2 ** 20 } }
     for (let sector = 0; sector < 32; sector += 8) {
@@ -177,7 +177,7 @@ describe('in turns', () => {
     expect(guestTurn.spent).toBe(4)
   })
 
-  test('asks before each call how long it may be', async () => {
+  test('the limits are read again before each call', async () => {
     let maximum = 4096
     const limits = {
       ...plain,

@@ -1,4 +1,7 @@
-/** What a frontend leaves behind, and says, where attaching fails or its backend never lets go. */
+/**
+ * What a frontend leaves open, and which error it reports, if opening fails or its backend never
+ * closes.
+ */
 import type { GrantMapping, Hypervisor } from '@xenkit/hypervisor'
 import { type SimMachine, createMachine } from '@xenkit/sim'
 import { XenbusState } from '@xenkit/wire'
@@ -14,7 +17,7 @@ let guest: Hypervisor
 let xs: XenstoreClient
 let back: string
 let front: string
-/** Connections that the guest has to xenstored. */
+/** Number of the guest's connections to xenstored. */
 let connections: number
 
 beforeEach(async () => {
@@ -47,7 +50,7 @@ function counted(hv: Hypervisor): Hypervisor {
   return { name, domid, arena, loop, grants, evtchn, xenstore, close, [Symbol.asyncDispose]: close }
 }
 
-/** A domain whose ports can't be unbound, as a kernel may say of them. */
+/** A domain whose ports can't be unbound, as a kernel may refuse. */
 const unbindable = (hv: Hypervisor): Hypervisor => ({
   ...hv,
   evtchn: {
@@ -74,7 +77,7 @@ const frontend = (state: number): Promise<true> =>
     async (view) => (await view.readOptional(`${front}/state`)) === String(state) || undefined,
   )
 
-/** A backend that maps the ring and then does nothing more. */
+/** A backend that maps the ring and then does nothing. */
 async function connectBackend(): Promise<GrantMapping> {
   await put(InitWait)
   await frontend(Initialised)
@@ -85,7 +88,7 @@ async function connectBackend(): Promise<GrantMapping> {
   return mapping
 }
 
-test('attaching fails, then cleaning up: the first error is told, nothing stays open', async () => {
+test('opening fails, then closing: the first error is thrown, nothing stays open', async () => {
   const attaching = openVbd(unbindable(guest), { vdev: 'xvda', queues: 2 })
   attaching.catch(() => {})
   await putNodes({ 'multi-queue-max-queues': 2 })
@@ -103,7 +106,7 @@ test('attaching fails, then cleaning up: the first error is told, nothing stays 
   await frontend(Closed)
 })
 
-test('attaching is given up: a backend that has the rings is asked to let go of them', async () => {
+test('opening is aborted: a backend that has mapped the rings is asked to close', async () => {
   const enough = new AbortController()
   const attaching = openVbd(guest, { vdev: 'xvda', signal: enough.signal })
   attaching.catch(() => {})
@@ -145,7 +148,8 @@ test.each([
   closing.catch(() => {})
   await frontend(Closing)
   late.abort(new Error('late'))
-  // That the page is still mapped is told with it, and not in its place.
+  // The error about the page that is still mapped is added to the first one, and doesn't replace
+  // it.
   const suppressed = [expect.objectContaining({ code: 'ERR_XEN_GRANT' })]
   await expect(closing).rejects.toMatchObject({ message: 'late', suppressed })
   expect(connections).toBe(0)

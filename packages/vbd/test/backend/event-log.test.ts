@@ -1,4 +1,4 @@
-/** What a server prints of its disks: every reason, once, whatever a guest does. */
+/** What a server prints about its disks: each reason once, whatever a guest does. */
 import { createMachine } from '@xenkit/sim'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { afterEach, expect, test, vi } from 'vitest'
@@ -8,7 +8,7 @@ afterEach(() => void vi.restoreAllMocks())
 
 type Told = Pick<VbdEvent, 'kind'> & { readonly error?: unknown; readonly devid?: number }
 
-/** A log, its clock, and its lines since they were last looked at. */
+/** A log, its clock, and its lines since the last look. */
 function log() {
   let now = 1_000
   vi.spyOn(performance, 'now').mockImplementation(() => now)
@@ -22,7 +22,7 @@ function log() {
   }
 }
 
-test('a reason is told once a disk, then counted; the count follows after a minute', () => {
+test('a reason is printed once a disk, then counted; the count follows later', () => {
   const { tell, pass, lines } = log()
   const fails = (at: number, devid?: number): void =>
     tell({
@@ -47,7 +47,7 @@ test('a reason is told once a disk, then counted; the count follows after a minu
   ])
 })
 
-test('a disk that connects and fails without pause makes few lines, its removal counts', () => {
+test('a disk that connects and fails without pause makes few lines', () => {
   const { tell, lines } = log()
   for (let life = 0; life < 1000; life++) {
     tell({ kind: 'connected' })
@@ -78,7 +78,7 @@ test('a disk that connects and fails without pause makes few lines, its removal 
   expect(lines()).toEqual(['xvda of domain 3: connected'])
 })
 
-test('reasons that a guest makes up are bounded, and memory with them', () => {
+test('reasons that a guest makes up are bounded in number and memory', () => {
   const { tell, lines } = log()
   const word = (n: number): string =>
     [...String(n)].map((digit) => 'abcdefghij'[Number(digit)]).join('')

@@ -1,4 +1,4 @@
-/** What a program without a type checker gets to hear of its arguments. */
+/** Errors for wrong arguments of a program without a type checker. */
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { createMachine } from '@xenkit/sim'
 import { expect, test } from 'vitest'
@@ -21,23 +21,26 @@ const stores: [string, unknown, string][] = [
   ],
   ['no read', { sectors: 8 }, '"store.read" expected a function, got undefined'],
   [
-    'a write that is none',
+    'a write that is no function',
     { sectors: 8, read, write: true },
     '"store.write" expected a function, got true',
   ],
   ['no size', { read }, '"store.sectors" expected an integer 1..8796093022208, got undefined'],
 ]
 
-test.each(stores)('serveVbd says what it expects: %s for a store', async (_, store, message) => {
-  await using machine = createMachine()
-  const dom0 = machine.createDomain()
-  const o = { store, signal: AbortSignal.abort() } as ServeVbdOptions
-  await expect(serveVbd(dom0, o)).rejects.toThrow(new TypeError(message))
-  await dom0.close()
-})
+test.each(stores)(
+  'serveVbd refuses a wrong store and says what it expects: %s',
+  async (_, store, message) => {
+    await using machine = createMachine()
+    const dom0 = machine.createDomain()
+    const o = { store, signal: AbortSignal.abort() } as ServeVbdOptions
+    await expect(serveVbd(dom0, o)).rejects.toThrow(new TypeError(message))
+    await dom0.close()
+  },
+)
 
 test.each(stores.filter(([name]) => name !== 'a promise'))(
-  'of a function, too, whose disk is closed: %s',
+  'a function returns a wrong store: its disk is closed with the same error: %s',
   async (_, store, message) => {
     await using r = await rig({ store: (() => store) as ServeVbdOptions['store'] & object })
     await r.plug()

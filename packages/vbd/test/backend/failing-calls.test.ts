@@ -1,6 +1,6 @@
 /**
- * The hypervisor refuses to take something back, or to send an event: that disk closes with the
- * reason, all else of it is given back once, and nobody else notices (XSA-361, 362, 365, 367).
+ * The hypervisor refuses to unmap, free or notify. That disk closes with the reason, everything
+ * else of it is freed once, and no other disk notices (XSA-361, 362, 365, 367).
  */
 import { EvtchnError, GrantError, type Hypervisor } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
@@ -14,18 +14,20 @@ import { RawFrontend } from '../support/raw-frontend.ts'
 import { type Rig, rig } from '../support/rig.ts'
 
 const XVDA = 51_712
-/** Places in a batch of four. */
+/** Indexes in a batch of four. */
 const EACH = [0, 1, 2, 3]
 
 type Call = 'unmap' | 'free' | 'copyOut' | 'closeCopies' | 'notify' | 'unmask' | 'unbind'
 
-/** A domain for which one call fails after it has done its work, as when the driver objects. */
+/**
+ * A domain for which one call throws after it has done its work, as if the driver had refused it.
+ */
 class Failing {
-  /** Whose events can't be dealt with. */
+  /** The guest whose event-channel calls are counted and can fail. */
   guest: number | undefined
   /** Calls of each kind since `arm`. */
   readonly calls = new Map<Call, number>()
-  /** Pages that are mapped now, by their place in the arena. */
+  /** How often pages are mapped now, by their offset in the arena. */
   readonly mapped = new Map<number, number>()
   #armed: { readonly call: Call; index: number } | undefined
 
@@ -38,7 +40,7 @@ class Failing {
     hooked(hv, {
       bind: (bind, ...args) => {
         const binding = bind(...args)
-        // The simulation delivers events for nothing now and then, to the other disk, too.
+        // The simulation sometimes delivers spurious events, to the other disk too.
         if (args[0].domid !== this.guest) return binding
         this.#hook(binding, 'notify', 'notify')
         this.#hook(binding, 'unmask', 'unmask')
@@ -88,7 +90,7 @@ const refusal = (call: Call): Error => {
   return isEvent ? new EvtchnError(text, { errno: 'EIO' }) : new GrantError(text, { status: -5 })
 }
 
-/** Two disks of two guests. The second is served as before whatever becomes of the first. */
+/** Two disks of two guests. The second has to be served whatever becomes of the first. */
 async function twoDisks(
   failing: Failing,
   o: { readonly dataPath: DataPathKind; readonly store: BlockStore },
@@ -128,7 +130,7 @@ async function end({ r, front, beside }: Awaited<ReturnType<typeof twoDisks>>): 
 
 const later = <T>(value: T): Promise<T> => new Promise((resolve) => setImmediate(resolve, value))
 
-/** How a store is done: in the call, later, or in batches. */
+/** Ways for a store to complete: synchronously, asynchronously, or in batches. */
 const stores: Record<string, () => BlockStore> = {
   'in the call': () => memoryStore(1024),
   later: () => ({ sectors: 1024, read: () => later(undefined), write: () => later(undefined) }),
@@ -156,7 +158,7 @@ const stores: Record<string, () => BlockStore> = {
   }),
 }
 
-describe.each(Object.keys(stores))('a store that is done %s', (kind) => {
+describe.each(Object.keys(stores))('a store that completes %s', (kind) => {
   const store = stores[kind]?.() ?? memoryStore(1)
 
   test.each(EACH)('the unmap of request %i fails: the others are unmapped once', async (index) => {
@@ -164,7 +166,7 @@ describe.each(Object.keys(stores))('a store that is done %s', (kind) => {
     const disks = await twoDisks(failing, { dataPath: 'map', store })
     const { r, front } = disks
     failing.arm('unmap', index)
-    // Apart, so that none is merged with the next.
+    // Sectors that aren't adjacent, so that no two requests are merged.
     for (const [i, gref] of front.data.grefs.entries()) {
       front.put({ sector: BigInt(16 * i), segments: [{ gref }] })
     }
@@ -222,7 +224,7 @@ test('the unmap of a page that was not used for a minute fails', async () => {
   }
 })
 
-test('buffers that are not used any more can not be freed', async () => {
+test("buffers that are no longer used can't be freed", async () => {
   const failing = new Failing()
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
   try {
@@ -240,7 +242,7 @@ test('buffers that are not used any more can not be freed', async () => {
 
 const atTheEnd = ['free', 'closeCopies', 'unbind', 'unmap'] as const
 
-test.each(atTheEnd)('%s fails when the disk closes: all else is given back', async (call) => {
+test.each(atTheEnd)('%s fails when the disk closes: everything else is freed', async (call) => {
   const failing = new Failing()
   const disks = await twoDisks(failing, { dataPath: 'copy', store: memoryStore(1024) })
   const { r, front } = disks

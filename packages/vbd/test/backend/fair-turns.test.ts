@@ -1,6 +1,6 @@
 /**
- * What a guest with one request at a time waits for while others never stop asking: counted in what
- * was done for those, a request as 1 and a page as 1.
+ * How long a guest with one request at a time waits while others send requests without a pause. The
+ * wait is counted in work for those: 1 for a request and 1 for a page.
  */
 import { BLKIF_OP } from '@xenkit/wire'
 import { afterEach, expect, test, vi } from 'vitest'
@@ -15,7 +15,7 @@ const { READ } = BLKIF_OP
 
 const LARGEST: RawRequest = { indirect_op: READ, segments: Array.from({ length: 256 }, () => ({})) }
 
-/** Ways to ask for more than others. */
+/** Ways to ask for more than a fair share. */
 const floods = {
   'a page a request': { disks: ['xvda'], request: {}, work: 2 },
   '11 pages a request, 4 of the largest rings': {
@@ -42,23 +42,23 @@ const floods = {
 
 interface Outcome {
   /**
-   * Of each request of the quiet guest, what was done for each flooder between its event and its
+   * For each request of the quiet guest: work for each flooder between the request's event and its
    * answer.
    */
   readonly waits: readonly (readonly number[])[]
-  /** What was done for each flooder. */
+  /** Work for each flooder in all. */
   readonly done: readonly number[]
 }
 
 const REQUESTS = 50
-/** Where turns have no end, the test does. */
+/** If turns never end, the test ends after this much work. */
 const FAR_TOO_MANY = 16 * TURN
 
 interface Flooded {
   readonly floods: readonly FlooderOptions[]
-  /** What the quiet guest asks for. */
+  /** The quiet guest's request. */
   readonly request?: RawRequest
-  /** What flooders have. */
+  /** Store of the flooders. */
   readonly store?: () => BlockStore
   readonly dataPath?: 'copy' | 'persistent'
 }
@@ -91,7 +91,8 @@ async function flooded(o: Flooded): Promise<Outcome> {
   const allAnswered = new Promise<void>((resolve) => (over = resolve))
 
   /**
-   * A flooder was answered: it asks for more, and now and then the quiet guest asks for something.
+   * Called when a flooder was answered. It sends more, and now and then the quiet guest sends a
+   * request.
    */
   function more(flooder: Flooder): void {
     if (ended) return flooder.rest()
@@ -104,11 +105,11 @@ async function flooded(o: Flooded): Promise<Outcome> {
     quiet.put(request)
     quiet.send()
   }
-  /** The quiet guest was answered, or there is no point in going on. */
+  /** Called when the quiet guest was answered. @param never it waited too long: end the test */
   function end(never = false): void {
     waits.push(doneSince())
     asked = false
-    // At every moment of a turn, and after some idle ones: 37 and 101 have no divisor in common.
+    // Requests come at every point of a turn: 37 and 101 have no common divisor.
     pause = (waits.length * 37) % 101
     ended = never || waits.length === REQUESTS
     if (ended) over()
@@ -126,32 +127,32 @@ async function flooded(o: Flooded): Promise<Outcome> {
 }
 
 /**
- * What the quiet guest waited for at most, in turns: requests are taken 8 at a time, and those that
- * are refused may be 7 too many.
+ * Longest wait of the quiet guest, in turns. Requests are taken 8 at a time, so 7 refused ones may
+ * come on top of a turn.
  */
 const most = ({ waits }: Outcome): number => Math.max(...waits.flat()) / (TURN + 7)
 
 test.each(Object.entries(floods))(
-  'beside a guest that floods with %s, nobody waits for more than two turns of it',
+  'one guest floods with %s: others wait for at most two turns of it',
   async (_, flood) => {
     expect(most(await flooded({ floods: [flood] }))).toBeLessThanOrEqual(2)
   },
 )
 
-test('beside several, for two of each, and those have the same, whatever they ask for and on however many rings', async () => {
+test('several guests flood in equal shares: others wait for two turns of each', async () => {
   const outcome = await flooded({ floods: Object.values(floods), dataPath: 'persistent' })
   expect(most(outcome)).toBeLessThanOrEqual(2)
-  // 21 requests of 11 pages are 5 less than a turn, 33 batches of what is refused 7 more.
+  // 21 requests of 11 pages are 5 less than a turn, 33 batches of refused ones 7 more.
   expect(Math.min(...outcome.done) / Math.max(...outcome.done)).toBeGreaterThan(0.9)
 })
 
-test('a guest whose every request is a turn of its own waits no longer', async () => {
+test('a guest each of whose requests takes a whole turn waits no longer', async () => {
   expect(
     most(await flooded({ floods: Object.values(floods), request: LARGEST })),
   ).toBeLessThanOrEqual(2)
 })
 
-test('what stores finish late counts when it is begun: no more than that comes on top', async () => {
+test('asynchronous requests are charged at their start: one more turn to wait', async () => {
   const late = (): BlockStore => ({
     ...memoryStore(2048),
     read: () => new Promise((resolve) => setImmediate(resolve)),
@@ -160,7 +161,7 @@ test('what stores finish late counts when it is begun: no more than that comes o
   expect(most(outcome)).toBeLessThanOrEqual(3)
 })
 
-/** What is left of a turn is too little for another request of either disk, but not nothing. */
+/** The rest of the turn is too little for another request of either disk, but isn't 0. */
 test.each([
   { others: true, pages: [1, 1] },
   { others: true, pages: [11, 11] },
@@ -208,7 +209,7 @@ test.each([
 
 afterEach(() => void vi.restoreAllMocks())
 
-test('looking at an empty ring is work, too', async () => {
+test('polling an empty ring is charged as work', async () => {
   const crowd = new Crowd()
   await using r = await rig({
     store: () => memoryStore(64),
@@ -229,8 +230,7 @@ test('looking at an empty ring is work, too', async () => {
     front.put()
     if (front.ring.publish()) front.channel.notify()
   }
-  // The clock is read when there have been 512 looks. On the second time something is there: after
-  // 10 us.
+  // The clock is read after each 512 looks. At the second reading, after 10 us, a request is there.
   vi.spyOn(performance, 'now').mockImplementation(() => {
     if (++clocks === 2 && answers < FAR_TOO_MANY) ask(looked)
     return (now += 0.01)
@@ -239,7 +239,7 @@ test('looking at an empty ring is work, too', async () => {
     clocks = 0
     answers++
     const answer = answers
-    // Nobody looks: then it is there all the same.
+    // If the backend doesn't poll, the request comes all the same.
     setImmediate(() => {
       if (answers === answer && clocks < 2 && found.length < 20) {
         clocks = 2
@@ -267,7 +267,7 @@ test('looking at an empty ring is work, too', async () => {
   )
   ask(looked)
   await allAnswered
-  // 512 looks are 8, a request of a page is 2.
+  // Work: 8 for 512 looks, 2 for a request of one page.
   expect(Math.max(...found)).toBeLessThanOrEqual((2 * TURN) / 10 + 2)
   expect(Math.max(...found)).toBeGreaterThan(TURN / 10 / 2)
 })

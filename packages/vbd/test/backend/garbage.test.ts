@@ -1,7 +1,7 @@
 /**
- * Bytes of JavaScript's heap that a request takes from the ring to the store and back, over a
- * million. The event loop has no part in it: the backend is called as by an event, and the guest
- * takes its answers at once.
+ * Bytes of JavaScript's heap that a request allocates from the ring to the store and back, over a
+ * million requests. The event loop is left out: the backend is called as if by an event, and the
+ * guest takes its answers at once.
  */
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { RING_OFFSET } from '@xenkit/wire'
@@ -16,7 +16,7 @@ import { rig } from '../support/rig.ts'
 const REQUESTS = 1_000_000
 const DEPTH = 32
 /**
- * Until all is compiled, which takes as long as the compiler's thread has to wait for a processor.
+ * Most rounds until all code is compiled: the compiler's thread may have to wait for a processor.
  */
 const WARM_UPS_MAX = 6
 
@@ -26,8 +26,7 @@ test.each(['copy', 'persistent'] as const)(
   'a request by %s grants takes less than a byte of heap',
   async (dataPath) => {
     let wake = (): void => {}
-    // Events come from this file, and they and copies go nowhere: that part is the event loop's,
-    // and the simulation's.
+    // Events and copies do nothing here, since they belong to the event loop and the simulation.
     const through = (dom0: Hypervisor): Hypervisor =>
       hooked(dom0, {
         bind(bind, o, onEvent) {
@@ -59,7 +58,7 @@ test.each(['copy', 'persistent'] as const)(
       const at = RING_OFFSET + i * ring.slotSize
       return bytes.slice(at, at + ring.slotSize)
     })
-    /** Has what is on the ring done, and puts the same there again. */
+    /** Lets the backend answer the ring's requests, then puts the same ones there again. */
     const round = (): void => {
       ring.publish()
       wake()
@@ -75,7 +74,7 @@ test.each(['copy', 'persistent'] as const)(
     let millions = 1
     while (million() >= REQUESTS && millions < WARM_UPS_MAX) millions++
     expect(millions).toBeLessThan(WARM_UPS_MAX)
-    // All of them were done, and well.
+    // All requests succeeded.
     const stats = r.events.find(({ kind }) => kind === 'connected')?.disk.stats
     expect([stats?.reads, stats?.errors]).toEqual([millions * REQUESTS, 0])
   },

@@ -1,4 +1,7 @@
-/** What a disk says of itself, what the toolstack makes of it, and a size that changes. */
+/**
+ * A disk's published geometry and features, how the toolstack's nodes change them, and changes of
+ * size.
+ */
 import { BLKIF_OP, BLKIF_RSP, VDISK, XenbusState } from '@xenkit/wire'
 import { NegotiationError } from '@xenkit/hypervisor'
 import { plugDevice } from '@xenkit/xenbus'
@@ -34,7 +37,7 @@ async function published(r: Rig, front: RawFrontend): Promise<Record<string, str
   )
 }
 
-/** A disk with nodes that `plug` knows nothing of. */
+/** Plugs a disk with additional nodes. */
 const plug = (r: Rig, backend: Record<string, string>): Promise<void> =>
   plugDevice(r.xs, {
     type: 'vbd',
@@ -65,7 +68,7 @@ test('a plain disk', async () => {
   })
 })
 
-test('features of an earlier server that the disk has no more are taken away', async () => {
+test('nodes of an earlier server for features that the disk lacks are removed', async () => {
   const { sectors, read } = recordingStore(64)
   await using r = await rig({ store: { sectors, read } })
   await plug(r, {
@@ -124,7 +127,7 @@ describe('discard', () => {
     ])
   })
 
-  test('is not offered where the toolstack does not want it', async () => {
+  test('is not offered if the toolstack forbids it', async () => {
     await using r = await rig({ store: recordingStore(64) })
     await plug(r, { 'discard-enable': '0' })
     await using front = await RawFrontend.open(r.guest)
@@ -192,7 +195,7 @@ describe("a disk of the toolstack's kind", () => {
 })
 
 describe('sectors of 4096 bytes', () => {
-  test('are published; numbers stay those of sectors of 512', async () => {
+  test('are published; numbers still count units of 512 bytes', async () => {
     const store = recordingStore(64, { sectorSize: 4096, physicalSectorSize: 8192 })
     await using r = await rig({ store })
     await r.plug()
@@ -225,7 +228,7 @@ describe('sectors of 4096 bytes', () => {
     expect(store.calls).toEqual(['read 8+8', 'discard 8+8'])
   })
 
-  test('are not for a frontend that may count in them', async () => {
+  test('are refused to a frontend that may count in them', async () => {
     await using r = await rig({ store: recordingStore(64, { sectorSize: 4096 }) })
     await r.plug()
     await using front = await RawFrontend.open(r.guest, {
@@ -239,7 +242,7 @@ describe('sectors of 4096 bytes', () => {
     await front.device.backendClosing()
   })
 
-  test('which such a frontend is not asked about where there are none', async () => {
+  test('are the only ones that such a frontend is refused', async () => {
     await using r = await rig({ store: recordingStore(64, { physicalSectorSize: 4096 }) })
     await r.plug()
     await using front = await RawFrontend.open(r.guest, {
@@ -291,7 +294,7 @@ describe('physical sectors', () => {
   })
 })
 
-describe("a store that can't be", () => {
+describe('an invalid store', () => {
   const { read } = recordingStore(64)
   const stores: readonly [string, object][] = [
     ['a sector size of 768', { sectorSize: 768 }],
@@ -316,9 +319,7 @@ describe("a store that can't be", () => {
 })
 
 describe('a size that changes', () => {
-  /**
-   * Resolves when the guest can see a number of sectors, and that it was told of it by the state.
-   */
+  /** Resolves when the guest sees a number of sectors, and was notified of it through the state. */
   const seen = async (r: Rig, front: RawFrontend, sectors: number): Promise<void> => {
     await r.xs.wait(async (view) =>
       (await view.read(`${front.device.backendPath}/sectors`)) === String(sectors)
@@ -328,7 +329,7 @@ describe('a size that changes', () => {
     expect(await r.xs.read(`${front.device.backendPath}/state`)).toBe(String(XenbusState.Connected))
   }
 
-  test('is published while connected, and both ways what lies beyond the end fails', async () => {
+  test('is published while connected; requests beyond the new end fail', async () => {
     const store = recordingStore(1024)
     store.resize(64)
     await using r = await rig({ store })
@@ -353,11 +354,11 @@ describe('a size that changes', () => {
     await seen(r, front, 32)
     stop.abort()
     await watching
-    // Once for the watch itself, then for each change.
+    // One event for the watch itself, then one for each change.
     expect(states.length).toBeGreaterThanOrEqual(2)
   })
 
-  test('of many changes the last one counts', async () => {
+  test('the last one of many changes counts', async () => {
     const store = recordingStore(1024)
     await using r = await rig({ store })
     await r.plug()
@@ -369,7 +370,7 @@ describe('a size that changes', () => {
     expect(await r.xs.read(`${front.device.backendPath}/sectors`)).toBe('160')
   })
 
-  test('between the check and the start of a request fails it', async () => {
+  test('fails a request that was checked before and starts after', async () => {
     const store = recordingStore(1024)
     await using r = await rig({ store })
     await r.plug()
@@ -388,7 +389,7 @@ describe('a size that changes', () => {
     expect(store.calls).toEqual(['flush', 'write 0+8', 'flush'])
   })
 
-  test("to what can't be closes the disk", async () => {
+  test('to an invalid one closes the disk', async () => {
     const store = recordingStore(1024)
     await using r = await rig({ store })
     await r.plug()

@@ -1,7 +1,4 @@
-/**
- * What a guest can send and publish, and what becomes of it: an answer, or the end of that one
- * disk.
- */
+/** Invalid requests and nodes of a guest: each gets an answer, or closes that one disk. */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { NegotiationError, RingProtocolError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
@@ -142,21 +139,21 @@ describe.each([
     await using front = await RawFrontend.open(r.guest, { abi, persistent: true })
     const id = 0xdead_beef_0bad_f00dn
     const [answer] = await front.exchange({ ...request, id })
-    // What an indirect request is for is what its answer names.
+    // The response to an indirect request names its `indirect_op`.
     expect(answer).toMatchObject({
       id,
       operation: request.indirect_op ?? request.operation ?? BLKIF_OP.READ,
       status,
     })
     if (status !== OKAY) expect(Buffer.compare(store.bytes, before)).toBe(0)
-    // Only a read whose data could not be delivered has got as far as the store.
+    // Only a read whose data can't be delivered reaches the store.
     if (status !== OKAY) expect(store.calls.filter((call) => !call.startsWith('read'))).toEqual([])
-    // The disk is none the worse for it.
+    // The disk still serves.
     expect(await front.exchange({ id: 2n })).toMatchObject([{ id: 2n, status: OKAY }])
   })
 })
 
-test('operations that a store does not have', async () => {
+test('operations that a store lacks are refused', async () => {
   const { bytes, sectors, read, write } = recordingStore(64)
   await using r = await rig({ store: { sectors, read, write: write ?? (() => {}) } })
   await r.plug()
@@ -175,7 +172,7 @@ test('operations that a store does not have', async () => {
   expect(bytes.every((byte) => byte === 0)).toBe(true)
 })
 
-test('a bad request among good ones: it alone fails', async () => {
+test('a bad request among good ones fails alone', async () => {
   await using r = await rig({ store: memoryStore(1024) })
   await r.plug()
   await using front = await RawFrontend.open(r.guest)
@@ -212,11 +209,11 @@ test('a write to a read-only disk fails, and so does one to a store that only re
   }
 })
 
-test("no byte of the slot but the answer is the backend's: padding is zero, the tail is the guest's own", async () => {
+test("a response has zeroes for padding, and leaves the slot's tail as it was", async () => {
   await using r = await rig({ store: memoryStore(1024) })
   await r.plug()
   await using front = await RawFrontend.open(r.guest)
-  // Of the request, the padding has bytes 1 and 4 to 7 of the id.
+  // The request's id has bytes 1 and 4 to 7 where the response has padding.
   const id = 0xdeadbeef0badf00dn
   const [answer] = await front.exchange({ id })
   const expected = new Uint8Array(16)
@@ -224,7 +221,7 @@ test("no byte of the slot but the answer is the backend's: padding is zero, the 
   expect(answer?.slot.subarray(0, 16)).toEqual(expected)
 })
 
-describe('a ring index where none can be', () => {
+describe('an impossible ring index', () => {
   test.each([33, 1000, 0x8000_0000, 0xffff_ffff])(
     'req_prod %i closes that disk and no other',
     async (index) => {

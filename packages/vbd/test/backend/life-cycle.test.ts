@@ -1,4 +1,4 @@
-/** Disks that come and go: guests that reboot, vanish, share and unplug; servers that stop. */
+/** Disks through their life: guests that reboot, vanish, share and unplug; servers that stop. */
 import { BLKIF_OP, BLKIF_RSP, XenbusState } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import {
@@ -14,7 +14,7 @@ import { RawFrontend } from '../support/raw-frontend.ts'
 import { recordingStore } from '../support/recording-store.ts'
 import { heardOf, rig } from '../support/rig.ts'
 
-/** A store whose calls take until they are let go. */
+/** A store whose calls wait until the test lets them go on. */
 function heldStore(sectors: number) {
   const memory = memoryStore(sectors)
   const held: (() => void)[] = []
@@ -38,14 +38,14 @@ function heldStore(sectors: number) {
   return {
     store,
     bytes: memory.bytes,
-    /** Resolves when a call is being held. */
+    /** Resolves when a call is held. */
     call: () =>
       held.length > 0 ? Promise.resolve() : new Promise<void>((resolve) => (arrived = resolve)),
     letGo: () => held.splice(0).forEach((go) => go()),
   }
 }
 
-test('a guest reboots: the disk connects again, with what was written', async () => {
+test('a guest reboots: the disk connects again, with the data that was written', async () => {
   await using r = await rig({ store: memoryStore(64) })
   await r.plug()
   for (let life = 1; life <= 3; life++) {
@@ -66,7 +66,7 @@ test('a guest reboots: the disk connects again, with what was written', async ()
   ])
 })
 
-test('a guest is destroyed mid-request: the request settles, nothing stays, its successor gets the disk', async () => {
+test('a guest dies with a request in flight: the next guest gets the disk', async () => {
   const held = heldStore(64)
   await using r = await rig({ store: held.store })
   await r.plug()
@@ -79,7 +79,7 @@ test('a guest is destroyed mid-request: the request settles, nothing stays, its 
   r.machine.destroyDomain(r.guest.domid)
   held.letGo()
   await r.event(({ kind }) => kind === 'closed')
-  // A write that the store had begun is whole.
+  // A write that the store had started is complete.
   expect(held.bytes.subarray(0, 4096).every((byte) => byte === 3)).toBe(true)
   expect(r.events.filter(({ kind }) => kind === 'failed')).toEqual([])
   await unplugVbd(r.xs, { frontendDomid: r.guest.domid, backendDomid: 0, vdev: 'xvda' })
@@ -96,7 +96,7 @@ test('a guest is destroyed mid-request: the request settles, nothing stays, its 
   expect(read[0]).toBe(3)
 })
 
-test('a guest that closes with requests in flight waits for them to settle', async () => {
+test('a guest that closes with requests in flight waits until they complete', async () => {
   const held = heldStore(64)
   await using r = await rig({ store: held.store })
   await r.plug()
@@ -107,7 +107,7 @@ test('a guest that closes with requests in flight waits for them to settle', asy
   await held.call()
   const closed = front[Symbol.asyncDispose]()
   await front.device.backendClosing()
-  // Time enough, in round trips, to do it wrong.
+  // Enough round trips for a fault to show.
   for (let i = 0; i < 50; i++) await r.xs.read(`${front.device.backendPath}/state`)
   expect(await r.xs.read(`${front.device.backendPath}/state`)).toBe(String(XenbusState.Closing))
   expect(r.events.map(({ kind }) => kind)).not.toContain('closed')
@@ -115,9 +115,9 @@ test('a guest that closes with requests in flight waits for them to settle', asy
   await closed
 })
 
-describe('what a guest has sent and the store has not begun', () => {
+describe('requests that a guest has sent and the store has not started', () => {
   /**
-   * A ring full of requests: all but the first wait for a barrier, and need nothing more of the
+   * A ring full of requests. All but the first wait for a barrier, and need nothing more from the
    * guest.
    */
   async function filled() {
@@ -139,7 +139,7 @@ describe('what a guest has sent and the store has not begun', () => {
     return { store, r, front }
   }
 
-  test('is done and answered when it closes', async () => {
+  test('are completed and answered when the guest closes', async () => {
     const { store, r, front } = await filled()
     await using _r = r
     const closed = front.device.close()
@@ -155,7 +155,7 @@ describe('what a guest has sent and the store has not begun', () => {
     front.release()
   })
 
-  test('with what it sends on the events of answers that it had out, as Linux does that closes at once', async () => {
+  test('are answered, with those that it sends at events of answers, as Linux does', async () => {
     const { store, r, front } = await filled()
     await using _r = r
     await front.xs.write(`${front.device.path}/state`, String(XenbusState.Closed))
@@ -173,7 +173,7 @@ describe('what a guest has sent and the store has not begun', () => {
     front.release()
   })
 
-  test('has an end, however much it goes on to send', async () => {
+  test('come to an end, however many more it sends', async () => {
     const { store, r, front } = await filled()
     await using _r = r
     await front.xs.write(`${front.device.path}/state`, String(XenbusState.Closed))
@@ -192,7 +192,7 @@ describe('what a guest has sent and the store has not begun', () => {
     front.release()
   })
 
-  test('is not begun when it is gone: from another host it may have sent that anew, and written since', async () => {
+  test('are not started once the guest is gone: they may be stale after a migration', async () => {
     const { store, r, front } = await filled()
     await using _r = r
     r.machine.destroyDomain(r.guest.domid)
@@ -238,7 +238,7 @@ test('several disks of several guests, each with its own store', async () => {
 })
 
 describe('one store', () => {
-  test('is served to one disk that can be written; a second one is left to others, and had when the first is gone', async () => {
+  test('is served to one writable disk, and to a second when the first is gone', async () => {
     await using r = await rig({ store: memoryStore(64) })
     await r.plug({ vdev: 'xvda' })
     await r.event(({ kind }) => kind === 'offered')
@@ -256,7 +256,7 @@ describe('one store', () => {
     await disk2.flush()
   })
 
-  test('is served to any number of disks that only read', async () => {
+  test('is served to any number of read-only disks', async () => {
     await using r = await rig({ store: memoryStore(64) })
     for (const vdev of ['xvda', 'xvdb']) {
       await r.plug({ vdev, readOnly: true })
@@ -270,7 +270,7 @@ describe('one store', () => {
   })
 })
 
-test('a reserved disk is left to the server that it is reserved for, idle ones beside it or not', async () => {
+test('a reserved disk is left to the server that it is reserved for', async () => {
   const [open, reserved] = [memoryStore(64), memoryStore(64)]
   await using r = await rig({ store: open })
   const stop = new AbortController()
@@ -295,7 +295,7 @@ test('a reserved disk is left to the server that it is reserved for, idle ones b
   await serving
 })
 
-test('unplugging a disk in use: the guest lets go, the nodes are gone', async () => {
+test('unplugging a disk in use: the guest closes it, the nodes are removed', async () => {
   await using r = await rig({ store: memoryStore(64) })
   await r.plug()
   const front = await RawFrontend.open(r.guest)
@@ -308,7 +308,7 @@ test('unplugging a disk in use: the guest lets go, the nodes are gone', async ()
   expect(await r.xs.exists(`/local/domain/${r.guest.domid}/device/vbd/51712`)).toBe(false)
 })
 
-test('a server that stops asks its guests to let go, and leaves closed disks behind', async () => {
+test('a server that stops asks its guests to close, and leaves closed disks behind', async () => {
   await using r = await rig({ store: memoryStore(64) })
   await r.plug()
   const front = await RawFrontend.open(r.guest)
@@ -322,7 +322,7 @@ test('a server that stops asks its guests to let go, and leaves closed disks beh
   )
 })
 
-test('a server that stops while its guest is deaf closes the disk all the same', async () => {
+test("a server that stops closes a disk even if its guest doesn't react", async () => {
   await using r = await rig({ store: memoryStore(64) })
   await r.plug()
   const front = await RawFrontend.open(r.guest)
@@ -350,7 +350,7 @@ describe('a store that fails', () => {
     ['resolves short', { sectors: 64, read: async () => ({ bytesRead: 0 }) }],
   ]
   test.each(failing)(
-    '%s: the request fails, the guest sees none of its bytes, the disk lives on',
+    '%s: the request fails, the guest sees none of its bytes, the disk is still served',
     async (_, store) => {
       await using r = await rig({ store: { ...store, write: () => {} } })
       await r.plug()
@@ -360,19 +360,19 @@ describe('a store that fails', () => {
       expect(front.data.bytes.every((byte) => byte === 5)).toBe(true)
       expect(await front.exchange({ operation: 1 })).toMatchObject([{ status: 0 }])
       expect(await front.exchange({})).toMatchObject([{ status: -1 }])
-      // Once a second at most: a guest's retries don't fill a log.
+      // At most once a second, so that a guest's retries don't fill a log.
       expect(r.events.filter(({ kind }) => kind === 'store-failed')).toHaveLength(1)
     },
   )
 
-  test("has a size that can't be: the disk is closed with the reason", async () => {
+  test('has an invalid size: the disk is closed with the reason', async () => {
     await using r = await rig({ store: () => ({ sectors: 0.5, read() {} }) })
     await r.plug()
     const { error } = await r.event(({ kind }) => kind === 'failed')
     expect(error).toBeInstanceOf(TypeError)
   })
 
-  test('is given requests for neighbouring sectors as one', async () => {
+  test('gets requests for neighbouring sectors as one call', async () => {
     const calls: [number, number[]][] = []
     const memory = memoryStore(64)
     await using r = await rig({

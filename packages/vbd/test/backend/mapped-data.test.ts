@@ -22,22 +22,21 @@ const BYTES = 1024
 const unexpected = (error: unknown): never => expect.unreachable(String(error))
 
 /**
- * What a guest does: sends a request of some of its pages, or has so many answered, from one on.
- * The last page isn't granted.
+ * A step of the guest: it sends a request of some pages, or `ends` requests from index `from` on
+ * are answered. The last page isn't granted.
  */
 const step = fc.oneof(
   fc.record({ begins: fc.array(fc.nat(PAGES), { minLength: 1, maxLength: 8 }) }),
   fc.record({ from: fc.nat(ROWS - 1), ends: fc.integer({ min: 1, max: ROWS }) }),
 )
 
-/** Each request has what its pages hold until its end. No page but a cached one stays longer. */
-test.each(['map', 'persistent'] as const)('%s: whatever begins and ends', async (kind) => {
+/**
+ * Each request sees its pages' data until it ends. No page stays mapped longer, except cached ones.
+ */
+test.each(['map', 'persistent'] as const)('%s: data and mappings stay right', async (kind) => {
   await using machine = createMachine()
   const front = machine.createDomain()
-  /**
-   * By its place in the arena, how often a page is mapped there: a simulated one has a single
-   * place.
-   */
+  /** How often a page is mapped, by its offset in the arena. A simulated page has a single one. */
   const mapped = new Map<number, number>()
   const count = (at: number, change: number): unknown =>
     mapped.set(at, (mapped.get(at) ?? 0) + change)
@@ -79,7 +78,7 @@ test.each(['map', 'persistent'] as const)('%s: whatever begins and ends', async 
               }),
             )
       const data = new MappedData({ requests, buffer: back.arena.buffer, pages, copied })
-      /** What each row named. */
+      /** Pages that each row named. */
       const open = new Map<number, readonly number[]>()
       for (const it of steps) {
         if ('ends' in it) {
@@ -107,7 +106,8 @@ test.each(['map', 'persistent'] as const)('%s: whatever begins and ends', async 
           data.fetch(Uint16Array.of(row), 0, 1)
           const bad = it.begins.includes(PAGES)
           expect(requests.status[row]).toBe(bad ? BLKIF_RSP.ERROR : BLKIF_RSP.OKAY)
-          // A run goes as a whole, and not while a page of it is used: an empty cache has room.
+          // Runs are evicted whole, and only if no page of them is in use: only an empty cache
+          // surely has room.
           if (kind === 'map' || before === 0) expect(copied.has(row)).toBe(bad)
           open.set(row, it.begins)
         }
@@ -136,7 +136,7 @@ test.each(['map', 'persistent'] as const)('%s: whatever begins and ends', async 
   shares.close()
 })
 
-test('a ring that waited for a buffer and needs none any more holds up no other ring', async () => {
+test('a ring that waited for a buffer and no longer needs one blocks no other ring', async () => {
   await using machine = createMachine()
   const [front, back] = [machine.createDomain(), machine.createDomain()]
   using share = new ArenaShare(back.arena, front.domid)
@@ -161,7 +161,7 @@ test('a ring that waited for a buffer and needs none any more holds up no other 
   for (const buffer of taken) if (buffer) pool.give(buffer)
   await Promise.resolve()
   expect([first?.woken, second?.woken].map((woken) => woken?.mock.calls.length)).toEqual([1, 0])
-  // By now its pages can be mapped.
+  // From now on its pages can be mapped.
   outcome = 'mapped'
   expect(first?.data.reserve(first.row)).toBe(true)
   await Promise.resolve()

@@ -1,6 +1,6 @@
 /**
- * A disk against a model of it: any sequence of requests, good and bad, of all kinds, over any
- * queues, has the answers, the data and the disk's contents that an array of bytes says.
+ * A disk against a model: for any sequence of requests, good and bad, of all kinds, over any number
+ * of queues, the answers, the data and the disk's contents are those of an array of bytes.
  */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import fc from 'fast-check'
@@ -56,7 +56,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   queue: fc.nat(3),
 })
 
-/** The answer that a step must have, from what the header says of it. */
+/** The answer that a step must get by blkif.h. */
 function answerOf({ operation, indirect, sector, segments, discarded }: Step): number {
   if (operation === DISCARD && !indirect) {
     return discarded > 0 && sector + discarded <= SECTORS ? OKAY : ERROR
@@ -83,7 +83,7 @@ test.each([
   ['x86_64', 'persistent', 2],
 ] as const)('%s, %s, by %i threads besides', async (abi, dataPath, threads) => {
   let store = sharedMemoryStore(SECTORS)
-  // Threads take long to start: one server for all runs, each with a disk of its own.
+  // Threads take long to start, so one server is used for all runs, with a disk for each.
   await using r = await rig({ store: () => store, dataPath, threads })
   await fc.assert(
     fc.asyncProperty(
@@ -104,14 +104,12 @@ test.each([
           dataPages: PAGES,
           persistent: true,
         })
-        // What a guest's pages must hold: nothing but what its reads asked for is ever written
-        // there.
+        // Expected contents of the guest's pages, which change only by its reads.
         const memory = front.data.bytes.slice()
         let mark = seed
         let id = 0n
         for (const batch of batches) {
-          // Each step of a batch has pages of its own; requests of one queue at a time run in
-          // order.
+          // Each step of a batch has pages of its own. Requests of one queue run in order.
           let page = 0
           const queue = (batch[0]?.queue ?? 0) % queues
           const expected = new Map<bigint, readonly [number, number]>()

@@ -1,7 +1,7 @@
 /**
- * How often a batch of requests leaves JavaScript: each line of a log here is one call of the addon
- * on Xen, and one system call or hypercall at least. What JavaScript does between them takes
- * nanoseconds, each of them a microsecond.
+ * Calls of the addon for a batch of requests. Each line of a log here is one call on Xen, and at
+ * least one system call or hypercall. A call takes microseconds, JavaScript between calls
+ * nanoseconds.
  */
 import type { EvtchnBinding, Hypervisor } from '@xenkit/hypervisor'
 import { BLKIF_OP } from '@xenkit/wire'
@@ -14,10 +14,10 @@ import { rig } from '../support/rig.ts'
 
 const { READ, WRITE } = BLKIF_OP
 
-/** A domain and a store that write down what is asked of them. */
+/** A hypervisor and a store that log their calls. */
 class Log {
   readonly #calls: string[] = []
-  /** Runs with each call. */
+  /** Called with each logged call. */
   onCall: (call: string) => void = () => {}
 
   note(call: string): void {
@@ -26,7 +26,7 @@ class Log {
   }
 
   /**
-   * Forgets what it tells of. The simulation delivers an event for nothing now and then: those are
+   * Returns the log and clears it. Spurious events, which the simulation sometimes delivers, are
    * left out.
    */
   take(): string[] {
@@ -60,7 +60,7 @@ class Log {
       },
     })
 
-  /** Moves nothing, and tells so at once, as the addon does of what is in the page cache. */
+  /** Moves no data and completes synchronously, as the addon does for data in the page cache. */
   readonly store: BlockStore = {
     sectors: 2 ** 20,
     read: () => this.note('read'),
@@ -96,7 +96,7 @@ async function served(dataPath: 'copy' | 'persistent' | 'map') {
   await r.plug()
   const front = await RawFrontend.open(r.guest, { dataPages: 32, persistent: true })
   await front.device.connected()
-  /** Requests on pages of their own. */
+  /** Puts requests with a page each on the ring. */
   const put = (count: number, request: RawRequest): void => {
     for (let i = 0; i < count; i++) {
       front.put({
@@ -111,7 +111,7 @@ async function served(dataPath: 'copy' | 'persistent' | 'map') {
     front,
     put,
     /**
-     * What `count` requests take that are published together, by a guest that sleeps until the
+     * Calls for `count` requests that are published together, by a guest that sleeps until the
      * first answer.
      */
     async calls(count: number, request: RawRequest): Promise<string[]> {
@@ -213,7 +213,7 @@ describe('persistent grants', () => {
   )
 })
 
-test('mapping for each request takes two calls for each, which is why nobody gets it unless asked for', async () => {
+test('mapping takes two calls for each request, which is why it is not the default', async () => {
   await using s = await served('map')
   const calls = await s.calls(32, { operation: READ })
   const of = (name: string): number => calls.filter((call) => call.startsWith(name)).length
@@ -230,7 +230,7 @@ describe('notifications and wakes', () => {
   test('a guest that is awake gets no notification', async () => {
     await using s = await served('copy')
     const { ring, channel } = s.front
-    // The event that it asked for once is long past: it looks by itself.
+    // The guest has had the event that it asked for: now it polls.
     await s.calls(16, { operation: READ })
     s.log.take()
     for (let batch = 0; batch < 4; batch++) {
@@ -249,8 +249,8 @@ describe('notifications and wakes', () => {
     const { ring } = s.front
     s.log.take()
     let [sent, asked, answered] = [8, 0, 0]
-    // Whenever the backend has taken 8 there are 8 more before it looks again. All are less than a
-    // turn.
+    // Whenever the backend has taken 8 requests, 8 more are there before it looks again. All are
+    // less than a turn.
     s.log.onCall = (call) => {
       if (call !== 'submit 8' || sent === 512) return
       answered += ring.drain(ring.size)

@@ -1,6 +1,6 @@
 /**
- * One answer to each request, whatever a store, a listener or the hypervisor does meanwhile; and no
- * wait without end.
+ * Each request gets exactly one answer, whatever a store, a listener or the hypervisor does; and no
+ * wait is endless.
  */
 import { ArenaFullError, GrantError, type Hypervisor } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
@@ -18,14 +18,14 @@ import { WatchedHypervisor } from '../../../backend/test/support/watched-hypervi
 
 const { OKAY, ERROR, EOPNOTSUPP } = BLKIF_RSP
 
-/** Stores as plain JavaScript has them, which no type checker has seen. */
+/** Stores of plain JavaScript programs, which no type checker has seen. */
 const unchecked = (store: {
   sectors: number
   read: () => unknown
   write?: () => unknown
 }): BlockStore => Object.create(store)
 
-describe('what a store gives back', () => {
+describe('results of a store', () => {
   const notResults: readonly [string, unknown][] = [
     ['a number', 4096],
     ['null', null],
@@ -34,7 +34,7 @@ describe('what a store gives back', () => {
     ['a count that is no number', { bytesRead: '4096' }],
   ]
   test.each(notResults)(
-    '%s is no result: the request fails and the listener is told what was wrong',
+    '%s is no result: the request fails and the listener gets the reason',
     async (_, result) => {
       for (const read of [() => result, async () => result]) {
         await using r = await rig({ store: unchecked({ sectors: 64, read, write() {} }) })
@@ -97,7 +97,7 @@ describe('what a store gives back', () => {
   })
 })
 
-test("a result that can't be looked at fails its request, and another one keeps its page while it is at the store", async () => {
+test('a result whose members throw fails its request, and no other one', async () => {
   const watched = new WatchedHypervisor()
   const broken = new Error('broken')
   let finish = (): void => {}
@@ -147,7 +147,7 @@ test("a result that can't be looked at fails its request, and another one keeps 
   expect(await front.responses(1)).toMatchObject([{ id: 1n, status: OKAY }])
 })
 
-test("a barrier that isn't offered doesn't wait for what is at the store", async () => {
+test("a barrier that isn't offered is refused at once", async () => {
   let finish = (): void => {}
   await using r = await rig({
     store: unchecked({
@@ -165,7 +165,7 @@ test("a barrier that isn't offered doesn't wait for what is at the store", async
   expect(await front.responses(1)).toMatchObject([{ id: 1n, status: OKAY }])
 })
 
-test('requests that were one store call fail one by one', async () => {
+test('requests that were merged into one store call fail one by one', async () => {
   const memory = memoryStore(64)
   const bad = 16
   const covers = (sector: number, pieces: readonly Uint8Array[]): boolean =>
@@ -201,7 +201,7 @@ test('requests that were one store call fail one by one', async () => {
   }
 })
 
-test("a listener that throws: its error is uncaught, as an event emitter's would be, and the disk is served on", async () => {
+test('a listener throws: its error is uncaught, and the disk is still served', async () => {
   const uncaught: unknown[] = []
   const before = process.listeners('uncaughtException')
   process.removeAllListeners('uncaughtException')
@@ -249,7 +249,7 @@ test("a listener that throws: its error is uncaught, as an event emitter's would
 })
 
 describe.each(['copyIn', 'copyOut'] as const)('the hypervisor refuses a whole %s', (direction) => {
-  test('the disk is closed, its guest gets no answer, and nothing is waited for', async () => {
+  test('the disk is closed, its guest gets no answer, and no wait remains', async () => {
     const machine = createMachine()
     await using _ = machine
     const [dom0, guest] = [machine.createDomain(), machine.createDomain()]
@@ -276,12 +276,12 @@ describe.each(['copyIn', 'copyOut'] as const)('the hypervisor refuses a whole %s
       readOnly: false,
     })
     const front = await RawFrontend.open(guest)
-    // A good and a bad request of each kind, so that some are done before the call and some are
-    // not.
+    // A good and a bad request of each kind, so that some are complete before the call and some
+    // aren't.
     for (const operation of [BLKIF_OP.WRITE, BLKIF_OP.READ]) {
       for (const sector of [0n, 64n]) front.put({ operation, sector })
     }
-    // Some that come to the store after that.
+    // More requests, which reach the store after that.
     for (let i = 0; i < 12; i++) {
       front.put({ operation: i % 2 === 0 ? BLKIF_OP.WRITE : BLKIF_OP.READ })
     }
@@ -327,7 +327,7 @@ describe('the arena is full', () => {
     front.put({ id: 2n, indirect_op: BLKIF_OP.WRITE, segments })
     front.send()
     await until(() => copied.length === 2)
-    // Its segments have been fetched, its data has not.
+    // The request's segments were fetched, its data wasn't.
     expect(copied).toEqual([1, 1])
     isFull = false
     store.letGo()
@@ -341,35 +341,41 @@ describe('the arena is full', () => {
 
   const mapping = ['map', 'persistent'] as const
 
-  test.each(mapping)('by %s grants, pages that find no place are copied', async (dataPath) => {
-    let isFull = false
-    const copied: number[] = []
-    const through = (dom0: Hypervisor): Hypervisor =>
-      hooked(dom0, {
-        mappedPages: (pages) => (isFull ? (pages.close(), full()) : pages),
-        opened(batch) {
-          const copyOut = batch.copyOut.bind(batch)
-          batch.copyOut = (count) => (copied.push(count), copyOut(count))
-          return batch
-        },
-      })
-    const store = memoryStore(64)
-    store.bytes.fill(7)
-    await using r = await rig({ store, dataPath, through })
-    await r.plug()
-    await using front = await RawFrontend.open(r.guest, { dataPages: 2, persistent: true })
-    await front.device.connected()
-    isFull = true
-    const answers = await front.exchange({ id: 1n }, { id: 2n })
-    expect(answers.map(({ status }) => status)).toEqual([OKAY, OKAY])
-    expect([copied, front.data.bytes[0]]).toEqual([[2], 7])
-    isFull = false
-    expect(await front.exchange({ id: 3n })).toMatchObject([{ id: 3n, status: OKAY }])
-    expect(copied).toEqual([2])
-  })
+  test.each(mapping)(
+    'data path %s: data of pages that find no room is copied',
+    async (dataPath) => {
+      let isFull = false
+      const copied: number[] = []
+      const through = (dom0: Hypervisor): Hypervisor =>
+        hooked(dom0, {
+          mappedPages: (pages) => (isFull ? (pages.close(), full()) : pages),
+          opened(batch) {
+            const copyOut = batch.copyOut.bind(batch)
+            batch.copyOut = (count) => (copied.push(count), copyOut(count))
+            return batch
+          },
+        })
+      const store = memoryStore(64)
+      store.bytes.fill(7)
+      await using r = await rig({ store, dataPath, through })
+      await r.plug()
+      await using front = await RawFrontend.open(r.guest, { dataPages: 2, persistent: true })
+      await front.device.connected()
+      isFull = true
+      const answers = await front.exchange({ id: 1n }, { id: 2n })
+      expect(answers.map(({ status }) => status)).toEqual([OKAY, OKAY])
+      expect([copied, front.data.bytes[0]]).toEqual([[2], 7])
+      isFull = false
+      expect(await front.exchange({ id: 3n })).toMatchObject([{ id: 3n, status: OKAY }])
+      expect(copied).toEqual([2])
+    },
+  )
 })
 
-/** Sends requests to a disk, which is closed over what the hypervisor of this domain does. */
+/**
+ * Sends requests to a disk, and expects it to be closed because of an error of this domain's
+ * hypervisor.
+ */
 async function expectClosedOver(
   error: Error,
   o: Parameters<typeof rig>[0],
@@ -388,13 +394,13 @@ async function expectClosedOver(
   expect(r.events.find(({ kind }) => kind === 'failed')?.error).toBe(error)
 }
 
-test('mapping fails for a reason of this domain: the disk is closed, and nothing is waited for', async () => {
+test('mapping fails for a reason of this domain: the disk is closed', async () => {
   let mappings = 0
   const broken = new Error('broken')
   const through = (dom0: Hypervisor): Hypervisor =>
     hooked(dom0, {
       mappedPages(pages) {
-        // The first request's, that of the second.
+        // The first request is mapped, the second one isn't.
         if (++mappings <= 1) return pages
         pages.close()
         throw broken
@@ -407,7 +413,7 @@ test('mapping fails for a reason of this domain: the disk is closed, and nothing
   )
 })
 
-test("the guest can't be notified of the first answers: the disk is closed, and what was not at the store by then doesn't get there", async () => {
+test("the guest can't be notified: the disk is closed, the store gets no more calls", async () => {
   const broken = new Error('broken')
   let reads = 0
   const through = (dom0: Hypervisor): Hypervisor =>
@@ -429,7 +435,7 @@ test("the guest can't be notified of the first answers: the disk is closed, and 
   expect(reads).toBe(8)
 })
 
-test('a ring of more requests than rows is served to its end, without another event', async () => {
+test('a ring with more requests than rows is served without another event', async () => {
   const store = recordingStore(64)
   store.hold()
   await using r = await rig({ store })
@@ -439,7 +445,7 @@ test('a ring of more requests than rows is served to its end, without another ev
   for (let id = 0n; id < 100n; id++) front.put({ id })
   front.send()
   await store.held(64) // as many as there are rows
-  // Rounds of the event loop until no event and no turn is left that would look at the ring.
+  // Enough rounds of the event loop that no pending event or turn would look at the ring.
   for (let round = 0; round < 100; round++) await new Promise((resolve) => setImmediate(resolve))
   store.letGo()
   const answers = await front.responses(100)

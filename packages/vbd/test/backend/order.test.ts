@@ -1,4 +1,4 @@
-/** What order requests reach the store in: barriers, and buffers that have to be waited for. */
+/** The order in which requests reach the store: barriers, and requests that wait for buffers. */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -10,7 +10,7 @@ const { OKAY } = BLKIF_RSP
 const { READ, WRITE, WRITE_BARRIER, FLUSH_DISKCACHE, DISCARD } = BLKIF_OP
 
 describe('a barrier', () => {
-  test('begins when all before it is done, is durable around its data, and what comes later begins after', async () => {
+  test('waits for earlier requests, makes all data durable, and holds up later ones', async () => {
     const store = recordingStore(1024)
     await using r = await rig({ store })
     await r.plug()
@@ -32,7 +32,7 @@ describe('a barrier', () => {
       await store.held(steps[step]?.length ?? 0)
       expect(store.calls).toEqual(due)
       if (step === 0) {
-        // One of the two before it is not enough.
+        // One of the two requests before it isn't enough.
         store.letGo(1)
         await new Promise(setImmediate)
         expect(store.calls).toEqual(due)
@@ -43,7 +43,7 @@ describe('a barrier', () => {
     expect((await front.responses(5)).every(({ status }) => status === OKAY)).toBe(true)
   })
 
-  test('that fails lets the others go on', async () => {
+  test("that fails doesn't hold up later requests", async () => {
     const store = recordingStore(1024)
     await using r = await rig({
       store: { ...store, flush: () => Promise.reject(new Error('no flush today')) },
@@ -65,7 +65,7 @@ describe('a barrier', () => {
     expect(store.calls).toEqual(['write 0+8'])
   })
 
-  test('whatever the sequence, nothing is at the store beside a barrier, and nothing passes one', async () => {
+  test('in any sequence, a barrier is alone at the store, and no request passes one', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.constantFrom(READ, WRITE, WRITE_BARRIER, FLUSH_DISKCACHE, DISCARD), {
@@ -129,7 +129,7 @@ describe('buffers', () => {
     segments: Array.from({ length: 256 }, (_, page) => ({ gref: front.data.grefs[page] ?? 0 })),
   })
 
-  test('a guest has four of the largest requests at the store, and waits with the next', async () => {
+  test('four of the largest requests of a guest are at the store, the next one waits', async () => {
     const store = recordingStore(65_536)
     await using r = await rig({ store })
     await r.plug()
@@ -147,7 +147,7 @@ describe('buffers', () => {
     expect((await front.responses(12)).every(({ status }) => status === OKAY)).toBe(true)
   })
 
-  test('a queue that sends small requests without end does not keep a large one of another queue waiting', async () => {
+  test('endless small requests of one queue do not hold up a large one of another', async () => {
     const store = recordingStore(65_536)
     await using r = await rig({ store })
     await r.plug()
@@ -167,7 +167,7 @@ describe('buffers', () => {
     }
     front.send()
     for (let i = 0; i < 4; i++) await new Promise(setImmediate)
-    // There is room for the small ones, but somebody waits.
+    // There is room for the small requests, but the large one waits before them.
     expect(store.calls).toHaveLength(12)
     store.letGo(1)
     await store.held(11 + 9)

@@ -36,7 +36,7 @@ describe.each([
       })
       const { disk } = await r.event(({ kind }) => kind === 'connected')
       expect(disk.stats.queues).toBe(queues)
-      // More than a small ring holds at once, in waves.
+      // Several waves of more requests than a small ring holds.
       for (let wave = 0; wave < 3; wave++) {
         for (let queue = 0; queue < queues; queue++) {
           const gref = front.data.grefs[queue] ?? 0
@@ -72,7 +72,7 @@ describe.each([
   )
 })
 
-test('are offered, and one that breaks the rules ends the disk', async () => {
+test('are offered, and one that breaks the rules closes the disk', async () => {
   await using r = await rig({ store: recordingStore(64) })
   await r.plug()
   const front = await RawFrontend.open(r.guest, { queues: 3 })
@@ -116,7 +116,7 @@ test.each(garbage)('%s: the disk is closed, naming the node', async (_, nodes, n
   await front.device.backendClosing()
 })
 
-test("a second queue can't be had, nor the first be closed: the former is told", async () => {
+test('connecting a queue fails, then closing another: the first error is reported', async () => {
   const through = (dom0: Hypervisor): Hypervisor =>
     hooked(dom0, {
       bind(bind, ...args) {
@@ -139,7 +139,7 @@ test("a second queue can't be had, nor the first be closed: the former is told",
   await front.device.backendClosing()
 })
 
-test("a second queue that can't be had leaves nothing of the first behind", async () => {
+test("a second queue that can't be connected leaves nothing of the first open", async () => {
   await using r = await rig({ store: recordingStore(64) })
   await r.plug()
   const front = await RawFrontend.open(r.guest, {

@@ -1,4 +1,4 @@
-/** Disks that can't be served: who is told, and that their guests can't have them all the same. */
+/** Disks that can't be served: who gets the reason, and that their guests don't get the disk. */
 import { openXenstore } from '@xenkit/xenstore-client'
 import { describe, expect, test } from 'vitest'
 import { type StoreAnswer, StoreInUseError, openVbd } from '../../src/index.ts'
@@ -30,7 +30,7 @@ test.each([
   ).toContain('no such image')
 })
 
-test('the guest reads why, but nothing of this host; the operator reads all', async () => {
+test('the guest can read the reason but no details of this host', async () => {
   const why = 'image "/srv/secret/a b.img" can\'t be opened: ENOENT, open nbd://secret.lan/vm'
   const throws = (): never => {
     throw new Error(why)
@@ -51,7 +51,7 @@ test('the guest reads why, but nothing of this host; the operator reads all', as
   await expect(seen.read(errorNode)).rejects.toMatchObject({ errno: 'EACCES' })
 })
 
-test('what a guest writes does nothing to who reads the reason', async () => {
+test('control characters that a guest writes are escaped in the reason', async () => {
   await using r = await rig({ store: memoryStore(64) })
   await r.plug()
   const front = await RawFrontend.open(r.guest, { nodes: { 'ring-ref': '\x9b31m\u202e7\x7f' } })
@@ -101,7 +101,7 @@ describe('a guest that connects to a disk which was refused', () => {
   })
 })
 
-test('disks that a store function leaves to others are not told of', async () => {
+test('disks that a store function declines cause no event', async () => {
   await using r = await rig({
     store: ({ devid }) => (devid === 51712 ? memoryStore(64) : 'decline'),
   })

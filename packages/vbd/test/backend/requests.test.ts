@@ -1,6 +1,6 @@
 /**
- * Requests off the ring: what the wire schema encodes, decode finds, whatever the ABI; and what it
- * refuses.
+ * Decoding of requests: `decode` finds what the wire schema encodes, whatever the ABI, and refuses
+ * bad requests.
  */
 import { closeAll } from '@xenkit/hypervisor'
 import { createMachine } from '@xenkit/sim'
@@ -113,7 +113,7 @@ describe.each(['x86_64', 'x86_32', 'arm'] as const)('%s', (abi) => {
     return slot * stride
   }
 
-  test('a request is decoded to the fields that were encoded, and to nothing of its neighbours', () => {
+  test('a request is decoded to the fields that were encoded, and to no others', () => {
     fc.assert(
       fc.property(fc.array(request, { minLength: 1, maxLength: ROWS }), (sent) => {
         const { requests, image, decode } = make()
@@ -122,7 +122,7 @@ describe.each(['x86_64', 'x86_32', 'arm'] as const)('%s', (abi) => {
           expect(decode(row, put(image, slot, fields))).toBe(OKAY)
           return row
         })
-        // Columns are private: what happens to the image afterwards doesn't matter.
+        // Columns are private: later changes of the image don't matter.
         new Uint8Array(image).fill(0xff)
         for (const [i, fields] of sent.entries()) {
           const row = rows[i] ?? -1
@@ -160,7 +160,7 @@ describe.each(['x86_64', 'x86_32', 'arm'] as const)('%s', (abi) => {
     )
   })
 
-  test("a refusal keeps id and operation, and leaves nothing of the row's last user", () => {
+  test('a refused request keeps id and operation, and nothing of the last request', () => {
     fc.assert(
       fc.property(
         fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
@@ -176,7 +176,7 @@ describe.each(['x86_64', 'x86_32', 'arm'] as const)('%s', (abi) => {
           decoder.fetchIndirect()
           decoder.close()
           const status = requests.status[row]
-          // What an indirect request is for lies where others have their number of segments.
+          // An indirect request has its `indirect_op` where others have their number of segments.
           const answered = operation === BLKIF_OP.INDIRECT ? nr_segments : operation
           expect([requests.idLow[row], requests.idHigh[row], requests.operation[row]]).toEqual([
             Number(id & 0xffff_ffffn),
@@ -207,7 +207,7 @@ describe.each(['x86_64', 'x86_32', 'arm'] as const)('%s', (abi) => {
       { sectors: 87 },
       ERROR,
     ],
-    // The twelfth would be in the next slot's bytes, which are good for one.
+    // The twelfth segment would lie in the next slot, whose bytes make a valid one.
     [
       'twelve segments',
       { segments: Array.from({ length: 11 }, () => page), nr_segments: 12 },

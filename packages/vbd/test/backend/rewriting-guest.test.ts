@@ -1,7 +1,7 @@
 /**
- * A guest that rewrites its disk from many places at once, while the threads that serve its rings
- * are killed: every request has an end, and the guest gets its disk again as long as a thread is
- * left, and after that.
+ * A guest rewrites its disk from many places at once while the threads that serve its rings are
+ * killed. Every request ends, and the guest gets its disk again while a thread is left, and after
+ * that too.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
@@ -9,14 +9,14 @@ import { type Disk, openVbd } from '../../src/index.ts'
 import { rig } from '../support/rig.ts'
 import { sharedMemoryStore } from '../support/threads/shared-memory-store.ts'
 
-/** Writers of a guest, each with a part of the disk of its own. */
+/** Number of a guest's writers, each with a part of the disk of its own. */
 const WRITERS = 24
 const PART = 16
 const THREADS = 4
-/** Nothing that a round waits for takes a second; a hang is told of as one. */
+/** No step of a round takes a second: a longer wait is reported as a hang. */
 const WATCHDOG_MS = 20_000
 
-/** Fails with where the guest was when nothing has happened for too long. */
+/** Fails with the guest's state if nothing has happened for too long. */
 async function watched<T>(what: string, promise: Promise<T>, state: () => object): Promise<T> {
   const end = new AbortController()
   const bark = sleep(WATCHDOG_MS, undefined, { signal: end.signal }).then(() => {
@@ -30,7 +30,7 @@ async function watched<T>(what: string, promise: Promise<T>, state: () => object
   }
 }
 
-/** Writes and reads back until a request fails, which it does when the disk closes. */
+/** Writes and reads back until a request fails, as it does when the disk closes. */
 async function rewrite(
   disk: Disk,
   part: number,
@@ -51,7 +51,7 @@ async function rewrite(
 }
 
 test(
-  'threads die under it, one after the other: no request is lost, no write is torn, nothing hangs',
+  'threads die one after the other: no request is lost, no write is torn, nothing hangs',
   { timeout: 120_000 },
   async () => {
     const store = sharedMemoryStore(WRITERS * PART)
@@ -78,7 +78,7 @@ test(
         while (counts.requests < before + 500 * (1 + Math.random())) await new Promise(setImmediate)
       }
       await watched('writing', Promise.race([busy(), ended]), state)
-      // The last life is served without a thread besides the server's own.
+      // The last connection is served by the server's own thread alone.
       if (life < THREADS) r.threads[life]?.fail()
       else void disk.close()
       for (const result of await watched('ending', ended, state)) {

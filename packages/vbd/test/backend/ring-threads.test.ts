@@ -1,4 +1,4 @@
-/** Disks whose rings are served by threads besides the server's own. */
+/** Disks whose rings are served by worker threads. */
 import { RingProtocolError } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -26,7 +26,7 @@ async function served(
   return { store, r, front, disk }
 }
 
-/** Sends a request on each queue, to a sector of its own. */
+/** Sends a request on each queue, each to another sector. */
 function sendOnEach(front: RawFrontend, operation: number): void {
   for (let queue = 0; queue < front.rings.length; queue++) {
     front.put(
@@ -42,7 +42,7 @@ function sendOnEach(front: RawFrontend, operation: number): void {
   }
 }
 
-test('requests are counted together, over reconnects, and pages that stay mapped while they do', async () => {
+test('counts of all threads are added up, over reconnects', async () => {
   const { store, r, front, disk } = await served({ queues: 4, dataPath: 'persistent' })
   await using _ = r
   const { stats } = disk
@@ -59,7 +59,7 @@ test('requests are counted together, over reconnects, and pages that stay mapped
   expect(stats).toMatchObject({ writes: 4, queues: 0, dataPath: undefined, persistentGrants: 0 })
   expect(store.users()).toBe(0)
   await using again = await RawFrontend.open(r.guest, { queues: 3 })
-  // A thread may answer before the server's own has heard that it serves.
+  // A worker may answer before the server's thread knows that it serves.
   await again.device.connected()
   expect(
     await again.exchange({ operation: BLKIF_OP.READ }, { operation: BLKIF_OP.READ, sector: 5000n }),
@@ -68,7 +68,7 @@ test('requests are counted together, over reconnects, and pages that stay mapped
   expect(store.users()).toBe(1)
 })
 
-test('a disk is detached in good order with requests under way on every ring: all are answered', async () => {
+test('a disk is detached with requests in flight on every ring: all are answered', async () => {
   const { store, r, front } = await served()
   await using _ = r
   store.hold()
@@ -89,7 +89,7 @@ test('a disk is detached in good order with requests under way on every ring: al
   expect(store.users()).toBe(0)
 })
 
-test('a guest is destroyed mid-request: the requests settle, nothing stays, its successor gets the disk', async () => {
+test('a guest dies with requests in flight: the next guest gets the disk', async () => {
   const { store, r, front } = await served()
   await using _ = r
   store.hold()
@@ -113,7 +113,7 @@ test('a guest is destroyed mid-request: the requests settle, nothing stays, its 
   expect(into[0]).toBe(3)
 })
 
-test('another size holds for requests at once, those that wait behind a barrier too', async () => {
+test('a new size holds at once, for requests that wait behind a barrier too', async () => {
   const { store, r, front } = await served({ queues: 2, sectors: 1024 })
   await using _ = r
   await using _front = front
@@ -136,7 +136,7 @@ test('another size holds for requests at once, those that wait behind a barrier 
   expect(await front.responses(1, 1)).toMatchObject([{ status: OKAY }])
 })
 
-test('a guest that breaks the rules of a ring ends its disk, by the error that it is anywhere', async () => {
+test('a broken ring closes the disk with a RingProtocolError, as without threads', async () => {
   const { r, front } = await served({ queues: 3 })
   await using _ = r
   const third = front.rings[2]
@@ -153,7 +153,7 @@ test('a guest that breaks the rules of a ring ends its disk, by the error that i
   await front[Symbol.asyncDispose]()
 })
 
-test("a ring that can't be had in one thread leaves nothing behind in the other", async () => {
+test("a ring that can't be connected in one thread leaves nothing open in the other", async () => {
   const store = sharedMemoryStore(64)
   await using r = await rig({ store, threads: 2 })
   await r.plug()
@@ -172,7 +172,7 @@ test("a ring that can't be had in one thread leaves nothing behind in the other"
 })
 
 describe('a thread that ends', () => {
-  test('fails the disks that it served; others take what comes', async () => {
+  test('fails the disks that it served; others serve later ones', async () => {
     const { store, r, front, disk } = await served({ queues: 2, dataPath: 'persistent' })
     await using _ = r
     sendOnEach(front, BLKIF_OP.READ)
@@ -193,7 +193,7 @@ describe('a thread that ends', () => {
     expect(store.users()).toBe(1)
   })
 
-  test("though it is the only one: disks are served in the server's thread then", async () => {
+  test("is the only one: later disks are served in the server's thread", async () => {
     const { store, r, front } = await served({ threads: 1, queues: 1 })
     await using _ = r
     r.threads[0]?.fail()
@@ -207,7 +207,7 @@ describe('a thread that ends', () => {
   })
 })
 
-test("a store that can't be shared, or is a part of another object, is served in the server's thread", async () => {
+test("a store that can't be shared is served in the server's thread", async () => {
   const shared = sharedMemoryStore(64)
   const plain = memoryStore(64)
   await using r = await rig({

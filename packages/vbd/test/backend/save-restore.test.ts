@@ -1,13 +1,13 @@
 /**
- * A guest that is saved and restored: another domain, whose frontend publishes new rings without
- * closing the old ones.
+ * A guest is saved and restored: the new domain's frontend publishes new rings, and the old one
+ * never closed its own.
  */
 import { expect, test } from 'vitest'
 import { openVbd, plugVbd, unplugVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { rig } from '../support/rig.ts'
 
-test('saved and restored ten times: the next domain gets the disk, with what was written', async () => {
+test('saved and restored ten times: the next domain gets the disk and its data', async () => {
   const store = memoryStore(64)
   await using r = await rig({ store: () => store })
   let guest = r.guest
@@ -25,7 +25,7 @@ test('saved and restored ten times: the next domain gets the disk, with what was
     await disk.read(0, [sector])
     expect(sector[0]).toBe(life)
     await disk.write(0, [sector.fill(life + 1)])
-    // `xl save` ends with the domain's destruction, its disk still connected.
+    // `xl save` ends by destroying the domain while its disk is connected.
     r.machine.destroyDomain(guest.domid)
     await unplugVbd(r.xs, address)
     await r.event(

@@ -1,4 +1,4 @@
-/** The layout of a frontend that doesn't say which it uses: Linux's BLKIF_PROTOCOL_DEFAULT. */
+/** The layout of a frontend without a `protocol` node: Linux's BLKIF_PROTOCOL_DEFAULT. */
 import { expect, test } from 'vitest'
 import { abiOf } from '../../src/nodes.ts'
 

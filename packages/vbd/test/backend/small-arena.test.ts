@@ -1,6 +1,6 @@
 /**
- * Guests that share an arena which one of them could fill: nobody's request fails for it, nobody
- * waits for a request of another guest that its store holds, and one more guest can connect.
+ * Guests that share an arena which one of them could fill. No request fails because of that, no
+ * guest waits for a request of another one at its store, and one more guest can connect.
  */
 import { ArenaFullError } from '@xenkit/hypervisor'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
@@ -16,7 +16,7 @@ import { sharedMemoryStore } from '../support/threads/shared-memory-store.ts'
 const { OKAY } = BLKIF_RSP
 const PAGES = 1_100
 
-/** Requests for all pages of a guest, `of` in each, at sectors apart. */
+/** Requests for all pages of a guest, `of` pages in each, at sectors that aren't adjacent. */
 const requests = (front: RawFrontend, operation: number, of: number): RawRequest[] => {
   const { grefs } = front.data
   return Array.from({ length: Math.ceil(grefs.length / of) }, (_, i) => ({
@@ -27,7 +27,7 @@ const requests = (front: RawFrontend, operation: number, of: number): RawRequest
   }))
 }
 
-/** As many at a time as a ring takes. */
+/** Sends requests, as many at a time as a ring takes. */
 async function exchange(
   front: RawFrontend,
   all: readonly RawRequest[],
@@ -45,7 +45,7 @@ async function exchange(
 
 const okay = (count: number): number[] => Array.from({ length: count }, () => OKAY)
 
-/** Three guests with a disk each; the first has a store that can hold its requests. */
+/** Three guests with a disk each. The first one's store can hold its requests. */
 async function threeGuests(o: { dataPath: DataPathKind; arena: ArenaLimits }) {
   const held = recordingStore(2 ** 16)
   const stores: BlockStore[] = [held, recordingStore(2 ** 16), recordingStore(2 ** 16)]
@@ -65,7 +65,7 @@ async function threeGuests(o: { dataPath: DataPathKind; arena: ArenaLimits }) {
   return { r, held, connect }
 }
 
-/** Has all of a guest's pages in as many requests as its rings take, none of them answered. */
+/** Puts all of a guest's pages into requests on its rings, none of which is answered. */
 async function fill(front: RawFrontend, held: RecordingStore): Promise<void> {
   held.hold()
   for (let queue = 0; queue < front.rings.length; queue++) {
@@ -79,7 +79,7 @@ async function fill(front: RawFrontend, held: RecordingStore): Promise<void> {
 const paths = ['persistent', 'map', 'copy'] as const
 
 describe.each(paths)('%s, one guest with four rings in an arena of 4096 pages', (dataPath) => {
-  test('idle: all of everybody is done', async () => {
+  test('stores answer at once: all requests of all guests complete', async () => {
     const { r, connect } = await threeGuests({ dataPath, arena: { pages: 4096 } })
     const first = await connect(0, 4)
     for (const operation of [BLKIF_OP.WRITE, BLKIF_OP.READ]) {
@@ -96,7 +96,7 @@ describe.each(paths)('%s, one guest with four rings in an arena of 4096 pages', 
     await end(r, [first, second, third])
   })
 
-  test('with requests that its store holds: the others are served all the same', async () => {
+  test('its store holds its requests: the other guests are served', async () => {
     const { r, held, connect } = await threeGuests({ dataPath, arena: { pages: 4096 } })
     const first = await connect(0, 4)
     await fill(first, held)
@@ -114,7 +114,7 @@ describe.each(paths)('%s, one guest with four rings in an arena of 4096 pages', 
   })
 })
 
-test('mappings of one guest that are a page each do not use up those of the process', async () => {
+test('one-page mappings of one guest do not use up the process limit of mappings', async () => {
   const arena = { pages: 65_536, mappings: 128 }
   const { r, connect } = await threeGuests({ dataPath: 'persistent', arena })
   const first = await connect(0, 4)
@@ -129,7 +129,7 @@ test('mappings of one guest that are a page each do not use up those of the proc
   await end(r, [first, second, third])
 })
 
-test('threads have an arena each, and share it likewise', async () => {
+test('each worker shares out its own arena likewise', async () => {
   const store = sharedMemoryStore(2 ** 16)
   const arena = { pages: 4096 }
   await using r = await rig({ dataPath: 'persistent', arena, threads: 2, store: () => store })
@@ -148,7 +148,7 @@ test.each(paths)('%s: an arena too small for a request closes the disk', async (
   await r.plug()
   await using front = await RawFrontend.open(r.guest, { dataPages: 256, persistent: true })
   await front.device.connected()
-  // Up to a quarter of a MiB it serves.
+  // Requests of up to a quarter of a MiB are served.
   expect(await exchange(front, requests(front, BLKIF_OP.READ, 32))).toEqual(okay(8))
   for (const request of requests(front, BLKIF_OP.READ, 256)) front.put(request)
   front.send()

@@ -1,6 +1,6 @@
 /**
- * Reads that don't fill their buffers: an error where the store says so, zeroes where it says
- * nothing, never what a buffer held before.
+ * Reads that don't fill their buffers: an error if the store reports it, zeroes if it doesn't,
+ * never earlier contents of a buffer.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
@@ -27,7 +27,7 @@ import { rig } from '../support/rig.ts'
 const { OKAY, ERROR } = BLKIF_RSP
 const key = randomBytes(64)
 
-/** Fills the buffers of a disk's pool by a write, then reads. */
+/** Fills the pool's buffers by a write, then reads. */
 async function readAfterWrite(
   store: BlockStore,
 ): Promise<{ readonly status: number | undefined; readonly data: Uint8Array }> {
@@ -41,7 +41,7 @@ async function readAfterWrite(
   return { status: answer?.status, data: front.data.bytes.slice(0, 4096) }
 }
 
-describe('of a store that fills nothing', () => {
+describe('a store that fills nothing', () => {
   const silent: readonly [string, BlockStore['read']][] = [
     ['and says nothing', () => {}],
     ['and resolves to nothing', async () => {}],
@@ -53,7 +53,7 @@ describe('of a store that fills nothing', () => {
     expect(data.subarray(512).every((byte) => byte === 0)).toBe(true)
   })
 
-  test("and says so: an error, and the guest's page is as it was", async () => {
+  test("and reports it: an error, and the guest's page is unchanged", async () => {
     const { status, data } = await readAfterWrite({
       sectors: 64,
       read: () => ({ bytesRead: 512 }),
@@ -63,7 +63,7 @@ describe('of a store that fills nothing', () => {
     expect(data.every((byte) => byte === 0x11)).toBe(true)
   })
 
-  test('one by one, after requests of one call have failed: zeroes as well', async () => {
+  test('requests that are retried one by one after a failed call: zeroes as well', async () => {
     let calls = 0
     const read = (_: number, into: Uint8Array[]): void => {
       if (calls++ > 0) return
@@ -135,7 +135,7 @@ describe('each store says how much it read, less when its base has shrunk', () =
   })
 })
 
-test('a read that waits while the disk shrinks is an error, not what a buffer held', async () => {
+test('a read that waits while the disk shrinks is an error, not stale bytes', async () => {
   const memory = memoryStore(64)
   let go = (): void => {}
   const waits = new Promise<void>((resolve) => (go = resolve))

@@ -1,4 +1,7 @@
-/** Requests as the jobs of a store's batch: what a job says, how it ends, and what is not one. */
+/**
+ * Requests as jobs of a store's batch: what a job contains, how it ends, and which requests are no
+ * jobs.
+ */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import { expect, test } from 'vitest'
 import type { BlockStore, StoreBatchOptions } from '../../src/index.ts'
@@ -11,8 +14,8 @@ const { OKAY, ERROR } = BLKIF_RSP
 type Batch = ReturnType<typeof instantBatch>
 
 /**
- * A store with a batch like that of `instantBatch`, of which `change` says what is different, and
- * what was called of it.
+ * A store with a batch as `instantBatch` makes it, with the members that `change` replaces, and a
+ * log of its calls.
  */
 function batched(change: (batch: Batch, o: StoreBatchOptions) => Partial<Batch> = () => ({})): {
   readonly store: BlockStore
@@ -35,7 +38,7 @@ function batched(change: (batch: Batch, o: StoreBatchOptions) => Partial<Batch> 
   }
 }
 
-/** A store none of whose jobs is done at once: those that were started wait for `end`. */
+/** A store whose jobs all complete asynchronously: those that were started wait for `end`. */
 function unhurried(change: Partial<Batch> = {}): {
   readonly store: BlockStore
   readonly waiting: readonly number[]
@@ -62,7 +65,7 @@ function unhurried(change: Partial<Batch> = {}): {
 }
 
 test.each(['copy', 'map', 'persistent'] as const)(
-  'by %s grants, a job says from where on the store, and to which bytes of memory',
+  'data path %s: a job has its position on the store and its bytes in memory',
   async (dataPath) => {
     const seen: unknown[] = []
     const { store } = batched(({ jobs, start }, { capacity, memory }) => ({
@@ -111,7 +114,7 @@ test.each(['copy', 'map', 'persistent'] as const)(
   },
 )
 
-test('what moves no data is no job', async () => {
+test('a request that moves no data is no job', async () => {
   const { store, calls } = batched()
   await using r = await rig({ store })
   await r.plug()
@@ -133,7 +136,7 @@ test('what moves no data is no job', async () => {
   expect(calls.at(-1)).toBe('close')
 })
 
-test('jobs that are not done at once are answered when they are, in whatever order', async () => {
+test('asynchronous jobs are answered when they complete, in any order', async () => {
   const { store, waiting, end } = unhurried()
   await using r = await rig({ store })
   await r.plug()
@@ -145,7 +148,7 @@ test('jobs that are not done at once are answered when they are, in whatever ord
   expect(await front.responses(3)).toMatchObject([3n, 2n, 1n].map((id) => ({ id, status: OKAY })))
 })
 
-test('what a batch puts off goes on when all that came at once is started, and is not asked for otherwise', async () => {
+test('`proceed` is called once at the end of a turn, only if jobs were deferred', async () => {
   let putsOff = true
   const { store, calls } = batched((batch, { done, turned }) => {
     const putOff: number[] = []
@@ -174,7 +177,7 @@ test('what a batch puts off goes on when all that came at once is started, and i
   expect(calls.slice(4)).toEqual(['start 8', 'start 8', 'start 4'])
 })
 
-test("a batch that can't go on: the disk is closed when its jobs are done", async () => {
+test("a batch that can't proceed: the disk is closed when its jobs are complete", async () => {
   const broken = new Error('broken')
   const { store, waiting, end } = unhurried({
     proceed() {
@@ -195,7 +198,7 @@ test("a batch that can't go on: the disk is closed when its jobs are done", asyn
   await r.stop()
 })
 
-test('a job that moved less, one that failed, and a call that threw: an error for each, and the next is served', async () => {
+test('a short job, a failed one and a call that throws are errors of their own', async () => {
   const outcomes: ((job: number, batch: Batch) => void)[] = [
     (job, { jobs }) => void (jobs.result[job] = 512),
     (job, { jobs }) => void (jobs.result[job] = -28),
@@ -222,7 +225,7 @@ test('a job that moved less, one that failed, and a call that threw: an error fo
   const statuses: (number | undefined)[] = []
   while (outcomes.length > 0) statuses.push((await front.exchange({}))[0]?.status)
   expect(statuses).toEqual([ERROR, ERROR, ERROR, ERROR, OKAY])
-  // Told of the first alone, within a second.
+  // Only the first one within a second is reported.
   expect(
     r.events.flatMap((event) => (event.kind === 'store-failed' ? [String(event.error)] : [])),
   ).toEqual(['RangeError: the store moved 512 of 4096 bytes'])

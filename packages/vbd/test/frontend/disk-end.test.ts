@@ -1,10 +1,12 @@
-/** A disk as its user has it when things end: closed twice, half failed, or its backend gone. */
+/**
+ * What calls of a disk do at its end: closed twice, after a failed part, or with its backend gone.
+ */
 import { describe, expect, test } from 'vitest'
 import { type BlockStore, openVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
 import { type Rig, rig } from '../support/rig.ts'
 
-test('close may be called again, and at the same time', async () => {
+test('close may be called several times, also concurrently', async () => {
   await using r = await rig({ store: memoryStore(64) })
   await r.plug()
   await using disk = await openVbd(r.guest, { vdev: 'xvda' })
@@ -14,7 +16,7 @@ test('close may be called again, and at the same time', async () => {
 })
 
 describe('a transfer of several requests, one of which fails', () => {
-  test('is over when it rejects: its buffers are not touched any more', async () => {
+  test('rejects only when its buffers are no longer used', async () => {
     let letGo: (() => void) | undefined
     const held = new Promise<void>((resolve) => (letGo = resolve))
     const store: BlockStore = {
@@ -33,7 +35,7 @@ describe('a transfer of several requests, one of which fails', () => {
     const reading = disk.read(0, [buffer]).finally(() => (over = true))
     reading.catch(() => {})
     await r.event(({ kind }) => kind === 'store-failed')
-    // Round trips enough for the first answer to arrive.
+    // Enough round trips for the first answer to arrive.
     for (let i = 0; i < 50; i++) await r.xs.read('/local/domain/0/name').catch(() => {})
     expect(over).toBe(false)
     letGo?.()
@@ -42,7 +44,7 @@ describe('a transfer of several requests, one of which fails', () => {
 })
 
 describe('a backend that closes', () => {
-  test('is let go at once, and what the disk is asked afterwards fails', async () => {
+  test('gets the rings back at once, and later calls of the disk fail', async () => {
     const held: (() => void)[] = []
     const memory = memoryStore(64)
     await using r = await rig({
@@ -63,13 +65,13 @@ describe('a backend that closes', () => {
   })
 })
 
-describe('an own domain that dies', () => {
+describe('the own domain dies', () => {
   const ends = [
     ['is destroyed', (r: Rig) => r.machine.destroyDomain(r.guest.domid)],
     ['is closed in this program', (r: Rig) => r.guest.close()],
   ] as const
 
-  test.each(ends)('and %s: what the disk is asked rejects, and why', async (_, die) => {
+  test.each(ends)('it %s: calls of the disk reject with the reason', async (_, die) => {
     const memory = memoryStore(64)
     let asked = (): void => {}
     const atStore = new Promise<void>((resolve) => (asked = resolve))
@@ -89,7 +91,7 @@ describe('an own domain that dies', () => {
     const pending = disk.read(0, [new Uint8Array(512)])
     await atStore
     await die(r)
-    // Before the disk has heard of it, too: there is nobody to notify.
+    // This call comes before the disk has noticed: there is nobody to notify.
     const next = disk.read(0, [new Uint8Array(512)])
     for (const reading of [pending, next]) {
       await expect(reading).rejects.toMatchObject({
@@ -100,7 +102,7 @@ describe('an own domain that dies', () => {
     answer()
   })
 
-  test('while it attaches a disk: attaching rejects', async () => {
+  test('while openVbd runs: it rejects', async () => {
     await using r = await rig({ store: memoryStore(64) })
     const attaching = openVbd(r.guest, { vdev: 'xvda' })
     await r.xs.exists('/')
@@ -110,7 +112,7 @@ describe('an own domain that dies', () => {
 })
 
 test.each([-1, 1.5, 2 ** 29, 'xvda0', 'vda', ''])(
-  'vdev %j is no disk: the caller is told at once',
+  'vdev %j is no disk: openVbd rejects at once',
   async (vdev) => {
     await using r = await rig({ store: memoryStore(64) })
     await expect(

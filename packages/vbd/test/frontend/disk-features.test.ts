@@ -1,4 +1,4 @@
-/** What a disk's frontend makes of what its backend offers, of each thing by itself. */
+/** How the frontend of a disk uses each feature that its backend offers. */
 import { describe, expect, test } from 'vitest'
 import { type Disk, openVbd, plugVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'
@@ -33,7 +33,7 @@ describe('rings', () => {
     )
   })
 
-  test('of each life are those that it asks for, whatever an earlier one left behind', async () => {
+  test('are those that the connection asks for, whatever an earlier one left', async () => {
     const store = recordingStore(1024)
     await using r = await rig({ store })
     await r.plug()
@@ -54,7 +54,7 @@ describe('rings', () => {
 })
 
 describe('discard', () => {
-  test('is there where it is offered, with its limits', async () => {
+  test('is available if offered, with its limits', async () => {
     const store = recordingStore(1024, {
       discardLimits: { granularity: 4096, alignment: 512, secure: true },
     })
@@ -72,7 +72,7 @@ describe('discard', () => {
     })
   })
 
-  test('is absent where it is not', async () => {
+  test('is absent if not offered', async () => {
     const { discard: _, ...store } = recordingStore(64)
     await using r = await rig({ store })
     await r.plug()
@@ -80,7 +80,7 @@ describe('discard', () => {
     expect(disk.discard).toBeUndefined()
   })
 
-  test('is not done securely where that is not offered: nothing is sent', async () => {
+  test('is refused as a secure one if that is not offered: nothing is sent', async () => {
     const store = recordingStore(64)
     await using r = await rig({ store })
     await r.plug()
@@ -91,7 +91,7 @@ describe('discard', () => {
 })
 
 describe('barrier', () => {
-  test('reaches the disk between what was asked before and after', async () => {
+  test('reaches the disk after earlier requests and before later ones', async () => {
     const store = recordingStore(64)
     await using r = await rig({ store })
     await r.plug()
@@ -101,7 +101,7 @@ describe('barrier', () => {
     await expect(disk.barrier(0, [new Uint8Array(12 * 4096)])).rejects.toThrow(RangeError)
   })
 
-  test('of a backend that has none, and over several rings, is refused', async () => {
+  test('is refused if the backend offers none, and with several rings', async () => {
     const { flush: _, ...store } = recordingStore(64)
     await using r = await rig({ store })
     await r.plug()
@@ -113,7 +113,7 @@ describe('barrier', () => {
   })
 })
 
-test('sectors of 4096 bytes: what is not whole ones is refused here', async () => {
+test('sectors of 4096 bytes: the frontend refuses a range that is not whole sectors', async () => {
   const store = recordingStore(64, { sectorSize: 4096, physicalSectorSize: 16_384 })
   await using r = await rig({ store })
   await r.plug()
@@ -132,7 +132,7 @@ test('sectors of 4096 bytes: what is not whole ones is refused here', async () =
 })
 
 describe('size', () => {
-  test('follows the backend, up, down and of an empty drive', async () => {
+  test('follows the backend: growing, shrinking, and of an empty drive', async () => {
     const store = recordingStore(64)
     await using r = await rig({ store })
     await r.plug()
@@ -160,7 +160,7 @@ describe('size', () => {
     await expect(disk.read(0, SECTOR)).rejects.toMatchObject({ code: 'ERR_XEN_DISK' })
   })
 
-  test('that is none ends the disk', async () => {
+  test('that is invalid closes the disk', async () => {
     await using r = await rig({ store: recordingStore(64) })
     await r.plug()
     await using disk = await openVbd(r.guest, { vdev: 'xvda' })
@@ -173,7 +173,7 @@ describe('size', () => {
   })
 })
 
-test('a disk is a store: served again to another guest, with all that it offers', async () => {
+test('a disk is a store: it is served again to another guest, with all its features', async () => {
   const store = recordingStore(1024, { sectorSize: 4096 })
   await using below = await rig({ store })
   await below.plug()

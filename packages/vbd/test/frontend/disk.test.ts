@@ -1,4 +1,6 @@
-/** Frontend and backend together: a guest's reads and writes against a plain array. */
+/**
+ * Frontend and backend together: a guest's reads and writes are compared with an array of bytes.
+ */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { openVbd } from '../../src/index.ts'
@@ -9,7 +11,7 @@ const abis = ['x86_64', 'x86_32', 'arm'] as const
 
 describe.each(abis)('%s', (abi) => {
   test.each([0, 1, 2, 3, 4])(
-    'ring of order %i: what is written is read back, whatever the sizes',
+    'ring of order %i: data of any size is read back as written',
     async (ringPageOrder) => {
       const store = memoryStore(1024)
       await using r = await rig({ store })

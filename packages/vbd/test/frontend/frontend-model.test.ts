@@ -1,6 +1,6 @@
 /**
- * The disk of `openVbd` is a store: whatever the backend offers and is told to do, it is the
- * array of bytes that is behind it.
+ * The disk of `openVbd` as a store, with any features of the backend: it behaves as the array of
+ * bytes behind it.
  */
 import type { Hypervisor } from '@xenkit/hypervisor'
 import fc from 'fast-check'
@@ -20,7 +20,7 @@ const setups = fc.record({
   abi: fc.constantFrom('x86_64' as const, 'x86_32' as const, 'arm' as const),
   dataPath: fc.constantFrom('copy' as const, 'map' as const, 'persistent' as const),
   sectorSize: fc.constantFrom(512 as const, 4096 as const),
-  /** What the backend says it takes. */
+  /** What the backend offers. */
   segments: fc.constantFrom(0, 11, 12, 100, 256),
 })
 
@@ -49,7 +49,7 @@ test('reads, writes, discards and flushes of any size, several at a time', async
         const model = await expectModelled({ store: disk, discarded: zeroed, numRuns: 3 })
         expect(Buffer.compare(store.bytes, model)).toBe(0)
       }
-      // The frontend closes with the backend's consent: all of its pages are let go.
+      // The frontend closes after the backend has unmapped everything.
       expect(hv.pages).toBe(0)
     }),
     { numRuns: 12 },
@@ -79,7 +79,7 @@ describe('requests', () => {
     expect(served.stats.writes).toBe(requests)
   })
 
-  test('of 32 MiB at once use no more than the limit of granted pages, and the same ones again', async () => {
+  test('of 32 MiB at once reuse granted pages and stay within their limit', async () => {
     const store = recordingStore(65_536)
     await using r = await rig({ store, dataPath: 'persistent' })
     await r.plug()

@@ -1,6 +1,6 @@
 /**
- * What other backends say of a disk's units: hints, none of which refuses the disk, here or where
- * it is served again.
+ * How hints of other backends about a disk's units are read. No value refuses the disk, here or
+ * when it is served again.
  */
 import { createMachine } from '@xenkit/sim'
 import { XenbusState } from '@xenkit/wire'
@@ -12,7 +12,7 @@ import { type Disk, openVbd } from '../../src/index.ts'
 import { RawFrontend } from '../support/raw-frontend.ts'
 import { rig } from '../support/rig.ts'
 
-/** Attaches a disk of a backend that says no more than these nodes, and serves nothing. */
+/** Opens a disk of a backend that publishes only these nodes and serves nothing. */
 async function attached(
   nodes: Record<string, string>,
   look: (disk: Disk) => Promise<void> | void,
@@ -51,7 +51,7 @@ async function attached(
       await xs.write(`${backend}/state`, String(answer))
     }
   }
-  // Where the disk is refused, it ends with the connection.
+  // If the disk is refused, `serve` ends with the connection.
   const serving = serve().catch(() => {})
   const disk = await openVbd(guest, { vdev: 'xvda' })
   await look(disk)
@@ -132,9 +132,12 @@ test.each([512, 1024, 2048, 4096])('sectors of %i bytes', async (size) => {
   })
 })
 
-test.each(['0', '256', '768', '3072', '8192'])('sectors of %s bytes are none', async (size) => {
-  await expect(attached({ 'sector-size': size }, () => {})).rejects.toMatchObject({
-    code: 'ERR_XEN_NEGOTIATION',
-    message: expect.stringContaining('sector-size'),
-  })
-})
+test.each(['0', '256', '768', '3072', '8192'])(
+  'a sector size of %s bytes is refused',
+  async (size) => {
+    await expect(attached({ 'sector-size': size }, () => {})).rejects.toMatchObject({
+      code: 'ERR_XEN_NEGOTIATION',
+      message: expect.stringContaining('sector-size'),
+    })
+  },
+)

@@ -1,11 +1,11 @@
-/** Cutting transfers into requests: nothing lost, nothing twice, nothing too large. */
+/** Transfers split into requests: no byte lost or repeated, no request too large. */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { split } from '../../src/frontend/split.ts'
 
 const WHOLE = { limit: 88 * 512, unit: 512 }
 
-/** Buffers of any length, some of them empty, of whole sectors together. */
+/** Buffers of any length, some empty, that are whole sectors together. */
 const buffers = fc
   .array(
     fc.oneof(
@@ -20,7 +20,7 @@ const buffers = fc
     return [...lengths, ...(rest === 0 ? [] : [512 - rest])].map((length) => new Uint8Array(length))
   })
 
-test('the pieces are the buffers, in order, as full requests at the sectors where they belong', () => {
+test('the pieces are the buffers in order, cut into full requests', () => {
   fc.assert(
     fc.property(fc.nat(2 ** 40), buffers, fc.constantFrom(1, 88, 2048), (sector, whole, limit) => {
       let n = 0
@@ -41,7 +41,7 @@ test('the pieces are the buffers, in order, as full requests at the sectors wher
         expect(piece.bytes % 512).toBe(0)
         next += piece.bytes / 512
       }
-      // No copies: what is written into a piece is written into the caller's buffer.
+      // The pieces are views: a write to one changes the caller's buffer.
       for (const { data } of pieces) {
         for (const part of data) {
           expect(whole.some(({ buffer }) => buffer === part.buffer)).toBe(true)
@@ -64,7 +64,7 @@ test.each([[[1]], [[511]], [[512, 1]], [[100, 100]]])(
   },
 )
 
-test('nothing is no request', () => {
+test('an empty transfer makes no request', () => {
   expect(split(5, [], WHOLE)).toEqual([])
   expect(split(5, [new Uint8Array()], WHOLE)).toEqual([])
 })
@@ -79,6 +79,6 @@ test.each([
   ).toThrow(RangeError)
 })
 
-test.each([-1, 0.5, 2 ** 44])('sector %d is none', (sector) => {
+test.each([-1, 0.5, 2 ** 44])('sector %d is refused', (sector) => {
   expect(() => split(sector, [new Uint8Array(512)], WHOLE)).toThrow(/"sector"/)
 })

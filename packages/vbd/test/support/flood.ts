@@ -1,6 +1,6 @@
 /**
- * Guests of which some never stop asking, as if each had a processor of its own: whenever the
- * backend answers one, it has asked for more before the backend goes on. What the backend does is
+ * Guests that send requests without a pause, as if each had a processor of its own: whenever one
+ * gets an answer, it has sent new requests before the backend continues. Work of the backend is
  * counted, so no clock is needed.
  */
 import type { EvtchnBinding, Hypervisor } from '@xenkit/hypervisor'
@@ -10,13 +10,13 @@ import { hooked } from '../../../backend/test/support/hooked-hypervisor.ts'
 import { RawFrontend, type RawFrontendOptions, type RawRequest } from './raw-frontend.ts'
 
 /**
- * Backends see the guests' side of each answer as it comes: by the event that every one of these
+ * Runs the guests' side of each answer at once, when the backend sends the event that each of these
  * guests asks for.
  */
 export class Crowd {
   readonly #guests = new Map<number, () => void>()
 
-  /** What happens when the backend has answered a guest and tells it. */
+  /** Sets what runs when the backend has sent a guest an event. */
   onAnswer(domid: number, run: () => void): void {
     this.#guests.set(domid, run)
   }
@@ -37,11 +37,11 @@ export class Crowd {
 export interface FlooderOptions extends RawFrontendOptions {
   readonly disks: readonly string[]
   readonly request: RawRequest
-  /** What the request is of a turn: 1, and 1 for each page. */
+  /** Work of the request in a turn: 1, plus 1 for each page. */
   readonly work: number
 }
 
-/** A guest whose rings are full of one request, over and over. */
+/** A guest that fills its rings with one request, over and over. */
 export class Flooder implements AsyncDisposable {
   #answered = 0
   readonly #work: number
@@ -63,7 +63,9 @@ export class Flooder implements AsyncDisposable {
     return new Flooder(fronts, o)
   }
 
-  /** Takes all answers, and fills all rings again. Sends events that nobody asked for, too. */
+  /**
+   * Takes all answers and fills all rings again. Also sends events that the backend didn't ask for.
+   */
   fill(): void {
     this.#take()
     for (const front of this.#fronts) {
@@ -75,12 +77,12 @@ export class Flooder implements AsyncDisposable {
     }
   }
 
-  /** Takes all answers, and asks for no more. */
+  /** Takes all answers and sends no more requests. */
   rest(): void {
     this.#take()
   }
 
-  /** What the backend has done for it. */
+  /** Work that the backend has done for this guest. */
   get done(): number {
     return this.#answered * this.#work
   }

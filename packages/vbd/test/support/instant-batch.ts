@@ -1,10 +1,10 @@
 /**
- * A batch that moves nothing and is done at once, as the addon is with what is in the page cache.
- * It makes no object for a job.
+ * A batch that moves no data and completes synchronously, as the addon does for data in the page
+ * cache. It allocates no object for a job.
  */
 import type { StoreBatch, StoreBatchOptions } from '@xenkit/block-store'
 
-/** @param started told how many jobs a call is of */
+/** @param started called with the number of jobs of each call */
 export function instantBatch(
   { capacity: { jobs, pieces } }: StoreBatchOptions,
   started: (count: number) => void = () => {},

@@ -1,4 +1,4 @@
-/** A frontend without manners: publishes and sends whatever a test tells it to. */
+/** A frontend that publishes and sends whatever a test tells it to, against the protocol too. */
 import type { EventChannel } from '@xenkit/evtchn'
 import { type GrantShare, Owner } from '@xenkit/hypervisor'
 import type { FrontRing } from '@xenkit/ring'
@@ -28,11 +28,14 @@ export interface RawRequest {
   sector?: bigint
   nr_segments?: number
   segments?: RawSegment[]
-  /** Sends the segments in a page of their own, as this kind of request. */
+  /**
+   * Makes the request an indirect one of this operation: the segments are sent in a page of their
+   * own.
+   */
   indirect_op?: number
-  /** Grant of that page, instead of the right one. */
+  /** Grant reference to send for that page. Default: the right one. */
   indirectGref?: number
-  /** Of a discard. */
+  /** Flags of a discard. */
   flag?: number
   nr_sectors?: bigint
 }
@@ -41,7 +44,7 @@ export interface RawResponse {
   readonly id: bigint
   readonly operation: number
   readonly status: number
-  /** The response slot, whole. */
+  /** All bytes of the response slot. */
   readonly slot: Uint8Array
 }
 
@@ -50,10 +53,10 @@ export interface RawFrontendOptions {
   abi?: Abi
   queues?: number
   ringPageOrder?: number
-  /** Pages of data, granted writable. */
+  /** Number of data pages, which are granted writable. */
   dataPages?: number
   persistent?: boolean
-  /** What to publish otherwise than right; undefined leaves a node out. */
+  /** Nodes to publish with these values instead of the right ones; undefined leaves a node out. */
   nodes?: Record<string, string | undefined>
 }
 
@@ -61,14 +64,14 @@ interface RawFrontendParts {
   readonly device: FrontendDevice
   readonly xs: XenstoreClient
   readonly rings: readonly OpenedRing<FrontRing>[]
-  /** Owns all that is open but the device. */
+  /** Owns everything open except the device. */
   readonly owner: Owner
   readonly data: GrantShare
   readonly lists: GrantShare
   readonly abi: Abi
 }
 
-/** As many indirect requests may be on their way. */
+/** Most indirect requests in flight. */
 const LISTS = 32
 
 export class RawFrontend implements AsyncDisposable {
@@ -134,7 +137,7 @@ export class RawFrontend implements AsyncDisposable {
   }
 
   /**
-   * Writes a request into the next slot without publishing it. By default: one whole page of data,
+   * Writes a request into the next slot without publishing it. Default: one whole page of data at
    * sector 0.
    */
   put(request: RawRequest = {}, queue = 0): void {
@@ -145,7 +148,7 @@ export class RawFrontend implements AsyncDisposable {
     else this.#putPlain(request, bytes, at)
   }
 
-  /** Publishes what was put and waits for as many responses. */
+  /** Sends requests and waits for as many responses. */
   async exchange(...requests: RawRequest[]): Promise<RawResponse[]> {
     for (const request of requests) this.put(request)
     this.send()
@@ -184,13 +187,13 @@ export class RawFrontend implements AsyncDisposable {
     )
   }
 
-  /** Closes the device and gives everything back. */
+  /** Closes the device and frees everything. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.device.close()
     this.release()
   }
 
-  /** Gives everything back without a word to the backend. */
+  /** Frees everything without telling the backend. */
   release(): void {
     this.#owner.close()
   }

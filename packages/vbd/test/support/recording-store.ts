@@ -1,20 +1,19 @@
 /**
- * A disk in memory that notes what is asked of it, and whose calls take until they are let go if a
- * test wants that.
+ * A disk in memory that records its calls. A test can hold calls back, and let them go on later.
  */
 import { type BlockStore, LEAVES_BUFFERS, type StoreResult } from '../../src/index.ts'
 
 export interface RecordingStore extends BlockStore {
   readonly bytes: Uint8Array
-  /** Every call that was begun, as `write 8+16`, `flush`, `discard 0+8 secure`. */
+  /** Every call that was started, as `write 8+16`, `flush`, `discard 0+8 secure`. */
   readonly calls: string[]
-  /** Calls begin and wait, from now on. */
+  /** From now on calls start, then wait. */
   hold(): void
-  /** Resolves when `count` calls wait. */
+  /** Resolves once `count` calls wait. */
   held(count: number): Promise<void>
-  /** Lets the oldest calls go on: all of them, and those to come, without a number. */
+  /** Lets the `count` oldest waiting calls go on. Without a number: all, and all later ones. */
   letGo(count?: number): void
-  /** Changes the size, which is told. */
+  /** Changes the size and calls the listeners. */
   resize(sectors: number): void
 }
 
@@ -30,7 +29,7 @@ export function recordingStore(
   let holding = false
   let arrived = (): void => {}
 
-  /** Does it at once, in the call, unless calls are held. */
+  /** Runs synchronously unless calls are held. */
   const run = (call: string, does: () => void): StoreResult | Promise<StoreResult> => {
     calls.push(call)
     if (!holding) return does()

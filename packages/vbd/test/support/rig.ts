@@ -1,6 +1,6 @@
 /**
- * A machine with a backend domain, a served disk or several, and guests: what most tests of this
- * package begin with.
+ * A machine with a backend domain, one or more served disks, and guests. Most tests of this package
+ * start from it.
  */
 import { Workers } from '@xenkit/backend'
 import type { Hypervisor } from '@xenkit/hypervisor'
@@ -18,7 +18,7 @@ export interface Rig extends AsyncDisposable {
   readonly events: VbdEvent[]
   readonly threads: readonly StartedThread[]
   plug(o?: { guest?: SimDomain; vdev?: string; readOnly?: boolean; params?: string }): Promise<void>
-  /** Resolves with the first event, past or to come, that fits. */
+  /** Resolves with the first event, past or future, for which `fits` is true. */
   event(fits: (event: VbdEvent) => boolean): Promise<VbdEvent>
   /** Ends the service and waits for it. */
   stop(): Promise<void>
@@ -27,11 +27,11 @@ export interface Rig extends AsyncDisposable {
 type Served = Pick<ServeVbdOptions, 'store' | 'release' | 'dataPath' | 'abandonMs'>
 
 export interface RigOptions extends Served {
-  /** What the server sees of its domain, to look at what it does. */
+  /** Wraps the server's hypervisor, to observe its calls. */
   through?: (dom0: Hypervisor) => Hypervisor
-  /** How many serve rings. */
+  /** Number of worker threads that serve rings. */
   threads?: number
-  /** Of the server, and of each of its threads. */
+  /** Arena of the server and of each of its threads. */
   arena?: ArenaLimits
 }
 
@@ -89,7 +89,7 @@ export async function rig(o: RigOptions): Promise<Rig> {
   }
 }
 
-/** Time enough, in round trips to xenstored, for the backend to have heard of what was written. */
+/** Enough round trips to xenstored for the backend to have noticed a change of its nodes. */
 export async function heardOf({ xs }: Pick<Rig, 'xs'>): Promise<void> {
   for (let i = 0; i < 50; i++) await xs.exists('/local/domain/0')
 }

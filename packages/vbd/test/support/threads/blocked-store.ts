@@ -1,4 +1,4 @@
-/** A disk whose reads block the thread that makes them, until they are let go. */
+/** A disk whose reads block the calling thread until the test lets them go on. */
 import type { BlockStore } from '../../../src/index.ts'
 
 const BLOCKED = 0

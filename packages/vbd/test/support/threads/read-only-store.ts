@@ -1,4 +1,4 @@
-/** A module that makes less of a store than was shared. */
+/** A shared store's module whose store lacks operations of the original. */
 import type { BlockStore } from '../../../src/index.ts'
 
 const open = (): BlockStore => ({ sectors: 64, read: () => {} })

@@ -7,7 +7,7 @@ import type { RingThreadData } from './start-ring-thread.ts'
 
 const { domain, rings } = workerData as RingThreadData // set by startRingThread alone
 await using hv = attachDomain(domain)
-// What the system does for a process, and nobody for a thread that fails.
+// The kernel cleans up after a process, but nobody does after a thread that fails.
 process.once('exit', () => void hv.close())
 parentPort?.on('message', () => {
   throw new Error('told to fail')

@@ -1,6 +1,6 @@
 /**
- * A disk in memory that threads share, whose calls take until they are let go if a test wants that,
- * in any thread.
+ * A disk in memory that threads share. A test can hold calls of any thread back, and let them go on
+ * later.
  */
 import type { BlockStore } from '../../../src/index.ts'
 
@@ -19,7 +19,7 @@ export default function open(
 ): BlockStore {
   const state = new Int32Array(words)
   const disk = new Uint8Array(bytes)
-  /** Does it at once, in the call, unless calls are held. */
+  /** Runs synchronously unless calls are held. */
   const run = (does: () => void): void | Promise<void> =>
     Atomics.load(state, HOLDING) === 1 ? held().then(does) : does()
   const held = async (): Promise<void> => {
@@ -51,13 +51,13 @@ export default function open(
 
 export interface SharedMemoryStore extends BlockStore {
   readonly bytes: Uint8Array
-  /** Threads' uses that have not ended. */
+  /** Number of threads that use the store. */
   users(): number
   hold(): void
-  /** Resolves when `count` calls have been held. */
+  /** Resolves once `count` calls have been held. */
   held(count: number): Promise<void>
   letGo(): void
-  /** Changes the size, which is told. */
+  /** Changes the size and calls the listeners. */
   resize(sectors: number): void
 }
 

@@ -1,4 +1,4 @@
-/** Threads for `serveVbd`, on sources as the tests run. */
+/** Worker threads for `serveVbd` that run the TypeScript sources, as the tests do. */
 import { Worker } from 'node:worker_threads'
 import type { DomainHandle, SimDomain } from '@xenkit/sim'
 import type { RingThread } from '@xenkit/backend'
@@ -10,7 +10,7 @@ export interface RingThreadData {
 }
 
 export interface StartedThread extends RingThread {
-  /** Has it throw, uncaught. */
+  /** Makes the thread throw an uncaught error. */
   fail(): void
 }
 
