@@ -34,8 +34,8 @@ const nothing = {
 
 afterAll(() => rmSync(directory, { recursive: true }))
 
-// Direct reads go to the disk, buffered writes to a thread. So each is in flight when `submit`
-// returns, deferred or not.
+// Direct reads wait for the disk, and buffered writes wait for a thread. So jobs of both kinds are
+// incomplete when `submit` returns, whether the engine has started them or defers them.
 describe.each(kinds)('with %s', (kind) => {
   describe.each([
     { operation: operations.read, flags: constants.O_RDWR | constants.O_DIRECT },

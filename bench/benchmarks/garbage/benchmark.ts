@@ -10,7 +10,7 @@ export const title = 'bytes of heap that a request takes'
 
 const REQUESTS = 1_000_000
 const BATCH = 32
-/** Requests that the guest sends in one turn. */
+/** Requests of one measured portion: the guest sends them and waits until all are answered. */
 const TURN = 100_000
 /** Requests before measuring: V8 has compiled the code by then, and long-lived objects exist. */
 const WARM_UP = 600_000

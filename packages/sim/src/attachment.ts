@@ -1,4 +1,7 @@
-/** An attachment: one thread's membership of a domain. The ports of one SimDomain share it. */
+/**
+ * An attachment connects one thread to a simulated domain. The `grants` and `evtchn` of the thread's
+ * SimDomain object share it; each thread has an object and an attachment of its own.
+ */
 import { Holds, HypervisorClosedError } from '@xenkit/hypervisor'
 import { type ArenaLimits, ArenaRoom } from './arena-room.ts'
 import type { Hypervisor } from './hypervisor.ts'

@@ -91,8 +91,8 @@ export class CopyBatch implements GrantCopyBatch {
   }
 
   /**
-   * Refuses offsets outside the domain's own and mapped pages. On Xen, a process that passes the
-   * kernel memory that isn't its own gets EFAULT, also if it has unmapped that memory before.
+   * Refuses offsets outside the domain's own and mapped pages. On Xen the kernel answers EFAULT if
+   * the process passes an address that isn't its own memory, or that it has unmapped.
    */
   #expectOwn(count: number, inward: boolean): void {
     for (let op = 0; op < count; op++) {

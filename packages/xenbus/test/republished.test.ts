@@ -27,7 +27,10 @@ async function write(r: Rig, state: XenbusState, ring?: string): Promise<void> {
   })
 }
 
-/** Begins to close a connected device, and stays open with the rings that it has. */
+/**
+ * The frontend of a connected device writes Closing, then Connected again. It keeps its rings, so
+ * the backend has to return to Connected without attaching to them anew.
+ */
 async function takeBack(r: Rig): Promise<void> {
   await r.plug()
   await connect(r)

@@ -67,7 +67,8 @@ function meaningOf(type: number, errno: string): string | undefined {
 
 /**
  * Error for a request that xenstored answered with an errno name.
- * @param meaning explanation for the text; by default the quota or the errno's usual meaning
+ * @param meaning explanation in brackets behind the errno. By default it names the quota of the
+ *   domain that this type of request has exceeded, or else says what the errno means
  */
 export function refused(
   request: Asked,

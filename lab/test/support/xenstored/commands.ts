@@ -12,7 +12,10 @@ export class Model {
   readonly pair: Pair
   /** Maps a domid to the domains it is a target of: they may access its nodes too. */
   readonly targets = new Map<number, Set<number>>()
-  /** Requests whose answers are compared, except those that only wait for effects. */
+  /**
+   * Number of compared requests. Requests that the test sends only to wait until an earlier one
+   * has taken effect aren't counted.
+   */
   requests = 0
   readonly #transactions = new Map<ClientName, number[]>(CLIENTS.map((name) => [name, []]))
 

@@ -8,18 +8,24 @@ import { type BlockStore, bytesMoved } from '@xenkit/block-store'
 
 export interface ModelOptions {
   readonly store: BlockStore
-  /** What the store holds at the beginning, default zeroes; afterwards what it holds then. */
+  /**
+   * The bytes that the store holds at the start, default zeroes. The run updates the array: at its
+   * end it has the bytes that the store must hold.
+   */
   readonly model?: Uint8Array
-  /** What discarded sectors must read as; without it, anything. */
+  /**
+   * Changes the model as a discard of these sectors must change the store. Without it, discarded
+   * sectors may read as anything.
+   */
   readonly discarded?: (sector: number, count: number, model: Uint8Array) => void
   /**
    * Calls may fail: a write or discard that does leaves its sectors as anything, and nothing else.
    */
   readonly mayFail?: boolean
   readonly numRuns?: number
-  /** Before the last look at all of it. */
+  /** Called before the store is read as a whole for the last time. */
   readonly healed?: () => void
-  /** Between rounds. */
+  /** Called between rounds of concurrent calls. */
   readonly meanwhile?: (store: BlockStore, model: Uint8Array) => Promise<void>
 }
 

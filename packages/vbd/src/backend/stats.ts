@@ -51,7 +51,7 @@ const NUMBERS = 2 * OPERATIONS + 3
 export class VbdCounters {
   readonly #numbers: Float64Array
 
-  /** @param numbers memory of this thread, from `Counters` */
+  /** @param numbers the array in which this thread counts, from `Counters` */
   constructor(numbers: Float64Array) {
     this.#numbers = numbers
   }
