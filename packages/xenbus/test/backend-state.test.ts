@@ -1,5 +1,6 @@
 /**
- * `backendStep` over its whole domain, against what xenbus.h and the contract of `BackendStep` say.
+ * `backendStep` for every combination of its inputs, against xenbus.h and the contract of
+ * `BackendStep`.
  */
 import { XenbusState } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -9,7 +10,7 @@ const { Unknown, Initialising, InitWait, Initialised, Connected, Closing, Closed
 const STATES = [undefined, ...Object.values(XenbusState)]
 const FLAGS = [false, true]
 
-/** Every combination of the values. */
+/** Returns every combination of the given values of each field. */
 function combinations<T extends object>(values: { readonly [K in keyof T]: readonly T[K][] }): T[] {
   let all: object[] = [{}]
   for (const [name, each] of Object.entries<readonly unknown[]>(values)) {
@@ -29,7 +30,9 @@ const ALL = combinations<BackendSnapshot>({
   mayOffer: FLAGS,
 })
 
-/** What a step leaves in the store and in this process, if nobody else does anything. */
+/**
+ * Returns the snapshot after the backend has taken `step`, if frontend and toolstack do nothing.
+ */
 function apply(snapshot: BackendSnapshot, step: BackendStep): BackendSnapshot {
   const write = (own: XenbusState): XenbusState | undefined =>
     snapshot.own === undefined ? undefined : own
@@ -57,7 +60,7 @@ function apply(snapshot: BackendSnapshot, step: BackendStep): BackendSnapshot {
   }
 }
 
-/** Steps until the device waits or is removed. */
+/** Takes the backend's steps until the device waits or is removed, at most ten. */
 function run(from: BackendSnapshot): {
   readonly steps: readonly BackendStep[]
   readonly end: BackendSnapshot
@@ -79,11 +82,13 @@ const beginsAnew = ({ peer }: BackendSnapshot): boolean =>
 const hasPublished = ({ peer }: BackendSnapshot): boolean =>
   peer === Initialised || peer === Connected
 const attached = ({ rings }: BackendSnapshot): boolean => rings !== 'none'
-/** An absent node counts once the frontend has closed. */
+/** Whether the device is to stay. A missing `online` node means that it goes with its frontend. */
 const isOnline = (s: BackendSnapshot): boolean => s.online ?? !(isGone(s) || s.peer === Closed)
 const isWanted = (s: BackendSnapshot): boolean => isOnline(s) && s.intent === 'serve'
 
-/** Checks every snapshot that fits; a rule that fits none is a mistake in the test. */
+/**
+ * Checks that `holds` for every snapshot that `fits`. A rule that fits no snapshot is a mistake.
+ */
 function rule(
   name: string,
   fits: (s: BackendSnapshot) => boolean,
@@ -125,14 +130,16 @@ describe('connect', () => {
 describe('a frontend that has published', () => {
   const published = (s: BackendSnapshot): boolean =>
     s.own !== undefined && hasPublished(s) && s.prepared && s.mayOffer && s.online !== false
-  /** What is attached is of an earlier life. */
+  /** Whether the backend is attached to rings that the frontend has replaced since. */
   const isStale = (s: BackendSnapshot): boolean =>
     s.rings === 'stale' ||
     (s.rings === 'current' && s.peer === Initialised && s.peerBefore === Connected)
-  /** The frontend has yet to follow a Closing that it didn't ask for. */
+  /**
+   * Whether the backend asked the frontend to close, and the frontend hasn't written Closing yet.
+   */
   const isAsked = (s: BackendSnapshot): boolean =>
     s.own === Closing && s.rings === 'current' && s.peerBefore !== Closing && !isStale(s)
-  /** Somebody else wrote that state: the connection is left alone. */
+  /** Whether somebody else wrote the backend's own state: the backend then keeps its connection. */
   const isForeign = (s: BackendSnapshot): boolean =>
     s.rings === 'current' &&
     s.own !== Connected &&
@@ -264,7 +271,7 @@ describe('close', () => {
     (s) => (!isOnline(s) || s.intent !== 'serve') && s.own !== undefined,
     (s) => {
       const { end } = run(s)
-      // A fault is forgotten once the device is closed: the frontend may begin anew.
+      // The fault is forgotten once the device is closed, so the frontend may connect again.
       return (
         end.own === Closing || end.own === Closed || (s.intent === 'close' && s.online !== false)
       )

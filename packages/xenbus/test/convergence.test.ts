@@ -1,7 +1,7 @@
 /**
- * Backend, a frontend that follows Linux's blkfront, and a toolstack: every state that the three
- * can get into together, with the backend deciding and acting at different times. From each, if
- * nobody is disturbed any more, they come to rest, and where they should.
+ * Explores every state that a backend, a frontend like Linux's blkfront and a toolstack can reach
+ * together. The backend acts later than it decides, so the others may act in between. From each
+ * state, once nothing disturbs them, all three must come to rest in a correct state.
  */
 import { XenbusState, xenbusStateName } from '@xenkit/wire'
 import { expect, test } from 'vitest'
@@ -10,12 +10,12 @@ import { type BackendSnapshot, type BackendStep, backendStep } from '../src/inde
 const { Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
 
 interface World extends BackendSnapshot {
-  /** What the backend has decided to do, on what it saw then, and hasn't done yet. */
+  /** The step that the backend chose from an earlier snapshot and hasn't taken yet. */
   readonly decided: BackendStep | undefined
-  /** The server has forgotten the device. */
+  /** Whether the server has forgotten the device. */
   readonly ended: boolean
   readonly toolstack: 'idle' | 'waiting' | 'done'
-  /** The guest's domain is no more. */
+  /** Whether the guest's domain has been destroyed. */
   readonly dead: boolean
 }
 
@@ -36,7 +36,7 @@ const START: World = {
 
 type Move = readonly [name: string, world: World]
 
-/** Never brings back a directory. */
+/** Writes the backend's state, unless its directory was removed. */
 const writeOwn = (w: World, own: XenbusState): World => (w.own === undefined ? w : { ...w, own })
 
 function act(w: World, step: BackendStep): World {
@@ -60,7 +60,7 @@ function backendMoves(w: World): Move[] {
   return step === 'wait' ? [] : [[`decides ${step}`, { ...w, decided: step }]]
 }
 
-/** What is published voids the rings of an earlier life. */
+/** Sets the frontend's state. Initialised means new rings, so an attached backend's are stale. */
 const becomes = (w: World, peer: XenbusState): World => ({
   ...w,
   peer,
@@ -69,8 +69,8 @@ const becomes = (w: World, peer: XenbusState): World => ({
 })
 
 /**
- * drivers/block/xen-blkfront.c: blkback_changed, blkfront_closing; and a guest that lets go when
- * asked.
+ * The frontend's moves, as drivers/block/xen-blkfront.c makes them in blkback_changed and
+ * blkfront_closing. This guest closes its disk as soon as the backend asks it to.
  */
 function frontendMoves(w: World): Move[] {
   const { own, peer } = w
@@ -95,14 +95,14 @@ function toolstackMoves(w: World): Move[] {
   return [['nodes removed', { ...w, toolstack: 'done', own: undefined, peer: undefined }]]
 }
 
-/** The guest is gone, or the server has waited long enough for it. */
+/** The guest dies while the server waits for it to close, or the server stops waiting. */
 function timeouts(w: World): Move[] {
   return w.intent === 'stop' && !w.ended && w.own === Closing && w.peer !== undefined
     ? [['close timeout', { ...w, peer: undefined, dead: true }]]
     : []
 }
 
-/** What may happen at any time, for no reason. */
+/** Moves that the guest, the toolstack or the server may make at any time, without a cause. */
 function disturbances(w: World): Move[] {
   const moves: Move[] = []
   if (!w.dead && w.peer !== undefined) {
@@ -157,7 +157,7 @@ function reachable(): Map<string, { readonly world: World; readonly trail: reado
   return seen
 }
 
-/** What is wrong with a world in which nothing happens any more. */
+/** Says what is wrong with a world in which nobody can move any more. */
 function faultOf(w: World): string | undefined {
   if (w.toolstack === 'waiting') return 'the toolstack waits for ever'
   if (w.own === undefined || w.intent === 'stop') {

@@ -1,6 +1,6 @@
 /**
- * Drivers that throw, and devices that they report as failed: each is closed with its reason,
- * alone.
+ * Drivers that throw, and devices that drivers report as failed: each such device closes with its
+ * reason, and no other device is affected.
  */
 import { XenError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
@@ -49,7 +49,8 @@ describe.each([
     server.driver.hooks = {}
     await r.plug(1)
     await connect(r, 1)
-    // A frontend that publishes all the same, or begins anew.
+    // The guest publishes rings although its device is closed, closes, and tries again from the
+    // start.
     for (const state of ['3', '4', '5', '6', '1', '3']) {
       await r.guestXs.write(`${r.path('front', 0)}/state`, state)
       await r.turns(5)
@@ -62,7 +63,7 @@ describe.each([
     expect(
       server.events.filter(({ device }) => device.devid === 0).map(({ kind }) => kind),
     ).toEqual(['failed', 'closed', 'removed'])
-    // Unplugged and plugged again, it is a new device.
+    // After unplugging and plugging again the device is a new one, which is offered and connects.
     await unplugDevice(r.xs, r.address(0))
     await r.plug(0)
     await connect(r, 0)

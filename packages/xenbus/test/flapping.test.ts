@@ -1,7 +1,7 @@
 /**
- * Everything at once, in random order and at random times: frontends that write what they like,
- * devices that vanish and come back, faults, several servers. Whatever happens, a driver is called
- * as its contract says, and in the end nothing is left. (XSA-350: state flapping at all points.)
+ * Random stories, with random pauses: frontends write any state, devices vanish and come back,
+ * drivers throw, and several servers compete. Whatever happens, each driver is called as its
+ * contract says, and no device is left connected. (XSA-350: state flapping at all points.)
  */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
@@ -10,19 +10,19 @@ import { Ledger } from './recording-driver.ts'
 import { type Rig, rig, type Server } from './rig.ts'
 
 const DEVICES = 3
-/** More, by FLAPS=1000 say, after a change of how devices are served. */
+/** Stories per property. After a change to how devices are served, set FLAPS=1000 or so. */
 const RUNS = Number(process.env['FLAPS'] ?? 25)
 
 interface World {
   readonly r: Rig
   readonly servers: Server[]
-  /** Unplugs under way. */
+  /** Calls of `unplugDevice` that haven't returned. */
   readonly pending: Promise<unknown>[]
-  /** Calls of a driver that are to throw next, once each. */
+  /** Driver calls, such as `connect`, whose next occurrence throws. */
   readonly faults: Set<string>
   /**
-   * Devices are taken away by force: their next server can't know that the one before isn't done
-   * yet.
+   * Whether the toolstack may remove devices by force. The next server of such a device can't know
+   * that the earlier one is still closing it, so each server then keeps its own ledger.
    */
   readonly forced: boolean
 }
@@ -34,12 +34,12 @@ const guestState = fc.oneof(
   { weight: 6, arbitrary: fc.constantFrom('1', '2', '3', '4', '5', '6') },
   { weight: 1, arbitrary: fc.constantFrom('0', '7', '8', '9', '', 'x', '-1') },
 )
-/** The order in which a frontend that behaves goes, so that connections come about at all. */
+/** States in the order of a well-behaved frontend, so that some stories get a device connected. */
 const courtesy = fc.constantFrom(['1', '3', '4'], ['5', '6'], ['5', '6', '1', '3', '4'])
 
 const aborted = { signal: AbortSignal.abort() }
 
-/** What a guest does may be refused: its directory may be gone, or its domain. */
+/** Ignores that xenstored refuses the guest, whose directory or domain may be gone. */
 const guest =
   (act: (world: World) => Promise<unknown>): Act =>
   (world) =>
@@ -179,7 +179,7 @@ const force = [
 async function serve({ r, faults, forced }: World): Promise<Server> {
   const server = await r.serve(forced ? new Ledger() : r.ledger)
   const hook = (call: string) => async (): Promise<void> => {
-    // Not at once, so that the world goes on meanwhile.
+    // Wait a little before throwing, so that others act while the call is pending.
     await r.turns(faults.size)
     if (faults.delete(call)) throw new Error(`${call} throws`)
   }
@@ -206,7 +206,8 @@ async function play(
   world.faults.clear()
   if (o.end === 'nodes') await r.xs.rm(`/local/domain/${r.backend.domid}/backend`)
   if (o.end === 'domain') r.machine.destroyDomain(r.guest.domid)
-  // Otherwise the guest sees reason and lets go. The toolstack need not use force.
+  // Unless its domain is gone, the guest closes its devices now, so they can be unplugged without
+  // force.
   for (let id = 0; id < DEVICES; id++) {
     await r.guestXs.write(`${r.path('front', id)}/state`, '6').catch(() => {})
   }
@@ -219,7 +220,10 @@ async function play(
 const violationsOf = (servers: readonly Server[]): string[] =>
   servers.flatMap(({ driver }) => driver.violations)
 
-/** The calls that one server's driver got for one device: a new life with each `offer`. */
+/**
+ * Whether the calls that a server's driver got for a device are complete lives: each starts with
+ * `offer` and ends with `removed`.
+ */
 function follows(server: Server, name: string): boolean {
   const letters = new Map([
     ['offer', 'o'],
@@ -230,8 +234,7 @@ function follows(server: Server, name: string): boolean {
   const calls = server.driver.calls
     .filter((call) => call.endsWith(` ${name}`))
     .map((call) => letters.get(call.split(' ')[0] ?? ''))
-  // A `connect` without its `close` is one that threw; that there is none besides is the ledger's
-  // to say.
+  // A `connect` that threw has no `close`. The ledger finds a connection that was never closed.
   return /^(?:o(?:nx?)*r)*$/.test(calls.join(''))
 }
 
@@ -259,7 +262,7 @@ test.each(cases)(
           }
         },
       ),
-      // In time to say what failed, however long that takes to shrink.
+      // The time limit leaves time to report the failing story, however long shrinking it takes.
       { numRuns: RUNS, interruptAfterTimeLimit: RUNS * 1_000, markInterruptAsFailure: true },
     )
   },

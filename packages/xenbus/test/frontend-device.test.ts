@@ -1,6 +1,6 @@
 /**
- * The frontend's half, against a backend that a test plays by hand, and against a server where that
- * matters.
+ * `FrontendDevice` against a backend whose states the test writes, and in some tests against a real
+ * server.
  */
 import { describe, expect, test } from 'vitest'
 import { XenbusState } from '@xenkit/wire'
@@ -12,7 +12,7 @@ const stateOf = (r: Rig, side: 'front' | 'back'): Promise<string> =>
   r.xs.read(`${r.path(side)}/state`)
 const backend = (r: Rig, state: string): Promise<void> =>
   r.xs.write(`${r.path('back')}/state`, state)
-/** Of a promise that may be pending. */
+/** Whether the promise settles within a few round trips to xenstored. */
 async function isSettled(r: Rig, promise: Promise<unknown>): Promise<boolean> {
   let settled = false
   const note = (): void => {
@@ -23,7 +23,7 @@ async function isSettled(r: Rig, promise: Promise<unknown>): Promise<boolean> {
   return settled
 }
 
-/** Records the states of a side, until the function that it returns is called. */
+/** Records the states of one side, until the returned function is called. */
 async function followed(r: Rig, path: string): Promise<() => Promise<string[]>> {
   const abort = new AbortController()
   const states: string[] = []
@@ -98,7 +98,8 @@ describe('open', () => {
       await using r = await rig()
       await r.plug()
       await r.guestXs.write(`${r.path('front')}/state`, state)
-      // About to connect to the old rings: this InitWait isn't meant for the new life.
+      // The backend offers the old rings' device. The new frontend must not take this InitWait as
+      // its own.
       await backend(r, '2')
       const opening = r.front()
       await r.until(`${r.path('front')}/state`, '5')
@@ -193,7 +194,7 @@ describe('connecting', () => {
     expect(await isSettled(r, connected)).toBe(false)
     await backend(r, '4')
     await connected
-    // Not written again.
+    // `connected` didn't write the frontend's state again.
     expect(await states()).toEqual(['1', '4'])
   })
 
@@ -363,7 +364,7 @@ describe('the next life', () => {
       await r.plug()
       await backend(r, '2')
       const early = await r.front()
-      // Until it is connected that is no restart.
+      // Before the first connection, the backend's state is no sign of a restart.
       const waiting = new AbortController()
       const notYet = early.backendClosing(waiting)
       expect(await isSettled(r, notYet)).toBe(false)

@@ -1,9 +1,12 @@
-/** Who says that what a device serves is there, and how a toolstack hears that it isn't. */
+/**
+ * The nodes by which a backend or its hotplug script tells the toolstack that a disk is ready, or
+ * isn't.
+ */
 import { describe, expect, test } from 'vitest'
 import { errorPath, plugDevice, unplugDevice } from '../src/index.ts'
 import { connect, rig, type Rig } from './rig.ts'
 
-/** As packages/xenkit/hotplug has it. */
+/** Path under which packages/xenkit/hotplug installs its script. */
 const REPORTING = '/etc/xen/scripts/xenkit-hotplug'
 const PREPARING = '/etc/xen/scripts/block'
 const plug = (r: Rig, script?: string): Promise<void> =>
@@ -77,7 +80,7 @@ describe('a device that the driver refuses', () => {
     expect(await own(r, 'state')).toBe('2')
     expect(server.events.map(({ kind }) => kind)).toEqual(['failed'])
     expect(await r.xs.read(errorPath(r.address()))).toMatch(/no such disk/)
-    // What libxl does next.
+    // libxl unplugs a device whose script has reported an error.
     const unplugged = unplugDevice(r.xs, r.address())
     await front.backendClosing()
     await front.close()

@@ -1,9 +1,9 @@
-/** What devices cost that nobody uses, and what is left of those that are gone. */
+/** Many devices: what an idle device costs, and that a removed device leaves nothing behind. */
 import { expect, test } from 'vitest'
 import { FrontendDevice, plugDevice, unplugDevice } from '../src/index.ts'
 import { connect, rig, TYPE } from './rig.ts'
 
-/** Some are the test runner's, which come and go: far fewer than there are devices. */
+/** Allowance for timers of the test runner itself, far smaller than the number of devices. */
 const RUNNERS = 5
 const timers = (): number =>
   process.getActiveResourcesInfo().filter((name) => name === 'Timeout' || name === 'Immediate')
@@ -60,7 +60,8 @@ test('guests come and go with their devices connected, whose directories the too
     const guest = r.machine.createDomain()
     const address = { ...r.address(), frontendDomid: guest.domid }
     await plugDevice(r.xs, { ...address, frontend: {}, backend: {} })
-    // With the rights of domain 0, since the guest's connection ends with it.
+    // The frontend uses domain 0's connection, because the guest's ends when the guest is
+    // destroyed.
     const front = await FrontendDevice.open(r.xs, { domid: guest.domid, type: TYPE, devid: 0 })
     await front.publish({})
     await front.connected()

@@ -1,6 +1,6 @@
 /**
- * Devices whose lives end quickly: the first few cost nothing, then each takes longer to be had
- * again.
+ * A device that fails or closes soon after each start: the first restarts are immediate, each later
+ * one is delayed longer.
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { unplugDevice } from '../src/index.ts'
@@ -11,7 +11,7 @@ describe('the delay', () => {
   beforeEach(() => void vi.useFakeTimers())
   afterEach(() => void vi.useRealTimers())
 
-  /** Milliseconds until the device may be offered again, after each of so many lives. */
+  /** Returns the delays in ms before the device may be offered again, one after each of `lives`. */
   function delays(lives: readonly ('closed' | 'failed')[], lifetime = 0): number[] {
     const pace = new Pace()
     return lives.map((how) => {
@@ -78,7 +78,7 @@ test('a guest that breaks its device again and again: a few failures a second', 
     if (!(await until('6'))) break
     await r.guestXs.write(`${r.path('front', 0)}/state`, '1')
   }
-  // Two at once, then after 100, 200 and 400 ms.
+  // In one second: two attempts at once, the next ones after 100, 200 and 400 ms.
   expect(attempts).toBeGreaterThan(0)
   expect(attempts).toBeLessThan(7)
   expect(server.events.filter(({ kind }) => kind === 'failed').length).toBeLessThan(7)

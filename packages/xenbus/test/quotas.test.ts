@@ -1,11 +1,14 @@
-/** A driver domain with C xenstored's quotas: as many devices as fit come and go together. */
+/**
+ * A driver domain with C xenstored's quotas: as many devices as the quotas allow are created and
+ * removed concurrently.
+ */
 import { describe, expect, test } from 'vitest'
 import { FrontendDevice, unplugDevice } from '../src/index.ts'
 import { type Rig, rig, type Server, TYPE } from './rig.ts'
 
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
 
-/** As many nodes as a disk has beside those that every device has; all of them with the offer. */
+/** As many extra nodes as a disk publishes, all written when the device is offered. */
 const offered = Object.fromEntries(numbers(22).map((i) => [`feature-${i}`, '1']))
 
 async function crowd(o: { readonly nodes?: number; readonly watches?: number } = {}) {
@@ -19,7 +22,7 @@ async function crowd(o: { readonly nodes?: number; readonly watches?: number } =
   return { r, server, [Symbol.asyncDispose]: () => r[Symbol.asyncDispose]() }
 }
 
-/** Domain 0's connection, so that only the backend's quotas count. */
+/** Opens the frontend over domain 0's connection, so that only the backend's quotas count. */
 async function connect(r: Rig, devid: number): Promise<FrontendDevice> {
   const front = await FrontendDevice.open(r.xs, { domid: r.guest.domid, type: TYPE, devid })
   await front.publish({})
@@ -27,7 +30,7 @@ async function connect(r: Rig, devid: number): Promise<FrontendDevice> {
   return front
 }
 
-/** The frontend follows the backend, as a guest's does. */
+/** Unplugs the device, while the frontend closes when its backend does, as in a guest. */
 async function unplug(r: Rig, devid: number, front: FrontendDevice): Promise<void> {
   const closed = front.backendClosing().then(() => front.close())
   await Promise.all([unplugDevice(r.xs, r.address(devid)), closed])
@@ -74,7 +77,7 @@ describe('one too many', () => {
       const fronts = await Promise.all(others.map((devid) => connect(r, devid)))
       expect(server.events.filter(({ kind }) => kind === 'failed')).toHaveLength(1)
       await Promise.all(fronts.map((front, i) => unplug(r, others[i] ?? 0, front)))
-      // There is room again.
+      // With the others unplugged, the failed device fits into the quota and connects.
       const late = await connect(r, failed.device.devid)
       await unplug(r, failed.device.devid, late)
     },

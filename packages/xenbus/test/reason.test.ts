@@ -1,10 +1,10 @@
-/** What a guest may read of an error, and what only the operator. */
+/** Which errors' texts a guest may read in its error node, and which only the operator sees. */
 import { NegotiationError, XenError } from '@xenkit/hypervisor'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { reasonForGuest, reasonOf } from '../src/reason.ts'
 
-/** As node:fs, node:net and node:dns make them. */
+/** Creates an error like those of node:fs, node:net and node:dns. */
 const systemError = (message: string, names: object): Error =>
   Object.assign(new Error(message), names)
 const storeError = (message: string, details: Record<string, string>, cause?: unknown): XenError =>

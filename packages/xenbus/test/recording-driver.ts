@@ -1,10 +1,12 @@
 /**
- * A driver that does nothing but keep account of what it is asked for, and of what it should not
- * have been.
+ * A driver that serves nothing. It records its calls, and those that break the driver's contract.
  */
 import type { BackendConnection, BackendDevice, BackendDriver, NodeValues } from '../src/index.ts'
 
-/** Shared by the drivers of servers that compete: a device's path, and who is connected to it. */
+/**
+ * The connected devices, by path, with the driver that has connected. Competing servers share it,
+ * to find a device that two of them connect.
+ */
 export class Ledger {
   readonly connected = new Map<string, RecordingDriver>()
   readonly violations: string[] = []
@@ -14,17 +16,17 @@ interface Hooks {
   offer?: (device: BackendDevice) => Promise<NodeValues | undefined>
   connect?: (device: BackendDevice) => Promise<void>
   close?: (device: BackendDevice) => Promise<void>
-  /** Whether the frontend publishes what it was connected to, true by default. */
+  /** Returns whether the frontend still publishes the rings it is connected by; true by default. */
   isCurrent?: (device: BackendDevice) => Promise<boolean>
-  /** Asked for what a connection publishes, each time. */
+  /** Returns the nodes that a connection publishes. Called whenever they are read. */
   nodes?: (device: BackendDevice) => NodeValues
 }
 
 export class RecordingDriver implements BackendDriver {
-  /** `connect 1/0`: what was called, for which device of which domain. */
+  /** All calls, such as `connect 1/0`: the call, the frontend's domid and the device's number. */
   readonly calls: string[] = []
   readonly devices = new Set<BackendDevice>()
-  /** What happens besides; a test may exchange them at any time. */
+  /** Functions that run within the driver's calls. A test may replace them at any time. */
   hooks: Hooks = {}
   readonly #ledger: Ledger
 

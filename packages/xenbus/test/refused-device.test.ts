@@ -1,6 +1,6 @@
 /**
- * What xenstored refuses to a backend's domain, for want of room above all, closes the one device
- * that asked, with its reason, and not for good.
+ * xenstored refuses a request of a backend's domain, mostly because a quota is used up. Only the
+ * device that made the request closes, with the reason, and it may connect again later.
  */
 import { XenstoreError } from '@xenkit/hypervisor'
 import { describe, expect, test } from 'vitest'
@@ -14,7 +14,10 @@ const state = (r: Rig, devid: number): string => `${r.path('back', devid)}/state
 const DEVICES = 9
 
 describe('nine devices in a driver domain that may have six watches', () => {
-  /** C xenstored refuses what would be the second beyond; one watch is the server's own. */
+  /**
+   * Plugs all devices and waits until those without a watch have closed. The server takes one watch
+   * of the six, and C xenstored allows one more than the quota.
+   */
   async function crowded() {
     const r = await rig({ driverDomain: true })
     await r.xs.setQuota({ quota: 'watches', value: 6, domid: r.backend.domid })
@@ -94,7 +97,7 @@ test('a server that is to end does, whatever xenstored refuses it', async () => 
   const server = await r.serve()
   await r.plug(0)
   await connect(r, 0)
-  // Its own directory is out of its reach.
+  // The server can't read or write its device's directory any more.
   await r.xs.setPerms(r.path('back', 0), { owner: 0, access: 'none', acl: [] })
   for (const name of await r.xs.list(r.path('back', 0))) {
     await r.xs.setPerms(`${r.path('back', 0)}/${name}`, { owner: 0, access: 'none', acl: [] })

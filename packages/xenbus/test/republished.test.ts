@@ -1,6 +1,6 @@
 /**
- * A frontend that publishes anew, whatever states it passes and whichever of them the backend gets
- * to see: it ends connected to what it published last.
+ * A frontend that publishes new rings after passing through any states, of which the backend may
+ * miss some. It ends connected by the rings that it published last.
  */
 import fc from 'fast-check'
 import { XenbusState } from '@xenkit/wire'
@@ -10,7 +10,7 @@ import { connect, type Rig, rig } from './rig.ts'
 
 const { Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
 
-/** A driver that knows its rings by the value of `ring-ref`, as those of real devices do. */
+/** Serves a driver that recognizes the frontend's rings by the value of `ring-ref`. */
 async function served(r: Rig) {
   const server = await r.serve()
   const rings = new Map<string, string | undefined>()
@@ -75,7 +75,7 @@ test('a fault after a close that it took back: the rings that failed stay closed
   await r.until(`${r.path('back')}/state`, '5')
   await r.turns(50)
   expect(await r.xs.read(`${r.path('back')}/state`)).toBe('5')
-  // It closes and publishes others in one look.
+  // In one transaction the frontend leaves Closing and publishes other rings.
   await write(r, Connected, '9')
   await r.until(`${r.path('back')}/state`, '4')
   expect(server.driver.calls.map((call) => call.split(' ')[0])).toEqual([
@@ -91,8 +91,8 @@ test('whatever it passes, merged or not: it ends connected to what it published 
   const step = fc.record({
     state: fc.constantFrom(Initialising, InitWait, Initialised, Connected, Closing, Closed),
     /**
-     * Round trips to xenstored before the next one: with none the backend sees the last state
-     * alone.
+     * Round trips to xenstored before the next step. With 0, the backend may miss this step's
+     * state.
      */
     turns: fc.constantFrom(0, 0, 0, 1, 8, 20),
   })

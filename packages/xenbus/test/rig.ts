@@ -1,6 +1,6 @@
 /**
- * A machine with a backend domain, a guest and servers of a recording driver: what most tests here
- * begin with.
+ * The setup of most tests here: a machine with a backend domain, a guest, and servers that run a
+ * recording driver.
  */
 import { createMachine, type SimDomain, type SimMachine } from '@xenkit/sim'
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
@@ -20,33 +20,37 @@ export const TYPE = 'toy'
 export interface Server {
   readonly driver: RecordingDriver
   readonly events: BackendEvent[]
-  /** Resolves with the first event of the kind, past or to come. */
+  /** Resolves with the first event of this kind for the device, whether past or future. */
   event(kind: BackendEvent['kind'], devid?: number): Promise<BackendEvent>
-  /** Ends the service and waits for it. */
+  /** Stops the server and waits until it has ended. */
   stop(): Promise<void>
-  /** Settles when the service ends. */
+  /** Settles when the server ends. */
   readonly served: Promise<void>
 }
 
 export interface Rig extends AsyncDisposable {
   readonly machine: SimMachine
   readonly dom0: SimDomain
-  /** Where the backends run: domain 0 unless asked otherwise. */
+  /** The domain of the backends: domain 0, or another one with `driverDomain`. */
   readonly backend: SimDomain
   readonly guest: SimDomain
-  /** Connections with the rights of domain 0 and of the guest. */
+  /** A connection of domain 0, then one of the guest. */
   readonly xs: XenstoreClient
   readonly guestXs: XenstoreClient
   readonly ledger: Ledger
   address(devid?: number): DeviceAddress
   path(side: 'front' | 'back', devid?: number): string
   plug(devid?: number): Promise<void>
-  /** @param ledger the rig's own unless told: no device is connected to two of its servers */
+  /**
+   * Starts a server.
+   * @param ledger by default the one that all servers of this rig share, which finds a device that
+   * two servers have connected
+   */
   serve(ledger?: Ledger): Promise<Server>
   front(devid?: number): Promise<FrontendDevice>
-  /** Waits until a node holds a value, or is gone. */
+  /** Waits until the node holds `value`, or doesn't exist if that is undefined. */
   until(node: string, value: string | undefined): Promise<void>
-  /** Lets what is under way proceed by some round trips to xenstored. */
+  /** Makes `count` round trips to xenstored, so that pending work proceeds. */
   turns(count: number): Promise<void>
 }
 
@@ -146,7 +150,7 @@ function startServer(
   }
 }
 
-/** A frontend's whole way to Connected. */
+/** Opens the frontend's device, publishes a ring and waits until the backend is Connected. */
 export async function connect(r: Rig, devid = 0): Promise<FrontendDevice> {
   const front = await r.front(devid)
   await front.publish({ 'ring-ref': '8' })

@@ -1,4 +1,7 @@
-/** Rings by their nodes: what a frontend opens and publishes, a backend reads and attaches. */
+/**
+ * Rings described by xenstore nodes: a frontend opens and publishes them, a backend reads and
+ * attaches them.
+ */
 import type { EventChannel } from '@xenkit/evtchn'
 import { GrantTable } from '@xenkit/grant'
 import { PAGE_SIZE } from '@xenkit/hypervisor'
@@ -21,7 +24,7 @@ import {
 const PATH = '/local/domain/1/device/toy/0'
 const SLOT = 64
 
-/** A machine with both ends of a device, which is quiescent in the end. */
+/** Creates a machine with a frontend's and a backend's domain, checked for leaks at the end. */
 async function ends() {
   const machine = createMachine({ pages: 128, grants: 128, ports: 16 })
   const dom0 = machine.createDomain()
@@ -123,7 +126,7 @@ describe('both ends', () => {
     const rxBack = await r.attach({ ...rxPublished, channel: txBack.channel })
     rxBack.close()
     rx.close()
-    // The channel is the other ring's.
+    // The closed ring `rx` only shared the channel of `tx`, so it is still open.
     expect(await exchange(tx, txBack)).toBe(8)
     txBack.close()
     tx.close()
@@ -175,7 +178,8 @@ describe('both ends', () => {
           },
         ])
         const rings = names.map((nodes) => r.open(nodes))
-        // Without a split the second ring's port is that of the first's.
+        // Without split channels both rings name the node `event-channel`; the first ring's port is
+        // kept.
         const nodes = Object.assign({}, ...rings.map((ring) => ring.nodes).toReversed())
         await write(r.xs, nodes)
         const published = await readRings(r.xs, PATH, names)

@@ -1,6 +1,6 @@
 /**
- * Servers and the devices that come and go: discovery, claims, domains' deaths, the end of a
- * service.
+ * Servers of a device type: discovery of devices, competition for them, deaths of guests, the
+ * server's end.
  */
 import { XenstoreError } from '@xenkit/hypervisor'
 import { openXenstore } from '@xenkit/xenstore-client'
@@ -92,7 +92,8 @@ describe.each(domains)('in %s', (_, where) => {
       access: 'none',
       acl: [],
     })
-    // Domain 0 sees everything, and a driver domain is not told of what it may not see.
+    // Removing the hidden state causes no event in a driver domain, which can't read it. Domain 0
+    // can.
     await r.guestXs.rm(`${r.path('front')}/state`)
     await r.xs.write(`${r.path('back')}/poke`, '1')
     await unplugDevice(r.xs, r.address())
@@ -110,7 +111,7 @@ describe.each(domains)('in %s', (_, where) => {
       const front = await connect(r)
       expect(await r.guestXs.read(`${front.backendPath}/feature-test`)).toBe('1')
     }
-    // One transaction: nobody sees the device gone.
+    // Removed and created again in one transaction, so no reader sees the device missing.
     await r.xs.transaction(async (view) => {
       await view.rm(`${r.path('back')}`)
       for (const [name, value] of [
@@ -169,7 +170,8 @@ describe.each(domains)('in %s', (_, where) => {
     await r.plug()
     const front = await r.front()
     await front.publish({})
-    // A frontend that looks when Closing is overwritten already.
+    // From here on the frontend watches, when the driver's Connected has overwritten Closing
+    // already.
     await server.event('connected')
     await front.backendClosing()
     await front.close()
@@ -222,7 +224,8 @@ describe('several servers', () => {
       })
     await unplugDevice(r.xs, r.address(), aborted)
     await vi.waitUntil(() => settle, { interval: 1 })
-    // Another program: with a ledger of its own, since the first one's connection isn't closed yet.
+    // The second server is another program's. It has its own ledger, because the first server's
+    // connection isn't closed yet.
     using client = await openXenstore(r.dom0.xenstore)
     const driver = new RecordingDriver()
     const stop = new AbortController()
@@ -264,7 +267,7 @@ describe('discovery', () => {
     }
     await r.plug()
     await connect(r)
-    // Every domain's end is a reason to look at all devices.
+    // Whenever any domain is destroyed, the server checks all devices again.
     r.machine.destroyDomain(r.machine.createDomain().domid)
     r.machine.destroyDomain(r.guest.domid)
     await r.until(`${r.path('back')}/state`, '6')

@@ -1,4 +1,4 @@
-/** Plugging and unplugging, with and without anybody at the other end. */
+/** `plugDevice` and `unplugDevice`, with and without a backend and a frontend that respond. */
 import { openXenstore } from '@xenkit/xenstore-client'
 import { describe, expect, test } from 'vitest'
 import { plugDevice, ToolstackError, unplugDevice } from '../src/index.ts'

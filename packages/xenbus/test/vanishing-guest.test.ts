@@ -1,10 +1,13 @@
-/** A guest that goes in the middle of what a toolstack does with its devices. */
+/** A guest that is destroyed while a toolstack plugs or unplugs its device. */
 import type { XenstoreClient } from '@xenkit/xenstore-client'
 import { expect, test } from 'vitest'
 import { plugDevice, unplugDevice } from '../src/index.ts'
 import { rig, type Rig } from './rig.ts'
 
-/** The rig's connection, on which the guest vanishes when the first transaction is about to end. */
+/**
+ * The rig's connection of domain 0. It destroys the guest just before the first transaction
+ * commits.
+ */
 function spoiled(r: Rig): XenstoreClient {
   let gone = false
   const transaction: XenstoreClient['transaction'] = (body, o) =>
