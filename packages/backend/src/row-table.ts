@@ -52,7 +52,7 @@ export class RowTable {
   readonly #freeRows: Uint16Array
   /** Waiting rows, as a ring buffer of row numbers. The oldest is at index `#oldest`. */
   readonly #waitingRows: Uint16Array
-  // Fields of their own: counts in an array that the state indexes cost a disk 3 % of its rate.
+  // Separate fields: counting in an array indexed by the state cost a disk 3 % of its rate.
   #free: number
   #waiting = 0
   #started = 0
@@ -75,18 +75,22 @@ export class RowTable {
     this.#free = rows
   }
 
+  /** Number of free rows. */
   get free(): number {
     return this.#free
   }
 
+  /** Number of waiting rows. */
   get waiting(): number {
     return this.#waiting
   }
 
+  /** Number of started rows. */
   get started(): number {
     return this.#started
   }
 
+  /** Number of done rows. */
   get done(): number {
     return this.#done
   }

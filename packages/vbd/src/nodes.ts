@@ -27,32 +27,32 @@ export const toolstackNodes = defineNodes({
     maxLength: 4096,
     default: '',
     writer: 'toolstack',
-    meaning: 'names what is served, in words that toolstack and backend agree on',
+    meaning: 'names what to serve; its form is agreed between toolstack and backend',
   },
   mode: {
     type: 'text',
     maxLength: 8,
     writer: 'toolstack',
-    meaning: 'without a "w" in it, the guest is to have the disk read-only',
+    meaning: 'without a "w" the guest gets the disk read-only',
   },
   'device-type': {
     type: 'text',
     maxLength: 32,
     default: 'disk',
     writer: 'toolstack',
-    meaning: 'with "cdrom" the disk is a read-only one of that kind',
+    meaning: '"cdrom": the disk is a CD-ROM drive, which is read-only',
   },
   removable: {
     type: 'flag',
     default: false,
     writer: 'toolstack',
-    meaning: 'the guest is to take the medium for removable',
+    meaning: 'tells the guest that the medium is removable',
   },
   'discard-enable': {
     type: 'flag',
     default: true,
     writer: 'toolstack',
-    meaning: 'may offer discard, where the store has it',
+    meaning: 'whether discard is offered if the store has it',
   },
   'xenkit-sectors': {
     type: 'decimal',
@@ -60,8 +60,7 @@ export const toolstackNodes = defineNodes({
     max: MAX_SECTORS,
     default: undefined,
     writer: 'toolstack',
-    meaning:
-      'the size that the disk is to have, in units of 512 bytes; the answer is in xenkit-result',
+    meaning: 'requested size of the disk, in units of 512 bytes; the answer is in xenkit-result',
   },
 })
 
@@ -74,7 +73,7 @@ export const offerNodes = defineNodes({
     max: 31,
     default: 0,
     writer: 'backend',
-    meaning: 'most pages of the ring, as a power of two',
+    meaning: 'log2 of the most pages of a ring',
   },
   'multi-queue-max-queues': {
     type: 'decimal',
@@ -82,14 +81,14 @@ export const offerNodes = defineNodes({
     max: UINT32_MAX,
     default: 1,
     writer: 'backend',
-    meaning: 'most rings',
+    meaning: 'most rings of the disk',
   },
   'feature-max-indirect-segments': {
     type: 'decimal',
     max: UINT32_MAX,
     default: 0,
     writer: 'backend',
-    meaning: 'most segments of a BLKIF_OP_INDIRECT; 0: there is no such operation',
+    meaning: 'most segments of a BLKIF_OP_INDIRECT; 0: the operation is not offered',
   },
 })
 
@@ -119,12 +118,12 @@ export const diskNodes = defineNodes({
     max: 4096,
     default: 512,
     writer: 'backend',
-    meaning:
-      'smallest unit of a request, in bytes; all numbers of sectors are of 512 bytes nevertheless',
+    meaning: 'smallest unit of a request, in bytes; sector numbers still count units of 512 bytes',
   },
   'physical-sector-size': {
     ...HINT,
-    meaning: 'unit below which a write makes the medium read first, in bytes; 0 for sector-size',
+    meaning:
+      'physical unit of the medium, in bytes: smaller writes make it read first; 0 for sector-size',
   },
   info: {
     type: 'decimal',
@@ -153,23 +152,23 @@ export const diskNodes = defineNodes({
   },
   'discard-granularity': {
     ...HINT,
-    meaning: 'bytes that are discarded together; 0 for sector-size',
+    meaning: 'size of a granule of discard, in bytes; 0 for sector-size',
   },
   'discard-alignment': {
     ...HINT,
-    meaning: 'where the first of them begins, in bytes',
+    meaning: 'offset of the first granule, in bytes',
   },
   'discard-secure': {
     type: 'flag',
     default: false,
     writer: 'backend',
-    meaning: 'heeds BLKIF_DISCARD_SECURE',
+    meaning: 'supports BLKIF_DISCARD_SECURE',
   },
   'feature-persistent': {
     type: 'flag',
     default: false,
     writer: 'backend',
-    meaning: 'keeps pages mapped that were granted once',
+    meaning: 'keeps granted pages mapped for later requests',
   },
 })
 
@@ -184,14 +183,14 @@ export const frontendNodes = defineNodes({
     default: undefined,
     writer: 'frontend',
     meaning:
-      'pages of a ring as a power of two; if there is such a node, their references are in ring-ref0 and on, even for one page',
+      "log2 of a ring's pages; with it, references are in ring-ref0 and on, even for one page",
   },
   protocol: {
     type: 'enum',
     values: Object.values(XEN_IO_PROTO_ABI),
     default: undefined,
     writer: 'frontend',
-    meaning: 'whose layout of the structures the frontend uses',
+    meaning: "layout of the ring's structures that the frontend uses",
   },
   'multi-queue-num-queues': {
     type: 'decimal',
@@ -199,19 +198,19 @@ export const frontendNodes = defineNodes({
     max: MAX_QUEUES,
     default: 1,
     writer: 'frontend',
-    meaning: 'rings; those of several are in directories queue-0 and on',
+    meaning: 'number of rings; if several, their nodes are in directories queue-0 and on',
   },
   'feature-persistent': {
     type: 'flag',
     default: false,
     writer: 'frontend',
-    meaning: 'uses the same pages again, and grants them writable',
+    meaning: 'reuses its granted pages, which are writable',
   },
   'feature-large-sector-size': {
     type: 'flag',
     default: false,
     writer: 'frontend',
-    meaning: 'takes numbers of sectors for units of sector-size: deprecated',
+    meaning: 'sector numbers may count units of sector-size: deprecated',
   },
 })
 

@@ -96,9 +96,9 @@ export class ServedDevice {
 
   /**
    * Runs the device from its claim to its removal. Resolves at once if another driver serves it.
-   *
-   * An error of xenstored's closes the device, and the step is tried again when something changes.
-   * @throws XenstoreClosedError when the connection is over
+   * After an error of xenstored the device is closed, and the step is tried again when something
+   * changes.
+   * @throws XenstoreClosedError when the connection is lost
    * @throws XenstoreError when xenstored refuses a step of a device that is being stopped
    */
   async run(): Promise<void> {
@@ -136,7 +136,7 @@ export class ServedDevice {
   }
 
   /**
-   * Runs one step; after a refusal of xenstored's it waits until something changes.
+   * Runs one step. If xenstored refuses it, waits until something changes.
    * @param step returns whether the device lives on
    * @returns the same, or true after a refusal
    */

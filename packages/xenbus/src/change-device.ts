@@ -9,9 +9,8 @@ import { ToolstackError } from './toolstack.ts'
  * Writes nodes that the device's driver follows, and waits for its answer. Nodes that did not exist
  * before belong to this request and are removed after it. Others keep the new value, or get the old
  * one back if the driver refuses.
- *
- * @param o.signal ends the waiting; the change may still happen
- * @throws ToolstackError with the driver's reason, or when no server of xenkit's has the device
+ * @param o.signal ends the wait; the change may still happen
+ * @throws ToolstackError with the driver's reason, or if no xenkit server serves the device
  */
 export async function changeDevice(
   xs: XenstoreClient,

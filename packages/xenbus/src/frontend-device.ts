@@ -52,7 +52,7 @@ export class FrontendDevice {
    * Waits until the toolstack has plugged the device and the backend advertises its features.
    * Closes an earlier life first, so that the backend unmaps its rings.
    * @throws NegotiationError for a malformed node
-   * @throws XenstoreError, XenstoreClosedError when xenstored refuses, or this domain is over
+   * @throws XenstoreError, XenstoreClosedError when xenstored refuses, or the connection is lost
    * @throws the signal's reason when that aborts
    */
   static async open(
@@ -74,7 +74,7 @@ export class FrontendDevice {
   }
 
   /**
-   * Publishes where the rings are, then a state that says that they are ready.
+   * Publishes the rings' nodes, then a state that tells the backend that they are ready.
    * @param state default Initialised; Connected for a network card, which doesn't wait for its
    *   backend
    */

@@ -81,17 +81,18 @@ export const backendDeviceNodes = defineNodes({
   'xenkit-claim': {
     ...ID,
     writer: 'backend',
-    meaning: 'id that the server which took the device gave it',
+    meaning: 'id that the server wrote when it claimed the device',
   },
   'xenkit-reserved-for': {
     ...ID,
     writer: 'toolstack',
-    meaning: 'names the one server that may take the device; absent, any may',
+    meaning:
+      'reservation of the only server that may claim the device; without this node any server may',
   },
   'xenkit-request': {
     ...ID,
     writer: 'toolstack',
-    meaning: 'id of a request to follow what other nodes say now, which were written with it',
+    meaning: 'id of a request to follow the nodes that were written with it',
   },
   'xenkit-result': {
     type: 'text',

@@ -17,7 +17,7 @@ export interface ConnectedRing<R> extends Disposable {
   readonly channel: EventChannel
   /**
    * Releases the pages, and the event channel unless it came from another ring. Idempotent.
-   * @throws GrantError, EvtchnError when one of them can't be closed, once all others are
+   * @throws GrantError, EvtchnError if one of them can't be closed; all others are closed first
    */
   close(): void
 }
@@ -86,11 +86,12 @@ export interface AttachRingOptions<R> extends PublishedRing {
 
 /**
  * Attaches a backend to a ring that `readRings` found: maps its pages writable and binds its port.
- * The frontend may have notified before: look at the ring once without waiting for an event. What
- * fails leaves nothing open.
- * @throws GrantError, EvtchnError when a published reference or port can't be had, and what
- *   `attach` throws: the frontend's fault, which closes its device
- * @throws ArenaFullError when there is no room for the pages
+ * The frontend may have notified before: look at the ring once without waiting for an event. A
+ * failure leaves nothing open.
+ * @throws GrantError, EvtchnError if a published reference can't be mapped or a port can't be
+ *   bound: the frontend's fault, which closes its device
+ * @throws any error of `attach`, likewise the frontend's fault
+ * @throws ArenaFullError if there is no room for the pages
  */
 export async function attachRing<R>(
   hv: Hypervisor,

@@ -111,8 +111,8 @@ async function serveRing(
   )
   const data = memory.own(openDataPath())
   const answers = new Answers({ ring, requests, layout })
-  // Named one by one: a copy of `o` would be of another class to V8 for each function that calls
-  // this one.
+  // Properties are listed, not spread from `o`: V8 would give the copy another class for each
+  // caller of this function.
   const work = new DiskWork({
     ring,
     channel,

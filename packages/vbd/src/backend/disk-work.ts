@@ -51,7 +51,8 @@ export class DiskWork implements RingWork {
     const { requests, ring, channel, guestTurn, loop, failed } = parts
     const { store, batch, data, storeFailed } = parts
     this.#p = parts
-    // Named one by one: what V8 adds to a copy of `parts` takes it one load more to reach.
+    // Properties are listed, not spread from `parts`: V8 needs one more load to reach those that it
+    // adds to a copy.
     this.server = new RingServer({
       ring,
       channel,

@@ -13,7 +13,7 @@ export class NoMediumError extends XenError {
       'ERR_XEN_NO_MEDIUM',
       details.sectors === 0
         ? 'there is no medium in the drive'
-        : `the medium that is in the drive now ends before sector ${details.sector}`,
+        : `the read at sector ${details.sector} exceeds the medium's ${details.sectors} sectors`,
       details,
     )
   }

@@ -364,13 +364,13 @@ class VbdDriver implements BackendDriver {
 
   async #changeMedium(disk: Disk, wanted: RequestedDisk): Promise<void> {
     if (!disk.drive) {
-      throw new ChangeRefusedError("it is no CD-ROM drive: what it serves can't be exchanged", {
+      throw new ChangeRefusedError("the disk is no CD-ROM drive: its medium can't be changed", {
         disk,
       })
     }
     const answer = wanted.target === '' ? 'no-medium' : await this.#ask(wanted)
     if (answer === 'decline') {
-      throw new ChangeRefusedError(`there is no such medium as "${wanted.params}"`, { disk })
+      throw new ChangeRefusedError(`no medium is named "${wanted.params}"`, { disk })
     }
     const medium = storeIn(answer)
     if (medium) this.#expectFree(medium, wanted)
@@ -466,7 +466,7 @@ class VbdDriver implements BackendDriver {
 
 async function resize(disk: Disk, sectors: number): Promise<void> {
   if (!disk.store?.resize || disk.drive) {
-    throw new ChangeRefusedError('what it serves has a size of its own', { disk })
+    throw new ChangeRefusedError("the disk's store can't be resized", { disk })
   }
   await disk.store.resize(sectors)
 }

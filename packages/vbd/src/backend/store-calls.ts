@@ -93,7 +93,7 @@ export class StoreCalls {
         this.#run([row])
         continue
       }
-      // A row is the job with its number. BLKIF_OP.READ and WRITE are 0 and 1, as a job has it.
+      // A row is the job of the same index. READ and WRITE are 0 and 1 for both.
       const count = segmentCount[row] ?? 0
       jobs.operation[row] = kind
       jobs.position[row] = position[row] ?? 0
@@ -208,7 +208,7 @@ export class StoreCalls {
 
   /** Writes after another store call, during which the ring may have stopped. */
   #write(sector: number, views: Uint8Array[]): unknown {
-    if (this.#p.stopped()) throw new Error('the request was given up before its data was written')
+    if (this.#p.stopped()) throw new Error("the ring stopped before the request's data was written")
     return this.#p.store.write?.(sector, views)
   }
 
@@ -283,7 +283,7 @@ function wrongWith(result: unknown, expected: number): Error | undefined {
   const moved = bytesMoved(result)
   if (moved === undefined) {
     return new TypeError(
-      `the store gave ${inspected(result)}, expected nothing, { bytesRead } or { bytesWritten }`,
+      `the store returned ${inspected(result)}, expected nothing, { bytesRead } or { bytesWritten }`,
     )
   }
   return moved === expected

@@ -1,11 +1,11 @@
 /**
- * Warms a backend up: serves requests of guests that it plays itself, until V8 has compiled all
- * code on a request's way.
+ * Warms a backend up: serves requests of simulated guests until V8 has compiled all code that
+ * requests run through.
  *
- * V8 compiles a function for the classes and the called functions that it has seen there. When
- * another one comes, V8 drops the compiled code and interprets until it has compiled anew. So the
- * warm-up sends all common kinds of requests, over both data paths, of two guests on each of two
- * hypervisors: what differs between guests has differed before.
+ * V8 compiles a function for the classes and callees that it has seen. A new one makes V8 drop the
+ * compiled code and interpret until it has compiled again. So the warm-up sends all common kinds of
+ * requests over both data paths, from two guests on each of two hypervisors: V8 has then seen
+ * everything that differs between guests.
  *
  * V8 also drops code when the last object of a class that it was compiled for is gone. So one
  * request of each ring stays in flight, and keeps a buffer or a mapped page in use.
@@ -20,7 +20,7 @@ import { limitsOf } from './limits.ts'
 import type { DataPathKind } from './data-path.ts'
 import { DiskCounters, type VbdStats } from './stats.ts'
 
-/** Rounds of requests, after which all of a request's way is compiled. They take 70 ms. */
+/** Rounds of requests after which all of that code is compiled. They take 70 ms. */
 const ROUNDS = 50
 
 /** Slots of a ring of one page. */
@@ -51,10 +51,11 @@ export interface PlayedHypervisor {
 }
 
 /**
- * Serves some 18,000 requests.
- * @param hypervisors two, made of the classes that guests will be served with
- * @param store at least 128 KiB, of the class that guests will be served from; it is overwritten
- * @returns what keeps the code from being dropped; dispose of it before you close the hypervisors
+ * Serves some 18,000 requests of simulated guests.
+ * @param hypervisors two, of the classes that later guests are served with
+ * @param store at least 128 KiB, of the class that later guests are served from; it is overwritten
+ * @returns an object that keeps V8 from dropping the code; dispose of it before closing the
+ *   hypervisors
  * @throws Error if a request fails
  */
 export async function warmUpRings(
@@ -63,7 +64,7 @@ export async function warmUpRings(
 ): Promise<AsyncDisposable> {
   let flushed: void | Promise<void> = undefined
   const disk: BlockStore = {
-    // V8 stores numbers beyond 31 bits in another way: it has to see one before it compiles.
+    // V8 represents numbers beyond 31 bits differently: it has to see one before it compiles.
     sectors: 2 ** 33,
     read: (sector, buffers) => store.read(sector, buffers),
     write: (sector, buffers) => store.write?.(sector, buffers),
@@ -96,7 +97,7 @@ interface GuestOptions {
   readonly store: BlockStore
 }
 
-/** A guest with a disk of one ring, whose requests read and write the same pages. */
+/** A simulated guest with a disk of one ring. Its requests read and write the same pages. */
 class PlayedGuest {
   readonly #connection: Connection
   readonly #stats: VbdStats
@@ -185,7 +186,7 @@ class PlayedGuest {
     if (errors > 0) throw new Error(`${errors} requests of the warm-up failed`)
   }
 
-  /** Sends a write whose flush comes first, and so keeps its buffer or page until that ends. */
+  /** Sends a write that waits for a flush, and so keeps its buffer or page in use. */
   sendLast(): void {
     this.#send(this.#lastFlush, 1)
   }

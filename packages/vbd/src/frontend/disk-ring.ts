@@ -57,7 +57,7 @@ export class DiskRing {
    */
   put(request: DiskRequest, pages: readonly GrantedPage[]): void {
     const row = this.#free.pop()
-    if (row === undefined) throw new RangeError('no room: look at it first')
+    if (row === undefined) throw new RangeError('the ring has no free slot: check "room" first')
     if (request.operation !== BLKIF_OP.READ) fill(pages, request.data)
     this.#encoder.encode(
       request,

@@ -178,16 +178,14 @@ export class Disk implements BlockStore, AsyncDisposable {
    */
   async barrier(sector: number, from: readonly Uint8Array[]): Promise<void> {
     if (this.#p.rings.length > 1) {
-      throw new TypeError('a barrier orders the requests of one ring: attach the disk with one')
+      throw new TypeError('a barrier orders requests of one ring: open the disk with "queues" 1')
     }
     const [piece = { sector, data: [], bytes: 0 }, ...more] = split(sector, from, {
       limit: MAX_PLAIN_REQUEST,
       unit: this.sectorSize,
     })
     if (more.length > 0) {
-      throw new RangeError(
-        `"buffers" expected at most ${MAX_PLAIN_REQUEST} bytes, which a barrier can have`,
-      )
+      throw new RangeError(`"buffers" expected at most ${MAX_PLAIN_REQUEST} bytes for a barrier`)
     }
     const request = { operation: BLKIF_OP.WRITE_BARRIER, secure: false, ...piece }
     if (!this.#p.published['feature-barrier']) throw this.#refused(request, BLKIF_RSP.EOPNOTSUPP)

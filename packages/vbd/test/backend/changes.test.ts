@@ -97,7 +97,7 @@ describe('a CD-ROM drive', () => {
     await using _ = r
     await using disk = await openVbd(r.guest, { vdev: 'xvda' })
     await expect(changeVbdMedium(r.xs, addressIn(r), { params: 'nowhere' })).rejects.toThrow(
-      /no such medium as "nowhere"/,
+      /no medium is named "nowhere"/,
     )
     expect(await paramsIn(r)).toBe('a')
     expect(await read(disk, 0)).toBe(1)
@@ -209,12 +209,12 @@ describe('a size', () => {
     await r.plug()
     await using _ = await openVbd(r.guest, { vdev: 'xvda' })
     await expect(resizeVbd(r.xs, addressIn(r), { sectors: 128 })).rejects.toThrow(
-      /has a size of its own/,
+      /store can't be resized/,
     )
   })
 })
 
-test("a disk is no drive: what it serves can't be exchanged", async () => {
+test('a medium can be changed in a CD-ROM drive alone', async () => {
   await using r = await rig({ store: memoryStore(64) })
   await r.plug({ params: 'a' })
   await using _ = await openVbd(r.guest, { vdev: 'xvda' })
