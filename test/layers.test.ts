@@ -29,9 +29,9 @@ const allowed: Record<string, readonly string[]> = {
   sim: [...L0, '@xenkit/xenstore-ring'],
   xen: [...L0, '@xenkit/native'],
   xenkit: [
-    '@xenkit/hypervisor',
-    '@xenkit/block-store',
-    '@xenkit/xenstore-client',
+    ...L0,
+    ...L1,
+    ...L2,
     '@xenkit/backend',
     '@xenkit/vbd',
     '@xenkit/stores',

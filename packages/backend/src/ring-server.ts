@@ -183,12 +183,12 @@ export class RingServer {
     for (let i = 0; i < done; i++) {
       const row = doneRows[i] ?? 0
       try {
-        work.release(row)
-      } catch (error) {
         // Don't answer a row whose pages may still be mapped (XSA-396).
+        work.release(row)
+        if (!this.#isBroken) work.respond(row)
+      } catch (error) {
         this.stop(error)
       }
-      if (!this.#isBroken) work.respond(row)
     }
     rows.releaseDone()
     try {

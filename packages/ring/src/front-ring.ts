@@ -26,10 +26,7 @@ export class FrontRing extends RingEnd {
    * @throws RangeError if `bytes` isn't whole pages at a page boundary, or no slot fits
    */
   static init(o: RingMemory): FrontRing {
-    sring.encode(
-      { req_prod: 0, req_event: 1, rsp_prod: 0, rsp_event: 1, pvt: zeros(4), pad: zeros(44) },
-      o.bytes,
-    )
+    sring.encode({ req_prod: 0, req_event: 1, rsp_prod: 0, rsp_event: 1 }, o.bytes)
     return new FrontRing(FRONT, o, 0)
   }
 
@@ -62,5 +59,3 @@ export class FrontRing extends RingEnd {
     return this.produce()
   }
 }
-
-const zeros = (length: number): number[] => Array.from({ length }, () => 0)

@@ -11,14 +11,20 @@
  */
 import { ObjectSchema } from 'typed-binary'
 import type { Endianness, Parsed, UnwrapRecord } from 'typed-binary'
-import { alignOf, sizeOf } from './ctypes.ts'
+import { CPaddingSchema, alignOf, sizeOf } from './ctypes.ts'
 import type { Aligned, CType } from './ctypes.ts'
 import { readerAt, writerAt } from './layout.ts'
 
 /** Fields of a struct by name, in C's order. */
 export type Fields = Readonly<Record<string, CType>>
-/** The value that `decode` returns and `encode` takes. */
+/** The value that `decode` returns: all fields, padding included. */
 export type FieldsOf<F extends Fields> = Parsed<UnwrapRecord<F>>
+type PaddingOf<F extends Fields> = {
+  [K in keyof F]: F[K] extends CPaddingSchema ? K : never
+}[keyof F]
+/** The value that `encode` takes: padding may be left out, and is zero then. */
+export type FieldsToEncode<F extends Fields> = Omit<FieldsOf<F>, PaddingOf<F>> &
+  Partial<FieldsOf<F>>
 
 /** Schema of one struct; `cstruct` and `netstruct` create one. */
 export class CStruct<F extends Fields> extends ObjectSchema<F> implements Aligned {
@@ -31,6 +37,8 @@ export class CStruct<F extends Fields> extends ObjectSchema<F> implements Aligne
   /** offsetof each field, bytes. */
   readonly at: { readonly [K in keyof F]: number }
   readonly endianness: Endianness
+  /** Zeros for each field that is padding. */
+  readonly #padding: Readonly<Record<string, readonly number[]>>
 
   /**
    * @throws TypeError if a compiler would lay the fields out differently: padding must be a field
@@ -64,6 +72,11 @@ export class CStruct<F extends Fields> extends ObjectSchema<F> implements Aligne
     this.size = size
     this.align = align
     this.endianness = o.endianness
+    this.#padding = Object.fromEntries(
+      Object.entries(fields).flatMap(([field, type]) =>
+        type instanceof CPaddingSchema ? [[field, Array<number>(sizeOf(type)).fill(0)]] : [],
+      ),
+    )
     // the loop above adds one entry per field
     this.at = Object.fromEntries(at) as { readonly [K in keyof F]: number }
   }
@@ -77,11 +90,14 @@ export class CStruct<F extends Fields> extends ObjectSchema<F> implements Aligne
   }
 
   /**
-   * Writes the struct at `offset` of `bytes`; the value includes the padding fields.
+   * Writes the struct at `offset` of `bytes`, every byte of it: padding that `value` leaves out is
+   * zero, so that nothing shows what was there before (XSA-216).
    * @throws RangeError if it doesn't lie within `bytes`
    */
-  encode(value: FieldsOf<F>, bytes: Uint8Array, offset = 0): void {
-    this.write(writerAt(this, bytes, offset), value)
+  encode(value: FieldsToEncode<F>, bytes: Uint8Array, offset = 0): void {
+    // The type lets a value leave out padding alone, which `#padding` has.
+    const all = { ...this.#padding, ...value } as FieldsOf<F>
+    this.write(writerAt(this, bytes, offset), all)
   }
 }
 

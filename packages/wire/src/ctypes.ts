@@ -97,9 +97,19 @@ export const i64Align4 = new Int64Schema({ align: 4, signed: true })
 export const array = <T extends CType>(element: T, length: number): CArraySchema<T> =>
   new CArraySchema(element, length)
 
+/** Bytes that a C compiler leaves unused; `CStruct.encode` writes zeros unless told otherwise. */
+export class CPaddingSchema extends CArraySchema<Uint8Schema> {
+  /** Distinguishes the type from that of an array of bytes. */
+  readonly isPadding = true
+
+  constructor(bytes: number) {
+    super(u8, bytes)
+  }
+}
+
 /**
  * Bytes that a C compiler leaves unused. They are fields, so that no layout has an implicit hole.
  */
-export const padding = (bytes: number): CArraySchema<Uint8Schema> => array(u8, bytes)
+export const padding = (bytes: number): CPaddingSchema => new CPaddingSchema(bytes)
 
 export { i16, i32, i8, u16, u32, u8 }

@@ -11,10 +11,18 @@ export {
   blkif,
 } from './blkif.ts'
 export { XENCONSOLE_CONNECTED, XENCONSOLE_DISCONNECTED, xenconsInterface } from './console.ts'
-export { CStruct, type Fields, type FieldsOf, cstruct, netstruct } from './cstruct.ts'
+export {
+  CStruct,
+  type Fields,
+  type FieldsOf,
+  type FieldsToEncode,
+  cstruct,
+  netstruct,
+} from './cstruct.ts'
 export {
   type Aligned,
   CArraySchema,
+  CPaddingSchema,
   type CType,
   Int64Schema,
   alignOf,
@@ -60,7 +68,14 @@ export {
   netif,
 } from './netif.ts'
 export { type Abi, XEN_IO_PROTO_ABI } from './protocols.ts'
-export { RING_OFFSET, XEN_PAGE_SIZE, ringSlots, sring } from './ring.ts'
+export {
+  RING_OFFSET,
+  type RingMessages,
+  XEN_PAGE_SIZE,
+  ringMessages,
+  ringSlots,
+  sring,
+} from './ring.ts'
 export {
   DOMID_ANY,
   DOMID_FIRST_RESERVED,

@@ -9,6 +9,7 @@
 import { cstruct } from './cstruct.ts'
 import { array, i16, u16, u32, u8 } from './ctypes.ts'
 import { cunion } from './cunion.ts'
+import { ringMessages } from './ring.ts'
 
 /** Slots per packet that every backend accepts. */
 export const XEN_NETIF_NR_SLOTS_MIN = 18
@@ -215,17 +216,14 @@ const gref = cstruct('xen_netif_gref', {
   status: u16,
 })
 
-/**
- * The network protocol's messages. The `slotSize` of a ring is that of its largest message, in
- * bytes.
- */
+/** The network protocol's messages. */
 export const netif = {
   /** Ring of packets from the frontend. */
-  tx: { request: txRequest, response: txResponse, slotSize: txRequest.size },
+  tx: ringMessages({ request: txRequest, response: txResponse }),
   /** Ring of packets to the frontend. */
-  rx: { request: rxRequest, response: rxResponse, slotSize: rxResponse.size },
+  rx: ringMessages({ request: rxRequest, response: rxResponse }),
   /** Ring of requests that configure hashing and static grants. */
-  ctrl: { request: ctrlRequest, response: ctrlResponse, slotSize: ctrlRequest.size },
+  ctrl: ringMessages({ request: ctrlRequest, response: ctrlResponse }),
   /** Takes the slot of a transmit request or of a receive response. */
   extraInfo,
   /** The union within `extraInfo`, and its members. */

@@ -4,7 +4,7 @@
  * Indices run freely over 0..2^32 - 1 and are masked on access. The distance between two of them is
  * a subtraction modulo 2^32. A new ring has both producers at 0 and both event indices at 1.
  */
-import { cstruct } from './cstruct.ts'
+import { type CStruct, type Fields, cstruct } from './cstruct.ts'
 import { padding, u32 } from './ctypes.ts'
 
 /** Bytes of a ring page: 4 KiB whatever the architecture's own page size is. */
@@ -40,4 +40,29 @@ export function ringSlots({
 }): number {
   const fit = Math.floor((pages * XEN_PAGE_SIZE - RING_OFFSET) / slotSize)
   return fit < 1 ? 0 : 2 ** (31 - Math.clz32(fit))
+}
+
+/** The two kinds of message that share the slots of a ring. */
+export interface RingMessages<Request extends Fields, Response extends Fields> {
+  readonly request: CStruct<Request>
+  readonly response: CStruct<Response>
+  /** Bytes per slot: sizeof a C union of both. */
+  readonly slotSize: number
+}
+
+/**
+ * Defines a ring's messages, as DEFINE_RING_TYPES does in C.
+ *
+ * @example
+ * const messages = ringMessages({
+ *   request: cstruct('echo_request', { id: u32, value: u32 }),
+ *   response: cstruct('echo_response', { id: u32, status: i16, _pad: padding(2) }),
+ * })
+ */
+export function ringMessages<Request extends Fields, Response extends Fields>(o: {
+  readonly request: CStruct<Request>
+  readonly response: CStruct<Response>
+}): RingMessages<Request, Response> {
+  const align = Math.max(o.request.align, o.response.align)
+  return { ...o, slotSize: Math.ceil(Math.max(o.request.size, o.response.size) / align) * align }
 }

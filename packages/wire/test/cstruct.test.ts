@@ -18,6 +18,7 @@ import {
   netif,
   netstruct,
   padding,
+  ringMessages,
   sizeOf,
   sring,
   u16,
@@ -210,4 +211,24 @@ describe('netstruct', () => {
       [28, 16, 20, 12],
     )
   })
+})
+
+test('padding that is left out is zero, whatever was there', () => {
+  const padded = cstruct('padded', { a: u8, _pad: padding(3), b: u32, _end: padding(4) })
+  const bytes = new Uint8Array(16).fill(0xee)
+  padded.encode({ a: 1, b: 2 }, bytes, 4)
+  expect([...bytes.slice(4)]).toEqual([1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0])
+  padded.encode({ a: 1, b: 2, _pad: [7, 8, 9] }, bytes, 4)
+  expect([...bytes.slice(4, 8)]).toEqual([1, 7, 8, 9])
+  // @ts-expect-error another field may not be left out
+  padded.encode({ a: 1 }, bytes)
+})
+
+test.each([
+  [{ a: u32, b: u32, c: u32 }, { a: u8 }, 12],
+  [{ a: u32, b: u32, c: u32 }, { a: u64 }, 16],
+  [{ a: u16 }, { a: u32 }, 4],
+] satisfies [Fields, Fields, number][])('a slot holds %j and %j: %i bytes', (ask, answer, size) => {
+  const messages = { request: cstruct('ask', ask), response: cstruct('answer', answer) }
+  expect(ringMessages(messages)).toEqual({ ...messages, slotSize: size })
 })

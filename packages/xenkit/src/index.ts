@@ -1,6 +1,6 @@
 /**
  * xenkit: Xen paravirtual devices in userspace. This list is what programs that serve or use disks
- * need. Authors of devices import the packages below it, by their own names.
+ * need. Authors of other devices find the rest in `xenkit/device`.
  */
 export {
   ArenaFullError,

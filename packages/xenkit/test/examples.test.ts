@@ -138,6 +138,23 @@ describe('fault-disk', () => {
   })
 })
 
+test('calculator-device: the guest has its results, and the machine is quiescent', async () => {
+  const { code, stdout, stderr } = await run(join(examples, 'calculator-device.ts'))
+  expect(stderr).toBe('')
+  expect(stdout.split('\n').filter((line) => !line.startsWith('backend:'))).toEqual([
+    'guest: the backend divides',
+    'guest: 2 + 40 = 42',
+    'guest: 84 / 2 = 42',
+    'guest: 1 / 0 = status -1',
+    'nothing is left open',
+    '',
+  ])
+  expect(
+    [...stdout.matchAll(/^backend: calculator 0 of domain 1 (.*)$/gm)].map(([, e]) => e),
+  ).toEqual(['offered', 'connected', 'closed', 'removed'])
+  expect(code).toBe(0)
+})
+
 test.each(readdirSync(examples).filter((name) => name.endsWith('-disk.ts')))(
   '%s: prints its usage without arguments',
   async (name) => {

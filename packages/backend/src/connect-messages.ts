@@ -1,0 +1,71 @@
+/** `connectMessages`: the whole connection of a device that has one ring of small messages. */
+import { ArenaShare, GrantTable } from '@xenkit/grant'
+import type { Hypervisor } from '@xenkit/hypervisor'
+import { BackRing } from '@xenkit/ring'
+import type { Fields } from '@xenkit/wire'
+import {
+  type BackendConnection,
+  type BackendDevice,
+  type NodeValues,
+  type PublishedRing,
+  type RingNodes,
+  attachRing,
+  isStillPublished,
+  readRings,
+} from '@xenkit/xenbus'
+import { openGuestTurn } from './guest-turn.ts'
+import { type AnsweredMessages, MessageWork } from './message-work.ts'
+import type { DriverContext } from './serve-devices.ts'
+import { ServedRings } from './served-rings.ts'
+
+/** The ring that `connectMessages` serves, and how. */
+export interface ConnectMessagesOptions<Request extends Fields, Response extends Fields>
+  extends DriverContext, AnsweredMessages<Request, Response> {
+  /** Where the frontend publishes the ring. Default: `ring-ref` and `event-channel`. */
+  readonly ring?: RingNodes
+  /** Published with the state Connected. Default: none. */
+  readonly nodes?: NodeValues
+}
+
+/**
+ * Attaches to the ring that a device's frontend has published, and answers its requests in fair
+ * turns until the connection is closed: for `BackendDriver.connect`.
+ *
+ * A guest that breaks the ring's rules, and an `answer` that throws, close this device alone.
+ * Requests in flight are answered before the connection is closed.
+ * @throws NegotiationError for a node that is missing or malformed
+ * @throws GrantError, EvtchnError when the published page or port can't be had
+ */
+export async function connectMessages<Request extends Fields, Response extends Fields>(
+  hv: Hypervisor,
+  device: BackendDevice,
+  o: ConnectMessagesOptions<Request, Response>,
+): Promise<BackendConnection> {
+  const { frontendDomid: domid, frontendPath } = device
+  const { xs, abandon, ring: where = {}, nodes = {} } = o
+  const read = (): Promise<readonly [PublishedRing]> => readRings(xs, frontendPath, [where])
+  const rings = await read()
+  const failed = (error: unknown): void => device.fail(error)
+  const served = new ServedRings({ arena: hv.arena, abandon, failed })
+  try {
+    const share = served.memory.own(new ArenaShare(hv.arena, domid))
+    const grants = served.memory.own(new GrantTable(hv.grants, share))
+    const guestTurn = served.rings.own(openGuestTurn(hv.loop, domid))
+    const attach = (bytes: Uint8Array): BackRing =>
+      BackRing.attach({ bytes, slotSize: o.messages.slotSize })
+    const { ring, channel } = served.rings.own(
+      await attachRing(hv, { ...rings[0], domid, grants, attach }),
+    )
+    const { server } = new MessageWork({ ring, channel, guestTurn, loop: hv.loop, failed }, o)
+    channel.handle(() => server.turn(), failed)
+    served.servers.push(server)
+  } catch (error) {
+    throw await served.closeAfter(error)
+  }
+  served.begin()
+  return {
+    nodes,
+    isCurrent: () => isStillPublished(rings, read()),
+    close: (how) => served.close(how),
+  }
+}
