@@ -13,7 +13,7 @@ test('copies in and out, and reports each operation', async () => {
   batch.gref.set([share.grefs[0] ?? 0, share.grefs[1] ?? 0, 2, readOnly.grefs[0] ?? 0])
   batch.offset.set([4092, 0, 0, 0])
   batch.length.set([4, 3, 1, 1])
-  // The local side may cross a page boundary, as with the ioctl.
+  // A copy's local bytes may cross a page boundary, as the kernel's ioctl allows.
   batch.local.set([
     local.byteOffset + 4094,
     local.byteOffset,

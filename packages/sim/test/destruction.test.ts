@@ -1,4 +1,7 @@
-/** Destruction of a domain, whatever it is doing. */
+/**
+ * Destroying a domain that is in the middle of something: nothing of it stays, and no other domain
+ * is affected.
+ */
 import { NotAvailableError } from '@xenkit/hypervisor'
 import { expect, test } from 'vitest'
 import { settled, twoDomains } from './support/machine.ts'
@@ -51,7 +54,7 @@ test('its later calls are refused, except closing, which does nothing', async ()
   const own = m.front.arena.allocate(1)
   const batch = m.front.grants.openCopyBatch({ domid: 0, capacity: 1 })
   m.machine.destroyDomain(1)
-  // A later domain uses the same table slots: none of these calls may affect it.
+  // The new domain reuses the destroyed one's table slots. The old handles below must not touch it.
   const later = m.machine.createDomain()
   expect(later.domid).toBe(2)
   const refused = [
@@ -114,7 +117,8 @@ test(
       const domain = m.machine.createDomain()
       await using thread = startThread('churn.ts', domain, [1_000_000, 0])
       await thread.next()
-      // Terminate it somewhere within its first rounds.
+      // Let the thread run for 0 to 21 rounds of the event loop, so that each run ends it
+      // elsewhere.
       for (let step = 0; step < run * 3; step++) {
         await new Promise((resolve) => setImmediate(resolve))
       }

@@ -14,7 +14,7 @@ function errnoOf(call: () => unknown): unknown {
   }
 }
 
-/** A bound pair after its first event, with counters of later events. */
+/** Binds a pair of ports, lets the event of binding arrive, and then counts each end's events. */
 async function pair(m: ReturnType<typeof twoDomains>) {
   const count = { front: 0, back: 0 }
   const front = m.front.evtchn.bindUnbound({ domid: m.back.domid }, () => count.front++)
@@ -170,7 +170,7 @@ test('two busy domains do not starve the event loop', async () => {
   })
   const back = m.back.evtchn.bindInterdomain({ domid: m.front.domid, port: front.port }, () => {
     rounds++
-    // Raised again before the batch has ended.
+    // `back` raises its own next event while the machine still delivers the current ones.
     back.unmask()
     back.notify()
     front.notify()
@@ -191,7 +191,7 @@ test('spurious events occur, on unmasked ports only', async () => {
     p.front.notify()
     await new Promise((resolve) => setImmediate(resolve))
   }
-  // Delivered once, and masked since.
+  // The spurious event masked the port, which was never unmasked, so no second one came.
   expect(spurious).toBe(1)
   idle.close()
   p.close()

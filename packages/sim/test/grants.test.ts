@@ -99,7 +99,10 @@ test('an unmap clears the byte, then notifies', async () => {
   for (const open of [share, port, remote]) open.close()
 })
 
-/** A mapping of one page, and an event channel. Each of the three domains has two ports. */
+/**
+ * Maps one granted page and binds an event channel, in a machine with three domains of two ports
+ * each.
+ */
 async function notifying() {
   const m = twoDomains({ ports: 3 })
   const third = m.machine.createDomain()
@@ -116,7 +119,7 @@ test('an unmap notifies the right port even after its channel was closed', async
   const m = await notifying()
   await using machine = m
   m.mapping.notifyOnUnmap({ port: m.channel.port })
-  m.mapping.notifyOnUnmap({ port: m.channel.port }) // again: still one event and one reference
+  m.mapping.notifyOnUnmap({ port: m.channel.port }) // set twice: still one event and one reference
   m.channel.close()
   const isOpen = `port ${m.channel.port} of domain 0 is open`
   expect(() => machine.machine.assertQuiescent()).toThrow(isOpen)
@@ -124,10 +127,10 @@ test('an unmap notifies the right port even after its channel was closed', async
   expect(other.port).not.toBe(m.channel.port)
   expect(() => m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})).toThrow('ENOSPC')
   const third = m.third.evtchn.bindInterdomain({ domid: m.back.domid, port: other.port }, () => {})
-  m.port.notify() // an event that nobody receives any more
+  m.port.notify() // an event on a closed port, which nobody receives
   m.mapping.close()
   await expect.poll(m.heard).toBe(1)
-  m.port.notify() // to nobody: the other end is free now
+  m.port.notify() // the unmap freed the other end's port, so this reaches nobody
   for (const open of [m.share, m.port, other, third]) open.close()
 })
 
@@ -141,7 +144,7 @@ test.each(['another port', 'nothing'])(
     m.channel.close()
     m.mapping.notifyOnUnmap(what === 'nothing' ? {} : { port: other.port })
     const bind = () => m.back.evtchn.bindUnbound({ domid: m.third.domid }, () => {})
-    expect(() => bind().close()).not.toThrow() // there is room again
+    expect(() => bind().close()).not.toThrow() // `bind` finds a free port again
     m.mapping.close()
     m.share.close()
     m.port.close()
@@ -194,7 +197,8 @@ test('a share that notifies the other side may be closed while mapped', async ()
   share.close()
   await expect.poll(() => heard).toBe(1)
   expect([...mapping.bytes.subarray(0, 3)]).toEqual([9, 0, 9])
-  // The page belongs to the mapper until it unmaps: nobody else gets it or can map it.
+  // Although its owner closed the share, the page stays the mapper's until the unmap: nobody else
+  // can allocate or map it.
   expect(() => m.back.grants.map(refsOf(m.front.domid, share.grefs), { writable: true })).toThrow(
     GrantError,
   )

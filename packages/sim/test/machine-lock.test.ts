@@ -16,7 +16,7 @@ test(
     expect(() => m.back.arena.allocate(1)).toThrow('held by a hypercall of domain 1')
     m.machine.destroyDomain(1)
     m.back.arena.allocate(1).close()
-    // The incomplete mapping doesn't count.
+    // The killed thread's incomplete mapping doesn't keep the grant in use.
     share.close()
   },
 )
@@ -42,8 +42,8 @@ test(
     const words = new Int32Array(new SharedArrayBuffer(8))
     const lock = new MachineLock(words, 0)
     lock.acquire(3)
-    // Another thread passes the lock from domain 3 to domain 3, never free in between, for longer
-    // than any time limit.
+    // Another thread hands the machine's lock from domain 3 to domain 3 without ever freeing it,
+    // for longer than any time limit.
     const worker = new Worker(
       `const { workerData: words } = require('node:worker_threads')
      const until = performance.now() + 3000

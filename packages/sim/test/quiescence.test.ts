@@ -1,4 +1,4 @@
-/** A leak of each kind is reported by name, and nothing else is reported. */
+/** `assertQuiescent` names each kind of leaked resource, and reports nothing else. */
 import { expect, test } from 'vitest'
 import { settled, twoDomains } from './support/machine.ts'
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { twoDomains } from './support/machine.ts'
 
-/** Runs everything that a seed decides once, and returns a trace. */
+/** Runs once each thing that the machine's seed decides, and returns a trace of the outcomes. */
 async function run(seed: number): Promise<unknown[]> {
   await using m = twoDomains({ seed })
   const trace: unknown[] = []

@@ -1,4 +1,6 @@
-/** The socket by itself; packages/xenkit/test has third-party clients. */
+/**
+ * The embedded xenstored's Unix socket. packages/xenkit/test has tests with third-party clients.
+ */
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, statSync } from 'node:fs'
@@ -75,7 +77,7 @@ test('a stale socket of a killed process is replaced', async () => {
   await once(connect(again.path), 'connect')
 })
 
-/** Called before each chmod. */
+/** `watch` runs before each chmod of a socket; a test may replace it. */
 const chmods = vi.hoisted(() => ({ watch: (_path: string): void => {} }))
 vi.mock('node:fs/promises', async (original) => {
   const real = await original<typeof import('node:fs/promises')>()

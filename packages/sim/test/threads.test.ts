@@ -29,8 +29,8 @@ test('no wake-up is lost between two threads', async () => {
     for (const [at, port] of ports.entries()) {
       Atomics.store(words, at, count === 2000 ? -1 : count)
       port.notify()
-      // The other port follows 0..99 us later, while the backend wakes up, checks its ports, or has
-      // finished.
+      // Wait 0 to 99 us before the next port's event, so that it finds the backend waking up,
+      // checking its ports, or already finished.
       spin(count % 100)
     }
     while (ports.some((_, at) => Atomics.load(words, 16 + at) !== Atomics.load(words, at))) {
@@ -75,7 +75,8 @@ test('a peer that notifies without end does not starve the event loop', async ()
   const before = heard
   for (let tick = 0; tick < 50; tick++) await new Promise((resolve) => setTimeout(resolve, 1))
   expect(heard - before).toBeGreaterThan(50)
-  // Ends the thread by an error: terminating it inside a hypercall would block the machine.
+  // Destroying the domain ends the thread by an error. Terminating the thread inside a hypercall
+  // would leave the machine locked.
   m.machine.destroyDomain(1)
   await expect(peer.ended()).rejects.toThrow('destroyed')
   port.close()
@@ -88,11 +89,11 @@ test('a domain in another thread has its own connections to xenstored', async ()
   expect(() => m.machine.assertQuiescent()).toThrow(/xenstore connection of domain 1$/)
   const ended = thread.next()
   m.machine.destroyDomain(1)
-  // Either the domain or the connection may notice first.
+  // The text depends on which notices the end first: the thread's domain or its connection.
   expect(await ended).toMatch(
     /^(the domain was closed or destroyed|domain 1 was released from xenstored)$/,
   )
-  // Nothing keeps the thread running.
+  // With its connection ended, nothing keeps the thread running.
   await thread.ended()
 })
 

@@ -75,7 +75,7 @@ test('a bind that is refused has the errno that Xen gives', async () => {
 })
 
 test('a notification of its port reaches no port of the domain', async () => {
-  // Three ports, so that the interrupt's number is a port too.
+  // Three bound ports, so that the number of the interrupt CONSOLE is also the number of a port.
   await using m = twoDomains({ seed: 2, ports: 4 })
   let heard = 0
   const bindings = [VIRQ.CONSOLE, VIRQ.DEBUG, VIRQ.TIMER].map((virq) =>

@@ -40,7 +40,7 @@ const until = async (holds: () => boolean): Promise<void> => {
 }
 
 const NAME = 1000
-/** Bytes of an event: header, path and token. */
+/** Bytes of one watch event: header, path and token, each text with its NUL. */
 const EVENT = 16 + 1 + NAME + 1 + 2
 async function causeEvents(dom0: RawXenstore, count: number): Promise<void> {
   for (let i = 0; i < count; i++) {

@@ -16,7 +16,7 @@ import { createMachine, type MachineOptions, type SimDomain } from '../src/index
 import { settled } from './support/machine.ts'
 import { startThread } from './support/threads/start-thread.ts'
 
-/** Domain 0 and a guest with a ring. */
+/** Creates a machine with domain 0 and a guest that has a xenstore ring. */
 function withRing(o: MachineOptions = {}) {
   const machine = createMachine(o)
   const dom0 = machine.createDomain()
@@ -51,17 +51,17 @@ async function connect(domain: SimDomain) {
       packer.append(type, 1, 0, payload.replaceAll('|', '\0'))
       stream.write(packer.take())
     },
-    /** Resolves at the next reply. */
+    /** Resolves when the next reply arrives or the connection ends. */
     heard: () => new Promise<void>((resolve) => (heard = resolve)),
   }
 }
 
-/** Either the domain or its ring may notice first. */
+/** The reason depends on which notices the destruction first: the domain or its ring. */
 const DESTROYED: string = expect.stringMatching(
   /^(the domain was closed or destroyed|domain \d+ was destroyed)$/,
 )
 
-/** The page of domain 1, mapped as xenstored maps it. */
+/** Maps the guest's xenstore page in domain 0, as xenstored does. */
 const mapPage = (dom0: SimDomain) =>
   dom0.grants.map([{ domid: 1, gref: GNTTAB_RESERVED_XENSTORE }], { writable: true })
 const { at } = xenstoreDomainInterface
@@ -72,7 +72,7 @@ test('is served through its ring, and leaves only its own resources open', async
   await using m = withRing()
   m.machine.assertQuiescent()
   const xs = await connect(m.guest)
-  expect(() => m.machine.assertQuiescent()).not.toThrow() // no request was sent yet
+  expect(() => m.machine.assertQuiescent()).not.toThrow() // the guest has sent no request yet
   xs.send(XS.READ, 'name|')
   await xs.heard()
   expect(xs.replies).toEqual([`${XS.READ} sim-1`])
@@ -139,7 +139,7 @@ test('closing the domain in a thread ends its connection, at both ends', async (
   const xs = await connect(m.guest)
   xs.send(XS.WATCH, 'data|token|')
   await xs.heard()
-  await settled() // xenstored has read everything, so it must be told
+  await settled() // xenstored has read all requests, so only an event can tell it of the end
   await m.guest.close()
   expect(xs.reasons).toEqual(['the domain was closed or destroyed'])
   await expect.poll(() => m.machine.xenstored.openResources()).toEqual([])
@@ -237,7 +237,7 @@ test.each([
     using page = mapPage(m.dom0)
     const xs = await connect(m.guest)
     xs.send(XS.READ, 'control|')
-    await xs.heard() // the reset is complete; the next message starts at 24
+    await xs.heard() // the reset is complete: the next message starts at 24
     xs.send(XS.READ, 'name|')
     Atomics.store(wordsOf(page), word, value)
     await xs.heard()
@@ -287,13 +287,13 @@ test('can reset its ring by hand', async () => {
   xs.send(XS.READ, 'name|')
   await xs.heard()
   Atomics.store(wordsOf(page), at.connection / 4, XENSTORE_RECONNECT)
-  xs.send(XS.READ, 'name|') // notifies xenstored
+  xs.send(XS.READ, 'name|') // this event makes xenstored look at the page
   await expect.poll(() => Atomics.load(wordsOf(page), at.connection / 4)).toBe(XENSTORE_CONNECTED)
   m.machine.assertQuiescent()
   xs.stream.close()
 })
 
-/** Domain 0's own connection to xenstored. */
+/** Opens a connection of domain 0, for requests that only a toolstack may make. */
 async function toolstack({ dom0 }: { readonly dom0: SimDomain }) {
   const xs = await connect(dom0)
   return {

@@ -1,5 +1,5 @@
 /**
- * Event channels compared with a model of Xen's, for any order of calls, with events delivered
+ * Compares event channels with a model of Xen's, for any order of calls. Events are delivered
  * between the calls or later.
  */
 import type { EvtchnBinding } from '@xenkit/hypervisor'
@@ -21,9 +21,9 @@ export interface Real {
 interface ModelPort {
   readonly domid: number
   peer: number | undefined
-  /** Domain that may bind while there is no peer. */
+  /** The domain that may bind to this port while the port has no peer. */
   awaited: number | undefined
-  /** Virtual interrupt that the port is bound to. */
+  /** Number of the virtual interrupt that the port is bound to, if any. */
   readonly virq?: number
   pending: boolean
   masked: boolean
@@ -112,7 +112,7 @@ class BindInterdomain implements Command {
   toString = () => `bindInterdomain(${this.domid} to #${this.at})`
 }
 
-/** The port of a domain that is bound to a virtual interrupt. */
+/** Finds the port that a domain has bound to a virtual interrupt. */
 const boundToVirq = (model: Model, domid: number, virq: number): ModelPort | undefined =>
   model.ports.find((port) => !port.closed && port.domid === domid && port.virq === virq)
 
@@ -198,8 +198,8 @@ class Close implements Command {
 }
 
 /**
- * Lets events be delivered and compares: a pending unmasked event arrives once, spurious ones at
- * most once until unmasked.
+ * Waits until pending events are delivered, and compares: a pending event on an unmasked port
+ * arrives once. A spurious event arrives at most once before the port is unmasked.
  */
 class Settle implements Command {
   check = () => true
@@ -229,7 +229,7 @@ function expectDomain(real: Real, domid: number): SimDomain {
   return domain
 }
 
-/** Arbitrary sequences of calls. */
+/** Generates sequences of calls on event channels. */
 export function eventCommands() {
   const domid = fc.nat({ max: DOMAINS - 1 })
   const at = fc.nat({ max: 30 })

@@ -1,6 +1,6 @@
 /**
- * Grants compared with a model: who may map what, what the end of a share ends, and that every page
- * keeps its bytes while anybody can read them. Domains are destroyed meanwhile.
+ * Compares grants with a model: which domain may map a page, what closing a share ends, and that
+ * every page keeps its bytes while any domain can read it. Domains are destroyed in between.
  */
 import { ArenaFullError, type GrantMapping, type GrantShare } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
@@ -14,7 +14,10 @@ interface Share {
   readonly grantee: SimDomain
   readonly writable: boolean
   readonly share: GrantShare
-  /** Value that fills its pages, so that a page given to another shows. */
+  /**
+   * The byte that fills the share's pages now. No two shares have the same, so that a page wrongly
+   * given to another shows.
+   */
   mark: number
   open: boolean
 }
@@ -23,19 +26,19 @@ interface Mapping {
   readonly of: Share
   readonly writable: boolean
   readonly mapping: GrantMapping
-  /** The share's mark when it was mapped, which a read-only mapping keeps showing. */
+  /** The share's `mark` at the time of mapping. A read-only mapping keeps showing it. */
   readonly markAtMap: number
   closed: boolean
 }
 export interface World {
   readonly machine: SimMachine
-  /** Existing domains. */
+  /** Domains that exist now; those that were destroyed are replaced. */
   readonly domains: SimDomain[]
   readonly shares: Share[]
   readonly mappings: Mapping[]
   marks: number
 }
-/** The model and the machine, which fast-check passes separately, are one object here. */
+/** fast-check passes a model and a real system. Here one object is both. */
 type Command = fc.Command<World, World>
 
 export const DOMAINS = 3
@@ -64,7 +67,8 @@ class MakeShare implements Command {
         writable: this.writable,
       })
     } catch (error) {
-      // Memory is small, so that a page wrongly taken for free is soon reused.
+      // Arenas are small, so that a page which is wrongly taken for free is soon reused. A full
+      // arena is therefore no failure.
       if (error instanceof ArenaFullError) return
       throw error
     }
@@ -86,7 +90,7 @@ class MakeShare implements Command {
 }
 
 class MakeMapping implements Command {
-  /** @param by domain that maps; undefined for the domain that it is granted to */
+  /** @param by index of the domain that maps; undefined: the domain that the page is granted to */
   constructor(
     readonly by: number | undefined,
     readonly at: number,
@@ -96,7 +100,7 @@ class MakeMapping implements Command {
   run(world: World) {
     const of = pick(world.shares, this.at)
     const mapper = this.by === undefined ? of?.grantee : pick(world.domains, this.by)
-    // References of a closed share may have been reused.
+    // A closed share's grant references may belong to another share now, so don't map them.
     if (!of?.open || !mapper || !world.domains.includes(mapper)) return
     const refs = [...of.share.grefs].map((gref) => ({ domid: of.grantor.domid, gref }))
     const map = () => mapper.grants.map(refs, { writable: this.writable })
@@ -110,7 +114,7 @@ class MakeMapping implements Command {
     try {
       mapping = map()
     } catch (error) {
-      // The copy of a read-only mapping takes pages.
+      // A read-only mapping is a copy, which needs free pages.
       if (error instanceof ArenaFullError && !writable) return
       throw error
     }
@@ -176,8 +180,8 @@ class Restart implements Command {
 }
 
 /**
- * Checks that every page shows the bytes last written to it, and every read-only mapping those at
- * its time.
+ * Checks the bytes of every page: a share and a writable mapping show the bytes written last, a
+ * read-only mapping those from the time of mapping.
  */
 export function expectBytes(world: World): void {
   const open = world.shares.filter((shared) => shared.open)
@@ -215,7 +219,7 @@ export function expectAccount(world: World): void {
   assert.notInclude(text, 'allocated')
 }
 
-/** Arbitrary sequences of calls. */
+/** Generates sequences of calls on grants. */
 export function grantCommands() {
   const domid = fc.nat({ max: DOMAINS - 1 })
   const at = fc.nat({ max: 7 })

@@ -1,4 +1,4 @@
-/** A machine with a domain for a backend and one for a frontend. */
+/** Helpers for tests on a machine with two domains, `back` and `front`. */
 import { GrantError } from '@xenkit/hypervisor'
 import { createMachine, type MachineOptions } from '../../src/index.ts'
 

@@ -1,5 +1,6 @@
 /**
- * A program that only waits for one event, sent by a timer that doesn't keep the process running.
+ * A program that waits for one event and does nothing else. The timer that sends the event doesn't
+ * keep the process running, so the waiting must.
  */
 import { createMachine } from '../../src/index.ts'
 

@@ -1,5 +1,6 @@
 /**
- * A program that only waits for a reply of xenstored through a ring, then closes that connection.
+ * A program that waits for one reply of xenstored over a ring, closes the connection, and should
+ * then end by itself.
  */
 import { XS, XsPacker } from '@xenkit/wire'
 import { createMachine } from '../../src/index.ts'

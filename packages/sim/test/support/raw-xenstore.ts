@@ -5,9 +5,9 @@ import { Xenstored, type XenstoredOptions } from '../../src/xenstored/index.ts'
 
 export class RawXenstore {
   readonly connection: Connection
-  /** Events since the last `events`, as `path token`. */
+  /** Events that `events` hasn't returned yet, each as `path token`. */
   #events: string[] = []
-  /** Types of all messages, in order of arrival. */
+  /** Types of all messages received, in order of arrival. */
   readonly arrivals: number[] = []
   ended: Error | undefined
   readonly #waiting = new Map<number, (reply: string) => void>()
@@ -30,7 +30,7 @@ export class RawXenstore {
   }
 
   /**
-   * @param payload with `|` for NUL
+   * @param payload the request's payload, with `|` for NUL
    * @returns the reply with `|` for NUL, or the errno name
    */
   async ask(type: number, payload: string, txId = 0): Promise<string> {
@@ -59,7 +59,7 @@ export class RawXenstore {
   end = (txId: number, verdict: 'T' | 'F' = 'T'): Promise<string> =>
     this.ask(XS.TRANSACTION_END, `${verdict}|`, txId)
 
-  /** Returns the events since the last call, after all that are in flight have arrived. */
+  /** Waits for events in flight, then returns those that it hasn't returned before. */
   async events(): Promise<string[]> {
     await this.ask(XS.GET_DOMAIN_PATH, '0|')
     const events = this.#events
@@ -68,7 +68,7 @@ export class RawXenstore {
   }
 }
 
-/** A xenstored with domains 0 and 5, of which 5 owns its home. */
+/** Starts a xenstored with domains 0 and 5. Domain 5 owns its home directory. */
 export async function startXenstored(
   o: XenstoredOptions = {},
 ): Promise<{ xenstored: Xenstored; dom0: RawXenstore; dom5: RawXenstore }> {
@@ -80,7 +80,7 @@ export async function startXenstored(
   return { xenstored, dom0, dom5: new RawXenstore(xenstored, 5) }
 }
 
-/** Waits, one turn of the event loop after the other, until `holds` returns true. */
+/** Waits until `holds` returns true. It is called once per round of the event loop. */
 export async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await new Promise((resolve) => setImmediate(resolve))
 }

@@ -1,4 +1,7 @@
-/** Requests of several domains, in and out of transactions, each compared with the model. */
+/**
+ * Random xenstore requests of several domains, in and out of transactions. Each reply is compared
+ * with the model's.
+ */
 import assert from 'node:assert/strict'
 import { XS } from '@xenkit/wire'
 import type * as fc from 'fast-check'
@@ -9,7 +12,9 @@ export const DOMIDS = [0, 5, 6]
 
 export interface Model {
   readonly store: XenstoreModel
-  /** Number of changes that took effect, to tell a real conflict from a false one. */
+  /**
+   * Number of changes to the store. A transaction during which it hasn't grown must not conflict.
+   */
   changes: number
   readonly transactions: {
     readonly domid: number
@@ -145,7 +150,8 @@ export class End implements fc.AsyncCommand<Model, Real> {
         `${JSON.stringify(operation)} within a transaction that was committed`,
       )
     }
-    // Events of single steps of a transaction aren't modelled; its outcome decides them.
+    // The model doesn't know the events of requests within a transaction, so they aren't compared.
+    // Only the reply to its end is.
     for (const domid of DOMIDS) await clientOf(real, domid).events()
   }
   toString = (): string => `transaction ${this.which}: end ${this.verdict}`

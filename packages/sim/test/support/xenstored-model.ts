@@ -27,7 +27,7 @@ export type Operation =
 
 export interface Applied {
   readonly answer: string
-  /** Changed nodes, with the domains that may be notified. */
+  /** The nodes that a request changed, each with the domains that may be notified of that. */
   readonly changes: readonly {
     readonly path: string
     readonly subtree: boolean
@@ -172,7 +172,7 @@ export class XenstoreModel {
   }
 }
 
-/** Returns the paths that a watch reports. */
+/** Returns the changed paths of which a domain's watch on `watched` gets an event. */
 export const heard = (watched: string, domid: number, { changes }: Applied): string[] =>
   changes
     .filter(

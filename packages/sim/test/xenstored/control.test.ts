@@ -1,4 +1,7 @@
-/** CONTROL, for `xenstore-control`: commands, texts and errors of C xenstored 4.17. */
+/**
+ * CONTROL requests as the program `xenstore-control` sends them: commands, texts and errors of C
+ * xenstored 4.17.
+ */
 import { XS } from '@xenkit/wire'
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { Xenstored } from '../../src/xenstored/index.ts'

@@ -1,4 +1,4 @@
-/** Domains in xenstored: introduction and release, targets, features. */
+/** Domains in xenstored: INTRODUCE and RELEASE, SET_TARGET, and features. */
 import { DOMID_ANY, DOMID_SELF, XENSTORE_SERVER_FEATURE, XS } from '@xenkit/wire'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { Xenstored } from '../../src/xenstored/index.ts'
@@ -115,8 +115,8 @@ describe('INTRODUCE', () => {
     await dom5.watch('x', 't')
     const tx = await dom5.begin()
     dom5.connection.pause()
-    void dom5.read('x') // is answered, but the reply isn't delivered
-    dom5.connection.write(Uint8Array.of(XS.READ, 0, 0)) // the rest of the message never comes
+    void dom5.read('x') // the reply is queued but not delivered
+    dom5.connection.write(Uint8Array.of(XS.READ, 0, 0)) // a header's start, never completed
     await dom0.events()
     void dom5.write('x', 'lost')
     xenstored.introduceDomain(5)

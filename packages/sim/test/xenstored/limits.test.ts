@@ -1,4 +1,4 @@
-/** Attacks by one client on the others or on the server's memory, which must fail. */
+/** Attacks by one client on other clients or on the server's memory. All of them must fail. */
 import { XS, XSD_ERRORS, XsPacker, XsParser, xsdSockmsg } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import { beforeEach, describe, expect, test } from 'vitest'

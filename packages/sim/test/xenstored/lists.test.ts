@@ -1,4 +1,4 @@
-/** DIRECTORY_PART: lists of children that exceed a message. */
+/** DIRECTORY_PART, which reads in parts a list of children that doesn't fit into one message. */
 import { XENSTORE_PAYLOAD_MAX, XS } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import { beforeEach, expect, test } from 'vitest'
@@ -62,7 +62,8 @@ test.each([
 ])('a list with %d bytes more than fit comes in %d parts', async (more, parts) => {
   const names = Array.from({ length: 40 }, (_, i) => String(i).padStart(99, 'n'))
   await Promise.all(names.map((name) => dom0.mkdir(`/d/${name}`)))
-  // The generation, the list and the empty name, each with its NUL.
+  // A message holds the generation, the names, and the empty name that ends the list, each with
+  // NUL.
   const room = XENSTORE_PAYLOAD_MAX - ((await part('/d', 0)).generation.length + 1) - 1
   const last = 'l'.repeat(room + more - 4000 - 1)
   await dom0.mkdir(`/d/${last}`)
@@ -88,7 +89,8 @@ test('any list is returned completely, with whole names, in the fewest parts pos
           list += isLast ? more.slice(0, -1) : more
           if (isLast) break
           const next = names[list.split('|').length - 1] ?? ''
-          // Its name, and the empty name that could follow it, would have exceeded the message.
+          // The part ends where the next child's name, plus the empty name that could end the list,
+          // would have exceeded the message.
           expect(generation.length + 1 + more.length + next.length + 1 + 1).toBeGreaterThan(
             XENSTORE_PAYLOAD_MAX,
           )

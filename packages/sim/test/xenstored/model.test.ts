@@ -1,5 +1,6 @@
 /**
- * Any sequence of requests by three domains, in and out of transactions, compared with the model.
+ * Random requests by three domains, in and out of transactions: xenstored answers as its model
+ * does.
  */
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
@@ -9,7 +10,7 @@ import { Begin, Direct, DOMIDS, End, SetWatch, Within } from '../support/xenstor
 import { type Operation, XenstoreModel } from '../support/xenstored-model.ts'
 
 const domid = fc.constantFrom(...DOMIDS)
-// Few paths, so that requests interact.
+// Few paths, so that the requests often affect the same nodes.
 const path = fc.constantFrom('/a', '/b', '/a/a', '/a/b', '/b/a', '/a/a/a')
 const letter = fc.constantFrom<'n' | 'r' | 'w' | 'b'>('n', 'r', 'w', 'b')
 const operation: fc.Arbitrary<Operation> = fc.oneof(
@@ -68,7 +69,7 @@ test('replies and events match the model, and transactions are serializable', as
     const xenstored = new Xenstored()
     for (const id of DOMIDS) xenstored.introduceDomain(id)
     const clients = new Map(DOMIDS.map((id) => [id, new RawXenstore(xenstored, id)]))
-    await clients.get(0)?.rm('/tool') // the model starts empty
+    await clients.get(0)?.rm('/tool') // the model's tree has no /tool
     await clients.get(0)?.setPerms('/', 'b0')
     const store = new XenstoreModel()
     store.root.others = 'b'

@@ -1,7 +1,4 @@
-/**
- * Limits of one domain: the quotas of C xenstored 4.17, by the names with which later releases set
- * them.
- */
+/** Quotas of one domain, with the values of C xenstored 4.17 and the names of later releases. */
 import { XS } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Xenstored } from '../../src/xenstored/index.ts'
@@ -115,7 +112,7 @@ describe('of a guest', () => {
     const answers = await Promise.all(
       Array.from({ length: 1100 }, (_, i) => dom5.read(`n${i}`, tx)),
     )
-    expect(count(answers, 'ENOENT')).toBe(1023) // and its home, in which they were looked up
+    expect(count(answers, 'ENOENT')).toBe(1023) // plus the parent of all 1023
     expect(answers.at(-1)).toBe('ENOSPC')
     expect(await dom5.end(tx)).toBe('ENOMEM')
   })
@@ -199,8 +196,8 @@ describe('outstanding requests: 20', () => {
 
 describe('memory', () => {
   /**
-   * Bytes as C xenstored counts them: key, header of 24, 8 per permission, value, names of
-   * children.
+   * Returns the bytes that C xenstored counts for a node: its path, a header of 24, 8 per
+   * permission, its value, and its children's names.
    */
   const node = (path: string, value: string, children: string, permissions = 1): number =>
     path.length + 24 + 8 * permissions + value.length + children.length
@@ -279,7 +276,7 @@ describe('memory', () => {
     await dom5.write('a', 'v'.repeat(500))
     const tx = await dom5.begin()
     await setQuota('memory', usedBy5('memory') + 550)
-    // the snapshot was made; the reply is what doesn't fit
+    // The transaction's snapshot still fits into the quota; only the reply doesn't.
     expect(await dom5.read('a', tx)).toBe('ENOMEM')
     let answered = false
     const held = dom5.mkdir('b').then((answer) => {

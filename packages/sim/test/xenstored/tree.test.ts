@@ -1,4 +1,4 @@
-/** Details of nodes, transactions and watches, as in Debian's xenstored 4.17. */
+/** Nodes, transactions and watches: details in which xenstored follows Debian's xenstored 4.17. */
 import { XS } from '@xenkit/wire'
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { Xenstored } from '../../src/xenstored/index.ts'

@@ -1,4 +1,6 @@
-/** Clients that share the server. */
+/**
+ * Many requests of one client at once: other clients and the event loop must still get their share.
+ */
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import { expect, test } from 'vitest'
 import { Xenstored } from '../../src/xenstored/index.ts'
@@ -6,7 +8,7 @@ import { RawXenstore, until } from '../support/raw-xenstore.ts'
 
 const REQUESTS = 50_000
 
-/** A client that has sent many requests at once. */
+/** Connects a client that sends 50,000 requests at once, and counts the replies. */
 function flood(xenstored: Xenstored): { answered: () => number } {
   let answered = 0
   const parser = new XsParser(() => {

@@ -9,7 +9,10 @@ let log: string[]
 let dom0: RawXenstore
 let dom5: RawXenstore
 
-/** Milliseconds per write: with domains 0 and 5 alone, each earns 100 writes a second. */
+/**
+ * Milliseconds of waiting per write: while only domains 0 and 5 exist, each earns 100 writes a
+ * second.
+ */
 const MS_PER_WRITE = 10
 const BURST = 10
 
@@ -23,8 +26,8 @@ afterEach(() => {
 })
 
 /**
- * Sends all requests at once.
- * @returns a running count of the replies
+ * Sends `count` requests at once.
+ * @returns an object in which `answered` counts the replies
  */
 function send(count: number, ask: (i: number) => Promise<string>): { readonly answered: number } {
   const sent = { answered: 0 }
@@ -32,7 +35,7 @@ function send(count: number, ask: (i: number) => Promise<string>): { readonly an
   return sent
 }
 const rewrite = (): Promise<string> => dom5.write('x', '1')
-/** Waits for everything that doesn't depend on the clock. */
+/** Waits until xenstored has done everything except what waits for the (faked) clock. */
 const settled = async (): Promise<void> => void (await dom0.events(), await dom0.events())
 
 test('a guest that rewrites a node can not starve a transaction of domain 0', async () => {
@@ -60,7 +63,7 @@ test('while a transaction is open, a burst is free and the rest waits for credit
   const tx = await dom0.begin()
   const writes = send(30, rewrite)
   await settled()
-  expect(writes.answered).toBe(BURST + 1) // the write that goes into debt is still answered
+  expect(writes.answered).toBe(BURST + 1) // the write that uses up the credit is still answered
   const message = 'domain 5 writes too fast while transactions are open, and has to wait'
   expect(log).toEqual([message])
   for (let more = 1; more < 5; more++) {
@@ -74,7 +77,7 @@ test('while a transaction is open, a burst is free and the rest waits for credit
   await dom0.end(tx)
   await vi.advanceTimersByTimeAsync(MS_PER_WRITE)
   await settled()
-  expect(writes.answered).toBe(30) // no transaction is in the way of the rest
+  expect(writes.answered).toBe(30) // no transaction is open, so no write waits
   expect(log).toEqual([message])
 })
 
@@ -90,7 +93,7 @@ test('a guest in debt waits with all requests on all connections; others do not'
   expect(await dom6.ask(XS.GET_DOMAIN_PATH, '6|')).toBe('/local/domain/6|')
   await settled()
   expect(reads.answered).toBe(0)
-  await vi.advanceTimersByTimeAsync(MS_PER_WRITE * 2) // there are three domains
+  await vi.advanceTimersByTimeAsync(MS_PER_WRITE * 2) // with 3 domains, a write takes twice as long
   await settled()
   expect(reads.answered).toBe(1)
 })
@@ -115,7 +118,7 @@ test('a commit costs one write while another transaction is open', async () => {
     for (let i = 0; i < 5; i++) await dom5.write(`in-tx/${i}`, '', tx)
     return dom5.end(tx)
   }
-  for (let i = 0; i < 100; i++) expect(await commit()).toBe('OK|') // no other transaction is open
+  for (let i = 0; i < 100; i++) expect(await commit()).toBe('OK|') // none but its own is open
   await dom0.begin()
   for (let i = 0; i <= BURST; i++) expect(await commit()).toBe('OK|')
   expect(send(1, () => dom5.read('x')).answered).toBe(0)

@@ -1,6 +1,7 @@
 /**
- * A backend of domain 1. Orders: gref, then a port for each counter in the page. On an event it
- * copies the counter to the answer, 16 words after it. A negative counter ends it.
+ * Thread of a backend of domain 1. Its `orders`: a gref, then one port per counter in the granted
+ * page. On an event it copies that port's counter to the word 16 after it. A negative counter
+ * closes the port.
  */
 import { data, report, thisDomain } from './this-domain.ts'
 
@@ -16,7 +17,7 @@ function answer(port: number, at: number): Promise<void> {
       events++
       const counter = Atomics.load(words, at)
       Atomics.store(words, 16 + at, counter)
-      // Work first, then unmask: a counter that changes meanwhile causes another event.
+      // Copy first, then unmask: a counter that changes in between causes another event.
       binding.unmask()
       binding.notify()
       if (counter >= 0) return

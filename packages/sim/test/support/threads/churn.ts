@@ -1,6 +1,6 @@
 /**
- * Grants to, maps from and notifies another domain as fast as it can. Orders: rounds, the other
- * domid.
+ * Thread that grants and maps pages and notifies another domain as fast as it can. Its `orders`:
+ * the number of rounds, and the other domain's domid.
  */
 import { data, report, thisDomain } from './this-domain.ts'
 

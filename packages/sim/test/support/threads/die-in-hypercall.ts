@@ -1,6 +1,6 @@
 /**
- * Stays inside a hypercall with an incomplete mapping until it is terminated. Orders: gref of
- * domain 0.
+ * Thread that stays inside a hypercall, with an incomplete mapping, until the test terminates it.
+ * Its `orders`: the gref to map, of domain 0.
  */
 import { Hypervisor } from '../../../src/hypervisor.ts'
 import { MachineState } from '../../../src/machine-state.ts'

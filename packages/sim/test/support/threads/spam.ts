@@ -1,4 +1,7 @@
-/** Notifies in a tight loop until its domain is destroyed. Orders: the port of domain 0. */
+/**
+ * Thread that notifies in a tight loop until its domain is destroyed. Its `orders`: the port of
+ * domain 0 to bind to.
+ */
 import { data, report, thisDomain } from './this-domain.ts'
 
 const hv = thisDomain()

@@ -1,22 +1,27 @@
-/** Runs a TypeScript test file on its own thread, on the sources as the tests do. */
+/**
+ * Runs a TypeScript file of this directory on its own thread, importing the sources as tests do.
+ */
 import { Worker } from 'node:worker_threads'
 import type { DomainHandle, SimDomain } from '../../../src/index.ts'
 
-/** The file's workerData. */
+/** The `workerData` of a started thread. */
 export interface ThreadData {
   /** Name of a file in this directory. */
   readonly file: string
   readonly domain: DomainHandle
-  /** Numbers that the test passes to the file. */
+  /** Numbers that the test passes to the file, which says what they mean. */
   readonly orders: readonly number[]
 }
 
 export interface Thread extends AsyncDisposable {
-  /** Returns the next message that the thread posts. Rejects if the thread fails or ends before. */
+  /**
+   * Returns the next message that the thread posts. Rejects if the thread fails or ends before
+   * that.
+   */
   next(): Promise<unknown>
-  /** Resolves when the thread has ended by itself; rejects with an error that it threw. */
+  /** Resolves when the thread has ended by itself. Rejects with the error that the thread threw. */
   ended(): Promise<void>
-  /** Terminates the thread wherever it is. */
+  /** Terminates the thread in the middle of whatever it does. */
   terminate(): Promise<void>
 }
 
@@ -36,7 +41,7 @@ export function startThread(
     worker.once('exit', resolve)
     worker.once('error', reject)
   })
-  // A failure is reported by the next call that asks.
+  // Here an error of the thread is ignored: `next` and `ended` report it.
   exit.catch(() => {})
   const terminate = async (): Promise<void> => {
     await worker.terminate()

@@ -1,4 +1,6 @@
-/** The values that `startThread` passed to this thread. */
+/**
+ * What a file run by `startThread` needs: its domain, its orders, and a way to report to the test.
+ */
 import { parentPort, workerData } from 'node:worker_threads'
 import { attachDomain, type SimDomain } from '../../../src/index.ts'
 import type { ThreadData } from './start-thread.ts'

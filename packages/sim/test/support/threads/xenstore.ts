@@ -1,4 +1,6 @@
-/** Reads a node over its own connection, then stays connected until the connection ends. */
+/**
+ * Thread that reads a node over its own xenstore connection, then waits until the connection ends.
+ */
 import { XsPacker, XsParser, XS } from '@xenkit/wire'
 import { report, thisDomain } from './this-domain.ts'
 
