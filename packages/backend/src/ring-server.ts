@@ -36,7 +36,7 @@ const LOOKS_AS_WORK = 6
 const LATE_MS = 200
 const FINISH_MS = 2_000
 
-/** What the server still does. The phase never goes back. */
+/** Phases of a server, from serving to stopped. A server never goes back to an earlier one. */
 const Phase = {
   SERVING: 0,
   /** Takes no message. */
@@ -50,10 +50,10 @@ const Phase = {
 type Phase = (typeof Phase)[keyof typeof Phase]
 
 /**
- * What a device does with its ring's messages, each of which has a row in the table. The functions
- * are never called within one another, with one exception: `start` may call `RingServer.answer`,
- * which calls `deliver`, `release` and `respond`. An error that they throw stops the ring and goes
- * to `failed`.
+ * The device's part of serving a ring: what its messages do. Each message has a row in the table.
+ * The functions are never called within one another, with one exception: `start` may call
+ * `RingServer.answer`, which calls `deliver`, `release` and `respond`. An error that they throw
+ * stops the ring and goes to `failed`.
  */
 export interface RingWork {
   /**
@@ -76,7 +76,7 @@ export interface RingWork {
   respond(row: number): void
 }
 
-/** What a `RingServer` works with. */
+/** Parts of a `RingServer`. */
 export interface RingServerParts {
   readonly ring: BackRing
   /** The ring's event channel, whose handler has to call `turn`. */

@@ -24,7 +24,7 @@ export interface ServeOptions {
   readonly abandonMs?: number
 }
 
-/** What a driver gets when it is created. */
+/** Passed to a driver's constructor function. */
 export interface DriverContext {
   readonly xs: XenstoreClient
   /** Aborts when waiting for requests in flight ends. */

@@ -4,7 +4,7 @@ import type { CloseOptions } from '@xenkit/xenbus'
 import { unlessAborted } from './abandoned.ts'
 import type { RingServer } from './ring-server.ts'
 
-/** What a `ServedRings` works with. */
+/** Options of `ServedRings`. */
 export interface ServedRingsOptions {
   readonly arena: Arena
   /** Aborts when waiting for rows in flight ends. */

@@ -23,7 +23,7 @@ export interface PlugVbdOptions extends VbdAddress {
   readonly readOnly: boolean
   /** Whether it is a CD-ROM drive, whose medium may be absent and may change. Default false. */
   readonly cdrom?: boolean
-  /** What to serve, for a backend that serves more than one store. Default empty. */
+  /** Names the store, for a backend that serves several. Default empty. */
   readonly params?: string
   /** Only the `serveVbd` with this reservation serves the disk. */
   readonly reservation?: string

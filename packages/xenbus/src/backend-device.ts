@@ -38,7 +38,7 @@ import { Wishes } from './wishes.ts'
  */
 const CLOSE_TIMEOUT_MS = 5_000
 
-/** What a `ServedDevice` needs. */
+/** Options of a `ServedDevice`. */
 export interface ServedDeviceOptions {
   readonly xs: XenstoreClient
   readonly driver: BackendDriver
@@ -375,8 +375,8 @@ export class ServedDevice {
   }
 
   /**
-   * Publishes changed nodes, in whatever state. Of this transaction and that of a concurrent
-   * `connect`, one conflicts and runs again, so neither misses the other's values.
+   * Publishes changed nodes, in any state. This transaction and a concurrent `connect`'s conflict,
+   * and one of them runs again, so neither misses the other's values.
    */
   async #publish(nodes: () => NodeValues): Promise<void> {
     await this.#update(async (view) => {

@@ -4,7 +4,7 @@ import type { NodeValues } from './nodes.ts'
 
 /** A device as its driver sees it. */
 export interface BackendDevice extends DeviceAddress {
-  /** Own directory in xenstore. The toolstack writes here what it wants; policy comes from here. */
+  /** Own directory in xenstore. The toolstack writes its requests and policy here. */
   readonly path: string
   /** The frontend's directory. A hostile guest may write anything there: check what you read. */
   readonly frontendPath: string
@@ -52,7 +52,7 @@ export interface BackendConnection {
   close(o: CloseOptions): Promise<void>
 }
 
-/** What a device package has to add to the common life of a backend. */
+/** The part of a backend that a device package adds to the common life of devices. */
 export interface BackendDriver {
   /**
    * Called for each new device. Returns the nodes to advertise with InitWait, or undefined to leave

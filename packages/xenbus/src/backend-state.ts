@@ -41,8 +41,8 @@ export interface BackendSnapshot {
    */
   readonly rings: 'none' | 'current' | 'stale'
   /**
-   * What this side wants: to serve; to `close` after a fault, until the frontend starts again; or
-   * to `stop` for good.
+   * Intent of this side: to serve; to `close` after a fault, until the frontend starts again; or to
+   * `stop` for good.
    */
   readonly intent: 'serve' | 'close' | 'stop'
   /** False while a device whose last lives were short has to wait: see `Pace`. */
@@ -50,7 +50,7 @@ export interface BackendSnapshot {
 }
 
 /**
- * What to do next:
+ * The next step of a backend:
  * - `connect`: attach to the published rings, then Connected
  * - `offer`: detach from the rings of an earlier life, if any, then write InitWait for a frontend
  *   that starts again

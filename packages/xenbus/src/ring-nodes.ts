@@ -23,7 +23,7 @@ export interface RingNodes {
   readonly order?: number | undefined
 }
 
-/** What a frontend publishes of one ring. */
+/** A ring as its frontend publishes it. */
 export interface PublishedRing {
   /** One grant reference per page, in order. */
   readonly grefs: readonly number[]

@@ -9,7 +9,7 @@ import { ServedDevice } from './backend-device.ts'
 import type { BackendDriver, BackendEvent } from './backend-driver.ts'
 import { backendPath, backendRoot, type DeviceAddress } from './device-path.ts'
 
-/** What `serveBackends` serves, and by which driver. */
+/** Options of `serveBackends`. */
 export interface ServeBackendsOptions {
   /** The domain that this program runs in. */
   readonly domid: number

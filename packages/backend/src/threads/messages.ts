@@ -22,7 +22,7 @@ export interface Abandon {
 }
 
 /**
- * What a worker reports about rings. `told`: a message of the host. `failed`: the device has to be
+ * Messages of a worker about rings. `told`: a message of the host. `failed`: the device has to be
  * closed. `abandoned`: the rings are closed; `closed` follows once no row is in flight. `closed`
  * has an error if connecting or closing failed.
  */

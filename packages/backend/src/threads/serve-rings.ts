@@ -5,7 +5,7 @@ import type { ServedRings } from '../served-rings.ts'
 import { type CrossingError, packError, unpackError } from './crossing-error.ts'
 import type { Abandon, Port, RingNews, RingOrders } from './messages.ts'
 
-/** What a `RingHost` gets in the worker. */
+/** Callbacks and signal of a `RingHost`, in the worker. */
 export interface RingHostOptions {
   /** Call it when the rings can't be served any more: their device is closed. */
   readonly failed: (error: unknown) => void

@@ -32,7 +32,7 @@ export class RingThreadError extends XenError {
 
 /** Options of the pool's `connect`, and of each worker's part of the rings. */
 interface PartOptions {
-  /** Name of the `RingHost` among those of `serveRings`. */
+  /** Name of the `RingHost`, one of the hosts passed to `serveRings`. */
   readonly host: string
   /** Called when the rings can't be served any more. */
   readonly failed: (error: unknown) => void

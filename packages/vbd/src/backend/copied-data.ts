@@ -1,6 +1,6 @@
 /**
- * The data path `copy`. One grant-copy call fetches the data of many writes or delivers that of
- * many reads.
+ * The data path `copy`. One grant-copy call fetches the data of many writes, or delivers the data
+ * of many reads.
  */
 import type { GrantCopier } from '@xenkit/grant'
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'

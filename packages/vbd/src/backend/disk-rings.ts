@@ -10,7 +10,7 @@ import type { DataPathKind } from './data-path.ts'
 import { type Limits, type SharedLimits, sharedLimits } from './limits.ts'
 import { VbdCounters } from './stats.ts'
 
-/** What a worker needs to serve rings of a disk. */
+/** Configuration that a worker needs to serve rings of a disk. */
 export interface DiskRingsConfig {
   readonly domid: number
   /** The frontend's rings that the worker serves. */

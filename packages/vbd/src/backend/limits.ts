@@ -33,7 +33,7 @@ export interface Limits {
   readonly secureDiscard: boolean
 }
 
-/** What the toolstack's nodes require of a disk. */
+/** Properties of a disk that the toolstack's nodes request. */
 export interface DiskPolicy {
   readonly readOnly: boolean
   readonly cdrom: boolean

@@ -23,7 +23,7 @@ export interface PageSource {
   close(): void
 }
 
-/** What a `MappedData` works with. */
+/** Parts of a `MappedData`. */
 export interface MappedDataOptions {
   readonly requests: Requests
   /** The arena's buffer, into which pages are mapped. */

@@ -49,7 +49,7 @@ import {
 import { DiskCounters } from './stats.ts'
 import type { ServedDisk, VbdEvent } from './vbd-event.ts'
 
-/** What `serveVbd` serves, and how. See `ServeOptions` for `signal`, `abandonMs` and `xs`. */
+/** Options of `serveVbd`. See `ServeOptions` for `xs`, `reservation`, `signal` and `abandonMs`. */
 export interface ServeVbdOptions extends ServeOptions {
   /**
    * The store to serve, or a function that chooses one for each disk. A single store serves the
@@ -419,7 +419,7 @@ class VbdDriver implements BackendDriver {
     try {
       return await unlessAborted(answer, this.#abandon)
     } catch (error) {
-      // The disk is gone by then, so a late error has nobody to go to.
+      // The disk is gone by then, so a late error is ignored.
       void answer.then(
         (late) => this.#release(storeIn(late)),
         () => {},

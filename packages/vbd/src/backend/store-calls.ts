@@ -17,7 +17,7 @@ const TELL_INTERVAL_MS = 1_000
 /** Most buffers of a call: the kernel's limit for a vectored call (IOV_MAX). */
 const MAX_VIEWS = 1_024
 
-/** What a `StoreCalls` works with. */
+/** Parts of a `StoreCalls`. */
 export interface StoreCallsParts {
   readonly store: BlockStore
   /** The store's batch, if it has one: a job for each row, of up to MAX_SEGMENTS pieces. */

@@ -7,7 +7,7 @@ import type { OpenedRing } from '@xenkit/xenbus'
 import { type GrantedPage, drain, fill } from './granted-pages.ts'
 import { type DiskRequest, RequestEncoder } from './request-encoder.ts'
 
-/** What a `DiskRing` works with. */
+/** Parts of a `DiskRing`. */
 export interface DiskRingParts {
   readonly opened: OpenedRing<FrontRing>
   readonly layout: BlkifLayout

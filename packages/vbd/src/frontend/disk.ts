@@ -19,7 +19,7 @@ export class DiskError extends XenError {
   }
 }
 
-/** What `openVbd` makes a `Disk` from. */
+/** Parts of a `Disk`, which `openVbd` puts together. */
 export interface DiskParts {
   readonly rings: readonly DiskRing[]
   readonly pages: GrantedPages

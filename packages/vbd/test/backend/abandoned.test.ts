@@ -44,7 +44,7 @@ function takeMemory(hv: Hypervisor): void {
   closeAll(taken)
 }
 
-describe.each([0, 2])('requests that a store keeps, with %i threads besides', (threads) => {
+describe.each([0, 2])('requests that a store keeps, with %i worker threads', (threads) => {
   const paths = ['copy', 'map', 'persistent'] as const
   test.each(paths)(
     '%s: the service ends, their memory stays allocated until they complete',

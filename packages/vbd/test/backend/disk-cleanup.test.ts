@@ -1,6 +1,6 @@
 /**
- * What a frontend leaves open, and which error it reports, if opening fails or its backend never
- * closes.
+ * Cleaning up a frontend whose opening fails or whose backend never closes: nothing stays open, and
+ * the right error is reported.
  */
 import type { GrantMapping, Hypervisor } from '@xenkit/hypervisor'
 import { type SimMachine, createMachine } from '@xenkit/sim'

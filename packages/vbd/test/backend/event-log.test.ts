@@ -1,4 +1,4 @@
-/** What a server prints about its disks: each reason once, whatever a guest does. */
+/** Log lines of a server about its disks: each reason once, whatever a guest does. */
 import { createMachine } from '@xenkit/sim'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { afterEach, expect, test, vi } from 'vitest'

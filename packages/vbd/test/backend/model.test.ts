@@ -1,6 +1,6 @@
 /**
- * A disk against a model: for any sequence of requests, good and bad, of all kinds, over any number
- * of queues, the answers, the data and the disk's contents are those of an array of bytes.
+ * A disk against a model, an array of bytes. After any sequence of requests, good and bad, over any
+ * number of queues, its answers and data are the model's.
  */
 import { BLKIF_OP, BLKIF_RSP } from '@xenkit/wire'
 import fc from 'fast-check'

@@ -1,6 +1,4 @@
-/**
- * What calls of a disk do at its end: closed twice, after a failed part, or with its backend gone.
- */
+/** Calls of a disk at its end: closed twice, after a failed part, or with its backend gone. */
 import { describe, expect, test } from 'vitest'
 import { type BlockStore, openVbd } from '../../src/index.ts'
 import { memoryStore } from '@xenkit/stores'

@@ -20,7 +20,7 @@ const setups = fc.record({
   abi: fc.constantFrom('x86_64' as const, 'x86_32' as const, 'arm' as const),
   dataPath: fc.constantFrom('copy' as const, 'map' as const, 'persistent' as const),
   sectorSize: fc.constantFrom(512 as const, 4096 as const),
-  /** What the backend offers. */
+  /** Features that the backend offers. */
   segments: fc.constantFrom(0, 11, 12, 100, 256),
 })
 
