@@ -15,7 +15,7 @@ test('two domains take turns', async () => {
   const turn = { asked: 0, answered: 0 }
   answering.handle(
     () => {
-      if (turn.answered === turn.asked) return // events may be spurious
+      if (turn.answered === turn.asked) return // spurious event: no new question
       turn.answered = turn.asked
       answering.notify()
     },
@@ -76,7 +76,7 @@ test('a virtual interrupt wakes whoever waits for it', async () => {
   using channel = EventChannel.bindVirq(dom0.evtchn, { virq: VIRQ.DOM_EXC })
   let gone = false
   const heard = (async () => {
-    for await (const _ of channel) if (gone) return // events may be spurious
+    for await (const _ of channel) if (gone) return // not spurious: the peer is gone
   })()
   machine.destroyDomain(machine.createDomain().domid)
   gone = true

@@ -8,7 +8,7 @@ function open(): { xen: FakeEvtchn; channel: EventChannel } {
   return { xen, channel: EventChannel.bindUnbound(xen, { domid: 1 }) }
 }
 
-/** State of a promise after all microtasks have run. */
+/** Returns whether the promise is pending, resolved or rejected once all microtasks have run. */
 async function stateOf(promise: Promise<unknown>): Promise<unknown> {
   const pending = Symbol('pending')
   const later = new Promise((resolve) => setImmediate(() => resolve(pending)))
@@ -21,7 +21,7 @@ describe('wait', () => {
     const { xen, channel } = open()
     for (let i = 0; i < 9; i++) xen.sendAndDeliver()
     expect(await stateOf(channel.wait())).toBe(true)
-    // The last eight arrived while the port was masked: they are one pending event.
+    // Eight of the events were sent while the port was masked. They became one pending event.
     const next = channel.wait()
     xen.deliver()
     expect(await stateOf(next)).toBe(true)
@@ -119,7 +119,7 @@ describe('for await', () => {
     const { xen, channel } = open()
     xen.sendAndDeliver()
     for await (const _ of channel) break
-    xen.send() // masked: stays pending
+    xen.send() // the port is masked, so the event stays pending
     const again = (async () => {
       for await (const _ of channel) return 'woken'
       return 'closed'
@@ -141,8 +141,9 @@ describe('for await', () => {
 })
 
 /**
- * A peer publishes `total` pieces of work and notifies once for each. The owner takes all it finds
- * per wake-up. The scheduler draws the order of deliveries and of the owner's own steps.
+ * A peer publishes `total` pieces of work and sends one event for each. After each event the
+ * channel's owner takes all work that it finds. fast-check's scheduler chooses when events are
+ * delivered and when the owner runs.
  */
 async function race(
   s: fc.Scheduler,

@@ -1,11 +1,11 @@
-/** Text of others can't affect a terminal, a log or a node. */
+/** `printable`: text from others can't affect a terminal, a log or a node. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { GrantError, PeerError, XenError, printable, textOf } from '../src/index.ts'
 
 /**
- * Listed by number, so that the test states independently what the implementation states by Unicode
- * classes.
+ * Ranges of code points that `printable` must escape, listed by number. The implementation uses
+ * Unicode classes, so the two lists check each other.
  */
 const HARMFUL: readonly (readonly [what: string, first: number, last: number])[] = [
   ['C0 controls', 0x00, 0x1f],
@@ -45,7 +45,8 @@ describe('printable', () => {
         expect.fail(`U+${code.toString(16)} is shown as ${shown}`)
       }
     }
-    // Unicode 15 has 149,813 visible characters; later versions have more.
+    // The number of characters left as they are: Unicode 15 has 149,813 visible ones, and later
+    // versions have more.
     expect(kept).toBeGreaterThan(149_000)
   })
 

@@ -55,7 +55,7 @@ describe('pipelining', () => {
   })
 })
 
-/** Starts one of each kind of call that can be pending. */
+/** Starts one call of each kind, of which none gets an answer. */
 async function underWay(): Promise<{ ended: Promise<PromiseSettledResult<unknown>[]> }> {
   const watch = client.watch('/w')
   const ended = Promise.allSettled([

@@ -1,4 +1,7 @@
-/** Messages of a toolstack's requests, and the results of their replies. */
+/**
+ * A toolstack's requests: the message that each method sends, and the result that it makes of the
+ * reply.
+ */
 import { XS } from '@xenkit/wire'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { openXenstore, type XenstoreClient } from '../src/index.ts'
@@ -12,7 +15,7 @@ beforeEach(async () => {
   client = await openXenstore(xenstored)
 })
 
-/** Starts a call, and answers the request that it makes. */
+/** Starts a call and answers its one request with `answer`; expects a request of this type. */
 async function answered<T>(call: Promise<T>, type: number, answer: string): Promise<T> {
   await Promise.resolve()
   xenstored.send(type, xenstored.sent[0]?.reqId ?? 0, answer)
@@ -248,7 +251,10 @@ describe('a directory in parts', () => {
 })
 
 describe('the depth of a watch', () => {
-  /** Answers WATCH requests, and sends the events of a watch on `path`. */
+  /**
+   * Answers the client's WATCH request, which is refused first if `known` is false. Then sends the
+   * events, and returns the paths that the watch yields.
+   */
   async function watching(
     path: string,
     o: { readonly depth: number; readonly known: boolean },

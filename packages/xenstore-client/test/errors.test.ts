@@ -1,4 +1,4 @@
-/** Texts of refusals: they name the quota, where one was exceeded. */
+/** Error texts for requests that xenstored refuses: they name the quota if one was exceeded. */
 import { XS } from '@xenkit/wire'
 import { beforeEach, expect, test } from 'vitest'
 import { openXenstore, type XenstoreClient } from '../src/index.ts'

@@ -223,9 +223,9 @@ describe('a family', () => {
     await dom0.write('/d/num-rings', '0')
     const values = await rings.read(dom0, '/d')
     expectTypeOf(values).toEqualTypeOf<{ readonly 'num-rings': number }>()
-    // @ts-expect-error a family has no single value
+    // @ts-expect-error readNode takes no family, because a family has no single value
     await expect(rings.readNode(dom0, '/d', 'ring-ref{n}')).rejects.toThrow('ring-ref0')
-    // @ts-expect-error a node that is no family has no others
+    // @ts-expect-error readFamily takes only families
     await rings.readFamily(dom0, '/d', 'num-rings', 1)
   })
 

@@ -125,7 +125,7 @@ describe("a path or value that xenstore can't hold is refused before it is sent"
       dom0.mkdir(path),
       dom0.rm(path),
     ]
-    // Special paths have permissions alone.
+    // Special paths accept only requests about permissions.
     if (!path.startsWith('@')) {
       promises.push(dom0.getPerms(path), dom0.setPerms(path, { owner: 0, access: 'none', acl: [] }))
     }

@@ -1,4 +1,4 @@
-/** The client's behaviour when xenstored goes away and comes back. */
+/** The client while xenstored goes away and comes back: what is repeated, and what is lost. */
 import { HypervisorClosedError, type XenstorePort } from '@xenkit/hypervisor'
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import * as fc from 'fast-check'
@@ -218,7 +218,9 @@ describe('a xenstored that answers and goes away, again and again', () => {
     vi.useRealTimers()
   })
 
-  /** A xenstored that answers one request per connection and ends the connection after a while. */
+  /**
+   * Creates a xenstored that answers one request per connection, after `afterMs`, and then ends it.
+   */
   function answersOnce({ afterMs }: { readonly afterMs: number }) {
     let connections = 0
     const port: XenstorePort = {
@@ -247,7 +249,7 @@ describe('a xenstored that answers and goes away, again and again', () => {
     const { port, connections } = answersOnce({ afterMs: 1 })
     const reading = readForEver(port).catch((error: unknown) => error)
     await vi.advanceTimersByTimeAsync(2_000)
-    expect(connections()).toBeLessThan(15) // attempts after 1, 1, 2, 4, 8 ... 1000 ms
+    expect(connections()).toBeLessThan(15) // delays of 1, 1, 2, 4, 8 ... 1000 ms
     await vi.advanceTimersByTimeAsync(29_000)
     expect(await reading).toMatchObject({ message: expect.stringMatching(/was lost: gone$/) })
     expect(connections()).toBeLessThan(45)
@@ -352,7 +354,7 @@ describe('resetWatches', () => {
     const xenstored = new ScriptedXenstored()
     const scripted = await openXenstore(xenstored)
     let answered = 0
-    /** Answers the next request. */
+    /** Waits for the client's next request and answers it. */
     const answer = async (type: number, payload: string): Promise<void> => {
       await vi.waitFor(() => expect(xenstored.sent.length).toBeGreaterThan(answered))
       xenstored.send(type, xenstored.sent[answered++]?.reqId ?? 0, payload)

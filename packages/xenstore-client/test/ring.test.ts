@@ -1,10 +1,12 @@
-/** The client over a xenstore ring: a page of 1024 bytes each way, and an event channel. */
+/** The client over a xenstore ring, which carries 1024 bytes each way, instead of a stream. */
 import { createMachine } from '@xenkit/sim'
 import { describe, expect, test } from 'vitest'
 import { startThread } from '../../sim/test/support/threads/start-thread.ts'
 import { openXenstore } from '../src/index.ts'
 
-/** A guest with a ring, domain 0 with or without one, and a client in each. */
+/**
+ * Creates a guest with a ring and domain 0 with or without one, and opens a client in each domain.
+ */
 async function open(o: { dom0?: 'direct' | 'ring' } = {}) {
   const machine = createMachine()
   const dom0 = machine.createDomain({ xenstore: o.dom0 ?? 'direct' })
@@ -41,7 +43,7 @@ test('messages of 4096 bytes, four times what a ring holds', async () => {
   const values = await Promise.all(numbers(50).map(() => m.toolstack.readBytes(path)))
   for (const got of values) expect(Buffer.from(got).equals(value)).toBe(true)
   expect(Buffer.from(await m.xs.readBytes('data/long')).equals(value)).toBe(true)
-  // a guest's limit; the message itself got through
+  // ENOSPC is xenstored's limit for a guest, so the long message itself has arrived.
   await expect(m.xs.write('data/own', value)).rejects.toMatchObject({ errno: 'ENOSPC' })
 })
 
@@ -53,7 +55,7 @@ test('a flood of watch events, between replies', async () => {
   const watching = (async () => {
     for await (const path of m.xs.watch('data', { signal: ended.signal })) {
       heard.add(path)
-      if (heard.size === 1001) return // the path itself, and 1000 below it
+      if (heard.size === 1001) return // the path itself and 1000 paths below it
     }
   })()
   while (heard.size === 0) await m.xs.exists('data')
@@ -104,7 +106,7 @@ describe('another client on the same ring', () => {
     void m.xs
       .transaction(async (view) => {
         await view.read('name')
-        return new Promise(() => {}) // never ends
+        return new Promise(() => {}) // a body that never ends
       })
       .catch(() => {})
     await m.xs.read('name')

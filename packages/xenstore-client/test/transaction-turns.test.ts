@@ -1,4 +1,6 @@
-/** Transactions of one client take turns, and stay below the number that a domain may have open. */
+/**
+ * A client runs its transactions one after the other, and holds fewer than a domain may have open.
+ */
 import { XS, XsParser } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { openXenstore, type XenstoreClient } from '../src/index.ts'
@@ -22,7 +24,7 @@ const numbers = (count: number): number[] => Array.from({ length: count }, (_, i
 const openTransactions = (): number =>
   store.leftOpen.filter((line) => / transaction \d+$/.test(line)).length
 
-/** A body that runs until `end` is called. */
+/** Returns a transaction's body that runs until `end` is called. */
 function heldBody() {
   let [start, end] = [() => {}, () => {}]
   const started = new Promise<void>((resolve) => {
@@ -132,14 +134,14 @@ describe('a slow one', () => {
 })
 
 describe('a domain whose other programs hold all its transactions', () => {
-  /** Transactions that the other programs hold. */
+  /** Transactions that other programs of the domain hold open. */
   let others: { readonly ended: Promise<void>; end(): void }[]
   let refusals: number
   let watched: XenstoreClient
 
   beforeEach(async () => {
     using dom0 = await store.open(0)
-    await dom0.setQuota({ quota: 'transactions', value: 1, domid: 5 }) // 1 allows two
+    await dom0.setQuota({ quota: 'transactions', value: 1, domid: 5 }) // a quota of 1 allows two
     others = []
     for (const client of [guest, await store.open(5)]) {
       const { body, started, end } = heldBody()

@@ -68,7 +68,8 @@ test('runs again after a conflict, on the new values', async () => {
   expect(await other.read('/n')).toBe('32')
 })
 
-// xenstored copies nodes into a transaction when it first reads them: the tree can look torn.
+// xenstored copies a node into a transaction when the transaction first reads it, so changes by
+// others between two reads can make the tree look torn.
 test.each([
   { refusal: 'EINVAL', before: undefined, seen: 'a parent before it was there' },
   { refusal: 'EIO', before: '/p', seen: 'a parent before it had that child' },

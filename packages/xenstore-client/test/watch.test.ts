@@ -137,7 +137,7 @@ test('paths that can not be watched are refused', async () => {
   await expect(dom0.watch('/a/').next()).rejects.toBeInstanceOf(RangeError)
   await store.introduce(5)
   const guest = await store.open(5)
-  // one more than its quota says, as in Xen 4.17
+  // The quota is 128 watches; Xen 4.17 allows one more.
   const watches = Array.from({ length: 129 }, () => guest.watch('x'))
   await Promise.all(watches.map((watch) => watch.next()))
   const oneMore = guest.watch('x')

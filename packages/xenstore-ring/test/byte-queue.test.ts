@@ -3,7 +3,7 @@ import { assert, expect, test } from 'vitest'
 import { ByteQueue } from '../src/byte-queue.ts'
 import { ByteRingConsumer, ByteRingProducer, type ByteRingMemory } from '@xenkit/ring'
 
-/** Bytes of a stream by position. */
+/** Returns bytes `from..to - 1` of a stream in which each byte depends on its position. */
 const streamed = (from: number, to: number): Buffer =>
   Buffer.from(Array.from({ length: to - from }, (_, i) => (from + i) * 167))
 

@@ -41,12 +41,14 @@ const directory = mkdtempSync(join(tmpdir(), 'xenkit-xenstore-peer-'))
 const program = join(directory, 'xenstore-peer')
 afterAll(() => rmSync(directory, { recursive: true }))
 
-/** Bytes that xenstore-peer.c writes for a tag. */
+/** Returns the bytes that the C program xenstore-peer.c writes for the same tag and count. */
 const tagged = (tag: number, count: number): Uint8Array =>
   Uint8Array.from({ length: count }, (_, i) => (tag * 31 + i * 7) & 0xff)
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 
-/** The program with a file of pages, and this side's copies of those. */
+/**
+ * The running C program, the file of pages that it shares with this side, and copies of the pages.
+ */
 class SharedPages implements Disposable {
   readonly pages: readonly Uint8Array[]
   readonly peer: PeerProgram
@@ -61,7 +63,7 @@ class SharedPages implements Disposable {
     this.peer = new PeerProgram(program, file, String(count), String(index))
   }
 
-  /** Updates this side's copy of a page. */
+  /** Reads the page from the file into this side's copy. */
   fetch(page: number): Uint8Array {
     const bytes = this.pages[page] ?? expect.unreachable()
     readSync(this.#fd, bytes, 0, 4096, page * 4096)
@@ -98,7 +100,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 1, arbitrary: fc.constant({ name: 'reset' as const }) },
 )
 
-/** Our domain's end on page 2, our xenstored's end on page 1. */
+/** Our domain's end on page 2, and our xenstored's end on page 1. C has the other ends. */
 const ringsOf = ([, second, third]: readonly Uint8Array[]) => {
   const served = new XenstorePage(second ?? expect.unreachable())
   const used = new XenstorePage(third ?? expect.unreachable())
@@ -147,7 +149,7 @@ async function compare(index: number, operations: readonly Operation[]): Promise
 }
 
 /**
- * Runs one of our ends against C: everything arrives both ways, and nothing from before a reset.
+ * Connects one of our ends to C. All bytes must arrive both ways, except those from before a reset.
  */
 async function meet(
   side: 'domain' | 'xenstored',
@@ -158,7 +160,7 @@ async function meet(
   const { peer } = shared
   expect(await peer.answer()).toBe('ready')
   const [port] = Port.pair()
-  /** Runs a step of ours, and the turns that follow, on the page as C has left it. */
+  /** Runs a step of our end, and the turns that follow from it, on the page as C has left it. */
   const ours = async (step = (): void => {}): Promise<void> => {
     shared.fetch(0)
     step()
@@ -186,7 +188,7 @@ async function meet(
     }
     assert.strictEqual(hex(end.arrived()), arrived)
   }
-  // Bytes that wait for room follow as C makes room.
+  // The rest of our bytes waited for room in the ring. They follow as C takes bytes out.
   for (let more = '?'; more !== ''; received += more) {
     more = await peer.run(0, `${take} 4096`)
     await ours()
@@ -196,7 +198,7 @@ async function meet(
 
 interface End {
   send(bytes: Uint8Array): void
-  /** Bytes received since the last reset. */
+  /** Returns the bytes that our side received since the last reset. */
   arrived(): Uint8Array
   reset(): Promise<void>
 }
@@ -231,7 +233,10 @@ async function xenstoredEnd({ pages, peer }: SharedPages, port: Port, ours: Ours
   const { connect } = store
   const served = { page, bind: port.bind, features: RING_FEATURES, connect }
   await ours(() => void serveXenstoreRing(served))
-  /** The first byte, which opens the connection to the store, isn't counted. */
+  /**
+   * Resets the ring. C then sends one byte, which opens the connection to the store and which
+   * `arrived` leaves out.
+   */
   const reset = async (): Promise<void> => {
     await peer.run(0, 'reconnect')
     await ours()

@@ -1,6 +1,7 @@
 /**
- * The other side writes anything to the page at any time. Our end either serves as usual or ends
- * the connection once, with a reason. It works in bounded turns, and a reset restores everything.
+ * The peer writes arbitrary values to the page at any time. Our end either serves as usual or ends
+ * the connection once, with a reason. Each turn does bounded work, and a reset makes the page
+ * usable again.
  */
 import * as fc from 'fast-check'
 import { RingProtocolError, XenstoreError } from '@xenkit/hypervisor'
@@ -68,8 +69,8 @@ function attacker(page: Uint8Array, writes: Iterator<Write[]>): Interceptor {
 }
 
 /**
- * Runs the steps under attack. `send` makes the end send, `received` counts the bytes that it
- * received.
+ * Runs the steps of a hostile peer against one of our ends. `send` makes our end send bytes;
+ * `received` returns how many bytes it has received.
  */
 async function attack(o: {
   page: Uint8Array
@@ -89,7 +90,7 @@ async function attack(o: {
         o.port.pending = true
         o.port.deliver()
       }
-      assert.isAtMost(o.received() - before, 2048) // its own turn, and one scheduled before
+      assert.isAtMost(o.received() - before, 2048) // from this step's turn and one before
     }
   } finally {
     end()

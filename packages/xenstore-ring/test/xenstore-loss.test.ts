@@ -1,4 +1,6 @@
-/** How either end of a xenstore ring closes the ring, and how the other end is told. */
+/**
+ * Ways in which one end of a xenstore ring ends the connection, and what the other end then learns.
+ */
 import { RingProtocolError } from '@xenkit/hypervisor'
 import { XENSTORE_ERROR, XENSTORE_SERVER_FEATURE, XsFormatError } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -185,7 +187,7 @@ describe('a domain loses the connection', () => {
     const d = unserved()
     const { receiver, stream } = d.connect()
     await d.wake()
-    stream.write(new Uint8Array(16 * 1024 * 1024 + 1024)) // the last 1024 are in the ring
+    stream.write(new Uint8Array(16 * 1024 * 1024 + 1024)) // the last 1024 bytes are in the ring
     await turnOfLoop()
     expect(receiver.reasons).toEqual([])
     stream.write(new Uint8Array(1))

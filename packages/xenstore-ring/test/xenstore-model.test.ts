@@ -1,7 +1,7 @@
 /**
- * Both ends of a xenstore ring, for any order of events, turns and transfers: every byte arrives,
- * and no end sleeps while it has work. The other end is one of ours, or one that notifies as rarely
- * as Linux.
+ * Two ends of a xenstore ring, for any order of events, turns and transfers: every byte arrives,
+ * and no end waits for an event while it has work. One end is ours. The other is ours too, or one
+ * that notifies as rarely as Linux does.
  */
 import * as fc from 'fast-check'
 import { assert, describe, expect, test } from 'vitest'
@@ -20,7 +20,10 @@ import {
   xenstorePage,
 } from './support/xenstore-page.ts'
 
-/** Bytes of a stream by position, so that a lost, repeated or misplaced byte shows. */
+/**
+ * Returns bytes `from..to - 1` of a stream in which each byte depends on its position, so that a
+ * lost, repeated or misplaced byte shows.
+ */
 const streamed = (from: number, to: number): Uint8Array =>
   Uint8Array.from({ length: to - from }, (_, i) => ((from + i) * 167 + ((from + i) >>> 8)) & 0xff)
 
@@ -78,9 +81,8 @@ test('both ends: every byte arrives, once and in order', async () => {
 })
 
 /**
- * The other end, in another domain, which takes its steps between any two accesses of ours. It
- * reads and writes the rings, and notifies only of bytes put into an empty ring and of room made in
- * a full one.
+ * The other end, in another domain. It may act between any two accesses of our end. It notifies
+ * only when it has put bytes into an empty ring or made room in a full one, as Linux does.
  */
 class SparingPeer {
   readonly received: number[] = []
@@ -89,7 +91,7 @@ class SparingPeer {
   readonly #port: ReturnType<Port['bind']>
   readonly #reads: ByteRingMemory
   readonly #writes: ByteRingMemory
-  /** False while it sleeps until the next event, like a waiting thread. */
+  /** False while the peer waits for the next event, like a sleeping thread. */
   #awake = true
 
   constructor(page: Uint8Array, port: Port, o: { reads: 'req' | 'rsp'; writes: 'req' | 'rsp' }) {
@@ -110,7 +112,7 @@ class SparingPeer {
     new DataView(this.#page.buffer, this.#page.byteOffset).setUint32(at, value, true)
   }
 
-  /** Writes up to `max` bytes, as far as there is room. */
+  /** Writes up to `max` bytes of its stream into the ring, as far as there is room. */
   write(max: number): void {
     const { data, prod, cons } = this.#writes
     const old = this.#load(prod)
@@ -123,7 +125,7 @@ class SparingPeer {
     if (count > 0 && this.#load(cons) === old) this.#port.notify()
   }
 
-  /** Reads up to `max` bytes if awake. If there are none, it goes to sleep. */
+  /** Reads up to `max` bytes if the peer is awake. An empty ring puts it to sleep. */
   read(max: number): void {
     if (!this.#awake) return
     const { data, prod, cons } = this.#reads
@@ -136,7 +138,7 @@ class SparingPeer {
   }
 }
 
-/** Actions of the peer at each of our accesses to an index, while there is something left to do. */
+/** What the peer does at each access of our end to an index, until the list is used up. */
 const moves = fc.array(fc.record({ write: length, read: length, when: fc.nat(3) }), {
   maxLength: 200,
   size: 'max',

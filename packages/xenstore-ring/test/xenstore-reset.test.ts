@@ -1,4 +1,7 @@
-/** Start and end of a connection over a xenstore ring: an earlier connection leaves no trace. */
+/**
+ * Connections over a xenstore ring begin and end: nothing of an earlier connection may reach a
+ * later one.
+ */
 import {
   XENSTORE_CONNECTED,
   XENSTORE_ERROR,
@@ -26,7 +29,7 @@ describe('a reset', () => {
     first.stream.write(bytesOf('half a requ'))
     await s.settle()
     s.store.last.send(long(3000))
-    s.domainPort.bind(() => {}) // binds again, as if the program had died
+    s.domainPort.bind(() => {}) // a second bind, as after the program has died
     const second = s.connect()
     second.stream.write(bytesOf('new'))
     await s.settle()
@@ -122,7 +125,7 @@ describe('a reset', () => {
 describe('a reset by xenstored', () => {
   const INDICES = ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const
 
-  /** A served page used by a domain that, like Linux, continues from the page's indices. */
+  /** Serves a page to a domain that starts, like Linux, at whatever indices the page has. */
   async function used() {
     const s = served({ features: ERROR })
     s.page.set(bytesOf('first'), 0)
@@ -135,7 +138,7 @@ describe('a reset by xenstored', () => {
 
   test('empties the ring and offers the given features; the domain continues at 0', async () => {
     const s = await used()
-    s.store.last.send(long(3000)) // most of them wait for room
+    s.store.last.send(long(3000)) // most of these bytes wait for room in the ring
     const { notifications } = s.storePort
     s.server.reset(RECONNECTION)
     expect(INDICES.map((name) => word(s.page, name))).toEqual([0, 0, 0, 0])

@@ -168,7 +168,7 @@ describe('a server', () => {
     stream.write(bytesOf('x'))
     await s.settle()
     const { last } = s.store
-    last.send(long(64 * 1024 + 1023)) // 1024 are in the ring
+    last.send(long(64 * 1024 + 1023)) // 1024 bytes are in the ring, the others wait
     expect(last.paused).toBe(false)
     stream.write(bytesOf('y'))
     await settle(s.storePort)
@@ -195,7 +195,7 @@ describe('notifications', () => {
     stream.write(long(100))
     expect(count()).toEqual([domain + 1, store])
     await s.settle()
-    expect(count()).toEqual([domain + 1, store + 1]) // taken: there is room again
+    expect(count()).toEqual([domain + 1, store + 1]) // the store tells of the room
     s.store.last.send(long(100))
     await s.settle()
     expect(count()).toEqual([domain + 2, store + 2])
@@ -227,7 +227,7 @@ describe('a peer that always has more', () => {
     d.domainPort.deliver()
     for (let round = 1; round <= 50; round++) {
       expect(receiver.received.length).toBe(round * 1024)
-      d.domainPort.pending = true // and it notifies without end; the port is masked
+      d.domainPort.pending = true // xenstored notifies without end; the port is masked
       expect(d.domainPort.deliver()).toBe(false)
       await turnOfLoop()
     }

@@ -1,10 +1,11 @@
 /**
- * No end of a xenstore ring sleeps while it has work, for any interleaving of both ends' accesses.
+ * Checks for any interleaving of two ends' memory accesses that neither end of a xenstore ring
+ * sleeps while it has work.
  *
- * Our ends' accesses are recorded and run on the model of store-buffers.ts against two kinds of
- * peers. One sleeps until an event comes: our end notifies it of every update. The other notifies
- * as rarely as Linux, and our end may sleep only where that peer must notify. Sequences with one
- * fault each show that the model finds lost wake-ups.
+ * The accesses of our ends are recorded and run on the model of store-buffers.ts against two kinds
+ * of peers. One kind sleeps until an event comes, so our end must notify it of every update. The
+ * other kind notifies as rarely as Linux, so our end may sleep only where that peer must notify.
+ * Sequences with one fault each show that the model finds lost wake-ups.
  */
 import { xenstoreDomainInterface } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -47,7 +48,7 @@ async function record(ring: 'req' | 'rsp', port: Port, step: () => void): Promis
   return accesses.filter(({ word }) => word.startsWith(ring) || word === EVENT.word)
 }
 
-/** Records both ends, at rest on separate pages, and a step that brings bytes to one ring. */
+/** Records what each end does, alone on its own page, from the arrival of bytes until it sleeps. */
 async function recordEnds() {
   const [domainPage, storePage] = [xenstorePage(), xenstorePage()]
   const [[domainPort], [storePort]] = [Port.pair(), Port.pair()]
@@ -110,7 +111,7 @@ describe.each([
     ['sends', `${out}_prod`, sends],
     ['takes', `${into}_cons`, takes],
   ])('%s', (_what, word, accesses) => {
-    /** Checks, finds nothing, sleeps until an event, checks again. */
+    /** A peer that reads the index, finds nothing new, sleeps until an event, and reads again. */
     const sleeper: readonly Access[] = [load(word), { kind: 'await', word: 'event' }, load(word)]
     const tells = accesses.slice(0, 3)
 
@@ -126,8 +127,8 @@ describe.each([
   })
 
   describe.each([
-    // It notifies of bytes if the consumer had taken all earlier ones, and of room if the ring was
-    // full.
+    // The sparing peer notifies of bytes only if the consumer had taken all earlier ones, and of
+    // room only if the ring was full.
     ['bytes', takes.filter(isIndex), [store(`${into}_prod`), load(`${into}_cons`)]],
     ['room', fills.filter(isIndex), [store(`${out}_cons`), load(`${out}_prod`)]],
   ])('learns of %s from a peer that notifies only an end that may sleep', (_what, ours, peer) => {

@@ -1,6 +1,7 @@
 /**
- * One port that behaves as in Xen and /dev/xen/evtchn: a pending bit, a mask bit, and delivery that
- * sets the mask. An event is delivered when the test calls `deliver`, or within `unmask`.
+ * A fake event channel with one port, which behaves as in Xen and /dev/xen/evtchn. It has a pending
+ * bit and a mask bit, and delivery sets the mask. An event is delivered when the test calls
+ * `deliver`, or within `unmask` if `deliversInUnmask` is set.
  */
 import type { EvtchnBinding, EvtchnPort } from '@xenkit/hypervisor'
 
@@ -8,7 +9,7 @@ export class FakeEvtchn implements EvtchnPort {
   pending = false
   masked = false
   closed = false
-  /** Calls that the channel under test made. */
+  /** Number of `notify` calls by the channel under test; `unmasks` counts its `unmask` calls. */
   notifications = 0
   unmasks = 0
   /** Whether `unmask` delivers a pending event before it returns. */
@@ -32,13 +33,13 @@ export class FakeEvtchn implements EvtchnPort {
     return this.#bind(onEvent)
   }
 
-  /** The other end notifies. */
+  /** Makes an event pending, as a notification by the other end does. */
   send(): void {
     this.pending = true
   }
 
   /**
-   * Delivers a pending event, as the event loop would.
+   * Delivers the port's pending event, as the event loop would.
    * @returns whether an event was delivered
    */
   deliver(): boolean {

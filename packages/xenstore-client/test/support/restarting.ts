@@ -1,4 +1,4 @@
-/** A xenstored that a test can restart (with or without its state), take away, or replace. */
+/** A xenstored that a test can restart with or without its state, make unreachable, or replace. */
 import {
   type ByteStream,
   type ByteStreamReceiver,
@@ -9,7 +9,7 @@ import { Xenstored } from '@xenkit/sim'
 
 export class RestartingXenstored implements XenstorePort {
   xenstored = new Xenstored()
-  /** Connections attempted, and those of them that were refused. */
+  /** `attempts` counts attempts to connect; `refused` counts those that failed. */
   attempts = 0
   refused = 0
   #away = false
@@ -31,7 +31,10 @@ export class RestartingXenstored implements XenstorePort {
     }
   }
 
-  /** Replaces xenstored, as for a domain that is restored: the new one has only the nodes. */
+  /**
+   * Moves each connection to a new one in xenstored, unnoticed by the client, as when a domain is
+   * restored: nodes stay, watches and transactions are gone.
+   */
   restore(): void {
     for (const connection of this.#open) {
       connection.stream.close()
@@ -39,7 +42,10 @@ export class RestartingXenstored implements XenstorePort {
     }
   }
 
-  /** Ends all connections. With `newStore`, the next xenstored has no state. */
+  /**
+   * Ends all connections. With `away`, new ones are refused; with `newStore`, the next xenstored is
+   * empty.
+   */
   drop(o: { readonly newStore?: boolean; readonly away?: boolean } = {}): void {
     this.#away = o.away ?? false
     const ended = [...this.#open]

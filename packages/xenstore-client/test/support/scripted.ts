@@ -1,4 +1,4 @@
-/** A xenstore port whose server is the test: it sees the requests and sends the replies. */
+/** A xenstore port without a xenstored: the test sees each request and sends the replies. */
 import type { ByteStreamReceiver, XenstorePort } from '@xenkit/hypervisor'
 import { XsPacker, XsParser } from '@xenkit/wire'
 
@@ -6,7 +6,7 @@ export interface Sent {
   readonly type: number
   readonly reqId: number
   readonly txId: number
-  /** The payload, with `|` for NUL. */
+  /** The message's payload, with `|` for NUL. */
   readonly payload: string
 }
 

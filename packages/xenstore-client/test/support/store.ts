@@ -1,4 +1,4 @@
-/** A xenstored for a test, and clients that are closed with it. */
+/** An embedded xenstored for a test. The clients that it opens are closed with it. */
 import type { XenstorePort } from '@xenkit/hypervisor'
 import { Xenstored } from '@xenkit/sim'
 import { type ConnectionOptions, openXenstore, type XenstoreClient } from '../../src/index.ts'
@@ -26,7 +26,7 @@ export class Store implements Disposable {
     return client
   }
 
-  /** Watches and transactions that clients still have. */
+  /** Lists watches and transactions that clients have in xenstored, one per line. */
   get leftOpen(): string[] {
     return this.xenstored.openResources().filter((line) => line.includes(': '))
   }

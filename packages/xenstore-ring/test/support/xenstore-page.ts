@@ -1,4 +1,4 @@
-/** A xenstore page for tests, with an event channel and a store that the test controls. */
+/** A xenstore page for tests. The test controls the page's event channel and its store. */
 import type { ByteStreamReceiver, EvtchnBinding } from '@xenkit/hypervisor'
 import { XENSTORE_SERVER_FEATURE, xenstoreDomainInterface } from '@xenkit/wire'
 import { type StoreConnection, serveXenstoreRing, connectXenstoreRing } from '@xenkit/xenstore-ring'
@@ -16,7 +16,10 @@ export type Word =
   | 'connection'
   | 'error'
 
-/** A page between two other pages, with all indices at `index`. */
+/**
+ * Creates a page with all four ring indices at `index`. Unused pages before and after it would show
+ * stray writes.
+ */
 export function xenstorePage({ index = 0 } = {}): Uint8Array {
   const page = new Uint8Array(new SharedArrayBuffer(3 * 4096), 4096, 4096)
   for (const word of ['req_cons', 'req_prod', 'rsp_cons', 'rsp_prod'] as const) {
@@ -38,7 +41,7 @@ export class Port {
   masked = false
   notifications = 0
   closed = false
-  /** Makes calls throw. */
+  /** If true, every call on the port throws. */
   broken = false
   /** Called before a notification is sent. */
   onNotify = (): void => {}
@@ -79,7 +82,7 @@ export class Port {
   }
 
   /**
-   * Delivers a pending event, as the event loop would.
+   * Delivers the port's pending event, as the event loop would.
    * @returns whether an event was delivered
    */
   deliver(): boolean {
@@ -94,8 +97,8 @@ export class Port {
 export const turnOfLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /**
- * Delivers all events, and those that they cause, until nothing happens any more. A masked port
- * means that a turn is still due.
+ * Delivers events, and those that they cause, until the ports stay quiet. A masked port isn't
+ * quiet: its owner still has a turn to run.
  */
 export async function settle(...ports: readonly Port[]): Promise<void> {
   for (let quiet = 0, rounds = 0; quiet < 3; quiet++) {
@@ -109,7 +112,7 @@ export async function settle(...ports: readonly Port[]): Promise<void> {
 
 export class FakeStore {
   readonly connections: FakeConnection[] = []
-  /** Whether connections are refused. */
+  /** If true, the store refuses new connections. */
   refuses = false
 
   readonly connect = (receiver: ByteStreamReceiver): FakeConnection => {
@@ -119,7 +122,10 @@ export class FakeStore {
     return connection
   }
 
-  /** @throws if there is none */
+  /**
+   * Returns the newest connection to the store.
+   * @throws if there was none
+   */
   get last(): FakeConnection {
     const last = this.connections.at(-1)
     if (!last) throw new Error('no connection')
@@ -166,7 +172,7 @@ export class FakeConnection implements StoreConnection {
   }
 }
 
-/** Records what a domain receives. */
+/** Records the bytes that a domain receives from xenstored. */
 export class FakeReceiver implements ByteStreamReceiver {
   readonly received: number[] = []
   readonly reasons: Error[] = []
@@ -182,7 +188,10 @@ export class FakeReceiver implements ByteStreamReceiver {
   }
 }
 
-/** A served page, with a function to connect to it. */
+/**
+ * Serves a page with `serveXenstoreRing`, and returns a function with which a domain connects to
+ * it.
+ */
 export function served(o: { index?: number; features?: number } = {}) {
   const page = xenstorePage(o)
   const [domainPort, storePort] = Port.pair()
@@ -204,7 +213,7 @@ export function served(o: { index?: number; features?: number } = {}) {
   }
 }
 
-/** A domain's end on a page whose xenstored is the test. */
+/** Connects a domain's end to a page on which the test itself acts as xenstored. */
 export function unserved(o: { index?: number; features?: number } = {}) {
   const page = xenstorePage(o)
   setWord(page, 'server_features', o.features ?? 0)
@@ -213,7 +222,7 @@ export function unserved(o: { index?: number; features?: number } = {}) {
     const receiver = new FakeReceiver()
     return { receiver, stream: connectXenstoreRing({ page, bind: domainPort.bind }, receiver) }
   }
-  /** Notifies the domain of a change by xenstored. */
+  /** Notifies the domain that the test, as xenstored, has changed the page. */
   const wake = async (): Promise<void> => {
     domainPort.pending = true
     await settle(domainPort)
@@ -221,7 +230,10 @@ export function unserved(o: { index?: number; features?: number } = {}) {
   return { page, domainPort, storePort, connect, wake }
 }
 
-/** Bytes of a stream by position, for lengths that exceed a ring. */
+/**
+ * Returns `length` bytes of a stream, in which each byte depends on its position. The period is
+ * longer than a ring.
+ */
 export const long = (length: number, first = 0): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => ((first + i) * 167 + ((first + i) >>> 8)) & 0xff)
 export const text = (bytes: readonly number[]): string => String.fromCharCode(...bytes)
