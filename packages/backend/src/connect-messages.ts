@@ -1,4 +1,4 @@
-/** `connectMessages`: the whole connection of a device that has one ring of small messages. */
+/** `connectMessages`: connects a device that has one ring of small messages. */
 import { ArenaShare, GrantTable } from '@xenkit/grant'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
@@ -18,12 +18,12 @@ import { type AnsweredMessages, MessageWork } from './message-work.ts'
 import type { DriverContext } from './serve-devices.ts'
 import { ServedRings } from './served-rings.ts'
 
-/** The ring that `connectMessages` serves, and how. */
+/** Options of `connectMessages`: the ring, and the function that answers its messages. */
 export interface ConnectMessagesOptions<Request extends Fields, Response extends Fields>
   extends DriverContext, AnsweredMessages<Request, Response> {
-  /** Where the frontend publishes the ring. Default: `ring-ref` and `event-channel`. */
+  /** Nodes in which the frontend publishes the ring. Default: `ring-ref` and `event-channel`. */
   readonly ring?: RingNodes
-  /** Published with the state Connected. Default: none. */
+  /** Nodes to publish with the state Connected. Default: none. */
   readonly nodes?: NodeValues
 }
 
@@ -34,7 +34,7 @@ export interface ConnectMessagesOptions<Request extends Fields, Response extends
  * A guest that breaks the ring's rules, and an `answer` that throws, close this device alone.
  * Requests in flight are answered before the connection is closed.
  * @throws NegotiationError for a node that is missing or malformed
- * @throws GrantError, EvtchnError when the published page or port can't be had
+ * @throws GrantError, EvtchnError if the published page can't be mapped or the port can't be bound
  */
 export async function connectMessages<Request extends Fields, Response extends Fields>(
   hv: Hypervisor,

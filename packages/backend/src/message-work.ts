@@ -8,7 +8,7 @@ import type { Fields, FieldsOf, FieldsToEncode, RingMessages } from '@xenkit/wir
 import { RingServer, type RingServerParts, type RingWork } from './ring-server.ts'
 import { RowTable } from './row-table.ts'
 
-/** Most requests of a ring in flight: as many promises of one guest. */
+/** Most requests of a ring in flight, and so most promises that a guest can make us hold. */
 const MAX_ROWS = 64
 
 /** Units of work that one request costs: decoded, answered and encoded, about 4 microseconds. */
@@ -18,8 +18,8 @@ const MESSAGE_WORK = 4
 export interface AnsweredMessages<Request extends Fields, Response extends Fields> {
   readonly messages: RingMessages<Request, Response>
   /**
-   * Answers one request, which the guest may have filled with anything. It takes microseconds, or
-   * returns a promise; then later requests are answered meanwhile. What it throws closes the
+   * Answers one request, which may hold anything: the guest wrote it. Takes microseconds, or
+   * returns a promise; later requests are answered meanwhile. An error that it throws closes the
    * device, so answer a bad request as the protocol says.
    */
   readonly answer: (
@@ -27,7 +27,7 @@ export interface AnsweredMessages<Request extends Fields, Response extends Field
   ) => FieldsToEncode<Response> | Promise<FieldsToEncode<Response>>
 }
 
-/** Requests and, once they are done, their responses, as they are on the ring. */
+/** Requests and, once they are done, their responses, as bytes of the ring. */
 class MessageRows extends RowTable {
   readonly slots: Uint8Array
 
