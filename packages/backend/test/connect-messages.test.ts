@@ -88,7 +88,7 @@ test('a guest that floods its ring holds the event loop for one turn', async () 
     front.put(front.opened.ring.free)
     front.send()
   }
-  r.onAnswer.set(front.guest.domid, fill)
+  r.crowd.onAnswer(front.guest.domid, fill)
   fill()
   while (rounds.length < 100) {
     await new Promise((next) => setImmediate(next))
@@ -170,6 +170,6 @@ test.each(['the guest closes', 'the service ends'])(
     resolve()
     await Promise.all([closed, stopped])
     expect(idsOf(front.take())).toEqual([0, 1, 2])
-    front.opened.close()
+    front.release()
   },
 )

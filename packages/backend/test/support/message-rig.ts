@@ -3,9 +3,9 @@
  * they like on their rings.
  */
 import { connectMessages, serveDevices } from '@xenkit/backend'
-import type { EvtchnBinding } from '@xenkit/hypervisor'
+import type { Hypervisor } from '@xenkit/hypervisor'
 import { FrontRing } from '@xenkit/ring'
-import { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
+import { type SimDomain, createMachine } from '@xenkit/sim'
 import { cstruct, padding, ringMessages, sring, u16, u32, u8 } from '@xenkit/wire'
 import {
   type BackendEvent,
@@ -14,8 +14,8 @@ import {
   openRing,
   plugDevice,
 } from '@xenkit/xenbus'
-import { openXenstore } from '@xenkit/xenstore-client'
-import { hooked } from './hooked-hypervisor.ts'
+import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
+import { Crowd } from './crowd.ts'
 import { until } from './until.ts'
 
 const TYPE = 'toy'
@@ -35,12 +35,35 @@ export class ToyFront {
   readonly guest: SimDomain
   readonly device: FrontendDevice
   readonly opened: OpenedRing<FrontRing>
+  readonly #xs: XenstoreClient
   #nextId = 0
 
-  constructor(guest: SimDomain, device: FrontendDevice, opened: OpenedRing<FrontRing>) {
+  private constructor(
+    guest: SimDomain,
+    xs: XenstoreClient,
+    device: FrontendDevice,
+    opened: OpenedRing<FrontRing>,
+  ) {
     this.guest = guest
+    this.#xs = xs
     this.device = device
     this.opened = opened
+  }
+
+  /** Plugs a device into the guest with domain 0's rights, and connects it. */
+  static async open(xs: XenstoreClient, guest: SimDomain): Promise<ToyFront> {
+    const { domid } = guest
+    const address = { type: TYPE, devid: 0, frontendDomid: domid, backendDomid: 0 }
+    await plugDevice(xs, { ...address, frontend: {}, backend: {} })
+    const own = await openXenstore(guest.xenstore)
+    const device = await FrontendDevice.open(own, { domid, type: TYPE, devid: 0 })
+    const opened = openRing(guest, {
+      domid: 0,
+      init: (bytes) => FrontRing.init({ bytes, slotSize: messages.slotSize }),
+    })
+    await device.publish(opened.nodes)
+    await device.connected()
+    return new ToyFront(guest, own, device, opened)
   }
 
   /** Puts requests on the ring whose padding is full of 0xee. */
@@ -85,15 +108,37 @@ export class ToyFront {
 
   async close(): Promise<void> {
     await this.device.close()
+    this.release()
+  }
+
+  /** Releases everything, once the device is closed. */
+  release(): void {
     this.opened.close()
+    this.#xs.close()
   }
 }
 
+/** Serves the devices until the signal aborts. */
+export const serveToys = (
+  hv: Hypervisor,
+  o: {
+    readonly signal: AbortSignal
+    readonly answer: Answer
+    readonly onEvent?: (event: BackendEvent) => void
+  },
+): Promise<void> =>
+  serveDevices(hv, o, {
+    type: TYPE,
+    driver: (context) => ({
+      offer: async () => ({}),
+      connect: (device) => connectMessages(hv, device, { ...context, messages, answer: o.answer }),
+    }),
+    onEvent: (event) => o.onEvent?.(event),
+  })
+
 export interface MessageRig extends AsyncDisposable {
-  readonly machine: SimMachine
   readonly events: BackendEvent[]
-  /** What happens when the backend has answered a guest and notifies it. */
-  readonly onAnswer: Map<number, () => void>
+  readonly crowd: Crowd
   /** Plugs a device into a new guest, and connects it. */
   open(): Promise<ToyFront>
   /** Ends the service, and waits for it. */
@@ -106,57 +151,24 @@ export async function messageRig(answer: Answer): Promise<MessageRig> {
   const xs = await openXenstore(dom0.xenstore)
   const abort = new AbortController()
   const events: BackendEvent[] = []
-  const onAnswer = new Map<number, () => void>()
-  const closers: (() => void)[] = [() => xs.close()]
-  const watch = (domid: number, binding: EvtchnBinding): EvtchnBinding => {
-    const notify = binding.notify.bind(binding)
-    binding.notify = () => {
-      notify()
-      onAnswer.get(domid)?.()
-    }
-    return binding
-  }
-  const hv = hooked(dom0, { bind: (bind, o, onEvent) => watch(o.domid, bind(o, onEvent)) })
-  const served = serveDevices(
-    hv,
-    { signal: abort.signal },
-    {
-      type: TYPE,
-      driver: (context) => ({
-        offer: async () => ({}),
-        connect: (device) => connectMessages(hv, device, { ...context, messages, answer }),
-      }),
-      onEvent: (event) => void events.push(event),
-    },
-  )
+  const crowd = new Crowd()
+  const served = serveToys(crowd.through(dom0), {
+    signal: abort.signal,
+    answer,
+    onEvent: (event) => void events.push(event),
+  })
   const stop = async (): Promise<void> => {
     abort.abort()
     await served
   }
   return {
-    machine,
     events,
-    onAnswer,
+    crowd,
     stop,
-    async open() {
-      const guest = machine.createDomain()
-      const { domid } = guest
-      const address = { type: TYPE, devid: 0, frontendDomid: domid, backendDomid: dom0.domid }
-      await plugDevice(xs, { ...address, frontend: {}, backend: {} })
-      const own = await openXenstore(guest.xenstore)
-      closers.push(() => own.close())
-      const device = await FrontendDevice.open(own, { domid, type: TYPE, devid: 0 })
-      const opened = openRing(guest, {
-        domid: dom0.domid,
-        init: (bytes) => FrontRing.init({ bytes, slotSize: messages.slotSize }),
-      })
-      await device.publish(opened.nodes)
-      await device.connected()
-      return new ToyFront(guest, device, opened)
-    },
+    open: () => ToyFront.open(xs, machine.createDomain()),
     async [Symbol.asyncDispose]() {
       await stop()
-      for (const close of closers) close()
+      xs.close()
       await machine[Symbol.asyncDispose]()
     },
   }

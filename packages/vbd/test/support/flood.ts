@@ -3,36 +3,9 @@
  * gets an answer, it has sent new requests before the backend continues. Work of the backend is
  * counted, so no clock is needed.
  */
-import type { EvtchnBinding, Hypervisor } from '@xenkit/hypervisor'
 import type { SimDomain } from '@xenkit/sim'
 import { RING_OFFSET } from '@xenkit/wire'
-import { hooked } from '../../../backend/test/support/hooked-hypervisor.ts'
 import { RawFrontend, type RawFrontendOptions, type RawRequest } from './raw-frontend.ts'
-
-/**
- * Runs the guests' side of each answer at once, when the backend sends the event that each of these
- * guests asks for.
- */
-export class Crowd {
-  readonly #guests = new Map<number, () => void>()
-
-  /** Sets what runs when the backend has sent a guest an event. */
-  onAnswer(domid: number, run: () => void): void {
-    this.#guests.set(domid, run)
-  }
-
-  readonly through = (dom0: Hypervisor): Hypervisor =>
-    hooked(dom0, { bind: (bind, o, onEvent) => this.#watch(o.domid, bind(o, onEvent)) })
-
-  #watch(domid: number, binding: EvtchnBinding): EvtchnBinding {
-    const notify = binding.notify.bind(binding)
-    binding.notify = () => {
-      notify()
-      this.#guests.get(domid)?.()
-    }
-    return binding
-  }
-}
 
 export interface FlooderOptions extends RawFrontendOptions {
   readonly disks: readonly string[]
