@@ -10,10 +10,13 @@
  */
 import { type Arena, ArenaFullError, type ArenaTenant, type Pages } from '@xenkit/hypervisor'
 
-/** Cached pages that a tenant gives up between two attempts to find room in a full arena. */
+/**
+ * Cached pages that a tenant (a connection that uses the arena) gives up between two attempts to
+ * find room in a full arena.
+ */
 const STEP = 64
 
-/** One connection's pages in the arena, counted. All connections of a thread share its arena. */
+/** The share of the arena that one connection uses. All connections of a thread share one arena. */
 export class ArenaShare implements ArenaTenant, Disposable {
   readonly domid: number
   readonly #arena: Arena
@@ -50,8 +53,8 @@ export class ArenaShare implements ArenaTenant, Disposable {
   }
 
   /**
-   * Pages of the arena that a lasting mapping is charged for. It is at least the arena's pages
-   * divided by the mappings that the process can have, because small mappings exhaust the latter
+   * Returns how many pages of the arena a lasting mapping is charged for. This is at least the
+   * arena's pages divided by the mappings that the process can have: small mappings exhaust those
    * first.
    */
   costOf(pages: number): number {
@@ -92,7 +95,7 @@ export class ArenaShare implements ArenaTenant, Disposable {
   }
 
   /**
-   * Whether a request may use `pages` more. If not, it should wait until requests in flight
+   * Whether a request may use `pages` more pages. If not, it should wait until requests in flight
    * complete.
    */
   mayWork(pages: number): boolean {
@@ -111,7 +114,7 @@ export class ArenaShare implements ArenaTenant, Disposable {
     this.#working += pages
   }
 
-  /** Counts them off again, when the request completes. */
+  /** Counts pages as unused again, when their request completes. */
   rest(pages: number): void {
     this.#working -= pages
     this.freed()
@@ -123,8 +126,8 @@ export class ArenaShare implements ArenaTenant, Disposable {
   }
 
   /**
-   * Runs a function that takes pages of the arena. While there is no room, tenants give up idle
-   * pages, starting with the tenant that has most cached ones.
+   * Runs `take`, which takes pages of the arena. While the arena is full, connections give up idle
+   * pages, starting with the one that has most cached pages.
    * @throws ArenaFullError when no page is idle any more
    */
   fit<T>(take: () => T): T {
@@ -148,8 +151,8 @@ export class ArenaShare implements ArenaTenant, Disposable {
   }
 
   /**
-   * Calls `wake` once, when pages come free. Call it after `fit` found no room.
-   * @returns false if no page is cached or in flight: none will come free
+   * Calls `wake` once, when pages come free. Call this after `fit` found no room.
+   * @returns false if no page is cached or in flight, so that none will come free
    */
   whenFree(wake: () => void): boolean {
     const { tenants, waiting } = this.#arena
@@ -159,21 +162,21 @@ export class ArenaShare implements ArenaTenant, Disposable {
   }
 
   /**
-   * Wakes waiting connections because pages were freed or became idle. Idle pages are given up on
-   * demand.
+   * Wakes waiting connections because pages were freed or became idle. `fit` makes the idle ones
+   * free.
    */
   freed(): void {
     const { waiting } = this.#arena
     if (waiting.size === 0) return
     const woken = [...waiting]
     waiting.clear()
-    // Deferred to a microtask: the connection that waits may be in the middle of its own turn.
+    // Deferred to a microtask: a waiting connection may be serving its ring at this moment.
     queueMicrotask(() => {
       for (const wake of woken) wake()
     })
   }
 
-  /** Removes the tenant, after its pages were given back. Idempotent. */
+  /** Removes this connection from the arena, after its pages were returned. Idempotent. */
   close(): void {
     this.#arena.tenants.delete(this)
     this.freed()

@@ -8,10 +8,10 @@
 import type { GrantCopyBatch } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 
-/** Attempts, the first included, while an operation answers GNTST_eagain. */
+/** Most attempts of an operation that answers GNTST_eagain, including the first. */
 const TRIES = 8
 
-/** Callbacks by which the grant table counts. */
+/** Callbacks by which the grant table counts a copier's retries. */
 export interface CopierWatcher {
   retried(): void
   closed(): void
@@ -96,9 +96,9 @@ export class GrantCopier implements Disposable {
   }
 
   /**
-   * Retries GNTST_eagain at once: a paged-out page is back after a few calls, or its operation
-   * fails. Sleeping until it is back would stop every other device of this thread. All operations
-   * are run again: copying twice is harmless, and a subset would change the caller's indices.
+   * Retries GNTST_eagain immediately: a paged-out page is back after a few calls, or its operation
+   * fails. Sleeping until then would stop every other device of this thread. A retry runs all
+   * operations: copying twice is harmless, and a subset would change the caller's indices.
    */
   #run(direction: 'copyIn' | 'copyOut'): number {
     if (this.#count === 0) return 0

@@ -1,4 +1,6 @@
-/** A table of the granted pages that are in use. Follows xen/include/public/grant_table.h. */
+/**
+ * `GrantTable`: the granted pages that one owner uses. Follows xen/include/public/grant_table.h.
+ */
 import {
   ArenaFullError,
   closeAll,
@@ -17,22 +19,22 @@ import { sleep } from './sleep.ts'
 import { TrackedMapping, TrackedPages, TrackedShare } from './tracked-pages.ts'
 
 /**
- * Delays between attempts to map, 255 ms in total. Meanwhile the page may come from a disk, or
- * requests that fill the arena may complete.
+ * Delays between attempts to map, 255 ms in total. In this time the other domain's page may be
+ * paged in, or requests that fill the arena may complete.
  */
 const DELAYS_MS = [1, 2, 4, 8, 16, 32, 64, 128]
 
 /** Options of `GrantTable.map`. */
 export interface MapOptions {
   readonly writable: boolean
-  /** Ends the wait for pages that aren't in memory. */
+  /** Aborts the wait for pages that are paged out. */
   readonly signal?: AbortSignal
 }
 
-/** Attempts of a map that doesn't wait. */
+/** Attempts of `mapPages`, which doesn't wait between them. */
 const TRIES = 8
 
-/** Counts of what is open now, and of all retries so far. */
+/** Numbers of open mappings, shares and copiers, and of all retries so far. */
 export interface GrantStats {
   readonly mappings: number
   readonly mappedPages: number
@@ -47,9 +49,9 @@ export interface GrantStats {
 }
 
 /**
- * The grants that one owner, such as a device's connection, uses. Everything mapped, shared or
- * opened through the table is counted and ends with it, so that a connection that fails half-way
- * leaves nothing behind (XSA-371). It uses the `grants` of a hypervisor and doesn't close them.
+ * The grants that one owner, such as a device's connection, uses. Closing the table closes
+ * everything that was mapped, shared or opened through it, so that a connection that fails half-way
+ * leaves nothing behind (XSA-371). The hypervisor's `grants` stay open.
  *
  * @example
  * using grants = new GrantTable(hv.grants)
@@ -65,8 +67,8 @@ export class GrantTable implements Disposable {
   #closed = false
 
   /**
-   * @param share accounts for the arena's pages that this table takes, and makes other tenants give
-   *   up idle ones; without it a full arena is an error at once
+   * @param share accounts for the arena's pages that this table takes, and makes other connections
+   * give up idle ones. Without it a full arena is an error immediately.
    */
   constructor(port: GrantPort, share?: ArenaShare) {
     this.#port = port
@@ -85,8 +87,8 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Maps pages that other domains granted, all or none, contiguously in the order of the refs. It
-   * waits up to 255 ms for pages that aren't in memory, and for room in a full arena.
+   * Maps pages that other domains granted, all or none, contiguously in the order of `refs`. The
+   * call waits up to 255 ms for pages that are paged out, and for room in a full arena.
    * @throws GrantError naming the first ref that failed and its status; nothing stays mapped
    * @throws ArenaFullError when there is no room
    * @throws TypeError once the table is closed
@@ -108,8 +110,8 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Maps pages, all or none, each wherever there is room. It never waits: a page that isn't in
-   * memory is tried 8 times at once, then the call fails.
+   * Maps pages, all or none, each wherever there is room. The call never waits: it tries a
+   * paged-out page 8 times, then fails.
    * @throws GrantError naming the first ref that failed and its status; nothing stays mapped
    * @throws ArenaFullError when there is no room
    * @throws TypeError once the table is closed
@@ -163,7 +165,7 @@ export class GrantTable implements Disposable {
   }
 
   /**
-   * Closes everything that is open. Idempotent.
+   * Closes everything that the table has open. Idempotent.
    * @throws the first error, once all the others are closed
    */
   close(): void {

@@ -1,28 +1,32 @@
 /**
  * Cache of one domain's pages that stay mapped between requests: feature-persistent of
  * xen/include/public/io/blkif.h. The other domain promises to reuse its grant references and to let
- * them be mapped writable. It isn't told which pages are mapped, and must not depend on it.
+ * them be mapped writable. It can't know which pages are mapped, and must not depend on it.
  *
- * Pages that are mapped together form a run: one call maps them, they are one memory area of the
- * process, and they are evicted together. A full cache evicts the least recently used runs. A
- * timer, which runs while the cache isn't empty, evicts runs that were unused for a minute.
+ * Pages that are mapped by one call form a run: they are one memory area of the process, and are
+ * evicted together. A full cache evicts the least recently used runs. A timer, which runs while the
+ * cache isn't empty, evicts runs that were unused for a minute.
  */
 import { closeAll, type MappedPages } from '@xenkit/hypervisor'
 import type { ArenaShare } from './arena-share.ts'
 import type { GrantTable } from './grant-table.ts'
 
-/** Milliseconds without a use after which a run is evicted; it may take twice as long. */
+/** Milliseconds without a use after which a run is evicted. The eviction may take twice as long. */
 const UNUSED_MS = 60_000
 
 /**
- * Part of a full cache that one eviction frees, since sorting the runs by last use takes a while.
+ * Part of a full cache that one eviction frees. Sorting the runs by last use takes time, so an
+ * eviction frees more than one run.
  */
 const EVICTED = 1 / 20
 
 interface Run {
   readonly pages: MappedPages
   readonly grefs: readonly number[]
-  /** Places of the run's pages: indices into the cache's columns. The first identifies the run. */
+  /**
+   * Places (indices into the cache's arrays) of the run's pages. The first place identifies the
+   * run.
+   */
   readonly places: readonly number[]
 }
 
@@ -31,24 +35,24 @@ export interface PersistentGrantsOptions {
   readonly domid: number
   /** Most pages that stay mapped, 1..65535. */
   readonly capacity: number
-  /** Called when a run that is evicted can't be unmapped. */
+  /** Called when an evicted run can't be unmapped. */
   readonly failed: (error: unknown) => void
-  /** Called with the change of `size`. */
+  /** Called with the change of `size` after pages were mapped or unmapped. */
   readonly counted?: (change: number) => void
 }
 
-/** A least-recently-used cache of one domain's mapped pages. The ring's owner alone calls it. */
+/** A least-recently-used cache of one domain's mapped pages. Each ring has its own. */
 export class PersistentGrants implements Disposable {
   readonly #grants: GrantTable
   readonly #share: ArenaShare
   readonly #o: PersistentGrantsOptions
-  /** Grant reference (as an int32) to place of the page. */
+  /** Maps a grant reference (as an int32) to the place of its page. */
   readonly #places = new Map<number, number>()
   readonly #free: number[]
-  /** By place of a page: its offset in the arena, and the place of its run. */
+  /** Indexed by a page's place: its offset in the arena, and the place of its run. */
   readonly #offset: Uint32Array
   readonly #run: Uint16Array
-  /** By place of a run: uses in flight, and the number of its latest use. */
+  /** Indexed by a run's place: uses in flight, and the number of the run's latest use. */
   readonly #users: Uint32Array
   readonly #lastUse: Float64Array
   readonly #runs = new Map<number, Run>()
@@ -69,7 +73,7 @@ export class PersistentGrants implements Disposable {
     share.canGive((cached) => this.#reclaim(cached))
   }
 
-  /** Pages mapped now. */
+  /** Number of pages that are mapped now. */
   get size(): number {
     return this.#places.size
   }
@@ -104,7 +108,7 @@ export class PersistentGrants implements Disposable {
 
   /**
    * Maps pages as one run, and evicts unused runs if it needs their room.
-   * @param grefs references that `find` doesn't know, each once
+   * @param grefs references that aren't in the cache, each once
    * @returns false if there is no room
    * @throws GrantError if they can't be mapped writable
    * @throws ArenaFullError if the arena has no room
@@ -130,7 +134,7 @@ export class PersistentGrants implements Disposable {
 
   /**
    * Unmaps all pages. Idempotent.
-   * @throws GrantError if a run can't be unmapped, once all the others are
+   * @throws GrantError if a run can't be unmapped, once all the other runs are
    */
   close(): void {
     this.#closed = true

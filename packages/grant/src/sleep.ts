@@ -1,6 +1,6 @@
 /**
  * Waits for `ms` milliseconds.
- * @throws the signal's reason when it aborts before
+ * @throws the signal's reason when it aborts earlier
  */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -26,7 +26,7 @@ export class TrackedMapping implements GrantMapping {
     try {
       this.#mapping.close()
     } finally {
-      // Released even if the unmap failed: nobody can retry it.
+      // The pages count as released even if the unmap failed: nobody can retry it.
       this.#released()
     }
   }
@@ -55,7 +55,7 @@ export class TrackedPages implements MappedPages {
     try {
       this.#pages.close()
     } finally {
-      // Released even if the unmap failed: nobody can retry it.
+      // The pages count as released even if the unmap failed: nobody can retry it.
       this.#released()
     }
   }
@@ -65,7 +65,7 @@ export class TrackedPages implements MappedPages {
   }
 }
 
-/** A share that calls `released` once it has ended. */
+/** A share that calls `released` once its grants have ended. */
 export class TrackedShare implements GrantShare {
   readonly byteOffset: number
   readonly bytes: Uint8Array

@@ -23,7 +23,9 @@ function arenaOf(pages: number) {
   return { arena, used: () => used }
 }
 
-/** A connection that keeps single pages mapped. It can't give up pages that are in use. */
+/**
+ * A connection that keeps single pages mapped. It can't give up a page while the page is in use.
+ */
 class Tenant {
   readonly share: ArenaShare
   readonly #arena: Arena
@@ -92,7 +94,7 @@ describe('pages that stay mapped', () => {
     one.addAll(50)
     one.busy = 48
     expect(two.addAll(4)).toEqual([true, true, true, true])
-    // Its own pages are evicted, because the other domain's are in use.
+    // The domain that needs room evicts its own pages, because the other domain's pages are in use.
     expect([one.share.cached, two.share.cached]).toEqual([48, 2])
   })
 })
@@ -154,7 +156,7 @@ describe('a full arena', () => {
     one.work(10)
     expect(two.whenFree(wake)).toBe(true)
     one.rest(4)
-    // Not within the call that frees.
+    // The waiting connection must not be called from within the call that frees pages.
     expect(wake).not.toHaveBeenCalled()
     await Promise.resolve()
     one.rest(6)

@@ -30,7 +30,7 @@ function copying(
   }
 }
 
-/** One operation per page, sectors 1..6 of each. */
+/** Adds one operation per page: it copies sectors 1..6 of the page. */
 function addAll(copier: GrantCopier, grefs: ArrayLike<number>, own: Pages): void {
   copier.reset()
   for (const [i, gref] of Array.from(grefs).entries()) {
@@ -73,7 +73,7 @@ test.each(Array.from({ length: OPS }, (_, i) => i))(
       )
     }
     for (let i = 0; i < OPS; i++) expect(c.own.bytes[i * 4096]).toBe(i === bad ? 0 : 0x11)
-    // The failure doesn't affect the next use.
+    // A failed run doesn't affect the copier's next run.
     addAll(c.copier, c.share.grefs, c.own)
     expect(c.copier.copyIn()).toBe(0)
     expect([...c.copier.status].every((status) => status === GNTST.okay)).toBe(true)

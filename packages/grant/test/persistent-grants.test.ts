@@ -9,7 +9,7 @@ afterEach(() => vi.useRealTimers())
 
 const unexpected = (error: unknown): never => expect.unreachable(String(error))
 
-/** @param arena by default there are as many mappings as pages */
+/** @param arena limits of the arena; by default as many mappings as pages */
 function machine(arena: ArenaLimits = { mappings: 65_536 }) {
   const made = createMachine()
   const back = made.createDomain({ arena })
@@ -17,7 +17,7 @@ function machine(arena: ArenaLimits = { mappings: 65_536 }) {
   return { back, front, [Symbol.asyncDispose]: () => made[Symbol.asyncDispose]() }
 }
 
-/** A cache for pages of a guest, each of which holds its own number. */
+/** A cache for pages of a guest. Each page holds its own number. */
 function caching(m: ReturnType<typeof machine>, o: { pages: number; capacity: number }) {
   const front = new GrantTable(m.front.grants)
   const share = new ArenaShare(m.back.arena, m.front.domid)
@@ -37,13 +37,13 @@ function caching(m: ReturnType<typeof machine>, o: { pages: number; capacity: nu
     gref,
     add: (...pages: number[]) => cache.add(pages.map(gref)),
     has: (i: number) => cache.find(gref(i)) !== undefined,
-    /** @returns the place to pass to `end`, and the page's offset */
+    /** @returns the place to pass to `end`, and the page's offset in the arena */
     use(i: number) {
       const place = cache.find(gref(i))
       if (place === undefined) throw new Error(`page ${i} is not there`)
       return { place, byteOffset: cache.use(place) }
     },
-    /** The first byte of a page as the backend sees it. */
+    /** Returns the first byte of a page as the backend sees it. */
     first: (byteOffset: number) => new Uint8Array(m.back.arena.buffer)[byteOffset],
     end() {
       cache.close()
@@ -63,7 +63,7 @@ test('a page stays mapped from one use to the next', async () => {
   cache.end(place)
   expect([back.stats.mappedPages, share.cached]).toEqual([1, 1])
   expect(use(0).byteOffset).toBe(byteOffset)
-  // A page in use is unmapped with the cache all the same.
+  // Closing the cache unmaps a page even while it is in use.
   cache.close()
   cache.close()
   expect([back.stats.mappedPages, cache.size, share.cached]).toEqual([0, 0, 0])
@@ -76,7 +76,7 @@ test('pages added together are one mapping, and are evicted together', async () 
   add(3, 1, 2)
   expect(back.stats).toMatchObject({ mappings: 1, mappedPages: 3 })
   const { place } = use(1)
-  // Their run has a page in use.
+  // No room: all runs have a page in use, so none can be evicted.
   expect(add(4, 5)).toBe(false)
   cache.end(place)
   expect(add(4, 5)).toBe(true)
@@ -103,7 +103,7 @@ test('a full cache evicts the least recently used twentieth, but nothing in use'
   const uses = [0, 2].map(use)
   expect(add(40)).toBe(true)
   expect([0, 1, 2, 3, 4].map(has)).toEqual([true, false, true, false, true])
-  // One place is free already.
+  // One of the cache's places is free, so page 41 evicts nothing.
   add(41)
   expect([4, 5].map(has)).toEqual([true, true])
   for (const { place } of uses) cache.end(place)
@@ -145,7 +145,7 @@ const step = fc.oneof(
 )
 
 /**
- * Invariants: the size stays within the capacity, a place belongs to one reference, and a page in
+ * The number of pages stays within the capacity, each place belongs to one reference, and a page in
  * use stays mapped.
  */
 test('the invariants hold for any order of add, use, end and reclaim', async () => {
@@ -189,7 +189,7 @@ test('a small mapping is charged an equal part of the arena', async () => {
   await using m = machine({ pages: 64, mappings: 16 })
   const { cache, share, add, use, has, end } = caching(m, { pages: 40, capacity: 40 })
   const held: number[] = []
-  // Half of the arena, at 4 pages charged per mapping.
+  // Cached pages may take half of the arena. Each mapping is charged as 4 pages here, so 8 fit.
   for (let i = 0; i < 8; i++) {
     expect(add(i)).toBe(true)
     held.push(use(i).place)

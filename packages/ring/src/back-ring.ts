@@ -16,7 +16,7 @@ const BACK: RingSide = {
 }
 
 /**
- * The backend's end. Serve a ring on every event so:
+ * The backend's end of a ring. Serve the ring on every event like this:
  *
  *     do {
  *       for (let n; (n = ring.drain(ring.size)) > 0; ) {

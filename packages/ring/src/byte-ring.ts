@@ -33,8 +33,8 @@ abstract class ByteRingEnd {
   readonly #own: number
   readonly #other: number
   /**
-   * Distance that this end may be ahead of the other end's index: the ring's length for a producer,
-   * else 0.
+   * Distance by which this end's index may be ahead of the other end's: the ring's length for a
+   * producer, 0 for a consumer.
    */
   readonly #lead: number
   protected readonly data: Uint8Array
@@ -66,13 +66,13 @@ abstract class ByteRingEnd {
   }
 
   /**
-   * Returns how many bytes may be moved now.
+   * Returns how many bytes this end may write or read now.
    * @throws RingProtocolError if the other end's index is impossible
    */
   protected movable(): number {
     const other = Atomics.load(this.#words, this.#other)
     const count = (other + this.#lead - this.index) >>> 0
-    // An index that went backwards is far ahead modulo 2^32: one comparison finds both.
+    // An index that went backwards is far ahead modulo 2^32, so one comparison finds both errors.
     if (count > this.data.length) this.#refuse(other)
     return count
   }
@@ -82,7 +82,7 @@ abstract class ByteRingEnd {
     if (count === 0) return
     this.index = (this.index + count) | 0
     // The consumer sees the bytes /before/ the producer's new index. The producer sees the
-    // consumer's new index only /after/ the bytes were read, when they may be overwritten. A peer
+    // consumer's new index only /after/ the bytes were read, and may then overwrite them. A peer
     // that is notified after this call sees the index too. Atomics.store is a full barrier, which
     // ensures all three.
     Atomics.store(this.#words, this.#own, this.index)
@@ -100,8 +100,8 @@ abstract class ByteRingEnd {
 }
 
 /**
- * The end that fills the ring. It starts at the page's `prod`, its own index: bytes of an earlier
- * producer are still to be consumed.
+ * The end that fills the ring. It starts at the page's `prod`, its own index, so that bytes of an
+ * earlier producer can still be consumed.
  */
 export class ByteRingProducer extends ByteRingEnd {
   constructor(memory: ByteRingMemory) {
@@ -135,18 +135,21 @@ export class ByteRingProducer extends ByteRingEnd {
   }
 }
 
-/** The end that empties the ring. It starts at the page's `cons`, its own index. */
+/**
+ * The end that empties the ring. It starts at the page's `cons`, its own index, so that bytes which
+ * an earlier consumer has read aren't read again.
+ */
 export class ByteRingConsumer extends ByteRingEnd {
   constructor(memory: ByteRingMemory) {
     super('cons', memory)
   }
 
   /**
-   * Reads as many bytes as there are and fit into `into`. Each byte is read once. Allocates
-   * nothing.
+   * Reads as many bytes as the ring holds and `into` has room for. Each byte is read once.
+   * Allocates nothing.
    * @returns the number of bytes read
    * @throws RingProtocolError if the other end's index is where no correct peer can have moved it;
-   *   nothing is read
+   * nothing is read
    */
   read(into: Uint8Array): number {
     const count = Math.min(this.movable(), into.length)

@@ -17,12 +17,13 @@ const FRONT: RingSide = {
 }
 
 /**
- * The frontend's end. Responses arrive in any order and name their request by id; a response's slot
- * has no meaning. Call `finalCheck` at the end of a drain, as in the backend.
+ * The frontend's end of a ring. Responses arrive in any order and name their request by id; a
+ * response's slot has no meaning. Call `finalCheck` when `drain` has returned 0, before waiting for
+ * an event.
  */
 export class FrontRing extends RingEnd {
   /**
-   * Formats the pages as an empty ring and binds to it. Only before the backend connects.
+   * Formats the pages as an empty ring and binds to it. Call this only before the backend connects.
    * @throws RangeError if `bytes` isn't whole pages at a page boundary, or no slot fits
    */
   static init(o: RingMemory): FrontRing {
@@ -31,7 +32,7 @@ export class FrontRing extends RingEnd {
   }
 
   /**
-   * Binds to a formatted ring without outstanding requests: FRONT_RING_ATTACH.
+   * Binds to a formatted ring whose requests were all answered: FRONT_RING_ATTACH.
    * @param o.index value of both producer indices, 0..2^32 - 1
    * @throws RangeError if `bytes` isn't whole pages at a page boundary, or no slot fits
    * @throws RingProtocolError if rsp_prod isn't `index`
@@ -50,7 +51,7 @@ export class FrontRing extends RingEnd {
   }
 
   /**
-   * Takes the next request slot. The caller writes the request and publishes.
+   * Takes the next request slot. The caller writes the request there and calls `publish`.
    * @returns the slot's offset in `bytes`
    * @throws RangeError if the ring is full
    */

@@ -32,14 +32,17 @@ const word = {
   rsp_event: sring.at.rsp_event / 4,
 } as const
 
-/** The index words that an end reads and writes, and its name. */
+/** Names of one end of a ring, and of the index words that this end reads and writes. */
 export interface RingSide {
   readonly name: 'back' | 'front'
   readonly produces: 'req_prod' | 'rsp_prod'
   readonly consumes: 'req_prod' | 'rsp_prod'
-  /** Word in which the other end says after which of our messages it wants a notification. */
+  /**
+   * Word by which the other end asks this end for a notification: the index of the message to
+   * notify of.
+   */
   readonly heeds: 'req_event' | 'rsp_event'
-  /** Word in which this end says the same about the other end's messages. */
+  /** Word by which this end asks the other end for a notification. */
   readonly arms: 'req_event' | 'rsp_event'
   /** Names of this end's private indices, for error texts. */
   readonly producer: string
@@ -73,8 +76,8 @@ export abstract class RingEnd {
 
   readonly #side: RingSide
   /**
-   * Distance by which the other end's messages may be ahead of those that this end has published:
-   * `size` or 0.
+   * Distance by which the other end's producer may be ahead of this end's: `size` for requests, 0
+   * for responses.
    */
   readonly #lead: number
   readonly #words: Int32Array
@@ -135,8 +138,8 @@ export abstract class RingEnd {
    */
   drain(max: number): number {
     expectInteger('max', max, 0, UINT32_MAX)
-    // The index shares a cache line with the words that the other end waits for: each read of it
-    // can cost both ends some 100 ns.
+    // The index shares a cache line with words that the other end polls: each read of the index can
+    // cost both ends some 100 ns.
     const known = (this.#seen - this.consumer) >>> 0
     const count = known >= max ? max : Math.min(this.#consumable(), max)
     if (count === 0) return 0
@@ -186,7 +189,7 @@ export abstract class RingEnd {
     return this.#consumable() > 0
   }
 
-  /** Returns the six indices. Shared ones are read once each. */
+  /** Returns the ring's six indices. Each index in shared memory is read once. */
   indices(): RingIndices {
     const load = (name: keyof typeof word): number => Atomics.load(this.#words, word[name]) >>> 0
     return {
@@ -204,8 +207,8 @@ export abstract class RingEnd {
   }
 
   /**
-   * Takes the next slot to produce into.
-   * @returns its offset in `bytes`
+   * Takes the next slot for a message of this end.
+   * @returns the slot's offset in `bytes`
    */
   protected produce(): number {
     const at = this.#slotAt(this.producer)
@@ -213,7 +216,7 @@ export abstract class RingEnd {
     return at
   }
 
-  /** Returns the offset of the slot of a free-running index. */
+  /** Returns the offset in `bytes` of the slot that a free-running index names. */
   #slotAt(index: number): number {
     return RING_OFFSET + (index & (this.size - 1)) * this.slotSize
   }
@@ -225,7 +228,7 @@ export abstract class RingEnd {
   #consumable(): number {
     const index = Atomics.load(this.#words, this.#consumes)
     const available = (index - this.consumer) >>> 0
-    // An index that went backwards is far ahead modulo 2^32: one comparison finds both.
+    // An index that went backwards is far ahead modulo 2^32, so one comparison finds both errors.
     const most = (this.#published + this.#lead - this.consumer) >>> 0
     if (available > most) this.#refuse(available, most)
     this.#seen = index

@@ -11,7 +11,9 @@
  */
 import { RING_OFFSET, XEN_PAGE_SIZE } from '@xenkit/wire'
 
-/** Bytes up to which copying words is faster than copying pages: 9 slots of blkif. */
+/**
+ * Most bytes that are copied by words; more are copied by pages, which is faster: 9 slots of blkif.
+ */
 const FEW = 1024
 
 /** Geometry of a ring. */

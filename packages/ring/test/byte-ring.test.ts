@@ -1,6 +1,6 @@
 /**
- * Both ends of a ring of bytes behave like one queue. Whatever the other side writes, an end serves
- * it or refuses it with an error.
+ * Property: both ends of a ring of bytes behave like one queue. Whatever the other side writes,
+ * each end either goes on or throws an error.
  */
 import * as fc from 'fast-check'
 import { RingProtocolError } from '@xenkit/hypervisor'
@@ -14,8 +14,8 @@ const PROD = 16
 const CONS = 20
 
 /**
- * An empty ring with both indices at `index`, with a page before its data and a page for its
- * indices.
+ * Memory of an empty ring with both indices at `index`: a page before the data, the data's page,
+ * and a page for the indices.
  */
 function byteRingMemory({ size = 64, index = 0 } = {}): ByteRingMemory {
   const buffer = new SharedArrayBuffer(3 * 4096)
@@ -44,7 +44,7 @@ const indicesOf = ({ page }: ByteRingMemory): { prod: number; cons: number } => 
   return { prod: view.getUint32(PROD, true), cons: view.getUint32(CONS, true) }
 }
 
-/** Bytes `from..to - 1` of a stream in which every byte's neighbourhood is different. */
+/** Bytes `from..to - 1` of a stream in which any bytes in a row differ from those elsewhere. */
 const streamed = (from: number, to: number): Uint8Array =>
   Uint8Array.from({ length: to - from }, (_, i) => ((from + i) * 167 + ((from + i) >>> 8)) & 0xff)
 
@@ -54,7 +54,7 @@ const sameBytes = (got: Uint8Array, wanted: Uint8Array): boolean =>
 
 interface Model {
   readonly size: number
-  /** Positions in the stream. */
+  /** Numbers of bytes written to and read from the ring so far. */
   produced: number
   consumed: number
 }
@@ -101,7 +101,7 @@ class Read implements fc.Command<Model, Real> {
   toString = (): string => `Read(${this.max})`
 }
 
-/** Replaces either end at any time: its own index is in the page. */
+/** Replaces either end by a new one at any time: the new end finds its index in the page. */
 class Reattach implements fc.Command<Model, Real> {
   check = (): boolean => true
   run(_model: Model, real: Real): void {
@@ -294,7 +294,7 @@ test('for arbitrary writes between any two steps, an end serves or refuses, and 
           } else cons = (cons + serve(() => consumer.read(new Uint8Array(length)))) >>> 0
         }
       })
-      // The index that the next transfer publishes shows where each end is.
+      // After a transfer, each end's published index shows its private index.
       setIndices(memory, { cons: (prod - 1) >>> 0 })
       producer.write(new Uint8Array(1))
       assert.strictEqual(indicesOf(memory).prod, (prod + 1) >>> 0)

@@ -1,7 +1,7 @@
 /**
- * Both ends compared with the macros of Xen's own ring.h. One sequence of operations runs on three
- * rings at once: C on both sides, C frontend with BackRing, and FrontRing with C backend. After
- * every operation the results are equal, and so are the pages, byte by byte.
+ * Compares both ends of a ring with the macros of Xen's own ring.h. The same operations run on
+ * three rings: C on both sides, C frontend with BackRing, and FrontRing with C backend. After every
+ * operation the results must be equal, and the pages too, byte by byte.
  */
 import {
   closeSync,
@@ -44,7 +44,10 @@ const flag = (value: boolean): string => (value ? '1' : '0')
 const tagsOf = (ring: BackRing | FrontRing, count: number): string =>
   Array.from({ length: count }, (_, i) => ` ${readMessage(ring, i)}`).join('')
 
-/** The C program's commands, by this package's rings; results are spelled alike. */
+/**
+ * The commands of the C program, carried out by this package's rings, with results in the same
+ * format.
+ */
 const ours = {
   push: (ring: FrontRing, tag: number, count: number): string => {
     for (let i = 0; i < count && ring.free > 0; i++) {
@@ -66,7 +69,7 @@ const ours = {
   check: (ring: BackRing): string => flag(ring.finalCheck()),
 }
 
-/** Runs the operations on all three rings. */
+/** Runs the operations on all three rings, and compares results and pages. */
 async function compare(o: {
   program: string
   slotSize: number
@@ -90,7 +93,8 @@ async function compare(o: {
     expect([back.size, front.size]).toEqual([size, size])
 
     /**
-     * Runs a step on this side's copy of a ring's pages, which is read before and written after it.
+     * Runs a step of a TypeScript end on a copy of a ring's pages: it is read from the file before
+     * the step and written back afterwards.
      */
     const withPages = (ring: number, memory: Uint8Array, step: () => string): string => {
       readSync(fd, memory, 0, bytes, ring * bytes)
@@ -125,7 +129,8 @@ async function compare(o: {
 }
 
 /**
- * An operation as a command for C, whether it is the frontend's, and the same step in TypeScript.
+ * Returns an operation as a command for the C program, whether the frontend does it, and the same
+ * step in TypeScript.
  */
 function describeOperation(
   one: Operation,

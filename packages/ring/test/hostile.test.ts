@@ -1,6 +1,7 @@
 /**
- * The other domain writes anything at any time. An end then either serves as usual or throws a
- * RingProtocolError. Its own indices move only by its own calls, and nothing is read twice.
+ * Property: the other domain writes anything into the ring at any time. Each call of an end then
+ * either succeeds or throws a RingProtocolError. An end's indices move only by its own calls, and
+ * nothing in shared memory is read twice.
  */
 import * as fc from 'fast-check'
 import { RingProtocolError } from '@xenkit/hypervisor'
@@ -16,7 +17,7 @@ import {
   type IndexName,
 } from './support/ring-memory.ts'
 
-/** One write of the other domain: anywhere in the page, often to one of the four indices. */
+/** One write of the other domain: anywhere in the page, often at one of the four index words. */
 const write = fc.record({
   at: fc.oneof(fc.constantFrom(0, 4, 8, 12), fc.nat(4095 - 4)),
   value: fc.oneof(anyIndex, fc.integer({ min: 0, max: 64 })),
@@ -44,7 +45,7 @@ function attacker(bytes: Uint8Array, writes: Iterator<Write[]>): Interceptor {
   }
 }
 
-/** Runs a step that may only fail by the peer's fault. */
+/** Runs a step that may throw a RingProtocolError only. */
 function serve<T>(step: () => T): T | undefined {
   try {
     return step()
@@ -61,7 +62,7 @@ const steps = fc.array(fc.constantFrom<Step>('drain', 'reserve', 'publish', 'fin
 })
 const attacks = fc.array(fc.array(write, { maxLength: 3 }), { maxLength: 200 })
 
-/** One end under attack, and its reservations. */
+/** One end of a ring under attack. */
 interface End {
   readonly ring: BackRing | FrontRing
   /** Free slots, as the ring reports them. */
@@ -72,8 +73,8 @@ interface End {
 }
 
 /**
- * Takes the steps, and checks after each that the private indices are where these steps alone put
- * them.
+ * Takes the steps. After each step, the end's private indices must be where its own calls have
+ * moved them.
  */
 function surviveAttack(
   { ring, room, reserve, expectedRoom }: End,
@@ -147,7 +148,7 @@ describe('arbitrary writes between any two steps are survived', () => {
 const expectDrained = (ring: BackRing | FrontRing, count: number): void =>
   expect(ring.drain(32)).toBe(count)
 
-/** Expects that both calls which read the peer's index throw, and that nothing moves. */
+/** Expects that `drain` and `finalCheck`, which read the peer's index, throw and change nothing. */
 function expectRefused(ring: BackRing | FrontRing): void {
   const before = ring.indices()
   for (const call of [() => ring.drain(32), () => ring.finalCheck()]) {
@@ -192,7 +193,8 @@ describe('an index that no correct peer can have written', () => {
           const front = FrontRing.attach({ ...memory, index })
           for (let i = 0; i < requests; i++) front.reserveRequest()
           front.publish()
-          if (requests < 32) front.reserveRequest() // a reserved slot alone isn't published
+          // a reserved slot alone isn't visible to the peer
+          if (requests < 32) front.reserveRequest()
           setIndices(memory.bytes, { rsp_prod: (index + claim) >>> 0 })
           if (claim <= requests) expectDrained(front, claim)
           else expectRefused(front)

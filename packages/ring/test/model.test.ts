@@ -1,22 +1,22 @@
-/** Any sequence of calls on both ends behaves like two queues. */
+/** Property: any sequence of calls on both ends of a ring behaves like two queues. */
 import * as fc from 'fast-check'
 import { assert, expect, test } from 'vitest'
 import { BackRing, FrontRing, type RingMemory } from '../src/index.ts'
 import { anyIndex, readMessage, ringMemory, writeMessage } from './support/ring-memory.ts'
 
-/** The model: tags in transit, and whether each end has asked for a notification. */
+/** The model of a ring: tags in transit, and whether each end has asked for a notification. */
 interface Model {
   nextTag: number
   readonly reserved: number[]
   readonly published: number[]
-  /** Consumed by the backend, not answered yet. */
+  /** Tags of requests that the backend has consumed and not answered yet. */
   readonly taken: number[]
   readonly answers: number[]
   readonly publishedAnswers: number[]
   free: number
   /**
-   * Messages that may still be published before the peer must be notified; undefined if it needn't
-   * be.
+   * Messages that may still be published before the peer must be notified; undefined if no
+   * notification was requested.
    */
   backAsks: number | undefined
   frontAsks: number | undefined
@@ -41,7 +41,8 @@ const newModel = (): Model => ({
 })
 
 /**
- * Counts published messages against the request for a notification, which ends when it is reached.
+ * Counts published messages against a request for a notification. The request ends once the message
+ * that it names is published.
  */
 const spend = (
   asks: number | undefined,
@@ -177,7 +178,7 @@ class FrontFinalCheck extends Command {
   }
 }
 
-/** Replaces a backend that has nothing in flight. */
+/** Replaces a backend that has no request in flight by a new one. */
 class Reattach extends Command {
   override check(model: Readonly<Model>): boolean {
     return model.taken.length === 0 && model.answers.length === 0

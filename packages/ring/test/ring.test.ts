@@ -53,7 +53,7 @@ test('an index is read once for all messages that it covers', () => {
     [3, 0],
   ])
   request(8)
-  // Two are known already; there may be more.
+  // Two messages are known already, so a drain of more reads the peer's index again.
   expect([looks(3), looks(3), looks(0)]).toEqual([
     [3, 1],
     [0, 1],
@@ -141,7 +141,7 @@ describe('a ring, from any index and of any geometry', () => {
   })
 })
 
-/** Whether `event` is in (old, next], by counting. */
+/** Whether `event` is in (old, next], found by counting up from `old`. */
 function passes(old: number, next: number, event: number): boolean {
   for (let i = old; i !== next; i = (i + 1) >>> 0) if ((i + 1) >>> 0 === event) return true
   return false
@@ -178,8 +178,8 @@ describe('notification', () => {
       fc.property(anyIndex, (index) => {
         const { front, back, request, respond } = bothEnds({ index })
         expect(request(0)).toBe(true)
-        expect(request(1)).toBe(false) // not asked for again yet
-        expect(back.finalCheck()).toBe(true) // there is work: nothing is armed
+        expect(request(1)).toBe(false) // the backend hasn't asked for another notification yet
+        expect(back.finalCheck()).toBe(true) // requests wait, so the event index isn't armed
         expect(back.indices().reqEvent).toBe((index + 1) >>> 0)
         back.drain(32)
         expect(back.finalCheck()).toBe(false)

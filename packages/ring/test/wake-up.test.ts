@@ -1,9 +1,9 @@
 /**
- * No wake-up is lost: no message is published without a notification while the other end goes to
- * sleep.
+ * No wake-up is lost: a message is never published without a notification while the other end goes
+ * to sleep.
  *
- * The real rings' accesses are recorded, then run on the model of store-buffers.ts. Sequences with
- * one fault each show that the model finds lost wake-ups.
+ * The accesses of the real rings are recorded, then run on the model in store-buffers.ts. Sequences
+ * with one deliberate fault each show that the model finds lost wake-ups.
  */
 import { sring } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
@@ -21,8 +21,8 @@ function record(step: () => void): Access[] {
 }
 
 /**
- * A publisher and an end that goes to sleep, from index 0: the producer word and the event word
- * both change from 0 to 1.
+ * The accesses of a publisher, and of an end that goes to sleep. The ring starts at index 0: the
+ * producer word and the event word both change from 0 to 1.
  */
 interface Race {
   readonly publish: readonly Access[]
@@ -32,13 +32,14 @@ interface Race {
 }
 
 /**
- * By its last load, the publisher decides whether to notify, and the sleeper whether there is work.
+ * Returns in how many interleavings a wake-up is lost. The publisher's last load decides whether it
+ * notifies; the sleeper's last load decides whether it sleeps.
  */
 const lostWakeUps = ({ publish, sleep }: Race): number => bothSeeNothing([publish, sleep])
 
 /**
- * Records the race of a request with a backend that goes to sleep, and of a response with a
- * frontend.
+ * Records two races: a request with a backend that goes to sleep, and a response with a frontend
+ * that goes to sleep.
  */
 function recordRaces(): [string, Race][] {
   const memory = ringMemory()

@@ -9,7 +9,7 @@
 import { type Cipher, type Decipher, createCipheriv, createDecipheriv } from 'node:crypto'
 
 const WORDS_OF_SECTOR = 128
-/** Feedback when doubling in GF(2^128). */
+/** Feedback of a doubling in GF(2^128): XORed in when a bit is shifted out. */
 const POLYNOMIAL = 0x87
 
 export class AesXts {
@@ -34,7 +34,7 @@ export class AesXts {
     return this.#crypt(this.#encrypt, sector, data)
   }
 
-  /** Decrypts as `encrypt` encrypts. */
+  /** Decrypts whole sectors, starting with the number `sector`; overwrites `data`. */
   decrypt(sector: number, data: Uint32Array): Uint8Array {
     return this.#crypt(this.#decrypt, sector, data)
   }
@@ -84,7 +84,10 @@ function xor(data: Uint32Array, tweaks: Uint32Array): void {
 const bytes = ({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength)
 
-/** A view if the bytes are aligned, else a copy: a Buffer may start anywhere. */
+/**
+ * Returns the bytes as 32-bit words: a view if they are aligned, else a copy. A Buffer may start at
+ * any address.
+ */
 function words({ buffer, byteOffset, byteLength }: Uint8Array): Uint32Array {
   return byteOffset % 4 === 0
     ? new Uint32Array(buffer, byteOffset, byteLength / 4)

@@ -9,7 +9,7 @@ import { BlockPlaces } from './block-places.ts'
 import { Cursor, isZero } from './buffers.ts'
 import { type WritableStore, all, discardAll, isWritable, loopTurn, whole } from './layer.ts'
 
-/** Places of a block. */
+/** Where a block's data is: in `base`, in `top`, or nowhere (the block was discarded). */
 export const IN = { BASE: 0, TOP: 1, NOBODY: 2 } as const
 
 /** Longest copy between the two stores, in bytes: it takes 0.3 ms if both are in memory. */
@@ -87,7 +87,7 @@ export class BlockMap {
     this.#places.mark(first, end, where)
   }
 
-  /** Splits a range into runs; those outside `base` have `longest` blocks at most. */
+  /** Splits a range into runs. Runs that aren't in `base` have `longest` blocks at most. */
   *runs(sector: number, count: number, longest = Infinity): Generator<Run> {
     const { first, last } = this.blocksOf(sector, count)
     for (let block = first; block <= last;) {
@@ -113,7 +113,9 @@ export class BlockMap {
     return { bytesRead }
   }
 
-  /** Writes to `top`, in whole blocks: the rest of the first and last block is copied. */
+  /**
+   * Writes sectors to `top`, in whole blocks: the rest of the first and last block is copied first.
+   */
   async write(sector: number, from: readonly Uint8Array[]): Promise<void> {
     const end = sector + byteLength(from) / 512
     const { first, last } = this.blocksOf(sector, end - sector)
@@ -135,7 +137,7 @@ export class BlockMap {
     this.mark(first, last + 1, IN.TOP)
   }
 
-  /** Copies those of the blocks that are in `base` to `top`. */
+  /** Copies the blocks of the range that are in `base` to `top`. */
   async preserve({ first, last }: Blocks): Promise<void> {
     const sector = first * this.blockSectors
     const count = Math.min((last + 1) * this.blockSectors, this.sectors) - sector
@@ -148,7 +150,9 @@ export class BlockMap {
     }
   }
 
-  /** Zeroes aren't copied: else discarding a sparse disk would fill `top`. */
+  /**
+   * Copies sectors to `top`, except zeroes: otherwise discarding a sparse disk would fill `top`.
+   */
   async #preserve(sector: number, count: number): Promise<void> {
     const bytes = new Uint8Array(count * 512)
     await readWhole(this.base, sector, [bytes])

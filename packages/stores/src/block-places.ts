@@ -4,12 +4,15 @@
  */
 import { StretchTree } from './stretch-tree.ts'
 
-/** Blocks of a group. If their places differ, an array has a byte for each. */
+/**
+ * Blocks of a group. A group whose blocks are in different places has an array with a byte per
+ * block.
+ */
 const GROUP = 1024
 
 export class BlockPlaces {
   readonly #blocks: number
-  /** By group: the place of all its blocks, or an array with the place of each. */
+  /** For each group: the place of all its blocks, or an array with the place of each block. */
   readonly #groups: StretchTree<number | Uint8Array>
 
   /** @param blocks number of blocks; all start in place 0 */
@@ -23,7 +26,9 @@ export class BlockPlaces {
     return typeof value === 'number' ? value : (value[block % GROUP] ?? 0)
   }
 
-  /** First block after this one that is in another place; at most `most`. */
+  /**
+   * Returns the first block after `block` that is in another place; `most` if there is none before.
+   */
   end(block: number, most: number): number {
     const place = this.at(block)
     let next = block + 1

@@ -29,7 +29,7 @@ export class Cursor {
   }
 }
 
-/** Views of `length` bytes from `start` on, or of all that are left. */
+/** Returns views of `length` bytes from `start` on, or of all that are left. */
 export function slice(
   buffers: readonly Uint8Array[],
   start: number,

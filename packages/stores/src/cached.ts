@@ -9,14 +9,19 @@ import { Cursor, scatter } from './buffers.ts'
 import { all, aroundStore, whole } from './layer.ts'
 import { RangeLocks } from './range-locks.ts'
 
-/** Most blocks that are dropped one by one: they take a quarter of a millisecond. */
+/**
+ * Most blocks that a write drops one by one, in 0.25 ms; a write to more clears the whole cache.
+ */
 const MOST_DROPPED = 4096
 
 /** Options of `cachedStore`. */
 export interface CacheOptions {
   /** Memory for blocks, in bytes, at least one block. */
   readonly bytes: number
-  /** Bytes of a block, which is read whole: a power of two, sector size..2^20, default 65536. */
+  /**
+   * Bytes of a block, which is always read as a whole: a power of two, sector size..2^20, default
+   * 65536.
+   */
   readonly blockSize?: number
 }
 
@@ -44,7 +49,7 @@ export function cachedStore(
   const locks = new RangeLocks()
   /** Cached blocks, least recently used first. No write to one of them is in flight. */
   const blocks = new Map<number, Uint8Array>()
-  // The old end may have cut the last block short.
+  // If the disk grows, a cached last block may be shorter than it is now.
   base.onResize?.(() => blocks.clear())
 
   /** Returns a cached block, and makes it the most recently used one. */

@@ -10,7 +10,10 @@ import { ImageError } from './image-error.ts'
 import { type OpenImage, type Vectored, transfer } from './open-image.ts'
 
 const PIECE = 512 * 1024
-/** Twice the threads of Node's thread pool. Further transfers wait here in place of there. */
+/**
+ * Buffers for direct transfers: twice the threads of Node's pool. Further transfers wait for a
+ * buffer.
+ */
 const PIECES = 8
 
 export class DirectTransfers {

@@ -8,7 +8,7 @@ import { type StoreCall, aroundStore, isWritable, whole } from './layer.ts'
 
 export type { StoreCall } from './layer.ts'
 
-/** Faults of one call; all that are given happen. */
+/** Faults of one call. If several are given, all of them happen. */
 export interface Fault {
   /** Milliseconds by which the call starts late. */
   readonly delayMs?: number
@@ -17,7 +17,7 @@ export interface Fault {
    * unless there is an `error`.
    */
   readonly tornAt?: number
-  /** Number of a bit that a read returns inverted. The store itself keeps it right. */
+  /** Number of a bit that a read returns inverted. The store's own content stays right. */
   readonly flippedBit?: number
   /**
    * Error that the call fails with. A write first reaches the store, up to `tornAt`; other calls
@@ -70,7 +70,7 @@ export interface FaultOdds {
   readonly flippedBits?: number
   /** Odds that a call starts late, by up to `longestDelayMs`. */
   readonly delays?: number
-  /** Milliseconds, default 100. */
+  /** Longest delay of a call in milliseconds, default 100. */
   readonly longestDelayMs?: number
 }
 

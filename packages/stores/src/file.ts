@@ -44,7 +44,8 @@ export interface FileStoreOptions {
   readonly direct?: boolean
   /**
    * Serve the image as raw, whatever it contains. Without this, an image that looks like qcow2,
-   * VHD, VHDX, VMDK, VDI or LUKS is refused for writing, unless a guest of this process wrote that.
+   * VHD, VHDX, VMDK, VDI or LUKS is refused for writing, unless a guest of this process wrote that
+   * header.
    */
   readonly format?: 'raw'
   /**
@@ -56,7 +57,7 @@ export interface FileStoreOptions {
   readonly locking?: boolean
 }
 
-/** An open image. It isn't closed by whoever serves it, but by `close`. */
+/** An open image. Stopping a disk that it serves doesn't close it: call `close`. */
 export interface FileStore extends BlockStore, AsyncDisposable {
   readonly path: string
   /**
@@ -64,7 +65,10 @@ export interface FileStore extends BlockStore, AsyncDisposable {
    * @throws ImageError for a block device, and for an image opened with `readOnly`
    */
   resize(sectors: number): Promise<void>
-  /** Reads the size again, after somebody else has changed it. Nothing else does. */
+  /**
+   * Reads the image's size again, after another program has changed it. Nothing does so
+   * automatically.
+   */
   refresh(): Promise<void>
   /**
    * Closes the file once all calls have settled and no other thread serves it. Idempotent; later
@@ -98,8 +102,8 @@ export async function openFileStoreWith(
 ): Promise<FileStore> {
   const { readOnly = false, direct = false, format, locking = true } = o
   const { discardRange, lockBytes } = calls
-  // O_NONBLOCK has no effect on images. Without it, opening a fifo would block a thread of the pool
-  // until somebody writes to the fifo.
+  // O_NONBLOCK has no effect on images. But opening a fifo without it would block a thread of
+  // Node's pool until somebody writes to the fifo.
   const alone = locking && !readOnly && (await isBlockDevice(path))
   const { O_RDONLY, O_RDWR, O_NONBLOCK, O_DIRECT, O_EXCL } = constants
   const access = (readOnly ? O_RDONLY : O_RDWR) | (alone ? O_EXCL : 0)
@@ -132,13 +136,13 @@ export async function openFileStoreWith(
 const rememberedAtClose = (file: FileHandle, path: string): Pick<FileHandle, 'fd' | 'close'> => ({
   fd: file.fd,
   async close() {
-    // If the image can't be read, its next opening checks it as any other.
+    // If the image can't be read now, its next opening checks its header like any other image's.
     await rememberRaw(file, path).catch(() => {})
     await file.close()
   },
 })
 
-/** Without O_CREAT, O_EXCL affects block devices alone. */
+/** Whether O_EXCL should be used: without O_CREAT it affects block devices only. */
 const isBlockDevice = (path: string): Promise<boolean> =>
   stat(path).then(
     (found) => found.isBlockDevice(),
@@ -157,7 +161,7 @@ async function discardLimitsOf(
 ): Promise<DiscardLimits | undefined> {
   if (discardLimits === undefined) return undefined
   const { granularity, alignment, secure } = discardLimits
-  // Linux reports -1 for a device that starts within a granule of the device below.
+  // Linux reports -1 as alignment if a partition starts within a granule of the disk below.
   const hint = {
     granularity: Math.max(granularity, sectorSize),
     alignment: alignment > 0 && alignment % sectorSize === 0 ? alignment : 0,
@@ -223,7 +227,8 @@ function fileStore({ file, image, geometry, facts, calls }: FileStoreParts): Fil
 function shareImage(image: OpenImage, facts: ImageFacts, module: string): SharedStore {
   let release = (): void => {}
   const released = new Promise<void>((resolve) => (release = resolve))
-  // If the image is closed already, the other threads' calls on the descriptor fail.
+  // If the image is closed already, this fails, and so do the other threads' calls on the
+  // descriptor.
   image.use(() => released).catch(() => {})
   const data: SharedImage = { ...facts, path: image.path, fd: image.file.fd }
   return { module, data, [Symbol.dispose]: release }

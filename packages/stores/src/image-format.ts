@@ -17,7 +17,7 @@ interface Container {
 }
 
 const SECTOR = 512
-/** Bytes of a read. Direct reads accept this unit on every disk. */
+/** Bytes of one read. Direct reads (O_DIRECT) of this size work on every disk. */
 const PIECE = 4096
 
 const containers: readonly Container[] = [

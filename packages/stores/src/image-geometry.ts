@@ -11,8 +11,8 @@ export interface ImageGeometry {
   readonly sectors: number
   readonly physicalSectorSize: number
   /**
-   * Undefined for a device that can't discard. For a file this is a guess: only a trial shows
-   * whether its file system can punch holes.
+   * Limits of discards; undefined for a device that can't discard. A file always has limits: only a
+   * trial shows whether its file system can punch holes.
    */
   readonly discardLimits: DiscardLimits | undefined
 }
@@ -43,8 +43,8 @@ export async function imageGeometry(file: FileHandle, path: string): Promise<Ima
     })
   }
   if (stat.size % 512 !== 0) throw unaligned(path, stat.size, 512)
-  // A write shorter than the file system's block makes it read first. A value above a page is a
-  // hint on transfers (NFS), not a block.
+  // The file system reads a block before it writes a part of one, so 4096 is the unit if its block
+  // is that large. A st_blksize above a page is a hint on transfers (NFS), not a block's size.
   const block = stat.blksize >= 4096 ? 4096 : 512
   return {
     blockDevice: false,

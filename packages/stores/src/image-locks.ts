@@ -23,9 +23,11 @@ export type LockBytes = (
 
 /** Numbers of the bits of BLK_PERM_CONSISTENT_READ, BLK_PERM_WRITE and BLK_PERM_RESIZE. */
 const [READ, WRITE, RESIZE] = [0, 1, 3]
-/** The byte that is locked while a permission is used: RAW_LOCK_PERM_BASE. */
+/** Position of the byte that is locked by those who use a permission: RAW_LOCK_PERM_BASE. */
 const held = (permission: number): number => 100 + permission
-/** The byte that is locked while a permission is denied to others: RAW_LOCK_SHARED_BASE. */
+/**
+ * Position of the byte that is locked by those who deny others a permission: RAW_LOCK_SHARED_BASE.
+ */
 const denied = (permission: number): number => 200 + permission
 
 const conflicts = new Map([
@@ -37,7 +39,7 @@ const conflicts = new Map([
 ])
 
 /**
- * Denies writing to others; a reader shares the image with other readers.
+ * Denies writing to other programs; a reader shares the image with other readers.
  * @throws ImageError if another program uses the image in conflict, or it can't be locked
  */
 export async function lockImage(

@@ -17,12 +17,12 @@ import type { LockBytes } from './image-locks.ts'
 import { oneByOne, shared } from './in-turn.ts'
 import { OpenImage, type Vectored, transfer } from './open-image.ts'
 
-/** Discards a range, in bytes, of a block device or of a file, where it then reads as zeroes. */
+/** Discards a range, in bytes, of a block device or file. A file's range then reads as zeroes. */
 export type DiscardRange = (fd: number, offset: number, length: number) => Promise<void>
 
 /**
- * Opens a batch of reads and writes of an open file; the file may be closed afterwards. Undefined
- * if the memory can't have a batch.
+ * Opens a batch of reads and writes of an open file. The batch has its own descriptor, so the
+ * caller may close the file. Undefined if the memory can't have a batch.
  */
 export type OpenFileBatch = (
   o: StoreBatchOptions & { readonly fd: number; readonly direct: boolean },
@@ -30,26 +30,29 @@ export type OpenFileBatch = (
 
 /** System calls that Node lacks: `openFileStore` of xenkit passes those of the addon. */
 export interface FileCalls {
-  /** Without it a store offers no discard. */
+  /** Discards a range. If absent, the store offers no discard. */
   readonly discardRange?: DiscardRange | undefined
-  /** Without it data goes through Node's thread pool. */
+  /** Opens a batch. If absent, data goes through Node's thread pool. */
   readonly openFileBatch?: OpenFileBatch | undefined
-  /** Without it an image isn't locked. */
+  /** Locks bytes of the file. If absent, images aren't locked. */
   readonly lockBytes?: LockBytes | undefined
   /**
    * Returns the URL of a module by which other threads open the store. Its default export passes
-   * its arguments to `sharedFileStore`. Without it the thread that opened the store serves it.
+   * its arguments to `sharedFileStore`. If absent, the thread that opened the store serves it.
    */
   readonly shareBy?: (() => string) | undefined
 }
 
-/** Properties of an open image. Structured clone can copy them. */
+/** Properties of an open image, which can be sent to another thread. */
 export interface ImageFacts {
   readonly readOnly: boolean
   readonly direct: boolean
   readonly sectorSize: 512 | 4096
   readonly physicalSectorSize: number
-  /** Undefined unless discarding is known to work: a guest must not be offered it in vain. */
+  /**
+   * Limits of discards; undefined unless a discard was tried and worked. A guest must not be
+   * offered discards that fail.
+   */
   readonly discardLimits: DiscardLimits | undefined
 }
 
@@ -105,7 +108,8 @@ export function imageStore(
         discardLimits,
       }),
     ...(openFileBatch && {
-      // A batch would bypass the `read` of an object that copied this store's members.
+      // Only this very object has a batch: a batch would bypass the `read` of an object that copied
+      // this store's members.
       openBatch(this: unknown, o: StoreBatchOptions) {
         return this === store ? openFileBatch({ ...o, fd: image.file.fd, direct }) : undefined
       },

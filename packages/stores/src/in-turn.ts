@@ -1,11 +1,15 @@
 /**
- * Limits a disk to one flush and one discard at a time in Node's thread pool, which is first come,
- * first served. However many a guest requests, another disk waits for one.
+ * Limits a disk to one flush and one discard at a time in Node's thread pool, whose queue is first
+ * come, first served. Another disk then waits for one of them at most, however many a guest
+ * requests.
  */
 
 type Work = () => Promise<void>
 
-/** Merges calls: all that come during a run share the next run, as flushes may. */
+/**
+ * Merges concurrent calls: all that come during a run share the next run. One flush covers them
+ * all.
+ */
 export function shared(work: Work): Work {
   let running: Promise<void> | undefined
   let next: Promise<void> | undefined
@@ -22,7 +26,7 @@ export function shared(work: Work): Work {
   }
 }
 
-/** Runs one call at a time, in order. */
+/** Returns a function that runs the given work one call at a time, in order. */
 export function oneByOne(): (work: Work) => Promise<void> {
   let last = Promise.resolve()
   return (work) => {

@@ -17,13 +17,16 @@ export type StoreCalls = Pick<BlockStore, 'read' | 'write' | 'flush' | 'discard'
 /** A store that isn't read-only. */
 export type WritableStore = BlockStore & Required<Pick<BlockStore, 'write'>>
 
-/** A write that passes its buffers on to `base`: it leaves them unchanged if `base` does. */
+/**
+ * Wraps a write that passes its buffers on to `base`. It is marked as leaving the buffers unchanged
+ * if the write of `base` is.
+ */
 export const writeOn = (base: WritableStore, write: StoreWrite): StoreWrite =>
   base.write.leavesBuffers ? Object.assign(write, LEAVES_BUFFERS) : write
 
 export const isWritable = (store: BlockStore): store is WritableStore => store.write !== undefined
 
-/** A store with these members, and the size and units of `base`. */
+/** Returns a store with these members, and the size and units of `base`. */
 export function layerOn(base: BlockStore, calls: StoreCalls): BlockStore {
   const { sectorSize, physicalSectorSize, discardLimits, onResize } = base
   return {
@@ -40,7 +43,7 @@ export function layerOn(base: BlockStore, calls: StoreCalls): BlockStore {
   }
 }
 
-/** One call of a store, as plans of faults and throttles see it. */
+/** One call of a store, as the plans of `faultyStore` and the limits of `throttledStore` see it. */
 export interface StoreCall {
   readonly kind: 'read' | 'write' | 'flush' | 'discard'
   /** First sector; 0 for a flush. */
@@ -52,8 +55,8 @@ export interface StoreCall {
 }
 
 /**
- * Passes each call of `base` through `around`. Its `run` makes the call, and rejects unless all
- * bytes moved.
+ * Makes a store that passes each call of `base` through `around`, which calls `run` to make the
+ * call. `run` rejects unless all bytes moved.
  * @param limits limits of discards, if they differ from those of `base`
  */
 export function aroundStore(
@@ -103,7 +106,9 @@ export async function whole(
   if (moved !== bytes) throw new RangeError(`the store moved ${moved} of ${bytes} bytes`)
 }
 
-/** Waits for all calls, as a store must, then throws the error of the first that failed. */
+/**
+ * Waits until all calls have settled, as a store must, then throws the first failed call's error.
+ */
 export async function all(calls: readonly Promise<unknown>[]): Promise<void> {
   for (const result of await Promise.allSettled(calls)) {
     if (result.status === 'rejected') throw result.reason
@@ -111,8 +116,9 @@ export async function all(calls: readonly Promise<unknown>[]): Promise<void> {
 }
 
 /**
- * Limits of discards of a layer: its `own`, else those of `base`.
- * @param most most bytes of one call, asked for before each call, like the maximum of `base`
+ * Returns the limits of discards of a layer: its `own`, else those of `base`.
+ * @param most returns the most bytes of one call. It is called before each discard, as the maximum
+ * may change.
  */
 export const limitsOn = (
   base: BlockStore,
@@ -126,7 +132,7 @@ export const limitsOn = (
   },
 })
 
-/** Yields to the event loop, which a long copy between synchronous stores would block. */
+/** Yields to the event loop: a long copy between synchronous stores would block it otherwise. */
 export const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /** Discards the first `sectors` of a store, in calls within its limits. */

@@ -22,13 +22,16 @@ export async function lockHolder(fd: number, byte: number): Promise<string | und
 }
 
 interface Lock {
-  /** Device and inode. */
+  /** Device and inode of the locked file. */
   readonly file: string
   readonly first: number
   readonly last: number
 }
 
-/** Lines such as `lock: 1: OFDLCK ADVISORY READ -1 fe:00:1234 100 101`, or `EOF` for the end. */
+/**
+ * Parses lines such as `lock: 1: OFDLCK ADVISORY READ -1 fe:00:1234 100 101`; `EOF` is the last
+ * byte of an endless lock.
+ */
 async function locksOf(pid: number, fd: string): Promise<Lock[]> {
   const text = await read(`/proc/${pid}/fdinfo/${fd}`)
   return [...text.matchAll(/^lock:.* (\S+:\d+) (\d+) (\d+|EOF)$/gm)].map(

@@ -1,6 +1,6 @@
 /**
- * A disk in memory that the addon keeps: the calls of its store, in the thread that opened it and
- * in others.
+ * The store of a disk in memory that the addon allocates, in the thread that opened it and in
+ * others.
  */
 import {
   type BlockStore,
@@ -12,22 +12,24 @@ import type { FileCalls } from './image-store.ts'
 
 /** Memory of a disk, open in this thread. It is freed once no thread and no batch has it open. */
 export interface MemoryImage {
-  /** Number by which other threads open it. */
+  /** Number by which other threads open the same memory. */
   readonly id: number
   /**
    * Copies from the memory, starting at byte `position`.
-   * @returns bytes copied: fewer than the buffers have room for at the end only
+   * @returns bytes copied: less than the buffers' length only at the memory's end
    */
   read(position: number, into: readonly Uint8Array[]): number
-  /** Copies to the memory, likewise. */
+  /**
+   * Copies to the memory, starting at byte `position`; returns the bytes copied, as `read` does.
+   */
   write(position: number, from: readonly Uint8Array[]): number
   /** Makes a range of bytes read as zeroes, and frees its memory. */
   discard(position: number, length: number): Promise<void>
-  /** Cuts it, or lengthens it by zeroes, for all threads. */
+  /** Cuts the memory, or lengthens it by zeroes, for all threads. */
   resize(bytes: number): void
   /** Opens a batch, which keeps the memory open. */
   openBatch(o: StoreBatchOptions): StoreBatch
-  /** Closes it in this thread. */
+  /** Closes the memory in this thread. */
   close(): void
 }
 
@@ -36,7 +38,7 @@ export type OpenMemory = (what: { readonly bytes: number } | { readonly id: numb
 
 /** Calls that a disk in memory needs: `openMemoryStore` of xenkit passes those of the addon. */
 export interface MemoryCalls extends Pick<FileCalls, 'lockBytes' | 'shareBy'> {
-  /** Without it the disk is an array, and discards free no memory. */
+  /** Allocates memory. If absent, the disk is an array, and discards free no memory. */
   readonly openMemory?: OpenMemory | undefined
 }
 
@@ -46,8 +48,8 @@ export interface SharedMemory {
 }
 
 /**
- * Opens a disk in memory again in another thread, for the module that `shareBy` names. This store
- * is never told that it ends, so it keeps the memory open only during its calls.
+ * Opens a disk in memory again in another thread, for the module that `shareBy` names. Nobody
+ * closes this store, so it keeps the memory open only during its calls.
  */
 export function sharedMemoryStore(
   { id }: SharedMemory,
@@ -90,7 +92,8 @@ export function memoryImageStore(
     flush() {},
     discard: (sector, count) => use((image) => image.discard(sector * 512, count * 512)),
     discardLimits: { granularity: 512, alignment: 0, secure: true },
-    // A batch would bypass the `read` of an object that copied this store's members.
+    // Only this very object has a batch: a batch would bypass the `read` of an object that copied
+    // this store's members.
     openBatch(this: unknown, o: StoreBatchOptions) {
       return this === store ? use((image) => image.openBatch(o)) : undefined
     },

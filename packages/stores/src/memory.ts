@@ -4,7 +4,7 @@ import { type BlockStore, LEAVES_BUFFERS, MAX_SECTORS } from '@xenkit/block-stor
 import { gather, scatter } from './buffers.ts'
 import { Size } from './size.ts'
 
-/** Bytes. Clearing them takes 50 us, and up to 900 us if the memory was never used. */
+/** Most bytes of one discard. Clearing 1 MiB takes 50 us, and up to 900 us if it was never used. */
 const LONGEST_DISCARD = 1024 * 1024
 
 /** A disk in an array. */
@@ -20,8 +20,8 @@ export interface MemoryStore extends Required<
 /**
  * Makes a disk of an array.
  * @param source size of a zeroed disk in sectors, or the bytes to serve: a multiple of 512, used in
- *   place
- * @throws RangeError for a size that is no disk's
+ * place
+ * @throws RangeError for a size that no disk can have
  */
 export function memoryStore(source: number | Uint8Array): MemoryStore {
   let bytes = typeof source === 'number' ? zeroes(source) : source

@@ -7,7 +7,7 @@ import { memoryStore } from './memory.ts'
 import { type MemoryCalls, type OpenMemory, memoryImageStore } from './memory-image.ts'
 import { Size } from './size.ts'
 
-/** How `openMemoryStore` of xenkit reads an image: `locking` holds until it is read. */
+/** How `openMemoryStore` of xenkit reads an image. `locking` locks the image until it is read. */
 export type OpenMemoryStoreOptions = Pick<FileStoreOptions, 'locking'>
 
 /** A disk in memory that has to be closed. */
@@ -18,9 +18,7 @@ export interface OpenedMemoryStore
     Disposable {
   /** Cuts the disk, or lengthens it by zeroes. */
   resize(sectors: number): void
-  /**
-   * Frees the memory, once no disk is served from it. Idempotent; later calls of the store fail.
-   */
+  /** Frees the memory once no disk is served from it. Idempotent; later calls of the store fail. */
   close(): void
 }
 
@@ -88,7 +86,7 @@ function imageStore(
   return store
 }
 
-/** Copies the image. Zeroes aren't written, so that they take no memory. */
+/** Copies the image to the store. Zeroes aren't written, so that they take no memory. */
 async function load(image: BlockStore, store: OpenedMemoryStore): Promise<void> {
   const piece = new Uint8Array(PIECE)
   for (let sector = 0; sector < image.sectors; sector += PIECE / 512) {

@@ -1,6 +1,6 @@
 /**
  * Copy-on-write: written blocks go to a store of their own, all others are read from the base,
- * which isn't changed. The map of written blocks exists in memory alone: an overlay ends with its
+ * which isn't changed. The map of written blocks is in memory only: an overlay ends with its
  * process.
  */
 import { type BlockStore, byteLength } from '@xenkit/block-store'
@@ -13,10 +13,12 @@ import { sparseStore } from './sparse.ts'
 export interface OverlayOptions {
   /**
    * Store for written blocks, at least as large as the base; its content doesn't matter. Default: a
-   * `sparseStore`, which takes memory for what is written.
+   * `sparseStore`, which takes memory only for written blocks.
    */
   readonly top?: BlockStore
-  /** Bytes of a block, which is copied whole: a power of two, sector size..2^20, default 4096. */
+  /**
+   * Bytes of a block, which is copied as a whole: a power of two, sector size..2^20, default 4096.
+   */
   readonly blockSize?: number
 }
 
@@ -34,10 +36,10 @@ export interface OverlayStore extends BlockStore {
 
 /**
  * Puts a copy-on-write layer over a store.
- * @param base is written by `commit` alone; nobody else may write to it. The overlay keeps the size
- *   that it has now.
- * @throws RangeError if the block size isn't a power of two of whole sectors, or `top` is too
- *   small or read-only
+ * @param base is written by `commit` alone; nobody else may write to it. The overlay keeps the
+ * base's present size.
+ * @throws RangeError if the block size isn't a power of two of whole sectors, or `top` is too small
+ * or read-only
  */
 export function overlayStore(
   base: BlockStore,
@@ -58,9 +60,10 @@ export function overlayStore(
       const range = { ...map.blocksOf(sector, byteLength(from) / 512), shared: false }
       return locks.run(range, () => map.write(sector, from))
     }),
-    // Only `top`: the map of its blocks ends with the process, so nothing else can be durable.
+    // Flushes `top` alone. More can't be made durable: the map of written blocks ends with the
+    // process.
     flush: () => top.flush?.(),
-    // Whole blocks read as zeroes afterwards, never as the base's data.
+    // Discarded blocks read as zeroes afterwards, never as the base's data.
     discard: (sector, count) =>
       locks.run({ ...map.blocksOf(sector, count), shared: false }, async () => {
         const first = Math.ceil(sector / map.blockSectors)

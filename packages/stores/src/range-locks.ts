@@ -36,7 +36,7 @@ export class RangeLocks {
     return running
   }
 
-  /** Runs `work` while nothing else runs. */
+  /** Runs `work` alone: after all earlier work, before all later work. */
   alone<T>(work: () => Promise<T>): Promise<T> {
     return this.run({ first: 0, last: Infinity, shared: false }, work)
   }

@@ -18,7 +18,7 @@ export class Size {
   }
 
   readonly onResize = (listener: () => void): Disposable => {
-    // A wrapper for each call, so that a listener added twice is removed twice.
+    // Each call wraps its listener, so that one added twice is called twice and removed separately.
     const own = (): void => listener()
     this.#listeners.add(own)
     return { [Symbol.dispose]: () => void this.#listeners.delete(own) }

@@ -14,11 +14,13 @@ import { sparseStore } from './sparse.ts'
 
 /** Options of `snapshotStore`. */
 export interface SnapshotOptions {
-  /** Bytes of a block, which is copied whole: a power of two, sector size..2^20, default 65536. */
+  /**
+   * Bytes of a block, which is copied as a whole: a power of two, sector size..2^20, default 65536.
+   */
   readonly blockSize?: number
 }
 
-/** A disk that snapshots can be taken of. */
+/** A disk of which snapshots can be taken. */
 export interface LiveStore extends BlockStore {
   /**
    * Takes a snapshot once the writes in flight have settled; later writes wait for it.
@@ -31,7 +33,7 @@ export interface LiveStore extends BlockStore {
 
 /** A read-only store: the disk as it was when the snapshot was taken. */
 export interface Snapshot extends BlockStore, AsyncDisposable {
-  /** Closes it once its reads have settled. Idempotent; later reads reject. */
+  /** Closes the snapshot once its reads have settled. Idempotent; later reads reject. */
   close(): Promise<void>
 }
 
@@ -46,7 +48,7 @@ export class SnapshotError extends XenError {
 }
 
 /**
- * Makes a store that snapshots can be taken of.
+ * Makes a store of which snapshots can be taken.
  * @param base must be written only through the returned store from now on
  * @throws RangeError if the block size isn't a power of two of whole sectors
  */
@@ -60,14 +62,16 @@ export function snapshotStore(
   let wanted = 0
 
   const blocksOf = blocksIn(blockSize, base.sectorSize)
-  // Discarded blocks are copied for snapshots: that takes time, and the data stays readable.
+  // While a snapshot is open, discards are limited: blocks are copied first, which takes time. A
+  // secure discard isn't offered, because the copied data stays readable.
   const limits = limitsOn(base, { secure: false }, () => (wanted > 0 ? LONGEST_COPY : Infinity))
   const live = aroundStore(
     base,
     async ({ kind, sector, bytes }, run) => {
       if (kind === 'read' || kind === 'flush') return run()
       const range = blocksOf(sector, bytes / 512)
-      // Calls that share a block wait for each other only if it may have to be copied.
+      // Calls for the same block wait for each other only while a snapshot may have to copy that
+      // block.
       await locks.run({ ...range, shared: wanted === 0 }, async () => {
         for (const snapshot of open) await snapshot.preserve(range)
         await run()
@@ -118,10 +122,13 @@ class Preserved {
     this.#map = map
   }
 
-  /** Never rejects: a backup that fails is no reason to fail the guest's write. */
+  /**
+   * Copies blocks before they change. Never rejects: if the copy fails, the snapshot is lost, but
+   * the guest's write goes on.
+   */
   async preserve({ first, last }: Blocks): Promise<void> {
     const end = this.#map.blocksOf(this.#map.sectors - 1, 1).last
-    // The disk may have grown since.
+    // The disk may have grown since the snapshot was taken: the new blocks aren't in it.
     if (this.lost || first > end) return
     try {
       await this.#map.preserve({ first, last: Math.min(last, end) })

@@ -1,6 +1,6 @@
 /**
- * A disk in memory that takes memory only for what was written. Overlays and snapshots keep their
- * blocks in one by default.
+ * A disk in memory that takes memory only for written chunks. By default, overlays and snapshots
+ * keep their blocks in one.
  */
 import { expectInteger } from '@xenkit/hypervisor'
 import { type BlockStore, LEAVES_BUFFERS, MAX_SECTORS, byteLength } from '@xenkit/block-store'

@@ -20,7 +20,7 @@ export interface Stretch<T> {
   readonly end: number
 }
 
-/** A tree of stretches. */
+/** Values by index, stored as stretches of equal values. */
 export class StretchTree<T extends number | object> {
   /** Indices of the whole tree: a power of 64. */
   readonly #span: number
@@ -53,13 +53,16 @@ export class StretchTree<T extends number | object> {
 interface Filling<T> {
   /** Indices below the entry. */
   readonly span: number
-  /** Relative to the entry's first index; it may lie outside of the entry, as may `end`. */
+  /**
+   * First index of the stretch, relative to the entry's first index. It may lie outside of the
+   * entry, as may `end`.
+   */
   readonly first: number
   readonly end: number
   readonly value: T | undefined
 }
 
-/** Returns what replaces an entry when a stretch is filled. */
+/** Fills a stretch within an entry, and returns what replaces the entry. */
 function filled<T extends number | object>(
   entry: T | Node<T> | undefined,
   { span, first, end, value }: Filling<T>,

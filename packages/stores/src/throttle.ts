@@ -1,6 +1,6 @@
 /**
  * Limits a disk's use of its store by token buckets. A bucket fills at its rate up to its burst; a
- * call that finds too few tokens waits for them. Waiting calls start in order. An idle disk needs
+ * call that finds too few tokens waits for more. Waiting calls start in order. An idle disk needs
  * no timer.
  */
 import type { BlockStore } from '@xenkit/block-store'
@@ -61,8 +61,8 @@ class Bucket {
   }
 
   /**
-   * Takes tokens, in advance if too few are there.
-   * @returns milliseconds until they have come in
+   * Takes tokens. If there are too few, the balance becomes negative.
+   * @returns milliseconds until the balance is 0 again
    */
   take(count: number, now: number): number {
     this.#tokens =

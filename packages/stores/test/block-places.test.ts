@@ -1,10 +1,10 @@
-/** Where blocks are, and the tree beneath, against plain arrays. */
+/** `BlockPlaces` and its `StretchTree`, compared with plain arrays. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { BlockPlaces } from '../src/block-places.ts'
 import { StretchTree } from '../src/stretch-tree.ts'
 
-/** Stretches of `size` indices, many of which begin or end at a multiple of `unit`. */
+/** Generates ranges of `size` indices, many of which start or end at a multiple of `unit`. */
 const stretches = (size: number, unit: number) => {
   const edge = fc.oneof(
     fc.nat(size),

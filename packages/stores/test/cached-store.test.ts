@@ -1,4 +1,4 @@
-/** A cache: nobody sees it but the store beneath, which is asked less often. */
+/** `cachedStore` reads as its base does, and reads each cached block from the base only once. */
 import { describe, expect, test } from 'vitest'
 import type { BlockStore } from '@xenkit/block-store'
 import { type MemoryStore, cachedStore, memoryStore } from '../src/index.ts'
@@ -16,7 +16,7 @@ describe.each([512, 4096, 65_536])('blocks of %i', (blockSize) => {
   })
 })
 
-/** Counts the reads that reach it. */
+/** A store over `memory` that counts the sectors read through it. */
 function counted(memory: MemoryStore): BlockStore & { readonly sectorsRead: number[] } {
   const sectorsRead: number[] = []
   return Object.assign(jitter(memory), {

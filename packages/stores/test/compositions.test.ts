@@ -1,4 +1,7 @@
-/** Stores on stores: any stack is an array, also where what lies beneath fails now and then. */
+/**
+ * Stacks of several stores: each stack behaves like an array, also if the lowest store sometimes
+ * fails.
+ */
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

@@ -18,16 +18,22 @@ import {
   throttledStore,
 } from '../src/index.ts'
 
-/** Far more than it takes, for a busy machine; far less than work that grows with a disk's size. */
+/**
+ * Allows far more time than a call takes, for a busy machine; work that grows with a disk's size
+ * takes far longer still.
+ */
 const HELD_MS_MAX = 50
 const MEMORY_MAX = 64 * 2 ** 20
-/** Until the code is compiled, and the machine isn't busy with others. */
+/**
+ * Each limit must hold in one of these attempts: early ones run uncompiled code, or on a busy
+ * machine.
+ */
 const TRIES_MAX = 20
 
 const TIB_4 = 2 ** 33
 const MIB_64 = 2 ** 17
 
-/** A disk of any size that isn't there. */
+/** A store of any size without content: its calls do nothing. */
 const nowhere = (sectors: number): BlockStore => ({
   sectors,
   read() {},
@@ -72,7 +78,7 @@ const stores: Record<string, () => BlockStore | Promise<BlockStore>> = {
 
 const views = (): Uint8Array[] => Array.from({ length: 256 }, () => new Uint8Array(4096))
 
-/** The largest requests, as the backend makes them for a guest that isn't alone. */
+/** The largest calls that the backend makes for a guest while other guests have requests. */
 const operations: Record<string, (store: BlockStore) => unknown> = {
   read: (store) => store.read(0, views()),
   write: (store) => store.write?.(1, views()),
@@ -101,7 +107,7 @@ const operations: Record<string, (store: BlockStore) => unknown> = {
   },
 }
 
-/** @returns milliseconds for which the event loop didn't go round at most */
+/** @returns the longest time in milliseconds between two turns of the event loop during `work` */
 async function held(work: () => unknown): Promise<number> {
   let longest = 0
   let since = performance.now()

@@ -12,7 +12,7 @@ const KEY = Buffer.from(
   'hex',
 )
 
-/** What the store beneath gets when this is written. */
+/** Returns the ciphertext that `encryptedStore` writes to its base for this plaintext. */
 async function cipherText(
   sector: number,
   plain: Uint8Array,
@@ -25,7 +25,7 @@ async function cipherText(
   return written
 }
 
-// Vectors 10 and 14: 512 bytes 00 01 .. ff 00 01 .. ff.
+// IEEE 1619's vectors 10 and 14, whose plaintext is 512 bytes 00 01 .. ff 00 01 .. ff.
 test.each([
   [
     0xff,
@@ -81,7 +81,7 @@ test('the store reads as an array, its base holds none of the plain text', async
   const memory = memoryStore(300)
   const key = randomBytes(64)
   const store = encryptedStore(jitter(memory), { key })
-  // What was never written decrypts to noise.
+  // Sectors that were never written decrypt to noise, so write every sector first.
   await store.write?.(0, [new Uint8Array(300 * 512)])
   const model = await expectModelled({ store })
   for (let sector = 0; sector < 300; sector++) {
@@ -90,7 +90,7 @@ test('the store reads as an array, its base holds none of the plain text', async
     )
     expect(above && beneath && Buffer.compare(above, beneath)).not.toBe(0)
   }
-  // Another key reads none of it.
+  // With another key, the same sectors decrypt to other data.
   const other = new Uint8Array(512)
   await encryptedStore(memory, { key: randomBytes(64) }).read(0, [other])
   expect(Buffer.compare(other, model.subarray(0, 512))).not.toBe(0)

@@ -1,4 +1,4 @@
-/** Faults happen where they are planned, and nothing else goes wrong. */
+/** `faultyStore` makes exactly the calls fail that are planned to fail. */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { openVbd } from '@xenkit/vbd'

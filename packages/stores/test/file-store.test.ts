@@ -1,4 +1,4 @@
-/** Images in files: what can't be served says why, what is served is what the file holds. */
+/** Images in files: which ones are refused and why, and that the others serve the file's bytes. */
 import { execFileSync } from 'node:child_process'
 import { fstatSync, writeSync } from 'node:fs'
 import { chmod, mkdtemp, readFile, readdir, rm, truncate, writeFile } from 'node:fs/promises'
@@ -68,7 +68,7 @@ test('a file without permission: the error says what to do, and suggests read-on
     details: { errno: 'EACCES' },
     message: expect.stringMatching(text),
   })
-  // Root may open everything.
+  // Root may open every file, so the tests of permissions run as another user.
   const isRoot = process.geteuid?.() === 0
   if (isRoot) process.seteuid?.(65_534)
   try {
@@ -128,7 +128,7 @@ test('a file system without locks: says so, and is served without', async () => 
 })
 
 describe('discard', () => {
-  /** The shape of it: a hole that reads as zeroes. */
+  /** Stands in for the addon's `discardRange`: it zeroes the range, in place of punching a hole. */
   const punch = (
     refuse?: (offset: number) => boolean,
   ): { readonly ranges: number[][]; readonly discardRange: DiscardRange } => {
@@ -156,7 +156,7 @@ describe('discard', () => {
     await using store = await openFileStoreWith({ discardRange }, await image(4096))
     expect(store.discard).toBeUndefined()
     expect(store.discardLimits).toBeUndefined()
-    // It was asked past the end, where nothing is lost.
+    // The store tries a discard once, past the image's end, where it can destroy no data.
     expect(ranges).toEqual([[4096, 4096]])
   })
 
@@ -234,7 +234,7 @@ test('truncated while being served: reads of the rest work, others fail, the dis
   await r.plug()
   await using disk = await openVbd(r.guest, { vdev: 'xvda' })
   await truncate(path, 20 * 512)
-  // It ends within the second buffer, and before the last read.
+  // The truncated file ends within the second buffer of this read.
   await expect(disk.read(16, [new Uint8Array(2048), new Uint8Array(2048)])).rejects.toMatchObject({
     code: 'ERR_XEN_DISK',
   })
@@ -250,8 +250,8 @@ test('truncated while being served: reads of the rest work, others fail, the dis
 })
 
 test('closing waits for what is in flight; later calls reject and touch no other file', async () => {
-  // More buffers than one preadv takes (IOV_MAX is 1024): the read goes on after the close is asked
-  // for.
+  // One preadv takes 1024 buffers at most (IOV_MAX), so this read takes several: it is still in
+  // flight when the store closes.
   const pieces = 3000
   const path = await image(pieces * 512)
   await writeFile(
@@ -268,7 +268,7 @@ test('closing waits for what is in flight; later calls reject and touch no other
   expect(buffers.every((buffer, i) => buffer.every((byte) => byte === (i & 255)))).toBe(true)
   await store.close()
   expect(await openDescriptors()).toBe(before)
-  // The number that the descriptor had is this file's now.
+  // The kernel gives this file the number of the closed descriptor; late calls must not reach it.
   await using other = await openFileStoreWith({}, await image(512))
   for (const late of [
     store.read(0, [new Uint8Array(512)]),

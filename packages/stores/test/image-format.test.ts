@@ -1,4 +1,4 @@
-/** Containers are not served as raw by mistake; a guest's own headers are no mistake. */
+/** Containers such as qcow2 aren't served as raw images; a header that a guest wrote is allowed. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -72,7 +72,8 @@ test.skipIf(!qemu).each([
 ])('what qemu-img makes of %s is a %s container: %j', async (format, name, options) => {
   const path = newPath()
   execFileSync('qemu-img', ['create', '-q', '-f', format, ...options, path, '4M'])
-  // Some aren't whole sectors long, which is another error.
+  // qemu-img makes some images that aren't whole sectors long, which is another error: round them
+  // up.
   const { length } = await readFile(path)
   if (length % 512 !== 0) await truncate(path, Math.ceil(length / 512) * 512)
   await expect(openFileStoreWith({}, path)).rejects.toThrow(`a ${name} container`)

@@ -15,7 +15,7 @@ test('discards of a flooding disk run one at a time, in order; those of another 
     for (const path of paths) await writeFile(path, new Uint8Array(1 << 20))
     const started: number[] = []
     const waiting: (() => void)[] = []
-    // Past the end an image is only asked whether it has holes.
+    // The store tries a discard past the image's end once when it opens; that call isn't counted.
     const discardRange = async (_: number, offset: number): Promise<void> => {
       if (offset >= 1 << 20) return
       started.push(offset)

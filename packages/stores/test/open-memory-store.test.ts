@@ -1,5 +1,5 @@
 /**
- * `openMemoryStoreWith`: an array where there is no addon; and what it does with one that brings
+ * `openMemoryStoreWith`: without the addon the disk is an array; with an `openMemory` it uses that
  * memory.
  */
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
@@ -35,7 +35,7 @@ test('is what an image holds, whatever its length, and leaves that alone', async
   }
 })
 
-/** An `openMemory` whose images do nothing but count. */
+/** An `openMemory` without memory: it records the calls and counts the open images. */
 function counting(): {
   readonly openMemory: OpenMemory
   readonly calls: unknown[]
@@ -67,7 +67,7 @@ test("an image that can't be read says why, and nothing stays open", async () =>
   const failing = openMemoryStoreWith(
     {
       openMemory(what) {
-        // While it is read.
+        // Truncates the image after it was opened, before its content is read.
         truncateSync(path, 512)
         return openMemory(what)
       },

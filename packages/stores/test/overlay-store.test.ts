@@ -1,17 +1,20 @@
-/** Overlays: an array of their own over a base that stays as it is. */
+/** Overlays: each behaves like an array, and its base doesn't change. */
 import { describe, expect, test } from 'vitest'
 import type { BlockStore } from '@xenkit/block-store'
 import { memoryStore, overlayStore, sparseStore } from '../src/index.ts'
 import { jitter } from './support/jitter.ts'
 import { expectModelled, readAll, zeroed } from './support/model.ts'
 
-// Neither is a multiple of the other: the last block is cut short.
+// A size that is no multiple of a block's, so that the last block is short.
 const SECTORS = 259
 const pattern = (): Uint8Array => new Uint8Array(SECTORS * 512).map((_, i) => i * 3 + (i >> 9))
 
 const readOnly = ({ sectors, read }: BlockStore): BlockStore => ({ sectors, read })
 
-/** Whole blocks are zeroes, the rest is kept. */
+/**
+ * Changes the model as a discard changes the overlay: whole blocks become zeroes, parts of blocks
+ * stay.
+ */
 const zeroedBlocks = (blockSize: number) => (sector: number, count: number, model: Uint8Array) => {
   const block = blockSize / 512
   const first = Math.ceil(sector / block) * block
@@ -37,7 +40,7 @@ test('a sparse store takes memory for what was written', () => {
 describe.each([512, 4096, 32_768])('blocks of %i', (blockSize) => {
   test('it is an array, the base stays as it is; reset forgets, commit keeps', async () => {
     const base = memoryStore(pattern())
-    // It keeps what it is told to discard.
+    // This `top` has no `discard`: discarded blocks keep their bytes there, and must not be read.
     const { sectors, read, write } = memoryStore(new Uint8Array(SECTORS * 512).fill(0xee))
     const top = jitter({ sectors, read, write }, 7)
     const store = overlayStore(jitter(base), { top, blockSize })
@@ -49,7 +52,7 @@ describe.each([512, 4096, 32_768])('blocks of %i', (blockSize) => {
     const model = await expectModelled({ store, model: pattern(), discarded, numRuns: 5 })
     await store.commit()
     expect(Buffer.compare(base.bytes, model)).toBe(0)
-    // It goes on over the base as it now is.
+    // After the commit the overlay continues over the changed base.
     await expectModelled({ store, model, discarded, numRuns: 5 })
   })
 
@@ -142,7 +145,7 @@ describe('what fails', () => {
       },
     })
     await expect(store.write?.(1, [new Uint8Array(512)])).rejects.toThrow('EIO')
-    // A whole block needs nothing of the base.
+    // A write of a whole block doesn't read the base.
     await store.write?.(8, [new Uint8Array(4096).fill(5)])
     broken = false
     await store.write?.(1, [new Uint8Array(512).fill(9)])

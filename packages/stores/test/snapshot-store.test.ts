@@ -1,4 +1,6 @@
-/** Snapshots show what the disk held, whatever is written meanwhile. */
+/**
+ * A snapshot shows the disk's content at the moment it was taken, whatever is written afterwards.
+ */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { BlockStore } from '@xenkit/block-store'
@@ -44,8 +46,8 @@ describe.each([512, 4096, 65_536])('blocks of %i', (blockSize) => {
 
   test('a snapshot has each concurrent write as a whole or not at all: all that started before it, none that started later', async () => {
     /**
-     * Writes of 16 sectors apart, in an order of theirs; the snapshot is asked for after the first
-     * `before`.
+     * Slots of 16 sectors to write, in random order. The snapshot is taken after the first `before`
+     * writes have started.
      */
     const order = fc.shuffledSubarray(
       Array.from({ length: 16 }, (_, i) => i),
@@ -74,7 +76,7 @@ describe.each([512, 4096, 65_536])('blocks of %i', (blockSize) => {
             (slot) => !slots.includes(slot),
           )
           writes.push(...beside, ...later.map(write))
-          // Read while they are being written, and again afterwards.
+          // Reads the snapshot during the later writes, and once more after they have finished.
           const held = await readAll(snapshot)
           await Promise.all(writes)
           expect(Buffer.compare(await readAll(snapshot), held)).toBe(0)
@@ -153,7 +155,7 @@ test('a discard is cut while a snapshot is open, and zeroes are not copied', asy
   const snapshot = await store.take({ into: { ...into, write } })
   expect(limits()).toBe(2 ** 20)
   await store.discard?.(0, 8192, { secure: false })
-  // 1 MiB is looked at together.
+  // The snapshot checks 1 MiB at a time for zeroes, and copies the MiB that isn't zero.
   expect(written).toEqual([4096])
   expect((await readAll(store)).every((byte) => byte === 0)).toBe(true)
   const held = await readAll(snapshot)
@@ -180,7 +182,7 @@ describe('what fails', () => {
     })
     const got = await readAll(store)
     expect([got[0], got[512], got[1024]]).toEqual([2, 0, 1])
-    // The next one is none the worse for it.
+    // The failure of one snapshot doesn't affect the next one.
     await using next = await store.take()
     expect(Buffer.compare(await readAll(next), got)).toBe(0)
     await snapshot.close()

@@ -1,4 +1,4 @@
-/** Limits, on a clock of the test's own. */
+/** `throttledStore`: the limits on calls and bytes, with fake timers. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { memoryStore, throttledStore } from '../src/index.ts'
 import { expectModelled, zeroed } from './support/model.ts'
@@ -15,7 +15,7 @@ describe('with time', () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'performance'] }))
   afterEach(() => void vi.useRealTimers())
 
-  /** When each of the calls, made at once, is done, in milliseconds from now. */
+  /** Starts all the calls together. Returns how many milliseconds each takes to complete. */
   async function times(calls: readonly (() => unknown)[]): Promise<number[]> {
     const from = performance.now()
     const done: Promise<number>[] = calls.map(async (call) => {

@@ -2,10 +2,11 @@
  * Block device requests and responses. Follows xen/include/public/io/blkif.h.
  *
  * Every layout exists in two variants. x86_32 aligns a u64 to 4 bytes and so has no hole before
- * `id`; x86_64 and arm align it to 8. Padding that an ABI doesn't have is a field of 0 bytes there.
+ * `id`; x86_64 and arm align a u64 to 8. Padding that an ABI doesn't have is a field of 0 bytes
+ * there.
  *
- * Sectors are 512 bytes in every field, as in the current header. The header of Xen 4.17 said units
- * of the `sector-size` node, which few frontends ever followed.
+ * Sectors are 512 bytes in every field, as in the current header. The header of Xen 4.17 counted in
+ * units of the `sector-size` node, which few frontends ever did.
  */
 import { cstruct } from './cstruct.ts'
 import { array, i16, padding, u16, u32, u64, u64Align4, u8 } from './ctypes.ts'
@@ -26,7 +27,7 @@ export const BLKIF_OP = {
   FLUSH_DISKCACHE: 3,
   /** Device-specific packets, used by SLES. */
   RESERVED_1: 4,
-  /** Needs feature-discard. */
+  /** A discard of sectors. Needs feature-discard. */
   DISCARD: 5,
   /**
    * A read or write whose segment list is in separate pages. Needs feature-max-indirect-segments.
@@ -38,7 +39,10 @@ export const BLKIF_OP = {
 export const BLKIF_RSP = {
   OKAY: 0,
   ERROR: -1,
-  /** The operation isn't supported. A backend may answer a flush or barrier with it at any time. */
+  /**
+   * The operation isn't supported. A backend may answer any flush or barrier so, even after it
+   * offered the feature.
+   */
   EOPNOTSUPP: -2,
 } as const
 
@@ -131,7 +135,7 @@ const aligned8 = layout(u64, 4)
 /** The block protocol's messages, by the ABI of the frontend's `protocol` node. */
 export const blkif: { readonly [A in Abi]: BlkifLayout } = {
   x86_64: aligned8,
-  // The header puts a u64 at the end of the indirect request, so that it has 64 bytes here too.
+  // The header puts a u64 at the end of the indirect request, so it has 64 bytes in x86_32 too.
   x86_32: layout(u64Align4, 8),
   arm: aligned8,
 }

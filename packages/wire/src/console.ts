@@ -5,11 +5,11 @@
 import { cstruct } from './cstruct.ts'
 import { array, padding, u32, u8 } from './ctypes.ts'
 
-/** Layout of the page. */
+/** Layout of a console's page. */
 export const xenconsInterface = cstruct('xencons_interface', {
-  /** Input of the console, from the backend to the guest. */
+  /** Bytes for the guest to read, which the backend writes. */
   in: array(u8, 1024),
-  /** Output of the guest. */
+  /** Bytes that the guest has written, for the backend to read. */
   out: array(u8, 2048),
   in_cons: u32,
   in_prod: u32,
@@ -21,8 +21,9 @@ export const xenconsInterface = cstruct('xencons_interface', {
 })
 
 /**
- * The backend serves the console. A toolstack that doesn't know the field leaves this value too.
+ * Value of `connection`: the backend serves the console. It is 0, so a toolstack that doesn't know
+ * the field writes it too.
  */
 export const XENCONSOLE_CONNECTED = 0
-/** Set by the toolstack; cleared when the backend connects. */
+/** Value of `connection`, set by the toolstack: no backend serves the console yet. */
 export const XENCONSOLE_DISCONNECTED = 1

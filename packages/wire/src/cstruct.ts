@@ -30,11 +30,11 @@ export type FieldsToEncode<F extends Fields> = Omit<FieldsOf<F>, PaddingOf<F>> &
 export class CStruct<F extends Fields> extends ObjectSchema<F> implements Aligned {
   /** The struct's tag in C. */
   readonly name: string
-  /** sizeof the struct, bytes. */
+  /** Bytes of the struct (C's sizeof). */
   readonly size: number
   /** Alignment of the struct, bytes. */
   readonly align: number
-  /** offsetof each field, bytes. */
+  /** Offset of each field in bytes (C's offsetof). */
   readonly at: { readonly [K in keyof F]: number }
   readonly endianness: Endianness
   /** Zeros for each field that is padding. */
@@ -83,7 +83,7 @@ export class CStruct<F extends Fields> extends ObjectSchema<F> implements Aligne
 
   /**
    * Reads the struct at `offset` of `bytes`.
-   * @throws RangeError if it doesn't lie within `bytes`
+   * @throws RangeError if the struct doesn't lie within `bytes`
    */
   decode(bytes: Uint8Array, offset = 0): FieldsOf<F> {
     return this.read(readerAt(this, bytes, offset))

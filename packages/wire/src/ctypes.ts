@@ -18,7 +18,7 @@ import type {
   Uint8Schema,
 } from 'typed-binary'
 
-/** A schema that states its alignment, because it isn't simply an integer aligned to its size. */
+/** A schema that states its alignment. Plain integers don't: they are aligned to their size. */
 export interface Aligned extends AnySchema {
   readonly align: number
 }
@@ -33,7 +33,7 @@ export type CType =
   | Int32Schema
   | Aligned
 
-/** sizeof a type, bytes. */
+/** Bytes of a type (C's sizeof). */
 export const sizeOf = (type: CType): number => type.measure(MaxValue).size
 /** Alignment of a type, bytes. */
 export const alignOf = (type: CType): number => ('align' in type ? type.align : sizeOf(type))
@@ -90,7 +90,7 @@ export const u64 = new Int64Schema({ align: 8, signed: false })
 export const i64 = new Int64Schema({ align: 8, signed: true })
 /** uint64_t within a struct in the ABI x86_32: i386 System V aligns it to 4. */
 export const u64Align4 = new Int64Schema({ align: 4, signed: false })
-/** int64_t within a struct in the ABI x86_32, aligned to 4 as well. */
+/** int64_t within a struct in the ABI x86_32: i386 System V aligns it to 4. */
 export const i64Align4 = new Int64Schema({ align: 4, signed: true })
 
 /** An array of `length` elements. */

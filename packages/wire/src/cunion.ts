@@ -1,6 +1,6 @@
 /**
  * A C union: several members, each at offset 0. Another field of the struct says which member is
- * meant. A union's value is therefore its bytes, and the reader picks the member.
+ * valid. A union's value is therefore its bytes, and the reader picks the member.
  */
 import { BufferReader, BufferWriter, MaxValue, Measurer, Schema } from 'typed-binary'
 import type { IMeasurer, ISchema, ISerialInput, ISerialOutput, Parsed } from 'typed-binary'
@@ -32,11 +32,14 @@ export class UnionValue<V> {
   }
 }
 
-/** Schema of one union; `cunion` creates one. Little endian, so it isn't for a `netstruct`. */
+/**
+ * Schema of one union; `cunion` creates one. A union is little endian, so a `netstruct` can't
+ * contain it.
+ */
 export class CUnion<V> extends Schema<UnionValue<V>> implements Aligned {
   /** The union's tag in C. */
   readonly name: string
-  /** sizeof, bytes: the largest member's, rounded up to `align`. */
+  /** Bytes of the union (C's sizeof): the largest member's size, rounded up to `align`. */
   readonly size: number
   /** The largest alignment of a member. */
   readonly align: number
@@ -61,7 +64,7 @@ export class CUnion<V> extends Schema<UnionValue<V>> implements Aligned {
 
   /**
    * Reads the union at `offset` of `bytes`.
-   * @throws RangeError if it doesn't lie within `bytes`
+   * @throws RangeError if the union doesn't lie within `bytes`
    */
   decode(bytes: Uint8Array, offset = 0): UnionValue<V> {
     return this.read(readerAt(this, bytes, offset))
@@ -69,7 +72,7 @@ export class CUnion<V> extends Schema<UnionValue<V>> implements Aligned {
 
   /**
    * Writes the union at `offset` of `bytes`.
-   * @throws RangeError if it doesn't lie within `bytes`
+   * @throws RangeError if the union doesn't lie within `bytes`
    */
   encode(value: UnionValue<V>, bytes: Uint8Array, offset = 0): void {
     this.write(writerAt(this, bytes, offset), value)

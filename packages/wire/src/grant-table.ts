@@ -1,10 +1,13 @@
-/** Grant tables. Follows xen/include/public/grant_table.h. */
+/**
+ * Entries of grant tables, and the status codes of grant operations. Follows
+ * xen/include/public/grant_table.h.
+ */
 import { cstruct } from './cstruct.ts'
 import { u16, u32 } from './ctypes.ts'
 
 /** An entry of a version 1 grant table. */
 export const grant_entry_v1 = cstruct('grant_entry_v1', {
-  /** One type and any flags of GTF. */
+  /** One type and any flags of `GTF`. */
   flags: u16,
   /** Domain that may use the page. */
   domid: u16,
@@ -26,11 +29,11 @@ export const GTF = {
   writing: 1 << 4,
 } as const
 
-/** Number of entries at the start of every grant table that the toolstack uses. */
+/** Number of entries at the start of every grant table that are reserved for the toolstack. */
 export const GNTTAB_NR_RESERVED_ENTRIES = 8
-/** Entry for the console's page. */
+/** Reserved entry that grants the console's page. */
 export const GNTTAB_RESERVED_CONSOLE = 0
-/** Entry for the xenstore ring's page. */
+/** Reserved entry that grants the xenstore ring's page. */
 export const GNTTAB_RESERVED_XENSTORE = 1
 
 /** Status codes of grant operations. */
@@ -51,7 +54,7 @@ export const GNTST = {
   no_space: -13,
 } as const
 
-/** One of the status codes. */
+/** One of the status codes of grant operations. */
 export type GNTST = (typeof GNTST)[keyof typeof GNTST]
 
 const meanings: { readonly [Status in GNTST]: string } = {

@@ -1,6 +1,6 @@
 /**
- * Network packets, and the requests that configure a card. Follows xen/include/public/io/netif.h.
- * The layouts are the same in every ABI.
+ * Network packets, and the requests that configure a network device. Follows
+ * xen/include/public/io/netif.h. The layouts are the same in every ABI.
  *
  * A packet takes one or more slots, in this order: its first part, any extra infos, its other
  * parts. On the receive ring, an extra info takes the slot of a response. The frontend matches
@@ -23,8 +23,8 @@ export const NETTXF = {
    */
   csum_blank: 1 << 0,
   /**
-   * The packet's data match its checksum. Together with `csum_blank`, the data are trusted without
-   * one.
+   * The packet's data match its checksum. With `csum_blank` too, the sender is trusted to have sent
+   * correct data without a checksum.
    */
   data_validated: 1 << 1,
   /** The packet continues in the next request. */
@@ -33,13 +33,13 @@ export const NETTXF = {
   extra_info: 1 << 3,
 } as const
 
-/** Flags of a receive response. Compared with NETTXF, the first two bits are swapped. */
+/** Flags of a receive response. The first two bits are swapped, compared with NETTXF. */
 export const NETRXF = {
   data_validated: 1 << 0,
   csum_blank: 1 << 1,
   more_data: 1 << 2,
   extra_info: 1 << 3,
-  /** Marks a GSO packet in the way that preceded extra infos; deprecated. */
+  /** Marks a GSO packet in the old way, used before extra infos existed; deprecated. */
   gso_prefix: 1 << 4,
 } as const
 
@@ -62,20 +62,23 @@ export const XEN_NETIF_EXTRA_TYPE = {
    * must not be sent on.
    */
   MCAST_ADD: 2,
-  /** Removes an address; the packet is a dummy too. */
+  /** Removes an address from the filter; the packet that carries it is a dummy too. */
   MCAST_DEL: 3,
   HASH: 4,
-  /** In Linux's netif.h, not in Xen's. */
+  /** Space before the packet's data, for XDP programs. Defined in Linux's netif.h, not in Xen's. */
   XDP: 5,
 } as const
 
-/** Flags of an extra info. MORE: another extra info follows. */
+/** Flags of an extra info. `MORE`: another extra info follows. */
 export const XEN_NETIF_EXTRA_FLAG = { MORE: 1 << 0 } as const
 
-/** Protocol by which a GSO packet must be segmented. */
+/** Protocol by which a GSO packet (a large one, to be split) must be segmented. */
 export const XEN_NETIF_GSO_TYPE = { NONE: 0, TCPV4: 1, TCPV6: 2 } as const
 
-/** Bits for the types of a hash. An extra info holds the number of one bit, 0..3. */
+/**
+ * Bits that select which parts of a packet a hash covers. An extra info holds the number of one
+ * bit, 0..3.
+ */
 export const XEN_NETIF_CTRL_HASH_TYPE = {
   IPV4: 1 << 0,
   IPV4_TCP: 1 << 1,
@@ -83,7 +86,7 @@ export const XEN_NETIF_CTRL_HASH_TYPE = {
   IPV6_TCP: 1 << 3,
 } as const
 
-/** Hash algorithms. NONE: the backend distributes packets over queues in its own way. */
+/** Hash algorithms. `NONE`: the backend distributes packets over queues in its own way. */
 export const XEN_NETIF_CTRL_HASH_ALGORITHM = { NONE: 0, TOEPLITZ: 1 } as const
 
 /** Types of a control request; netif.h says what `data` holds for each. */
@@ -128,7 +131,7 @@ const txRequest = cstruct('netif_tx_request', {
 
 const txResponse = cstruct('netif_tx_response', {
   id: u16,
-  /** One of NETIF_RSP. */
+  /** One of `NETIF_RSP`. */
   status: i16,
 })
 
@@ -201,7 +204,7 @@ const ctrlRequest = cstruct('xen_netif_ctrl_request', {
 
 const ctrlResponse = cstruct('xen_netif_ctrl_response', {
   id: u16,
-  /** The request's type. */
+  /** The type of the request that this answers. */
   type: u16,
   /** One of XEN_NETIF_CTRL_STATUS. */
   status: u32,
@@ -224,7 +227,7 @@ export const netif = {
   rx: ringMessages({ request: rxRequest, response: rxResponse }),
   /** Ring of requests that configure hashing and static grants. */
   ctrl: ringMessages({ request: ctrlRequest, response: ctrlResponse }),
-  /** Takes the slot of a transmit request or of a receive response. */
+  /** Extra info about a packet, which takes the slot of a transmit request or receive response. */
   extraInfo,
   /** The union within `extraInfo`, and its members. */
   extra,

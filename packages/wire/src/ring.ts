@@ -10,7 +10,7 @@ import { padding, u32 } from './ctypes.ts'
 /** Bytes of a ring page: 4 KiB whatever the architecture's own page size is. */
 export const XEN_PAGE_SIZE = 4096
 
-/** The ring's header. */
+/** Header of a ring, at the start of its first page. */
 export const sring = cstruct('sring', {
   req_prod: u32,
   /** The frontend notifies the backend when req_prod passes this index. */

@@ -18,29 +18,31 @@ export const EVTCHN_PORT_INVALID = 0
 export const EVTCHN_FIFO_NR_CHANNELS = 1 << 17
 
 /**
- * Virtual interrupts: events that Xen itself sends. A global one goes to a single domain, domain 0
+ * Virtual interrupts: events that Xen itself sends. A global one goes to a single domain: domain 0,
  * unless the toolstack names another.
  */
 export const VIRQ = {
-  /** Per VCPU: a timeout has passed. */
+  /** Per VCPU: a timer set by the guest has expired. */
   TIMER: 0,
-  /** Per VCPU: the guest shall print its state. */
+  /** Per VCPU: asks the guest to print its state, for debugging. */
   DEBUG: 1,
   /** Global: the emergency console has input. */
   CONSOLE: 2,
-  /** Global: a domain has shut down, crashed or gone. xenstored is bound to it. */
+  /**
+   * Global: a domain has shut down, crashed or been destroyed. Usually xenstored binds this one.
+   */
   DOM_EXC: 3,
   /** Global: the trace buffer has records. */
   TBUF: 4,
   /** Global: a domain is paused for its debugger. */
   DEBUGGER: 6,
-  /** Per VCPU: a profiler's sample is there. */
+  /** Per VCPU: a profiler's sample is ready. */
   XENOPROF: 7,
   /** Global: Xen's console ring has new output. */
   CON_RING: 8,
-  /** Global: a physical CPU has come or gone. */
+  /** Global: a physical CPU went online or offline. */
   PCPU_STATE: 9,
-  /** Global: an event of a domain's memory. */
+  /** Global: an event about a domain's memory. */
   MEM_EVENT: 10,
   /** Per domain: an Argo message has arrived. */
   ARGO: 11,
@@ -48,7 +50,10 @@ export const VIRQ = {
   ENOMEM: 12,
   /** Per VCPU: an interrupt of the performance counters. */
   XENPMU: 13,
-  /** Global, as all of ARCH_*: of the machine's architecture. On x86: a machine check. */
+  /**
+   * Global. ARCH_0 to ARCH_7 depend on the machine's architecture; on x86, ARCH_0 is a machine
+   * check.
+   */
   ARCH_0: 16,
   ARCH_1: 17,
   ARCH_2: 18,
@@ -59,5 +64,5 @@ export const VIRQ = {
   ARCH_7: 23,
 } as const
 
-/** Virtual interrupts have numbers below this one; 5, 14 and 15 have no meaning. */
+/** Number of virtual interrupts: they are below this. Numbers 5, 14 and 15 have no meaning. */
 export const NR_VIRQS = 24

@@ -5,12 +5,15 @@
 
 /** Values of a `state` node. */
 export const XenbusState = {
-  /** Never written: the node is missing, or holds an unknown value. */
+  /** Never written to a node: stands for a node that is missing or holds an unknown value. */
   Unknown: 0,
   Initialising: 1,
-  /** Early initialisation is done; waits for the other half's nodes or a hotplug script. */
+  /**
+   * Early initialisation is complete. The device waits for the other half's nodes or a hotplug
+   * script.
+   */
   InitWait: 2,
-  /** All nodes are published; waits for the other half to connect. */
+  /** All nodes are published. The device waits for the other half to connect. */
   Initialised: 3,
   Connected: 4,
   /** Closing after an error or an unplug. */
@@ -20,7 +23,7 @@ export const XenbusState = {
   Reconfigured: 8,
 } as const
 
-/** One of the states. */
+/** One of the states of a split device. */
 export type XenbusState = (typeof XenbusState)[keyof typeof XenbusState]
 
 const names = new Map<number, string>(

@@ -1,12 +1,12 @@
 /**
- * Packs xenstore messages into one buffer, so that all messages of a tick leave in one write. The
- * buffer is reused.
+ * Packs xenstore messages into one buffer, which is reused. All messages of one tick are then sent
+ * by one write.
  */
 import { XENSTORE_PAYLOAD_MAX, xsdSockmsg, xsTypeName } from './xs-wire.ts'
 
 const { size: HEADER_SIZE, at } = xsdSockmsg
 const INITIAL_SIZE = 4096
-/** Bytes: a buffer that a burst has grown beyond this is dropped after use. */
+/** Bytes. A buffer that a burst of messages has grown beyond this is dropped after use. */
 const KEPT_SIZE = 65536
 /** Most bytes of UTF-8 per UTF-16 code unit. */
 const UTF8_MAX = 3
@@ -40,7 +40,8 @@ export class XsPacker {
   append(type: number, reqId: number, txId: number, text: string, data?: Uint8Array): void {
     const start = this.#length
     const dataBytes = data?.length ?? 0
-    // each code unit takes at least one byte: this check bounds the reservation
+    // Each code unit takes at least one byte, so this check bounds the memory that is reserved
+    // next.
     expectPayload(type, text.length + dataBytes)
     if (!text.isWellFormed()) {
       const shown = JSON.stringify(text.slice(0, 64))
@@ -61,7 +62,7 @@ export class XsPacker {
     this.#length += HEADER_SIZE + len
   }
 
-  /** Returns the packed bytes and starts afresh. The view is valid until the next `append`. */
+  /** Returns the packed bytes and removes them. The view is valid until the next `append`. */
   take(): Uint8Array {
     const packed = this.#buffer.subarray(0, this.#length)
     this.#length = 0

@@ -17,7 +17,7 @@ export type XsMessageHandler = (
 ) => void
 
 /**
- * The bytes aren't a stream of xenstore messages. The next header can't be found: end the
+ * Bytes that aren't a stream of xenstore messages. The next header can't be found: end the
  * connection.
  */
 export class XsFormatError extends Error {
@@ -37,7 +37,7 @@ const { size: HEADER_SIZE, at } = xsdSockmsg
 const viewOf = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
-/** Size of the message whose header is at `offset`. */
+/** Returns the size of the message whose header is at `offset`. */
 const messageSize = (view: DataView, offset: number): number => {
   const len = view.getUint32(offset + at.len, true)
   if (len > XENSTORE_PAYLOAD_MAX) throw new XsFormatError(len)
@@ -47,7 +47,7 @@ const messageSize = (view: DataView, offset: number): number => {
 /** Parses one direction of a xenstore connection. */
 export class XsParser {
   readonly #onMessage: XsMessageHandler
-  /** The first `#heldBytes` bytes of an incomplete message. */
+  /** An incomplete message: `#heldBytes` bytes of it have arrived. */
   readonly #held = new Uint8Array(HEADER_SIZE + XENSTORE_PAYLOAD_MAX)
   readonly #heldView = new DataView(this.#held.buffer)
   #heldBytes = 0
@@ -57,7 +57,8 @@ export class XsParser {
   }
 
   /**
-   * Takes the next bytes of the stream and passes on every message that they complete.
+   * Takes the next bytes of the stream and passes every message that is now complete to the
+   * handler.
    * @throws XsFormatError, or the handler's error; the parser can't be used afterwards
    */
   push(bytes: Uint8Array): void {
@@ -66,7 +67,7 @@ export class XsParser {
   }
 
   /**
-   * Takes bytes from `offset` to the end of one message at most. Errors are those of `push`.
+   * Takes bytes from `offset` to the end of one message at most. Throws as `push` does.
    * @returns how many bytes it took
    */
   take(bytes: Uint8Array, offset: number): number {
@@ -86,8 +87,8 @@ export class XsParser {
   }
 
   /**
-   * Continues the held message.
-   * @returns how many of the bytes belonged to it
+   * Continues the incomplete message.
+   * @returns how many of the bytes belonged to that message
    */
   #complete(bytes: Uint8Array, offset: number): number {
     let taken = this.#hold(bytes, offset, offset + HEADER_SIZE - this.#heldBytes)
@@ -114,7 +115,7 @@ export class XsParser {
       view.getUint32(offset + at.type, true),
       view.getUint32(offset + at.req_id, true),
       view.getUint32(offset + at.tx_id, true),
-      // Not `bytes.subarray`: of a Buffer it returns a Buffer, whose `slice` doesn't copy.
+      // A plain Uint8Array: `subarray` of a Buffer returns a Buffer, whose `slice` doesn't copy.
       new Uint8Array(bytes.buffer, bytes.byteOffset + offset + HEADER_SIZE, size - HEADER_SIZE),
     )
   }

@@ -9,7 +9,7 @@ const ALPHABET = /^[A-Za-z0-9\-/_@]*$/
 
 /**
  * Checks a node's path.
- * @returns the fault, as the end of a sentence, or `undefined` if the path is valid
+ * @returns what is wrong, as the end of a sentence, or `undefined` if the path is valid
  */
 export function xsPathFault(path: string): string | undefined {
   if (path === '') return 'is empty'
@@ -22,8 +22,8 @@ export function xsPathFault(path: string): string | undefined {
 }
 
 /**
- * Checks a path to watch: a node's path, `@introduceDomain` or `@releaseDomain`. Returns what
- * `xsPathFault` does.
+ * Checks a path to watch: a node's path, `@introduceDomain` or `@releaseDomain`.
+ * @returns what is wrong, as the end of a sentence, or `undefined` if the path is valid
  */
 export const xsWatchPathFault = (path: string): string | undefined =>
   xsPathFault(path.startsWith('@') ? `/${path}` : path)

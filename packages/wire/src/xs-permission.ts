@@ -15,7 +15,7 @@ export interface XsAclEntry {
 
 /** Permissions of one node. */
 export interface XsPermissions {
-  /** Domain with full access, which domain 0 has too. */
+  /** Domain with full access. Domain 0 has full access too. */
   readonly owner: number
   /** Access of any other domain. */
   readonly access: XsAccess
@@ -34,7 +34,7 @@ const accesses = new Map<string, XsAccess>([
   ['b', 'both'],
 ])
 
-/** Returns the entries as they are sent, each with its NUL. */
+/** Returns the entries as they are sent, each followed by a NUL. */
 export const formatXsPermissions = ({ owner, access, acl }: XsPermissions): string =>
   [{ domid: owner, access }, ...acl]
     .map((entry) => `${letters[entry.access]}${entry.domid}\0`)
@@ -42,8 +42,9 @@ export const formatXsPermissions = ({ owner, access, acl }: XsPermissions): stri
 
 /**
  * Parses the entries of a reply.
- * @param entries without their NUL; a domid may be any C int, because xenstored doesn't check it
- * @returns undefined if they aren't a list of permissions
+ * @param entries entries without their NUL; a domid may be any C int, because xenstored doesn't
+ * check it
+ * @returns undefined if the entries aren't a list of permissions
  */
 export function parseXsPermissions(entries: readonly string[]): XsPermissions | undefined {
   const acl: XsAclEntry[] = []

@@ -9,7 +9,7 @@ import { array, u32, u8 } from './ctypes.ts'
 /** Bytes of each of the two buffers. */
 export const XENSTORE_RING_SIZE = 1024
 
-/** Layout of the page. */
+/** Layout of the xenstore ring's page. */
 export const xenstoreDomainInterface = cstruct('xenstore_domain_interface', {
   req: array(u8, XENSTORE_RING_SIZE),
   rsp: array(u8, XENSTORE_RING_SIZE),
@@ -20,28 +20,33 @@ export const xenstoreDomainInterface = cstruct('xenstore_domain_interface', {
   server_features: u32,
   connection: u32,
   error: u32,
-  /** Set by Xen for domains that Xen itself starts; not in the header of 4.17. */
+  /**
+   * Set by Xen for domains that Xen itself starts; the header of Xen 4.17 doesn't have this field.
+   */
   evtchn_port: u32,
 })
 
 /** Bits of `server_features`, and of the reply to GET_FEATURE. */
 export const XENSTORE_SERVER_FEATURE = {
-  /** The domain may reset the ring by `connection`. */
+  /** The domain may reset the ring by writing XENSTORE_RECONNECT to `connection`. */
   RECONNECTION: 1,
-  /** `error` says why xenstored closed the ring. */
+  /** The `error` field says why xenstored closed the ring. */
   ERROR: 2,
-  /** WATCH accepts a depth. */
+  /** WATCH requests accept a depth. */
   WATCHDEPTH: 4,
   /** Permissions may name DOMID_ANY. */
   DOMID_ANY: 8,
 } as const
 
-/** Values of `connection`. */
+/** Value of `connection` while the ring is in use. */
 export const XENSTORE_CONNECTED = 0
-/** Set by the domain to request a reset; xenstored then sets XENSTORE_CONNECTED. */
+/**
+ * Value of `connection` by which the domain requests a reset. xenstored then sets
+ * XENSTORE_CONNECTED.
+ */
 export const XENSTORE_RECONNECT = 1
 
-/** Values of `error`. */
+/** Values of `error`: why xenstored closed the ring. */
 export const XENSTORE_ERROR = {
   NONE: 0,
   /** The event channel doesn't work. */

@@ -13,7 +13,7 @@ import { u32 } from './ctypes.ts'
  */
 export const xsdSockmsg = cstruct('xsd_sockmsg', { type: u32, req_id: u32, tx_id: u32, len: u32 })
 
-/** `enum xsd_sockmsg_type`. */
+/** Types of messages: `enum xsd_sockmsg_type`. */
 export const XS = {
   CONTROL: 0,
   DIRECTORY: 1,
@@ -30,14 +30,14 @@ export const XS = {
   MKDIR: 12,
   RM: 13,
   SET_PERMS: 14,
-  /** Sent by xenstored alone. */
+  /** Reports a change to a watcher. Only xenstored sends this. */
   WATCH_EVENT: 15,
-  /** Sent by xenstored alone. */
+  /** Reply that a request failed. Only xenstored sends this. */
   ERROR: 16,
   IS_DOMAIN_INTRODUCED: 17,
   RESUME: 18,
   SET_TARGET: 19,
-  /** No longer in the header; old releases of oxenstored support it. */
+  /** Removed from the header; old releases of oxenstored support it. */
   RESTRICT: 20,
   RESET_WATCHES: 21,
   DIRECTORY_PART: 22,
@@ -75,8 +75,8 @@ export const XSD_ERRORS = [
 export type XsdError = (typeof XSD_ERRORS)[number]
 
 /**
- * Most bytes of a payload, in both directions. xenstored ends the connection of a client that
- * exceeds it.
+ * Most bytes of a payload, in both directions. xenstored ends the connection of a client that sends
+ * more.
  */
 export const XENSTORE_PAYLOAD_MAX = 4096
 /** Most bytes of a path with a leading slash. */

@@ -2,7 +2,7 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 
 /**
- * Why C can't be compiled on this machine, or undefined if it can.
+ * Says why C can't be compiled on this machine; undefined if it can.
  * @throws on CI, which must be able to compile
  */
 export function whyNoXenC(): string | undefined {
@@ -21,7 +21,10 @@ export function whyNoXenC(): string | undefined {
   return reason
 }
 
-/** @throws with the compiler's messages if the source doesn't compile */
+/**
+ * Compiles C source to the file `output`.
+ * @throws with the compiler's messages if the source doesn't compile
+ */
 export function compileC(source: string, output: string, ...flags: string[]): void {
   execFileSync(
     'gcc',

@@ -76,7 +76,7 @@ const structs: [string, CStruct<Fields>][] = [
   ['response of x86_32', response32],
 ]
 
-/** Reads a value at a derived offset, by a type's size alone. */
+/** Reads a value of the given type at an offset, without the code under test. */
 function readAt(view: DataView, at: number, type: CType, little: boolean): unknown {
   if (type === u8) return view.getUint8(at)
   if (type === u16) return view.getUint16(at, little)

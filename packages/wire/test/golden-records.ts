@@ -1,7 +1,7 @@
 /**
- * Sizes, offsets and constants as a C compiler computes them, for each ABI. The object file holds
- * records: "golden NAME", and the value 64 bytes further on. Nothing is run, so a 32-bit libc isn't
- * needed.
+ * Sizes, offsets and constants as a C compiler computes them, for each ABI. The compiled object
+ * file holds records: the text "golden NAME", and the value 64 bytes after it. The file is only
+ * read, never run, so a 32-bit libc isn't needed.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -13,18 +13,18 @@ import { compileC, whyNoXenC } from './compile-c.ts'
 export const ABIS: readonly { readonly abi: Abi; readonly flags: readonly string[] }[] = [
   { abi: 'x86_64', flags: ['-m64'] },
   { abi: 'x86_32', flags: ['-m32'] },
-  // The headers in their Arm form, compiled with Arm's alignment: a u64 is aligned to 8 in 32-bit
-  // code too.
+  // Xen's headers in their Arm form. `-malign-double` aligns a u64 to 8 in 32-bit code too, as Arm
+  // does.
   { abi: 'arm', flags: ['-m32', '-malign-double', '-U__i386__', '-D__arm__'] },
   { abi: 'arm', flags: ['-m64', '-U__x86_64__', '-D__aarch64__'] },
 ]
 
-/** Why there can be no records on this machine, or undefined if there can. */
+/** Says why C can't be compiled for all the ABIs on this machine; undefined if it can. */
 export const whyNoRecords = (): string | undefined =>
   whyNoXenC() ??
   (process.arch === 'x64' ? undefined : `gcc of ${process.arch} can't compile for every ABI`)
 
-/** Returns name -> value, from the records that the source defines. */
+/** Compiles the source and returns its records: name -> value. */
 export function goldenRecords(source: string, flags: readonly string[]): Map<string, number> {
   const directory = mkdtempSync(join(tmpdir(), 'xenkit-golden-'))
   try {

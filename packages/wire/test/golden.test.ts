@@ -11,8 +11,9 @@ import { ABIS, goldenRecords, whyNoRecords } from './golden-records.ts'
 import { fsif, keyboard } from './other-headers.ts'
 
 /**
- * Names missing in the headers of Xen 4.17, against which these tests compile. They were checked by
- * eye in the headers of 4.22; RESTRICT is in neither. XDP is in Linux's header.
+ * Names missing in the headers of Xen 4.17, which these tests compile against. They were checked by
+ * eye in the headers of 4.22, except RESTRICT, which is in neither, and XDP, which is in Linux's
+ * header.
  */
 const NEWER = [
   'XS_RESTRICT',
@@ -29,7 +30,7 @@ const NEWER = [
   'XEN_NETIF_EXTRA_TYPE_XDP',
 ]
 
-/** Returns the same names with this package's values. */
+/** Returns this package's values, under the names that the compiled records have. */
 function ours(abi: Abi): Map<string, number> {
   const layout = wire.blkif[abi]
   const other = fsif(abi === 'x86_32' ? { u64: wire.u64Align4, i64: wire.i64Align4 } : wire)
@@ -37,7 +38,8 @@ function ours(abi: Abi): Map<string, number> {
   const values = new Map<string, number>()
   const struct = ({ name, size, at }: CStruct<Fields>): void => {
     values.set(`sizeof ${name}`, size)
-    // The compiler's padding has no name in C; `size` and the offsets of later fields prove it.
+    // The compiler's padding has no name in C. The struct's size and the offsets of later fields
+    // prove it.
     for (const [field, offset] of Object.entries(at)) {
       if (!field.startsWith('_pad')) values.set(`${name}.${field}`, offset)
     }

@@ -1,6 +1,6 @@
 /**
- * Random nested structs and unions have gcc's sizes and offsets in every ABI, once their holes are
- * fields.
+ * Property: random nested structs and unions have the sizes and offsets that gcc gives them, in
+ * every ABI, if each hole is declared as a padding field.
  */
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
@@ -75,7 +75,7 @@ function padded(members: readonly (readonly [name: string, type: CType])[]) {
   return wire.cstruct('s', Object.fromEntries(fields))
 }
 
-/** Returns C source that defines records of every layout's sizes and offsets. */
+/** Returns C source that defines records of the sizes and offsets of all layouts. */
 function source(layouts: readonly Layout[]): string {
   const types = Object.keys(integers('arm')).map((name) => {
     const [, sign, bits] = /(u?int)(\d+)_t/.exec(name) ?? []
@@ -115,7 +115,7 @@ test.for(ABIS)('$abi $flags.0', ({ abi, flags }, { skip }) => {
       })
       expect(new Map(ours)).toEqual(goldenRecords(source(layouts), flags))
     }),
-    // Each run invokes the compiler, as does each step of shrinking a failure.
+    // Each run starts the compiler, and so does each step that shrinks a failing example.
     { numRuns: 2 },
   )
 })

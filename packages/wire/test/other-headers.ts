@@ -1,11 +1,11 @@
 /**
- * Structs of headers that this package doesn't cover. They have signed integers, unions, and
- * layouts that differ between ABIs, and show that a device's author can describe them.
+ * Structs of Xen headers that this package doesn't cover, to show that a device's author can
+ * describe them. They have signed integers, unions, and layouts that differ between ABIs.
  */
 import { array, cstruct, cunion, i16, i32, i8, padding, u16, u32, u8 } from '../src/index.ts'
 import type { Int64Schema } from '../src/index.ts'
 
-/** io/kbdif.h */
+/** Events of io/kbdif.h. */
 const pos = cstruct('xenkbd_mtouch_pos', { abs_x: i32, abs_y: i32 })
 const shape = cstruct('xenkbd_mtouch_shape', { major: u32, minor: u32 })
 const touch = cunion('xenkbd_mtouch_u', { pos, shape, orientation: i16 })
@@ -35,7 +35,7 @@ export const keyboard = {
 }
 
 /**
- * io/fsif.h.
+ * Messages of io/fsif.h in one ABI.
  * @param o uint64_t and int64_t with the ABI's alignment
  */
 export function fsif({ u64, i64 }: { readonly u64: Int64Schema; readonly i64: Int64Schema }) {

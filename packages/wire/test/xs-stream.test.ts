@@ -25,7 +25,10 @@ const message: fc.Arbitrary<Message> = fc.record({
   payload: fc.array(fc.nat(255), { maxLength: 40 }),
 })
 
-/** Encodes messages through the schema, so that parser and packer can't agree on a wrong layout. */
+/**
+ * Encodes messages through the schema of the header, independently of the parser and packer: they
+ * could agree on a wrong layout.
+ */
 function encode(messages: readonly Message[]): Uint8Array {
   return Uint8Array.from(
     messages.flatMap(({ payload, ...header }) => {
@@ -44,7 +47,10 @@ function collect(): { parser: XsParser; messages: Message[] } {
   return { parser, messages }
 }
 
-/** Cuts bytes at the given places, which may repeat and be in any order. */
+/**
+ * Splits bytes at the given positions, in any order; a position that comes twice adds an empty
+ * part.
+ */
 function* split(bytes: Uint8Array, cuts: readonly number[]): Generator<Uint8Array> {
   const places = cuts.map((cut) => cut % (bytes.length + 1)).toSorted((a, b) => a - b)
   for (const [i, place] of [0, ...places].entries()) {

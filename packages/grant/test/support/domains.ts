@@ -15,5 +15,7 @@ export function twoDomains() {
   }
 }
 
-/** A reference among the table's reserved entries, which the frontend has not granted. */
+/**
+ * A grant reference that the frontend has never granted: it is one of the table's reserved entries.
+ */
 export const UNGRANTED = 5

@@ -1,9 +1,9 @@
-/** A grant port that answers GNTST_eagain to a number of calls before it passes them on. */
+/** A grant port whose first calls answer GNTST_eagain; later calls reach the real port. */
 import { GrantError, type GrantCopyBatch, type GrantPort } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 
 export interface Shortage {
-  /** How many more calls find the page paged out. */
+  /** Number of further calls that answer GNTST_eagain, as for a paged-out page. */
   calls: number
 }
 
@@ -23,7 +23,7 @@ export const withShortage = (port: GrantPort, shortage: Shortage): GrantPort => 
   openCopyBatch: (o) => starved(port.openCopyBatch(o), shortage),
 })
 
-/** The first operation of a call fails because its page is paged out. */
+/** A batch whose next runs fail at the first operation, as if its page were paged out. */
 function starved(batch: GrantCopyBatch, shortage: Shortage): GrantCopyBatch {
   const after = (failed: number): number => {
     if (shortage.calls-- <= 0) return failed

@@ -1,6 +1,6 @@
 /**
- * Intercepts a ring's access to its index words, which it makes by Atomics.load and Atomics.store
- * only.
+ * Intercepts a ring's accesses to its index words. The ring makes them only by Atomics.load and
+ * Atomics.store.
  */
 
 type Load = (words: Int32Array, index: number) => number
@@ -12,8 +12,8 @@ export interface Interceptor {
 }
 
 /**
- * Routes both operations through the interceptor.
- * @returns a function that ends this
+ * Routes Atomics.load and Atomics.store through the interceptor.
+ * @returns a function that restores both
  */
 export function intercept(interceptor: Interceptor): () => void {
   const { load, store } = Atomics
@@ -25,7 +25,7 @@ export function intercept(interceptor: Interceptor): () => void {
   return () => void Object.assign(Atomics, { load, store })
 }
 
-/** Runs `step` while both operations go through the interceptor. */
+/** Runs `step` while Atomics.load and Atomics.store go through the interceptor. */
 export function intercepted<T>(interceptor: Interceptor, step: () => T): T {
   const end = intercept(interceptor)
   try {

@@ -1,4 +1,6 @@
-/** A C program that shares memory as a file, and answers one line at a time. */
+/**
+ * A C program that shares memory as a file. It reads a command per line and answers each by a line.
+ */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 

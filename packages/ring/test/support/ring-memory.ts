@@ -3,7 +3,9 @@ import * as fc from 'fast-check'
 import { sring } from '@xenkit/wire'
 import type { BackRing, FrontRing, RingMemory } from '../../src/index.ts'
 
-/** Indices where signed and unsigned arithmetic differ, where u32 wraps, and anywhere else. */
+/**
+ * Start indices: where signed and unsigned arithmetic differ, where a u32 wraps around, and others.
+ */
 export const anyIndex = fc.oneof(
   fc.constantFrom(
     0,
@@ -22,8 +24,8 @@ export const anyIndex = fc.oneof(
 )
 
 /**
- * Slots of whole 64-bit words and others: both sizes of blkif, netif's, one u32, the largest
- * possible.
+ * Rings of 1, 2 or 4 pages, and slot sizes: both of blkif, netif's, one u32, the largest possible.
+ * Some are whole 64-bit words, others aren't.
  */
 export const anyGeometry = fc.record({
   pages: fc.constantFrom(1, 2, 4),

@@ -1,8 +1,8 @@
 /**
- * A model of two processors with store buffers, on which recorded accesses run in every
- * interleaving. It models x86; where every access is atomic, weaker processors reorder no more than
- * this. An `Atomics.store` waits until its processor's buffer is empty. A plain store may stay in
- * the buffer while later loads go ahead.
+ * A model of two processors with store buffers, which runs recorded accesses in every interleaving.
+ * It models x86. Weaker processors reorder no more than this where every access is atomic. An
+ * `Atomics.store` waits until its processor's buffer is empty. A plain store may stay in the buffer
+ * while later loads go ahead.
  *
  * All words start at 0, "not yet", and every store sets its word to 1, "done".
  */
@@ -12,8 +12,8 @@ import type { Interceptor } from './intercept.ts'
 /** One access of a program. */
 export interface Access {
   /**
-   * `notify` sends an event at once, whatever the sender's store buffer still holds. `await` waits
-   * for it.
+   * `notify` sends an event immediately, whatever the sender's store buffer still holds. `await`
+   * waits for that event.
    */
   readonly kind: 'load' | 'store' | 'plain store' | 'notify' | 'await'
   readonly word: string
@@ -45,18 +45,18 @@ export function recorder(wordNames: ReadonlyMap<number, string>): {
   }
 }
 
-/** The same accesses without barriers: every store is a plain store. */
+/** Returns the same accesses without barriers: every atomic store becomes a plain store. */
 export const plain = (accesses: readonly Access[]): Access[] =>
   accesses.map((access) => (access.kind === 'store' ? { ...access, kind: 'plain store' } : access))
 
 /** A state of the model: two processors that share one memory. */
 interface State {
-  /** Number of accesses that each has made. */
+  /** Number of accesses that each processor has made. */
   readonly at: Both<number>
   readonly memory: Readonly<Record<string, number>>
-  /** Plain stores that only their own processor sees yet, oldest first. */
+  /** Plain stores of each processor that the other doesn't see yet, oldest first. */
   readonly buffers: Both<readonly string[]>
-  /** Value that each loaded last. */
+  /** Value that each processor loaded last. */
   readonly seen: Both<number>
 }
 type Both<T> = readonly [T, T]

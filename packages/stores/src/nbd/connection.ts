@@ -1,6 +1,6 @@
 /**
- * One connection in the data phase. Many requests may be in flight: those of one tick are sent
- * together, and replies are matched by cookie, in any order.
+ * One connection to an NBD server, after the handshake. Many requests may be in flight. All
+ * requests of one tick are sent together; replies come in any order and are matched by cookie.
  */
 import type { ConnectionOptions } from 'node:tls'
 import { nbdRequest, NBD_REQUEST_MAGIC, NBD_ERRNO, NBD_CMD } from './protocol.ts'
@@ -14,19 +14,22 @@ import type { NbdTarget } from './uri.ts'
 export interface Request {
   /** A value of NBD_CMD. */
   readonly type: number
-  /** First byte in the export. */
+  /** First byte of the request's range in the export. */
   readonly offset: number
-  /** Bytes. */
+  /** Length of the request's range in bytes. */
   readonly length: number
   /** Buffers that a read fills or a write sends. */
   readonly data: readonly Uint8Array[]
   readonly resolve: () => void
   readonly reject: (error: Error) => void
-  /** Number of writes and discards answered when it was made: a flush covers these. */
+  /**
+   * For a flush: number of writes and discards that were answered before it was made, which it
+   * covers.
+   */
   readonly answered: number
   /**
-   * Time, by `performance.now`, after which it fails if it waits for a connection. Set when it is
-   * first without one.
+   * Time, by `performance.now`, after which the request fails if no connection is open. Set when
+   * the request first waits without a connection.
    */
   giveUpAt: number | undefined
 }
@@ -41,9 +44,9 @@ export interface ConnectOptions {
 
 interface InFlight {
   readonly request: Request
-  /** Time by `performance.now`. */
+  /** When the request was sent, by `performance.now`. */
   readonly sentAt: number
-  /** Number of the burst that it is sent in. */
+  /** Number of the burst that the request is sent in: all requests of one tick. */
   readonly burst: number
   refusal?: NbdError
 }
@@ -73,7 +76,9 @@ export class NbdConnection {
   #burst = 0
   /** Number of the last burst that the socket has sent completely. */
   #sentBurst = -1
-  /** Writes that were answered before they were sent: the socket still needs their data. */
+  /**
+   * Writes that were answered before the socket had sent all of their data, which it still needs.
+   */
   #early: InFlight[] = []
   /** Timer that checks the oldest request. It may outlast the last request. */
   #deadline: NodeJS.Timeout | undefined
@@ -145,8 +150,8 @@ export class NbdConnection {
   }
 
   /**
-   * Ends the connection if the oldest request has waited too long: a server may answer others and
-   * withhold one reply. The request alone can't end, since its data could still arrive, in memory
+   * Ends the connection if its oldest request has waited too long: a server may answer others and
+   * withhold one reply. The request can't fail alone: its data could still arrive later, in memory
    * that is used for something else by then.
    */
   readonly #expectAnswer = (): void => {

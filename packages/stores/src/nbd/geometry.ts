@@ -1,4 +1,4 @@
-/** Geometry and features of a disk, from what the server reports of the export. */
+/** Geometry and features of a disk, derived from what the server reports of the export. */
 import { NBD_TRANSMISSION, NBD_MAX_PAYLOAD } from './protocol.ts'
 import { MAX_SECTORS } from '@xenkit/block-store'
 import type { ExportInfo } from './negotiation.ts'
@@ -14,7 +14,7 @@ export interface Geometry {
   readonly writable: boolean
   readonly canFlush: boolean
   readonly canTrim: boolean
-  /** Whether a flush on one connection covers all. */
+  /** Whether a flush on one connection covers the writes of all connections. */
   readonly multiConn: boolean
 }
 
@@ -55,8 +55,8 @@ export function geometryOf({ size, flags, minimum, preferred, maximum }: ExportI
 }
 
 /**
- * Checks a new connection's geometry: of what a guest was told, only the number of sectors can
- * change, and only grow.
+ * Checks the geometry of an export on a new connection. A running guest can learn of a larger size
+ * only: all else must be at least as before.
  * @throws Error if the export has lost something: the text says what
  */
 export function expectNoLess(now: Geometry, before: Geometry): void {

@@ -1,9 +1,10 @@
 /**
- * Bytes that arrive during the handshake, taken by number. The data phase has a parser of its own.
+ * Bytes received during the handshake, taken by count. After the handshake, `replies.ts` parses the
+ * stream.
  */
 import { NbdProtocolError } from './nbd-error.ts'
 
-/** Most bytes held: more than any message of the handshake, or than a server sends ahead. */
+/** Most bytes held: more than any message of the handshake, or than a server may send early. */
 const MAX_BYTES = 64 * 1024
 
 export class Inbox {
@@ -24,7 +25,10 @@ export class Inbox {
     this.#give()
   }
 
-  /** Takes bytes, one call at a time. It never settles if they don't arrive. */
+  /**
+   * Takes the next `count` bytes, one call at a time. The promise never settles if they don't
+   * arrive.
+   */
   async take(count: number): Promise<Uint8Array> {
     expectRoom(count)
     return new Promise((resolve) => {

@@ -24,7 +24,10 @@ import { WriteLog } from './write-log.ts'
 export type NbdEvent =
   /** `disconnected`: a connection was lost. `unreachable`: opening it again failed. */
   | { readonly kind: 'disconnected' | 'unreachable'; readonly error: Error }
-  /** `replayed`: number of writes and discards that were answered but not flushed, done again. */
+  /**
+   * `replayed`: number of writes and discards sent again, which were answered but not flushed
+   * before.
+   */
   | { readonly kind: 'reconnected'; readonly replayed: number }
 
 export interface LinksOptions {
@@ -35,11 +38,11 @@ export interface LinksOptions {
 }
 
 interface Link {
-  /** Undefined while it is being opened. */
+  /** The link's connection; undefined while one is being opened. */
   connection: NbdConnection | undefined
   /** Whether the link has lost a connection before. */
   lost: boolean
-  /** Attempts to connect since a connection lasted. */
+  /** Attempts to connect since the last connection that lasted. */
   attempts: number
 }
 
@@ -47,7 +50,10 @@ interface Link {
  * Milliseconds before the second attempt, doubled for each further one; the first starts at once.
  */
 const DELAY_MS = 100
-/** Longest delay in ms. A connection that lasted longer resets the attempts. */
+/**
+ * Longest delay between attempts in ms. A connection that lasted longer resets the number of
+ * attempts.
+ */
 const DELAY_MAX_MS = 5000
 
 export class Links {
@@ -58,7 +64,7 @@ export class Links {
   readonly #abort = new AbortController()
   #geometry: Geometry
   readonly #waiting: Waiting
-  /** Exclusive turns of new connections, for the replay of the log. */
+  /** Lets one new connection at a time replay the log, while nothing else is in flight. */
   readonly #turns = new Turns(
     () => this.#links.every(({ connection }) => !connection || connection.load === 0),
     () => this.#sendWaiting(),
@@ -70,7 +76,7 @@ export class Links {
     refuse: (request, error) => this.#finish(request, error),
     flush: () => this.#request(NBD_CMD.FLUSH, 0, 0, []),
   })
-  /** Why there is no connection. */
+  /** Why the last connection was lost or couldn't be opened. */
   #reason: Error | undefined
   #unsettled = 0
   #settled: (() => void) | undefined
@@ -127,7 +133,10 @@ export class Links {
     return this.#request(type, offset, length, data)
   }
 
-  /** @throws NbdError also if a flush by the log has failed since the last call */
+  /**
+   * @throws NbdError if the flush fails, or a flush that the log made has failed since the last
+   * call
+   */
   async flush(): Promise<void> {
     await this.submit(NBD_CMD.FLUSH, 0, 0, [])
     const refusal = this.#log.takeRefusal()
@@ -199,7 +208,9 @@ export class Links {
     else request.resolve()
   }
 
-  /** Whether a request must be replayed. Without flush, an answered write is final. */
+  /**
+   * Whether a request is kept for a replay. If the server has no flush, an answered write is final.
+   */
   #isLogged({ type }: Request): boolean {
     return this.#geometry.canFlush && (type === NBD_CMD.WRITE || type === NBD_CMD.TRIM)
   }
@@ -253,7 +264,7 @@ export class Links {
     )
   }
 
-  /** Opens a connection for the link, in as many attempts as that takes. */
+  /** Opens a connection for the link, and tries again until one is open. */
   async #connect(link: Link): Promise<void> {
     const { signal } = this.#abort
     let replayed: number | undefined

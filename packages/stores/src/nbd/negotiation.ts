@@ -37,7 +37,7 @@ export interface ExportInfo {
   readonly size: bigint
   /** Bits of NBD_TRANSMISSION. */
   readonly flags: number
-  /** Unit of offsets and lengths. */
+  /** Unit of offsets and lengths, in bytes. */
   readonly minimum: number
   readonly preferred: number
   /** Most data of one request. */

@@ -7,11 +7,11 @@ import { expectField } from './nbd-error.ts'
 
 export interface ReplyHandler {
   /**
-   * Returns the buffers for the data that follows the reply: none unless it is a read's.
+   * Returns the buffers for the data that follows the reply: only a read's reply has data.
    * @throws NbdProtocolError if no request with that cookie is in flight
    */
   dataOf(cookie: number, error: number): readonly Uint8Array[]
-  /** Called when the reply is complete. `push` throws what this throws. */
+  /** Called when the reply is complete. If this throws, `push` throws the same error. */
   answered(cookie: number, error: number): void
 }
 
@@ -65,7 +65,7 @@ export class ReplyParser {
 
   #begin(view: DataView, offset: number): void {
     expectField('magic', view.getUint32(offset + at.magic), NBD_SIMPLE_REPLY_MAGIC)
-    // The upper half of the cookie: this client's fit into the lower.
+    // The upper half of the cookie is 0: this client's cookies have 32 bits.
     expectField('cookie', view.getUint32(offset + at.cookie), 0)
     this.#cookie = view.getUint32(offset + at.cookie + 4)
     this.#error = view.getUint32(offset + at.error)

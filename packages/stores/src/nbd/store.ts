@@ -22,7 +22,7 @@ export interface NbdStoreOptions {
   readonly readOnly?: boolean
   /**
    * Number of connections, 1..16, default 1. More than one is opened only if the server says that a
-   * flush on one connection covers all.
+   * flush on one connection covers the writes of all.
    */
   readonly connections?: number
   /**
@@ -44,7 +44,7 @@ export interface NbdStoreOptions {
   readonly onEvent?: (event: NbdEvent) => void
 }
 
-/** An open export. It isn't closed by whoever serves it, but by `close`. */
+/** An open export. Stopping a disk that it serves doesn't close it: call `close`. */
 export interface NbdStore extends BlockStore, AsyncDisposable {
   readonly uri: string
   /**
@@ -124,7 +124,7 @@ function nbdStore(uri: string, links: Links, readOnly: boolean): NbdStore {
   }
 }
 
-/** Transfers buffers: in one request if the server accepts that many bytes, as nearly always. */
+/** Moves data by one request, or by several if the server's maximum is smaller, which is rare. */
 function transfer(
   links: Links,
   type: number,

@@ -10,19 +10,19 @@ export class Turns {
 
   /**
    * @param isQuiet whether nothing is in flight; call `look` when that may have become true
-   * @param onFree called when the last turn has ended
+   * @param onFree called when the last piece of exclusive work has ended
    */
   constructor(isQuiet: () => boolean, onFree: () => void) {
     this.#isQuiet = isQuiet
     this.#onFree = onFree
   }
 
-  /** Whether a turn runs or waits. If so, don't start anything else. */
+  /** Whether exclusive work runs or waits. If so, don't start anything else. */
   get wanted(): boolean {
     return this.#wanted > 0
   }
 
-  /** Runs `work` when its turn comes. */
+  /** Runs `work` exclusively, after all earlier work. */
   take<T>(work: () => Promise<T>): Promise<T> {
     this.#wanted++
     const turn = this.#last.then(() => this.#quiet()).then(work)
@@ -34,7 +34,7 @@ export class Turns {
     return turn
   }
 
-  /** Starts the next turn if nothing is in flight. */
+  /** Starts the next piece of work if nothing is in flight. */
   look(): void {
     if (!this.#begin || !this.#isQuiet()) return
     this.#begin()

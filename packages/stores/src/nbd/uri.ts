@@ -4,7 +4,7 @@ export interface NbdTarget {
   readonly uri: string
   readonly address: { readonly host: string; readonly port: number } | { readonly path: string }
   readonly exportName: string
-  /** The connection must be encrypted. */
+  /** Whether the connection must be encrypted. */
   readonly tls: boolean
 }
 

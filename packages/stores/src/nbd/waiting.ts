@@ -1,4 +1,7 @@
-/** Requests that wait until they can be sent. Without a connection they wait for a limited time. */
+/**
+ * Requests that wait until they can be sent. While no connection is open, each waits for a limited
+ * time only.
+ */
 import { NBD_CMD } from './protocol.ts'
 import type { Request } from './connection.ts'
 
@@ -7,7 +10,7 @@ export class Waiting {
   readonly #giveUp: (request: Request) => void
   /** Waiting requests, in order. */
   #requests: Request[] = []
-  /** Set only while a request with a deadline waits. */
+  /** Timer of the earliest deadline; set only while a request with a deadline waits. */
   #timer: NodeJS.Timeout | undefined
 
   constructor(longestMs: number, giveUp: (request: Request) => void) {
@@ -20,8 +23,8 @@ export class Waiting {
   }
 
   /**
-   * Sets deadlines: these requests wait because there is no connection. A request that is lost
-   * again keeps its deadline, because it may be what breaks connections.
+   * Sets the deadlines of requests, because no connection is open. A request that loses a second
+   * connection keeps its first deadline: the request itself may be what breaks connections.
    */
   limit(requests: readonly Request[] = this.#requests): void {
     const now = performance.now()

@@ -1,9 +1,10 @@
 /**
  * The writes and discards that were answered but not flushed. A server that is killed loses them,
- * yet a flush on the next server would succeed. So the log copies them, and replays them there.
+ * but a flush on the restarted server would succeed. So the log copies them, and replays them
+ * there.
  *
  * The log is bounded. At `FLUSH_BYTES` it flushes without a request of the guest. Writes that would
- * grow it beyond `MOST_BYTES` wait for that flush.
+ * make it longer than `MOST_BYTES` wait for that flush.
  */
 import { NBD_CMD } from './protocol.ts'
 import { gather } from '../buffers.ts'
@@ -21,7 +22,7 @@ type Change = Pick<Request, 'type' | 'offset' | 'length' | 'data'>
 
 const FLUSH_BYTES = 16 * 1024 * 1024
 const MOST_BYTES = 2 * FLUSH_BYTES
-/** Bytes that a change counts in addition to its data. */
+/** Bytes that each change counts in addition to its data. */
 const CHANGE_BYTES = 512
 /** Unit of requests, in bytes. */
 const SECTOR = 512
@@ -39,7 +40,7 @@ export class WriteLog {
   #bytesInFlight = 0
   /** Requests that wait for room, in order. */
   #waiting: Request[] = []
-  /** Number of flushed changes. */
+  /** Number of changes flushed since the start. */
   #flushed = 0
   #flushing = false
   #refusal: Error | undefined
@@ -76,8 +77,8 @@ export class WriteLog {
   }
 
   /**
-   * Error of a flush that the log made, if one failed. The guest's next flush has to fail with it.
-   * Returned once.
+   * Returns, once, the error of a flush that the log made itself. The guest's next flush has to
+   * fail with this error.
    */
   takeRefusal(): Error | undefined {
     const refusal = this.#refusal
@@ -113,9 +114,9 @@ export class WriteLog {
   }
 
   /**
-   * The sum of all changes: the last change of each place. A server that wasn't killed has this
-   * state already. Replaying older data would revert it for a while: if this connection were lost
-   * half way, reads on the others would see that.
+   * Returns the final state of all changed places. Replaying each change in order would revert data
+   * for a while, on a server that wasn't killed. If this connection then broke half way, reads on
+   * other connections would see old data.
    */
   #latest(): readonly Change[] {
     const end =
@@ -151,7 +152,7 @@ export class WriteLog {
     if (this.#bytes >= FLUSH_BYTES && !this.#flushing) void this.#flush()
   }
 
-  /** If it fails, it is tried again with the next write. */
+  /** Flushes all logged changes. If the flush fails, the next write tries again. */
   async #flush(): Promise<void> {
     this.#flushing = true
     try {
@@ -169,7 +170,7 @@ export class WriteLog {
 const bytesOf = ({ type, length }: Pick<Request, 'type' | 'length'>): number =>
   CHANGE_BYTES + (type === NBD_CMD.WRITE ? length : 0)
 
-/** The longest stretch of one value: the tree may have it in several pieces. */
+/** Returns the longest stretch with the value at `at`: the tree may have it in several pieces. */
 function stretchOf(places: StretchTree<Change>, at: number, most: number): Stretch<Change> {
   const { value, end: first } = places.at(at)
   let end = first

@@ -1,6 +1,6 @@
 /**
- * Whatever servers are killed and connections lost: a flush that succeeds has made durable what was
- * answered before it, and a read sees what was answered last.
+ * Servers are killed and connections lost at random. A successful flush must have made all earlier
+ * answered writes durable, and a read must return the last answered write.
  */
 import { NBD_CMD } from '../../src/nbd/protocol.ts'
 import fc from 'fast-check'
@@ -18,16 +18,19 @@ interface Operation {
 
 interface Fault {
   readonly round: number
-  /** Turns of the event loop until it comes. */
+  /** Turns of the event loop before the fault happens. */
   readonly after: number
   /**
-   * The server forgets what isn't flushed, but for these sectors; else only connections are lost.
+   * Whether the server restarts and loses unflushed sectors, except those in `writtenBack`.
+   * Otherwise connections are lost only.
    */
   readonly kill: boolean
   readonly writtenBack: readonly boolean[]
-  /** Which connections are closed at once, by age. */
+  /** Which connections are closed immediately, the newest first; the pattern repeats. */
   readonly cut: readonly boolean[]
-  /** Turns until those that a killed server leaves behind, silent, are closed too. */
+  /**
+   * Turns of the event loop after which a killed server's other connections, silent so far, close.
+   */
   readonly lingering: number
 }
 
@@ -56,7 +59,10 @@ beforeEach(async () => {
 })
 afterEach(() => server.stop())
 
-/** Does what is asked at once, and answers it later; never what was asked of an earlier life. */
+/**
+ * The server executes each request immediately and answers it after a delay. It ignores connections
+ * that were opened before its last restart, as a killed server would.
+ */
 function behave(delays: readonly number[]): void {
   let requests = 0
   server.behaviour = () => {
@@ -89,7 +95,10 @@ async function inflict({ after, kill, writtenBack, cut, lingering }: Fault): Pro
 
 class Model {
   readonly #store: NbdStore
-  /** What each sector was filled with, in order, and which of it was answered last. */
+  /**
+   * The values that each sector was filled with, in order; `#answered` has the index of the value
+   * that was answered last.
+   */
   readonly #fills = Array.from({ length: SECTORS }, () => [0])
   readonly #answered = Array.from({ length: SECTORS }, () => 0)
   #lastFill = 0
@@ -133,7 +142,9 @@ class Model {
   }
 }
 
-/** A guest keeps those apart that depend on each other. */
+/**
+ * Keeps operations whose sectors don't overlap: a guest doesn't send overlapping ones concurrently.
+ */
 function independent(round: readonly Operation[]): readonly Operation[] {
   const taken = new Set<number>()
   return round.filter(({ kind, at, count }) => {

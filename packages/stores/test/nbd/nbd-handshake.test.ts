@@ -1,4 +1,4 @@
-/** The handshake: what is taken from the server, and what is refused, in words. */
+/** The handshake: which answers of the server are accepted, and the error texts for all others. */
 import {
   nbdInfoExport,
   nbdInfoBlockSize,
@@ -23,7 +23,7 @@ beforeEach(async () => {
 })
 afterEach(() => server.stop())
 
-/** The text of what opening fails with; the connection is gone by then. */
+/** Opens a store, which must fail and close its connection, and returns the error's text. */
 async function failure(timeoutMs = 5000): Promise<string> {
   const error: unknown = await openNbdStore(server.uri, { timeoutMs }).catch(
     (reason: unknown) => reason,

@@ -1,4 +1,4 @@
-/** What is written to an NBD store is read, however often its connections are cut. */
+/** An NBD store returns what was written to it, however often its connections are cut. */
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openNbdStore } from '../../src/index.ts'
@@ -22,8 +22,8 @@ const cut: fc.Arbitrary<Behaviour> = fc.oneof(
 )
 
 /**
- * Runs operations on places of 4 sectors, those of one round at once, and holds them against an
- * array.
+ * Runs operations on places of 4 sectors, each round's operations concurrently, and compares the
+ * results with an array.
  */
 async function expectModel(
   rounds: readonly (readonly { kind: string; at: number; fill: number }[])[],
@@ -33,7 +33,7 @@ async function expectModel(
   const model = new Uint8Array(server.bytes.length)
   const store = await openNbdStore(server.uri, { connections })
   for (const round of rounds) {
-    // a guest keeps what depends on each other apart
+    // A guest doesn't run operations on the same place concurrently: keep the first of each place.
     const own = round.filter(({ at }, i) => round.findIndex((other) => other.at === at) === i)
     await Promise.all(
       own.map(async ({ kind, at, fill }) => {
@@ -61,7 +61,7 @@ async function expectModel(
   expect(Buffer.compare(server.bytes, model)).toBe(0)
 }
 
-// Each cut of the same connection waits longer for the next: more of them would only take time.
+// After each cut of one connection the store waits longer: more cuts would only take more time.
 test.each([1, 3])('%i connections, cut at any byte of either direction', async (connections) => {
   await fc.assert(
     fc.asyncProperty(

@@ -1,4 +1,4 @@
-/** The NBD store against Debian's nbdkit and qemu-nbd, and a guest whose disk lies there. */
+/** The NBD store against Debian's nbdkit and qemu-nbd, also with a guest that uses the disk. */
 import { execFileSync } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -28,11 +28,11 @@ const nbdkit = (path: string, ...args: string[]): Promise<NbdProcess> =>
 const qemuNbd = (path: string, ...args: string[]): Promise<NbdProcess> =>
   NbdProcess.start(['qemu-nbd', '--persistent', '--socket', path, ...args], { path })
 
-/** Random calls, several at once on places of their own, held against an array. */
+/** Makes random calls, several concurrently on separate places, and compares them with an array. */
 async function expectDisk(store: NbdStore): Promise<void> {
   const unit = store.sectorSize === 4096 ? 8 : 1
   const places = 32
-  const size = (store.sectors / places) * 512 // of a place, in bytes
+  const size = (store.sectors / places) * 512 // bytes of a place
   const model = new Uint8Array(store.sectors * 512)
   await store.write?.(0, [model.slice()])
   const call = fc.record({
@@ -53,7 +53,7 @@ async function expectDisk(store: NbdStore): Promise<void> {
               if (kind === 'flush') await store.flush?.()
               if (kind === 'discard') {
                 await store.discard?.(start / 512, length / 512, { secure: false })
-                // whatever it is now
+                // Discarded sectors may read as anything: take over their present content.
                 await store.read(start / 512, [model.subarray(start, start + length)])
               }
               if (kind === 'write') {
@@ -281,7 +281,8 @@ describe.skipIf(reason !== undefined)('qemu-nbd', () => {
       }
       for (let life = 1; life <= 3; life++) {
         const clusters = Array.from({ length: 24 }, (_, i) => (life * 40 + i) * 65536)
-        // allocates: what maps the clusters is in the server's memory alone
+        // The first write allocates a qcow2 cluster, whose mapping is in the server's memory until
+        // a flush.
         await Promise.all(clusters.map((at) => write(at, life)))
         await Promise.all(clusters.map((at) => write(at + 4096, life + 100)))
         const before = events.length
@@ -293,7 +294,7 @@ describe.skipIf(reason !== undefined)('qemu-nbd', () => {
       }
       await store.flush?.()
       await server.kill()
-      // which a kill may leave: they cost space alone
+      // A kill may leave leaked clusters, which cost space but no data.
       execFileSync('qemu-img', ['check', '-q', '-r', 'leaks', image])
       const raw = `${image}.raw`
       execFileSync('qemu-img', ['convert', '-O', 'raw', image, raw])
@@ -342,7 +343,7 @@ test.skipIf(reason !== undefined)(
     const progress = { calls: 0, done: false }
     const workers = Array.from({ length: 16 }, async (_, own) => {
       for (let round = 1; !progress.done; round++) {
-        // a place of its own, read back after each write
+        // Each writer has a place of its own, and reads it back after each write.
         const at = (own * 64 + (round % 8) * 8) * 512
         model.fill((round + own) & 255, at, at + 4096)
         await disk.write(at / 512, [model.slice(at, at + 4096)])

@@ -1,6 +1,6 @@
 /**
- * What was answered and not flushed outlives the server's cache: a flush that succeeds covers it,
- * and reads see it.
+ * Writes that were answered but not flushed survive a server's restart: the client replays them, so
+ * a successful flush covers them and reads return them.
  */
 import { NBD_TRANSMISSION, NBD_CMD } from '../../src/nbd/protocol.ts'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -39,7 +39,8 @@ async function restart(): Promise<void> {
 }
 
 /**
- * Requests of which the answer is held back, and what comes of them with it, until they are taken.
+ * Holds back the answers to the requests that `which` selects. Returns the list of held answers:
+ * each function sends its answer.
  */
 function hold(which: (request: ServerRequest) => boolean): (() => void)[] {
   const held: (() => void)[] = []
@@ -53,7 +54,9 @@ function hold(which: (request: ServerRequest) => boolean): (() => void)[] {
   return held
 }
 
-/** Whatever can go on without anybody's doing has gone on. */
+/**
+ * Waits until the store and server have done everything that needs no further event of the test.
+ */
 async function rest(): Promise<void> {
   for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve))
 }
@@ -64,7 +67,7 @@ test('a flush covers what servers that were killed had answered, in order', asyn
   await store.flush?.()
   const data = sectors(2, 1)
   await store.write?.(0, [data.subarray(0, 100), data.subarray(100)])
-  data.fill(9) // the guest's page is another's now
+  data.fill(9) // the store has copied the data: the guest may reuse its page
   await store.write?.(1, [sectors(2, 2)])
   await discard(store, 2, 1)
   await restart()
@@ -131,7 +134,7 @@ test('the replay precedes the requests that were in flight, with the last change
   for (const count of [2, 2]) {
     await until(() => held.length === count)
     steps.push(server.requests.splice(0).map(({ type, offset }) => (type === WRITE ? offset : -1)))
-    for (const answer of held.splice(0).toReversed()) answer() // as a server may
+    for (const answer of held.splice(0).toReversed()) answer() // a server may answer in any order
   }
   await Promise.all([write, flush])
   expect(steps).toEqual([
@@ -165,7 +168,7 @@ test('a connection that is lost during a replay leaves no place with older data'
   }
   for (const fill of [1, 2]) await store.write?.(0, [sectors(1, fill)])
   let lost = false
-  // The server lives, does the first request of the next connection, and loses that.
+  // The server stays up. The next connection breaks after its first request is executed.
   server.behaviour = () => ({
     onRequest(_, answer, socket) {
       const bytes = answer()
@@ -229,7 +232,7 @@ test('if one of several connections is lost, the replay waits for the requests o
   await rest()
   const seen = (): number[][] =>
     server.requests.splice(0).map(({ connection, type }) => [connection, type])
-  expect(seen()).toEqual([[1, READ]]) // which was lost
+  expect(seen()).toEqual([[1, READ]]) // the read's connection was cut before the answer
   holding = false
   for (const answer of held) answer()
   await Promise.all(calls)
@@ -241,7 +244,10 @@ test('if one of several connections is lost, the replay waits for the requests o
 })
 
 describe('while a new connection waits for requests in flight on another', () => {
-  /** The second of two is busy, the first was lost. */
+  /**
+   * Opens a store of two connections: the first is cut, the second has a request in flight, so that
+   * the first one's replacement has to wait for it.
+   */
   async function busy(
     o: NbdStoreOptions = {},
   ): Promise<{ store: NbdStore; release: () => void; calls: unknown[] }> {
@@ -286,7 +292,7 @@ describe('while a new connection waits for requests in flight on another', () =>
     ])
     await expect(store.read(4, [sectors(1)])).rejects.toMatchObject({
       details: { errno: 'ETIMEDOUT' },
-    }) // it never had a connection
+    }) // this read was never sent on any connection
     await store.close()
   })
 })

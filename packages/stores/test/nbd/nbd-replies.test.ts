@@ -1,4 +1,4 @@
-/** The reply parser: any stream however split, and what isn't one. */
+/** The parser of replies: correct streams however they are split, and streams that aren't NBD. */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { NbdProtocolError } from '../../src/nbd/nbd-error.ts'
@@ -8,7 +8,7 @@ import { simpleReply } from './support/nbd-server.ts'
 interface Reply {
   readonly cookie: number
   readonly error: number
-  /** What follows, and the lengths of the buffers that take it. */
+  /** The data that follows the reply, and the lengths of the buffers that receive it. */
   readonly data: readonly Uint8Array[]
 }
 
@@ -24,7 +24,7 @@ const encode = (all: readonly Reply[]): Uint8Array =>
     all.flatMap(({ cookie, error, data }) => [simpleReply(BigInt(cookie), error), ...data]),
   )
 
-/** A parser with those replies to come, and what it has handed on. */
+/** Returns a parser that expects these replies, and the list of replies that it has parsed. */
 function parserOf(expected: readonly Reply[]): { parser: ReplyParser; answered: Reply[] } {
   const waiting = new Map(
     expected.map(({ cookie, data }) => [cookie, data.map(({ length }) => new Uint8Array(length))]),
@@ -48,7 +48,10 @@ function unknown(cookie: number): never {
   throw new NbdProtocolError('unknown', { field: 'cookie', value: cookie })
 }
 
-/** Cuts bytes at the given places, in any order, possibly twice at the same. */
+/**
+ * Splits bytes at the given positions, in any order; a position that comes twice adds an empty
+ * part.
+ */
 function* split(bytes: Uint8Array, cuts: readonly number[]): Generator<Uint8Array> {
   const places = cuts.map((cut) => cut % (bytes.length + 1)).toSorted((a, b) => a - b)
   for (const [i, place] of [0, ...places].entries()) {
@@ -62,7 +65,7 @@ test('any stream, however it is split, fills the buffers and is answered in its 
       const { parser, answered } = parserOf(all)
       for (const chunk of split(encode(all), cuts)) {
         parser.push(chunk)
-        chunk.fill(0xee) // what it was given is its own no longer
+        chunk.fill(0xee) // the caller may reuse the chunk's memory once `push` has returned
       }
       expect(answered).toEqual(all)
     }),

@@ -1,7 +1,4 @@
-/**
- * The NBD store against a server that does what servers do at their worst: nothing of it is the
- * guest's to see.
- */
+/** The NBD store against a server that delays, withholds, cuts and lies: guests must not notice. */
 import { NBD_TRANSMISSION, NBD_CMD } from '../../src/nbd/protocol.ts'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -36,7 +33,9 @@ const sector = (fill = 0): Uint8Array => new Uint8Array(512).fill(fill)
 const discard = async (store: NbdStore, at: number, count: number): Promise<void> =>
   store.discard?.(at, count, { secure: false })
 
-/** As the connections of a test are to be treated, in order; the ones after it are good. */
+/**
+ * Sets the server's behaviour for the first connections, in order; later connections work normally.
+ */
 function behave(...behaviours: Behaviour[]): void {
   server.behaviour = (connection) => behaviours[connection] ?? {}
 }
@@ -102,7 +101,7 @@ describe('after a loss', () => {
   const noAnswer = (kind: string, offset: number, ms: number): unknown =>
     expect.stringContaining(`: ${kind} of 512 bytes at ${offset}: no answer within ${ms} ms`)
 
-  /** Neither answers. */
+  /** A server that never answers a request. */
   const silent: Behaviour = { onRequest: () => {} }
 
   test('requests in flight are sent on the next connection, flushes last', async () => {
@@ -153,7 +152,7 @@ describe('after a loss', () => {
     await expect(store.read(1, [sector()])).rejects.toMatchObject({
       details: { errno: 'ETIMEDOUT' },
     })
-    // it was not hammered
+    // the client waited longer between its attempts, so they are few
     expect(kinds().filter((kind) => kind === 'reconnected').length).toBeLessThan(10)
     await store.read(0, [sector()])
   })
@@ -163,7 +162,7 @@ describe('after a loss', () => {
     await using store = await open({ timeoutMs: 100 })
     const into = sector()
     server.bytes.fill(7)
-    // three times what is silence with a request in flight
+    // three times `timeoutMs`: without a request in flight a silent server isn't lost
     await new Promise((resolve) => setTimeout(resolve, 300))
     expect(kinds()).toEqual([])
     await store.read(0, [into])
@@ -172,7 +171,7 @@ describe('after a loss', () => {
     expect(events[0]).toMatchObject({ kind: 'disconnected', error })
   })
 
-  /** Answers all but what is about the second sector. */
+  /** A server that never answers requests for the second sector, and all others immediately. */
   const withholding: Behaviour = {
     onRequest: ({ offset }, answer, socket) => void (offset === 512 || socket.write(answer())),
   }
@@ -460,11 +459,11 @@ describe('a server that breaks the protocol loses its connection, with the reaso
     await using store = await open()
     const read = store.read(0, [sector()])
     await until(() => early !== undefined)
-    const data = new Uint8Array(16 << 20).fill(6) // more than the sockets on the way hold
+    const data = new Uint8Array(16 << 20).fill(6) // more than the buffers of both sockets hold
     let settled = false
     const write = Promise.resolve(store.write?.(8, [data])).then(() => (settled = true))
     await until(() => afterwards !== undefined)
-    afterwards?.() // on the same connection
+    afterwards?.() // the connection must still be in use
     await read
     expect(settled).toBe(false)
     server.resume()
@@ -522,8 +521,8 @@ test('a call in pieces fails only when all pieces have settled', async () => {
   const write = Promise.resolve(store.write?.(0, [sector(1), sector(2)])).catch(() =>
     order.push('failed'),
   )
-  await store.read(9, [sector()]) // is answered after the first piece
-  // every promise that hangs on that one has had its turn
+  await store.read(9, [sector()]) // the server answers this read after the write's first part
+  // callbacks of the write's first part have run by now, if there are any
   await new Promise((resolve) => setImmediate(resolve))
   order.push('last')
   last?.()
@@ -561,7 +560,7 @@ describe('close', () => {
     const told = events.length
     await server.start()
     const before = server.connections
-    // longer than it would wait for the next attempt
+    // longer than the delay before the next attempt to connect
     await new Promise((resolve) => setTimeout(resolve, 300))
     expect([server.connections, events.length]).toEqual([before, told])
   })

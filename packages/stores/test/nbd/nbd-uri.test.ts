@@ -1,4 +1,4 @@
-/** What an NBD URI names, and what is wrong with one. */
+/** `parseNbdUri`: the parts of correct URIs, and the errors for all others. */
 import { expect, test } from 'vitest'
 import { parseNbdUri } from '../../src/nbd/uri.ts'
 

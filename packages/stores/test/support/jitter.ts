@@ -1,6 +1,6 @@
 /**
- * A store whose calls take some turns of the event loop each, and end in another order than they
- * began.
+ * A store whose calls each take some turns of the event loop, and finish in another order than they
+ * started.
  */
 import type { BlockStore } from '@xenkit/block-store'
 import { layerOn } from '../../src/layer.ts'
@@ -14,7 +14,7 @@ export function jitter(store: BlockStore, seed = 1): BlockStore {
       await new Promise((resolve) => setImmediate(resolve))
     }
   }
-  /** Half of the wait is before the data moves, half after. */
+  /** Delays a call: half of the turns pass before the data moves, half after it. */
   const later =
     <A extends unknown[], R>(call: (...a: A) => R) =>
     async (...a: A): Promise<Awaited<R>> => {

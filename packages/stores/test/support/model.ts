@@ -1,7 +1,4 @@
-/**
- * Any store against a plain array: rounds of calls that are in flight together, as a guest makes
- * them.
- */
+/** Compares any store with a plain array, in rounds of concurrent calls like a guest's requests. */
 import fc from 'fast-check'
 import { expect } from 'vitest'
 import { type BlockStore, bytesMoved } from '@xenkit/block-store'
@@ -19,11 +16,12 @@ export interface ModelOptions {
    */
   readonly discarded?: (sector: number, count: number, model: Uint8Array) => void
   /**
-   * Calls may fail: a write or discard that does leaves its sectors as anything, and nothing else.
+   * Whether calls may fail. A failed write or discard may leave anything in its own sectors, but
+   * must not change others.
    */
   readonly mayFail?: boolean
   readonly numRuns?: number
-  /** Called before the store is read as a whole for the last time. */
+  /** Called before the whole store is read at the end, to stop injecting faults. */
   readonly healed?: () => void
   /** Called between rounds of concurrent calls. */
   readonly meanwhile?: (store: BlockStore, model: Uint8Array) => Promise<void>
@@ -35,7 +33,7 @@ interface Step {
   readonly sector: number
   readonly count: number
   readonly fill: number
-  /** Lengths of the call's buffers, which needn't be whole sectors each. */
+  /** Lengths of the call's buffers; a buffer needn't be whole sectors. */
   readonly cuts: readonly number[]
 }
 
@@ -98,9 +96,7 @@ export async function readAll(store: BlockStore): Promise<Uint8Array> {
   return bytes
 }
 
-/**
- * The steps, cut to the disk, without those that touch what an earlier one of the round touches.
- */
+/** Cuts the round's steps to the disk's size, and drops steps that overlap an earlier one. */
 function apart(round: readonly Step[], sectors: number): Step[] {
   const kept: Step[] = []
   for (const step of round) {
@@ -142,7 +138,7 @@ async function run(
   for (let i = 0; i < bytes.length; i++) bytes[i] = fill + i + (i >> 9) * 7
   const written = bytes.slice()
   expectWhole(await store.write(sector, pieces(bytes, cuts)), bytes.length)
-  // What a store is given to write it may not scribble on: it is written again if it fails.
+  // A store must not change the buffers of a write: the caller may write them again after an error.
   expect(Buffer.compare(bytes, written)).toBe(0)
   model.set(written, from)
   unknown.fill(0, from, to)
@@ -169,6 +165,6 @@ function expectEqual(got: Uint8Array, model: Uint8Array, unknown: Unknown, at: n
   if (wrong >= 0) expect.fail(`byte ${at + wrong} is ${got[wrong]}, expected ${model[wrong]}`)
 }
 
-/** Discarded sectors of this store read as zeroes. */
+/** For `discarded`: a store whose discarded sectors read as zeroes. */
 export const zeroed = (sector: number, count: number, model: Uint8Array): void =>
   void model.fill(0, sector * 512, (sector + count) * 512)

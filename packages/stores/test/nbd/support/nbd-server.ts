@@ -1,6 +1,4 @@
-/**
- * An NBD server of a test's own, for what a real one doesn't do: it drops, delays, reorders, lies.
- */
+/** An NBD server for tests that drops, delays and reorders answers, and sends wrong ones. */
 import { type AddressInfo, type Server, type Socket, createServer } from 'node:net'
 import { type CStruct, type Fields, type FieldsOf } from '@xenkit/wire'
 import {
@@ -25,7 +23,7 @@ import {
 } from '../../../src/nbd/protocol.ts'
 
 export interface ServerRequest {
-  /** Of the connection, from 0. */
+  /** Number of the connection that the request came on, from 0. */
   readonly connection: number
   readonly type: number
   readonly cookie: bigint
@@ -34,23 +32,31 @@ export interface ServerRequest {
 }
 
 export interface Behaviour {
-  /** Sent instead of the greeting. */
+  /** Bytes to send instead of the greeting. */
   readonly greeting?: Uint8Array
-  /** Answers an option instead of the server. */
+  /**
+   * Returns the bytes that answer a client's option, or undefined for the server's normal answer.
+   */
   readonly onOption?: (option: number, data: Buffer) => Uint8Array | undefined
-  /** Bytes after which the connection is cut. */
+  /** Numbers of bytes sent or received after which the server cuts the connection. */
   readonly cutAfterSending?: number
   readonly cutAfterReceiving?: number
-  /** Takes a request over: gets what the answer would be and how to send bytes. */
+  /**
+   * Handles a request instead of the server. `answer` executes the request and returns the reply,
+   * which the callback may send to `socket`.
+   */
   readonly onRequest?: (request: ServerRequest, answer: () => Uint8Array, socket: Socket) => void
   /**
-   * Called when the header of a write is there; its data isn't read until `resume`, and the server
-   * doesn't answer it.
+   * Called when a write's header has arrived. The server reads the write's data only after
+   * `resume`, and doesn't answer the write.
    */
   readonly onWriteHeader?: (request: ServerRequest, socket: Socket) => void
 }
 
-/** Bytes that the greeting and an answer to GO take: a cut after as many hits the first reply. */
+/**
+ * Bytes of the greeting and the answer to GO: a cut after more bytes than this hits the first
+ * reply.
+ */
 export const HANDSHAKE_BYTES =
   nbdGreeting.size + 3 * nbdOptionReply.size + nbdInfoExport.size + nbdInfoBlockSize.size
 
@@ -62,11 +68,11 @@ const ALL =
 
 export class TestNbdServer implements AsyncDisposable {
   bytes: Uint8Array
-  /** What of it was flushed: all that there is after `kill`. */
+  /** Content that was flushed: `kill` reduces `bytes` to this. */
   durable: Uint8Array
   flags: number = ALL
   sizes = { minimum: 1, preferred: 4096, maximum: 0xffff_ffff }
-  /** How the connection with that number, from 0, is treated. */
+  /** Returns the behaviour of a connection, by its number from 0. */
   behaviour: (connection: number) => Behaviour = () => ({})
   readonly requests: ServerRequest[] = []
   connections = 0
@@ -93,14 +99,15 @@ export class TestNbdServer implements AsyncDisposable {
     return this.#sockets.size
   }
 
-  /** Listens, on the same port as before. */
+  /** Starts listening, on the same port as before a `stop`. */
   start(): Promise<void> {
     const server = createServer({ noDelay: true }, (socket) => this.#accept(socket))
     this.#server = server
     return new Promise((resolve, reject) => {
       server.once('error', reject)
       server.listen(this.#port, '127.0.0.1', () => {
-        this.#port = (server.address() as AddressInfo).port // of a TCP server, that it is
+        // a TCP server's address is an AddressInfo
+        this.#port = (server.address() as AddressInfo).port
         resolve()
       })
     })
@@ -114,27 +121,27 @@ export class TestNbdServer implements AsyncDisposable {
     )
   }
 
-  /** Loses what wasn't flushed, but for those sectors that had been written back. */
+  /** Reverts `bytes` to the flushed content, except for sectors that `writtenBack` selects. */
   forget(writtenBack: (sector: number) => boolean = () => false): void {
     for (let at = 0; at < this.bytes.length; at += 512) {
       if (!writtenBack(at / 512)) this.bytes.set(this.durable.subarray(at, at + 512), at)
     }
   }
 
-  /** Stops as if by SIGKILL. */
+  /** Stops as if killed by SIGKILL: unflushed content is lost. */
   kill(): Promise<void> {
     this.forget()
     return this.stop()
   }
 
-  /** Cuts that connection, or every one. */
+  /** Cuts the connection of that number, or every connection. */
   cut(connection?: number): void {
     for (const [number, socket] of this.#sockets) {
       if (connection === undefined || connection === number) socket.destroy()
     }
   }
 
-  /** Reads the data of the writes that `onWriteHeader` was called of. */
+  /** Reads the data of the writes that `onWriteHeader` was called for. */
   resume(): void {
     for (const socket of this.#sockets.values()) socket.resume()
   }
@@ -158,7 +165,7 @@ class Session {
   readonly #connection: number
   readonly #o: Behaviour
   #step: (held: Buffer) => number
-  /** What arrived and wasn't taken, and how much of it the step that is next needs. */
+  /** Received bytes that aren't parsed yet. `#needed` says how many the next step needs. */
   #held: Buffer[] = []
   #heldBytes = 0
   #needed = 0
@@ -217,7 +224,7 @@ class Session {
     else this.#socket.write(bytes.subarray(0, Math.max(0, room)), () => this.#socket.destroy())
   }
 
-  /** Steps answer how many bytes they took, none if there have to be more. */
+  /** Each step of the protocol returns how many bytes it has parsed: 0 if it needs more bytes. */
   #clientFlags(held: Buffer): number {
     if (held.length < nbdClientFlags.size) return this.#more(nbdClientFlags.size)
     this.#step = (bytes) => this.#option(bytes)

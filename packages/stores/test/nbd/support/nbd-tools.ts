@@ -1,7 +1,4 @@
-/**
- * Debian's NBD servers (nbdkit, qemu-utils) and certificates for them (openssl), for tests against
- * the real thing.
- */
+/** Starts Debian's NBD servers (nbdkit, qemu-utils) and makes certificates for them (openssl). */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, rmSync } from 'node:fs'
@@ -9,8 +6,8 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 
 /**
- * Why the tools can't be run here, or undefined where they can. On CI, where they have to be, that
- * is an error.
+ * Says why the tools can't be run here; undefined if they can.
+ * @throws Error on CI, where the tools must be installed
  */
 export function whyNoNbdTools(): string | undefined {
   const missing = ['nbdkit', 'qemu-nbd', 'openssl'].filter(
@@ -24,7 +21,7 @@ export function whyNoNbdTools(): string | undefined {
 
 type Place = { readonly path: string } | { readonly port: number }
 
-/** A server process that can be killed and started again at the same place. */
+/** A server process that can be killed and started again at the same address. */
 export class NbdProcess implements AsyncDisposable {
   readonly #command: readonly string[]
   readonly #at: Place
@@ -43,7 +40,7 @@ export class NbdProcess implements AsyncDisposable {
 
   async start(): Promise<void> {
     const [program = '', ...args] = this.#command
-    // one that was killed leaves its socket
+    // a killed server leaves its socket file behind
     if ('path' in this.#at) rmSync(this.#at.path, { force: true })
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] })
     this.#child = child
@@ -52,13 +49,13 @@ export class NbdProcess implements AsyncDisposable {
     const failed = once(child, 'exit').then(([code]) =>
       Promise.reject(new Error(`${program} ended with ${String(code)}: ${words}`)),
     )
-    failed.catch(() => {}) // later it is meant to end
+    failed.catch(() => {}) // the test ends the process later, which is no failure
     while (!(await Promise.race([failed, this.#greets()]))) {
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
   }
 
-  /** Kills it without warning. */
+  /** Kills the process without warning. */
   async kill(): Promise<void> {
     const child = this.#child
     if (!child || child.exitCode !== null || child.signalCode !== null) return
@@ -72,8 +69,8 @@ export class NbdProcess implements AsyncDisposable {
   }
 
   /**
-   * Whether it serves: qemu-nbd listens before it has opened its image. A connection that ends
-   * before the handshake is no client to any of them.
+   * Whether the server sends its greeting: qemu-nbd listens before it has opened its image. All the
+   * servers ignore a connection that ends before the handshake.
    */
   #greets(): Promise<boolean> {
     return new Promise((resolve) => {
@@ -88,8 +85,8 @@ export class NbdProcess implements AsyncDisposable {
 }
 
 /**
- * A directory as nbdkit's --tls-certificates wants it: a CA, a server of the name "localhost" and a
- * client.
+ * Makes a directory for nbdkit's --tls-certificates: a CA, a certificate of the server "localhost",
+ * and one of a client.
  */
 export function makeCertificates(directory: string): void {
   mkdirSync(directory)
