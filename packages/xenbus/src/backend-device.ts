@@ -1,6 +1,6 @@
 /**
- * One backend device: reads its two directories, asks `backendStep` for the next step, and takes
- * it.
+ * One backend device: reads the device's two xenstore directories, asks `backendStep` for the next
+ * step, and takes that step.
  */
 import { XenbusState } from '@xenkit/wire'
 import {
@@ -34,23 +34,24 @@ import { reasonForGuest, reasonOf } from './reason.ts'
 import { Wishes } from './wishes.ts'
 
 /**
- * Time that a frontend has to close a device whose server stops, before it is closed without it.
+ * Milliseconds that a frontend has to close its device when the server stops. After that the server
+ * closes the device alone.
  */
 const CLOSE_TIMEOUT_MS = 5_000
 
-/** Options of a `ServedDevice`. */
+/** Options of `ServedDevice`. */
 export interface ServedDeviceOptions {
   readonly xs: XenstoreClient
   readonly driver: BackendDriver
-  /** Serve the device only if it was plugged with this reservation; undefined: without one. */
+  /** Serve the device only if it was plugged with this reservation; undefined: only without any. */
   readonly reservation: string | undefined
-  /** Called with each event of the device's life. */
+  /** Called with each event of the device, such as `connected`. */
   readonly report: (event: BackendEvent) => void
 }
 
 /**
- * One device while a server has it, from its claim to its removal. `serveBackends` runs one for
- * each device that it finds.
+ * One device while a server serves it, from taking it to its removal. `serveBackends` runs one
+ * `ServedDevice` for each device that it finds.
  */
 export class ServedDevice {
   readonly device: BackendDevice
@@ -58,19 +59,22 @@ export class ServedDevice {
   readonly #driver: BackendDriver
   readonly #reservation: string | undefined
   readonly #report: (event: BackendEvent) => void
-  /** Value of the node `xenkit-claim` while this server has the device. */
+  /**
+   * Value that this server writes to the device's node `xenkit-claim`, to take it before other
+   * servers.
+   */
   readonly #claim = crypto.randomUUID()
   readonly #frontend: FrontendState
   readonly #pace = new Pace()
   readonly #wishes: Wishes
   #connection: BackendConnection | undefined
   #script: HotplugScript = 'none'
-  /** Error with which the driver refused the device, for this life of its frontend and the next. */
+  /** Error with which the last `offer` of the driver refused the device, if it did. */
   #refusal: { readonly error: unknown } | undefined
   #stopping = false
   #failed = false
   #closeTimer: ReturnType<typeof setTimeout> | undefined
-  /** Raised when the next step may be due. */
+  /** Raised when something changed, so that `backendStep` may choose another step. */
   readonly #changed = new Level()
 
   constructor(address: DeviceAddress, o: ServedDeviceOptions) {
@@ -95,10 +99,10 @@ export class ServedDevice {
   }
 
   /**
-   * Runs the device from its claim to its removal. Resolves at once if another driver serves it.
-   * After an error of xenstored the device is closed, and the step is tried again when something
+   * Takes the device and runs it until its removal. Resolves at once if another driver serves it.
+   * If xenstored refuses a request, the device closes, and the step is tried again when something
    * changes.
-   * @throws XenstoreClosedError when the connection is lost
+   * @throws XenstoreClosedError when the connection to xenstored is lost
    * @throws XenstoreError when xenstored refuses a step of a device that is being stopped
    */
   async run(): Promise<void> {
@@ -110,42 +114,42 @@ export class ServedDevice {
     }
   }
 
-  /** Asks the frontend to close for good. After 5 s the device is closed without its consent. */
+  /** Asks the frontend to close the device for good. After 5 s the device is closed anyway. */
   stop(): void {
     this.#stopping = true
     this.#closeTimer ??= setTimeout(() => this.peerGone(), CLOSE_TIMEOUT_MS)
     this.look()
   }
 
-  /** The device's own directory may have changed: looks at it again. */
+  /** Reads the device's own directory again, because it may have changed. */
   look(): void {
     this.#frontend.retry()
     this.#changed.raise()
   }
 
-  /** Another device was removed, so xenstored may now grant what it refused by a quota. */
+  /** Tries refused requests again: another device was removed, which may have freed quota. */
   roomMade(): void {
     this.#frontend.retry()
     if (this.#failed) this.#changed.raise()
   }
 
-  /** The frontend's domain has died, whatever its nodes still say. */
+  /** Closes the device because its frontend's domain was destroyed, although its nodes remain. */
   peerGone(): void {
     this.#frontend.gone()
     this.look()
   }
 
   /**
-   * Runs one step. If xenstored refuses it, waits until something changes.
-   * @param step returns whether the device lives on
-   * @returns the same, or true after a refusal
+   * Runs one step. If xenstored refuses a request, waits until something changes.
+   * @param step returns whether the device is still served afterwards
+   * @returns the result of `step`, or true after a refusal
    */
   async #tries(step: () => Promise<boolean>): Promise<boolean> {
     try {
       return await step()
     } catch (error) {
       if (error instanceof XenstoreClosedError) {
-        // While the client reconnects, this read waits; it rejects if the connection is over.
+        // During a reconnect this read waits; if the connection is over, it rejects.
         await this.#xs.exists(this.device.path)
         return true
       }
@@ -199,7 +203,7 @@ export class ServedDevice {
     }
   }
 
-  /** Claims the device in one transaction, so that only one of several servers gets it. */
+  /** Takes the device in one transaction, so that only one of several servers gets it. */
   #take(nodes: NodeValues): Promise<boolean> {
     const { path } = this.device
     return this.#xs.transaction(async (view) => {
@@ -217,7 +221,10 @@ export class ServedDevice {
     })
   }
 
-  /** Hotplug nodes to write with InitWait: the toolstack runs the script when it sees that. */
+  /**
+   * Returns the hotplug nodes to write together with InitWait, because the toolstack runs the
+   * hotplug script when it sees InitWait.
+   */
   #hotplugNodes(): { readonly 'hotplug-status'?: string; readonly 'hotplug-error'?: string } {
     const reason = this.#refusal && reasonForGuest(this.#refusal.error)
     if (reason !== undefined) return { 'hotplug-status': 'error', 'hotplug-error': reason }
@@ -225,8 +232,8 @@ export class ServedDevice {
   }
 
   /**
-   * Whether a refused device is closed at once. With a script that reports, the toolstack hears of
-   * the refusal and removes the device itself.
+   * Whether a device that the driver refused closes at once. With a script that reports, the device
+   * stays open until the toolstack, which the script tells, removes it.
    */
   get #isClosedAtOnce(): boolean {
     return this.#refusal !== undefined && this.#script !== 'reports'
@@ -252,7 +259,7 @@ export class ServedDevice {
     }
   }
 
-  /** Follows nodes that the toolstack changed. @returns whether there was a change */
+  /** Lets the driver follow nodes that the toolstack changed. @returns whether any had changed */
   async #followWishes(): Promise<boolean> {
     if (!(await this.#wishes.changed())) return false
     const request = await this.#wishes.request()
@@ -266,7 +273,7 @@ export class ServedDevice {
     return true
   }
 
-  /** Tells the driver of the change. @returns the driver's error, if it refuses */
+  /** Calls the driver's `changed`. @returns the error that it threw, if any */
   async #change(): Promise<{ readonly error: unknown } | undefined> {
     try {
       if (this.#refusal) throw this.#refusal.error
@@ -279,8 +286,8 @@ export class ServedDevice {
   }
 
   /**
-   * Answers the toolstack's request. The guest can read the result node, so that has a short
-   * reason; the whole reason is in the error directory before.
+   * Writes the result of the toolstack's request. The guest can read the result node, so that has a
+   * short reason only. The full reason is written to the error directory first.
    */
   async #answer(request: string, refusal: { readonly error: unknown } | undefined): Promise<void> {
     if (refusal) await this.#note(refusalPath(this.device), `${request} ${reasonOf(refusal.error)}`)
@@ -313,7 +320,10 @@ export class ServedDevice {
     }
   }
 
-  /** Own state; undefined if the toolstack removed the device, even if it plugged another there. */
+  /**
+   * Returns the device's own state; undefined if the toolstack removed the device, even if it has
+   * plugged another one there since.
+   */
   async #ownState(view: XenstoreReader): Promise<XenbusState | undefined> {
     const { path } = this.device
     const [claim, state] = await Promise.all([
@@ -323,7 +333,7 @@ export class ServedDevice {
     return claim === this.#claim ? state : undefined
   }
 
-  /** @returns whether the device lives on. */
+  /** Takes the step. @returns whether the device is still served afterwards */
   async #perform(step: BackendStep): Promise<boolean> {
     switch (step) {
       case 'connect':
@@ -351,7 +361,7 @@ export class ServedDevice {
       case 'disconnect':
         await this.#endLife({ frontend: step === 'disconnect' ? 'gone' : 'closed' })
         await this.#switchState(XenbusState.Closed)
-        // The frontend's next life may use a device that failed in this one.
+        // The failure ends with this connection: the frontend may connect again.
         this.#failed = false
         this.#report({ kind: 'closed', device: this.device })
         return true
@@ -375,8 +385,8 @@ export class ServedDevice {
   }
 
   /**
-   * Publishes changed nodes, in any state. This transaction and a concurrent `connect`'s conflict,
-   * and one of them runs again, so neither misses the other's values.
+   * Publishes changed nodes in any state. If a `connect` commits at the same time, xenstored lets
+   * one of the two transactions conflict and run again, so that neither loses the other's values.
    */
   async #publish(nodes: () => NodeValues): Promise<void> {
     await this.#update(async (view) => {
@@ -398,15 +408,16 @@ export class ServedDevice {
     try {
       await connection?.close(o)
     } catch (error) {
-      // The frontend waits for Closed, so go on. The device may have failed before, too.
+      // The frontend waits for Closed, so write it despite the error. Report the error even if the
+      // device failed before.
       this.#failed = true
       await this.#tell(error)
     }
   }
 
   /**
-   * Removes the directory in a driver domain. The toolstack waits for that, and expects it of `xl
-   * devd`, which a domain without scripts doesn't run.
+   * Removes the device's directory if this is a driver domain. The toolstack waits until `xl devd`
+   * has done that, but a domain without scripts doesn't run `xl devd`.
    */
   async #removeDirectory(): Promise<void> {
     const { path, backendDomid } = this.device
@@ -423,9 +434,9 @@ export class ServedDevice {
   }
 
   /**
-   * Changes the device's directory in one transaction. Never brings back one that the toolstack has
-   * removed, nor touches another device's in its place.
-   * @returns whether it was there
+   * Changes the device's directory in one transaction. Does nothing if the toolstack has removed
+   * the device, even if it has plugged another one there since.
+   * @returns whether the device was there
    */
   #update(write: (view: XenstoreView) => Promise<void>): Promise<boolean> {
     return this.#xs.transaction(async (view) => {
@@ -447,7 +458,7 @@ export class ServedDevice {
     await this.#note(errorPath(this.device), reasonOf(error))
   }
 
-  /** Writes a reason for the operator. Best effort: a refusal changes nothing for the device. */
+  /** Writes a reason for the operator. If xenstored refuses that, the device isn't affected. */
   async #note(path: string, reason: string): Promise<void> {
     try {
       await this.#xs.write(path, reason)

@@ -1,4 +1,7 @@
-/** Interfaces between the common life of a backend and a device package's driver. */
+/**
+ * The interface between `serveBackends`, which handles devices of any type, and a device package's
+ * driver.
+ */
 import type { DeviceAddress } from './device-path.ts'
 import type { NodeValues } from './nodes.ts'
 
@@ -18,7 +21,7 @@ export interface BackendDevice extends DeviceAddress {
   fail(error: unknown): void
 }
 
-/** Why a connection is closed. */
+/** Says why a connection is closed. */
 export interface CloseOptions {
   /**
    * `closed`: the frontend closed and doesn't use its rings any more. `gone`: the frontend died, or
@@ -52,12 +55,12 @@ export interface BackendConnection {
   close(o: CloseOptions): Promise<void>
 }
 
-/** The part of a backend that a device package adds to the common life of devices. */
+/** What a device package implements so that `serveBackends` can serve its devices. */
 export interface BackendDriver {
   /**
-   * Called for each new device. Returns the nodes to advertise with InitWait, or undefined to leave
-   * the device to another backend; the call may come again until one has taken it. An error closes
-   * the device for good.
+   * Called for each new device. Returns the nodes to advertise with InitWait. Returns undefined to
+   * leave the device to another backend; `offer` is then called again until some backend has taken
+   * the device. An error closes the device for good.
    */
   offer(device: BackendDevice): Promise<NodeValues | undefined>
   /**
@@ -65,7 +68,10 @@ export interface BackendDriver {
    * frontend starts again.
    */
   connect(device: BackendDevice): Promise<BackendConnection>
-  /** Nodes of the own directory that a toolstack may change while the device lives. */
+  /**
+   * Names of nodes in the device's directory that a toolstack may change while the device is
+   * served.
+   */
   readonly changeable?: readonly string[]
   /**
    * Called when a `changeable` node has changed; several changes may come as one call. Never called
@@ -74,13 +80,13 @@ export interface BackendDriver {
    */
   changed?(device: BackendDevice): Promise<void>
   /**
-   * The device is gone for good, or another backend took it first. Called once after each `offer`
-   * that did not return undefined.
+   * Called once after each `offer` that did not return undefined: the device was removed for good,
+   * or another backend took it first.
    */
   removed?(device: BackendDevice): void
 }
 
-/** Something that happened to a device. */
+/** Something that happened to a device, for logs and operators. */
 export type BackendEvent =
   | {
       readonly kind: 'offered' | 'connected' | 'closed' | 'removed'

@@ -26,14 +26,14 @@ export interface BackendSnapshot {
   readonly own: XenbusState | undefined
   /** The frontend's `state`; undefined if its directory or its domain is gone. */
   readonly peer: XenbusState | undefined
-  /** The frontend's previous `state`; undefined once this side has reacted to the current one. */
+  /** The frontend's `state` before `peer`; undefined once the backend has reacted to `peer`. */
   readonly peerBefore: XenbusState | undefined
   /**
    * Own `online`, which the toolstack clears to remove the device for good. Undefined without such
    * a node: the device then goes when its frontend has closed, as with Linux's backends.
    */
   readonly online: boolean | undefined
-  /** Whether the hotplug script, if there is one, has prepared what is served. */
+  /** Whether the hotplug script, if there is one, has prepared the disk or network. */
   readonly prepared: boolean
   /**
    * Which rings are mapped: none, those that the frontend publishes now, or `stale` ones of an
@@ -41,11 +41,11 @@ export interface BackendSnapshot {
    */
   readonly rings: 'none' | 'current' | 'stale'
   /**
-   * Intent of this side: to serve; to `close` after a fault, until the frontend starts again; or to
-   * `stop` for good.
+   * What this side intends: to serve the device; to `close` it after a fault, until the frontend
+   * starts again; or to `stop` for good.
    */
   readonly intent: 'serve' | 'close' | 'stop'
-  /** False while a device whose last lives were short has to wait: see `Pace`. */
+  /** False while the device has to wait because its last connections were short; see `Pace`. */
   readonly mayOffer: boolean
 }
 
@@ -93,7 +93,7 @@ function wantedStep({
   const attached = rings !== 'none'
   const gone = peer === undefined || peer === Unknown
   const beginsAnew = peer === Initialising || peer === InitWait
-  // Connected counts like Initialised: a look may come too late for the state in between.
+  // Connected counts like Initialised, because the backend may have missed the Initialised before.
   const hasPublished = peer === Initialised || peer === Connected
   const offline = online === false || (online === undefined && (gone || peer === Closed))
   const goes = offline || intent === 'stop'
@@ -106,28 +106,29 @@ function wantedStep({
   }
   if (peer === Closed) return attached ? 'settle' : 'disconnect'
   if (gone) return 'disconnect'
-  // The toolstack writes Closing together with `online`, but a step of this side may have
-  // overwritten it.
+  // The toolstack writes Closing together with `online`. A step of the backend may have overwritten
+  // that Closing since.
   if (goes || peer === Closing) {
     return own !== Closing ? 'close' : beginsAnew ? 'disconnect' : 'wait'
   }
   if (intent === 'close' && own !== Closing) return 'close'
 
-  // The device is wanted, and its frontend neither closes nor has closed.
+  // From here on the device is to be served, and its frontend isn't closing or closed.
   if (beginsAnew) return own === InitWait && !attached ? 'wait' : 'offer'
-  // A frontend never goes from Connected to Initialised: it closed and published in between.
+  // A frontend never goes from Connected straight to Initialised, so it has closed and published
+  // other rings in between.
   const isStale =
     rings === 'stale' || (attached && peer === Initialised && peerBefore === Connected)
   if (isStale && hasPublished) return 'offer'
   if (own === Closing && hasPublished && (intent === 'close' || attached)) {
-    // The backend asked to close, and the frontend has yet to follow.
+    // The backend has asked the frontend to close, and waits until the frontend writes Closing.
     if (peerBefore !== Closing) return 'wait'
     // Rings that failed are connected again only after the frontend has closed them.
     if (attached) return intent === 'close' ? 'wait' : 'reopen'
     return 'offer'
   }
   if (attached) return 'wait'
-  // Somebody else wrote the state: go back to one that both sides know.
+  // Somebody else wrote the backend's state, so go back to a state that both sides know.
   if (own !== InitWait) return hasPublished || own !== Closing ? 'offer' : 'wait'
   return prepared && hasPublished ? 'connect' : 'wait'
 }

@@ -6,9 +6,9 @@ import { backendDeviceNodes, type NodeValues, RESULT_OK, answersTo } from './nod
 import { ToolstackError } from './toolstack.ts'
 
 /**
- * Writes nodes that the device's driver follows, and waits for its answer. Nodes that did not exist
- * before belong to this request and are removed after it. Others keep the new value, or get the old
- * one back if the driver refuses.
+ * Writes nodes for the driver of a served device, and waits until the driver has followed or
+ * refused the change. Nodes that did not exist before exist only during the request. The others
+ * keep the new value, or get the old one back if the driver refuses.
  * @param o.signal ends the wait; the change may still happen
  * @throws ToolstackError with the driver's reason, or if no xenkit server serves the device
  */
@@ -42,7 +42,7 @@ export async function changeDevice(
   const answer = await xs.wait(async (view) => {
     const result = await backendDeviceNodes.readNode(view, back, 'xenkit-result')
     if (result !== undefined && answersTo(result, request)) return result.slice(request.length + 1)
-    // Without its directory nobody will answer.
+    // If the device's directory is gone, no driver will answer the request.
     return (await view.exists(`${back}/xenkit-request`)) ? undefined : 'it was detached'
   }, o)
   const undone = Object.entries(before).filter(

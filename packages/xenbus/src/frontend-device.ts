@@ -21,16 +21,17 @@ interface Waiting {
 
 type PublishedState = typeof XenbusState.Initialised | typeof XenbusState.Connected
 
-/** States of a backend that is closing the device; undefined: it is gone. */
+/** States in which a backend is closing the device; undefined means that its directory is gone. */
 const LEAVING = [XenbusState.Closing, XenbusState.Closed, undefined] as const
 
 /**
- * One life of a device, on the frontend's side. `open` finds the backend and waits for its offer,
- * `publish` tells it where the rings are, `connected` waits until it uses them. After `close`,
- * pages that were granted to the backend may be revoked.
+ * A device on the frontend's side, from one opening to the next `close`. `open` finds the backend
+ * and waits until it advertises the device. `publish` writes where the rings are, and `connected`
+ * waits until the backend uses them. After `close`, pages that were granted to the backend may be
+ * revoked.
  *
- * `open` also starts the next life, with new rings: after `close`, after a backend's restart, and
- * after this domain was restored or migrated, when the backend may be another one.
+ * Call `open` again, and publish new rings, after `close`, after a restart of the backend, and
+ * after this domain was restored or migrated. The backend may be another one then.
  */
 export class FrontendDevice {
   /** The frontend's directory. */
@@ -38,7 +39,7 @@ export class FrontendDevice {
   readonly backendPath: string
   readonly backendDomid: number
   readonly #xs: XenstoreClient
-  /** Whether the backend uses the published rings. */
+  /** Whether `connected` has resolved: the backend then uses the published rings. */
   #isConnected = false
 
   private constructor(xs: XenstoreClient, path: string, backendPath: string, backendDomid: number) {
@@ -49,8 +50,9 @@ export class FrontendDevice {
   }
 
   /**
-   * Waits until the toolstack has plugged the device and the backend advertises its features.
-   * Closes an earlier life first, so that the backend unmaps its rings.
+   * Waits until the toolstack has plugged the device and the backend advertises its features. If an
+   * earlier program left the device open, closes it first, so that the backend unmaps the old
+   * rings.
    * @throws NegotiationError for a malformed node
    * @throws XenstoreError, XenstoreClosedError when xenstored refuses, or the connection is lost
    * @throws the signal's reason when that aborts
@@ -136,7 +138,10 @@ export class FrontendDevice {
     await this.#switchState(XenbusState.Closed)
   }
 
-  /** Closes an earlier life, if there was one, and waits for the backend's offer. */
+  /**
+   * Closes the device if an earlier program left it open, and waits until the backend advertises
+   * it.
+   */
   async #begin(o: Waiting): Promise<void> {
     if ((await this.#state(this.#xs)) !== XenbusState.Initialising) {
       // The backend's InitWait may still refer to the old rings, so it has to close them first.
@@ -158,7 +163,9 @@ export class FrontendDevice {
       .then(({ state }) => state)
   }
 
-  /** Writes the state unless it is there already: no watch fires without need. */
+  /**
+   * Writes the frontend's state, unless the node has it already: the watch would fire for nothing.
+   */
   #switchState(state: XenbusState): Promise<void> {
     return this.#update(async (view, current) => {
       if (current !== state) await frontendDeviceNodes.write(view, this.path, { state })
@@ -179,7 +186,7 @@ export class FrontendDevice {
     })
   }
 
-  /** The frontend's own state. */
+  /** Reads the frontend's own state. */
   #state(view: XenstoreReader): Promise<XenbusState | undefined> {
     return lenient(frontendDeviceNodes.readNode(view, this.path, 'state'), XenbusState.Unknown)
   }

@@ -10,7 +10,9 @@ export interface FrontendStateOptions {
   readonly xs: XenstoreClient
   /** The frontend's directory. */
   readonly path: string
-  /** Called when the state may have changed, or can be watched no longer or again. */
+  /**
+   * Called when the frontend's state may have changed, or when watching it fails or works again.
+   */
   readonly changed: () => void
   /** Called when xenstored refuses the watch. */
   readonly refused: (error: unknown) => void
@@ -41,17 +43,19 @@ export class FrontendState {
     return this.#fault
   }
 
-  /** Forgets the previous state: the backend has reacted to the current one. */
+  /** Sets `before` to undefined: the backend has reacted to the current state. */
   heeded(): void {
     this.#before = undefined
   }
 
-  /** The frontend's domain has died, whatever its nodes still say. */
+  /**
+   * Makes `read` return undefined: the frontend's domain was destroyed, although its nodes remain.
+   */
   gone(): void {
     this.#gone = true
   }
 
-  /** Tries a refused watch again. */
+  /** Sets the watch again if xenstored has refused it. */
   retry(): void {
     this.#retry.raise()
   }

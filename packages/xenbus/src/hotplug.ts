@@ -13,7 +13,7 @@
  */
 export type HotplugScript = 'none' | 'reports' | 'prepares'
 
-/** Name of the script that the package xenkit ships. */
+/** Name of the script that the package xenkit installs. */
 const REPORTING_SCRIPT = 'xenkit-hotplug'
 
 /** @param script value of the node `script`: a path */

@@ -1,4 +1,4 @@
-/** A flag with one waiter: `raise` wakes it, or is remembered for the next `wait`. */
+/** A flag with one waiter: `raise` wakes the waiter, or makes the next `wait` return at once. */
 export class Level {
   #raised = false
   #wake: (() => void) | undefined
@@ -8,7 +8,7 @@ export class Level {
     this.#wake?.()
   }
 
-  /** Resolves once the flag is raised, and lowers it. */
+  /** Waits until the flag is raised, then lowers it. */
   async wait(): Promise<void> {
     if (!this.#raised) {
       await new Promise<void>((resolve) => {

@@ -1,11 +1,11 @@
-/** Reads of nodes that may be malformed or out of reach, and writes of many nodes. */
+/** Reads of nodes that may be malformed or inaccessible, and a write of many nodes. */
 import { NegotiationError, XenstoreError } from '@xenkit/hypervisor'
 import type { XenstoreView } from '@xenkit/xenstore-client'
 import type { NodeValues } from './nodes.ts'
 
 /**
- * Replaces the NegotiationError of a malformed node by a fallback. For nodes of the own directory,
- * where an administrator may have written anything.
+ * Returns `fallback` if the read node is malformed (NegotiationError). For nodes of this side's own
+ * directory, where an administrator may have written anything.
  * @example
  * const online = await lenient(backendDeviceNodes.readNode(xs, path, 'online'), undefined)
  */
@@ -19,8 +19,8 @@ export async function lenient<T>(read: Promise<T>, fallback: T): Promise<T> {
 }
 
 /**
- * Replaces EACCES by undefined, for a node of the peer's directory, which may be gone. Only domain
- * 0 sees that a directory was removed; xenstored tells any other domain that it may not read there.
+ * Returns undefined if xenstored answers EACCES, for a node of the peer's directory. To any domain
+ * but domain 0, xenstored answers EACCES when that directory was removed.
  */
 export async function ofOtherEnd<T>(read: Promise<T>): Promise<T | undefined> {
   try {

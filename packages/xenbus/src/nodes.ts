@@ -22,16 +22,16 @@ const STATE = {
   default: undefined,
   meaning: 'where this side is; the toolstack writes the first one, Initialising',
 } as const
-/** Result in `xenkit-result` of a request that the driver followed. */
+/** Value of `xenkit-result` after the driver has followed a request. */
 export const RESULT_OK = 'ok'
 
-/** Whether a result belongs to a request. @param result value of `xenkit-result` */
+/** Whether the result is the answer to this request. @param result value of `xenkit-result` */
 export const answersTo = (result: string, request: string): boolean =>
   result.startsWith(`${request} `)
 
 /**
  * Most bytes of an error's text in a node. By default xenstored allows a guest's node 2048 bytes,
- * its name included.
+ * which include the node's name.
  */
 export const REASON_MAX = 1024
 
@@ -75,8 +75,8 @@ export const backendDeviceNodes = defineNodes({
     meaning: 'why; xl prints it if the script failed',
   },
   /**
-   * Removed with the directory, so a server can tell a device that was plugged again from the one
-   * that it claimed.
+   * A random id, new each time that a server takes the device. It is removed with the directory, so
+   * a server can tell a device that was plugged again from the one that it took.
    */
   'xenkit-claim': {
     ...ID,

@@ -1,19 +1,20 @@
 /**
- * Delays the offer of a device whose last lives were short. A guest that connects and breaks the
- * device in a loop would otherwise keep the backend's domain busy and fill its log (XSA-157).
+ * Delays the next offer of a device whose last connections were short. Otherwise a guest that
+ * connects and breaks the device in a loop would keep the backend's domain busy and fill its log
+ * (XSA-157).
  */
 
-/** A life of this length clears the score. */
+/** Milliseconds: a device that was served this long is offered again without delay. */
 const LASTING_MS = 10_000
 /**
- * Score of a short life. A proper close scores less, since a boot loader closes its disk before the
- * kernel opens it.
+ * Scores for a device that was served for less than `LASTING_MS`. A proper close scores less than a
+ * failure, because a boot loader closes its disk before the kernel opens the disk again.
  */
 const CLOSED = 1
 const FAILED = 8
 /**
- * Score up to which there is no delay: 16 short lives, or two that failed. Each further failure
- * doubles the delay.
+ * Total score up to which there is no delay: 16 early closes, or two early failures. Each further
+ * failure doubles the delay.
  */
 const FREE = 2 * FAILED
 const DELAY_MIN_MS = 100
@@ -25,12 +26,12 @@ export class Pace {
   #notBefore = 0
   #timer: ReturnType<typeof setTimeout> | undefined
 
-  /** Starts a life: the device is offered. */
+  /** Records that the device is offered. */
   begin(): void {
     this.#begunAt = performance.now()
   }
 
-  /** Ends a life. */
+  /** Records how the device's connection ended, and updates the score. */
   end(how: 'closed' | 'failed'): void {
     const now = performance.now()
     if (now - this.#begunAt >= LASTING_MS) this.#score = 0
@@ -40,7 +41,9 @@ export class Pace {
     this.#notBefore = now + Math.min(DELAY_MIN_MS * 2 ** Math.max(0, doublings), DELAY_MAX_MS)
   }
 
-  /** Whether the device may be offered now. If not, `retry` is called once as soon as it may. */
+  /**
+   * Whether the device may be offered now. If not, calls `retry` once as soon as it may be offered.
+   */
   mayBegin(retry: () => void): boolean {
     clearTimeout(this.#timer)
     const delay = this.#notBefore - performance.now()
@@ -49,7 +52,7 @@ export class Pace {
     return false
   }
 
-  /** Cancels a planned `retry`. */
+  /** Cancels the call of `retry` that `mayBegin` has planned. */
   stop(): void {
     clearTimeout(this.#timer)
   }

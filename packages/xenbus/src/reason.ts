@@ -24,10 +24,13 @@ const cut = (text: string): string =>
 /** Properties in which errors of the system and of stores name a place on this host. */
 const PLACES = ['path', 'dest', 'uri', 'address', 'hostname', 'host'] as const
 
-/** Most causes of an error to look at; a chain of causes may be a circle. */
+/** Most causes of an error to follow, since an error may be its own cause. */
 const MAX_CAUSES = 8
 
-/** Places that an error and its causes name, longer ones first: one may begin with another. */
+/**
+ * Returns the places that an error and its causes name. Longer ones come first, because one place
+ * may be the beginning of another.
+ */
 function placesOf(error: unknown): readonly string[] {
   const places: string[] = []
   let cause = error
@@ -47,7 +50,10 @@ const withoutWord = (text: string, word: string): string =>
     return /\w/.test(before) || /\w/.test(after) ? word : '…'
   })
 
-/** A quoted path, which may have blanks. Paths in xenstore are no secret, so they don't match. */
+/**
+ * Matches a quoted path, which may contain blanks. Paths in xenstore are no secret, so they don't
+ * match.
+ */
 const QUOTED_PATH = /(?<!\w)(["'])(?!\/local\/domain\/)(?:(?!\1).)*\/(?:(?!\1).)*\1/g
 
 /** Whether a word is a path, a URI, or a host with a port. */

@@ -23,7 +23,7 @@ export interface RingNodes {
   readonly order?: number | undefined
 }
 
-/** A ring as its frontend publishes it. */
+/** The nodes of one ring as a frontend published them. */
 export interface PublishedRing {
   /** One grant reference per page, in order. */
   readonly grefs: readonly number[]
@@ -76,7 +76,9 @@ export async function isStillPublished(
   return published === undefined || JSON.stringify(published) === JSON.stringify(rings)
 }
 
-/** Largest order that Linux's xenbus maps: XENBUS_MAX_RING_GRANT_ORDER. */
+/**
+ * Largest order (log2 of the ring's pages) that Linux's xenbus maps: XENBUS_MAX_RING_GRANT_ORDER.
+ */
 const MAX_ORDER = 4
 
 const GREF = {
@@ -93,7 +95,7 @@ const PORT = {
   meaning: 'port that the backend binds to',
 } as const satisfies NodeDefinition
 
-/** A number that was read, and its node. */
+/** A number read from a node, and the name of that node. */
 interface Found {
   readonly node: string
   readonly value: number
@@ -146,7 +148,9 @@ export class RingTable {
   }
 }
 
-/** Expects that no two nodes hold the same number. Rings that share a port read the same node. */
+/**
+ * Checks that no two nodes hold the same number. Rings that share a port read the same node for it.
+ */
 function expectDistinct(all: readonly Found[]): void {
   const holders = new Map<number, string>()
   for (const { node, value } of all) {

@@ -1,6 +1,7 @@
 /**
- * Both ends of a ring between two domains: its pages and its event channel, opened together and
- * closed together. For the pages, Linux has xenbus_setup_ring and xenbus_map_ring_valloc.
+ * Both ends of a ring between two domains. A ring's pages and its event channel are opened together
+ * and closed together. Linux's functions for the pages are xenbus_setup_ring and
+ * xenbus_map_ring_valloc.
  */
 import { EventChannel } from '@xenkit/evtchn'
 import type { GrantTable } from '@xenkit/grant'
@@ -8,7 +9,7 @@ import { type Hypervisor, Owner, firstOf } from '@xenkit/hypervisor'
 import type { NodeValues } from './nodes.ts'
 import { type PublishedRing, type RingNodes, RingTable } from './ring-nodes.ts'
 
-/** One end of a ring, either side's. */
+/** One end of a ring, the frontend's or the backend's. */
 export interface ConnectedRing<R> extends Disposable {
   /** Result of `init` or `attach`. */
   readonly ring: R
@@ -16,8 +17,8 @@ export interface ConnectedRing<R> extends Disposable {
   readonly bytes: Uint8Array
   readonly channel: EventChannel
   /**
-   * Releases the pages, and the event channel unless it came from another ring. Idempotent.
-   * @throws GrantError, EvtchnError if one of them can't be closed; all others are closed first
+   * Releases the pages, and the event channel unless it belongs to another ring. Idempotent.
+   * @throws GrantError, EvtchnError if pages or channel can't be closed; the rest is closed first
    */
   close(): void
 }
@@ -28,7 +29,7 @@ export interface OpenedRing<R> extends ConnectedRing<R> {
   readonly nodes: NodeValues
 }
 
-/** The ring that `openRing` opens. */
+/** Options of `openRing`. */
 export interface OpenRingOptions<R> extends RingNodes {
   /** The backend's domain. */
   readonly domid: number
@@ -69,7 +70,7 @@ export function openRing<R>(hv: Hypervisor, o: OpenRingOptions<R>): OpenedRing<R
   }
 }
 
-/** The published ring that `attachRing` attaches to. */
+/** Options of `attachRing`: what a frontend published of one ring, and how to attach to it. */
 export interface AttachRingOptions<R> extends PublishedRing {
   /** The frontend's domain. */
   readonly domid: number
@@ -85,13 +86,13 @@ export interface AttachRingOptions<R> extends PublishedRing {
 }
 
 /**
- * Attaches a backend to a ring that `readRings` found: maps its pages writable and binds its port.
- * The frontend may have notified before: look at the ring once without waiting for an event. A
- * failure leaves nothing open.
+ * Attaches a backend to a ring that `readRings` found: maps the ring's pages writable and binds its
+ * port. The frontend may have notified before, so check the ring once before waiting for an event.
+ * After an error nothing stays open.
  * @throws GrantError, EvtchnError if a published reference can't be mapped or a port can't be
  *   bound: the frontend's fault, which closes its device
  * @throws any error of `attach`, likewise the frontend's fault
- * @throws ArenaFullError if there is no room for the pages
+ * @throws ArenaFullError if the arena has no room for the pages
  */
 export async function attachRing<R>(
   hv: Hypervisor,

@@ -15,12 +15,17 @@ export interface ServeBackendsOptions {
   readonly domid: number
   /** Type of the devices: `vbd`, `vif` ... */
   readonly type: string
-  /** Types in backends' paths, which are the directories to watch. Default: the type alone. */
+  /**
+   * Types in backends' paths, such as `vbd3` for a `vbd`: the directories to watch. Default:
+   * `type`.
+   */
   readonly backendTypes?: readonly string[]
   readonly driver: BackendDriver
-  /** Serve only devices that were plugged with this reservation. Default: devices without one. */
+  /**
+   * Serve only devices that were plugged with this reservation. Default: those plugged without one.
+   */
   readonly reservation?: string
-  /** Ends the service: asks each frontend to close, then closes the devices. */
+  /** Stops the server when it aborts: asks each frontend to close, then closes the devices. */
   readonly signal?: AbortSignal
   /** Called with each event of each device. */
   readonly onEvent?: (event: BackendEvent) => void
@@ -32,7 +37,7 @@ export interface ServeBackendsOptions {
  *   fault
  */
 export async function serveBackends(xs: XenstoreClient, o: ServeBackendsOptions): Promise<void> {
-  // If one of the watches ends, so do the others.
+  // If one of the watches ends, this ends the others too.
   const end = new AbortController()
   const served = new ServedDevices(
     xs,
@@ -75,17 +80,20 @@ class ServedDevices {
     const root = backendRoot(this.#o.domid, backendType)
     for await (const path of this.#xs.watch(root, { signal: this.#signal })) {
       const [frontend, devid] = path.slice(root.length + 1).split('/')
-      // The first event, and one for a whole directory, name no device: look at all devices.
+      // The watch's first event, and an event for a whole directory, name no device: check all
+      // devices.
       const found = frontend && devid ? [[frontend, devid] as const] : await this.#scan(root)
-      // The scan doesn't find devices that went with a removed directory, so look at those, too.
+      // The scan doesn't find devices whose directories were removed, so make each served device
+      // check.
       if (!frontend || !devid) for (const { device } of this.#devices.values()) device.look()
       for (const [domid, id] of found) this.#adopt(backendType, domid, id)
     }
   }
 
-  /** Watches for domains that die: their nodes stay until the toolstack removes them. */
+  /** Watches for destroyed domains, whose nodes stay until the toolstack removes them. */
   async watchForLostDomains(): Promise<void> {
-    // Only domain 0 may watch for that. Another domain waits for the toolstack.
+    // Only domain 0 may watch @releaseDomain. In other domains, a device stays until the toolstack
+    // acts.
     if (this.#o.domid !== 0) return
     for await (const _ of this.#xs.watch('@releaseDomain', { signal: this.#signal })) {
       for (const { device, address } of this.#devices.values()) {
@@ -153,7 +161,7 @@ class ServedDevices {
       .finally(() => {
         this.#devices.delete(path)
         for (const other of this.#devices.values()) other.device.roomMade()
-        // If it changed after the device had turned out not to be ours, look again.
+        // The device changed after its server had found that it isn't ours, so check it again.
         if (entry.changed && !this.#signal.aborted) this.#adopt(backendType, frontend, devid)
       })
     const entry = { device, address, ended, changed: false }

@@ -1,6 +1,6 @@
 /**
- * The toolstack's part in a device's life: makes and removes its two directories, as libxl does for
- * `xl block-attach` and `xl block-detach`.
+ * A toolstack's part in the life of a device: creates and removes the device's two directories, as
+ * libxl does for `xl block-attach` and `xl block-detach`.
  */
 import { XenError, XenstoreError } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
@@ -17,7 +17,7 @@ import {
   libxlPath,
 } from './device-path.ts'
 
-/** A device can't be plugged or unplugged; the text names it and says why. */
+/** A device can't be plugged or unplugged. The text names the device and says why. */
 export class ToolstackError extends XenError {
   constructor(message: string, details: { readonly device: DeviceAddress }) {
     super('ERR_XEN_TOOLSTACK', message, { ...details })
@@ -30,16 +30,14 @@ export interface PlugOptions extends DeviceAddress {
   readonly frontend: NodeValues
   /** Nodes of the device's type for the backend's directory. */
   readonly backend: NodeValues
-  /**
-   * Only a `serveBackends` with the same reservation takes the device. Default: one without any.
-   */
+  /** Only a server started with the same reservation takes the device. Default: no reservation. */
   readonly reservation?: string
 }
 
 /**
- * Makes the nodes of a new device in one transaction, so that both sides see all of them or none.
- * @throws ToolstackError when one of the two domains doesn't exist, or the frontend's has such a
- *   device already
+ * Creates the nodes of a new device in one transaction, so that both sides see all of them or none.
+ * @throws ToolstackError when one of the two domains doesn't exist, or the frontend's domain
+ * already has a device of this type and number
  */
 export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<void> {
   const [front, back] = [frontendPath(o), backendPath(o)]
@@ -58,7 +56,8 @@ export async function plugDevice(xs: XenstoreClient, o: PlugOptions): Promise<vo
         device: o,
       })
     }
-    // Each side owns its directory and lets the other one read it. Nodes of an earlier device go.
+    // Each side owns its directory and lets the other side read it. Remove nodes of an earlier
+    // device.
     await view.rm(front)
     await view.rm(back)
     await view.mkdir(front)
@@ -135,8 +134,8 @@ export async function unplugDevice(
 }
 
 /**
- * Runs a transaction, once more after ENOMEM: a domain that dies while a transaction changes its
- * nodes spoils that one transaction.
+ * Runs a transaction, and runs it again after ENOMEM. C xenstored answers that once if a domain
+ * dies while the transaction changes nodes of that domain.
  */
 async function transact<T>(
   xs: XenstoreClient,
@@ -154,17 +153,19 @@ async function removeNodes(view: XenstoreView, device: DeviceAddress): Promise<v
   for (const path of [frontendPath, backendPath, errorRoot, libxlPath]) await view.rm(path(device))
 }
 
-/** Removes the directories above a removed device that are empty now, as libxl does. */
+/** Removes the directories above a removed device that have become empty, as libxl does. */
 async function prune(xs: XenstoreClient, device: DeviceAddress): Promise<void> {
   try {
     await xs.transaction(async (view) => {
       await pruneAbove(view, backendPath(device), 3) // backend/TYPE/DOMID
-      // Keep `error` itself: the toolstack made it with the domain, which can't make it again.
+      // Keep the directory `error`: the toolstack created it with the domain, and the domain has no
+      // right to create it again.
       await pruneAbove(view, errorRoot(device), 3) // backend/TYPE/DOMID
       await pruneAbove(view, libxlPath(device), 2) // device/TYPE
     })
   } catch {
-    // An empty directory does no harm, and another device may be plugged there right now.
+    // The error doesn't matter: an empty directory does no harm, and another device may just be
+    // plugged in it.
   }
 }
 

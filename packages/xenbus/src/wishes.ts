@@ -1,17 +1,17 @@
 /**
- * Changes that a toolstack requests of a served device: it writes nodes, and may wait for an
- * answer.
+ * Changes that a toolstack requests of a served device by writing nodes. The toolstack may wait for
+ * an answer.
  */
 import type { XenstoreClient } from '@xenkit/xenstore-client'
 import { lenient } from './node-access.ts'
 import { answersTo, backendDeviceNodes } from './nodes.ts'
 
-/** Notices changes of the requested nodes. */
+/** Notices when the toolstack changes one of a device's nodes. */
 export class Wishes {
   readonly #xs: XenstoreClient
   readonly #path: string
   readonly #names: readonly string[]
-  /** Values of the nodes at the last look, as JSON. */
+  /** The nodes' values at the last call of `changed`, as JSON. */
   #seen = ''
 
   /**
@@ -24,7 +24,7 @@ export class Wishes {
     this.#names = [...changeable, 'xenkit-request']
   }
 
-  /** Reads the nodes. @returns whether one has changed since the last call */
+  /** Reads the nodes. @returns whether a node has changed since the last call */
   async changed(): Promise<boolean> {
     const read = this.#names.map((name) => this.#xs.readOptional(`${this.#path}/${name}`))
     const now = JSON.stringify(await Promise.all(read))
@@ -33,12 +33,12 @@ export class Wishes {
     return changed
   }
 
-  /** Makes the next `changed` return true: the request has no answer yet. */
+  /** Makes the next `changed` return true, because the current request has no answer yet. */
   forget(): void {
     this.#seen = ''
   }
 
-  /** Id of the request that waits for an answer; undefined if none does. */
+  /** Returns the id of the request that waits for an answer, or undefined if there is none. */
   async request(): Promise<string | undefined> {
     const [request, result = ''] = await Promise.all([
       lenient(backendDeviceNodes.readNode(this.#xs, this.#path, 'xenkit-request'), undefined),
