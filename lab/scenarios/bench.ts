@@ -17,14 +17,17 @@ export const stacks: readonly StackName[] = ['debian13-pv']
 export const picture = 'lab'
 
 const ROUNDS = 3
-/** Seconds per turn in virtual time: ten or more of the host's time when it is busy. */
+/** Virtual seconds that one measurement of one disk takes: ten or more real ones on a busy host. */
 const SECONDS = 0.25
-/** More rounds than the median needs, because earlier work may continue for a while. */
+/**
+ * Measurements of an idle machine. They are more than a median needs, because earlier work may
+ * continue for a while.
+ */
 const IDLE_ROUNDS = 7
-/** Requests that a disk gets before all others. */
+/** Number of requests by which a disk's first moments are measured, before any other request. */
 const FIRST = 2_000
 const GIVE_UP_SECONDS = 60
-/** Part of the later rate that they have to reach. */
+/** Least part of the later rate that those first requests must reach. */
 const FIRST_SHARE = 0.5
 /**
  * V8 compiles the code during the first 10,000 requests, on threads that share the only processor.
@@ -42,7 +45,7 @@ interface Load {
   readonly name: string
   /** Arguments of io-bench. */
   readonly args: string
-  /** Factor from requests per second to the unit shown. */
+  /** Factor that converts requests per second to the shown unit. */
   readonly unit: { readonly name: string; readonly worth: number }
   /** Share of blkback's rate that we aim for. */
   readonly goal?: number
@@ -63,7 +66,7 @@ const loads: readonly Load[] = [
   { name: '1 MiB writes, depth 4', args: 'write 1048576 4', unit: megabytes },
 ]
 
-/** Result of one disk in one turn. */
+/** Result of measuring one disk once. */
 interface Turn {
   readonly requestsPerSecond: number
   /** Domain 0's processor time per request, in microseconds. */
@@ -115,7 +118,7 @@ export async function run({ boot, check, figures }: Lab): Promise<void> {
   await server.stop()
 }
 
-/** Measures a disk's first requests. @returns their rate a second */
+/** Measures a disk's first requests. @returns requests per second */
 async function firstRate(guest: Guest, device: string): Promise<number> {
   const most = `${GIVE_UP_SECONDS} ${FIRST}`
   const output = await guest.run(`io-bench ${device} ${deep.args} ${most}`, 300)
@@ -139,8 +142,8 @@ function compareFirst(
 }
 
 /**
- * Domain 0's processor time in nanoseconds while the guest sleeps for a turn: mostly the cost of
- * measuring.
+ * Measures domain 0's processor time in nanoseconds while the guest sleeps for `SECONDS`. Most of
+ * it is the cost of measuring, which the other measurements subtract.
  */
 async function idleTime(dom0: Dom0, guest: Guest): Promise<number> {
   const { sleep } = await takeTurns(IDLE_ROUNDS, {
@@ -174,8 +177,8 @@ async function cpuTime(
 }
 
 /**
- * Gates: at least as fast as qdisk, with at most as much of domain 0's time. blkback's rate is the
- * goal.
+ * Compares our disk with qdisk and blkback. Gates: at least qdisk's rate, and at most its processor
+ * time in domain 0. blkback's rate is only a goal.
  */
 function compare({ name, unit, goal }: Load, turns: Turns): Figure[] {
   const rates = (of: keyof Turns): number[] =>

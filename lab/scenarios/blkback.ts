@@ -14,7 +14,7 @@ export async function run(lab: Lab): Promise<void> {
     dom0.run('modprobe loop max_loop=8; modprobe xen-blkback max_queues=4'),
   )
   await relay(lab, 'blkback kernel', dom0.attempt('blkback kernel', 240))
-  // Unloaded first, because it would serve the same disks as our backend.
+  // Unload blkback first, because it would serve the same disks as our backend.
   await lab.check('its disks are closed, so it can be unloaded', () =>
     dom0.run('modprobe -r xen-blkback'),
   )

@@ -1,4 +1,7 @@
-/** Guests come and go while the backend runs on: it must keep nothing of guests that are gone. */
+/**
+ * Guests are created and destroyed while one backend keeps running. The backend must keep nothing
+ * of guests that are gone.
+ */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import { holdings } from '../src/dom0/holdings.ts'
 import type { Lab } from '../src/scenario.ts'
@@ -43,7 +46,7 @@ export async function run({ boot, check }: Lab): Promise<void> {
         await guest.run(
           `io-bench ${xvda} random-read 4096 32 60 & until grep -q '[1-9]' /sys/block/xvda/inflight; do usleep 1000; done`,
         )
-        // The command never returns, because the guest is off.
+        // `poweroff` never returns, because the guest is off then.
         if (bySelf) guest.attempt('poweroff -f').catch(() => {})
         else await guest.destroy()
         await server.output(new RegExp(`xvda of domain ${guest.domid}: removed`))

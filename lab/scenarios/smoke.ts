@@ -15,12 +15,12 @@ export const programs = {
 export const stacks: readonly StackName[] = ['debian12-pv', 'debian13-pvh']
 
 /**
- * With a custom script, libxl leaves the disk to the backend that answers in xenstore. The script
- * has nothing to do.
+ * A disk for our backend. With a script of its own, libxl leaves the disk to whichever backend
+ * takes it in xenstore. The script has nothing to do.
  */
 const ours = (vdev: string): string => `vdev=${vdev},access=w,script=/bin/true,target=ours`
 
-/** Shell commands that print one line, equal for equal content. */
+/** Returns a shell command that prints a line which is equal for equal content. */
 const digest = (file: string): string => `sha256sum < ${file}`
 const digestOfTree = (root: string): string =>
   `cd ${root} && find lib bin usr -type f -exec sha256sum {} + | sort | sha256sum`
@@ -32,7 +32,8 @@ export async function run({ boot, check, stack }: Lab): Promise<void> {
   })
   await check('xenkit doctor finds nothing missing', () => dom0.run('xenkit doctor'))
 
-  // Sizes that aren't multiples of a page, because off-by-one errors show in the last sectors.
+  // Sizes that aren't multiples of a page, because off-by-one errors show in the last sectors of a
+  // disk.
   await dom0.run(
     'head -c $((32 * 1024 * 1024 + 512)) /dev/urandom > first.img; head -c $((4 * 1024 * 1024 + 1536)) /dev/urandom > second.img',
   )

@@ -13,7 +13,7 @@ export async function run(lab: Lab): Promise<void> {
     relay(lab, command, dom0.attempt(command, 120))
 
   await relayed('xenstore operations socket')
-  // Hides the socket, so that only the kernel's device is left.
+  // Hide xenstored's socket, so that only the kernel's device /dev/xen/xenbus is left.
   await dom0.run('mv /run/xenstored/socket /run/xenstored/hidden')
   await relayed('xenstore operations device')
   await dom0.run('mv /run/xenstored/hidden /run/xenstored/socket')
@@ -25,8 +25,8 @@ export async function run(lab: Lab): Promise<void> {
 
   const survivor = dom0.spawn('xenstore restart')
   await survivor.output(/^# watching$/m)
-  // Must come last: the kernel's watches are lost with the old store, so the machine is of no
-  // further use.
+  // This check must come last: the kernel's watches are lost with the old xenstored, so the machine
+  // can't be used any more.
   await dom0.run(
     'kill -9 $(cat /run/xen/xenstored.pid); rm /run/xen/xenstored.pid; xenstored --pid-file=/run/xen/xenstored.pid',
   )

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { Figure } from '../src/figure.ts'
 import { plot } from '../src/plot.ts'
 
-/** Horizontal position of each figure's circle, in order. */
+/** Returns the horizontal position of each figure's circle in the drawn plot, in order. */
 const middles = (figures: readonly Figure[]): number[] =>
   [...plot('', figures).matchAll(/<circle cx="(\d+)"/g)].map(([, x]) => Number(x))
 

@@ -1,4 +1,4 @@
-/** Runs every operation of the client against Debian's xenstored and the embedded one. */
+/** Runs every operation of the xenstore client against Debian's xenstored and the embedded one. */
 import type { XenstorePort } from '@xenkit/hypervisor'
 import { Xenstored } from '@xenkit/sim'
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'

@@ -1,6 +1,6 @@
 /**
- * The lab's agent in dom0. It runs what the host requests over a virtio port, and reports output
- * and ends. It exits when the host closes the port.
+ * The lab's agent in dom0. It runs the commands that the host requests over a virtio port, and
+ * reports their output and their ends. It exits when the host closes the port.
  */
 import { createReadStream, createWriteStream, openSync, readFileSync, readdirSync } from 'node:fs'
 import { type Channel, openTerminal, startProcess } from './channels.ts'
@@ -58,7 +58,9 @@ function handle(request: Request): void {
   }
 }
 
-/** Finds the port by its name in sysfs: without udev there is no /dev/virtio-ports. */
+/**
+ * Finds the agent's virtio port by its name in sysfs: without udev there is no /dev/virtio-ports.
+ */
 function portDevice(): string {
   const ports = '/sys/class/virtio-ports'
   const found = readdirSync(ports).find(

@@ -15,10 +15,10 @@ export type Request =
   | { readonly type: 'signal'; readonly id: number; readonly signal: NodeJS.Signals }
 
 export type Report =
-  /** The first message, sent once. */
+  /** The agent's first message, sent once: it accepts requests. */
   | { readonly type: 'ready' }
   | { readonly type: 'output'; readonly id: number; readonly stream: Stream; readonly text: string }
-  /** `status` as shells report it: 128 + number for a signal. */
+  /** `status` is the process's, as shells report it: 128 + number for a signal. */
   | { readonly type: 'end'; readonly id: number; readonly status: number }
 
 export type Stream = 'stdout' | 'stderr'

@@ -1,6 +1,7 @@
 /**
- * `openVbd` in dom0 against backends in dom0: `kernel` is blkback, on a loop device, `xenkit` is
- * `serveVbd`. The same checks for both. The scenario `blkback` reads what it prints.
+ * Runs `openVbd` in dom0 against two backends in dom0, with the same checks for both. `kernel` is
+ * Linux's blkback on a loop device, and `xenkit` is `serveVbd`. The scenario `blkback` reads the
+ * output.
  */
 import { execFile } from 'node:child_process'
 import { readFile, readdir, stat, truncate, writeFile } from 'node:fs/promises'

@@ -6,14 +6,14 @@ import { check, soon } from '../tap.ts'
 
 const MIB = 1 << 20
 
-/** A served disk: 4 MiB, sectors of 512 bytes, with flush and discard. */
+/** A disk that a backend serves: 4 MiB, sectors of 512 bytes, with flush and discard. */
 export interface Served {
   readonly name: string
   readonly vdev: string
-  /** The disk's content as the backend has it. */
+  /** Reads the disk's content on the backend's side. */
   image(): Promise<Uint8Array>
   resize(sectors: number): Promise<void>
-  /** Read requests that the backend has counted since the disk was connected. */
+  /** Returns how many read requests the backend has counted since the disk was connected. */
   reads(): Promise<number>
 }
 

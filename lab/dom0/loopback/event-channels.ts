@@ -82,8 +82,8 @@ export async function checkEventChannels(hv: Hypervisor, where: string): Promise
 }
 
 /**
- * Waits for 50 ms, so that an unwanted event would have arrived: a round trip takes a few
- * milliseconds here.
+ * Waits for 50 ms, after which an unwanted event would have arrived: in the lab's machine an event
+ * takes a few milliseconds.
  */
 async function settle(): Promise<void> {
   const until = performance.now() + 50

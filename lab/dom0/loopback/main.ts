@@ -18,8 +18,8 @@ import { checkXenbusDevice } from './xenbus-device.ts'
 const NOTHING = { fds: 0, mappings: 0, shares: 0, ports: 0, polls: 0 }
 
 /**
- * Resources that this process holds. Arenas aren't among them, because their memory is freed when
- * their ArrayBuffer is collected.
+ * Returns the resources that this process holds. Arenas aren't counted, because their memory is
+ * freed when their ArrayBuffer is collected.
  */
 function held(): typeof NOTHING {
   const { fds, mappings, shares, ports, polls } = loadNative().counters()
@@ -27,8 +27,8 @@ function held(): typeof NOTHING {
 }
 
 async function expectNothingHeld(): Promise<void> {
-  // libuv frees closed handles at the end of a turn of the event loop: after the first of these
-  // calls, before the second.
+  // libuv frees closed handles at the end of a round of the event loop, which comes between these
+  // two calls.
   await turn()
   await turn()
   deepStrictEqual(held(), NOTHING)
@@ -54,7 +54,7 @@ async function throughXenbusDevice(): Promise<void> {
   console.log('# end')
 }
 
-/** Takes one of each resource, reports it, and keeps all of them. */
+/** Opens a grant, a mapping and a port, reports it, and keeps all of them open. */
 async function holdOn(): Promise<void> {
   const hv = await openXen()
   const { domid } = hv

@@ -24,7 +24,7 @@ export async function checkKilledProcess(hv: Hypervisor): Promise<void> {
         { stdio: ['ignore', 'pipe', 'inherit'] },
       )
       await soon('the start of the victim', once(victim.stdout, 'data'))
-      // The process's binding may have sent an event by itself.
+      // The victim's binding may have raised an event by itself, so forget events up to here.
       end.events = 0
       binding.unmask()
       victim.kill('SIGKILL')
@@ -34,7 +34,7 @@ export async function checkKilledProcess(hv: Hypervisor): Promise<void> {
   )
 }
 
-/** Runs in the process: maps the page and keeps it until the process is killed. */
+/** The victim process: maps the page and keeps it mapped until the process is killed. */
 export async function beVictim(gref: number, port: number): Promise<void> {
   const hv = await openXen()
   const binding = hv.evtchn.bindInterdomain({ domid: hv.domid, port }, () => {})

@@ -22,7 +22,7 @@ export class End {
     this.#wake()
   }
 
-  /** Resolves once `count` events have arrived in all. */
+  /** Resolves once this end has received `count` events since the count was last set to 0. */
   async reaches(count: number): Promise<void> {
     while (this.events < count) {
       await soon(
@@ -43,7 +43,7 @@ export async function openWire({ domid, evtchn }: Hypervisor): Promise<Wire> {
   const [server, client] = [new End(), new End()]
   server.binding = evtchn.bindUnbound({ domid }, server.onEvent)
   client.binding = evtchn.bindInterdomain({ domid, port: server.binding.port }, client.onEvent)
-  // Binding to an unbound port raises an event on the new port.
+  // Binding to an unbound port raises an event on the new port, the client's: don't count it.
   await client.reaches(1)
   client.events = 0
   client.binding.unmask()

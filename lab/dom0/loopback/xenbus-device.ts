@@ -1,6 +1,6 @@
 /**
- * Checks of xenstore through /dev/xen/xenbus, as in a domain without xenstored's socket. The
- * scenario hides the socket first.
+ * Checks xenstore through /dev/xen/xenbus, the way of a domain without xenstored's socket. The
+ * scenario `loopback` hides the socket first.
  */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import type { Hypervisor } from '@xenkit/hypervisor'

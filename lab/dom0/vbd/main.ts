@@ -1,8 +1,8 @@
 /**
  * Serves the disks of the scenario `vbd`. A disk's target names its data path and its store, as in
- * `target=persistent:sparse`. Stores outlive disks: a later disk may name the same store. On
- * SIGUSR2 it prints the statistics of each disk as `stats N {"xvda": {...}}`, where N counts the
- * signals.
+ * `target=persistent:sparse`. Stores stay when a disk is detached, so a later disk may name the
+ * same one. On each SIGUSR2 this prints the statistics of every disk as `stats N {"xvda": {...}}`,
+ * where N counts the signals.
  */
 import {
   type BlockStore,
@@ -23,13 +23,13 @@ import {
 
 const MiB = 2048
 
-/** A medium with a bad spot: requests that touch sector 4096 fail. */
+/** A store with a bad spot: requests that touch sector 4096 fail. */
 const withBadSector = (base: BlockStore): BlockStore =>
   faultyStore(base, ({ sector, bytes }) =>
     sector <= 4096 && 4096 < sector + bytes / 512 ? { error: new Error('bad sector') } : undefined,
   )
 
-/** Reports sectors of 4096 bytes. */
+/** Returns the store as one with sectors of 4096 bytes. */
 const of4096 = ({ sectors, read, write, flush }: BlockStore): BlockStore => ({
   sectors,
   sectorSize: 4096,
@@ -39,7 +39,7 @@ const of4096 = ({ sectors, read, write, flush }: BlockStore): BlockStore => ({
 })
 
 const base = await openFileStore('base.img', { readOnly: true })
-// Disposed at the end, because an open connection would keep the program running.
+// Disposed of when the program ends, because an open connection would keep the program running.
 await using nbd = await openNbdStore('nbd+unix:///?socket=nbd.sock', {
   onEvent: ({ kind }) => console.log(`nbd: ${kind}`),
 })

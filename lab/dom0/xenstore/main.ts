@@ -23,7 +23,7 @@ async function everyOperation(xs: XenstoreClient, carrier: string): Promise<void
   }
 }
 
-/** Follows a running guest until the scenario ends it. */
+/** Reads and watches the nodes of a running guest until the scenario ends the guest. */
 async function followGuest(xs: XenstoreClient, domid: number): Promise<void> {
   const home = await xs.getDomainPath(domid)
   await check('guest: it is introduced, and has a home with a name', async () => {
@@ -68,7 +68,7 @@ async function followGuest(xs: XenstoreClient, domid: number): Promise<void> {
   })
 }
 
-/** xenstored is killed and started again: the store's content is lost, but the client continues. */
+/** Kills xenstored and starts a new one. The store's content is lost, but the client continues. */
 async function outlive(xs: XenstoreClient, outages: readonly Outage[]): Promise<void> {
   const path = '/outlive'
   await xs.write(path, 'before')

@@ -1,4 +1,4 @@
-/** Rows about detaching disks from a guest that runs and answers. */
+/** Features about detaching disks from a guest that runs and responds. */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import { holdings } from '../../src/dom0/holdings.ts'
 import { OLDEST, releases } from '../../src/image/debian.ts'
@@ -15,15 +15,16 @@ export async function detach(row: Row, { dom0, guest, linux }: Rig): Promise<voi
   const reaches = (node: string, state: number): Promise<string> =>
     dom0.when(node, `[ "$(xenstore-read ${node})" = ${state} ]`)
   /**
-   * Detaches as toolstacks do. `meanwhile` runs after the request to close, before the wait for its
-   * completion.
+   * Detaches a disk as toolstacks do. `meanwhile` runs after the toolstack asked the backend to
+   * close, before the backend has closed.
    */
   const closes = async (vdev: string, devid: number, meanwhile = async () => {}): Promise<void> => {
     const backend = `/local/domain/0/backend/vbd/${domid}/${devid}`
     await dom0.run(`xenstore-write ${backend}/online 0 ${backend}/state 5`)
     await meanwhile()
     await reaches(`${backend}/state`, 6)
-    // After this xl only has the nodes to remove. Since Linux 5.15, blkfront removes the disk then.
+    // Both ends have closed, so xl only has to remove the nodes. Since Linux 5.15, blkfront removes
+    // the disk then.
     await dom0.run(`xl block-detach ${domid} ${vdev}`)
     await guest.diskGone(vdev)
   }
@@ -65,7 +66,7 @@ export async function detach(row: Row, { dom0, guest, linux }: Rig): Promise<voi
   })
   await row('attach and detach, again and again', async () => {
     await dom0.run('truncate -s 4M cycles.img')
-    // A separate process, so that only these cycles change the resources it holds.
+    // A separate server process, so that nothing but these cycles changes the resources it holds.
     const server = dom0.spawn('exec single cycles')
     const [, pid = ''] = await server.output(/^pid (\d+)$/m)
     const before = await holdings(dom0, pid)

@@ -1,6 +1,6 @@
 /**
- * The rows of the table, in order. A test compares the table of docs/features.md with this list,
- * and the scenario fails if a feature has no row.
+ * The features that the scenario `vbd` shows, in the order of docs/features.md. A test compares
+ * this list with that page, and the scenario fails if it doesn't show one of them.
  */
 export const features = [
   'read, write, flush',
@@ -35,8 +35,8 @@ export const features = [
 ] as const
 
 /**
- * Rows that also run in a guest with Linux 5.10. Before 5.15, blkfront frees its queue when it
- * closes, but listens to its event channel until the backend has closed too.
+ * Features that are also shown in a guest with Linux 5.10. Before 5.15, blkfront frees its queue
+ * when it closes, but listens to its event channel until the backend has closed too.
  */
 export const featuresOfOldest = [
   'detach of an idle disk',

@@ -1,5 +1,6 @@
 /**
- * Rows about a disk's size, sectors and medium as a guest sees them, and about changes of these.
+ * Features about a disk's size, sectors and medium as a guest sees them, and about changes of
+ * these.
  */
 import { deepStrictEqual, match, ok, strictEqual } from 'node:assert'
 import { digest, forget, queue, type Rig, type Row } from './rig.ts'

@@ -1,6 +1,6 @@
 /**
- * Shows every feature of the block backend with Linux's own blkfront. Each row prints what was done
- * and what the guest reports.
+ * Shows every feature of the block backend with Linux's own blkfront. For each one it prints what
+ * was done and what the guest reports.
  */
 import { deepStrictEqual, strictEqual } from 'node:assert'
 import { holdings } from '../../src/dom0/holdings.ts'

@@ -1,4 +1,6 @@
-/** Rows about a guest that is saved and restored, that crashes, or that has several processors. */
+/**
+ * Features about guests that are saved and restored, that crash, or that have several processors.
+ */
 import { deepStrictEqual, ok, strictEqual } from 'node:assert'
 import { holdings } from '../../src/dom0/holdings.ts'
 import { disks, dmesg, line, queue, type Rig, type Row } from './rig.ts'

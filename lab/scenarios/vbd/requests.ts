@@ -1,4 +1,4 @@
-/** Rows about the kinds of request, and about the data paths. */
+/** Features about the kinds of request, and about the data paths. */
 import { deepStrictEqual, match, ok, strictEqual } from 'node:assert'
 import { digest, dmesg, forget, queue, type Rig, type Row } from './rig.ts'
 

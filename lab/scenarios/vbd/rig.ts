@@ -1,11 +1,11 @@
-/** Shared by all rows of the table. */
+/** What the checks of all features use: the server, the guest, and its disks. */
 import type { Dom0 } from '../../src/dom0/dom0.ts'
 import type { RemoteProcess } from '../../src/dom0/remote-process.ts'
 import type { Guest } from '../../src/guest/guest.ts'
 import type { Stack } from '../../src/stack.ts'
 import type { Feature } from './features.ts'
 
-/** Runs a row's work and prints the text that it returns. */
+/** Shows one feature: runs `work` and prints the text that `work` returns. */
 export type Row = (feature: Feature, work: () => Promise<string>) => Promise<void>
 
 export interface Rig {
@@ -31,15 +31,16 @@ export const line = (vdev: string, target: string, access = 'w'): string =>
   `vdev=${vdev},access=${access},script=/bin/true,target=${target}`
 
 /**
- * The disks that the guest always has, each on another data path. Others are attached for one row.
+ * Disks that the guest has throughout, each on another data path. Other disks are attached for a
+ * single feature.
  */
 export const disks = { xvda: 'copy:file', xvdb: 'persistent:sparse', xvdc: 'map:memory' }
 
 export const digest = (file: string): string => `sha256sum < ${file}`
-/** Drops the caches of the guest's kernel. */
+/** Shell command that drops the caches of the guest's kernel. */
 export const forget = 'echo 3 > /proc/sys/vm/drop_caches'
 export const queue = (guest: Guest, vdev: string, name: string): Promise<string> =>
   guest.run(`cat /sys/block/${vdev}/queue/${name}`)
-/** The line that blkfront logged when a disk connected. */
+/** Returns what blkfront logged when the disk last connected. */
 export const dmesg = async (guest: Guest, vdev: string): Promise<string> =>
   (await guest.run(`dmesg | grep 'blkfront: ${vdev}:' | tail -n 1`)).replace(/^.*blkfront: /, '')

@@ -1,4 +1,4 @@
-/** Rows about the stores that a disk can be served from. */
+/** Features about the stores that a disk can be served from. */
 import { match, ok, strictEqual } from 'node:assert'
 import type { RemoteProcess } from '../../src/dom0/remote-process.ts'
 import { digest, forget, type Rig, type Row } from './rig.ts'
@@ -28,8 +28,8 @@ export async function storesOf(
         `dd if=/bin/busybox of=${device} bs=64k count=4 conv=fsync 2>/dev/null; head -c 262144 /bin/busybox | sha256sum`,
       )
       strictEqual(await guest.run(`${forget}; head -c 262144 ${device} | sha256sum`), written)
-      // The program's ELF magic would show in clear text, and data that isn't random can be
-      // compressed.
+      // The guest wrote a program to the disk. Unencrypted, the program's ELF magic would show, and
+      // data that isn't random can be compressed.
       const packed = Number(await dom0.run('head -c 262144 encrypted.img | gzip -c | wc -c'))
       ok(packed > 256 * 1024, `the image can be compressed to ${packed} bytes`)
       return "256 KiB of a program read back; in the image they can't be compressed"

@@ -1,4 +1,4 @@
-/** Rows about the ways to attach a disk to a guest and to detach it. */
+/** Features about the ways to attach a disk to a guest and to detach it. */
 import { match, ok, strictEqual } from 'node:assert'
 import { digest, line, type Rig, type Row } from './rig.ts'
 
@@ -57,11 +57,11 @@ export async function toolstack(row: Row, { dom0, guest }: Rig): Promise<void> {
   await row('forced detach', async () => {
     await dom0.run(`xl block-attach ${guest.domid} '${line('xvdl', 'copy:spare')}'`)
     await guest.disk('xvdl')
-    // The guest's search for partitions may still have a read in flight. A forced detach leaves it
-    // unanswered, and then the guest's removal of the disk would wait for it for ever. This read
-    // comes after that search.
+    // The guest's search for partitions may still have a read in flight. A forced detach leaves
+    // such a read unanswered, and then the guest waits for it for ever. The read below ends after
+    // that search.
     await guest.run('dd if=/dev/xvdl of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null')
-    // The guest is paused, so it can't answer.
+    // The guest is paused, so it can't respond to the detach.
     await dom0.run(
       `xl pause ${guest.domid}; xenkit disk detach ${guest.domid} xvdl --force; xl unpause ${guest.domid}`,
     )

@@ -5,8 +5,8 @@ import { expect, test } from 'vitest'
 import { answerPattern, kernelFault, requestLine } from '../../src/guest/console.ts'
 
 /**
- * The request loop of the guest's init.sh, run by bash: it needs pipefail, which the guest's
- * busybox has and dash lacks.
+ * The request loop of the guest's init.sh. The tests run it by bash, because it needs pipefail,
+ * which the guest's busybox has and dash lacks.
  */
 const init = readFileSync(join(import.meta.dirname, '../../guest/init.sh'), 'utf8')
 const loop = /\n(#[^]*)\npoweroff -f\n/.exec(init.split('echo "guest ready"')[1] ?? '')?.[1] ?? ''
@@ -36,7 +36,7 @@ test('a script neither reads the next request nor ends the guest', () => {
 })
 
 test("not the first process reads requests, because an orphan's end would cut its read", () => {
-  // Prints the parent of the script's shell, and the outermost shell.
+  // The script prints the parent of its own shell, and then the outermost shell.
   const text = answer('cut -d " " -f 4 /proc/$BASHPID/stat; echo $$')
   const output = answerPattern(1).exec(text)?.groups?.['output']
   const [reader, first] = output?.trim().split('\n').map(Number) ?? []
@@ -44,7 +44,7 @@ test("not the first process reads requests, because an orphan's end would cut it
   expect(reader).not.toBe(first)
 })
 
-/** A panic as Linux 5.10 logs it. */
+/** Messages of a kernel panic as Linux 5.10 logs them. */
 const panic = [
   '[   20.1] BUG: kernel NULL pointer dereference, address: 0000000000000050',
   '[   20.1] #PF: supervisor read access in kernel mode',

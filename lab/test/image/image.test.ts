@@ -7,7 +7,7 @@ import { extractKernel, payloadOf } from '../../src/image/kernel.ts'
 import { parseUris, unpack } from '../../src/image/packages.ts'
 import { neededBy } from '../../src/image/shared-libraries.ts'
 
-/** The reason to skip a test that needs a Debian program. On CI no test is skipped. */
+/** Returns the reason to skip a test if a Debian program is missing. On CI no test is skipped. */
 const missing = (program: string): string | undefined =>
   process.env['CI'] !== 'true' && spawnSync(program, ['--version']).error
     ? `${program} can't be run here`

@@ -1,5 +1,6 @@
 /**
- * Our xenstored and Debian's must give the same answers and events for any sequence of requests.
+ * The embedded xenstored and Debian's must give the same answers and events for any sequence of
+ * requests.
  */
 import { XS } from '@xenkit/wire'
 import * as fc from 'fast-check'
@@ -15,7 +16,7 @@ const why = await whyNoXenstored()
 if (why !== undefined) console.log(`skipped: ${why}`)
 
 const REQUESTS = 24_000
-/** Number of runs between two checks of the request count. A run has some hundred requests. */
+/** Number of runs between two checks of the number of requests. A run has some hundred requests. */
 const RUNS = 10
 
 /** Seed of all runs; each group of ten runs uses the next one. */
@@ -75,7 +76,7 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
     test('nodes', async () => {
       await using pair = await furnished()
       const answers = await many(1020, (i) => pair.ask('5', XS.MKDIR, `d${i % 20}/${i}|`))
-      // the guest also owns its home and 20 directories
+      // Of the quota of 1000 nodes, the guest's home and its 20 directories use 21.
       expect(answers.filter((answer) => answer === 'OK|').length).toBe(979)
       await pair.ask('5', XS.RM, 'd0|')
       await many(60, (i) => pair.ask('5', XS.WRITE, `e${i}|`))
@@ -110,7 +111,7 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
       await using pair = await furnished()
       const txId = Number.parseInt(await pair.ask('5', XS.TRANSACTION_START, '|'), 10)
       const answers = await many(1030, (i) => pair.ask('5', XS.READ, `n${i}|`, txId))
-      // The parent, in which each node is looked up, counts too.
+      // The parent counts too, because each node is looked up in it.
       expect(answers.indexOf('!ENOSPC|')).toBe(1023)
       expect(await pair.ask('5', XS.TRANSACTION_END, 'T|', txId)).toBe('!ENOMEM|')
     })
@@ -139,7 +140,7 @@ describe.skipIf(why !== undefined)('our xenstored against the real one', () => {
       await pair.ask('0', XS.MKDIR, `/many/${'n'.repeat(40 + (i % 30))}${i}|`)
     }
     expect(await pair.ask('0', XS.DIRECTORY, '/many|')).toBe('!E2BIG|')
-    // Different offsets end the part at different names.
+    // Each offset lets the part end within another name.
     for (let offset = 0; offset < 75; offset++) {
       await pair.ask('0', XS.DIRECTORY_PART, `/many|${offset}|`)
     }

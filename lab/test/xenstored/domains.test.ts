@@ -1,4 +1,4 @@
-/** The client as a domain of Debian's xenstored, over the domain's ring page. */
+/** The xenstore client in a domain of Debian's xenstored, over the domain's ring page. */
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { whyNoXenstored } from '../../src/xenstored/program.ts'

@@ -1,6 +1,7 @@
 /**
- * Disks of a driver domain under the quotas of Debian's xenstored, default and raised. Grants and
- * events come from the simulated machine; domain 0 and the guest use xenstored's socket.
+ * Disks of a driver domain under the quotas of Debian's xenstored, with default and with raised
+ * values. Grants and events come from the simulated machine. Domain 0 and the guest use xenstored's
+ * socket.
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import {
@@ -22,7 +23,7 @@ import { XenstoredProcess } from '../../src/xenstored/xenstored-process.ts'
 
 const absent = await whyNoXenstored()
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
-/** Numbers of the extended scheme; xvdq is the first. */
+/** Returns a disk's number in Xen's extended scheme; disk 0 is xvdq. */
 const vdev = (disk: number): string => String(2 ** 28 + disk * 256)
 
 const withXenstore = (hv: Hypervisor, xenstore: Hypervisor['xenstore']): Hypervisor => ({
@@ -56,7 +57,7 @@ describe.skipIf(absent !== undefined)(`disks of a domain of Debian's xenstored`,
     guest = withXenstore(await domain(), xenstored)
   })
 
-  /** A domain of both the simulated machine and xenstored, with its own home. */
+  /** Creates a domain in both the simulated machine and xenstored, which owns its home. */
   async function domain(): Promise<Hypervisor> {
     const hv = machine.createDomain()
     const ring = await xenstored.createDomain(hv.domid)
@@ -120,7 +121,8 @@ describe.skipIf(absent !== undefined)(`disks of a domain of Debian's xenstored`,
       const service = serve()
       await Promise.all(numbers(count).map(plug))
       const disks: Disk[] = []
-      // One after another: each opens its own connection, and xenstored's socket queues only one.
+      // Attach one disk after another: each opens a connection, and xenstored's socket queues only
+      // one.
       for (const disk of numbers(count)) disks.push(await attach(disk))
       expect(kinds('connected')).toHaveLength(count)
       await Promise.all(numbers(count).map((disk) => unplugVbd(dom0, address(disk))))

@@ -1,5 +1,6 @@
 /**
- * Debian's xenstored runs without Xen, and treats our ring pages and events as those of domains.
+ * Debian's xenstored runs without Xen, and uses our ring pages and events like those of real
+ * domains.
  */
 import { XS } from '@xenkit/wire'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -66,7 +67,7 @@ describe.skipIf(why !== undefined)('xenstored', () => {
   test('notices the death of a domain', async () => {
     const dom5 = await introduce(5)
     await dom0.ask(XS.WATCH, '@releaseDomain|t|')
-    // The watch's first event arrives after the watch's reply and before the next reply.
+    // The watch's first event arrives between the watch's reply and this read's reply.
     await dom0.ask(XS.READ, '/tool|')
     dom0.takeEvents()
     await xenstored.destroyDomain(5)
@@ -89,7 +90,7 @@ describe.skipIf(why !== undefined)('xenstored', () => {
 
   test('does not limit the rate of writes', async () => {
     const dom5 = await introduce(5)
-    // the limit only counts writes while a transaction is open
+    // Open a transaction, because the limit only counts writes while one is open.
     await dom0.ask(XS.TRANSACTION_START, '|')
     const begun = performance.now()
     for (let i = 0; i < 2000; i++) await dom5.ask(XS.WRITE, 'data|1')

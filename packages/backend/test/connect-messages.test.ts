@@ -6,7 +6,7 @@ import { RingProtocolError } from '@xenkit/hypervisor'
 import { type Answer, type ToyResponse, messageRig, messages } from './support/message-rig.ts'
 import { until } from './support/until.ts'
 
-/** Requests that fit on a ring: 4032 bytes hold 252 slots of 16, and half of that is a power of 2. */
+/** Requests that fit on a ring: 4032 bytes hold 252 slots of 16, rounded down to a power of 2. */
 const SLOTS = 128
 const answer: Answer = ({ id, kind }) => ({ id, kind, status: 7 })
 

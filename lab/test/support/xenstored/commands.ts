@@ -1,6 +1,6 @@
 /**
- * The commands of a run: requests by a client, in a transaction or not, and domains that are
- * created and destroyed.
+ * The commands of a random run: requests by a client, in a transaction or not, and creations and
+ * destructions of domains.
  */
 import assert from 'node:assert/strict'
 import { XS } from '@xenkit/wire'
@@ -10,7 +10,7 @@ import { by, type Request, shown } from './requests.ts'
 
 export class Model {
   readonly pair: Pair
-  /** Maps a domid to the domains it is a target of: they may access its nodes too. */
+  /** Maps a domid to the domains whose target it is. Those domains may access its nodes too. */
   readonly targets = new Map<number, Set<number>>()
   /**
    * Number of compared requests. Requests that the test sends only to wait until an earlier one
@@ -29,14 +29,17 @@ export class Model {
   }
 
   /**
-   * Whether the domain may be released. xenstored 4.17 keeps a dangling connection if the domain
-   * was another's target.
+   * Whether the domain may be destroyed in this run. xenstored 4.17 keeps a dangling connection of
+   * a domain that was another's target.
    */
   mayGo(domid: number): boolean {
     return ![...this.targets.values()].some((targets) => targets.has(domid))
   }
 
-  /** Call it after both sides have had an effect. */
+  /**
+   * Compares both sides' events, and forgets what ended with lost connections. Call it after a
+   * request has taken effect on both sides.
+   */
   async settle(after?: 'one' | 'several'): Promise<void> {
     await this.pair.settle(after)
     for (const name of CLIENTS) {
@@ -49,7 +52,7 @@ export class Model {
 
 export type Command = fc.AsyncCommand<Model, Pair>
 
-/** Requests that take effect at once, even within a transaction. */
+/** Types of requests that take effect at once, even within a transaction. */
 const hasEffectAtOnce = new Set<number>([
   XS.TRANSACTION_END,
   XS.INTRODUCE,
@@ -64,7 +67,10 @@ const domidsIn = (payload: string): number[] =>
 export class Ask implements Command {
   readonly client: ClientName
   readonly request: Request
-  /** Index of the client's transaction that the request is part of; -1 uses an unknown id. */
+  /**
+   * Index of the client's transaction that the request belongs to; undefined for none. -1 sends an
+   * unknown transaction id.
+   */
   readonly within: number | 'latest' | undefined
 
   constructor(client: ClientName, request: Request, within?: number | 'latest') {
@@ -106,7 +112,8 @@ export class Ask implements Command {
       model.targets.set(domid, (model.targets.get(domid) ?? new Set()).add(target))
     }
     if (type === XS.INTRODUCE || type === XS.RELEASE) await pair.followIntroductions()
-    // Other requests must cause no events. If one does, the next comparison finds it.
+    // A request that failed or only changed a transaction causes no events. If it did, the next
+    // comparison would find them.
     if (answer === 'OK|' && (txId === 0 || hasEffectAtOnce.has(type))) await model.settle()
   }
 
@@ -120,7 +127,7 @@ export class Ask implements Command {
     `${this.client}: ${shown(this.request)}${this.within === undefined ? '' : ` in ${this.within}`}`
 }
 
-/** A sequence of commands; those that aren't possible are skipped. */
+/** A sequence of commands. Commands that aren't possible are skipped. */
 export class Scene implements Command {
   readonly steps: readonly Command[]
 
@@ -137,7 +144,7 @@ export class Scene implements Command {
   toString = (): string => `[${this.steps.join('; ')}]`
 }
 
-/** Several requests by one client, sent at once. */
+/** Several requests by one client, sent without waiting for the answers. */
 export class Burst implements Command {
   readonly client: ClientName
   readonly requests: readonly Request[]
@@ -150,7 +157,7 @@ export class Burst implements Command {
   check = ({ pair }: Model): boolean => pair.isConnected(this.client)
 
   async run(model: Model, pair: Pair): Promise<void> {
-    // Compares events of earlier requests exactly, before the loose comparison below.
+    // Compare events of earlier requests exactly. After the burst they are compared loosely.
     await pair.settle()
     await Promise.all(
       this.requests.map(({ type, payload }) => pair.ask(this.client, type, payload)),
@@ -162,7 +169,10 @@ export class Burst implements Command {
   toString = (): string => `${this.client}: ${this.requests.map(shown).join(', ')} at once`
 }
 
-/** Creates a domain as a toolstack does, as far as it doesn't exist. The domain owns its home. */
+/**
+ * Creates a domain as a toolstack does, except for the parts that exist already. The domain owns
+ * its home.
+ */
 export class BuildDomain implements Command {
   readonly domid: Guest
 

@@ -1,4 +1,7 @@
-/** Sends the same requests to both kinds of xenstored. Any difference is an error. */
+/**
+ * Sends the same requests to Debian's xenstored (`real`) and the embedded one (`ours`). Any
+ * difference is an error.
+ */
 import assert from 'node:assert/strict'
 import { XS } from '@xenkit/wire'
 import { XenstoredProcess } from '../../../src/xenstored/xenstored-process.ts'
@@ -6,7 +9,7 @@ import { RawClient } from './raw-client.ts'
 import { type Request, shown } from './requests.ts'
 import { OurSide, RealSide, type Side } from './sides.ts'
 
-/** Two clients of domain 0, and one of each of three guests. */
+/** Names of the clients: two of domain 0, and one of each of three guests. */
 export const CLIENTS = ['0', '0b', '5', '6', '7'] as const
 export type ClientName = (typeof CLIENTS)[number]
 export const GUESTS = [5, 6, 7] as const
@@ -20,8 +23,9 @@ interface Client {
 }
 
 /**
- * Whether our answer is what the real xenstored intends. It refuses permissions of a special path
- * with the errno of the last failed call, which the stub has set to EINVAL.
+ * Whether a differing answer of ours is what the real xenstored intends. The real one refuses
+ * permissions of a special path with the errno of the last failed call, which the stub has set to
+ * EINVAL.
  */
 const isMeant = ({ type, payload }: Request, real: string, ours: string): boolean =>
   type === XS.SET_PERMS && payload.startsWith('@') && real === '!EINVAL|' && ours === '!EACCES|'
@@ -38,7 +42,7 @@ export class Pair implements AsyncDisposable {
   readonly #clients = new Map<ClientName, Client>()
   readonly #existing = new Set<number>()
 
-  /** Starts both sides. The guests exist; none is introduced. */
+  /** Starts both sides. The guests' domains exist, but none is introduced to xenstored. */
   static async start(): Promise<Pair> {
     const pair = new Pair(new RealSide(await XenstoredProcess.start()), new OurSide())
     for (const name of ['0', '0b'] as const) await pair.#connect(name)
@@ -59,7 +63,7 @@ export class Pair implements AsyncDisposable {
     return this.#existing.has(domid)
   }
 
-  /** @returns the answer that both sides gave */
+  /** Sends a request to both sides and fails if the answers differ. @returns the answer */
   async ask(name: ClientName, type: number, payload: string, txId = 0): Promise<string> {
     const { real, ours } = this.#client(name)
     const [theirAnswer, ourAnswer] = await Promise.all([
@@ -73,10 +77,10 @@ export class Pair implements AsyncDisposable {
   }
 
   /**
-   * Waits until all requests have had their effects, then compares the events that each client
-   * received: events precede the answer to the client's last request. After one request, both sides
-   * must send the same events in the same order. After several at once, an equal event may be sent
-   * once or several times, depending on how fast it is read. So its count and order are ignored,
+   * Waits until all requests have taken effect, then compares the events that each client received.
+   * (Events precede the answer to the client's last request.) After `one` request, both sides must
+   * send the same events in the same order. After `several` at once, an equal event may be sent
+   * once or several times, depending on how fast the client reads. So count and order are ignored,
    * except for special events, which come once per request.
    */
   async settle(after: 'one' | 'several' = 'one'): Promise<void> {
@@ -102,7 +106,8 @@ export class Pair implements AsyncDisposable {
   }
 
   /**
-   * Connects guests that have been introduced meanwhile, and disconnects those that were released.
+   * Connects guests that were introduced since the last call, and disconnects those that were
+   * released.
    */
   async followIntroductions(): Promise<void> {
     const answers = await Promise.all(
@@ -116,7 +121,7 @@ export class Pair implements AsyncDisposable {
     }
   }
 
-  /** Compares the whole store as domain 0 sees it, and the usage of guests. */
+  /** Compares the whole store as domain 0 sees it, and each guest's use of its quotas. */
   async compareStores(): Promise<void> {
     await this.ask('0', XS.CONTROL, 'quota|set|path-max|2048|')
     await this.#compareTree('/')
@@ -124,8 +129,8 @@ export class Pair implements AsyncDisposable {
   }
 
   /**
-   * Compares the usage that CONTROL reports for a domain. For domain 0 only nodes are compared,
-   * because the real xenstored doesn't count requests over sockets.
+   * Compares a domain's use of its quotas, which CONTROL reports. For domain 0 only nodes are
+   * compared, because the real xenstored doesn't count requests over sockets.
    */
   async compareUsage(domid: number): Promise<void> {
     const { real, ours } = this.#client('0')
@@ -142,7 +147,7 @@ export class Pair implements AsyncDisposable {
     for (const side of this.#sides) await side.close()
   }
 
-  /** The log of the real xenstored. */
+  /** Returns the log of the real xenstored. */
   log(): string {
     return this.#real.process.log()
   }

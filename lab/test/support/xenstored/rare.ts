@@ -1,6 +1,6 @@
 /**
- * Sequences that random runs seldom reach. `tx` sends a request in the transaction that the client
- * started last.
+ * Sequences of requests that random runs seldom reach. `tx` sends a request in the transaction that
+ * the client started last.
  */
 import { XS } from '@xenkit/wire'
 import { Ask, BuildDomain, type Command, DestroyDomain } from './commands.ts'

@@ -3,9 +3,9 @@ import type { ByteStream, XenstorePort } from '@xenkit/hypervisor'
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 
 export class RawClient {
-  /** The reason why no more answers will come. */
+  /** Set when the connection has ended: the reason why no more answers will come. */
   ended: Error | undefined
-  /** Events since the last `takeEvents`, as `path|token|`. */
+  /** Events that `takeEvents` hasn't returned yet, each as `path|token|`. */
   #events: string[] = []
   readonly #waiting = new Map<number, (reply: string) => void>()
   readonly #packer = new XsPacker()
@@ -30,6 +30,7 @@ export class RawClient {
   }
 
   /**
+   * Sends a request and waits for its reply.
    * @param payload in latin1; `|` stands for NUL
    * @returns the reply in the same form; for an error `!` and its name
    */
@@ -42,7 +43,7 @@ export class RawClient {
     return reply
   }
 
-  /** Returns the events so far, in order, and clears them. */
+  /** Returns the events since the last call, in order. */
   takeEvents(): string[] {
     const events = this.#events
     this.#events = []

@@ -7,11 +7,11 @@ import * as fc from 'fast-check'
 
 export interface Request {
   readonly type: number
-  /** In latin1; `|` stands for NUL. */
+  /** The request's payload in latin1; `|` stands for NUL. */
   readonly payload: string
 }
 
-/** Describes a request in short. */
+/** Formats a request for messages, with long runs of a character shortened. */
 export const shown = ({ type, payload }: Request): string =>
   `${xsTypeName(type)} ${JSON.stringify(payload.replaceAll(/(.)\1{20,}/gs, (run, one: string) => `${one}{${run.length}}`))}`
 
@@ -22,7 +22,7 @@ const mostly = (usual: Payload, weight: number, ...others: Payload[]): Payload =
   fc.oneof({ weight, arbitrary: usual }, ...others.map((arbitrary) => ({ weight: 1, arbitrary })))
 const joined = (...parts: Payload[]): Payload => fc.tuple(...parts).map((texts) => texts.join('|'))
 const ended = (...parts: Payload[]): Payload => joined(...parts, fc.constant(''))
-/** Sometimes with its end missing, or with an extra end. */
+/** Returns payloads of which some lack their last character, or have extra ones at the end. */
 const strange = (payload: Payload): Payload =>
   mostly(
     payload,
@@ -31,7 +31,7 @@ const strange = (payload: Payload): Payload =>
     payload.map((text) => text.slice(0, -1)),
   )
 
-/** Domain 9 never exists; `%` stands for the requesting domain. */
+/** Domids of requests; `%` stands for the client's own. Domain 9 never exists. */
 const existing = one('0', '5', '6', '7', '%')
 const named = mostly(existing, 12, fc.constant('9'))
 const domid = mostly(
@@ -146,7 +146,7 @@ const permissions = fc.tuple(owner, acl).map(([first, others]) => [first, ...oth
 const keepsRoot = (payload: string): boolean =>
   !payload.startsWith('/|') || /^\/\|[nrwb][0%]\|/.test(payload)
 
-/** Without `@releaseDomain/DOMID`, which only later releases support. */
+/** Paths to watch. Excludes `@releaseDomain/DOMID`, which only later releases support. */
 const watched = mostly(
   one(
     '/',
@@ -167,10 +167,10 @@ const watched = mostly(
   one('@', '@a b', '@releaseDomain/x'),
 )
 const watch = ended(watched, mostly(one('t', 'u'), 6, one('', 't/u', '\x01\xff')))
-/** Excludes a third string, by which later releases limit the depth of a watch. */
+/** Excludes WATCH requests with a third string, by which later releases limit the watch's depth. */
 const hasNoDepth = (payload: string): boolean => payload.split('|').length !== 4
 
-/** The request with the domid of its client filled in. */
+/** Returns the request with `%` replaced by the client's domid. */
 export const by = (domidOfClient: number, { type, payload }: Request): Request => ({
   type,
   payload: payload.replaceAll('%', String(domidOfClient)),
@@ -206,12 +206,12 @@ const nodeRequests = (path: Payload): fc.Arbitrary<Request> =>
     },
   )
 
-/** Requests on nodes, which may be part of a transaction. */
+/** Requests that read or change a node, and may be part of a transaction. */
 export const nodeRequest = nodeRequests(mostly(usualPath, 15, oddPath))
-/** Few nodes, so that most pairs of requests conflict. */
+/** Few paths, so that most pairs of requests conflict. */
 const closePath = one('/a', '/a/b', '/a/b', '/a/b/c', '/a/b/c', '/a/d')
 export const closeNodeRequest = nodeRequests(closePath)
-/** Sets permissions that name a given domain. */
+/** Requests that set permissions for a given domain. */
 export const closePermissions = (domidNamed: number): fc.Arbitrary<Request> =>
   requests(
     XS.SET_PERMS,
@@ -228,7 +228,7 @@ const quota = (name: string, min: number, max: number): fc.Arbitrary<Request> =>
     XS.CONTROL,
     fc.integer({ min, max }).map((limit) => `quota|set|${name}|${limit}|`),
   )
-/** Some limits are so low that requests often reach them, others are seldom reached. */
+/** Quotas. Some values are so low that requests often reach them, others are seldom reached. */
 const quotas = [
   quota('nodes', 2, 12),
   quota('watches', 1, 4),
@@ -238,7 +238,7 @@ const quotas = [
   quota('permissions', 1, 4),
 ]
 export const quotaRequest: fc.Arbitrary<Request> = fc.oneof(...quotas, quota('path-max', 8, 30))
-/** Quotas at the start of a run. */
+/** Requests that set some quotas at the start of a run. */
 export const initialQuotas: fc.Arbitrary<Request[]> = fc
   .tuple(...quotas.map((arbitrary) => fc.option(arbitrary)))
   .map((chosen) => chosen.filter((request) => request !== null))
@@ -260,7 +260,7 @@ export const domainRequest: fc.Arbitrary<Request> = fc.oneof(
   requests(XS.RESET_WATCHES, one('|', '', 'x')),
   requests(XS.TRANSACTION_START, one('|', '', 'x')),
   requests(XS.TRANSACTION_END, one('T|', 'F|', 'T', '|')),
-  // Unknown types: xenstored itself sends 15 and 16, 20 was removed. 23 to 26 are left out, because
-  // later releases know them.
+  // Requests of unknown types: 15 and 16 are sent by xenstored itself, and 20 was removed. 23 to 26
+  // are left out, because later releases know them.
   fc.record({ type: fc.constantFrom(15, 16, 20, 27, 0xffff_ffff), payload: fc.constant('/|') }),
 )

@@ -1,4 +1,7 @@
-/** Generates runs: commands in any order, and scenes of commands that belong together. */
+/**
+ * Generates random runs of commands: single commands in any order, and scenes of commands that
+ * belong together.
+ */
 import { XS } from '@xenkit/wire'
 import * as fc from 'fast-check'
 import {
@@ -22,7 +25,7 @@ import {
 } from './requests.ts'
 
 const times = <T>(count: number, one: T): T[] => Array<T>(count).fill(one)
-/** Guests come more often, because quotas apply to them. */
+/** Clients of requests. Guests appear more often, because quotas apply to them. */
 const client = fc.constantFrom<ClientName>(...CLIENTS, '5', '6')
 const guest = fc.constantFrom(...GUESTS)
 const dom0 = fc.constant<ClientName>('0')
@@ -66,7 +69,10 @@ const transaction = client.chain((name) => {
     )
 })
 
-/** Permissions name a domain whose id is then reused: they must not apply to the new domain. */
+/**
+ * Permissions name a domain, which is then destroyed and another created with the same domid. The
+ * permissions must not apply to the new domain.
+ */
 const inheritance = guest.chain((domid) =>
   fc
     .tuple(

@@ -1,11 +1,14 @@
-/** Both sides of the comparison behind one interface: Debian's xenstored as a process, and ours. */
+/**
+ * One interface for both sides of the comparison: Debian's xenstored as a process, and the embedded
+ * xenstored.
+ */
 import type { ByteStream, ByteStreamReceiver, XenstorePort } from '@xenkit/hypervisor'
 import { Xenstored } from '@xenkit/sim'
 import type { Domain } from '../../../src/xenstored/domain.ts'
 import { XenstoredProcess } from '../../../src/xenstored/xenstored-process.ts'
 
 export interface Side {
-  /** A port with the rights of a domain: 0, or one that was created and introduced. */
+  /** Returns a port with the rights of domain 0, or of a domain that was created and introduced. */
   port(domid: number): XenstorePort
   createDomain(domid: number): Promise<void>
   destroyDomain(domid: number): Promise<void>
