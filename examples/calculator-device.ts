@@ -123,7 +123,7 @@ export async function calculate(
     answered += count
     if (count === 0 && !ring.finalCheck()) await channel.wait()
   }
-  await device.close() // the backend has let go of the ring: now its page may be revoked
+  await device.close() // the backend has unmapped the ring: its page may be revoked
 }
 
 // A simulated machine: domain 0 serves, a guest uses the device, then everything is closed.
