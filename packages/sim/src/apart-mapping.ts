@@ -3,7 +3,7 @@ import { closeAll, type GrantRef, type MappedPages } from '@xenkit/hypervisor'
 import type { Attachment } from './attachment.ts'
 import { Mapping } from './mapping.ts'
 
-/** The port's `MappedPages`. */
+/** Implements `MappedPages`, the result of `GrantPort.mapPages`. */
 export class ApartMapping implements MappedPages {
   readonly offsets: Uint32Array
   readonly #pages: Mapping[] = []

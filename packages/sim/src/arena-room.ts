@@ -17,7 +17,7 @@ interface Use {
   readonly mappings?: number
 }
 
-/** The free room of one arena. */
+/** Counts the free pages and mappings of one arena. */
 export class ArenaRoom {
   readonly pages: number
   readonly mappings: number
@@ -32,8 +32,8 @@ export class ArenaRoom {
   }
 
   /**
-   * Takes room for the pages that `make` creates; if `make` throws, takes none.
-   * @throws ArenaFullError
+   * Reserves room for the pages that `make` creates. If `make` throws, nothing stays reserved.
+   * @throws ArenaFullError if the arena has less room left
    */
   take<T>({ pages, mappings = 0 }: Use, make: () => T): T {
     const left = this.pages - this.#pagesUsed

@@ -6,11 +6,11 @@ import { Holds, HypervisorClosedError } from '@xenkit/hypervisor'
 import { type ArenaLimits, ArenaRoom } from './arena-room.ts'
 import type { Hypervisor } from './hypervisor.ts'
 
-/** A resource that was opened through a SimDomain, and ends with it. */
+/** A resource that was opened through a SimDomain, and ends when that is closed. */
 export interface Opened {
-  /** Ends it as the kernel does when a process ends: without errors. */
+  /** Ends the resource without errors, as the kernel does when a process ends. */
   abandon(): void
-  /** Set for pages of the arena, which `Arena.hold` keeps. */
+  /** True if the resource is pages of the arena, which `Arena.hold` keeps. */
   readonly isPages?: true
 }
 
@@ -18,7 +18,7 @@ export interface Opened {
 export class Attachment {
   readonly hypervisor: Hypervisor
   readonly domid: number
-  /** Its row in the table of attachments. */
+  /** The attachment's row in the machine's table of attachments. */
   readonly row: number
   readonly room: ArenaRoom
   readonly #opened = new Set<Opened>()
@@ -40,8 +40,8 @@ export class Attachment {
   }
 
   /**
-   * Checks that the domain is open here and exists.
-   * @throws HypervisorClosedError if it isn't or doesn't
+   * Runs `call` as a hypercall of the domain.
+   * @throws HypervisorClosedError if this attachment was closed or its domain destroyed
    */
   hypercall<T>(call: () => T): T {
     if (this.#closed) {
@@ -75,17 +75,18 @@ export class Attachment {
     this.#abandon((what) => !(this.holds.exist && what.isPages))
     this.release(() => {
       this.hypervisor.state.attachments.set(this.row, 'owner', 0)
-      // Wakes this thread, which waits on the row's upcall word, so that it stops waiting.
+      // Raises the attachment's upcall word, on which this thread may be waiting, so that it stops
+      // waiting.
       this.hypervisor.events.raise(this.row)
     })
   }
 
-  /** Ends everything that this thread has opened. Called too when the domain was destroyed. */
+  /** Ends everything that this thread has opened. Also called when the domain was destroyed. */
   abandonAll(): void {
     this.#abandon(() => true)
   }
 
-  /** Last opened, first ended, because later resources may use earlier ones. */
+  /** Ends resources, the last opened first, because later ones may use earlier ones. */
   #abandon(goes: (what: Opened) => boolean): void {
     for (const what of [...this.#opened].toReversed()) if (goes(what)) what.abandon()
   }

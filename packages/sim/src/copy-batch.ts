@@ -3,11 +3,11 @@ import { expectInteger, GrantError, type GrantCopyBatch, PAGE_SIZE } from '@xenk
 import { GNTST } from '@xenkit/wire'
 import type { Attachment } from './attachment.ts'
 
-/** Operations per acquisition of the machine lock: 32 pages take 20 us. */
+/** Copy operations done without releasing the machine lock. 32 full pages take 20 us. */
 const CHUNK = 32
 const EFAULT = 14
 
-/** The port's `GrantCopyBatch`. */
+/** Implements `GrantCopyBatch`. */
 export class CopyBatch implements GrantCopyBatch {
   readonly capacity: number
   readonly gref: Uint32Array

@@ -1,6 +1,6 @@
 /**
- * The toolstack's nodes of a domain: created with the domain as libxl does (libxl__domain_make in
- * libxl_create.c), and removed at its end.
+ * The xenstore nodes that a toolstack gives a domain. They are created with the domain, as libxl
+ * does (libxl__domain_make in libxl_create.c), and removed when it is destroyed.
  */
 import type { XsPermissions } from '@xenkit/wire'
 import type { Xenstored } from './xenstored/index.ts'
@@ -33,7 +33,8 @@ export function makeDomainNodes(
   o: { readonly domid: number; readonly name: string },
 ): void {
   const requester = toolstack(xenstored)
-  // Before permissions name it, so that they are about no earlier domain with this id.
+  // The domain must be known before permissions name it, or they would mean an earlier domain of
+  // this id.
   xenstored.domains.know(o.domid)
   const readable: XsPermissions = {
     owner: 0,
@@ -68,7 +69,7 @@ export function removeDomainNodes(xenstored: Xenstored, domid: number): void {
 }
 
 const homeOf = (domid: number): string => `/local/domain/${domid}`
-/** The uuid of a simulated domain is its domid. */
+/** Returns the path of the domain's /vm node. A simulated domain's uuid is its domid. */
 const vmOf = (domid: number): string =>
   `/vm/00000000-0000-0000-0000-${String(domid).padStart(12, '0')}`
 

@@ -25,7 +25,7 @@ import { connectThroughRing } from './xenstore-ring.ts'
 export interface DomainHandle {
   readonly domid: number
   readonly machine: SharedMachine
-  /** Size of the thread's own arena: that of the first thread's arena. */
+  /** Size of the arena that the other thread gets: the same as this thread's. */
   readonly arena: ArenaLimits
   /** Empty if the domain has a xenstore ring. */
   readonly transferList: [xenstore: Link] | []
@@ -79,8 +79,8 @@ export class SimDomain implements HypervisorPort {
   }
 
   /**
-   * Returns a new handle of this domain for one call of `attachDomain`. Resources opened there
-   * count as this domain's.
+   * Returns a handle for one call of `attachDomain` in another thread. Resources opened there count
+   * as this domain's.
    */
   handle(): DomainHandle {
     const {
@@ -109,7 +109,7 @@ export class SimDomain implements HypervisorPort {
 }
 
 /**
- * Returns the domain of a handle that came from another thread.
+ * Attaches this thread to the domain of a handle that came from another thread.
  * @throws HypervisorClosedError if the domain was destroyed
  */
 export function attachDomain(handle: DomainHandle): SimDomain {

@@ -10,10 +10,13 @@ import { type MachineState, ownersOf } from './machine-state.ts'
 const FREE = 0
 const UNBOUND = 1
 const INTERDOMAIN = 2
-/** Its `remotePort` is the interrupt's number. */
+/** State of a port that is bound to a virtual interrupt; `remotePort` is the interrupt's number. */
 const BOUND_TO_VIRQ = 3
 
-/** Virtual interrupts that each domain or VCPU has. The others are global: domain 0 has them. */
+/**
+ * Virtual interrupts that every domain or VCPU has. The others are global, and only domain 0 can
+ * bind them.
+ */
 const PRIVATE_VIRQS: ReadonlySet<number> = new Set([
   VIRQ.TIMER,
   VIRQ.DEBUG,
@@ -27,7 +30,8 @@ export const UPCALL_IDLE = 0
 const UPCALL_RAISED = 1
 
 /**
- * Rate of spurious events: one in so many checks of an idle port. A correct driver ignores them.
+ * Spurious events: one per this many checks of a port without an event. A correct driver ignores
+ * them.
  */
 const SPURIOUS_ONE_IN = 64
 
@@ -40,7 +44,7 @@ type PortField =
   | 'attachment'
   | 'references'
 
-/** An open port, for the list of open resources. */
+/** An open port, as the list of open resources shows it. */
 export interface PortStatus {
   readonly domid: number
   readonly port: number
@@ -80,13 +84,18 @@ export class EventChannels {
     return this.#state.domains.get(this.#state.slot(domid), 'xenstorePort')
   }
 
-  /** Assigns an open port to a thread. The last thread to adopt it receives its events. */
+  /**
+   * Assigns an open port to a thread, which then receives the port's events. A later call replaces
+   * the thread.
+   */
   adopt(domid: number, port: number, attachment: number): void {
     this.#set(domid, port, 'attachment', attachment)
     this.unmask(domid, port)
   }
 
-  /** Ends the adoption by a thread; the port stays open. */
+  /**
+   * Ends what `adopt` did, unless another thread has adopted the port since. The port stays open.
+   */
   disown(domid: number, port: number, attachment: number): void {
     if (this.#get(domid, port, 'attachment') === attachment) this.#set(domid, port, 'masked', 1)
   }
@@ -112,7 +121,8 @@ export class EventChannels {
     const port = this.#allocate(domid, o.attachment)
     this.#bind(domid, port, INTERDOMAIN, remote.domid, remote.port)
     this.#bind(remote.domid, remote.port, INTERDOMAIN, domid, port)
-    // Notifications to the unbound port were dropped. A pending event makes the new end check once.
+    // Notifications before the port was bound were dropped. A pending event makes the new end check
+    // once.
     this.#setPending(domid, port)
     return port
   }
@@ -158,7 +168,10 @@ export class EventChannels {
     )
   }
 
-  /** Sends an event to the other end. Without one the event is dropped, as by Xen and Linux. */
+  /**
+   * Sends an event to a port's other end. If there is no other end the event is dropped, as by Xen
+   * and Linux.
+   */
   send(domid: number, port: number): void {
     if (this.#get(domid, port, 'state') !== INTERDOMAIN) return
     this.#setPending(this.#get(domid, port, 'remoteDomid'), this.#get(domid, port, 'remotePort'))
@@ -180,7 +193,7 @@ export class EventChannels {
     return true
   }
 
-  /** Keeps an open port open until `release`, even if its binding is closed. */
+  /** Keeps a port open until `release` is called, even if its binding is closed before. */
   hold(domid: number, port: number): void {
     this.#state.ports.add(this.#row(domid, port), 'references', 1)
   }
@@ -190,13 +203,15 @@ export class EventChannels {
     if (this.#get(domid, port, 'references') === 0) this.#free(domid, port)
   }
 
-  /** Ends the binding: its events are not delivered any more. The port is free unless held. */
+  /** Ends a port's binding: its events are dropped. Frees the port, unless `hold` keeps it. */
   close(domid: number, port: number): void {
     this.#set(domid, port, 'masked', 1)
     this.release(domid, port)
   }
 
-  /** Frees a port. The other end becomes unbound, and this domain may bind to it again. */
+  /**
+   * Frees a port. A port bound to it becomes unbound, and this domain may bind to that one again.
+   */
   #free(domid: number, port: number): void {
     if (this.#get(domid, port, 'state') === INTERDOMAIN) {
       const remote = this.#row(
@@ -214,7 +229,7 @@ export class EventChannels {
     for (const port of this.#used(domid)) this.#free(domid, port)
   }
 
-  /** Wakes a thread, to check its ports and whether its domain still exists. */
+  /** Wakes a thread, which then checks its ports and whether its domain still exists. */
   raise(attachment: number): void {
     const index = this.#state.attachments.index(attachment, 'upcall')
     if (Atomics.exchange(this.#state.words, index, UPCALL_RAISED) === UPCALL_IDLE) {
@@ -222,7 +237,10 @@ export class EventChannels {
     }
   }
 
-  /** Lists open ports, except the two of a xenstore ring, which exist as long as its domain. */
+  /**
+   * Lists open ports. Leaves out the two ports of a xenstore ring, which exist as long as its
+   * domain.
+   */
   list(): PortStatus[] {
     return ownersOf(this.#state.domains).flatMap(([, domid]) =>
       this.#used(domid).flatMap((port) => {

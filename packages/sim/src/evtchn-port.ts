@@ -11,7 +11,7 @@ import {
 import type { Attachment, Opened } from './attachment.ts'
 import { Upcall } from './upcall.ts'
 
-/** The port's `EvtchnPort`. */
+/** Implements `EvtchnPort` for one domain and thread. */
 export class SimEvtchn implements EvtchnPort {
   readonly #attachment: Attachment
   readonly #upcall: Upcall
@@ -114,13 +114,13 @@ class Binding implements EvtchnBinding, Opened {
       })
     }
     const { hypervisor, domid } = this.#attachment
-    // Not `attachment.hypercall`: while the attachment closes, a resource may still notify the
-    // other side.
+    // Don't use `attachment.hypercall`: while the attachment closes, a resource may still notify
+    // the other side.
     hypervisor.hypercall(domid, () => hypervisor.events.send(domid, this.port))
   }
 
   unmask(): void {
-    // Ignored after `close`, as by /dev/xen/evtchn: work that ends with an unmask may have closed
+    // An unmask after `close` is ignored, as by /dev/xen/evtchn: the work before it may have closed
     // the port.
     if (this.#closed) return
     const { hypervisor, domid } = this.#attachment

@@ -14,8 +14,8 @@ export class Frames {
   }
 
   /**
-   * Allocates a run of frames for `domid`, with their old contents. Next fit: a frame that was just
-   * freed isn't reused at once, which makes a use after free visible.
+   * Allocates a run of frames for `domid`, with their old contents. The search starts after the
+   * last allocation (next fit). So a freed frame isn't reused at once, and a use after free shows.
    * @returns the first frame
    * @throws ArenaFullError if no run is free
    */
@@ -45,7 +45,7 @@ export class Frames {
     return undefined
   }
 
-  /** Frees a frame: at once, or when its last mapping ends. */
+  /** Frees a frame at once or, while it is mapped, when its last mapping ends. */
   free(frame: number): void {
     if (this.isMapped(frame)) this.#state.frames.set(frame, 'orphan', 1)
     else this.#state.frames.clear(frame)

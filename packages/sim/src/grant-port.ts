@@ -16,7 +16,7 @@ import { CopyBatch } from './copy-batch.ts'
 import { Mapping } from './mapping.ts'
 import { Share } from './share.ts'
 
-/** The port's `GrantPort`. */
+/** Implements `GrantPort` for one domain and thread. */
 export class SimGrants implements GrantPort {
   readonly #attachment: Attachment
 

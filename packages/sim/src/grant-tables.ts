@@ -32,8 +32,8 @@ export class GrantTables {
   }
 
   /**
-   * Checks an access.
-   * @returns the frame if the access is granted, else a negative GNTST status
+   * Checks whether `grantee` may access a grant.
+   * @returns the frame if it may, else a negative GNTST status
    */
   lookUp(grantor: number, gref: number, grantee: number, writable: boolean): number {
     if (!this.#state.isAlive(grantor)) return GNTST.bad_domain
@@ -89,8 +89,8 @@ export class GrantTables {
   }
 
   /**
-   * Ends a grant and frees its frame. It can't be mapped any more; an existing mapping keeps both
-   * until it ends.
+   * Ends a grant and frees its frame. No domain can map the grant any more. While it is still
+   * mapped, its entry and frame are kept.
    */
   revoke(domid: number, gref: number): void {
     const mapped = this.#flags(domid, gref) & (GTF.reading | GTF.writing)
@@ -124,7 +124,7 @@ export class GrantTables {
     ).fill(0)
   }
 
-  /** Lists references in use. */
+  /** Lists the grant references in use. */
   list(): {
     readonly grantor: number
     readonly gref: number

@@ -1,6 +1,6 @@
 /**
- * The hypervisor itself: its tables, hypercalls, and the effects of a domain's end on all tables.
- * Every thread has an object of its own over the same shared state.
+ * The hypervisor itself: its tables, hypercalls, and what destroying a domain does to all tables.
+ * Every thread has its own `Hypervisor` object over the same shared state.
  */
 import { HypervisorClosedError, NotAvailableError } from '@xenkit/hypervisor'
 import { VIRQ } from '@xenkit/wire'
@@ -30,8 +30,8 @@ export class Hypervisor {
   }
 
   /**
-   * Runs `call` under the machine lock: no other thread is in a hypercall meanwhile. Calls don't
-   * nest.
+   * Runs `call` under the machine lock, so that no other thread is in a hypercall at the same time.
+   * Calls don't nest.
    */
   locked<T>(domid: number, call: () => T): T {
     this.state.lock.acquire(domid)
@@ -64,7 +64,7 @@ export class Hypervisor {
 
   /**
    * Attaches this thread to a domain.
-   * @returns the row of the attachment
+   * @returns the attachment's row in the table of attachments
    * @throws NotAvailableError when all rows are in use
    * @throws HypervisorClosedError if the domain was destroyed
    */

@@ -13,19 +13,19 @@ const HOLDER = 0xffff
  * sleeper takes the lock.
  */
 const WAITERS = 1 << 16
-/** The other bits: 15 bits of turns. */
+/** One turn in the word's other 15 bits, which count how often the lock was taken. */
 const TURN = 1 << 17
 const TURNS = ~(HOLDER | WAITERS)
 /** Checks before sleeping. A hypercall takes a few microseconds, a sleep and a wake-up 50 us. */
 const SPINS = 200
-/** Time for a woken sleeper to take the lock before newcomers may. */
+/** Milliseconds during which only a woken sleeper may take the free lock. */
 const PRECEDENCE_MS = 1
 /**
- * Thousands of times the longest hypercall: a holder that stays longer was terminated, or waits
- * very long for a processor.
+ * Milliseconds to wait for one holder: thousands of times the longest hypercall. A holder that
+ * stays longer was terminated, or waits very long for a processor.
  */
 const PATIENCE_MS = 2000
-/** The same for a holder whose domain is being destroyed. */
+/** Milliseconds to wait for a holder whose domain is being destroyed. */
 const PATIENCE_WITH_DEAD_MS = 500
 
 /** The lock; `acquire` and `release` are called in pairs and don't nest. */
@@ -41,7 +41,7 @@ export class MachineLock {
   /**
    * Takes the lock for `domid`.
    * @param dead domains that are being destroyed, from which the lock may be taken
-   * @returns whether it was taken from one, whose hypercall remained incomplete
+   * @returns whether it was taken from a dead domain, whose hypercall remained incomplete
    * @throws Error when another holder doesn't leave
    */
   acquire(domid: number, dead: readonly number[] = []): boolean {
@@ -60,7 +60,7 @@ export class MachineLock {
       const holder = (seen & HOLDER) - 1
       if (holder < 0) {
         if (slept || (seen & WAITERS) === 0) {
-          // Other threads may still sleep. So a thread that has slept always wakes one when it
+          // More threads may be asleep. So a thread that has slept always wakes another one when it
           // leaves.
           if (this.#replace(seen, nextTurn(seen) | mine | WAITERS)) return false
         } else {
@@ -90,13 +90,13 @@ export class MachineLock {
     }
   }
 
-  /** Leaves the lock. No effect for a domain from which the lock was taken. */
+  /** Leaves the lock. Does nothing if the lock was taken from this domain. */
   release(domid: number): void {
     for (;;) {
       const seen = this.#load()
       if ((seen & HOLDER) !== domid + 1) return
       if (!this.#replace(seen, seen & ~HOLDER)) continue
-      // Nobody slept: newcomers may take the lock at once.
+      // No thread was asleep, so newcomers may take the lock at once.
       if (seen & WAITERS && Atomics.notify(this.#words, this.#index, 1) === 0) {
         this.#replace(seen & ~HOLDER, seen & TURNS)
       }

@@ -32,12 +32,14 @@ const header = [
   'storedGref',
   'storedByte',
 ] as const
-/** `owner`, here and below, is a domid + 1; 0 means a free row. */
-/** `xenstorePort`: the port of the domain's xenstore ring, 0 if it has none. */
+/**
+ * `owner`, here and in the tables below, is a domid + 1; 0 means a free row.
+ * `xenstorePort` is the port of the domain's xenstore ring, 0 if it has none.
+ */
 const domain = ['owner', 'grants', 'ports', 'xenstorePort'] as const
-/** `upcall`: raised when a port of this thread has an event. */
+/** `upcall` is raised when a port of the attached thread has an event. */
 const attachment = ['owner', 'upcall'] as const
-/** `view`: 1 for a frame that shows a copy of a read-only mapping's page. */
+/** `view` is 1 for a frame that holds the copy which a read-only mapping shows. */
 /**
  * `maps`: read-only mappings + 65536 * writable ones. `clearByte` (offset + 1) and `notifyPort`: a
  *   share's UnmapNotify, at its first frame.
@@ -171,13 +173,13 @@ export class MachineState {
   }
 }
 
-/** A table whose rows belong to domains. */
+/** A table in which each row in use belongs to a domain. */
 interface Owned {
   readonly rows: number
   get(row: number, field: 'owner'): number
 }
 
-/** Rows in use, as [row, domid]. */
+/** Returns the rows in use, as [row, domid]. */
 export function ownersOf(table: Owned): [row: number, domid: number][] {
   const owners: [number, number][] = []
   for (let row = 0; row < table.rows; row++) {

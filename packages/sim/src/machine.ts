@@ -33,8 +33,8 @@ export interface DomainOptions {
 }
 
 /**
- * 64 MiB, of which the system commits only touched pages. Grants and ports suffice for a domain
- * with a few busy disks and cards.
+ * Default size of a machine. Its memory is 64 MiB, of which the system commits only touched pages.
+ * Grants and ports suffice for a domain with a few busy disks and cards.
  */
 const DEFAULT_LIMITS: MachineLimits = { pages: 16_384, grants: 8192, ports: 1024 }
 
@@ -93,17 +93,17 @@ export class SimMachine implements AsyncDisposable {
   }
 
   /**
-   * Ends a domain whatever it is doing, as `xl destroy` does. Ports of other domains bound to it
-   * become unbound, its mappings are dropped, unmap notifications fire, and @releaseDomain fires.
-   * Its pages stay until nobody maps them. Idempotent.
+   * Destroys a domain in the middle of whatever it does, as `xl destroy` does. Ports bound to the
+   * domain's ports become unbound, its mappings end, unmap notifications and @releaseDomain fire.
+   * Its pages stay until no domain maps them. Idempotent.
    */
   destroyDomain(domid: number): void {
     this.#destroy(domid, [domid])
   }
 
   /**
-   * Sends a virtual interrupt to a domain, as Xen does. It is lost if the domain hasn't bound it.
-   * VIRQ.DOM_EXC also comes to domain 0 by itself, when another domain is destroyed.
+   * Sends a virtual interrupt to a domain, as Xen does. It is lost if the domain hasn't bound the
+   * interrupt. VIRQ.DOM_EXC is also sent to domain 0 when another domain is destroyed.
    * @param o.virq a number of VIRQ in @xenkit/wire, 0..23
    * @throws HypervisorClosedError if the domain was destroyed
    */
@@ -120,9 +120,9 @@ export class SimMachine implements AsyncDisposable {
   }
 
   /**
-   * Checks that nothing is left open.
+   * Checks that no domain has anything open.
    * @throws Error that lists open mappings, grants, ports and pages, and connections to xenstored
-   *   with their watches and transactions
+   * with their watches and transactions
    */
   assertQuiescent(): void {
     this.#rings?.look()
@@ -137,17 +137,18 @@ export class SimMachine implements AsyncDisposable {
 
   /** Destroys all domains. */
   async close(): Promise<void> {
-    // Read without the lock, which a terminated thread may still hold.
+    // Read the domids without the machine lock, which a terminated thread may still hold.
     const domids = this.#hypervisor.state.domids()
     for (const domid of domids) this.#destroy(domid, domids)
   }
 
   /**
-   * Runs `assertQuiescent`, then `close`. With `await using machine = createMachine()` a test can't
-   * forget it.
+   * Runs `assertQuiescent`, then `close`. So a test with `await using machine = createMachine()`
+   * always checks for leaks.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    // Resources closed in other threads are closed here after a turn of the event loop.
+    // Wait for a round of the event loop, because resources closed in other threads are closed here
+    // only then.
     await new Promise((resolve) => setImmediate(resolve))
     try {
       this.assertQuiescent()

@@ -1,8 +1,8 @@
 /**
- * Mappings of granted pages. A writable mapping shows the pages in place, in machine memory. A
- * read-only mapping is a copy, made when it is mapped, in frames of the mapper's own. There is no
- * MMU to stop a store, so a store is detected when the mapping ends: only the mapper can have
- * changed the copy.
+ * Mappings of granted pages. A writable mapping shows the granted pages themselves. A read-only
+ * mapping shows a copy, made at the time of mapping, in frames of the mapping domain. No MMU
+ * prevents a store to the copy, so the end of the mapping checks for one: only the mapping domain
+ * can have changed the copy.
  */
 import {
   GrantError,
@@ -16,7 +16,7 @@ import type { MappedPages } from './maptrack.ts'
 import { pagesAt } from './own-pages.ts'
 import { EINVAL, expectNotify } from './unmap-notifications.ts'
 
-/** The port's `GrantMapping`. */
+/** Implements `GrantMapping`. */
 export class Mapping implements GrantMapping, Opened {
   readonly isPages = true
   readonly byteOffset: number
@@ -30,7 +30,7 @@ export class Mapping implements GrantMapping, Opened {
   readonly #writable: boolean
   #closed = false
 
-  /** @param o.mappings how many of the arena's mappings it counts as, default 1 */
+  /** @param o.mappings how many of the arena's mappings this one counts as, default 1 */
   constructor(
     attachment: Attachment,
     refs: readonly GrantRef[],
@@ -96,7 +96,10 @@ export class Mapping implements GrantMapping, Opened {
     this.close()
   }
 
-  /** Ends the copy of a read-only mapping. Records a store to it, if it is the machine's first. */
+  /**
+   * Frees the copy of a read-only mapping. If the copy was changed, records that for
+   * `assertQuiescent`, which reports the first such store.
+   */
   #endView({ frame, bytes }: { readonly frame: number; readonly bytes: Uint8Array }): void {
     const { frames, state } = this.#attachment.hypervisor
     const { header, maptrack } = state

@@ -5,11 +5,11 @@ import type { Frames } from './frames.ts'
 import type { GrantTables } from './grant-tables.ts'
 import { type MachineState, ownersOf } from './machine-state.ts'
 
-/** Pages that one call has mapped. */
+/** The pages that one call of `map` has mapped. */
 export interface MappedPages {
   /** Rows of the maptrack, one per page. */
   readonly handles: readonly number[]
-  /** The first frame; the others follow it in memory. */
+  /** Frame of the first page. The others follow it in memory. */
   readonly frame: number
 }
 
@@ -71,7 +71,7 @@ export class Maptrack {
     this.#grants.noteMaps(grantor, gref, frame)
   }
 
-  /** Whether the domain maps the frame; with `writable`, whether it maps it writable. */
+  /** Whether the domain maps the frame. With `writable`, only a writable mapping counts. */
   maps(domid: number, frame: number, writable: boolean): boolean {
     const { maptrack } = this.#state
     return this.handlesOf(domid).some(
@@ -85,8 +85,8 @@ export class Maptrack {
   }
 
   /**
-   * Recounts all mappings after a hypercall was interrupted. The rows are authoritative: a row's
-   * owner is set last and cleared first.
+   * Recounts all mappings after a hypercall was interrupted. The maptrack's rows are authoritative:
+   * a row's owner is set last and cleared first.
    */
   recount(): void {
     const { frames, maptrack, header } = this.#state

@@ -1,4 +1,4 @@
-/** Pages of a domain's own, allocated from its arena. */
+/** Pages that a domain allocates from its own arena. */
 import { expectInteger, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
 import type { Attachment, Opened } from './attachment.ts'
 import type { MachineState } from './machine-state.ts'
@@ -13,7 +13,8 @@ export function allocateZeroed(attachment: Attachment, pages: number): number {
   const allocate = (): number =>
     attachment.hypercall(() => frames.allocate(attachment.domid, pages))
   const frame = attachment.room.take({ pages }, allocate)
-  // Outside the machine lock: 64 MiB take 10 ms, and nobody else can reach the pages yet.
+  // Clear the pages outside the machine lock: 64 MiB take 10 ms, and no one else can reach them
+  // yet.
   pagesAt(state, frame, pages).fill(0)
   return frame
 }
@@ -23,7 +24,7 @@ export function pagesAt({ memory }: MachineState, frame: number, pages: number):
   return memory.subarray(frame * PAGE_SIZE, (frame + pages) * PAGE_SIZE)
 }
 
-/** The port's `Pages` for allocated pages. */
+/** Implements `Pages`, for pages allocated from the arena. */
 export class OwnPages implements Pages, Opened {
   readonly isPages = true
   readonly byteOffset: number

@@ -1,4 +1,4 @@
-/** Pages of a domain's own, granted to another domain. */
+/** Pages that a domain grants to another domain. */
 import { GrantError, type GrantShare, PAGE_SIZE, type UnmapNotify } from '@xenkit/hypervisor'
 import { GNTST } from '@xenkit/wire'
 import type { Attachment, Opened } from './attachment.ts'
@@ -7,7 +7,7 @@ import { expectNotify } from './unmap-notifications.ts'
 
 const EBUSY = 16
 
-/** The port's `GrantShare`. */
+/** Implements `GrantShare`. */
 export class Share implements GrantShare, Opened {
   readonly isPages = true
   readonly byteOffset: number
@@ -64,9 +64,10 @@ export class Share implements GrantShare, Opened {
   }
 
   /**
-   * Ends the grants. If the other domain still maps a page, gntalloc waits silently; here that is
-   * an error, because the caller can't know when the other side will unmap. With `notifyOnUnmap` it
-   * is no error: closing then tells the other side, and the pages stay until it has unmapped them.
+   * Ends the grants. If the other domain still maps a page, Linux's gntalloc waits silently. Here
+   * that is an error, because the caller can't know when the other domain will unmap. With
+   * `notifyOnUnmap` it is no error: the close notifies the other domain, and the pages stay until
+   * that has unmapped them.
    * @throws GrantError if the other domain still maps a page; the share stays as it was
    */
   close(): void {

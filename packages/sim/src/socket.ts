@@ -38,8 +38,8 @@ export async function listenXenstored(
   })
   server.on('error', (error) => xenstored.log(`a client could not be served: ${error.message}`))
   const close = async (): Promise<void> => {
-    // Removed while still answering. Otherwise another xenstored could take the socket for stale
-    // and replace it, and this would remove that one's.
+    // Remove the path while the socket still answers. Later another xenstored could take it for
+    // stale and put its own socket there, which this would then remove.
     await rm(path, { force: true })
     await new Promise<void>((resolve) => {
       server.close(() => resolve())
@@ -52,7 +52,7 @@ export async function listenXenstored(
 function serve(xenstored: Xenstored, socket: Socket): void {
   const connection = xenstored.connect(0, {
     data(bytes) {
-      // Copied, because the socket queues the bytes and the buffer is reused after this call.
+      // Copy the bytes: the socket queues them, and the buffer is reused after this call.
       if (!socket.write(Uint8Array.from(bytes))) connection.pause()
     },
     ready: () => socket.resume(),
@@ -83,8 +83,8 @@ const codeOf = (error: unknown): string =>
   error instanceof Error && 'code' in error ? String(error.code) : ''
 
 /**
- * Creates the socket in a private directory, and moves it to its place once its mode is right.
- * Until then its mode comes from the umask, while it already accepts connections.
+ * Creates the socket in a private directory, sets its mode, and moves it to `path`. At `path` it
+ * would accept connections before its mode is set.
  */
 async function listenOrReplace(server: Server, path: string): Promise<void> {
   expectLength(path)

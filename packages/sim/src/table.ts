@@ -42,7 +42,7 @@ export class Table<Field extends string> {
     for (const field of this.#fields) this.set(row, field, 0)
   }
 
-  /** Index of the field in `words`, for a wait. */
+  /** Returns the field's index in `words`, for Atomics.wait and the like. */
   index(row: number, field: Field): number {
     return this.#base + row * this.#fields.length + this.#at[field]
   }

@@ -1,7 +1,7 @@
 /**
- * Actions at the end of a mapping or a share, however it ends. Callers hold the machine lock. As in
- * gntdev, first the byte is cleared, then the event is sent. The port stays open until then even if
- * its binding is closed, so that no other binding gets its number.
+ * What the hypervisor does when a mapping or a share ends, however it ends. Callers hold the
+ * machine lock. As in Linux's gntdev, first the byte is cleared, then the event is sent. Until then
+ * the port stays open even if its binding is closed, so that no other binding gets its number.
  */
 import { expectInteger, GrantError, PAGE_SIZE, type UnmapNotify } from '@xenkit/hypervisor'
 import type { EventChannels } from './event-channels.ts'
@@ -37,7 +37,7 @@ export class UnmapNotifications {
   }
 
   /**
-   * Sets or replaces the notification of a row.
+   * Sets or replaces the notification of a table's row.
    * @throws GrantError if the port isn't open in the domain
    */
   set(
@@ -56,7 +56,7 @@ export class UnmapNotifications {
     if (port !== undefined) this.#events.hold(o.domid, port)
     table.set(row, 'clearByte', clearByte === undefined ? 0 : o.frame * PAGE_SIZE + clearByte + 1)
     table.set(row, 'notifyPort', port ?? 0)
-    // After the new hold, because both may be of the same port.
+    // Release the former port only after holding the new one, because both may be the same port.
     if (former !== 0) this.#events.release(o.domid, former)
   }
 

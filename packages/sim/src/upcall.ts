@@ -1,8 +1,8 @@
 /**
- * Delivers events to one thread: waits for the upcall word of its attachment, then checks its
- * ports. Atomics.waitAsync wakes a thread wherever the sender runs. A round trip takes 52 us
- * between two threads and 3 us within one. (A MessagePort takes 49 us, but can't be used inside a
- * hypercall.)
+ * Delivers events to one thread: waits for the upcall word of the thread's attachment, then checks
+ * its ports. Atomics.waitAsync wakes a thread wherever the sender runs. A round trip takes 52 us
+ * between two threads and 3 us within one. (With a MessagePort it takes 49 us, but a hypercall
+ * can't receive from a MessagePort.)
  */
 import type { Attachment } from './attachment.ts'
 import { UPCALL_IDLE } from './event-channels.ts'
@@ -42,8 +42,8 @@ export class Upcall {
       UPCALL_IDLE,
     )
     if (wait.async) void wait.value.then(this.#wake)
-    // Raised already. The event loop gets a turn first, or two busy domains would starve everything
-    // else.
+    // The word is raised already. Let the event loop run first, or two busy domains would starve
+    // it.
     else setImmediate(this.#wake)
   }
 
@@ -68,7 +68,7 @@ export class Upcall {
     const { state, events } = hypervisor
     return hypervisor.locked(domid, () => {
       if (!state.isAlive(domid)) return undefined
-      // Lowered before checking, so that a later event raises it again.
+      // Lower the word before checking ports, so that a later event raises it again.
       state.attachments.set(row, 'upcall', UPCALL_IDLE)
       return state.random.shuffled([...this.#ports].filter(([port]) => events.take(domid, port)))
     })

@@ -6,9 +6,9 @@
  */
 import type { XenstoreConnector, XenstoreStream } from './xenstore-port.ts'
 
-/** Unacknowledged bytes at which xenstored stops sending. */
+/** Unacknowledged bytes at which xenstored stops sending to the other thread. */
 const FULL = 256 * 1024
-/** Bytes per acknowledgement. */
+/** Bytes after which the other thread sends an acknowledgement. */
 const TAKEN = 64 * 1024
 
 /** The MessagePort over which connections are opened. */

@@ -14,7 +14,7 @@ export type XenstoreConnector<Stream extends ByteStream = ByteStream> = (
   receiver: ByteStreamReceiver,
 ) => Stream
 
-/** The port's `XenstorePort`. */
+/** Implements `XenstorePort` for one domain and thread. */
 export class SimXenstore implements XenstorePort {
   readonly #attachment: Attachment
   readonly #connect: XenstoreConnector

@@ -1,7 +1,7 @@
 /**
- * A domain's xenstore ring: a granted page and an event channel, which the toolstack creates before
- * the domain runs, and both ends. xenstored's end runs as a program in domain 0, on the machine's
- * thread. The domain's end runs in the domain's thread.
+ * A domain's xenstore ring: a granted page and an event channel. The toolstack creates both before
+ * the domain runs. xenstored's end runs as a program in domain 0, on the machine's thread. The
+ * domain's end runs in the domain's thread.
  */
 import type { GrantMapping } from '@xenkit/hypervisor'
 import {
@@ -34,8 +34,8 @@ export function makeXenstoreRing(hypervisor: Hypervisor, domid: number): void {
 }
 
 /**
- * Returns a function that connects through the ring, for any thread of the domain. The last thread
- * to connect gets the ring.
+ * Returns a function that connects to xenstored through the domain's ring. It may be called in any
+ * thread of the domain; a new connection takes the ring from an earlier one.
  */
 export function connectThroughRing(attachment: Attachment, evtchn: SimEvtchn): XenstoreConnector {
   const { domid, hypervisor } = attachment
@@ -53,7 +53,7 @@ export function connectThroughRing(attachment: Attachment, evtchn: SimEvtchn): X
   }
 }
 
-/** xenstored's ends of all rings. */
+/** xenstored's ends of the rings of all domains. */
 export class RingXenstored {
   readonly #xenstored: Xenstored
   readonly #hypervisor: Hypervisor
@@ -104,7 +104,7 @@ export class RingXenstored {
     this.#served.get(domid)?.server.reset(features)
   }
 
-  /** Checks all rings now, for requests whose events are still on their way. */
+  /** Checks all rings now, for requests whose events haven't been delivered yet. */
   look(): void {
     for (const { server } of this.#served.values()) server.look()
   }

@@ -17,7 +17,7 @@ export function oneString(payload: Uint8Array): string {
 
 const LONG_MAX = 2n ** 63n - 1n
 
-/** Converts a long, limited as by C's conversions, to an int. */
+/** Converts to an int as C does: first limited to the range of a long, then its low 32 bits. */
 const asInt = (value: bigint): number =>
   Number(BigInt.asIntN(32, value > LONG_MAX ? LONG_MAX : value < ~LONG_MAX ? ~LONG_MAX : value))
 
@@ -42,11 +42,11 @@ export function strtol(text: string): number | undefined {
   return asInt(sign === '-' ? -value : value)
 }
 
-/** Parses a domid of a request that 4.17 has: nothing is refused. */
+/** Parses a domid as C xenstored 4.17 does in its own requests: any text is accepted. */
 export const anyDomid = (text: string): number => atoi(text) >>> 0
 
 /**
- * Parses a domid, or a special one, of a request that only later releases have.
+ * Parses a domid, which may be a special one, in requests that only releases after 4.17 have.
  * @throws Refusal EINVAL
  */
 export function domidOf(text: string): number {

@@ -1,7 +1,7 @@
 /**
- * A node's children in DIRECTORY's form: names in the order of creation, each with a NUL. As a
- * string, a list is a snapshot at no cost, grows without a copy, and has the size that quotas
- * count.
+ * A node's list of children as a string, in the form of DIRECTORY's reply: names in the order of
+ * creation, each with a NUL. A string can be kept as a snapshot at no cost, and its length is what
+ * quotas count.
  */
 
 /** Adds a child. */

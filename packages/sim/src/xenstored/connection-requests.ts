@@ -1,4 +1,4 @@
-/** Handlers of watches and transactions, which belong to a connection. */
+/** Handlers of requests about watches and transactions, which belong to a connection. */
 import { XENSTORE_SERVER_FEATURE, XS } from '@xenkit/wire'
 import { atoi, oneString, strings } from './arguments.ts'
 import { Refusal } from './refusal.ts'
@@ -7,7 +7,7 @@ import type { Handlers, Request } from './request.ts'
 const OK = 'OK\0'
 
 /**
- * Parses the number of levels to watch below the path.
+ * Parses WATCH's third string: the number of levels below the path to report.
  * @throws Refusal EINVAL if the domain doesn't have the feature
  */
 function depthOf({ domain }: Request, text: string | undefined): number | undefined {

@@ -21,8 +21,8 @@ export interface XenstoreReceiver extends ByteStreamReceiver {
 }
 
 /**
- * Bytes above which a reply counts as memory before it is queued. C xenstored has room for shorter
- * ones in every request.
+ * Longest reply that doesn't count against the memory quota before it is queued. C xenstored has
+ * room for that many bytes in every request.
  */
 const SMALL_REPLY = 16
 
@@ -41,7 +41,7 @@ export class Connection implements ByteStream, Client, Session {
   #isOpen = true
   /** Whether the last `write` returned false. */
   #isWaiting = false
-  /** Whether the client has sent everything. */
+  /** Whether the client has called `finish`: it will send no more. */
   #isFinished = false
 
   constructor(xenstored: Server, domain: Domain, receiver: XenstoreReceiver) {
@@ -53,9 +53,9 @@ export class Connection implements ByteStream, Client, Session {
   }
 
   /**
-   * Receives bytes of the client.
-   * @returns false if the client should wait for `ready`; one that keeps sending is disconnected in
-   *   the end
+   * Receives bytes from the client.
+   * @returns false if the client should wait for `ready`; a client that keeps sending is
+   *   disconnected when 16 MiB wait
    */
   write(bytes: Uint8Array): boolean {
     if (!this.#isOpen) return true
@@ -105,7 +105,7 @@ export class Connection implements ByteStream, Client, Session {
   }
 
   /**
-   * Answers requests and delivers messages until `until` (performance.now()).
+   * Answers requests and delivers messages until the time `until`, in ms of performance.now().
    * @returns whether there is more to do
    */
   work(until: number): boolean {
@@ -126,8 +126,8 @@ export class Connection implements ByteStream, Client, Session {
     const path = resolveWatchPath(text, domain)
     const key = watchKey(path, token)
     if (this.#watches.has(key)) throw new Refusal('EEXIST')
-    // One more than the quota, and E2BIG, as in 4.17. Later releases refuse one earlier, with
-    // ENOSPC.
+    // As in 4.17, one watch more than the quota is allowed, and the error is E2BIG. Later releases
+    // refuse that one too, with ENOSPC.
     if (domain.used('watches') > domain.limit('watches')) throw new Refusal('E2BIG')
     const memory = path.length + token.length
     if (!domain.hasMemory(memory)) throw new Refusal('ENOMEM')
@@ -161,7 +161,7 @@ export class Connection implements ByteStream, Client, Session {
 
   beginTransaction(): number {
     const { domain } = this
-    // One more than the quota, as in 4.17.
+    // As in 4.17, one transaction more than the quota is allowed.
     if (domain.used('transactions') > domain.limit('transactions')) throw new Refusal('ENOSPC')
     do this.#lastTxId = (this.#lastTxId + 1) >>> 0
     while (this.#lastTxId === 0 || this.#transactions.has(this.#lastTxId))
@@ -303,5 +303,5 @@ export class Connection implements ByteStream, Client, Session {
   }
 }
 
-/** A key of path and token, neither of which can contain NUL. */
+/** Key of a watch: its path and token. A path can't contain NUL, so keys are unambiguous. */
 const watchKey = (path: string, token: string): string => `${path}\0${token}`

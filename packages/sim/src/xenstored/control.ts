@@ -1,6 +1,6 @@
 /**
- * CONTROL: those of 4.17's `xenstore-control` commands that make sense here. Any other is EINVAL,
- * as in 4.17.
+ * The request CONTROL: the commands of 4.17's `xenstore-control` that make sense here. Any other
+ * command is EINVAL, as in 4.17.
  */
 import { XS } from '@xenkit/wire'
 import { atoi, strings } from './arguments.ts'
@@ -14,7 +14,7 @@ import type { Server } from './server.ts'
 import type { Store } from './store.ts'
 
 interface Command {
-  /** Text for `help`. */
+  /** The command's parameters, as `help` shows them. */
   readonly parameters: string
   /** @returns the reply, without its NUL */
   run(xenstored: Server, args: readonly string[]): string
@@ -68,7 +68,7 @@ const quotaCommand =
     if (!found || value === undefined || args.length > 3 || atoi(value) < 1) {
       throw new Refusal('EINVAL')
     }
-    // Applies to existing domains too, as in 4.17. SET_QUOTA doesn't change those.
+    // CONTROL changes existing domains' quotas too, as in 4.17. SET_QUOTA doesn't.
     for (const { quota } of [xenstored, ...xenstored.domains]) quota[found[1]] = atoi(value)
     return OK
   }

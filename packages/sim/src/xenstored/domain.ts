@@ -24,13 +24,15 @@ interface Usage {
 
 /** The part of a connection that its domain and the server use. */
 export interface Client {
-  /** Schedules a turn: there may be something to do. */
+  /** Schedules work on the connection, because there may be something to do. */
   wake(): void
   /** Restarts the connection: drops its watches, transactions and all bytes in flight. */
   reset(): void
-  /** Ends the connection from xenstored's side, after what the client was already sent. */
+  /**
+   * Ends the connection from xenstored's side. What was queued for the client is still delivered.
+   */
   end(reason: Error): void
-  /** The connection, its watches and its transactions, one line each. */
+  /** Lists the connection, its watches and its transactions, one per line. */
   openResources(): string[]
 }
 
@@ -47,7 +49,7 @@ export class Domain implements Subject {
   readonly connections = new Set<Client>()
   isIntroduced = false
   features = FEATURES
-  /** Domain whose rights it has in addition to its own, by SET_TARGET. */
+  /** Domid whose rights this domain has in addition to its own; set by SET_TARGET. */
   target: number | undefined
   readonly #usage: Usage = { nodes: 0, watches: 0, transactions: 0, outstanding: 0, memory: 0 }
   readonly #log: (line: string) => void
@@ -77,7 +79,7 @@ export class Domain implements Subject {
   }
 
   /**
-   * Counts use.
+   * Adds to what the domain uses of a quota.
    * @param more amount to add; negative to subtract
    */
   use(what: keyof Usage, more: number): void {

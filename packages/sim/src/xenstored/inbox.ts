@@ -4,9 +4,11 @@
  */
 import { type XsMessageHandler, XsParser } from '@xenkit/wire'
 
-/** Bytes from which on the client should wait. */
+/** Queued bytes from which on the client should wait. */
 const FULL = 64 * 1024
-/** Most bytes that may be queued if the client doesn't wait: some hundred thousand requests. */
+/**
+ * Queued bytes at which a client that doesn't wait is disconnected: some hundred thousand requests.
+ */
 const BYTES_MAX = 16 * 1024 * 1024
 const INITIAL_SIZE = 4096
 
@@ -68,7 +70,7 @@ export class Inbox {
   #makeRoom(more: number): void {
     const waiting = this.#buffer.subarray(this.#start, this.#end)
     const needed = waiting.length + more
-    // The buffer is compacted only where that frees half of it, so that no byte is moved again and
+    // The buffer is compacted only when that frees half of it, so that bytes aren't moved again and
     // again.
     if (needed * 2 > this.#buffer.length) this.#buffer = new Uint8Array(needed * 2)
     this.#buffer.set(waiting)

@@ -1,4 +1,4 @@
-/** Handlers of features and quotas, which releases after 4.17 have. */
+/** Handlers of requests about features and quotas, which only releases after 4.17 have. */
 import { XS } from '@xenkit/wire'
 import { atoi, domidOf, strings } from './arguments.ts'
 import { type Domain, FEATURES } from './domain.ts'

@@ -59,11 +59,11 @@ function setSpecialPermissions(
 }
 
 /**
- * Returns the part of the list of children from byte `offset` on that fits into a message after
- * `generation`. An empty name follows the last child.
+ * Returns as much of the list of children, from byte `offset` on, as fits into a message after
+ * `generation`. An empty name marks the end of the whole list.
  */
 function childListPart({ children }: StoreNode, offset: number, generation: string): string {
-  // The empty name must fit too.
+  // Leave room for the empty name that may end the list.
   const room = XENSTORE_PAYLOAD_MAX - generation.length - 1
   const rest = children.slice(offset)
   if (rest.length <= room) return `${generation}${rest}\0`
@@ -71,8 +71,8 @@ function childListPart({ children }: StoreNode, offset: number, generation: stri
 }
 
 /**
- * Wraps a handler that writes. Outside a transaction the domain is charged for each node, as in C
- * xenstored.
+ * Wraps a handler that writes nodes. Outside a transaction the domain is charged for each node
+ * written, as in C xenstored.
  */
 const writing = (run: Handler['run']): Handler => ({
   run(r) {

@@ -1,19 +1,19 @@
 /**
- * Replies and events that wait for delivery to one client, in order. All are delivered at once, in
- * the client's next turn.
+ * Replies and events that wait for delivery to one client, in order. All of them are delivered
+ * together, when the server next works for the client.
  *
- * It is bounded. While it is full, no more requests are processed. A waiting event isn't queued a
- * second time. An event beyond its domain's quota is dropped. A client with too many waiting bytes
- * is disconnected.
+ * The queue is bounded. While it is full, no more requests are processed. An event equal to a
+ * queued one isn't queued again. An event beyond its domain's quota is dropped. A client with too
+ * many queued bytes is disconnected.
  */
 import type { ByteStreamReceiver } from '@xenkit/hypervisor'
 import { XENSTORE_PAYLOAD_MAX, XS, XsPacker, xsdSockmsg } from '@xenkit/wire'
 import type { Domain } from './domain.ts'
 import type { Outstanding } from './outstanding.ts'
 
-/** Waiting bytes from which on the client's requests wait too. */
+/** Queued bytes from which on the client's requests wait. */
 const FULL = 256 * 1024
-/** Most waiting bytes: some hundred thousand events. */
+/** Queued bytes at which the client is disconnected: some hundred thousand events. */
 const BYTES_MAX = 16 * 1024 * 1024
 /**
  * Milliseconds after which an event that an unprivileged client doesn't take no longer counts as
@@ -26,7 +26,10 @@ export class Outbox {
   readonly #receiver: ByteStreamReceiver
   readonly #domain: Domain
   #packer = new XsPacker()
-  /** Takes messages while the receiver is given the packed ones, because it may cause events. */
+  /**
+   * Collects messages while the receiver is given those in `#packer`, since the receiver may cause
+   * events.
+   */
   #spare = new XsPacker()
   /** Keys of the events in `#packer`. */
   readonly #events = new Set<string>()
@@ -72,9 +75,9 @@ export class Outbox {
   }
 
   /**
-   * Queues an event, or drops it if no message can hold it, as xenstored does.
+   * Queues a watch event, or drops it if no message can hold it, as C xenstored does.
    * @param token with its NUL
-   * @param cause the request that caused it
+   * @param cause the request that caused the event
    */
   event(path: string, token: Uint8Array, tokenKey: string, cause: Outstanding | undefined): void {
     const length = path.length + 1 + token.length
@@ -102,7 +105,7 @@ export class Outbox {
     this.#timer = undefined
   }
 
-  /** Delivers everything that waits. */
+  /** Delivers all queued messages. */
   flush(): void {
     if (this.#isPaused) return
     const packed = this.#packer
@@ -118,12 +121,12 @@ export class Outbox {
     if (reason) this.#receiver.closed(reason)
   }
 
-  /** Ends the connection after everything that waits. */
+  /** Ends the connection after all queued messages are delivered. */
   end(reason: Error): void {
     this.#endReason = reason
   }
 
-  /** Drops everything that waits, and forgets a pause. */
+  /** Drops all queued messages, and ends a pause. */
   drop(): void {
     this.resume()
     this.#emptied(this.#packer.take().length)

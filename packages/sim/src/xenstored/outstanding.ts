@@ -1,8 +1,8 @@
 /**
- * An outstanding request of an unprivileged domain: answered, but its reply or an event that it
- * caused isn't delivered yet. A domain may have only a limited number. A domain that changes
- * watched nodes must therefore wait until the watchers have taken the events, and can't fill their
- * queues.
+ * A request of an unprivileged domain that is outstanding: it is answered, but its reply or an
+ * event that it caused isn't delivered yet. Each domain may have only a limited number of these. So
+ * a domain that changes watched nodes must wait until the watchers have taken the events, and can't
+ * fill their queues.
  */
 import type { Domain } from './domain.ts'
 
@@ -14,13 +14,13 @@ export class Outstanding {
     this.#domain = domain
   }
 
-  /** A message of the request was queued. */
+  /** Counts a message of the request that was queued. */
   queued(): this {
     if (this.#messages++ === 0) this.#domain.use('outstanding', 1)
     return this
   }
 
-  /** That message was delivered or dropped. */
+  /** Counts a message of the request that was delivered or dropped. */
   gone(): void {
     if (--this.#messages === 0) this.#domain.use('outstanding', -1)
   }

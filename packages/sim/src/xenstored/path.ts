@@ -6,7 +6,7 @@ import { Refusal } from './refusal.ts'
 /** Returns the home of a domain. */
 export const homeOf = (domid: number): string => `/local/domain/${domid}`
 
-/** Prefix that doesn't count in a path's length. */
+/** Matches the part of an absolute path that `path-max` doesn't count. */
 const LOCAL = /^\/local\/domain\/(\d{1,5}|-\d{1,4})\//
 
 /** Whether a path names special events instead of a node. */
@@ -22,7 +22,7 @@ export const absolutePath = (text: string, { domid }: Domain): string =>
  */
 export function resolvePath(text: string, domain: Domain): string {
   const absolute = absolutePath(text, domain)
-  // Domain 0 has this quota, and no other.
+  // `path-max` is the only quota that domain 0 has.
   const max = domain.quota['path-max'] || Infinity
   if (xsPathFault(absolute) || absolute.replace(LOCAL, '').length > max) throw new Refusal('EINVAL')
   return absolute

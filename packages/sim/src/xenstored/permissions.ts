@@ -7,7 +7,7 @@ export type Need = 'read' | 'write'
 /** The domain whose access is checked. */
 export interface Subject {
   readonly domid: number
-  /** Domain whose rights it has in addition to its own. */
+  /** Domid whose rights the domain has in addition to its own. */
   readonly target: number | undefined
 }
 
@@ -21,7 +21,7 @@ export interface NodePermissions extends XsPermissions {
   readonly acl: readonly AclEntry[]
 }
 
-/** Whether it is domain 0, the control domain, to which permissions and quotas don't apply. */
+/** Whether the domain is domain 0, to which permissions and quotas don't apply. */
 export const isPrivileged = (domid: number): boolean => domid === 0
 
 const grants = (access: XsAccess, need: Need): boolean => access === 'both' || access === need
@@ -40,7 +40,7 @@ export function allows(perms: NodePermissions, subject: Subject, need: Need): bo
   return grants(entry ? entry.access : perms.access, need)
 }
 
-/** Returns the permissions with entries that don't mean a present domain marked void. */
+/** Returns the permissions, with entries marked void whose domain doesn't exist any more. */
 export function marked(
   perms: NodePermissions,
   isMeant: (domid: number) => boolean,

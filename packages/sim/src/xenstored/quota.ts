@@ -1,12 +1,12 @@
 /**
- * Limits of one unprivileged domain, by their names in GET_QUOTA and SET_QUOTA, with the defaults
- * of C xenstored. 0 means no limit. Domain 0 has none.
+ * Default quotas of an unprivileged domain, by their names in GET_QUOTA and SET_QUOTA, with the
+ * values of C xenstored. 0 means no limit. Domain 0 has no limits.
  */
 export const DEFAULT_QUOTA = {
-  /** Nodes owned. */
+  /** Nodes that the domain owns. */
   nodes: 1000,
   watches: 128,
-  /** Requests answered whose reply, or an event that they caused, isn't delivered yet. */
+  /** Answered requests whose reply, or an event that they caused, isn't delivered yet. */
   outstanding: 20,
   /** Bytes of nodes, transactions, watches and undelivered messages. */
   memory: 2.5 * 1024 * 1024,

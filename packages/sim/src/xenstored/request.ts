@@ -35,9 +35,9 @@ export interface Request extends Requester {
 
 /** Handler of one type of request. */
 export interface Handler {
-  /** Only domain 0 may send it. */
+  /** Whether only domain 0 may send the request. */
   readonly privileged?: true
-  /** Ignores `tx_id`: the request isn't part of a transaction. */
+  /** Whether the request ignores `tx_id`, because it isn't part of a transaction. */
   readonly global?: true
   run(request: Request): void
 }

@@ -25,15 +25,15 @@ export interface XenstoredOptions {
    */
   readonly introduced?: (domid: number, features: number) => void
   /**
-   * Receives lines for an administrator: clients that broke the protocol, domains that use too
-   * much.
+   * Receives lines for an administrator, about clients that broke the protocol and domains that use
+   * too much.
    */
   readonly log?: (line: string) => void
 }
 
 const DOM0_ONLY: NodePermissions = { owner: 0, access: 'none', acl: [] }
 
-/** The state that all connections share. */
+/** The state of xenstored that all connections share. */
 export class Server {
   /** Quota of new domains. */
   readonly quota: Quota = { ...DEFAULT_QUOTA }
@@ -52,7 +52,7 @@ export class Server {
   readonly #introduced: (domid: number, features: number) => void
   /** Whether every request is logged. */
   isTracing = false
-  /** The request being answered, if it is of an unprivileged domain. */
+  /** The request that is being answered now, if an unprivileged domain sent it. */
   cause: Outstanding | undefined
 
   constructor({
@@ -80,9 +80,9 @@ export class Server {
   }
 
   /**
-   * Introduces a domain, which may then connect; for an introduced one, resets its connections. It
-   * creates no nodes: as with the real xenstored, the toolstack first creates a /local/domain/DOMID
-   * that the domain may use.
+   * Introduces a domain, which may then connect. If the domain is introduced already, resets its
+   * connections. Creates no nodes: as with C xenstored, the toolstack first creates a
+   * /local/domain/DOMID that the domain may use.
    * @throws NotAvailableError if there is no such domain
    */
   introduceDomain(domid: number): void {

@@ -1,6 +1,7 @@
 /**
- * The nodes, in one map by path. A node is replaced, never changed, so a reference to it is a
- * snapshot. Its generation shows whether it has changed since a transaction read it.
+ * xenstored's nodes, in one map by path. A node is replaced, never changed, so a reference to a
+ * node is a snapshot. A node's generation shows whether the node has changed since a transaction
+ * read it.
  */
 import type { XsdError } from '@xenkit/wire'
 import type { Domains } from './domains.ts'
@@ -11,13 +12,13 @@ import { Refusal } from './refusal.ts'
 export interface NodeContent {
   readonly value: Uint8Array
   readonly perms: NodePermissions
-  /** See children.ts. */
+  /** List of the node's children; children.ts describes the form. */
   readonly children: string
 }
 
 /**
- * Bytes of a node as C xenstored counts them: header (24), 8 per permission, value and names of
- * children.
+ * Returns the bytes that C xenstored counts for a node without its path: a header of 24, 8 per
+ * permission, the value and the children's names.
  */
 export const sizeOf = ({ perms, value, children }: NodeContent): number =>
   24 + 8 * (1 + perms.acl.length) + value.length + children.length
@@ -39,17 +40,19 @@ export interface Tree {
   delete(path: string): void
   /** Adds to the number of nodes that a domain owns. */
   count(domid: number, more: 1 | -1): void
-  /** Announces that nodes will be created. */
+  /** Called before nodes are created. */
   creating(): void
-  /** Undoes the creation of a node; that isn't counted as a change. */
+  /** Undoes the creation of a node, without counting a change. */
   erase(path: string): void
   /** Whether the domain that pays for the node has memory to put `content` in its place. */
   hasMemory(path: string, content: NodeContent): boolean
-  /** Refuses a `put` for which there is no room. */
+  /** Throws the error for a `put` for which the domain has no memory. */
   refuse(errno: XsdError): never
 }
 
-/** Returns the node with entries about domains that are gone marked void. */
+/**
+ * Returns the node, with permissions marked void that name a domain which doesn't exist any more.
+ */
 export function asMeant(node: StoreNode, domains: Domains): StoreNode {
   const perms = marked(node.perms, (domid) => domains.isMeant(domid, node.generation))
   return perms === node.perms ? node : { ...node, perms }

@@ -21,7 +21,7 @@ interface Touched {
   readonly original: StoreNode | undefined
   node: StoreNode | undefined
   isModified: boolean
-  /** Watches to fire at the commit. */
+  /** Which watches the commit fires for this node. */
   reach: Change['reach'] | undefined
 }
 
@@ -31,19 +31,19 @@ export class Transaction implements Tree {
   readonly #domain: Domain
   /** Nodes in the order in which they were first read, which is the order of the commit. */
   readonly #touched = new Map<string, Touched>()
-  /** Change of the number of nodes that each domain owns. */
+  /** Per domid: by how much the transaction changes the number of nodes that the domain owns. */
   readonly #owned = new Map<number, number>()
   /**
    * Length of the prefix of a snapshot's key as C xenstored counts it: the transaction's generation
    * and a slash.
    */
   readonly #prefix: number
-  /** Bytes of its snapshots, which count for the domain that started it. */
+  /** Bytes of the transaction's snapshots, which count for the domain that started it. */
   #memory = 0
   #creates = false
   #isBroken = false
 
-  /** @param domain the domain that started it, whose quota counts */
+  /** @param domain the domain that started the transaction, whose quota counts */
   constructor(store: Store, domain: Domain) {
     this.#store = store
     this.#domain = domain
@@ -87,22 +87,22 @@ export class Transaction implements Tree {
     return this.#store.refuse(errno)
   }
 
-  /** Frees its snapshots, at its end. */
+  /** Frees the transaction's snapshots. Called at its end. */
   close(): void {
     this.#use(-this.#memory)
   }
 
-  /** Records which watches the commit fires. A change of a subtree includes that of the node. */
+  /** Records which watches the commit fires for a node. Reach `subtree` includes reach `node`. */
   noteChange({ path, reach }: Change): void {
     const touched = this.#touch(path)
     if (touched.reach !== 'subtree') touched.reach = reach
   }
 
   /**
-   * Applies its changes to the store, one node after the other.
+   * Applies the transaction's changes to the store, one node after the other.
    * @param changed called after each change, before the next
    * @throws Refusal ENOMEM if an earlier request broke the transaction, ENOSPC over quota, EAGAIN
-   *   after a conflict; nothing has changed then
+   * after a conflict; nothing has changed then
    */
   commit(changed: (change: Change) => void): void {
     if (this.#isBroken) throw new Refusal('ENOMEM')

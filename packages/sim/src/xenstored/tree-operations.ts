@@ -14,7 +14,7 @@ export interface Requester {
   changed(change: Change): void
 }
 
-/** xenstored itself, which needs no permission. */
+/** xenstored itself as the source of changes; it needs no permission. */
 type Itself = Pick<Requester, 'tree' | 'changed'>
 
 const NO_VALUE = new Uint8Array()
@@ -34,8 +34,8 @@ function nearestAbove(tree: Tree, path: string): StoreNode {
 }
 
 /**
- * Finds a node. For a domain that may not access the nearest ancestor either, a forbidden node and
- * a missing one are both EACCES.
+ * Finds a node. A domain that may access neither the node nor its nearest existing ancestor gets
+ * EACCES, whether the node exists or not.
  */
 function find(
   { domain, tree }: Requester,
@@ -116,8 +116,8 @@ export function rm(requester: Requester, path: string): void {
   const node = find(requester, path, 'write')
   if (node && path === '/') throw new Refusal('EINVAL')
   const parent = requester.tree.get(parentOf(path))
-  // Only a transaction that can't commit misses a node's parent: it read the parent before others
-  // created both.
+  // The parent is missing only in a transaction that can't commit: it read the parent before others
+  // created both nodes.
   if (!parent) throw new Refusal(node ? 'EINVAL' : 'ENOENT')
   if (node) removeTree(requester, path, node, parent)
 }
@@ -129,7 +129,7 @@ function removeTree(itself: Itself, path: string, node: StoreNode, parent: Store
     throw error instanceof Refusal ? new Refusal('EIO') : error
   }
   const children = withoutChild(parent.children, nameOf(path))
-  // Only in a transaction that can't commit, too.
+  // The name is missing from the parent's list only in a transaction that can't commit, as above.
   if (children === undefined) throw new Refusal('EIO')
   itself.tree.put(parentOf(path), { ...parent, children })
 }

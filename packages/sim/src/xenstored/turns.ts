@@ -1,16 +1,17 @@
 /**
- * Divides the server's time. Connections with work take turns, each for a short slice, and after a
- * few slices the event loop continues. A client that floods the server delays others by one slice.
+ * Divides the server's time between connections. Connections with work are served in rotation, each
+ * for a short slice. After a few slices the event loop continues. So a client that floods the
+ * server delays others by one slice.
  */
 
-/** Milliseconds per turn of the event loop. */
+/** Milliseconds of work per round of the event loop. */
 const TURN = 1
-/** Milliseconds per connection; its last request may take longer. */
+/** Milliseconds of work per connection and slice; the last request of a slice may take longer. */
 const SLICE = 0.25
 
 interface Worker {
   /**
-   * Works until the time `until`.
+   * Works until the time `until`, in ms of performance.now().
    * @returns whether there is more to do
    */
   work(until: number): boolean
@@ -18,7 +19,7 @@ interface Worker {
 
 /** The queue of connections with work. */
 export class Turns {
-  /** Connections in the order of their turns. */
+  /** Connections with work, in the order in which they will be served. */
   readonly #waiting = new Set<Worker>()
   #scheduled = false
 
@@ -44,7 +45,7 @@ export class Turns {
 
   #turn(): void {
     const start = performance.now()
-    // A connection that is added again during this loop gets its next slice in its turn.
+    // A connection that is added again during this loop waits for a later slice.
     for (const worker of this.#waiting) {
       this.#waiting.delete(worker)
       const now = performance.now()

@@ -1,4 +1,6 @@
-/** All watches, by path. For a change, only its own path and the paths above it are looked up. */
+/**
+ * The watches of all connections, by path. A change only looks up its own path and the paths above.
+ */
 import { parentOf, upwards } from './path.ts'
 import { allows, type NodePermissions, type Subject } from './permissions.ts'
 import type { Tree } from './store.ts'
@@ -28,7 +30,7 @@ export interface Watch {
    * paths.
    */
   readonly prefix: number
-  /** Domain whose rights count. */
+  /** The domain that set the watch, whose rights count. */
   readonly subject: Subject
   notify(path: string): void
 }
@@ -79,8 +81,8 @@ export class Watches {
   }
 
   /**
-   * Fires special watches of domains that may read `perms`, the special path's. Without a depth, a
-   * watch reports its own path. With a depth, or on the path of one domain, it reports which
+   * Fires watches on a special path, for domains that may read it by `perms`. A watch without a
+   * depth reports its own path. A watch with a depth, or on the path of one domain, reports which
    * domain.
    */
   fireSpecial(special: SpecialPath, domid: number, perms: NodePermissions): void {

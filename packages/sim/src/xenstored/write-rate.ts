@@ -22,7 +22,7 @@ const RESERVE_MIN = -5 * BURST
 
 interface Account {
   credit: number
-  /** Set while requests of the domain wait. */
+  /** Set while the domain's requests wait for credit. */
   timer: ReturnType<typeof setTimeout> | undefined
   wasLogged: boolean
 }
@@ -32,7 +32,7 @@ export class WriteRate {
   readonly #accounts = new Map<Domain, Account>()
   readonly #log: (line: string) => void
   #reserve = 0
-  /** Time up to which credit was given. */
+  /** Time in ms up to which domains were given credit. */
   #paid = performance.now()
 
   constructor(log: (line: string) => void) {
