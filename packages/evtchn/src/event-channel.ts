@@ -90,9 +90,9 @@ export class EventChannel implements Disposable {
   }
 
   /**
-   * Runs `handler` once per wake-up from now on. For an event that arrived before, it runs in a
-   * microtask. The port is unmasked after the handler returns: an event during its run causes one
-   * more run, so that none is lost.
+   * Calls `handler` once per wake-up from now on. If an event arrived before, calls it in a
+   * microtask. The port is unmasked after `handler` returns. An event during its run then causes
+   * another run, so no event is lost.
    * @param onError called with an error of `handler` (the port is unmasked all the same), or of the
    *   unmask
    * @throws TypeError if the channel has a handler already, or a `wait` is pending

@@ -1,6 +1,6 @@
 /**
- * The arena: one buffer in which an adapter places every page that it maps, shares or allocates.
- * Nothing has to be copied between pages, and a native call needs only an offset.
+ * The arena: one buffer in which an adapter places every page that it maps, shares or allocates. So
+ * no data is copied between buffers, and a native call needs only an offset.
  */
 
 /**
@@ -25,8 +25,8 @@ export interface Pages extends Disposable {
 }
 
 /**
- * A connection that holds pages of an arena on behalf of another domain. It can be asked to give up
- * idle ones.
+ * A device's connection that holds pages of an arena on behalf of another domain. When the arena is
+ * full, it is asked to give up idle pages.
  */
 export interface ArenaTenant {
   readonly domid: number
@@ -34,7 +34,7 @@ export interface ArenaTenant {
   readonly cached: number
   /** Pages used by requests in flight. */
   readonly working: number
-  /** Gives up idle pages: up to `cached` of the cached ones, and all idle buffers. */
+  /** Gives up idle pages: up to `cached` of the cached pages, and all idle buffers. */
   reclaim(cached: number): void
 }
 
@@ -52,9 +52,12 @@ export interface Arena {
   readonly pages: number
   /** Most mappings that can exist at one time, whatever their sizes. */
   readonly mappings: number
-  /** Connections that hold pages for other domains. Each adds and removes itself. */
+  /** Connections that hold pages for other domains. Each connection adds and removes itself. */
   readonly tenants: Set<ArenaTenant>
-  /** Callbacks that wait for room, oldest first. Each is called once, when a tenant frees pages. */
+  /**
+   * Callbacks that wait for room in the arena, oldest first. Each is called once, when a tenant has
+   * freed pages.
+   */
   readonly waiting: Set<() => void>
   /**
    * Allocates zeroed pages that no other domain sees.
@@ -63,9 +66,9 @@ export interface Arena {
    */
   allocate(pages: number): Pages
   /**
-   * Keeps all pages in place, even after the hypervisor is closed, until the hold is disposed of.
-   * Take one while something that can't be cancelled still reads or writes the arena. Each run of
-   * pages can be closed by itself meanwhile.
+   * Keeps all pages in place, even after the hypervisor is closed, until the result is disposed of.
+   * Take a hold while an operation that can't be cancelled still reads or writes the arena. Closing
+   * single runs of pages works in the meantime.
    */
   hold(): Disposable
 }

@@ -20,7 +20,7 @@ export function expectInteger(name: string, value: number, min: number, max: num
 
 /**
  * Checks that an argument is a hypervisor, not a promise of one.
- * @throws TypeError if it isn't; the text asks for the missing `await` where it is a promise
+ * @throws TypeError if it isn't a hypervisor; for a promise the text names the missing `await`
  */
 export function expectHypervisor(hv: unknown): asserts hv is Hypervisor {
   if (typeof hv === 'object' && hv !== null && 'xenstore' in hv && 'grants' in hv) return

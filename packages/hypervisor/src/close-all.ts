@@ -1,9 +1,11 @@
-/** Ends several things, any of which may fail to: all are ended, and no error is lost. */
+/**
+ * Closes several resources even if closing one of them fails. All are closed, and no error is lost.
+ */
 
 type Closables = Iterable<{ close(): void }>
 
 /**
- * Closes each of them, even after one has failed.
+ * Closes all resources, even after one has failed.
  * @throws the first error, once all the others are closed; see `firstOf`
  */
 export function closeAll(all: Closables): void {
@@ -12,7 +14,7 @@ export function closeAll(all: Closables): void {
 }
 
 /**
- * Closes each of them, even after one has failed.
+ * Closes all resources, even after one has failed.
  * @returns the errors, in order
  */
 export function closeEach(all: Closables): unknown[] {
@@ -29,7 +31,7 @@ export function closeEach(all: Closables): unknown[] {
 
 /**
  * Waits until all promises are settled.
- * @returns the reasons of those that rejected, in order
+ * @returns the reasons of the rejected promises, in order
  */
 export async function failuresOf(all: readonly Promise<unknown>[]): Promise<unknown[]> {
   const results = await Promise.allSettled(all)
@@ -37,8 +39,8 @@ export async function failuresOf(all: readonly Promise<unknown>[]): Promise<unkn
 }
 
 /**
- * Picks the error to throw out of several: the first, because the others tend to follow from it or
- * from the clean-up. They become its `suppressed` property, which Node prints with it.
+ * Picks one of several errors to throw: the first, because the others tend to follow from it or
+ * from the clean-up. The others become its `suppressed` property, which Node prints with it.
  */
 export function firstOf([first, ...suppressed]: readonly unknown[]): unknown {
   if (suppressed.length > 0 && first instanceof Error) Reflect.set(first, 'suppressed', suppressed)

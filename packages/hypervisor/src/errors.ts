@@ -8,7 +8,7 @@
  */
 import { printable } from './text.ts'
 
-/** The ids and values behind an error's text, by name. */
+/** The domids, paths and other values behind an error's text, by name. */
 export type ErrorDetails = Readonly<Record<string, unknown>>
 
 /** Base of all errors that this project defines. */
@@ -81,8 +81,8 @@ export class XenstoreError extends XenError {
 }
 
 /**
- * Something needed is missing on this machine. The text says what to install or start, or that sim
- * exists.
+ * Something that this machine needs is missing, such as Xen. The text says what to install or
+ * start, or suggests the simulation.
  */
 export class NotAvailableError extends XenError {
   constructor(message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
@@ -91,15 +91,17 @@ export class NotAvailableError extends XenError {
 }
 
 /**
- * This hypervisor was closed, or its domain is gone. Unlike other missing things, it doesn't come
- * back.
+ * This hypervisor was closed, or its domain was destroyed. Unlike with other cases of
+ * NotAvailableError, a later attempt fails too.
  */
 export class HypervisorClosedError extends NotAvailableError {}
 
 /** The other domain broke a rule of the protocol. */
 export class PeerError extends XenError {}
 
-/** The six indices of a ring as this side sees them. Shared ones were read once. */
+/**
+ * The six indices of a ring as this side sees them. Indices that the peer writes were read once.
+ */
 export interface RingIndices {
   readonly reqProd: number
   readonly reqEvent: number
@@ -112,7 +114,8 @@ export interface RingIndices {
 }
 
 /**
- * The two indices of a ring of bytes: this side's private one, and the peer's as it was read once.
+ * The two indices of a ring of bytes: the private one of this side, and the peer's as it was read
+ * once.
  */
 export interface ByteRingIndices {
   readonly prod: number

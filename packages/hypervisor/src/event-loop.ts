@@ -1,17 +1,19 @@
 /**
  * State that all devices on one event loop share, whichever packages they are from. An adapter
- * creates one for each hypervisor, and a thread opens its own hypervisor. So a guest with a disk
- * and a card has a single turn, and only one ring at a time is polled. The package backend counts
- * the work of a turn; this class keeps and runs the turns.
+ * creates an `EventLoop` for each hypervisor, and each thread opens its own hypervisor. So a guest
+ * with a disk and a network card has one share of the loop's time, and only one ring at a time is
+ * polled. The package backend counts the work; this class decides when each guest goes on.
  */
 
 /** One guest's share of the event loop's time. Work is counted in units of about a microsecond. */
 export interface GuestTurn {
-  /** Work that the guest may still cause in this round of the loop. */
+  /** Units of work that the guest may still cause in this round of the event loop. */
   readonly left: number
-  /** Adds a user of the turn, such as a ring. */
+  /** Adds a user of this share, such as a ring of the guest. */
   open(): void
-  /** Reports an event of the guest, which shows that the loop has started another round. */
+  /**
+   * Reports an event of the guest, which shows that another round of the event loop has started.
+   */
   woken(): void
   /**
    * Counts work against the guest's share.
@@ -19,21 +21,21 @@ export interface GuestTurn {
    */
   spend(work: number): void
   /**
-   * Calls `resume` once, in a later round of the loop: the next one, unless other rings of the same
-   * guest use up its turns until then.
+   * Calls `resume` once, in a later round of the event loop. That is the next round, unless other
+   * rings of the same guest use up its share first.
    */
   wait(resume: () => void): void
-  /** Runs the callbacks that wait. Called by the loop, at most once per round. */
+  /** Runs the callbacks passed to `wait`. Called by the event loop, at most once per round. */
   run(): void
-  /** Removes a user; the last one removes the guest from the loop. */
+  /** Removes a user of this share. After the last one, the guest is removed from the loop. */
   close(): void
 }
 
-/** The turns of all guests on one event loop. */
+/** The guests served on one event loop, and the order in which waiting guests go on. */
 export class EventLoop {
-  /** Guests with open rings, by domid. */
+  /** The shares of guests with open rings, by domid. */
   readonly guests = new Map<number, GuestTurn>()
-  /** The poll of the ring that received the latest event. */
+  /** The adaptive poll of the ring that received the latest event; only this ring is polled. */
   lastWoken: object | undefined
   #round = 0
   #planned = false
@@ -41,17 +43,17 @@ export class EventLoop {
   readonly #next = (): void => {
     this.#planned = false
     this.#round = (this.#round + 1) | 0
-    // Only the guests that waited before this round: one that must wait again does so for the next
-    // round.
+    // Run only guests that waited before this round. A guest that waits again goes on in the next
+    // one.
     for (let guests = this.#waiting.length; guests > 0; guests--) this.#waiting.shift()?.run()
   }
 
-  /** Number of rounds of the loop. It is only counted while a guest waits for the next round. */
+  /** Number of rounds of the event loop so far. Rounds in which no guest waits aren't counted. */
   get round(): number {
     return this.#round
   }
 
-  /** Runs the guest's turn in the next round, after those of the guests that wait already. */
+  /** Calls the guest's `run` in the next round, after the guests that wait already. */
   wait(guest: GuestTurn): void {
     this.#waiting.push(guest)
     if (this.#planned) return

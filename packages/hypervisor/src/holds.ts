@@ -1,4 +1,4 @@
-/** Counts the holds on an arena, for adapters. See `Arena.hold`. */
+/** Counts the holds on an arena, as `Arena.hold` describes them. Adapters use it. */
 export class Holds {
   readonly #onEnd: () => void
   #count = 0
@@ -8,12 +8,12 @@ export class Holds {
     this.#onEnd = onEnd
   }
 
-  /** Whether any hold is left. */
+  /** Whether any hold on the arena is left. */
   get exist(): boolean {
     return this.#count > 0
   }
 
-  /** Takes one hold; disposing of the result ends it. Idempotent. */
+  /** Adds a hold on the arena; disposing of the result ends it. Idempotent. */
   take(): Disposable {
     let held = true
     this.#count++

@@ -18,8 +18,8 @@ export class Owner implements Disposable {
   readonly #owned: { close(): void }[] = []
 
   /**
-   * Adds a resource to close. Its `close` is called again by a later `close` or `closeEach`, in
-   * case it failed.
+   * Adds a resource to close. Even if it is closed by itself before, `close` and `closeEach` call
+   * its `close` again.
    * @returns the resource
    */
   own<T extends { close(): void }>(opened: T): T {

@@ -27,10 +27,10 @@ export interface Request extends Asked {
   readonly transaction?: TransactionScope | undefined
 }
 
-/** A transaction, from its start until its body ends. */
+/** A transaction as its requests need it, from its start until its body ends. */
 export interface TransactionScope {
   readonly id: number
-  /** The connection's `#epoch` when it was started. */
+  /** The connection's `#epoch` when the transaction was started. */
   readonly epoch: number
   over: boolean
 }
@@ -38,9 +38,12 @@ export interface TransactionScope {
 /** A watch as the connection sees it. */
 export interface WatchListener {
   changed(path: string): void
-  /** xenstored has no watches of this connection any more: set it again. */
+  /**
+   * Called when xenstored has no watches of this connection any more. The listener must set its
+   * watch again.
+   */
   forgotten(): void
-  /** The connection is over; nothing follows. */
+  /** Called when the connection is over. No other call follows. */
   ended(error: XenstoreClosedError): void
 }
 
@@ -61,14 +64,14 @@ export interface ConnectionOptions {
 
 interface Pending {
   readonly request: Request
-  /** The connection's `#epoch` when it was sent. */
+  /** The connection's `#epoch` when the request was sent. */
   epoch: number
-  /** `payload` is valid until it returns. */
+  /** Called with the reply. `payload` is valid until the call returns. */
   resolve(payload: Uint8Array): void
   reject(error: Error): void
 }
 
-/** A time without a stable connection: when and why it began. */
+/** A period without a stable connection: when and why the period began. */
 interface Silence {
   readonly reason: Error
   readonly since: number
@@ -89,8 +92,8 @@ const REPEATABLE: ReadonlySet<number> = new Set([
 ])
 const RECONNECT_MS = 30_000
 /**
- * Milliseconds between two attempts: doubled each time, up to this. A connection that lasts this
- * long ends the silence; one that is lost sooner counts as another failed attempt.
+ * Most milliseconds between two attempts to connect; the delay doubles up to this. A new connection
+ * that lasts this long counts as stable. One that is lost sooner counts as a failed attempt.
  */
 const DELAY_MAX_MS = 1000
 
@@ -101,11 +104,12 @@ export class Connection {
   readonly #packer = new XsPacker()
   readonly #pending = new Map<number, Pending>()
   readonly #listeners = new Map<string, WatchListener>()
-  /** Undefined while the connection is being made again. */
+  /** The stream to xenstored; undefined while the connection is being made again. */
   #stream: ByteStream | undefined
   #lastReqId = 0
   /**
-   * Prefix of its watch tokens. On a ring, events for an earlier client's watches may still arrive.
+   * Prefix of this client's watch tokens. On a ring, events for an earlier client's watches may
+   * still arrive, and their tokens have another prefix.
    */
   readonly #name = crypto.randomUUID().slice(0, 8)
   #lastToken = 0
@@ -133,7 +137,7 @@ export class Connection {
     return this.#stream !== undefined
   }
 
-  /** Whether xenstored has forgotten the transaction. */
+  /** Whether xenstored has forgotten the transaction, after a loss of the connection or a reset. */
   hasLost(transaction: TransactionScope): boolean {
     return transaction.epoch < this.#forgotten
   }
@@ -213,7 +217,7 @@ export class Connection {
     })
   }
 
-  /** Writes queued requests. Without a connection they stay queued until there is one. */
+  /** Sends queued requests. While there is no connection they stay queued. */
   #flush(): void {
     if (this.#stream && this.#packer.length > 0) this.#stream.write(this.#packer.take())
   }
@@ -263,7 +267,7 @@ export class Connection {
     } else pending.resolve(payload)
   }
 
-  /** Handles a stream that has ended, or that sent nonsense. */
+  /** Handles the end of the stream, or a message that can't be parsed. */
   #drop(reason: Error): void {
     if (this.#over) return
     this.#stream?.close()
@@ -283,7 +287,10 @@ export class Connection {
     return this.#o.reconnectMs ?? RECONNECT_MS
   }
 
-  /** Sends repeatable requests again, and rejects the others that were in flight. */
+  /**
+   * After a loss of the connection, queues repeatable requests again and rejects the others that
+   * were in flight.
+   */
   #sortOut(): void {
     this.#packer.take() // sent or not, all requests are among the pending
     const pendings = [...this.#pending.values()]

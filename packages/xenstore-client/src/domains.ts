@@ -154,7 +154,9 @@ export class DomainRequests extends RequestView {
     return answer.join('\n')
   }
 
-  /** Sends the domid, if given, and the rest, each as a NUL-terminated string. */
+  /**
+   * Sends a request whose payload is the domid, if given, and the other strings, each with a NUL.
+   */
   async #ask(
     type: number,
     domid: number | undefined,

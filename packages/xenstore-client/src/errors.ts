@@ -17,7 +17,7 @@ export class XenstoreClosedError extends XenError {
   }
 }
 
-/** Meanings of errno names here, where they aren't obvious. */
+/** Meanings of errno names in xenstore's replies, where they aren't obvious. */
 const meanings: ReadonlyMap<string, string> = new Map([
   ['ENOENT', 'no such node'],
   ['EACCES', 'no permission'],
@@ -28,7 +28,10 @@ const meanings: ReadonlyMap<string, string> = new Map([
   ['ENOSYS', 'this xenstored does not know the operation'],
 ])
 
-/** The quota that an operation can exceed. For reads it is the number of nodes in a transaction. */
+/**
+ * Names of the quotas that a type of request can exceed. Reads can exceed the number of nodes in a
+ * transaction.
+ */
 const quotas: ReadonlyMap<number, string> = new Map([
   [XS.TRANSACTION_START, 'transactions'],
   [XS.TRANSACTION_END, 'nodes'],
@@ -83,7 +86,10 @@ export function refused(
   })
 }
 
-/** EAGAIN, as after a conflict: the transaction must run again. */
+/**
+ * Error for a request of a transaction that was lost with the connection: EAGAIN, as after a
+ * conflict, so that the transaction runs again.
+ */
 export const transactionLost = (request: Asked): XenstoreError =>
   refused(request, 'EAGAIN', 'the transaction ended with the connection')
 
@@ -94,7 +100,7 @@ export const lostOnTheWay = (request: Asked): XenstoreClosedError =>
     { lost: true },
   )
 
-/** Whether an error is xenstored's answer `errno`. */
+/** Whether an error means that xenstored answered `errno`. */
 export const isRefusal = (error: unknown, errno: string): error is XenstoreError =>
   error instanceof XenstoreError && error.errno === errno
 

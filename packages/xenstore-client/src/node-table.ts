@@ -64,8 +64,8 @@ export type NodeValuesOf<T extends Definitions> = {
   readonly [Name in keyof T as Name extends Family ? never : Name]: ReadValueOf<T[Name]>
 }
 /**
- * Values that `write` takes: only the nodes to write. A family takes a list of its first nodes'
- * values.
+ * Values that `write` takes: only the nodes to write. For a family it takes a list: the values of
+ * the nodes 0, 1 and so on.
  */
 export type NodeValuesToWrite<T extends Definitions> = {
   readonly [Name in keyof T]?: WrittenAs<Name, ValueOf<T[Name]>> | undefined
@@ -183,7 +183,7 @@ export function defineNodes<const T extends Definitions>(definitions: T): NodeTa
 
 const isFamily = (name: string): boolean => name.includes('{n}')
 
-/** Returns the name of a family's node `n`, or the name itself if it isn't a family's. */
+/** Returns the name of node `n` of a family. A name that is no family's is returned unchanged. */
 const member = (name: string, n: number): string => name.replace('{n}', String(n))
 
 type NodeValue = boolean | number | string

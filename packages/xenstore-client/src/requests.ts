@@ -89,7 +89,7 @@ export class RequestView implements XenstoreView {
   ): Promise<T> {
     const fault = ASKED_OF_SPECIALS.has(type) ? xsWatchPathFault(path) : xsPathFault(path)
     if (fault) throw new RangeError(`"path" ${JSON.stringify(path.slice(0, 64))} ${fault}`)
-    // The id of a transaction that is over may belong to another transaction by now.
+    // Refuse, because the id of an ended transaction may belong to another transaction by now.
     if (this.#transaction?.over) {
       throw new TypeError(
         `the transaction is over: await ${xsTypeName(type)} of "${path}" within its body`,

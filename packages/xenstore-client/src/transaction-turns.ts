@@ -4,21 +4,22 @@
  */
 
 /**
- * Milliseconds that a transaction delays the next. It may be slow, or may itself wait for that one.
+ * Milliseconds after which the next transaction starts although the one before still runs. That one
+ * may be slow, or may itself wait for the next.
  */
 const TURN_MS = 1000
 /** Most transactions open at one time. xenstored allows a domain 10, including its kernel's. */
 const OPEN_MAX = 8
 
-/** The queue of one client's transactions. */
+/** Queue of the transactions of one client. */
 export class TransactionTurns {
   readonly #waiting = new Set<() => void>()
   #open = 0
-  /** Timer of the transaction that delays the next one. */
+  /** Timer of the transaction that still delays the next one. */
   #turn: ReturnType<typeof setTimeout> | undefined
 
   /**
-   * Waits for the caller's turn.
+   * Waits until the caller's transaction may start.
    * @returns a function to call once, when the transaction has ended
    * @throws the signal's reason when it aborts before
    */

@@ -16,7 +16,7 @@ export interface TransactionOptions {
   readonly signal?: AbortSignal
 }
 
-/** Attempts before a failure is reported. With the delays below they take about 2 s. */
+/** Attempts of a transaction before its failure is reported: about 2 s with the delays below. */
 const ATTEMPTS_MAX = 40
 const DELAY_MAX_MS = 100
 
@@ -41,7 +41,7 @@ export async function transact<T>(
 
 type Outcome<T> =
   | { readonly committed: true; readonly result: T }
-  /** Must run again. `error` is thrown if this was the last attempt. */
+  /** The transaction must run again. `error` is thrown if this was the last attempt. */
   | { readonly committed: false; readonly error: unknown }
 
 function conflict(): XenstoreError {
@@ -59,7 +59,8 @@ async function attemptOnce<T>(
   try {
     scope = await start(connection)
   } catch (error) {
-    // The domain's other programs and its kernel hold all its transactions. Retry: they will end.
+    // Other programs of this domain, or its kernel, hold all transactions that it may have. Try
+    // again, because theirs will end.
     if (isOverQuota(error)) return { committed: false, error }
     throw error
   }
@@ -68,7 +69,8 @@ async function attemptOnce<T>(
     result = await body(new RequestView(connection, scope))
     signal?.throwIfAborted()
   } catch (error) {
-    // The loss may well have caused the error.
+    // If the transaction was lost with the connection, that probably caused the error: run it
+    // again.
     if (await isLost(connection, scope)) return { committed: false, error }
     await end(connection, scope, 'F').catch(() => {}) // report the body's error, not this one
     if (isTorn(error)) return { committed: false, error }

@@ -39,7 +39,7 @@ export async function waitFor<T>(
   }
 }
 
-/** The nodes that the body has read, each with a watch. */
+/** The nodes that `body` has read, each with a watch. */
 class WatchedNodes implements ChangeListener {
   readonly #connection: Connection
   readonly #watches = new Map<string, WatchRegistration>()
@@ -58,8 +58,8 @@ class WatchedNodes implements ChangeListener {
   }
 
   /**
-   * Watches a node unless it is watched already. The request precedes whatever the caller sends
-   * next.
+   * Watches a node, unless it is watched already. The WATCH request is sent before any request that
+   * the caller makes next.
    */
   async see(path: string): Promise<void> {
     this.#readByThisRun.add(path)
@@ -71,7 +71,7 @@ class WatchedNodes implements ChangeListener {
     await watch.ready
   }
 
-  /** Resolves once a node has changed since the run began, or `wake` was called. */
+  /** Resolves once a node has changed since `body` last started, or `wake` was called. */
   async change(): Promise<void> {
     await this.#remove([...this.#watches.keys()].filter((path) => !this.#readByThisRun.has(path)))
     if (!this.#changed && !this.#end) {

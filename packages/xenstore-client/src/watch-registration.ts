@@ -15,17 +15,18 @@ export interface ChangeListener {
 
 /** A watch that survives losses of the connection. */
 export class WatchRegistration implements WatchListener {
-  /** Settles with xenstored's first answer. */
+  /** Settles with xenstored's first answer to the WATCH request. */
   readonly ready: Promise<void>
   readonly #connection: Connection
   readonly #path: string
   readonly #depth: number | undefined
   readonly #listener: ChangeListener
   readonly #token: string
-  /** Settles `ready`; undefined after the first answer. */
+  /** The functions that settle `ready`; undefined after the first answer. */
   #first: { resolve(): void; reject(error: unknown): void } | undefined
   /**
-   * Whether this side drops changes that are too deep, because xenstored doesn't support depths.
+   * Whether this side drops changes below `depth` levels, because this xenstored doesn't support
+   * depths.
    */
   #filters = false
 
@@ -58,7 +59,7 @@ export class WatchRegistration implements WatchListener {
   }
 
   forgotten(): void {
-    // Without a connection, it is set when there is one again.
+    // While there is no connection, don't set the watch: it is set when there is one again.
     if (this.#connection.isConnected) void this.#set()
   }
 
@@ -70,7 +71,8 @@ export class WatchRegistration implements WatchListener {
   /** Removes the watch. No event follows; resolves when xenstored has forgotten the watch. */
   async remove(): Promise<void> {
     this.#connection.removeListener(this.#token)
-    // An error means that the watch isn't set: it never was, or the connection was lost.
+    // An error means that the watch isn't set in xenstored: it never was, or the connection was
+    // lost.
     if (this.#connection.isConnected) await this.#request(XS.UNWATCH).catch(() => {})
   }
 
@@ -95,7 +97,7 @@ export class WatchRegistration implements WatchListener {
       await this.#request(XS.WATCH, `${this.#depth}\0`)
     } catch (error) {
       if (!isRefusal(error, 'EINVAL')) throw error
-      // Xen before 4.21 accepts no third argument.
+      // xenstored has rejected the third string of WATCH, which Xen before 4.21 doesn't accept.
       if (this.#path.startsWith('@')) {
         throw refused(
           { type: XS.WATCH, subject: this.#path },

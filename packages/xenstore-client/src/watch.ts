@@ -17,15 +17,15 @@ export interface WatchOptions {
 }
 
 /**
- * Most changed paths that wait for the consumer. Beyond that, the watched path replaces them all.
+ * Most changed paths that wait for the consumer. If there are more, the watched path replaces them.
  */
 const PATHS_MAX = 1024
 /** Highest depth accepted; no path has as many levels. */
 const DEPTH_MAX = 4096
 
 /**
- * Iterator over a watch's events. The first `next` sets the watch; the end of the iteration removes
- * it.
+ * Iterator over a watch's events. The first `next` sets the watch in xenstored, and the end of the
+ * iteration removes it.
  */
 export class PathWatch implements AsyncIterableIterator<string, undefined>, ChangeListener {
   readonly #connection: Connection
@@ -74,7 +74,7 @@ export class PathWatch implements AsyncIterableIterator<string, undefined>, Chan
     }
   }
 
-  /** Ends the iteration, and any pending `next`. */
+  /** Ends the iteration, including pending calls of `next`. */
   async return(): Promise<IteratorResult<string, undefined>> {
     if (!this.#over) {
       this.#end(undefined)

@@ -1,11 +1,13 @@
 /**
- * A queue of bytes that wait for room in a ring. Each byte is copied at most once more, however
- * many wait.
+ * A queue of bytes that wait for room in a ring. However many bytes wait, each is copied at most
+ * once more within the queue.
  */
 import type { ByteRingProducer } from '@xenkit/ring'
 
 const INITIAL_SIZE = 4096
-/** Bytes: a buffer that a burst has grown beyond this is dropped after use. */
+/**
+ * Bytes that the buffer keeps. If a burst has made it larger, it is dropped when it becomes empty.
+ */
 const KEPT_SIZE = 65_536
 
 /** A growing byte buffer with a start and an end. */
@@ -28,7 +30,7 @@ export class ByteQueue {
   /**
    * Writes as many queued bytes as the ring has room for.
    * @returns the number of bytes written
-   * @throws RingProtocolError as the ring does; nothing is written
+   * @throws RingProtocolError if the peer broke the ring's rules; nothing is written
    */
   moveTo(ring: ByteRingProducer): number {
     if (this.length === 0) return 0
@@ -43,7 +45,8 @@ export class ByteQueue {
 
   #makeRoom(bytes: number): void {
     const needed = this.length + bytes
-    // Compacts the buffer only after at least as many bytes were taken as are moved now.
+    // Compact the buffer only if at least half of it has become free, so that bytes aren't moved
+    // often.
     const buffer =
       needed * 2 <= this.#buffer.length
         ? this.#buffer

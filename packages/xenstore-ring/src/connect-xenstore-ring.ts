@@ -50,7 +50,7 @@ class DomainEnd implements ByteStream {
   readonly #receiver: ByteStreamReceiver
   readonly #turns: RingTurns
   readonly #waiting = new ByteQueue()
-  /** Undefined until xenstored has reset the ring. */
+  /** The ring's two directions; undefined until xenstored has reset the ring. */
   #rings: XenstoreRings | undefined
   #open = true
 
@@ -94,7 +94,7 @@ class DomainEnd implements ByteStream {
   }
 
   /**
-   * Sends and receives as much as the ring allows.
+   * Sends and receives as many bytes as the ring allows.
    * @returns the bytes that xenstored sent
    */
   #exchange(): Uint8Array {
@@ -138,7 +138,8 @@ class DomainEnd implements ByteStream {
   }
 
   /**
-   * Runs a step whose error ends the stream. The receiver is told later, not within its own call.
+   * Runs a step. If it throws, the stream ends with that error; the receiver is told
+   * asynchronously, never within its own call.
    */
   #attempt<T>(step: () => T): T | undefined {
     try {

@@ -7,15 +7,17 @@
  */
 import type { EvtchnBinding } from '@xenkit/hypervisor'
 
-/** Binds to an event channel, which stays bound while the ring is used. */
+/** Binds to an event channel. The channel stays bound while the ring is used. */
 export type Bind = (onEvent: () => void) => EvtchnBinding
 
-/** The turns of one end of a ring. */
+/** Schedules the turns of one end of a ring. */
 export class RingTurns {
   readonly #turn: () => boolean
   readonly #onError: (error: unknown) => void
   readonly #channel: EvtchnBinding
-  /** Whether the port is masked: an event was delivered and the port not unmasked since. */
+  /**
+   * Whether the port is masked: an event was delivered, and the port hasn't been unmasked since.
+   */
   #masked = false
   #scheduled = false
   #closed = false

@@ -21,9 +21,9 @@ import type { XenstoreRingEnd } from './connect-xenstore-ring.ts'
 import { RingTurns } from './ring-turns.ts'
 import { XenstorePage, XenstoreRings } from './xenstore-page.ts'
 
-/** A connection to a store that can stop its deliveries. */
+/** A connection to a store whose deliveries can be paused. */
 export interface StoreConnection extends ByteStream {
-  /** Stops deliveries until `resume`. One that is in progress still arrives. */
+  /** Stops deliveries until `resume`. A delivery that is in progress still arrives. */
   pause(): void
   resume(): void
 }
@@ -41,7 +41,7 @@ export interface XenstoreRingOptions extends XenstoreRingEnd {
 
 /** A ring that is being served. */
 export interface XenstoreRingServer extends Disposable {
-  /** Checks the page now, without an event, for anything that the domain wrote before. */
+  /** Checks the page now, without an event, for requests that the domain wrote before. */
   look(): void
   /**
    * Resets the ring, as INTRODUCE does for a domain that xenstored knows. The connection to the
@@ -54,7 +54,7 @@ export interface XenstoreRingServer extends Disposable {
 }
 
 /**
- * Bytes of waiting replies from which on the domain's requests and the store's replies wait too.
+ * Queued bytes of replies from which on the domain's requests aren't read, and the store is paused.
  */
 const WAITING_FULL = 64 * 1024
 
@@ -75,9 +75,9 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
   readonly #turns: RingTurns
   #features: number
   #waiting = new ByteQueue()
-  /** Undefined after the connection was closed because of an error. */
+  /** The ring's two directions; undefined after an error has closed the connection. */
   #rings: XenstoreRings | undefined
-  /** Opened when the first bytes arrive. */
+  /** The connection to the store, opened when the domain's first bytes arrive. */
   #store: StoreConnection | undefined
   /** Whether the store's deliveries are stopped. */
   #paused = false
@@ -138,7 +138,7 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
   }
 
   /**
-   * Sends and receives as much as the ring allows.
+   * Sends and receives as many bytes as the ring allows.
    * @returns the bytes that the domain sent
    */
   #exchange(): Uint8Array {
@@ -171,8 +171,8 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
     this.#page.store('server_features', this.#features)
     this.#attach()
     if (!this.#isAskedToReset) return
-    // Stored last: the domain sees the rest of the page updated /before/ it sees the ring as
-    // connected.
+    // Store this word last: the domain then sees the rest of the page updated /before/ the ring
+    // appears as connected.
     this.#page.store('connection', XENSTORE_CONNECTED)
     this.#turns.notify()
   }
@@ -210,7 +210,7 @@ class StoreEnd implements XenstoreRingServer, ByteStreamReceiver {
     try {
       this.#turns.notify()
     } catch {
-      // The channel itself failed, or the domain is gone.
+      // Ignore the error: either the event channel has failed, or the domain is gone.
     }
   }
 }

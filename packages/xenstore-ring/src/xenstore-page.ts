@@ -19,12 +19,12 @@ type Word =
   | 'connection'
   | 'error'
 
-/** Access to the page's words and rings. */
+/** Access to a xenstore page's words and rings. */
 export class XenstorePage {
   readonly #bytes: Uint8Array
   readonly #words: Int32Array
 
-  /** @throws RangeError if it isn't a page */
+  /** @throws RangeError if `bytes` isn't 4096 bytes long */
   constructor(bytes: Uint8Array) {
     if (bytes.byteLength !== XEN_PAGE_SIZE) {
       throw new RangeError(`"page" expected ${XEN_PAGE_SIZE} bytes, got ${bytes.byteLength}`)
@@ -37,12 +37,12 @@ export class XenstorePage {
     return Atomics.load(this.#words, at[word] / 4) >>> 0
   }
 
-  /** Stores a word. The other side sees earlier stores /before/ this one. */
+  /** Stores a word of the page. The other side sees earlier stores /before/ this one. */
   store(word: Word, value: number): void {
     Atomics.store(this.#words, at[word] / 4, value)
   }
 
-  /** Returns one direction: requests or replies. */
+  /** Returns one direction of the ring: requests or replies. */
   ring(name: 'req' | 'rsp'): ByteRingMemory {
     const data = this.#bytes.subarray(at[name], at[name] + XENSTORE_RING_SIZE)
     return { name, data, page: this.#bytes, prod: at[`${name}_prod`], cons: at[`${name}_cons`] }
@@ -64,7 +64,7 @@ export class XenstoreRings {
   readonly #turns: RingTurns
   readonly #chunk = new Uint8Array(XENSTORE_RING_SIZE)
 
-  /** Starts at the page's present indices. */
+  /** Starts at the indices that the page holds now. */
   constructor(
     page: XenstorePage,
     o: {
@@ -92,8 +92,8 @@ export class XenstoreRings {
   }
 
   /**
-   * Receives at most a ring's length of bytes. If it returns any, notify the other end and call
-   * again, as with `flush`.
+   * Receives at most a ring's length of bytes. If the result isn't empty, notify the other end and
+   * call again.
    * @returns a view that is valid until the next call
    * @throws RingProtocolError
    */
