@@ -6,8 +6,8 @@
 const deeds = new Set<() => void>()
 
 /**
- * Registers a callback. Returns a function that unregisters it: call that when the work has been
- * done otherwise.
+ * Registers a callback. Returns a function that unregisters the callback: call that once the
+ * callback's work has been done elsewhere.
  */
 export function atExit(deed: () => void): () => void {
   deeds.add(deed)

@@ -1,4 +1,4 @@
-/** Bundles programs from their TypeScript sources, as published packages are. */
+/** Bundles programs from their TypeScript sources, in the way published packages are built. */
 import { existsSync } from 'node:fs'
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
@@ -11,7 +11,7 @@ export type Programs = Readonly<Record<string, string>>
 
 const addon = join(repository, 'native/xenkit.linux-x64-gnu.node')
 
-/** Makes NAME.mjs of each program: one file, which needs no other file except the addon. */
+/** Writes each program as NAME.mjs: one file, which needs no other file except the native addon. */
 export async function bundle(programs: Programs, directory: string): Promise<void> {
   await mkdir(directory, { recursive: true })
   await build({
@@ -40,13 +40,13 @@ export async function bundle(programs: Programs, directory: string): Promise<voi
   if (existsSync(addon)) await copyFile(addon, join(directory, basename(addon)))
 }
 
-/** Modules of xenkit that run in threads. */
+/** Modules of xenkit that run in their own threads, so programs load them as files. */
 const threadModules = ['thread', 'ring-thread', 'shared-file-store', 'shared-memory-store'] as const
 
 /**
- * Bundles those modules for the programs of a directory, and makes the directory the package in
- * which programs look for them. They must share the programs' copy of the addon: threads find each
- * other's memory only through the same copy.
+ * Bundles `threadModules` for the programs of a directory, and makes the directory the package in
+ * which programs look for them. The modules must share the programs' copy of the addon: threads
+ * find each other's memory only through the same copy.
  */
 export async function bundleThreads(directory: string): Promise<void> {
   await bundle(

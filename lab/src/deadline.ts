@@ -1,4 +1,4 @@
-/** Timeouts: nothing in the lab waits for ever. */
+/** Timeouts, so that nothing in the lab waits for ever. */
 
 /**
  * Settles as `promise` does, or rejects after `seconds` with an error that names what was awaited.
@@ -18,7 +18,7 @@ export async function within<T>(seconds: number, awaited: string, promise: Promi
 
 const ignore = (): void => {}
 
-/** Promise.withResolvers, which Node has since version 22. */
+/** Promise.withResolvers, which Node lacks before version 22. */
 export function withResolvers<T>(): {
   promise: Promise<T>
   resolve: (value: T) => void

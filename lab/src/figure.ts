@@ -11,15 +11,18 @@ export interface Figure {
   /** The comparison, such as `pipelined reads, ours / libxenstore`. */
   readonly name: string
   readonly values: readonly number[]
-  /** Without a gate the figure is for information only. */
+  /** The limit that the median must meet. Without a gate the figure is for information only. */
   readonly gate?: Gate
-  /** The value we aim for: shown, but never failed. Only for figures without a gate. */
+  /**
+   * The value that we aim for. It is shown, but the figure doesn't fail by it. Only for figures
+   * without a gate.
+   */
   readonly goal?: Gate
-  /** The numbers that the values were computed from, for the reader. */
+  /** The numbers from which the values were computed, as text for the reader. */
   readonly detail?: string
 }
 
-/** Whether the figure meets its gate. A figure without a gate always passes. */
+/** Whether a figure's median meets its gate. A figure without a gate always passes. */
 export const passes = ({ values, gate }: Figure): boolean => !gate || meets(values, gate)
 
 export function meets(values: readonly number[], gate: Gate): boolean {

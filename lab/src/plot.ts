@@ -7,10 +7,10 @@ import { type Figure, formatGate, type Gate, meets, short } from './figure.ts'
 import { median } from './median.ts'
 
 const [NAMES, SCALE, VALUES, ROW, MARGIN] = [440, 320, 150, 22, 16]
-/** Both ends of the scale: this many times better or worse than the gate. */
+/** Ends of the logarithmic scale: a value this many times better or worse than its gate. */
 const FURTHEST = 8
 
-/** @param heading one line */
+/** @param heading one line above the plot */
 export function plot(heading: string, figures: readonly Figure[]): string {
   const judged = figures.flatMap((figure) => {
     const gate = figure.gate ?? figure.goal

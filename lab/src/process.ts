@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers'
 
 export interface CommandOptions {
   readonly cwd?: string
-  /** Written to the program's standard input. */
+  /** Text or bytes for the program's standard input. */
   readonly input?: string | Uint8Array
   readonly env?: NodeJS.ProcessEnv
 }
@@ -36,7 +36,8 @@ export async function command(
     )
     child.once('close', (code, signal) => resolve(code ?? signal ?? 'unknown'))
   })
-  // A program may end without reading its input. Its status decides then, not the broken pipe.
+  // A program may end without reading its input. Ignore the broken pipe: the program's status
+  // decides.
   child.stdin.on('error', () => {})
   child.stdin.end(options.input)
   const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), status])

@@ -33,8 +33,8 @@ export class Machine implements AsyncDisposable {
 
   constructor(o: MachineOptions) {
     const log = openSync(join(o.out, 'qemu.log'), 'w')
-    // setpriv execs QEMU after asking the kernel to kill it with this process, which covers even
-    // SIGKILL.
+    // setpriv first asks the kernel to kill the process when its parent ends, even by SIGKILL, and
+    // then replaces itself by QEMU.
     const qemu = spawn(
       'setpriv',
       ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(o)],

@@ -1,11 +1,11 @@
 /**
- * Measures in rounds in which contestants take turns, so that other load on the machine affects all
- * of them alike.
+ * Measures several contestants alternately, so that other load on the machine affects all of them
+ * alike.
  */
 
 /**
- * Runs the contestants in each round, in reverse order every other round: a drift from turn to turn
- * cancels out.
+ * Measures every contestant once in each round, in reverse order every other round, so that a slow
+ * drift of the machine's speed cancels out.
  * @returns the values of each contestant, by round
  */
 export async function takeTurns<Name extends string, Value = number>(
@@ -25,6 +25,6 @@ export async function takeTurns<Name extends string, Value = number>(
   return results
 }
 
-/** The ratio of both values in each round. */
+/** Returns, for each round, the ratio of the first value to the second. */
 export const ratios = (values: readonly number[], of: readonly number[]): number[] =>
   values.map((value, round) => value / (of[round] ?? Number.NaN))

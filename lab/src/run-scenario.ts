@@ -14,7 +14,7 @@ class CheckFailed extends Error {}
 
 export interface RunOptions {
   readonly on: StackName
-  /** The image of that stack. */
+  /** The image with the stack's Xen, dom0 and guests. */
   readonly image: Image
   readonly report: Report
 }
@@ -60,7 +60,7 @@ export async function runScenario(
         check('Xen boots, dom0 is ready', () => session.boot(clock)),
       check,
       async row(what, work) {
-        // `check` has reported the failure.
+        // Ignore the error, because `check` has reported it.
         await check(what, work, (said) => `${what} ${said}`).catch(() => {})
       },
       report: (what, passed) => (passed ? report.pass(what) : report.fail(what)),
@@ -81,7 +81,7 @@ export async function runScenario(
   return measured
 }
 
-/** Prints the end of each log, and the folder that has all of them. */
+/** Prints the end of each log, and the path of the folder that has all logs. */
 async function showLogs(out: string, report: Report): Promise<void> {
   const names = (await readdir(out, { recursive: true })).filter((name) => name.endsWith('.log'))
   for (const name of names.toSorted()) {

@@ -8,11 +8,11 @@ import type { Stack, StackName } from './stack.ts'
 export interface Scenario {
   /** The feature or claim that the scenario shows, in one line. */
   readonly title: string
-  /** Programs that it runs in dom0. */
+  /** Programs that the scenario runs in dom0. */
   readonly programs: Programs
   /**
-   * The stacks to run on unless the command line names others, each on its own machine. Default:
-   * `debian12-pv`.
+   * Stacks on which the scenario runs, unless the command line names others. Each run has its own
+   * machine. Default: `debian12-pv`.
    */
   readonly stacks?: readonly StackName[]
   /**
@@ -26,20 +26,21 @@ export interface Scenario {
 export interface Lab {
   readonly stack: Stack
   /**
-   * Starts Xen and waits for dom0. The machine ends with the scenario. The default clock is `wall`.
+   * Starts Xen and waits for dom0. The machine is stopped when the scenario ends. The default clock
+   * is `wall`.
    */
   boot(o?: { readonly clock?: Clock }): Promise<Dom0>
   /**
-   * Runs a check: `work` throws if it fails. It also fails when a guest's kernel fails meanwhile.
-   * The first failure ends the scenario, because later checks build on earlier ones.
+   * Runs a check, which fails if `work` throws or a guest's kernel fails in the meantime. The first
+   * failure ends the scenario, because later checks build on earlier ones.
    */
   check<T>(what: string, work: () => Promise<T>): Promise<T>
   /**
-   * Runs a check that no other builds on, so a failure doesn't end the scenario. `work` returns its
-   * findings, which are printed after `what`.
+   * Runs a check on which no other builds, so that its failure doesn't end the scenario. The text
+   * that `work` returns is printed after `what`.
    */
   row(what: string, work: () => Promise<string>): Promise<void>
-  /** Reports the result of a check that was made elsewhere. */
+  /** Reports the result of a check that a program in dom0 made. */
   report(what: string, passed: boolean): void
   /** Reports measured figures: one with a gate counts as a check. */
   figures(figures: readonly Figure[]): void

@@ -15,7 +15,7 @@ import { bundlePrograms } from './programs.ts'
 import { type Clock, Machine } from './qemu.ts'
 import type { GuestType } from './stack.ts'
 
-/** Timeout for booting, some ten times longer than it takes. */
+/** Seconds allowed for booting, some ten times what it takes. */
 const BOOT_SECONDS = 180
 const LIFE_SECONDS = 1_200
 
@@ -24,7 +24,7 @@ export interface SessionOptions {
   /** Folder for logs. */
   readonly out: string
   readonly programs: Programs
-  /** Default type of guests. */
+  /** Default type of guests, `pv` or `pvh`. */
   readonly guests: GuestType
 }
 
@@ -42,8 +42,8 @@ export class Session implements AsyncDisposable {
   }
 
   static async open(o: SessionOptions): Promise<Session> {
-    // In /tmp, because the path of a unix socket has at most 107 bytes and a checkout's path may be
-    // longer.
+    // The directory is in /tmp, because the path of a unix socket has at most 107 bytes and a
+    // checkout's path may be longer.
     return new Session(o, await mkdtemp(join(tmpdir(), 'xenkit-lab-')))
   }
 

@@ -12,7 +12,7 @@ export class Transcript {
   #text = ''
   #end: Error | undefined
 
-  /** All text so far. */
+  /** All text that has arrived so far. */
   get text(): string {
     return this.#text
   }

@@ -1,7 +1,7 @@
 /**
- * Checks of every operation of the client, for any xenstored: the embedded one, Debian's without
- * Xen, and in the lab a running machine's, by its socket and by the kernel's device. A xenstored
- * that lacks an operation must refuse it, with an error that names it.
+ * Checks of every operation of the xenstore client, for any xenstored: the embedded one, Debian's
+ * without Xen, and in the lab a running machine's, by its socket and by the kernel's device. A
+ * xenstored that lacks an operation must refuse it, with an error that names it.
  */
 import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert'
 import type { XenstoreClient } from '@xenkit/xenstore-client'
@@ -11,7 +11,7 @@ export interface Operation {
   run(xs: XenstoreClient): Promise<void>
 }
 
-/** The node below which everything happens. */
+/** The node below which all checks write. */
 const HOME = '/xenkit-operations'
 /** Names whose list is longer than the 4096 bytes of one message. */
 const MANY = Array.from({ length: 900 }, (_, i) => `child-with-a-long-name-${i}`)
@@ -263,8 +263,8 @@ export const operations: readonly Operation[] = [
 ]
 
 /**
- * Not for the kernel's device, which refuses it: the watches of its connection belong to the
- * kernel.
+ * Checks `resetWatches`. Don't run this on the kernel's device, which refuses the request: the
+ * watches of its connection belong to the kernel.
  */
 export const resetWatches: Operation = {
   name: 'resetting watches removes foreign ones and keeps those of the client',

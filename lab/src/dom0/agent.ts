@@ -9,11 +9,11 @@ import { encodeLine, lineReader } from '../../dom0/agent/json-lines.ts'
 import type { Report, Request, Stream } from '../../dom0/agent/messages.ts'
 import { withResolvers } from '../deadline.ts'
 
-/** Receives what a channel reports. */
+/** Receives what the agent reports about one channel. */
 export interface Receiver {
   output(stream: Stream, text: string): void
   end(status: number): void
-  /** The connection is lost, and the channel with it. */
+  /** Called when the connection to the agent is lost, and the channel with it. */
   lost(error: Error): void
 }
 
@@ -24,7 +24,7 @@ export interface Channel {
 }
 
 export class Agent {
-  /** Resolves when dom0 is up and its agent accepts requests. */
+  /** Resolves when dom0 has booted and its agent accepts requests. */
   readonly ready: Promise<void>
   readonly #receivers = new Map<number, Receiver>()
   readonly #log: string
@@ -50,7 +50,7 @@ export class Agent {
       server.close()
       agent.#attach(socket)
     })
-    // The socket is unreferenced, because the machine keeps this process alive.
+    // The server is unreferenced, because QEMU's process keeps this process running.
     await once(server.listen(path).unref(), 'listening')
     return agent
   }
@@ -63,7 +63,7 @@ export class Agent {
     return this.#open({ type: 'open', id: ++this.#lastId, path }, receiver)
   }
 
-  /** Fails every channel, including those that are opened later: the machine is gone. */
+  /** Fails every channel, including those opened later, because the machine has ended. */
   lose(why: string): void {
     this.#lost = new Error(why)
     for (const receiver of this.#receivers.values()) receiver.lost(this.#lost)
@@ -79,7 +79,7 @@ export class Agent {
         this.#deliver(JSON.parse(line))
       }),
     )
-    // The other end is QEMU itself. Its owner knows why it has ended and calls `lose`.
+    // The socket's other end is QEMU. Whoever started QEMU knows why it has ended and calls `lose`.
     socket.on('error', () => {})
   }
 
@@ -105,7 +105,7 @@ export class Agent {
   #send(request: Request): void {
     const line = encodeLine(request)
     this.#note('host', line.trimEnd())
-    // Once the machine is gone this is ignored: the receiver has been told by `lost`.
+    // After the machine has ended the request is ignored, because `lost` has told the receiver.
     this.#socket?.write(line)
   }
 

@@ -7,7 +7,9 @@ import { Guest, type GuestDefaults, type GuestOptions, xlConfig } from '../guest
 import type { Agent } from './agent.ts'
 import { type Outcome, RemoteProcess, demandSuccess } from './remote-process.ts'
 
-/** Timeout from `xl create` on: twice what it takes on two busy processors. */
+/**
+ * Timeout for `xl create` until the guest is ready: twice what that takes on two busy processors.
+ */
 const GUEST_BOOT_SECONDS = 90
 
 export class Dom0 {
@@ -15,7 +17,7 @@ export class Dom0 {
   readonly #out: string
   readonly #defaults: GuestDefaults
   readonly #guests: Guest[] = []
-  /** Called when a guest's kernel has failed. */
+  /** Functions that are called when a guest's kernel has failed. */
   readonly #watchers = new Set<(error: Error) => void>()
 
   /** @param out the host's path of the folder that dom0 mounts as /lab/out */
@@ -33,23 +35,24 @@ export class Dom0 {
     return new RemoteProcess(this.#agent, command)
   }
 
-  /** Runs a command until it ends, whatever its status. */
+  /** Runs a command in dom0 until it ends, whatever its status. */
   attempt(command: string, seconds = 60): Promise<Outcome> {
     return within(seconds, `"${command}" to end in dom0`, this.spawn(command).ended)
   }
 
   /**
-   * Runs a command until it ends and returns its standard output without the last line feed.
-   * @throws Error when its status isn't 0
+   * Runs a command in dom0 until it ends, and returns its standard output without the last line
+   * feed.
+   * @throws Error when the command's status isn't 0
    */
   async run(command: string, seconds?: number): Promise<string> {
     return demandSuccess(command, await this.attempt(command, seconds))
   }
 
   /**
-   * Waits until `condition`, a shell command, succeeds; returns its output. The command runs at
-   * each event of a xenstore watch on `path`. The first event comes at once, so no change is
-   * missed.
+   * Waits until `condition`, a shell command, succeeds, and returns its output. The command runs at
+   * each event of a xenstore watch on `path`. The watch's first event comes at once, so no change
+   * is missed.
    */
   async when(path: string, condition: string, seconds = 30): Promise<string> {
     const watch = this.spawn(
@@ -77,7 +80,7 @@ export class Dom0 {
     return guest
   }
 
-  /** Restores a guest that `xl save` wrote to a file. It continues as another domain. */
+  /** Restores a guest from a file that `xl save` wrote. The guest continues with another domid. */
   async restoreGuest(name: string, file: string): Promise<Guest> {
     await this.run(`xl restore ${file}`, GUEST_BOOT_SECONDS)
     return (await this.#meet(name)).guest
@@ -97,7 +100,10 @@ export class Dom0 {
     }
   }
 
-  /** Saves the kernels' messages with the other logs, of those kernels that still respond. */
+  /**
+   * Saves the messages of dom0's and the guests' kernels with the other logs. Leaves out kernels
+   * that don't respond any more.
+   */
   async saveKernelLogs(): Promise<void> {
     const guests = this.#guests.map(async (guest) => {
       const { stdout } = await guest.attempt('dmesg | tail -n 50', 10)

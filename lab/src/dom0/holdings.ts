@@ -1,17 +1,18 @@
-/** Resources that a backend holds, to be compared before and after. */
+/** Lists the resources that a backend holds, to compare them before and after a scenario. */
 import type { Dom0 } from './dom0.ts'
 
 /**
- * Resources that a leaking backend would keep: in the hypervisor, in its process and in xenstore.
+ * Returns the resources that a leaking backend would keep: in the hypervisor, in its process and in
+ * xenstore.
  */
 export async function holdings(dom0: Dom0, pid: string): Promise<Record<string, string>> {
   return {
-    // Without port numbers, because new channels get new ones.
+    // Port numbers are left out, because new channels get new ones.
     eventChannels: await dom0.run(
       `lsevtchn 0 | sed 's/[0-9]*: //; s/Port [0-9]*//' | sort | uniq -c`,
     ),
     grantMappings: await dom0.run(`grep -c gntdev /proc/${pid}/maps || true`),
-    // Without socket numbers, because a reopened connection has another one.
+    // Socket numbers are left out, because a reopened connection gets another one.
     files: await dom0.run(
       `ls -l /proc/${pid}/fd | awk '{print $NF}' | sed 's/[[][0-9]*]//' | sort`,
     ),

@@ -3,7 +3,7 @@ import { withResolvers, within } from '../deadline.ts'
 import { Transcript } from '../transcript.ts'
 import type { Agent, Channel, Receiver } from './agent.ts'
 
-/** The result of a program. */
+/** The result of a program that has ended. */
 export interface Outcome {
   readonly status: number
   readonly stdout: string
@@ -70,8 +70,8 @@ export class RemoteProcess {
 }
 
 /**
- * The output of a command that must succeed, without the last line feed.
- * @throws Error when its status isn't 0
+ * Returns the output of a command that must succeed, without the last line feed.
+ * @throws Error when the command's status isn't 0
  */
 export function demandSuccess(command: string, { status, stdout, stderr }: Outcome): string {
   if (status !== 0) {

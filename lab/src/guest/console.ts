@@ -39,7 +39,10 @@ export class GuestConsole {
     await this.#transcript.find(/^guest ready\r?$/m, seconds, 'the guest to be ready')
   }
 
-  /** Runs a shell script in the guest. Both its outputs go to the console, so `stdout` has both. */
+  /**
+   * Runs a shell script in the guest. Standard output and standard error both go to the console, so
+   * `stdout` of the result has both.
+   */
   async run(script: string, seconds: number): Promise<Outcome> {
     const id = ++this.#lastId
     this.#channel.write(requestLine(id, script))
@@ -84,12 +87,12 @@ export function kernelFault(text: string): string | undefined {
   return parts.flatMap((part) => part.exec(text)?.[0] ?? []).join('; ')
 }
 
-/** In Base64 any script is one line, whatever it contains. */
+/** Returns the line that requests a script. Base64 makes one line of any script. */
 export function requestLine(id: number, script: string): string {
   return `${id} ${Buffer.from(script).toString('base64')}\n`
 }
 
-/** Matches STX ID LF output ETX ID STATUS LF. */
+/** Matches the answer to request `id`: STX ID LF output ETX ID STATUS LF. */
 export function answerPattern(id: number): RegExp {
   return new RegExp(`\u0002${id}\n(?<output>[^]*?)\u0003${id} (?<status>\\d+)\n`)
 }

@@ -5,7 +5,7 @@ import type { GuestConsole } from './console.ts'
 
 export interface GuestOptions {
   readonly name: string
-  /** Default: the stack's type. */
+  /** How the guest is virtualised. Default: as the stack says. */
   readonly type?: GuestType
   /**
    * Lines for xl.cfg's `disk`, such as
@@ -14,7 +14,7 @@ export interface GuestOptions {
   readonly disks?: readonly string[]
   /** `own`, the default, is the stack's kernel. `oldest` is Linux 5.10 from Debian 11. */
   readonly kernel?: 'own' | 'oldest'
-  /** Default 1. All vcpus run on the same processor. */
+  /** Number of virtual processors, default 1. All of them run on the same processor. */
   readonly vcpus?: number
   /**
    * Additional kernel command line, including module parameters:
@@ -23,10 +23,10 @@ export interface GuestOptions {
   readonly kernelArguments?: string
 }
 
-/** Settings of all guests of a machine. */
+/** Settings that all guests of a machine share. */
 export interface GuestDefaults {
   readonly type: GuestType
-  /** Processor that guests run on: not dom0's, if the machine has two. */
+  /** Number of the processor that guests run on: not dom0's, if the machine has two. */
   readonly processor: number
 }
 
@@ -54,7 +54,7 @@ export class Guest {
 
   /**
    * Runs a shell script in the guest and returns its output without the last line feed.
-   * @throws Error when its status isn't 0
+   * @throws Error when the script's status isn't 0
    */
   async run(script: string, seconds?: number): Promise<string> {
     return demandSuccess(`guest ${this.name}: ${script}`, await this.attempt(script, seconds))
@@ -78,7 +78,7 @@ export class Guest {
     await this.run(`timeout 40 sh -c 'while [ -e /dev/${vdev} ]; do usleep 10000; done'`)
   }
 
-  /** Makes the guest's kernel panic. Returns before it has. */
+  /** Makes the guest's kernel panic. Returns before the panic has happened. */
   crash(): void {
     this.#console.crash()
   }
@@ -95,8 +95,8 @@ export function xlConfig(o: GuestOptions, defaults: GuestDefaults): string {
     memory: 192,
     vcpus: o.vcpus ?? 1,
     cpus: String(defaults.processor),
-    // The default mode traps every RDTSC. That is slow on an emulated processor, and breaks RDTSCP
-    // in PVH guests.
+    // The default tsc_mode traps every RDTSC. That is slow on an emulated processor, and breaks
+    // RDTSCP in PVH guests.
     tsc_mode: 'native',
     extra:
       `console=hvc0 quiet loglevel=4 mitigations=off panic=1 ${o.kernelArguments ?? ''}`.trimEnd(),

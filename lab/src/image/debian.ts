@@ -8,7 +8,9 @@ export const releases = {
 
 export type Release = keyof typeof releases
 
-/** The release whose kernel is in every image, for guests only: Xen and dom0 are newer. */
+/**
+ * The release whose kernel is in every image, for guests only. Xen and dom0 are of a newer release.
+ */
 export const OLDEST = 11 satisfies Release
 
 /** The releases that have their own image with Xen, dom0 and guests. */

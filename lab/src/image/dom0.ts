@@ -12,8 +12,8 @@ import { type KernelTree, copyModules } from './modules.ts'
 const IMAGE_BYTES = 1 << 30
 
 /**
- * xen-blkback, loop and brd are for scenarios that load them. Otherwise only the lab's own programs
- * serve a vbd.
+ * Kernel modules for dom0. Only scenarios load xen-blkback, loop and brd. Otherwise nothing but the
+ * lab's own programs serves a vbd.
  */
 const modules = [
   'xen-blkback',
@@ -42,8 +42,8 @@ export async function buildDom0Initrd(o: {
 }
 
 /**
- * Completes `tree`, the unpacked packages, and makes an ext4 image of it. That mounts nothing, so
- * it doesn't need root.
+ * Completes `tree`, the unpacked packages, and makes an ext4 image of it. Needs no root, because
+ * nothing is mounted.
  */
 export async function buildDom0Disk(o: {
   readonly tree: string

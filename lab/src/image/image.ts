@@ -16,7 +16,7 @@ import { extractKernel, extractXen } from './kernel.ts'
 import { indexModules, type KernelTree } from './modules.ts'
 import { downloadPackages, resolvePackages, unpack } from './packages.ts'
 
-/** Images to keep, each 350 MB. */
+/** Number of images to keep in the cache, each 350 MB. */
 const IMAGES_KEPT = 4
 
 /** Paths of the image's parts. */
@@ -117,7 +117,7 @@ async function build(debian: Debian, packages: Packages, directory: string): Pro
       target: parts.dom0Disk,
     })
     await rename(result, directory).catch((error: unknown) => {
-      // Another lab process may have built the same image meanwhile.
+      // Another lab process may have built the same image in the meantime.
       if (!existsSync(directory)) throw error
     })
   } finally {
@@ -142,8 +142,8 @@ async function openKernel(
 }
 
 /**
- * Removes all but the most recently used images: another checkout may be about to boot one that
- * isn't ours.
+ * Removes all images except the most recently used ones. More than one is kept, because another
+ * checkout may be about to boot another image.
  */
 async function dropUnused(): Promise<void> {
   const paths = (await readdir(cache))

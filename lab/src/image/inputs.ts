@@ -10,8 +10,8 @@ export interface Inputs {
 }
 
 /**
- * Returns twelve hex digits. They change when a file's content, a file's name within its directory,
- * or a word changes.
+ * Returns twelve hex digits, which change when a file's content, a file's name within its
+ * directory, or a word changes.
  */
 export async function hashInputs({ files, words }: Inputs): Promise<string> {
   const hash = createHash('sha256')

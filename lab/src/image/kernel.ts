@@ -24,8 +24,9 @@ export async function extractKernel(tree: string, target: string): Promise<strin
 }
 
 /**
- * The compressed kernel within a bzImage. Fields of the Linux/x86 boot protocol 2.08: setup_sects
- * at 0x1f1, payload_offset at 0x248 (relative to the protected-mode code), payload_length at 0x24c.
+ * Returns the compressed kernel within a bzImage. Fields of the Linux/x86 boot protocol 2.08:
+ * setup_sects at 0x1f1, payload_offset at 0x248 (relative to the protected-mode code),
+ * payload_length at 0x24c.
  */
 export function payloadOf(bzImage: Buffer): Buffer {
   if (bzImage.toString('latin1', 0x202, 0x206) !== 'HdrS') {
@@ -37,8 +38,9 @@ export function payloadOf(bzImage: Buffer): Buffer {
 }
 
 /**
- * Debian 12 compresses with xz, Debian 13 with zstd. The kernel's build appends the uncompressed
- * size, 4 bytes that are cut off because both programs would report a broken stream.
+ * Decompresses a kernel, which Debian 12 compresses with xz and Debian 13 with zstd. The kernel's
+ * build appends 4 bytes with the uncompressed size. They are cut off, because both programs would
+ * report a broken stream.
  */
 function decompress(payload: Buffer): Buffer {
   const program = payload.subarray(0, 4).equals(ZSTD_MAGIC) ? 'zstd' : 'xz'

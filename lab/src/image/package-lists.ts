@@ -11,8 +11,8 @@ import { HOST, type Release, releases } from './debian.ts'
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
 /**
- * apt first writes fetched files here, so this directory's age is that of the host's last `apt-get
- * update`.
+ * The directory to which apt first writes fetched files. So its age is that of the host's last
+ * `apt-get update`.
  */
 const HOST_UPDATED = '/var/lib/apt/lists/partial'
 
@@ -47,8 +47,8 @@ export async function packageLists(release: Release): Promise<string[]> {
 }
 
 /**
- * Lines `URI RELEASE` for the parts of the host's release: the release, its updates, its security
- * updates.
+ * Returns lines `URI RELEASE` for the parts of the host's release: the release itself, its updates
+ * and its security updates.
  */
 function mirrors(): Promise<string> {
   return command('apt-get', [
@@ -61,7 +61,7 @@ function mirrors(): Promise<string> {
   ])
 }
 
-/** The sources.list of another release on the same mirrors. */
+/** Returns the sources.list of another release on the host's mirrors. */
 export function sourcesOf(mirrors: string, codename: string): string {
   const hosts = releases[HOST].codename
   const lines = [...mirrors.matchAll(/^(\S+) (\S+)$/gm)].flatMap(([, uri, release]) =>
@@ -78,7 +78,8 @@ export function sourcesOf(mirrors: string, codename: string): string {
 }
 
 /**
- * Clears the host's hooks, because this update must not trigger what the host does after its own.
+ * Returns an apt configuration without the host's hooks, because updating the lab's lists must not
+ * trigger what the host does after its own updates.
  */
 function configuration(root: string): string {
   return `#clear APT::Update;

@@ -61,8 +61,9 @@ async function apt(release: Release, archives: string, ...args: string[]): Promi
 }
 
 /**
- * Names of the files that apt would install today, `NAME_VERSION_ARCH.deb`. It uses the lists of
- * the host's last `apt-get update`. It needs the network only if another release's lists are older.
+ * Returns the names of the files that apt would install today, as `NAME_VERSION_ARCH.deb`. Uses the
+ * lists of the host's last `apt-get update`, and the network only if another release's lists are
+ * older.
  */
 export async function resolvePackages(release: Release): Promise<string[]> {
   return parseUris(await apt(release, nothing, '--print-uris'))
@@ -88,8 +89,8 @@ export async function downloadPackages(
 }
 
 /**
- * Unpacks packages into one tree, where /bin and the like are links into /usr for every release.
- * Maintainer scripts don't run.
+ * Unpacks packages into one tree. In the tree, /bin and the like are links into /usr for every
+ * release. Maintainer scripts don't run.
  */
 export async function unpack(packages: readonly string[], tree: string): Promise<void> {
   for (const name of ['bin', 'lib', 'lib64', 'sbin']) {

@@ -34,7 +34,7 @@ export async function copyProgram(
   }
 }
 
-/** The libraries and the interpreter listed in the output of `readelf`. */
+/** Returns the libraries and the interpreter that the output of `readelf` lists. */
 export function neededBy(readelf: string): string[] {
   const libraries = [...readelf.matchAll(/\(NEEDED\)\s+Shared library: \[(.+?)\]/g)]
   const interpreter = [...readelf.matchAll(/Requesting program interpreter: \/lib64\/(.+?)\]/g)]

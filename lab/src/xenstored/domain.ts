@@ -1,5 +1,5 @@
 /**
- * A domain that xenstored sees on a machine without Xen, and the domain's own side of the
+ * A simulated domain for a xenstored that runs without Xen, and the domain's own side of its
  * connection.
  */
 import { closeSync, openSync } from 'node:fs'
@@ -45,7 +45,7 @@ export class Domain implements XenstorePort {
     return domain
   }
 
-  /** Opens the domain's only connection: all connections would share the ring page. */
+  /** Opens a connection; the domain can have only one, because all would share its ring page. */
   async connect(receiver: ByteStreamReceiver): Promise<ByteStream> {
     if (this.#removed) {
       throw new HypervisorClosedError('the domain is no more', {}, { cause: this.#removed })

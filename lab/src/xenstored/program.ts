@@ -20,7 +20,7 @@ const XEN_VERSION = releases[HOST].xen
 const PACKAGE = `xen-utils-${XEN_VERSION}`
 const stubSource = join(import.meta.dirname, 'stub.c')
 
-/** Something that this machine lacks to run the program. */
+/** This machine lacks something that building or running xenstored needs. */
 class Missing extends Error {}
 
 const orMissing =
@@ -93,7 +93,7 @@ async function build(version: string, directory: string): Promise<void> {
     await unpack(packages, join(work, 'tree'))
     await rename(join(work, `tree/usr/lib/xen-${XEN_VERSION}/bin/xenstored`), result.xenstored)
     await rename(join(work, 'result'), directory).catch((error: unknown) => {
-      // Another process may have built it meanwhile.
+      // Another process may have built the program in the meantime.
       if (!existsSync(directory)) throw error
     })
   } finally {

@@ -34,7 +34,7 @@ export class RingStream implements ByteStream {
     this.#open = false
   }
 
-  /** Called when xenstored has consumed requests or produced responses. */
+  /** Called when xenstored has read requests or written responses. */
   onEvent(): void {
     this.#receive()
     if (this.#open) this.#send()
@@ -55,7 +55,7 @@ export class RingStream implements ByteStream {
       const count = Math.min(bytes.length, space, XENSTORE_RING_SIZE - start)
       if (count === 0) break
       writeSync(this.#page, bytes, 0, count, at.req + start)
-      // After the bytes, so that xenstored never sees the index first.
+      // Write the index after the bytes, so that xenstored never sees the index first.
       this.#publish('req_prod', prod + count)
       sent = true
       if (count < bytes.length) this.#waiting[0] = bytes.subarray(count)

@@ -19,11 +19,11 @@ import { Domain } from './domain.ts'
 import { EventChannel } from './event-channel.ts'
 import { openXenstoredProgram, type XenstoredProgram } from './program.ts'
 
-/** Timeouts, some hundred times longer than these steps take. */
+/** Timeouts in seconds, some hundred times what these steps take. */
 const START_SECONDS = 10
 const VIRQ_SECONDS = 10
 
-/** The process, and a xenstore port with domain 0's rights. */
+/** A running xenstored, which is also a xenstore port with domain 0's rights. */
 export class XenstoredProcess implements XenstorePort, AsyncDisposable {
   readonly #directory: string
   readonly #virq: EventChannel
@@ -35,7 +35,7 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
 
   /**
    * Starts a xenstored with an empty store.
-   * @throws Error with its log if it doesn't start
+   * @throws Error with the process's log if it doesn't start
    */
   static async start(): Promise<XenstoredProcess> {
     const program = await openXenstoredProgram()
@@ -65,8 +65,8 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
     this.#virq = virq
     this.#domains.set(0, dom0)
     const log = openSync(this.#logPath, 'w')
-    // setpriv execs xenstored after asking the kernel to kill it with this process, which covers
-    // even SIGKILL.
+    // setpriv first asks the kernel to kill the process when its parent ends, even by SIGKILL, and
+    // then replaces itself by xenstored.
     this.#process = spawn(
       'setpriv',
       ['--pdeathsig', 'KILL', program.xenstored, '--no-fork', '--timeout', 'watch-event=0'],
@@ -89,16 +89,16 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
   }
 
   get pid(): number {
-    // `start` has awaited its start, so the process has a pid.
+    // `start` has waited until the process started, so it has a pid.
     return this.#process.pid ?? Number.NaN
   }
 
-  /** Path of its unix socket. */
+  /** Path of the process's unix socket. */
   get socketPath(): string {
     return join(this.#directory, 'socket')
   }
 
-  /** All messages that it has logged. */
+  /** Returns all messages that the process has logged. */
   log(): string {
     return readFileSync(this.#logPath, 'utf8')
   }
@@ -130,7 +130,7 @@ export class XenstoredProcess implements XenstorePort, AsyncDisposable {
     return domain
   }
 
-  /** Destroys a domain. Resolves after xenstored has been notified and has handled it. */
+  /** Destroys a domain. Resolves after xenstored has handled the notification of that. */
   async destroyDomain(domid: number): Promise<void> {
     const domain = this.#domains.get(domid)
     if (!domain) throw new RangeError(`domain ${domid} wasn't made`)
