@@ -1,4 +1,4 @@
-/** The port's arena, over the addon's. */
+/** `XenArena`: the hypervisor port's arena, made of the addon's. */
 import {
   type Arena,
   type ArenaTenant,
@@ -15,7 +15,7 @@ import { translated } from './native-error.ts'
 /** Most pages that a 32-bit byte offset can address. */
 const ARENA_MAX_PAGES = 2 ** 20
 
-/** The arena of one hypervisor and thread. */
+/** The arena (memory for mapped, shared and own pages) of one hypervisor and thread. */
 export class XenArena implements Arena {
   readonly buffer: ArrayBuffer
   readonly pages: number
@@ -53,7 +53,7 @@ export class XenArena implements Arena {
   }
 
   /**
-   * Ends everything in the arena, as soon as the last hold has ended.
+   * Closes the arena. Its pages are released as soon as no call of the addon uses them.
    * @throws GrantError if pages of other domains can't be unmapped
    */
   close(): void {

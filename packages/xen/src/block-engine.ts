@@ -1,6 +1,6 @@
 /**
- * The addon's block engine, shared by all disks that use one arena. There is one per arena, for as
- * long as a disk uses it.
+ * The addon's block engine, shared by all disks that use one arena. It exists as long as one of
+ * these disks does.
  */
 import { getSystemErrorName } from 'node:util'
 import type { StoreBatch, StoreBatchOptions, StoreJobs } from '@xenkit/block-store'
@@ -17,7 +17,7 @@ import { optionalNative } from './optional-native.ts'
 export interface FileBatchOptions extends StoreBatchOptions {
   /** Descriptor of an open image. The caller may close it once the batch is open. */
   readonly fd: number
-  /** Whether it was opened with O_DIRECT. */
+  /** Whether the descriptor was opened with O_DIRECT. */
   readonly direct: boolean
 }
 
@@ -46,7 +46,8 @@ const engineFor = (native: Native, memory: ArrayBufferLike): BlockEngine =>
   engines.get(memory) ?? new BlockEngine(native, memory)
 
 /**
- * Returns how transfers are served that must wait for a disk, and, if not by io_uring, why.
+ * Returns what serves transfers that must wait for a disk (io_uring or threads), and why it isn't
+ * io_uring.
  * @throws Error where the addon can't be loaded
  */
 export function blockEngineKind(): {
@@ -68,7 +69,7 @@ class BlockEngine {
   readonly #submit: SubmitJobs
   readonly #memory: ArrayBufferLike
   readonly #done: Uint32Array
-  /** Open batches, by the number of their table in the addon. */
+  /** Open batches. The index is the number of the batch's table in the addon. */
   readonly #batches: (ImageBatch | undefined)[] = []
   /** Number of open batches. */
   #users = 0
@@ -146,7 +147,7 @@ class BlockEngine {
     for (let i = 0; i < count; i++) {
       const number = this.#done[i] ?? 0
       const batch = this.#batches[number >>> 16]
-      // Completions of one disk mostly arrive together: call `turned` once per run of them.
+      // Completions of one disk mostly come one after the other: call `turned` after the last one.
       if (batch !== turned) turned?.turned()
       turned = batch
       batch?.done(number & 0xffff)
@@ -155,7 +156,9 @@ class BlockEngine {
   }
 }
 
-/** Views of a table's columns, with those that stay the same filled in. */
+/**
+ * Returns views of the columns of a batch's table. Columns whose values never change are filled in.
+ */
 function jobsOf(
   native: NativeEngine,
   table: number,

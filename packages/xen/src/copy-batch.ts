@@ -7,7 +7,7 @@ import type { Gntdev } from '@xenkit/native'
 import type { XenArena, XenPages } from './arena.ts'
 import { asNativeError } from './native-error.ts'
 
-/** The port's `GrantCopyBatch` on gntdev. */
+/** The hypervisor port's `GrantCopyBatch`, made of ioctls on gntdev. */
 export class XenCopyBatch implements GrantCopyBatch {
   readonly capacity: number
   readonly gref: Uint32Array
@@ -61,7 +61,8 @@ export class XenCopyBatch implements GrantCopyBatch {
     try {
       return outward ? this.#copyOut(count) : this.#copyIn(count)
     } catch (error) {
-      // Earlier operations may be complete: the kernel stops at the first one that it can't submit.
+      // The operations before the failed one may be complete: the kernel stops at the first
+      // operation that it can't submit.
       const { message, status } = asNativeError(error)
       throw new GrantError(
         `cannot copy ${outward ? 'to' : 'from'} pages of domain ${this.#domid}: ${message}`,

@@ -2,12 +2,12 @@
 import { NotAvailableError } from '@xenkit/hypervisor'
 import { codeOf } from './native-error.ts'
 
-/** A device file. */
+/** A device file of Linux. */
 export interface XenDevice {
   readonly path: string
-  /** The kernel module that provides it, unless it is built in. */
+  /** The kernel module that provides the device, unless the device is built in. */
   readonly module?: string
-  /** Purpose, for error texts and `xenkit doctor`. */
+  /** Purpose of the device, for error texts and `xenkit doctor`. */
   readonly purpose: string
 }
 

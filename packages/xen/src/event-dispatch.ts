@@ -1,6 +1,6 @@
 /**
- * Calls the handlers of pending ports, and collects ports to unmask into batches. It knows a table
- * of two pages and a function that unmasks, not the device.
+ * Calls the handlers of pending ports, and collects ports to unmask into batches. The device itself
+ * is elsewhere: this class has a table of two pages and a function that unmasks.
  */
 
 /** Handlers by port. */
@@ -14,7 +14,7 @@ export class EventDispatch {
   #dispatching = false
 
   /**
-   * @param table a half for pending ports, then one for ports to unmask
+   * @param table its first half holds pending ports, its second half ports to unmask
    * @param unmask unmasks the first `count` ports of the second half
    */
   constructor(table: Uint32Array, unmask: (count: number) => void) {
@@ -43,9 +43,9 @@ export class EventDispatch {
   }
 
   /**
-   * Runs the handlers of the first `count` pending ports. A port whose binding was closed, even by
-   * an earlier handler, is skipped. A handler's error is rethrown in a microtask as an uncaught
-   * exception, so that the other ports are served first.
+   * Runs the handlers of the first `count` pending ports. A port is skipped if its binding was
+   * closed, even by an earlier handler. A handler's error is rethrown in a microtask, as an
+   * uncaught exception, so that the other ports are served first.
    */
   deliver(count: number): void {
     this.#dispatching = true
@@ -64,8 +64,8 @@ export class EventDispatch {
   }
 
   /**
-   * Unmasks a port that has a handler. During a dispatch it is deferred to the dispatch's end,
-   * where all unmasks are one call.
+   * Unmasks a port that has a handler. While handlers run, the unmask is deferred until all have
+   * run: then one call unmasks all ports.
    */
   unmask(port: number): void {
     if (!this.#handlers.has(port)) return

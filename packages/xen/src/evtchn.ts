@@ -21,14 +21,14 @@ const failing =
   ({ message, errno }: NativeError): EvtchnError =>
     new EvtchnError(`cannot ${what}: ${message}`, { ...details, errno })
 
-/** The port's `EvtchnPort` on /dev/xen/evtchn. */
+/** The hypervisor port's `EvtchnPort`, made of /dev/xen/evtchn. */
 export class XenEvtchn implements EvtchnPort {
   readonly #native: NativeEvtchn
   readonly #notify: (port: number) => void
   readonly #dispatch: EventDispatch
   #overflows = 0
 
-  /** @throws NotAvailableError without the device */
+  /** @throws NotAvailableError if /dev/xen/evtchn can't be opened */
   constructor(native: Native, arena: XenArena) {
     const table = arena.allocate(2)
     const words = new Uint32Array(arena.buffer, table.byteOffset, table.bytes.length / 4)
@@ -117,7 +117,7 @@ export class XenEvtchn implements EvtchnPort {
     })
   }
 
-  /** Unbinds every port. */
+  /** Unbinds every event-channel port. */
   close(): void {
     this.#dispatch.clear()
     this.#native.close()
@@ -161,8 +161,8 @@ class Binding implements EvtchnBinding {
   }
 
   unmask(): void {
-    // Ignored after `close`, as by the device: work that ends with an unmask may have closed the
-    // port.
+    // Ignored after `close`, as the device does: a handler that ends with an unmask may have closed
+    // its own port.
     if (!this.#closed) this.#dispatch.unmask(this.port)
   }
 

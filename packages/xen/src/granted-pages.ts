@@ -34,7 +34,7 @@ export class GrantedPages extends XenPages implements GrantMapping {
 }
 
 /**
- * A mapping whose pages may lie apart. Here they are contiguous all the same, which costs least.
+ * A mapping whose pages needn't be contiguous. This one maps them contiguously, which costs least.
  */
 export class XenMappedPages extends GrantedPages implements MappedPages {
   readonly offsets: Uint32Array

@@ -23,22 +23,25 @@ import { type NativeError, translated } from './native-error.ts'
 /** Most pages of one gntdev ioctl (its module parameter `limit`). No ring needs as many. */
 const MAX_REFS = 65_536
 
-/** The port's `GrantPort` on gntdev and gntalloc. */
+/** The hypervisor port's `GrantPort`, made of gntdev and gntalloc. */
 export class XenGrants implements GrantPort {
   readonly #native: Native
   readonly #arena: XenArena
   readonly #gntdev: Gntdev
-  /** Opened at the first `share`: backends never need it. */
+  /** The gntalloc device, opened at the first `share`: backends never need it. */
   #gntalloc: Gntalloc | undefined
 
-  /** @throws NotAvailableError without gntdev */
+  /** @throws NotAvailableError if gntdev can't be opened */
   constructor(native: Native, arena: XenArena) {
     this.#native = native
     this.#arena = arena
     this.#gntdev = openDevice(DEVICES.gntdev, (path) => new native.Gntdev(arena.native, path))
   }
 
-  /** Storing to pages that were mapped with `writable: false` ends the process (SIGSEGV). */
+  /**
+   * Maps pages contiguously. Storing to a page mapped with `writable: false` ends the process
+   * (SIGSEGV).
+   */
   map(refs: readonly GrantRef[], o: { readonly writable: boolean }): GrantMapping {
     return new GrantedPages(this.#arena, this.#mapRun(refs, o), refs.length)
   }
@@ -64,7 +67,8 @@ export class XenGrants implements GrantPort {
   }
 
   /**
-   * Finds the ref that failed. The kernel reports one error for a whole run; this probes each ref.
+   * Finds the grant reference that failed, by probing each: the kernel reports one error for a
+   * whole run.
    */
   #explain(
     refs: readonly GrantRef[],
@@ -75,7 +79,7 @@ export class XenGrants implements GrantPort {
       const probed = this.#gntdev.probe(domid, gref, writable)
       if (probed === 0) continue
       const readOnly = writable && this.#gntdev.probe(domid, gref, false) === 0
-      // Xen's own status for this case, which gntdev doesn't pass on.
+      // Xen's status for a page granted read-only. gntdev doesn't report it.
       const one = readOnly ? GNTST.general_error : probed
       const meaning = readOnly ? 'it is granted read-only' : gntstMeaning(one)
       const why = meaning === undefined ? message : `${gntstName(one)}, ${meaning}`
@@ -94,7 +98,7 @@ export class XenGrants implements GrantPort {
     return new XenCopyBatch(this.#arena, this.#gntdev, o)
   }
 
-  /** @throws NotAvailableError without gntalloc, in addition to the port's errors */
+  /** @throws NotAvailableError if gntalloc can't be opened, in addition to the port's errors */
   share({
     domid,
     pages,
@@ -127,7 +131,7 @@ export class XenGrants implements GrantPort {
     return new XenShare(this.#arena, offset, Uint32Array.from(grefs))
   }
 
-  /** Closes the devices. The arena ends mappings and shares. */
+  /** Closes the devices. Closing the arena ends mappings and shares. */
   close(): void {
     this.#gntdev.close()
     this.#gntalloc?.close()
@@ -135,8 +139,8 @@ export class XenGrants implements GrantPort {
 }
 
 /**
- * Error for ENOMEM, which no ref causes: the kernel has no memory, or the process too many memory
- * areas.
+ * Returns the error for ENOMEM, which no grant reference causes: the kernel is out of memory, or
+ * the process has too many memory areas.
  */
 const noRoom = ({ message }: NativeError): ArenaFullError =>
   new ArenaFullError(`no room for a mapping: ${message}; vm.max_map_count may be too low`, {})

@@ -1,10 +1,10 @@
 /**
- * Linux's own block backend, xen-blkback. While loaded, it serves every disk of its domain before
- * xenkit can.
+ * Detects xen-blkback, Linux's own block backend. While loaded, it serves every disk of its domain
+ * before xenkit can.
  */
 import { access } from 'node:fs/promises'
 
-/** Directory that sysfs has while it is loaded. */
+/** Directory of sysfs that exists while xen-blkback is loaded. */
 const DRIVER = '/sys/bus/xen-backend/drivers/vbd'
 
 /** Advice for a domain in which xen-blkback is loaded. */

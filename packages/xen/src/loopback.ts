@@ -1,10 +1,10 @@
 /**
- * A hypervisor without Xen, for warming up: this package's classes over devices that the process
- * plays itself. V8 compiles code for the classes that it has seen, so these have to be the ones
- * that guests are served with.
+ * A hypervisor without Xen, for the warm-up before the first guest. It uses this package's real
+ * classes over simulated devices: V8 compiles code for the classes that it has seen, so the warm-up
+ * must use the same classes as real guests.
  *
- * A grant reference is the number of a page in the arena. A mapping is new memory, and copies to
- * granted pages are dropped, since nobody reads them.
+ * A grant reference is the number of a page in the arena. A mapping is new memory. Copies to
+ * granted pages do nothing, since nobody reads them.
  */
 import { type Hypervisor, PAGE_SIZE } from '@xenkit/hypervisor'
 import {
@@ -18,13 +18,13 @@ import {
 } from '@xenkit/native'
 import { Xen } from './open-xen.ts'
 
-/** Address space for a few rings' pages and buffers. */
+/** Pages of address space: enough for a few rings' pages and buffers. */
 const ARENA_PAGES = 2048
 
 /** A hypervisor without Xen, and the controls of its devices. */
 export interface Loopback {
   readonly hv: Hypervisor
-  /** Returns the memory at which a reference was mapped last. */
+  /** Returns the page that the latest mapping of a grant reference uses. */
   mapped(gref: number): Uint8Array
   /** Runs the handler of a bound port, as an event does. */
   raise(port: number): void
@@ -160,7 +160,7 @@ export function openLoopback(): Loopback {
 type Call = (count: number) => number
 
 /**
- * V8 takes each bound function for another one. So it compiles the call for any function, and keeps
- * that code when the addon's functions come.
+ * Wraps a function by `bind`. V8 sees a different function in each bound one, so it compiles the
+ * call for any function, and keeps that code when the addon's functions are called instead.
  */
 const bound = (call: Call): Call => call.bind(undefined)

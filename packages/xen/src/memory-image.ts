@@ -6,7 +6,7 @@ import type { MemoryImage } from '@xenkit/native'
 import { type ImageBatch, openMemoryBatch } from './block-engine.ts'
 import { optionalNative } from './optional-native.ts'
 
-/** Memory of a disk. */
+/** Memory of a disk, which this thread has open. */
 export interface OpenedMemory extends MemoryImage {
   openBatch(o: StoreBatchOptions): ImageBatch
 }

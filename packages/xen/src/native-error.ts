@@ -1,4 +1,4 @@
-/** Converts errors of the addon into the port's error classes. */
+/** Converts errors of the addon into the error classes of the hypervisor port. */
 import { constants } from 'node:os'
 import { ArenaFullError, HypervisorClosedError } from '@xenkit/hypervisor'
 
@@ -7,14 +7,14 @@ const errnos = new Map<string, number>(Object.entries(constants.errno))
 /** Failure of a system call, as the addon reports it. */
 export interface NativeError {
   readonly message: string
-  /** Errno name; `EIO` if the addon knows none. */
+  /** Errno name; `EIO` if the addon doesn't know the errno. */
   readonly errno: string
-  /** Negative errno. */
+  /** The errno as a negative number. */
   readonly status: number
 }
 
 /**
- * Returns the result of a failed system call. Any other error is thrown: RangeError for a caller's
+ * Returns the result of a failed system call. Rethrows any other error: RangeError for a caller's
  * mistake, ArenaFullError, HypervisorClosedError, or the error itself.
  */
 export function asNativeError(error: unknown): NativeError {

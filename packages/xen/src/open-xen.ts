@@ -17,14 +17,15 @@ import { XenXenstore } from './xenstore.ts'
 /** Options of `openXen`. */
 export interface OpenXenOptions {
   /**
-   * Most pages that can be mapped, shared and allocated at one time, 1..1048576, default 65536 (256
-   * MiB). They are address space, and cost memory only while used.
+   * Most pages that can be mapped, shared and allocated together, 1..1048576, default 65536 (256
+   * MiB). Pages are address space, and take memory only while used.
    */
   readonly arenaPages?: number
 }
 
 /**
- * Opens Xen for this thread. Everything opened through it ends with `close`, or with the thread.
+ * Opens Xen for this thread. `close`, or the thread's end, also closes everything opened through
+ * it.
  * @throws NotAvailableError that says what is missing and what to do
  * @throws RangeError for `arenaPages` out of range
  */
@@ -42,7 +43,7 @@ export async function openXen({
 
 /** The parts of a hypervisor that a toolstack's commands need. */
 export interface XenControl extends AsyncDisposable {
-  /** The domain this program runs in. */
+  /** Id of the domain that this program runs in. */
   readonly domid: number
   readonly xenstore: XenstorePort
 }
@@ -53,7 +54,7 @@ export interface XenControl extends AsyncDisposable {
 const CONTROL_PAGES = 64
 
 /**
- * Opens xenstore alone, without the devices of grants and event channels.
+ * Opens xenstore only, without the devices of grants and event channels.
  * @throws NotAvailableError that says what is missing and what to do
  */
 export async function openXenControl(): Promise<XenControl> {
@@ -104,7 +105,7 @@ export class Xen implements Hypervisor {
     return this.#domid
   }
 
-  /** Reads the domid, and returns this hypervisor. */
+  /** Reads this domain's id from xenstore, and returns this hypervisor. */
   async introduced(): Promise<this> {
     this.#domid = await ownDomid(this.xenstore)
     return this

@@ -1,4 +1,4 @@
-/** The addon for callers that have a fallback. */
+/** Loads the addon, for callers that have a fallback without it. */
 import { loadNative, type Native } from '@xenkit/native'
 import { codeOf } from './native-error.ts'
 

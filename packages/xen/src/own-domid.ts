@@ -3,11 +3,11 @@ import { readFile } from 'node:fs/promises'
 import { DOMID_MAX, NotAvailableError, type XenstorePort } from '@xenkit/hypervisor'
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 
-/** Milliseconds. A running xenstored answers in less than one. */
+/** Milliseconds to wait for xenstored's answer. A running xenstored answers in less than one. */
 const PATIENCE = 10_000
 const REQUEST_ID = 1
 
-/** Whether this is dom0 according to xenfs, which may not be mounted. */
+/** Whether this is domain 0 according to xenfs; false if xenfs isn't mounted. */
 export async function isControlDomain(): Promise<boolean> {
   const capabilities = await readFile('/proc/xen/capabilities', 'latin1').catch(() => '')
   return capabilities.includes('control_d')
@@ -15,14 +15,14 @@ export async function isControlDomain(): Promise<boolean> {
 
 /**
  * Returns the id of this domain.
- * @throws NotAvailableError if xenstored isn't running, doesn't answer or doesn't know it
+ * @throws NotAvailableError if xenstored isn't running, doesn't answer, or doesn't know the id
  */
 export async function ownDomid(xenstore: XenstorePort): Promise<number> {
   return (await isControlDomain()) ? 0 : readDomid(xenstore)
 }
 
 /**
- * Reads the node "domid", which is relative to the home of the domain that asks.
+ * Reads the node "domid", whose path is relative to the home of the domain that asks.
  * @throws NotAvailableError as `ownDomid` does
  */
 export async function readDomid(xenstore: XenstorePort): Promise<number> {

@@ -14,9 +14,11 @@ export interface XenCheck {
   /** `hypervisor`, `native`, `disks`, `xenstored`, `domain`, `xen-blkback`, or a device's path. */
   readonly name: string
   readonly ok: boolean
-  /** Whether `openXen` fails without it. Otherwise only the feature in `detail` is affected. */
+  /**
+   * Whether `openXen` fails if this check does. Otherwise only the feature in `detail` is affected.
+   */
   readonly required: boolean
-  /** The finding. */
+  /** The result of the check, for the user. */
   readonly detail: string
   /** What to do, if something is missing. */
   readonly fix?: string
@@ -149,8 +151,8 @@ async function checkXenstored(): Promise<XenCheck> {
 }
 
 /**
- * Checks for Linux's own block backend.
- * @param driver its directory in sysfs
+ * Checks whether Linux's own block backend is loaded.
+ * @param driver directory of its driver in sysfs
  */
 export async function checkKernelBackend(driver?: string): Promise<XenCheck> {
   const check = { name: 'xen-blkback', required: false }

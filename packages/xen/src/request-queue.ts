@@ -1,11 +1,11 @@
 /**
- * Sends requests to /dev/xen/xenbus one at a time. The driver queues a pointer into the file's
- * single buffer for xenstored, not a copy (xenbus_dev_request_and_reply in
- * drivers/xen/xenbus/xenbus_xs.c), and the next write overwrites that buffer. Of two requests sent
- * without waiting, the first may therefore arrive with the second one's path. The reply shows that
- * the buffer is free.
+ * Sends requests to /dev/xen/xenbus one at a time. For each request the driver gives xenstored a
+ * pointer to the file's single buffer, not a copy (xenbus_dev_request_and_reply in
+ * drivers/xen/xenbus/xenbus_xs.c), and the next write overwrites that buffer. If two requests were
+ * sent without waiting, the first could arrive with the second one's path. The reply to a request
+ * shows that its buffer is free.
  */
-/** A queue with one request in flight. */
+/** A queue of requests, of which one is in flight. */
 export class RequestQueue {
   readonly #send: (message: Uint8Array) => void
   readonly #waiting: Uint8Array[] = []
@@ -17,8 +17,8 @@ export class RequestQueue {
   }
 
   /**
-   * Sends the message, or queues it until those before it are answered. The caller must not change
-   * it afterwards.
+   * Sends a message once all earlier ones were answered. The caller must not change the message
+   * afterwards.
    */
   push(message: Uint8Array): void {
     this.#waiting.push(message)

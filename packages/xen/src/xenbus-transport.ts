@@ -1,10 +1,10 @@
 /**
  * A xenstore connection over /dev/xen/xenbus. The driver handles one message per write and ignores
- * the bytes after it (drivers/xen/xenbus/xenbus_dev_frontend.c). The stream is therefore split into
- * messages again.
+ * the bytes after it (drivers/xen/xenbus/xenbus_dev_frontend.c). So the client's stream is split
+ * into messages again.
  *
  * The driver answers some requests by the errno of the write: a watch that xenstored refuses, and a
- * request that it has no memory for. It has consumed the message then, and the connection
+ * request that it has no memory for. It has then consumed the message, and the connection
  * continues.
  */
 import { getSystemErrorName } from 'node:util'
@@ -27,28 +27,29 @@ import type { Transport, XenstoreStream } from './xenstore-stream.ts'
 const { size: HEADER_SIZE, at } = xsdSockmsg
 
 interface Messages {
-  /** Passes on a message, which the callee may keep. */
+  /** Passes a message to the driver. The callee may keep the message. */
   send(message: Uint8Array): void
-  /** Answers a request that the driver must not get. */
+  /** Answers, with an error, a request that the driver must not get. */
   refuse(reqId: number, txId: number, errno: XsdError): void
 }
 
 /**
  * Most payload bytes per message: the driver's buffer of XENSTORE_PAYLOAD_MAX bytes holds the
- * header too. Longer messages fail with EINVAL and without a reply.
+ * header too. The driver fails longer messages with EINVAL and sends no reply.
  */
 const PAYLOAD_MAX = XENSTORE_PAYLOAD_MAX - HEADER_SIZE
 
 /**
  * Checks for requests that the driver would handle differently from xenstored.
- * @returns the errno name to answer instead, if any
+ * @returns the errno name to answer with; undefined if the driver can have the request
  */
 function faultOf(type: number, payload: Uint8Array): XsdError | undefined {
-  // The connection belongs to the kernel: a reset would end its own drivers' watches.
+  // The connection belongs to the kernel: a reset would end the watches of the kernel's own
+  // drivers.
   if (type === XS.RESET_WATCHES) return 'EACCES'
   if (payload.length > PAYLOAD_MAX) return 'E2BIG'
-  // The driver sets watches itself and ignores a depth. EINVAL is the answer of a xenstored without
-  // depths, after which the client filters.
+  // The driver sets watches itself and ignores a depth. A xenstored without depths answers EINVAL,
+  // and the client then filters events itself: answer the same.
   if (type === XS.WATCH && payload.reduce((nuls, byte) => nuls + Number(byte === 0), 0) > 2) {
     return 'EINVAL'
   }
@@ -71,7 +72,7 @@ export function messageCutter(messages: Messages): XsParser {
   })
 }
 
-/** The transport over the device. */
+/** The transport over /dev/xen/xenbus. */
 export class XenbusTransport implements Transport {
   readonly #stream: XenstoreStream
   readonly #page: XenPages
@@ -85,10 +86,13 @@ export class XenbusTransport implements Transport {
     this.#toClient.append(type, reqId, txId, '', payload)
     if (type !== XS.WATCH_EVENT) this.#requests.answered()
   })
-  /** Replies for the client, as whole messages, so that our own go between two of the driver's. */
+  /**
+   * Replies for the client, as whole messages: replies of this class must go between two of the
+   * driver's.
+   */
   readonly #toClient = new XsPacker()
 
-  /** @throws NotAvailableError without the device */
+  /** @throws NotAvailableError if /dev/xen/xenbus can't be opened */
   constructor(native: Native, arena: XenArena, stream: XenstoreStream, device: XenDevice) {
     this.#stream = stream
     this.#page = arena.allocate(1)
@@ -125,10 +129,10 @@ export class XenbusTransport implements Transport {
 
   #refuse(reqId: number, txId: number, errno: string): void {
     this.#toClient.append(XS.ERROR, reqId, txId, `${errno}\0`)
-    queueMicrotask(() => this.#deliver()) // not within the client's write
+    queueMicrotask(() => this.#deliver()) // after the client's write has returned
   }
 
-  /** @param count new bytes in the page, or a negative errno */
+  /** @param count number of new bytes in the page, or a negative errno */
   #receive(count: number): void {
     this.#attempt(() => {
       if (count < 0) throw kernelError(count)
@@ -141,7 +145,7 @@ export class XenbusTransport implements Transport {
     if (this.#toClient.length > 0) this.#stream.received(this.#toClient.take().slice())
   }
 
-  /** Runs a step; an error ends the stream. */
+  /** Runs a step. If the step fails, the stream ends with its error. */
   #attempt(step: () => void): void {
     try {
       step()

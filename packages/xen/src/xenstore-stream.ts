@@ -1,14 +1,16 @@
 /** A connection to xenstored over any transport. It ends once, and delivers nothing afterwards. */
 import type { ByteStream, ByteStreamReceiver } from '@xenkit/hypervisor'
 
-/** The mechanism that carries a connection. */
+/** The mechanism that carries a xenstore connection. */
 export interface Transport {
-  /** Sends bytes, which it copies before it returns. An error that it throws ends the stream. */
+  /**
+   * Sends bytes, and copies them before it returns. If it throws, the stream ends with that error.
+   */
   send(bytes: Uint8Array): void
   shut(): void
 }
 
-/** The port's `ByteStream` over a transport. */
+/** The hypervisor port's `ByteStream`, over a transport. */
 export class XenstoreStream implements ByteStream {
   readonly #receiver: ByteStreamReceiver
   readonly #transport: Transport
@@ -34,7 +36,7 @@ export class XenstoreStream implements ByteStream {
     try {
       this.#transport.send(bytes)
     } catch (error) {
-      // Deferred: the client must not be called within its own write.
+      // Deferred to a microtask: the client must not be called from within its own write.
       const reason = error instanceof Error ? error : new Error(String(error))
       queueMicrotask(() => this.lost(reason))
     }

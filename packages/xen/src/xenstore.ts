@@ -1,6 +1,6 @@
 /**
- * The port's xenstore. It connects to xenstored's unix socket, which exists where xenstored runs,
- * and otherwise opens the kernel's connection, /dev/xen/xenbus.
+ * The hypervisor port's xenstore. It connects to xenstored's unix socket if xenstored runs in this
+ * domain. Otherwise it uses the kernel's connection, /dev/xen/xenbus.
  */
 import { stat } from 'node:fs/promises'
 import { Socket } from 'node:net'
@@ -19,8 +19,8 @@ import { connectSocket, socketTransport, START_XENSTORED } from './xenstored-soc
 import { type Transport, XenstoreStream } from './xenstore-stream.ts'
 
 /**
- * Paths to try before the kernel's device. XENSTORED_PATH replaces them all, as in libxenstore, and
- * may name a device.
+ * Returns the paths of sockets to try before the kernel's device. XENSTORED_PATH replaces them all,
+ * as in libxenstore, and may name a device.
  */
 export function xenstoredPaths(): readonly string[] {
   const chosen = process.env['XENSTORED_PATH']
@@ -50,7 +50,7 @@ const isDevice = (path: string): Promise<boolean> =>
     () => false,
   )
 
-/** Connections to xenstored, which end with the hypervisor. */
+/** Connections to xenstored. Closing the hypervisor ends them. */
 export class XenXenstore implements XenstorePort {
   readonly #native: Native
   readonly #arena: XenArena
@@ -89,7 +89,7 @@ export class XenXenstore implements XenstorePort {
     }
   }
 
-  /** Ends every connection, and reports that to the receivers. */
+  /** Ends every connection, and reports the end to the connections' receivers. */
   close(): void {
     this.#closed = true
     for (const stream of this.#streams) {

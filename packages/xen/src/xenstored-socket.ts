@@ -14,8 +14,9 @@ const QUEUE_RETRY_MS = 10
 const QUEUE_LIMIT_MS = 10_000
 
 /**
- * Connects to the socket, and waits while the queue of unaccepted connections is full. C xenstored
- * has room for two; for the next one Linux answers EAGAIN where a blocking connect would wait.
+ * Connects to the socket, and waits while the queue of unaccepted connections is full. C
+ * xenstored's queue has room for two connections. When it is full, Linux answers EAGAIN to a
+ * non-blocking connect.
  * @throws NotAvailableError whose `details.errno` is `ENOENT`, `ECONNREFUSED`, `EACCES` ...
  */
 export async function connectSocket(path: string): Promise<Socket> {

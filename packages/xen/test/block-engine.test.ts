@@ -1,6 +1,6 @@
 /**
- * Tests of batches, the part of the engine that is JavaScript, with the real addon. The rest is
- * tested in native/test.
+ * Tests of batches, the part of the block engine that is JavaScript, with the real addon.
+ * native/test tests the rest of the engine.
  */
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -22,7 +22,7 @@ function open(o: Omit<FileBatchOptions, 'direct'>): ImageBatch {
   return batch
 }
 
-/** Describes a job in the row of its number, and lists it. */
+/** Writes a job into the columns of the batch's table, and adds it to the list of jobs to start. */
 function describe(
   { jobs }: ImageBatch,
   job: number,
@@ -82,7 +82,7 @@ test('32 reads and writes of an image are one call', async () => {
   batch.close()
 })
 
-// Only a process with /dev/fuse and the right to mount can have a stalling disk: both are checked.
+// Mounting the stalling disk needs /dev/fuse and the right to mount; `canStall` checks both.
 test.skipIf(!canStall())(
   'completed jobs are reported while others of the same batch stall',
   async () => {
@@ -146,8 +146,8 @@ test('a read from the page cache takes less than a byte of heap', async () => {
     await until(() => moved === requests * 512)
     return meter.end()
   }
-  // Repeat until all code is compiled. That takes as long as the compiler's thread waits for a
-  // processor.
+  // Repeat until V8 has compiled all the code. How long that takes depends on when its compiler
+  // thread gets a processor.
   let millions = 1
   while ((await million()) >= requests && millions < 6) millions++
   expect(millions).toBeLessThan(6)

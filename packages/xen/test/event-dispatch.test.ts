@@ -4,7 +4,7 @@ import { EventDispatch } from '../src/event-dispatch.ts'
 /** Ports in each half of the table. */
 const BATCH = 4
 
-/** A dispatch, and the unmask calls that it makes. */
+/** A dispatch, and a record of the unmask calls that it makes. */
 function setup() {
   const table = new Uint32Array(2 * BATCH)
   const writes: number[][] = []

@@ -4,7 +4,7 @@ import { afterEach, expect, onTestFinished, test, vi } from 'vitest'
 import { XenArena } from '../src/arena.ts'
 import { XenEvtchn } from '../src/evtchn.ts'
 
-/** Calls of the addon that fail with EIO. */
+/** Names of the addon's calls that fail with EIO. */
 const failing = new Set<string>()
 afterEach(() => failing.clear())
 
@@ -13,7 +13,7 @@ function answer<T>(call: string, value: T): T {
   return value
 }
 
-/** A device whose ports are numbered from 1, and the unmasks that were written to it. */
+/** A simulated device that numbers ports from 1 and records the ports that were unmasked. */
 function device() {
   const real = loadNative()
   const arena = new XenArena(real, 4)

@@ -69,7 +69,8 @@ describe('map', () => {
   })
 
   test('reports lack of memory without probing each ref', () => {
-    // -12 is GNTST_eagain as well: a page that comes back would be waited for.
+    // -12 (ENOMEM) is also the number of GNTST_eagain. Probing would return it, and the caller
+    // would wait for a paged-out page.
     const { grants } = setup({ mapFails: 'ENOMEM', probes: new Map([[8, -12]]) })
     for (const map of [grants.map.bind(grants), grants.mapPages.bind(grants)]) {
       const mapping = (): unknown => map(refs(8, 9), { writable: true })
@@ -163,7 +164,7 @@ describe('a copy batch', () => {
   test('has a limited capacity', () => {
     const { grants } = setup()
     expect(() => grants.openCopyBatch({ domid: 3, capacity: 65_537 })).toThrow(RangeError)
-    // 224 pages are needed, 16 are there
+    // such a batch takes 224 pages of the arena, which has 16
     expect(() => grants.openCopyBatch({ domid: 3, capacity: 65_536 })).toThrow(ArenaFullError)
   })
 

@@ -1,4 +1,7 @@
-/** /dev/xen/xenbus as Linux implements it: which writes fail, and which replies can be read. */
+/**
+ * The transport over /dev/xen/xenbus, with a driver that accepts and refuses writes as Linux's
+ * does.
+ */
 import { loadNative, type Native, type XenbusDevice } from '@xenkit/native'
 import { XS, XsPacker, XsParser } from '@xenkit/wire'
 import fc from 'fast-check'
@@ -25,7 +28,9 @@ function packed({ type, reqId, payload }: Message): Uint8Array {
   return packer.take().slice()
 }
 
-/** A client's stream over a driver that the test plays. */
+/**
+ * Opens a client's stream over a simulated driver, which records the messages and sends replies.
+ */
 function open(o: { readonly refuses?: (message: Message) => string | undefined } = {}) {
   const real = loadNative()
   const taken: Message[] = []
@@ -111,8 +116,8 @@ test('the stream ends when the device is closed', async () => {
 })
 
 /**
- * Requests of three kinds, each with its answer: `taken` by the driver, `refused` by the driver,
- * and `kept` from it.
+ * Three kinds of requests with their answers: `taken` by the driver, `refused` by the driver, and
+ * `kept` away from the driver by the transport.
  */
 const kinds = {
   taken: { type: XS.READ, payload: 'a', answer: { type: XS.READ, payload: 'value' } },

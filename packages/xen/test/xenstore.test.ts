@@ -28,7 +28,7 @@ async function listen(serve: (socket: Socket) => void): Promise<void> {
   const sockets: Socket[] = []
   const server = createServer((socket) => {
     sockets.push(socket)
-    socket.on('error', () => {}) // a client that hangs up early
+    socket.on('error', () => {}) // a client may hang up early
     serve(socket)
   })
   await new Promise<void>((resolve) => server.listen(path, resolve))
@@ -38,7 +38,7 @@ async function listen(serve: (socket: Socket) => void): Promise<void> {
   })
 }
 
-/** Answers every request with one type and payload. */
+/** A server that answers every request with one type and payload. */
 function answering(type: number, payload: string): (socket: Socket) => void {
   return (socket) => {
     const parser = new XsParser((_type, reqId) => {
@@ -55,7 +55,7 @@ function openStore(): XenXenstore {
   return new XenXenstore(native, new XenArena(native, 4))
 }
 
-/** Collects the bytes that a stream delivers. */
+/** A receiver that collects the bytes of a stream. */
 function receiver(): ByteStreamReceiver & {
   readonly bytes: number[]
   readonly reason: Promise<Error>
@@ -140,13 +140,14 @@ describe('XENSTORED_PATH of a device', () => {
   })
 
   test('sends and receives through it', async () => {
-    vi.stubEnv('XENSTORED_PATH', '/dev/ptmx') // a terminal, which echoes
+    vi.stubEnv('XENSTORED_PATH', '/dev/ptmx') // a terminal device, which sends back what is written
     const heard = receiver()
     const stream = await openStore().connect(heard)
     const packer = new XsPacker()
     packer.append(XS.READ, 1, 0, 'domid\0')
     stream.write(packer.take())
-    expect((await heard.reason).message).toContain('xenstore header field "len"') // as ^@
+    // the terminal echoes NUL as "^@", which is no header
+    expect((await heard.reason).message).toContain('xenstore header field "len"')
   })
 
   test('that is neither a device nor a socket is an error', async () => {

@@ -8,8 +8,8 @@ import { expect, onTestFinished, test } from 'vitest'
 import { connectSocket } from '../src/xenstored-socket.ts'
 
 /**
- * A server with as small a queue as xenstored's, which accepts no connection until the test writes
- * to it.
+ * A server whose queue of connections is as small as xenstored's. It accepts no connection until
+ * the test writes to its standard input.
  */
 const busyServer = `
   const { readSync } = require('node:fs')

@@ -21,7 +21,7 @@ export async function openFileStore(path: string, o: FileStoreOptions = {}): Pro
   return store
 }
 
-/** The addon's calls on files, where it can be loaded. */
+/** Returns the addon's calls on files; each is undefined where the addon can't be loaded. */
 export const fileCalls = (): FileCalls => ({
   discardRange: discardRange(),
   openFileBatch: openFileBatch(),

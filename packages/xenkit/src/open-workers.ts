@@ -3,7 +3,7 @@ import { Workers } from '@xenkit/backend'
 import { type Hypervisor, expectInteger } from '@xenkit/hypervisor'
 import { startRingThread } from './threads/start-ring-thread.ts'
 
-/** More threads than any dom0 has processors. */
+/** Most threads: more than a dom0 has processors. */
 const MAX_WORKERS = 64
 
 /**

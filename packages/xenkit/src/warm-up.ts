@@ -1,4 +1,4 @@
-/** `warmUp`: compiled code for a server's first guest. */
+/** `warmUp` lets V8 compile the code that serves disks before the first guest connects. */
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { warmUpRings } from '@xenkit/vbd'
 import { openLoopback } from '@xenkit/xen'

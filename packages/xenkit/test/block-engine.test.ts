@@ -45,7 +45,8 @@ describe.each(['copy', 'map', 'persistent'] as const)('data path %s', (dataPath)
           const { store, calls } = counted(file)
           await withDisk({ store, dataPath }, async (disk) => {
             for (const round of rounds) {
-              // Concurrent requests touch different sectors.
+              // Drop requests that overlap an earlier one: concurrent requests touch different
+              // sectors.
               const taken: boolean[] = []
               const apart = round.filter(({ range: { sector, count } }) => {
                 const own = Array.from({ length: count }, (_, i) => sector + i)
@@ -97,7 +98,7 @@ test('requests beyond the end of an image that was truncated while served fail a
 test('a failed system call is reported by its errno name', async () => {
   writeFileSync(path, content())
   await using file = await openFileStore(path, { readOnly: true })
-  // A store that claims to be writable, although its descriptor isn't.
+  // A store that claims to be writable, although its file was opened read-only.
   const store: BlockStore = Object.assign(file, { write: () => {} })
   await withDisk({ store }, async (disk, events) => {
     await expect(disk.write(0, [new Uint8Array(4096)])).rejects.toThrow()

@@ -1,4 +1,4 @@
-/** Every example as a reader runs it, on a simulated machine. */
+/** Runs every example as a reader would, on a simulated machine. */
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'

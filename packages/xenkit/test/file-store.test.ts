@@ -36,7 +36,8 @@ test.each([false, true])('a hole is punched into the file, direct %s', async (di
 })
 
 /**
- * Attaches a loop device. That needs root, the driver and a free device, which a container lacks.
+ * Attaches a loop device, and returns its path. Undefined without root, the driver or a free
+ * device, as in a container.
  */
 function attachLoop(sectorSize: number): string | undefined {
   if (process.getuid?.() !== 0 || !existsSync('/dev/loop-control')) return undefined

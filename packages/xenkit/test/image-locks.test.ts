@@ -1,4 +1,4 @@
-/** Images that another program or store has open: QEMU's own tools, or a second store. */
+/** Locks between this process and others that use an image: QEMU's tools, or a second store. */
 import { execFile, execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import {
@@ -34,7 +34,7 @@ async function makeImage(): Promise<string> {
   return path
 }
 
-/** Number of descriptors of a file in this process. */
+/** Number of descriptors that this process has open on a file. */
 async function descriptorsOf(path: string): Promise<number> {
   const folder = '/proc/self/fd'
   const links = await Promise.all(
@@ -43,7 +43,9 @@ async function descriptorsOf(path: string): Promise<number> {
   return links.filter((link) => link === path).length
 }
 
-/** Expects an error of one line, and no descriptor left open. */
+/**
+ * Expects that opening the image fails with an error of one line, and leaves no descriptor open.
+ */
 async function expectRefused(
   path: string,
   text: RegExp,
@@ -180,7 +182,8 @@ describe('two stores of one process', () => {
 })
 
 /**
- * Attaches a loop device. That needs root, the driver and a free device, which a container lacks.
+ * Attaches a loop device, and returns its path. Undefined without root, the driver or a free
+ * device, as in a container.
  */
 function attachLoop(path: string): string | undefined {
   if (process.getuid?.() !== 0 || !existsSync('/dev/loop-control')) return undefined
@@ -203,7 +206,7 @@ test('a mounted block device can only be opened read-only; a writing store opens
   let store: FileStore | undefined
   try {
     {
-      // As the kernel does for a file system or a volume.
+      // Opens the device exclusively, as the kernel does for a mounted file system or a volume.
       await using _holder = await alone()
       await expectRefused(device, /has it to itself/)
       await using reader = await openFileStore(device, { readOnly: true })

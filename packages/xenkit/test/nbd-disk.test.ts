@@ -6,13 +6,16 @@ import { expect, test } from 'vitest'
 
 const root = join(import.meta.dirname, '../../..')
 
-/** On CI it must be installed. */
+/**
+ * Whether to skip the test because nbdkit isn't installed. On CI it has to be, so nothing is
+ * skipped.
+ */
 const missing =
   process.env['CI'] !== 'true' && spawnSync('nbdkit', ['--version']).error !== undefined
 if (missing) console.warn("not run: nbdkit can't be run (Debian: nbdkit)")
 
 test.skipIf(missing)('runs unchanged, and ends without an error of its server', async () => {
-  // nbdkit runs the command as its child, and ends with it.
+  // nbdkit runs the command as its child, and exits when the command does.
   const sim = `"${process.execPath}" --import tsx --conditions=xenkit-source packages/xenkit/src/cli/main.ts sim --writes 50 examples/nbd-disk.ts "nbd+unix:///?socket=$unixsocket"`
   const { stdout, stderr } = await promisify(execFile)(
     'nbdkit',

@@ -1,4 +1,7 @@
-/** V8 compiles before the first guest comes, and keeps the code until one comes. */
+/**
+ * `warmUp`: V8 compiles the code before the first guest connects, and keeps it while no guest is
+ * connected.
+ */
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -8,10 +11,10 @@ const program = join(import.meta.dirname, 'support/programs/warm-up.ts')
 const flags = ['--import=tsx', '--conditions=xenkit-source', '--expose-gc']
 const tracing = ['--trace-opt', '--trace-deopt']
 
-/** Functions that V8 compiles at least. It is some 60, depending on what it inlines. */
+/** Fewest functions that V8 must compile. It compiles some 60, depending on what it inlines. */
 const COMPILED = 40
 
-/** Functions on a request's way. */
+/** Names of functions that run for every request. */
 const HOT = ['decode', 'take', 'give', 'find', 'reserve', 'fetch', 'deliver', 'release', '#answer']
 
 const namesIn = (trace: string, pattern: RegExp): (string | undefined)[] =>

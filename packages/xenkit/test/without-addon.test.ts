@@ -18,7 +18,7 @@ test('images are served without locks, with one warning', async () => {
   const path = join(folder, 'disk.img')
   writeFileSync(path, new Uint8Array(4096))
   try {
-    // No warning if locking is off, or nothing is written.
+    // No warning is due if locking is off, or the image is opened read-only.
     for (const o of [{ locking: false }, { readOnly: true }]) {
       await (await openFileStore(path, o)).close()
     }

@@ -1,15 +1,13 @@
-/**
- * The addon with its real arena and scripted drivers: Linux's answers about grants, without Xen.
- */
+/** The addon with its real arena and scripted drivers, which answer about grants as Linux does. */
 import { type Arena, type CopyLayout, type Gntdev, loadNative, type Native } from '@xenkit/native'
 
-/** Answers of the scripted drivers. */
+/** The errors and statuses that the scripted drivers answer. */
 export interface Script {
   /** Errno name that `map` fails with. */
   mapFails?: string
-  /** What `probe` returns for a gref; 0 for all others. */
+  /** Statuses that `probe` returns, by grant reference; 0 for all others. */
   readonly probes: Map<number, number>
-  /** Grefs for which `probe` returns 0 when asked about a read-only mapping. */
+  /** Grant references for which `probe` returns 0 if it is asked about a read-only mapping. */
   readonly readOnly?: readonly number[]
   /** Errno name that `copy` fails with. */
   copyFails?: string
@@ -30,7 +28,7 @@ export interface Asked {
 const failing = (operation: string, code: string): Error =>
   Object.assign(new Error(`${operation}: ${code}`), { code })
 
-/** Implements only what the grant port uses. */
+/** Implements only the calls that `XenGrants` makes. */
 export function fakeNative(script: Script): { readonly native: Native; readonly asked: Asked } {
   const real = loadNative()
   const asked: Asked = { maps: [], copies: [] }
@@ -52,7 +50,7 @@ export function fakeNative(script: Script): { readonly native: Native; readonly 
       return script.probes.get(gref) ?? 0
     }
 
-    /** Columns of 4 bytes each, in another order than the addon's. */
+    /** Columns of 4 bytes per operation, in another order than the real addon's. */
     copyLayout(capacity: number): CopyLayout {
       const [status, length, offset, local, gref, size] = [0, 4, 8, 12, 16, 20].map(
         (at) => at * capacity,

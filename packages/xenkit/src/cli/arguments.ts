@@ -36,8 +36,8 @@ export function workers(value: string): number {
 }
 
 /**
- * Collects the arguments of a program that `sim` runs. An option of `sim` among them is an error,
- * because it was probably meant for `sim`, unless `--` precedes it.
+ * Collects the arguments of the program that `xenkit sim` runs. An option of `sim` among them was
+ * probably meant for `sim`, so it is an error unless `--` precedes it.
  */
 export function programArgument(value: string, before: readonly string[] = []): readonly string[] {
   if (/^--(writes|seed)(=|$)/.test(value) && !before.includes('--')) {

@@ -1,8 +1,8 @@
 /**
- * `xenkit demo`: the whole path on one machine without Xen. The real backend serves a disk through
- * the simulated hypervisor to a guest on its own thread. The guest reads the disk, writes to random
- * places and verifies every byte; afterwards this side checks the disk too. The guest's writes stay
- * in memory, so that an image of any size needs no copy.
+ * `xenkit demo`: the whole data path on one machine without Xen. The real backend serves a disk
+ * through the simulated hypervisor to a guest on its own thread. The guest reads the disk, writes
+ * to random places and verifies every byte; afterwards the backend's side checks the disk too. The
+ * guest's writes stay in memory, so an image of any size needs no copy.
  */
 import { createHash, randomFillSync } from 'node:crypto'
 import { type BlockStore, type VbdStats, eventLog, serveVbd } from '@xenkit/vbd'
@@ -18,7 +18,7 @@ const MIB = 2 ** 20
 const DEFAULT_DISK_BYTES = 64 * MIB
 /** Most memory of one write: 64 sectors, plus the rest of two blocks of 4 KiB. */
 const WRITE_BYTES = 40 * 1024
-/** Bytes per read for the sha256. */
+/** Bytes per read of the disk for its sha256. */
 const PIECE = MIB
 
 export interface DemoOptions {
@@ -77,7 +77,7 @@ async function serveAndVerify(store: BlockStore, name: string, o: DemoOptions): 
 }
 
 /**
- * Serves the disk on this thread to the guest on its own, then checks that the machine has no leak.
+ * Serves the disk on this thread to the guest on its own thread, then checks that nothing leaked.
  */
 async function serveToGuest(store: BlockStore, steps: Steps, o: DemoOptions) {
   steps.start('the guest looks for its disk')

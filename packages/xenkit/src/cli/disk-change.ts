@@ -16,9 +16,9 @@ import type { XenControl } from '@xenkit/xen'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import { UsageError } from './usage-error.ts'
 
-/** Milliseconds for a guest to release a disk, as in libxl. */
+/** Milliseconds to wait for a guest to release a disk, as in libxl. */
 const DETACH_TIMEOUT_MS = 10_000
-/** Milliseconds for a server to answer. */
+/** Milliseconds to wait for an answer of the process that serves the disk. */
 const ANSWER_TIMEOUT_MS = 10_000
 
 /**
@@ -65,7 +65,10 @@ export async function diskEject(control: XenControl, domid: number, vdev: string
   await changeMediumOf(control, { domid, vdev }, (format) => format)
 }
 
-/** @param paramsOf called with the prefix that libxl writes before a path: empty, or a format */
+/**
+ * @param paramsOf returns the new `params` node; called with what libxl writes before the path: an
+ *   empty string, or `aio:`
+ */
 async function changeMediumOf(
   control: XenControl,
   which: { readonly domid: number; readonly vdev: string },
@@ -119,7 +122,7 @@ async function withTimeout<T>(ms: number, text: string, work: Promise<T>): Promi
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new UsageError(text)), ms)
   })
-  // After the timeout its connection is closed, which makes it fail; that error is of no interest.
+  // After the timeout the connection is closed, which makes `work` fail: ignore that error.
   work.catch(() => {})
   return Promise.race([work, late]).finally(() => clearTimeout(timer))
 }

@@ -24,7 +24,7 @@ import { Images, type ImagesOptions } from './images.ts'
 import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
 
-/** Milliseconds for xenstored to remove the disk's nodes. The device is already closed then. */
+/** Milliseconds for xenstored to remove the disk's nodes, after the device has closed. */
 const UNPLUG_TIMEOUT_MS = 1_000
 
 export interface ServeOptions extends ImagesOptions {
@@ -37,8 +37,8 @@ export interface ServeOptions extends ImagesOptions {
 }
 
 /**
- * Serves disks that a toolstack gives to this domain, until interrupted: with the given image, or
- * with the image that each disk names.
+ * Serves the disks that a toolstack gives to this domain, until interrupted. All use the given
+ * image, or each uses the image that its own configuration names.
  */
 export async function diskServe(image: string | undefined, o: ServeOptions): Promise<void> {
   const { domid, backendTypes, workers, readOnly, locking, format } = o
@@ -75,8 +75,8 @@ export interface AttachOptions extends ImagesOptions {
 }
 
 /**
- * Plugs a disk into a running domain and serves it. Ends when the disk is unplugged or this command
- * is interrupted, and then unplugs it.
+ * Plugs a disk into a running domain and serves it, until the disk is unplugged or the command is
+ * interrupted. An interrupted command unplugs the disk.
  */
 export async function diskAttach(
   domid: number,
@@ -89,7 +89,7 @@ export async function diskAttach(
   }
   const readOnly = o.readOnly || o.cdrom
   const imageOptions = { readOnly, locking: o.locking, ...(o.format && { format: o.format }) }
-  // Errors in the image are reported before anything is plugged.
+  // Open the image once now, so that its errors are reported before anything is plugged.
   if (image !== undefined) await (await openFileStore(image, imageOptions)).close()
   await using hv = await openHypervisor()
   await expectNoKernelBackend(hv, ['vbd'])
@@ -110,7 +110,8 @@ export async function diskAttach(
       printAndNote(event)
       if (event.kind === 'failed') failure = event.error
       if (event.kind === 'removed') stop.abort()
-      // The domain is gone, so the disk won't reconnect; its toolstack doesn't remove this disk.
+      // If the domain is gone, the disk won't reconnect, and no toolstack removes a disk that this
+      // command plugged.
       if (event.kind === 'closed') {
         void xs.isDomainIntroduced(domid).then(
           (exists) => exists || stop.abort(),
@@ -119,7 +120,7 @@ export async function diskAttach(
       }
     },
   })
-  // It is awaited below; this only prevents an unhandled rejection until then.
+  // `serving` is awaited below; until then this prevents an unhandled rejection.
   serving.catch(() => {})
   try {
     await plugVbd(xs, {
@@ -155,7 +156,7 @@ function printAndNote(event: VbdEvent): void {
 }
 
 /**
- * Exits at once after an abandoned disk: closing its image would wait forever for requests in
+ * Exits immediately if a disk was abandoned: closing its image would wait forever for requests in
  * flight.
  */
 function exitIfAbandoned(): void {

@@ -1,4 +1,4 @@
-/** Images that disks name: opened on request, and closed when the disk no longer uses them. */
+/** Opens the images that disks name, and closes each when its disk no longer uses it. */
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { BlockStore, RequestedDisk, StoreAnswer } from '@xenkit/vbd'
@@ -8,13 +8,13 @@ import { openFileStore } from '../open-file-store.ts'
 export interface ImagesOptions {
   /** Open all images read-only, whatever the disks' configurations say. */
   readonly readOnly: boolean
-  /** See `openFileStore`. */
+  /** Lock the images; see `openFileStore`. */
   readonly locking: boolean
   /** Format of all images; see `openFileStore`. */
   readonly format?: 'raw'
 }
 
-/** `store` and `release` are the options of `serveVbd` with these names. */
+/** The open images. Its `store` and `release` are the options of `serveVbd` with these names. */
 export class Images {
   readonly #open = new Map<BlockStore, FileStore>()
   readonly #o: ImagesOptions
@@ -55,8 +55,8 @@ export class Images {
 }
 
 /**
- * Whether a CD-ROM drive has no medium: libxl names none, or (since 4.19, for backendtype=phy) an
- * empty file that it creates.
+ * Whether a CD-ROM drive has no medium. libxl then names no image, or (since 4.19, for
+ * backendtype=phy) an empty file that libxl creates.
  */
 const isEmpty = async (target: string): Promise<boolean> =>
   target === '' ||

@@ -2,7 +2,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /**
  * Returns a signal that the first SIGINT, SIGTERM or SIGHUP aborts. A second one ends the process
- * at once.
+ * immediately.
  */
 export function interrupted(): AbortSignal {
   const controller = new AbortController()

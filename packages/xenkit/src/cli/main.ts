@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The `xenkit` command. Exit code 1, with one line on stderr, for a failure that the user can fix;
- * 2 for wrong arguments.
+ * The `xenkit` command. A failure that the user can fix prints one line on stderr and exits with
+ * code 1; wrong arguments exit with code 2.
  */
 import { inspect } from 'node:util'
 import { printable } from '@xenkit/hypervisor'

@@ -9,7 +9,7 @@ import { runGuest } from '../sim/run-guest.ts'
 import { isTypeScript, startThread, typescriptLoader } from '../threads/start-thread.ts'
 import { UsageError, isOneLine } from './usage-error.ts'
 
-/** Seconds from a program's start to a connected disk; the example needs a tenth of a second. */
+/** Seconds from a program's start to a connected disk; the example program needs 0.1. */
 const CONNECT_SECONDS = 10
 
 export interface SimOptions {
@@ -73,7 +73,7 @@ async function expectRunnable(program: string): Promise<void> {
   }
 }
 
-/** Rejects when the program ends, which it must not do before the guest. */
+/** Rejects when the program ends, which it must not do before the guest ends. */
 function failure(backend: Worker, program: string): Promise<never> {
   return new Promise<never>((_, reject) => {
     backend.once('error', (error: NodeJS.ErrnoException) => reject(explained(error, program)))
@@ -95,11 +95,13 @@ const NEEDS_LOADER = [
   'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX',
   'ERR_INVALID_TYPESCRIPT_SYNTAX',
 ]
-/** Error codes of Node and tsx for a program that they take for CommonJS. */
+/**
+ * Error codes of Node and tsx for a program that they load as CommonJS although it is an ES module.
+ */
 const NOT_A_MODULE = ['ERR_REQUIRE_CYCLE_MODULE', 'ERR_REQUIRE_ASYNC_MODULE']
 const NOT_A_MODULE_TEXT = /Top-level await .* not supported with the "cjs"|outside a module/
 /**
- * The first Node with `await using`: Node only strips types, and doesn't translate newer syntax.
+ * The first Node version with `await using`: Node strips types, but doesn't translate newer syntax.
  */
 const NODE_WITH_USING = 24
 

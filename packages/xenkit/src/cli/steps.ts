@@ -3,7 +3,10 @@
  */
 import { paint } from './paint.ts'
 
-/** Milliseconds between progress reports: redrawn in place, or as new lines. */
+/**
+ * Milliseconds between progress reports: `REDRAW_MS` on a terminal, where a line is redrawn in
+ * place, and `REPEAT_MS` elsewhere, where each report is a new line.
+ */
 const REDRAW_MS = 100
 const REPEAT_MS = 10_000
 
@@ -37,15 +40,12 @@ export class Steps {
     this.say(`${paint('red', '✖', this.#stream)} ${this.#running}`)
   }
 
-  /** Prints a permanent line, above that of the current step. */
+  /** Prints a permanent line, above the current step's line. */
   say(line: string): void {
     this.#stream.write(`${this.#width > 0 ? '\r\x1b[K' : ''}${line}\n`)
   }
 
-  /**
-   * Columns of the terminal, or 0 if lines can't be redrawn in place; some terminals report 0
-   * themselves.
-   */
+  /** Columns of the terminal, or 0 if lines can't be redrawn in place. Some terminals report 0. */
   get #width(): number {
     return this.#stream.isTTY && process.env['TERM'] !== 'dumb' ? this.#stream.columns : 0
   }

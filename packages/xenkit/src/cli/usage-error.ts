@@ -4,8 +4,8 @@ export class UsageError extends Error {
 }
 
 /**
- * Whether the error's text is all that a command's user needs. It is recognised by its code,
- * because errors from another thread lose their class.
+ * Whether the error's text alone is enough for a command's user. Such errors are recognised by
+ * their code, because errors from another thread lose their class.
  */
 export function isOneLine(error: unknown): error is Error {
   if (!(error instanceof Error)) return false

@@ -5,8 +5,8 @@ import { listenXenstored } from '@xenkit/sim/socket'
 import { interrupted } from './interrupted.ts'
 
 /**
- * Serves until interrupted. Prints one line on stdout when clients may connect; clients' errors go
- * to stderr.
+ * Serves xenstore until interrupted. Prints one line on stdout when clients may connect; clients'
+ * errors go to stderr.
  */
 export async function xenstored({ socket: path }: { readonly socket: string }): Promise<void> {
   const stop = interrupted()

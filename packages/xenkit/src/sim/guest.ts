@@ -12,7 +12,7 @@ import { type Disk, openVbd } from '@xenkit/vbd'
 export interface GuestOrders {
   readonly domain: DomainHandle
   readonly vdev: string
-  /** Random writes, each read back; 0 leaves the disk unchanged. */
+  /** Number of random writes, each of which is read back; 0 leaves the disk unchanged. */
   readonly writes: number
   readonly seed: number
 }
@@ -29,7 +29,7 @@ export type GuestReport =
   | { readonly kind: 'read'; readonly phase: 'read' | 'reread'; readonly sha256: string }
   | { readonly kind: 'finished'; readonly verifiedWrites: number }
 
-/** Bytes per read of the whole disk, and reads in flight. */
+/** Bytes per read of the whole disk, and number of reads in flight. */
 const CHUNK = 256 * 1024
 const IN_FLIGHT = 4
 const LONGEST_WRITE_SECTORS = 64
@@ -105,4 +105,4 @@ function report(message: GuestReport): void {
   parentPort?.postMessage(message)
 }
 
-await run(workerData as GuestOrders) // set by runGuest alone
+await run(workerData as GuestOrders) // only runGuest sets workerData

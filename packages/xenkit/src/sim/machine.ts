@@ -11,7 +11,7 @@ export interface PluggedMachine {
   readonly vdev: string
 }
 
-/** Creates the machine with domain 0, a guest and its disk. */
+/** Creates the machine with domain 0, a guest and the guest's disk. */
 export async function plugMachine(o: { readonly seed: number }): Promise<PluggedMachine> {
   const machine = createMachine(o)
   const dom0 = machine.createDomain()

@@ -4,13 +4,13 @@ import { UsageError } from '../cli/usage-error.ts'
 import type { GuestOrders, GuestReport } from './guest.ts'
 import { startThread } from '../threads/start-thread.ts'
 
-/** Results of the guest. */
+/** Facts and digests that the guest reports. */
 export interface GuestResult {
   readonly sectors: number
   readonly readOnly: boolean
   /**
-   * Digest of the whole disk, as the guest read it before its writes, and after them if there were
-   * any.
+   * Digests of the whole disk as the guest read it, before its writes and after them; the latter is
+   * undefined if the guest wrote nothing.
    */
   readonly sha256: string
   readonly sha256AfterWrites: string | undefined
@@ -23,7 +23,10 @@ export interface RunGuestOptions {
   readonly vdev: string
   readonly writes: number
   readonly seed: number
-  /** Ends the guest wherever it is; `runGuest` then rejects with the signal's reason. */
+  /**
+   * Ends the guest's thread, whatever it is doing; `runGuest` then rejects with the signal's
+   * reason.
+   */
   readonly signal?: AbortSignal
   readonly onReport?: (report: GuestReport) => void
 }

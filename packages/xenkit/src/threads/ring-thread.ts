@@ -6,17 +6,17 @@ import { diskRings } from '@xenkit/vbd'
 import { openHypervisor } from '../open-hypervisor.ts'
 import { warmUp } from '../warm-up.ts'
 
-/** What `startRingThread` passes to the thread in workerData. */
+/** The part of the thread's workerData that `startRingThread` sets. */
 export interface RingThreadOrders {
-  /** Adapter of the server's hypervisor. */
+  /** Name of the server's hypervisor, which the thread opens too. */
   readonly adapter: Hypervisor['name']
   readonly rings: Port
 }
 
-const { adapter, rings } = workerData as RingThreadOrders // set by startRingThread alone
+const { adapter, rings } = workerData as RingThreadOrders // only startRingThread sets workerData
 await using hv = await openHypervisor({ adapter })
-// The kernel closes a process's resources at its exit; for a failed thread of a simulated domain
-// this does.
+// The kernel closes a process's resources at its exit. A thread of a simulated domain that fails
+// has no kernel, so it closes the hypervisor itself.
 process.once('exit', () => void hv.close())
 await using _compiled = await warmUp(hv)
 parentPort?.postMessage('ready')

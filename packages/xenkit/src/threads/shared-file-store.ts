@@ -5,7 +5,7 @@
 import { type SharedImage, sharedFileStore } from '@xenkit/stores'
 import { fileCalls } from '../open-file-store.ts'
 
-/** Opens the store, as `OpenSharedStore` has it. */
+/** Opens the store in this thread; its type is `OpenSharedStore`. */
 const open = (
   image: SharedImage,
   size: { readonly sectors: number },

@@ -6,7 +6,7 @@ import { NotAvailableError } from '@xenkit/hypervisor'
 import { type SharedMemory, sharedMemoryStore } from '@xenkit/stores'
 import { openMemory } from '@xenkit/xen'
 
-/** Opens the disk, as `OpenSharedStore` has it. */
+/** Opens the disk in this thread; its type is `OpenSharedStore`. */
 export default function open(
   memory: SharedMemory,
   size: { readonly sectors: number },

@@ -9,13 +9,13 @@ import { startThread } from './start-thread.ts'
 
 /**
  * Milliseconds that a thread may take to end. A thread whose disk was abandoned waits for the
- * store, which may block it; it is then left running until the process ends.
+ * store, perhaps forever. After this time it is left running until the process ends.
  */
 const EXIT_TIMEOUT_MS = 5_000
 
 /**
  * Starts a thread that serves rings.
- * @param hv hypervisor that the thread opens too
+ * @param hv the server's hypervisor, which the thread opens too
  * @throws TypeError for a hypervisor that can't be opened in another thread
  * @throws the thread's error if it can't open the hypervisor
  */

@@ -67,7 +67,7 @@ class Command {
     })
   }
 
-  /** Resolves once the command has printed the text; fails if it ends before. */
+  /** Resolves once the command has printed the text; rejects if the command ends without it. */
   says(text: RegExp): Promise<void> {
     const heard = new Promise<void>((resolve) => {
       this.#heard = () => text.test(this.#stdout) && resolve()
@@ -201,7 +201,8 @@ test('a CD-ROM drive: empty, inserted, ejected, detached by force', async () => 
     { sectors: 0, params: '' },
   ])
   await expect(disk.read(0, [new Uint8Array(512)])).rejects.toThrow()
-  // A frontend can't revoke grants that a vanished backend still maps, so the guest closes first.
+  // The frontend can't revoke its grants while the vanished backend maps them, so the guest closes
+  // first.
   await disk.close()
   expect(await m.run('detach', id, 'xvdc', '--force')).toEqual({ code: 0, stdout: '', stderr: '' })
   expect((await attached.ended).code).toBe(0)

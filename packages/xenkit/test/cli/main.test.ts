@@ -1,4 +1,4 @@
-/** The command as its user sees it: output and exit code when something is wrong. */
+/** The `xenkit` command as its user sees it: output and exit code when something is wrong. */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -48,12 +48,13 @@ const run = (program: string, args: readonly string[]): Promise<Outcome> =>
 const xenkit = (...args: string[]): Promise<Outcome> =>
   run(process.execPath, [...node, main, ...args])
 
-/** Returns a command line for a shell. */
+/** Returns a command line that runs the `xenkit` command in a shell. */
 const command = (...args: string[]): string => [process.execPath, ...node, main, ...args].join(' ')
 
-/** Returns what a terminal with the given number of columns shows of a command line. */
+/** Returns the bytes that a terminal of this width receives from a command line. */
 async function terminal(columns: number, line: string): Promise<string> {
-  // Without these, Node takes CI services' terminals for colourless.
+  // With these variables, which CI services set, Node would choose colours by them, not by the
+  // terminal.
   const clean = ['-u', 'NO_COLOR', '-u', 'FORCE_COLOR', '-u', 'CI', 'TERM=xterm']
   const shell = ['script', '-qec', `stty cols ${columns}; ${line}`, '/dev/null']
   return (await run('env', [...clean, ...shell])).stdout
@@ -67,8 +68,8 @@ function expectComplaint({ code, stderr }: Outcome, says: RegExp): void {
 }
 
 /**
- * Expects the program's error, then `xenkit sim`'s about the program, and none of the guest, whose
- * disk is untouched.
+ * Expects two errors: the program's, then `xenkit sim`'s about the program. The guest must report
+ * none, because its disk is untouched.
  */
 function expectFirstComplaint({ code, stderr }: Outcome, says: RegExp): void {
   const [first, second, ...more] = stderr.trimEnd().split('\n')
@@ -169,7 +170,7 @@ describe('demo', () => {
     expect(stdout).toMatch(/nothing leaked/)
   })
 
-  // Copying it would take minutes, even though it is all holes.
+  // Copying the image would take minutes, even though it is all holes.
   test.each(signals)('of a sparse TiB copies nothing; %s ends it', async (signal) => {
     const sparse = join(folder, `${signal}.img`)
     closeSync(openSync(sparse, 'wx'))
@@ -179,7 +180,7 @@ describe('demo', () => {
     const demo = spawn(process.execPath, [...node, main, 'demo', sparse], { env })
     const [first] = await once(demo.stderr, 'data')
     expect(String(first)).toContain(`reading ${sparse}`)
-    // tsx has its cache there.
+    // tsx keeps its cache in the temporary folder; nothing else may be there.
     expect(readdirSync(temporary).filter((name) => !name.startsWith('tsx-'))).toEqual([])
     demo.kill(signal)
     expect(await once(demo, 'exit')).toEqual([null, signal])

@@ -1,5 +1,5 @@
 /**
- * Third-party clients with `xenkit xenstored`: Xen's own tools (Debian: xenstore-utils) and pyxs
+ * Third-party clients of `xenkit xenstored`: Xen's own tools (Debian: xenstore-utils) and pyxs
  * (Debian: python3-pyxs).
  */
 import { execFile, spawn } from 'node:child_process'
@@ -48,8 +48,8 @@ const shell = (command: string): Promise<Outcome> =>
   })
 
 /**
- * Recorded output of the tools with C xenstored 4.17: a command after `$`, its stderr and stdout
- * (`%` where the last line has no newline), its exit code.
+ * Output of the tools with C xenstored 4.17, recorded in a file. Each entry has a command after
+ * `$`, its stderr and stdout (`%` where the last line has no newline), and its exit code.
  */
 const session = readFileSync(join(import.meta.dirname, '../support/xenstore-tools.session'), 'utf8')
   .split(/^\$ /m)

@@ -61,7 +61,9 @@ test('one in use stays with its owner', async () => {
   expect(await daemon.stop('SIGTERM')).toBe(0)
 })
 
-/** Expects one line that says what is wrong, and exit code 1. */
+/**
+ * Expects that `xenkit xenstored` prints one line that says what is wrong, and exits with code 1.
+ */
 async function expectComplaint(socket: string, says: RegExp): Promise<void> {
   const main = join(import.meta.dirname, '../../src/cli/main.ts')
   const { code, stderr } = await new Promise<{ code: unknown; stderr: string }>((resolve) => {

@@ -46,7 +46,7 @@ export async function withDisk(
     stop.abort()
     await served
   }
-  // The engine's own descriptors are closed once the event loop has released them.
+  // The engine closes its own descriptors some turns of the event loop later.
   while (openFiles() > before) await new Promise(setImmediate)
 }
 

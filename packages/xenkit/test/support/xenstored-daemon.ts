@@ -7,16 +7,16 @@ const main = join(import.meta.dirname, '../../src/cli/main.ts')
 
 export interface Daemon extends AsyncDisposable {
   readonly process: ChildProcess
-  /** Output so far. */
+  /** Output of the process so far. */
   readonly output: { stdout: string; stderr: string }
   /**
-   * Ends it by a signal.
-   * @returns its exit code
+   * Ends the process by a signal.
+   * @returns the process's exit code
    */
   stop(signal: NodeJS.Signals): Promise<number | null>
 }
 
-/** Starts it, and waits until it is ready for clients. */
+/** Starts the process, and waits until it accepts clients. */
 export async function startDaemon(socket: string): Promise<Daemon> {
   const child = spawn(
     process.execPath,
@@ -52,8 +52,8 @@ export async function startDaemon(socket: string): Promise<Daemon> {
 }
 
 /**
- * Returns a note for a test's title if a program isn't installed. CI has all programs and skips
- * nothing.
+ * Returns a note for a test's title if a program isn't installed. CI has all programs, so nothing
+ * is skipped there.
  */
 export function missing(name: string, command: string, ...args: string[]): string | undefined {
   if (process.env.CI === 'true') return undefined

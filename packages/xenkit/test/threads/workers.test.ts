@@ -1,5 +1,5 @@
 /**
- * Images that workers serve, over the same descriptor or memory, with the addon's calls where it is
+ * Images served by worker threads, which share the descriptor or memory, with the addon if it is
  * built.
  */
 import { execFile } from 'node:child_process'
@@ -39,7 +39,7 @@ test.each(['cached', 'direct', 'memory', 'wrapped'])(
       queues: 0,
       persistentGrants: 0,
     })
-    // A store with a call of the user's own stays in its thread.
+    // A store with a user's own function is served by the thread that opened it.
     expect(own > 0).toBe(mode === 'wrapped')
     expect(descriptors).toBe(0)
     expect(released).toBe(mode === 'memory' ? true : undefined)
@@ -52,7 +52,7 @@ test.each(['cached', 'direct', 'memory', 'wrapped'])(
 )
 
 test("a hypervisor that can't be opened in another thread is refused", async () => {
-  const hv = { name: 'sim' } as Hypervisor // not a domain of a machine
+  const hv = { name: 'sim' } as Hypervisor // an object that isn't a domain of a simulated machine
   await expect(openWorkers(hv, { count: 1 })).rejects.toThrow(
     '"hv" expected a hypervisor that openHypervisor or createDomain made',
   )

@@ -1,8 +1,8 @@
 /**
- * served-by-workers IMAGE MODE: a guest writes all of an image that two workers serve, discards and
- * resizes. Prints what was served, and how many descriptors the image still has. In the mode
- * `memory` the image is loaded, served from memory and written back; it prints whether the memory
- * was freed.
+ * served-by-workers IMAGE MODE: two workers serve an image to a guest, which writes all of it,
+ * discards, and sees it resized. Prints the disk's counters, and how many descriptors the image
+ * still has. In mode `memory`, the image is loaded, served from memory and written back; the
+ * program prints whether that memory was freed.
  */
 import { readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { openMemory } from '@xenkit/xen'
@@ -36,7 +36,8 @@ const store =
     readOnly: false,
   })
 }
-// A call that a user wraps around a store runs in the store's own thread.
+// In mode `wrapped`, this store counts its reads. Workers can't run its function, so it is served
+// by the thread that opened it.
 let own = 0
 const seen = {
   ...store,
@@ -82,7 +83,7 @@ if (mode === 'memory') {
   writeFileSync(image, bytes)
 }
 const id = idOf(store)
-// Resolves at once, because no worker uses it any more.
+// Resolves: no worker uses the store any more.
 await store.close()
 machine.assertQuiescent()
 await machine.close()
@@ -95,11 +96,11 @@ function leadsTo(fd: string): string | undefined {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`)
   } catch {
-    return undefined // the descriptor of the directory itself
+    return undefined // the descriptor that lists /proc/self/fd has closed
   }
 }
 
-/** Id of its memory, if it has one. */
+/** Returns the id of the store's memory; undefined if the store has none. */
 function idOf(store: BlockStore): number | undefined {
   using shared = store.share?.()
   const data = shared?.data
@@ -114,6 +115,6 @@ function isReleased(id: number | undefined): boolean | undefined {
     openMemory()?.({ id }).close()
     return false
   } catch {
-    return true // nobody has it open
+    return true // no thread has the memory open
   }
 }

@@ -3,12 +3,12 @@ import { loadNative } from '../../../../../native/index.js'
 import { warmUp } from '../../../src/index.ts'
 
 const { setTimeout } = globalThis
-/** Disks in memory. */
+/** Returns the number of open memory disks in this process. */
 const open = (): number => loadNative().counters().images
 const collect = global.gc
 if (!collect) throw new Error('run it with --expose-gc')
 
-// Timers run a thousand times as fast: idle pages are given back after a minute.
+// Makes timers run a thousand times as fast, because buffers are freed after an idle minute.
 globalThis.setTimeout = Object.assign(
   (call: () => void, ms = 0) => setTimeout(call, ms / 1000),
   setTimeout,
@@ -18,7 +18,7 @@ const warm = await warmUp({ name: 'xen' })
 const meanwhile = open()
 console.log('warm')
 await new Promise((resolve) => setTimeout(resolve, 200))
-// V8 keeps a class without objects for two collections.
+// V8 drops the code of a class without objects at its second collection.
 for (let i = 0; i < 5; i++) {
   await new Promise((resolve) => setTimeout(resolve, 20))
   collect()
