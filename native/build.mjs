@@ -1,5 +1,5 @@
-// Builds the addon with cargo and moves it next to index.js, under the name that index.js loads. It
-// is moved by a rename, so a process that has loaded the old file keeps it.
+// Builds the addon with cargo and moves it next to index.js, under the name that index.js loads.
+// The move is a rename, so a process that has loaded the old file keeps using that.
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, renameSync } from 'node:fs'
 

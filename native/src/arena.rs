@@ -30,7 +30,7 @@ impl Arena {
         Ok(Self { runs: Rc::new(Runs::new(pages)?) })
     }
 
-    /// The table of runs, which the devices share with the arena.
+    /// The table of the arena's runs (ranges of pages), which the devices share with the arena.
     pub(crate) fn runs(&self) -> Rc<Runs> {
         Rc::clone(&self.runs)
     }
@@ -55,7 +55,7 @@ impl Arena {
         };
         if status != sys::Status::napi_ok {
             // SAFETY: without a buffer the finalizer never runs, so the pointer made above is still
-            // ours.
+            // owned here.
             drop(unsafe { Rc::from_raw(owner) });
             return Err(failure(
                 RUNTIME,
@@ -81,13 +81,14 @@ impl Arena {
         Ok(self.runs.commit(self.runs.take(pages)?, None))
     }
 
-    /// Ends the run that begins at `offset`, after its last pin. Does nothing after `close_all`.
+    /// Ends the run of pages that begins at `offset`, after its last pin. Does nothing after
+    /// `close_all`.
     #[napi(catch_unwind)]
     pub fn close(&self, offset: u32) -> Result<()> {
         self.runs.close(offset)
     }
 
-    /// Ends every run, each after its last pin. Later allocations and mappings fail.
+    /// Ends every run of pages, each after its last pin. Later allocations and mappings fail.
     #[napi(catch_unwind)]
     pub fn close_all(&self) -> Result<()> {
         self.runs.close_all()

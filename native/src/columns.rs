@@ -1,9 +1,9 @@
-//! Tables shared with JavaScript: columns of numbers that follow each other in one piece of memory.
-//! The columns' offsets are computed only here; JavaScript asks for them.
+//! Tables shared with JavaScript. A table is a piece of memory in which columns of numbers follow
+//! each other. The columns' offsets are computed only here; JavaScript asks for them.
 
 use std::ptr::NonNull;
 
-/// One field of all rows, stored consecutively.
+/// One field of all entries of a table, stored consecutively.
 pub struct Column<T> {
     first: *mut T,
     length: u32,
@@ -19,7 +19,8 @@ impl<T: Copy> Column<T> {
         Self { first: base.as_ptr().wrapping_add(offset as usize).cast(), length }
     }
 
-    /// Reads an element, once, because JavaScript may change it at any time. `None` past the end.
+    /// Reads an element, and only once, because JavaScript may change the element at any time.
+    /// `None` past the end.
     pub fn get(&self, at: u32) -> Option<T> {
         // SAFETY: `at` is inside the column, and the caller of `new` vouched for the column.
         (at < self.length).then(|| unsafe { self.first.add(at as usize).read_volatile() })
@@ -28,7 +29,7 @@ impl<T: Copy> Column<T> {
     /// Sets an element. Does nothing past the end.
     pub fn set(&self, at: u32, value: T) {
         if at < self.length {
-            // SAFETY: as in `get`.
+            // SAFETY: `at` is inside the column, and the caller of `new` vouched for the column.
             unsafe { self.first.add(at as usize).write_volatile(value) }
         }
     }

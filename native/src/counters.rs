@@ -1,6 +1,6 @@
-//! Resources that this process holds open, over all environments. The counters are relaxed atomics
-//! on paths that end in a system call. That is cheap enough for release builds too, so tests of
-//! either build can assert zero.
+//! Counts the resources that this process holds open, over all environments. The counters are
+//! relaxed atomics, on paths that end in a system call. That is cheap enough for release builds
+//! too, so tests of debug and release builds can assert zero.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -47,7 +47,7 @@ impl Token {
         Self::new(&MAPPINGS)
     }
 
-    /// Number of grant mappings, the token of the caller included.
+    /// Number of grant mappings, including the caller's token.
     pub fn mappings() -> u32 {
         MAPPINGS.get().unsigned_abs()
     }

@@ -17,7 +17,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens for reading and writing, nonblocking, not inherited by child processes.
+    /// Opens a device for reading and writing, nonblocking, not inherited by child processes.
     pub fn open(path: &str) -> Result<Self> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let fd =

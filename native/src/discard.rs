@@ -16,7 +16,8 @@ const BLKDISCARD: Opcode = opcode::none(0x12, 119);
 /// `BLKZEROOUT`, with the same argument.
 const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
 
-/// Runs on libuv's thread pool: a file system may have to wait for its journal.
+/// The task that discards a range. It runs on libuv's thread pool, because a file system may have
+/// to wait for its journal.
 pub struct Discard {
     fd: RawFd,
     offset: u64,
@@ -40,8 +41,8 @@ impl Task for Discard {
     }
 }
 
-/// Discards a range. In a file the range reads as zeros afterwards; on a block device it may read
-/// as anything.
+/// Discards a range. A file's range reads as zeros afterwards; a block device's may read as
+/// anything.
 pub fn discard_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io::Result<()> {
     if !is_block_device(fd)? {
         return fallocate(
@@ -55,7 +56,8 @@ pub fn discard_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io
     unsafe { ioctl(fd, Setter::<BLKDISCARD, [u64; 2]>::new([offset, length])) }
 }
 
-/// Makes a range read as zeros. A file keeps its blocks if the file system can do that.
+/// Makes a range read as zeros. A file keeps the range's blocks allocated if the file system can do
+/// that.
 pub fn zero_range(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io::Result<()> {
     if is_block_device(fd)? {
         // SAFETY: the argument is what BLKZEROOUT takes, and the kernel only reads it.

@@ -9,7 +9,7 @@ use crate::uv::Uv;
 pub const OUT_OF_RANGE: &str = "ERR_OUT_OF_RANGE";
 /// `code` when an arena has no free run of pages that is long enough.
 pub const ARENA_FULL: &str = "ERR_ARENA_FULL";
-/// `code` of a use after `close`.
+/// `code` of a use of an object after its `close`.
 pub const CLOSED: &str = "ERR_CLOSED";
 /// `code` when the JavaScript runtime lacks something this addon needs.
 pub const RUNTIME: &str = "ERR_RUNTIME";
@@ -19,17 +19,18 @@ pub type Failure = napi::Error<String>;
 /// Return type of every fallible function of this crate.
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// An error with the given code.
+/// Makes an error with the given code.
 pub fn failure(code: &str, message: impl Into<String>) -> Failure {
     Failure::new(code.to_owned(), message.into())
 }
 
-/// An argument outside its range.
+/// Makes the error for an argument outside its range.
 pub fn out_of_range(message: impl Into<String>) -> Failure {
     failure(OUT_OF_RANGE, message)
 }
 
-/// The error of a system call. `operation` names the call, as in `IOCTL_EVTCHN_NOTIFY of port 7`.
+/// Makes the error of a failed system call. `operation` names the call, as in `IOCTL_EVTCHN_NOTIFY
+/// of port 7`.
 pub fn os(operation: impl AsRef<str>) -> impl FnOnce(Errno) -> Failure {
     move |errno| {
         let name = errno_name(errno);

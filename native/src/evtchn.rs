@@ -44,7 +44,7 @@ struct State {
 }
 
 impl State {
-    /// Runs `f` on the open device and its pages.
+    /// Runs `f` on the open device and its pages, or fails if the device is closed.
     fn with<T>(&self, f: impl FnOnce(&Device, NonNull<u32>) -> T) -> Result<T> {
         match self.open.borrow().as_ref() {
             Some((device, table)) => Ok(f(device, table.address().cast())),
@@ -71,8 +71,8 @@ impl State {
             )));
         }
         let written = self.with(|device, table| {
-            // SAFETY: the second page has room for `count` ports. JavaScript can't change it
-            // meanwhile: it runs on this thread.
+            // SAFETY: the second page has room for `count` ports. JavaScript can't change it during
+            // this call, because JavaScript runs on this thread.
             let ports = unsafe {
                 std::slice::from_raw_parts(
                     table.add(BATCH).as_ptr().cast::<u8>(),
@@ -84,8 +84,8 @@ impl State {
         Ok(written.map_err(os("write to unmask event channels"))? as u32)
     }
 
-    /// Reads once, so that a storm of events can't block the event loop. Ports that are left make
-    /// the descriptor readable again.
+    /// Reads pending ports once, so that a storm of events can't block the event loop. Ports that
+    /// are left make the descriptor readable again.
     fn on_ready(&self, poll: &Poll, failed: bool) -> std::result::Result<(), Errno> {
         let read = self.with(|device, pending| {
             // SAFETY: this is the whole first page. The kernel writes to it; JavaScript can't,
@@ -105,8 +105,7 @@ impl State {
             Err(Errno::AGAIN | Errno::INTR) if !failed => {}
             Err(errno) => return Err(errno),
         }
-        // libuv stops polling a descriptor that reports an error, and an overflow is reported as
-        // one.
+        // The device reports an overflow as an error, after which libuv stops polling: start again.
         if failed { poll.watch().map_err(|_| Errno::BADF) } else { Ok(()) }
     }
 
@@ -204,7 +203,7 @@ impl Evtchn {
         function::create(env, c"unmask", move |[count]| state.unmask(count))
     }
 
-    /// Unbinds a port. An event that was already read may still be delivered. Does nothing after
+    /// Unbinds a port. An event that was read before may still be delivered. Does nothing after
     /// `close`.
     #[napi(catch_unwind)]
     pub fn unbind(&self, port: u32) -> Result<()> {

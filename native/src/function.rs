@@ -11,8 +11,8 @@ use napi::{JsError, sys};
 
 use crate::errors::{RUNTIME, Result, failure};
 
-/// Makes a function that runs `call`. `call` is dropped when JavaScript collects the function, at
-/// the latest when the environment ends.
+/// Makes a JavaScript function that runs `call`. `call` is dropped when JavaScript collects the
+/// function, at the latest when the environment ends.
 pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>(
     env: &'env Env,
     name: &CStr,
@@ -20,7 +20,8 @@ pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>
 ) -> Result<Unknown<'env>> {
     let (env, mut value) = (env.raw(), null_mut());
     let owner = Box::into_raw(Box::new(call)).cast::<c_void>();
-    // SAFETY: the function and its finalizer get the box made above. The finalizer takes it back.
+    // SAFETY: the function and its finalizer get the box made above. The finalizer takes the box
+    // back.
     let status = unsafe {
         let created = sys::napi_create_function(
             env,
@@ -67,7 +68,7 @@ unsafe extern "C" fn called<const N: usize, Call: Fn([u32; N]) -> Result<u32>>(
         })
     };
     let result = if all_numbers {
-        // SAFETY: `data` is the box that `create` made; it lives as long as the function.
+        // SAFETY: `data` is the box that `create` made, and the box lives as long as the function.
         let call = unsafe { &*data.cast::<Call>() };
         catch_unwind(AssertUnwindSafe(|| call(numbers)))
             .unwrap_or_else(|_| Err(failure("GenericFailure", "a panic in the addon")))

@@ -30,7 +30,7 @@ pub struct Share {
 
 #[napi]
 impl Gntalloc {
-    /// Opens the device.
+    /// Opens the device at `path`, which is /dev/xen/gntalloc except in tests.
     #[napi(constructor, catch_unwind)]
     pub fn new(arena: &Arena, path: String) -> Result<Self> {
         Ok(Self { runs: arena.runs(), device: RefCell::new(Some(Rc::new(Device::open(&path)?))) })

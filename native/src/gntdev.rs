@@ -26,9 +26,9 @@ const MAX_OPERATIONS: u32 = 65_536;
 
 struct State {
     runs: Rc<Runs>,
-    /// `None` once closed.
+    /// The open device; `None` once closed.
     device: RefCell<Option<Rc<Device>>>,
-    /// Reused, so that a copy call allocates nothing.
+    /// Segments of the current copy. The vector is reused, so that a copy call allocates nothing.
     segments: RefCell<Vec<CopySegment>>,
 }
 
@@ -37,8 +37,8 @@ impl State {
         self.device.borrow().clone().ok_or_else(|| failure(CLOSED, "the grant device is closed"))
     }
 
-    /// Performs the first `count` operations of a table; returns how many failed. The table lies in
-    /// pages from `allocate` and has room for `capacity` operations; see `CopyLayout`.
+    /// Performs the first `count` copies of a table; returns how many failed. The table lies in
+    /// pages from `allocate` and has room for `capacity` copies; see `CopyLayout`.
     fn copy(
         &self,
         table: u32,
@@ -80,7 +80,7 @@ pub struct Gntdev {
 
 #[napi]
 impl Gntdev {
-    /// Opens the device.
+    /// Opens the device at `path`, which is /dev/xen/gntdev except in tests.
     #[napi(constructor, catch_unwind)]
     pub fn new(arena: &Arena, path: String) -> Result<Self> {
         let device = Rc::new(Device::open(&path)?);
@@ -117,8 +117,8 @@ impl Gntdev {
             };
             remove(&device, index, run.pages);
             // In a PV domain, the process's first mapping registers an MMU notifier. That fails
-            // with EINTR when a signal is pending (mm_take_all_locks), from a profiler for example.
-            // The index can't be used again, so start over.
+            // with EINTR if a signal is pending (mm_take_all_locks), a profiler's for example. The
+            // driver's index can't be used again then, so start over.
             if errno != Errno::INTR {
                 return Err(os("mmap of granted pages")(errno));
             }
@@ -133,10 +133,10 @@ impl Gntdev {
         Ok(runs.commit(run, Some(backing)))
     }
 
-    /// Finds out why one ref can't be mapped. Returns 0 if it can, else its GNTST_* code, or a
-    /// negative errno if no code is known. The driver reports just EINVAL for a whole `map`. So
-    /// this maps the ref alone at another address. If that fails too, a grant copy of one byte
-    /// yields the code.
+    /// Finds out why one reference can't be mapped. Returns 0 if it can be, else its GNTST_* code,
+    /// or a negative errno if no code is known. The driver reports just EINVAL for a whole `map`.
+    /// So `probe` maps the reference alone at another address. If that fails too, a grant copy of
+    /// one byte yields the code.
     #[napi(catch_unwind)]
     pub fn probe(&self, domid: u16, gref: u32, writable: bool) -> Result<i32> {
         let device = self.state.device()?;
@@ -151,14 +151,14 @@ impl Gntdev {
         })
     }
 
-    /// Byte offsets of the columns in a table with room for `capacity` operations.
+    /// Byte offsets of the columns in a table with room for `capacity` copies.
     #[napi(catch_unwind)]
     pub fn copy_layout(&self, capacity: u32) -> Result<CopyLayout> {
         CopyLayout::new(capacity)
     }
 
-    /// Makes the JavaScript function that copies between pages of `domid` and the arena. It
-    /// performs the first operations of the table at arena offset `table`.
+    /// Makes the JavaScript function that copies between pages of `domid` and the arena. The
+    /// function performs the first copies of the table at arena offset `table`.
     #[napi(catch_unwind)]
     pub fn create_copy<'env>(
         &self,
@@ -181,7 +181,8 @@ impl Gntdev {
     }
 }
 
-/// Passes refs to the driver; returns the index to mmap them at.
+/// Passes references to the driver; returns the index at which the driver lets them be mapped by
+/// mmap.
 fn insert(device: &Device, refs: &[u32]) -> std::result::Result<u64, Errno> {
     let mut words = Vec::with_capacity(HEADER_WORDS + refs.len());
     words.extend([(refs.len() / 2) as u32, 0, 0, 0]);
@@ -198,7 +199,7 @@ fn remove(device: &Device, index: u64, count: u32) {
     let _ = unsafe { device.ioctl(uapi::GNTDEV_UNMAP_GRANT_REF, &mut argument) };
 }
 
-/// Maps one page at an address that the kernel picks, and unmaps it at once.
+/// Maps one page at an address that the kernel picks, and unmaps it immediately.
 fn map_elsewhere(
     device: &Device,
     domid: u16,
@@ -220,7 +221,7 @@ fn map_elsewhere(
             )
         };
         if let Ok(at) = mapped {
-            // SAFETY: mapped just now; nothing else has the address.
+            // SAFETY: the page was mapped just now, and no other code has its address.
             let _ = unsafe { munmap(at, PAGE_SIZE as usize) };
         }
         remove(device, index, 1);
@@ -248,7 +249,7 @@ fn copy_segment(operation: Operation, domid: u16, outward: bool) -> CopySegment 
     CopySegment { source, dest, len: length, flags, status: 0 }
 }
 
-/// Performs all segments with one ioctl: the driver splits them into batches for the hypervisor.
+/// Performs all copies with one ioctl: the driver splits them into batches for the hypervisor.
 fn copy(device: &Device, segments: &mut [CopySegment]) -> std::result::Result<(), Errno> {
     let mut argument =
         uapi::GrantCopy { count: segments.len() as u32, segments: segments.as_mut_ptr() };
@@ -304,7 +305,8 @@ struct Columns {
 }
 
 impl Columns {
-    /// Finds the columns of the table with `capacity` operations at arena offset `table`.
+    /// Finds the columns of the table at arena offset `table`, which has room for `capacity`
+    /// copies.
     fn new(runs: &Runs, table: u32, capacity: u32) -> Result<Self> {
         let layout = CopyLayout::new(capacity)?;
         let base = runs.own(table, layout.size as usize)?.cast();
@@ -326,7 +328,7 @@ impl Columns {
         Some((self.gref.get(at)?, self.local.get(at)? as usize, offset, length))
     }
 
-    /// Reads each field once, then checks what was read.
+    /// Reads each field of a copy once, then checks the values that were read.
     fn operation(&self, at: u32, runs: &Runs) -> std::result::Result<Operation, String> {
         let (gref, local, offset, length) = self.row(at).ok_or("leaves the table")?;
         if length == 0 || u32::from(offset) + u32::from(length) > PAGE_SIZE {
@@ -336,7 +338,7 @@ impl Columns {
         if local + usize::from(length) > bytes {
             return Err(format!("local offset {local} and length {length} leave the arena"));
         }
-        // SAFETY: the lines above checked that it lies in the arena.
+        // SAFETY: the lines above checked that the local bytes lie in the arena.
         Ok(Operation { gref, offset, length, local: unsafe { base.byte_add(local) } })
     }
 }

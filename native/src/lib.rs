@@ -1,7 +1,8 @@
-//! `@xenkit/native`: what user space needs from Linux's Xen drivers and can't do in JavaScript. It
-//! has an arena of memory into which granted pages are mapped, grant copies, event channels and the
-//! xenbus device. It also has an engine that moves data between disk images and memory. It knows no
-//! protocol: policy, validation of peers and dispatch are written in JavaScript.
+//! `@xenkit/native`: the part of xenkit that uses Linux's Xen drivers and can't be written in
+//! JavaScript. It has an arena of memory into which granted pages are mapped, grant copies, event
+//! channels and the xenbus device. It also has an engine that moves data between disk images and
+//! memory. It knows no device protocol: policy, validation of peers and dispatch are written in
+//! JavaScript.
 //!
 //! Every exported function catches panics and turns them into a JavaScript exception. Each object
 //! belongs to one environment (the main thread or a worker) and ends with it; see `poll`.
@@ -30,7 +31,7 @@ mod uapi;
 mod uv;
 mod xenbus;
 
-/// Version of the interface that index.d.ts declares. Raise it, in index.js too, when that changes:
-/// index.js refuses an addon with another version.
+/// Version of the interface that index.d.ts declares. Raise the number here and in index.js
+/// whenever that interface changes: index.js refuses an addon with another version.
 #[napi_derive::napi]
 pub const ABI: u32 = 1;

@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 use crate::errors::{Result, out_of_range};
 
-/// Runs on libuv's thread pool, because a network file system asks its server.
+/// The task that takes and checks locks. It runs on libuv's thread pool, because a network file
+/// system asks its server.
 pub struct LockBytes {
     fd: RawFd,
     take: Vec<u32>,
@@ -26,7 +27,7 @@ impl Task for LockBytes {
     fn compute(&mut self) -> napi::Result<i32> {
         let taken = self.take.iter().map(|&byte| take(self.fd, byte));
         let others = self.unlocked.iter().map(|&byte| find_other(self.fd, byte));
-        // Stops at the first result that isn't 0: both iterators are lazy.
+        // `find` stops at the first result that isn't 0, because both iterators are lazy.
         Ok(match taken.chain(others).find(|result| *result != Ok(0)) {
             Some(Ok(byte)) => byte as i32,
             Some(Err(errno)) => -errno.raw_os_error(),
@@ -56,8 +57,8 @@ fn find_other(fd: RawFd, byte: u32) -> std::result::Result<u32, Errno> {
 
 /// Describes a lock on one byte.
 fn lock(byte: u32, kind: c_int) -> flock {
-    // SAFETY: all fields are numbers, for which 0 is valid. Which fields there are depends on the
-    // platform.
+    // SAFETY: all fields of the struct are numbers, for which 0 is valid. The platform decides
+    // which fields there are.
     let mut lock: flock = unsafe { zeroed() };
     // `l_whence` stays 0 (SEEK_SET), and so does `l_pid`, as the OFD commands demand.
     (lock.l_type, lock.l_start, lock.l_len) = (kind as _, byte as _, 1);
@@ -74,9 +75,8 @@ fn call(fd: RawFd, command: c_int, mut lock: flock) -> std::result::Result<flock
 }
 
 /// Takes shared locks on the bytes `take`, then checks that no other open file has a lock on the
-/// bytes `unlocked`. Resolves to 0, to the first byte on which another's lock conflicts, or to a
-/// negative errno. Locks that were taken are kept until the open file is closed, also after a
-/// conflict.
+/// bytes `unlocked`. Resolves to 0, to the first byte with a conflicting lock, or to a negative
+/// errno. The locks taken are kept until the open file is closed, also after a conflict.
 #[napi(catch_unwind)]
 pub fn lock_bytes(fd: i32, take: Vec<u32>, unlocked: Vec<u32>) -> Result<AsyncTask<LockBytes>> {
     if fd < 0 {

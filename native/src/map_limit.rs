@@ -1,7 +1,7 @@
-//! The most grant mappings this process may have. Each mapping is a memory area of its own (a VMA),
-//! and a gap of free pages behind it may be another area. A process that reaches `vm.max_map_count`
-//! areas can't allocate memory and dies. So the areas of mappings, over all threads, may take half
-//! of that number.
+//! The most grant mappings that this process may have. Each mapping is a memory area of its own (a
+//! VMA), and a gap of free pages behind the mapping may be another area. A process that reaches
+//! `vm.max_map_count` areas can't allocate memory and dies. So the mappings of all threads together
+//! may take half of these areas.
 
 use std::sync::OnceLock;
 
@@ -9,8 +9,8 @@ use napi_derive::napi;
 
 /// Linux's default of `vm.max_map_count`.
 const DEFAULT_AREAS: u32 = 65_530;
-/// Divisor: each mapping takes up to two areas (itself and a gap), and mappings get half of all
-/// areas.
+/// Divisor of `vm.max_map_count`: each mapping takes up to two areas (its pages and a gap), and
+/// mappings get half of all areas.
 const AREAS_PER_MAPPING: u32 = 4;
 
 static MAX: OnceLock<u32> = OnceLock::new();

@@ -1,19 +1,19 @@
 //! The arena's address range. All of its pages stay accessible from `reserve` until the value is
 //! dropped. A page changes only between anonymous memory and a device mapping.
 //!
-//! Parts of it are never passed to `munmap`: JavaScript keeps views of the whole range, and a load
-//! from a hole ends the process. One hole can't be avoided. When a driver refuses an mmap with
-//! MAP_FIXED, Linux has already removed the old mapping (mmap_region unmaps before it calls the
-//! driver). A peer can cause this by sending a bad grant reference. `map_device` fills the hole
-//! with MAP_FIXED_NOREPLACE. If another thread's mmap has landed in the hole, overwriting it would
-//! corrupt that thread's memory. So the run is then never used again. (A failure before the driver
-//! is called leaves no hole. With a device open for reading and writing, only ENOMEM does that. The
-//! run is abandoned then too.)
+//! No part of the range is ever passed to `munmap`: JavaScript keeps views of the whole range, and
+//! a load from a hole ends the process. One hole can't be avoided. When a driver refuses an mmap
+//! with MAP_FIXED, Linux has already removed the old mapping (mmap_region unmaps before it calls
+//! the driver). A peer can cause this by sending a bad grant reference. `map_device` fills the hole
+//! with MAP_FIXED_NOREPLACE. If another thread's mmap has landed in the hole, overwriting that
+//! mapping would corrupt the thread's memory, so these pages are never used again. (An mmap that
+//! fails before the driver is called leaves no hole. With a device open for reading and writing,
+//! only ENOMEM does that. These pages aren't used again either.)
 //!
 //! A child process inherits no page of the range, for two reasons. A fork makes anonymous pages
-//! copy-on-write, so a direct read (O_DIRECT) in flight could fill the child's page instead of
-//! ours; open(2) warns of this. And a child that inherits a gntdev mapping, even just until execve,
-//! keeps grants mapped that we have unmapped.
+//! copy-on-write, so a direct read (O_DIRECT) in flight could fill the child's page instead of the
+//! parent's; open(2) warns of this. And a child that inherits a gntdev mapping, even just until
+//! execve, keeps grants mapped that the parent has unmapped.
 
 use std::ffi::c_void;
 use std::os::fd::AsFd;
@@ -43,7 +43,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Offset of the first byte.
+    /// Offset of the run's first byte in the arena.
     pub fn offset(self) -> usize {
         (self.start as usize) << PAGE_SHIFT
     }
@@ -92,23 +92,23 @@ impl Memory {
         self.bytes
     }
 
-    /// The address of a run. Panics if the run isn't inside the range: callers check, so that is a
-    /// bug.
+    /// The address of a run. Panics if the run isn't inside the range: callers check the run, so a
+    /// wrong one is a bug.
     fn address(&self, run: Run) -> *mut c_void {
         assert!(run.pages > 0 && run.offset() + run.bytes() <= self.bytes, "run outside the arena");
         self.base.as_ptr().wrapping_byte_add(run.offset())
     }
 
-    /// Keeps a run's current mapping from being inherited by child processes. Call it after each
-    /// mmap over the run, which resets the advice.
+    /// Keeps child processes from inheriting a run's current mapping. Call this after each mmap
+    /// over the run, which resets the advice.
     fn keep_from_children(&self, run: Run) -> Result<(), Errno> {
         // SAFETY: the run lies inside our own range, and the advice changes nothing for this
         // process.
         unsafe { madvise(self.address(run), run.bytes(), Advice::LinuxDontFork) }
     }
 
-    /// Maps fresh zeroed memory over a run, which removes the mapping that was there. After an
-    /// error the run must not be used for anything else, but the call may be repeated.
+    /// Maps fresh zeroed memory over a run, in place of the mapping that was there. After an error
+    /// the run must not be used for anything else, but the call may be repeated.
     pub fn overlay(&self, run: Run) -> Result<(), Errno> {
         // SAFETY: the run lies inside our own range, so no other memory is replaced. The
         // replacement is atomic, so views of the run stay valid and read 0 afterwards.
@@ -146,8 +146,8 @@ impl Memory {
         match filled {
             Ok(at) if at == wanted => self.keep_from_children(run).is_ok(),
             Ok(elsewhere) => {
-                // Linux before 4.17 takes the flag for a hint and maps elsewhere. SAFETY: just
-                // mapped by the call above; nothing else has the address.
+                // Linux before 4.17 treats the address as a hint only and maps elsewhere. SAFETY:
+                // that mapping was made by the call above, and no other code has its address.
                 let _ = unsafe { munmap(elsewhere, run.bytes()) };
                 false
             }
@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// Stands in for gntdev: pages that a second party holds too.
+    /// Stands in for gntdev: a memfd with pages that another descriptor can change too.
     fn foreign_pages(pages: u32, fill: u8) -> OwnedFd {
         let fd = rustix::fs::memfd_create("foreign", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::io::write(&fd, &vec![fill; (pages << PAGE_SHIFT) as usize]).unwrap();
@@ -227,8 +227,8 @@ mod tests {
         assert_eq!((load(&memory, 4096), load(&memory, 2 * 4096)), (3, 0));
     }
 
-    /// The mmap fails before the driver is called, so nothing was unmapped. That looks the same as
-    /// another thread's mapping in the hole, so the run must be abandoned.
+    /// The mmap fails before the driver is called, so the run is still mapped. The code can't tell
+    /// this from another thread's mapping in the hole, so the run must be abandoned.
     #[test]
     fn a_mapping_refused_before_the_driver_is_called_is_abandoned() {
         let memory = Memory::reserve(4).unwrap();

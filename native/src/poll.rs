@@ -3,8 +3,8 @@
 //! Lifetime: libuv's handle owns a strong reference to `Inner` until its close callback has run, so
 //! nothing dangles, whatever JavaScript drops. JavaScript closes the handle, or at the latest an
 //! asynchronous cleanup hook does. The environment's end waits for the hook, in a worker too, so
-//! libuv has released the handle by then. `process.exit` on the main thread runs no hooks; the
-//! kernel then closes all descriptors.
+//! libuv has released the handle before the environment is gone. `process.exit` on the main thread
+//! runs no hooks; the kernel then closes all descriptors.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
@@ -26,7 +26,7 @@ pub type Callback<'env> = Function<'env, i32, ()>;
 /// Called when the device is ready or, with `true`, when polling it failed.
 pub type Ready = Box<dyn Fn(&Poll, bool)>;
 
-/// A device that is polled.
+/// A device that is polled on the event loop.
 #[derive(Clone)]
 pub struct Poll(Rc<Inner>);
 
@@ -39,9 +39,11 @@ struct Inner {
     callback: Cell<sys::napi_ref>,
     cleanup: Cell<sys::napi_async_cleanup_hook_handle>,
     closing: Cell<bool>,
-    /// Dropped on close: it may own the owner of this poll, which would be a cycle.
+    /// Called when the device is ready. Dropped on close, because it may own the owner of this
+    /// poll, which would be a cycle.
     ready: RefCell<Option<Rc<Ready>>>,
-    /// Dropped when libuv has released the handle. JavaScript may keep its own object for longer.
+    /// Counts the poll. Dropped when libuv has released the handle; JavaScript may keep its own
+    /// object for longer.
     token: Cell<Option<Token>>,
 }
 
@@ -96,7 +98,7 @@ impl Poll {
         let mut cleanup = null_mut();
         let owned = Rc::into_raw(Rc::clone(&poll.0)).cast_mut().cast::<c_void>();
         // SAFETY: the handle is initialized. `owned` is the reference that `on_close` takes back.
-        // It outlives the hook, because `on_close` removes the hook.
+        // The reference outlives the hook, because `on_close` removes the hook.
         let hooked = unsafe {
             (uv.set_data)(handle.as_ptr(), owned);
             (uv.let_go)(handle.as_ptr());
@@ -111,7 +113,7 @@ impl Poll {
         Ok(poll)
     }
 
-    /// Starts polling for readability; called again after polling failed.
+    /// Starts to poll for readability. Called again after polling failed.
     pub fn watch(&self) -> Result<()> {
         if self.0.closing.get() {
             return Ok(());
@@ -132,16 +134,16 @@ impl Poll {
         }
     }
 
-    /// Calls the JavaScript callback; its microtasks run before this returns. An exception becomes
-    /// an uncaught one.
+    /// Calls the JavaScript callback, and runs its microtasks before returning. An exception
+    /// becomes an uncaught one.
     pub fn call(&self, argument: i32) {
         let (env, reference) = (self.0.env, self.0.callback.get());
         if self.0.closing.get() {
             return;
         }
         let mut scope = null_mut();
-        // SAFETY: this runs on the environment's thread, in a callback of its loop. Every value
-        // belongs to the scope opened here, and the reference lives until `on_close`.
+        // SAFETY: this runs on the environment's thread, in a callback of the thread's event loop.
+        // Every value belongs to the scope opened here, and the reference lives until `on_close`.
         unsafe {
             if sys::napi_open_handle_scope(env, &mut scope) != sys::Status::napi_ok {
                 return;
@@ -195,7 +197,8 @@ unsafe extern "C" fn on_event(handle: *mut Opaque, status: c_int, _: c_int) {
     let poll = unsafe { borrow((uv.get_data)(handle)) };
     let ready = poll.0.ready.borrow().clone();
     if let Some(ready) = ready {
-        // A panic is a bug of ours. It must not unwind into libuv, so it closes the device instead.
+        // A panic here is a bug of this crate. It must not unwind into libuv, so it closes the
+        // device instead.
         if catch_unwind(AssertUnwindSafe(|| ready(&poll, status < 0))).is_err() {
             poll.close();
         }
@@ -209,9 +212,9 @@ unsafe extern "C" fn on_teardown(_: sys::napi_async_cleanup_hook_handle, data: *
 
 unsafe extern "C" fn on_close(handle: *mut Opaque) {
     let Some(uv) = Uv::get() else { return };
-    // SAFETY: this takes back the reference that `Poll::open` gave to the handle. libuv calls this
-    // once and doesn't touch the handle afterwards, so its memory can be freed. Removing the hook
-    // comes last: it tells a waiting teardown that this handle is finished.
+    // SAFETY: this takes back the reference that `Poll::open` gave to the handle. libuv calls
+    // `on_close` once and doesn't touch the handle afterwards, so the handle's memory can be freed.
+    // Removing the hook comes last: it tells a waiting teardown that this handle is finished.
     unsafe {
         let inner = Rc::from_raw((uv.get_data)(handle).cast::<Inner>().cast_const());
         dealloc(handle.cast(), inner.layout);

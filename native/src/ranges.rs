@@ -10,13 +10,13 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// All `pages` pages are free.
+    /// Makes an allocator whose `pages` pages are all free.
     pub fn new(pages: u32) -> Self {
         Self { free: BTreeMap::from([(0, pages)]) }
     }
 
-    /// Takes `pages` pages, 1 or more, from the first run that is long enough. Returns the first
-    /// page.
+    /// Takes `pages` pages, 1 or more, from the first free run that is long enough. Returns the
+    /// number of the first page.
     pub fn take(&mut self, pages: u32) -> Option<u32> {
         let (&start, &length) = self.free.iter().find(|&(_, &length)| length >= pages)?;
         self.free.remove(&start);
@@ -26,7 +26,7 @@ impl Ranges {
         Some(start)
     }
 
-    /// Frees a run that was taken.
+    /// Frees a run of pages that was taken.
     pub fn give(&mut self, mut start: u32, mut pages: u32) {
         if let Some(next) = self.free.remove(&(start + pages)) {
             pages += next;
@@ -75,8 +75,8 @@ mod tests {
         assert_eq!(ranges.free, BTreeMap::from([(0, 6)]));
     }
 
-    /// After any sequence of calls (an LCG picks them), every page is either taken exactly once or
-    /// free.
+    /// After any sequence of calls (picked by a linear congruential generator), every page is
+    /// either taken exactly once or free.
     #[test]
     fn keeps_a_partition() {
         let mut ranges = Ranges::new(64);

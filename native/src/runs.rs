@@ -1,5 +1,5 @@
-//! The arena's table of runs: which pages are free, allocated, mapped or shared, their pins, and
-//! how they end.
+//! The arena's table of runs (ranges of pages): which are free, allocated, mapped or shared, how
+//! often each is pinned, and how each ends.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,11 +18,11 @@ use crate::uapi;
 
 /// The device behind a run: the ioctls that end the run and that set up its unmap notification.
 pub struct Backing {
-    /// Kept open for as long as the run exists.
+    /// The device, kept open for as long as the run exists.
     pub device: Rc<Device>,
-    /// The ioctl that ends the run, and its name for errors. It takes a [`uapi::Run`].
+    /// The ioctl that ends the run, and its name for errors. Its argument is a [`uapi::Run`].
     pub end: (Opcode, &'static str),
-    /// The ioctl that sets up the unmap notification, and its name for errors. It takes a
+    /// The ioctl that sets up the unmap notification, and its name for errors. Its argument is a
     /// [`uapi::UnmapNotify`].
     pub notify: (Opcode, &'static str),
     /// The driver's identifier of the run, which is also its mmap offset.
@@ -33,10 +33,10 @@ pub struct Backing {
 
 struct Live {
     run: Run,
-    /// `None` for anonymous pages of this domain.
+    /// The device behind the run; `None` for anonymous pages of this domain.
     backing: Option<Backing>,
     pins: u32,
-    /// Closed: the run ends with its last pin.
+    /// Whether the run was closed: it ends when its last pin is removed.
     closing: bool,
 }
 
@@ -61,7 +61,8 @@ impl Runs {
         Ok(Self { memory: Rc::new(memory), table: RefCell::new(table) })
     }
 
-    /// Takes a free run. The caller must pass it to `commit`, or to `give_back` if it is intact.
+    /// Takes a free run of pages. The caller must pass it to `commit`, or to `give_back` if it is
+    /// intact.
     pub fn take(&self, pages: u32) -> Result<Run> {
         if pages == 0 {
             return Err(out_of_range("\"pages\" expected an integer 1.., got 0"));
@@ -84,12 +85,12 @@ impl Runs {
         }
     }
 
-    /// Frees a run that was taken but not used.
+    /// Frees a run that was taken but not committed.
     pub fn give_back(&self, run: Run) {
         self.table.borrow_mut().free.give(run.start, run.pages);
     }
 
-    /// Records a taken run as live; returns its offset.
+    /// Records a taken run as live; returns the offset of its first byte.
     pub fn commit(&self, run: Run, backing: Option<Backing>) -> u32 {
         self.table
             .borrow_mut()
@@ -117,8 +118,8 @@ impl Runs {
         )
     }
 
-    /// The address of the anonymous run that begins at `offset`. Fails if there is none, or if it
-    /// is shorter than `bytes`.
+    /// The address of the anonymous run that begins at `offset`. Fails if no such run begins there,
+    /// or if it is shorter than `bytes`.
     pub fn own(&self, offset: u32, bytes: usize) -> Result<NonNull<c_void>> {
         let table = self.table.borrow();
         let found = table
@@ -134,18 +135,18 @@ impl Runs {
         Ok(unsafe { self.memory.base().byte_add(run.offset()) })
     }
 
-    /// The memory. The ArrayBuffer holds it too and may outlive the runs.
+    /// The arena's memory. The ArrayBuffer owns it too and may outlive the runs.
     pub fn memory(&self) -> &Rc<Memory> {
         &self.memory
     }
 
-    /// Address of the first byte, and the length. For callers that check offsets anywhere in the
-    /// arena.
+    /// Address of the arena's first byte, and the arena's length, for callers that check offsets
+    /// anywhere in the arena.
     pub fn extent(&self) -> (NonNull<c_void>, usize) {
         (self.memory.base(), self.memory.len())
     }
 
-    /// Pins a run, so that it can't end.
+    /// Pins a run, so that it doesn't end before `unpin`.
     pub fn pin(&self, offset: u32) -> Result<()> {
         let mut table = self.table.borrow_mut();
         let live = table.live.get_mut(&page_of(offset)?).ok_or_else(|| unknown(offset))?;
@@ -194,8 +195,8 @@ impl Runs {
         result
     }
 
-    /// Maps fresh memory over a run, ends it in the driver, and frees its pages. If mapping the
-    /// memory fails, the run stays as it is.
+    /// Maps fresh memory over a run, ends the run in the driver, and frees its pages. If mapping
+    /// the memory fails, the run stays as it is.
     fn end(&self, table: &mut Table, page: u32) -> Result<()> {
         let Some(live) = table.live.get(&page) else { return Ok(()) };
         let run = live.run;
@@ -205,7 +206,7 @@ impl Runs {
         let Some(backing) = backing else { return Ok(()) };
         let (opcode, name) = backing.end;
         let mut argument = uapi::Run { index: backing.index, count: run.pages, pad: 0 };
-        // SAFETY: `end` takes this struct, and it holds no pointer.
+        // SAFETY: the ioctl `end` takes this struct, which holds no pointer.
         unsafe { backing.device.ioctl(opcode, &mut argument) }.map_err(os(name))?;
         Ok(())
     }
@@ -237,7 +238,7 @@ impl Runs {
             action: clear | send,
             event_channel_port: port.unwrap_or(0),
         };
-        // SAFETY: `notify` takes this struct, and it holds no pointer.
+        // SAFETY: the ioctl `notify` takes this struct, which holds no pointer.
         unsafe { backing.device.ioctl(opcode, &mut argument) }.map_err(os(name))?;
         Ok(())
     }
@@ -266,7 +267,7 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // This fails only if mapping fresh memory over the run fails. The pages then stay taken.
+        // This fails only if fresh memory can't be mapped over the run. The pages then stay taken.
         let _ = self.runs.unpin(self.offset);
     }
 }

@@ -30,7 +30,7 @@ fn ended_pages_come_back_zeroed() {
     unsafe { at.write_volatile(1) };
     runs.close(0).unwrap();
     allocate(&runs, 1);
-    // SAFETY: as above.
+    // SAFETY: this is the arena's only page, accessible while `runs` lives.
     assert_eq!(unsafe { at.read_volatile() }, 0);
 }
 
@@ -73,7 +73,7 @@ fn offsets_inside_or_outside_a_run_are_refused() {
     assert_eq!(code(runs.notify_on_unmap(0, Some(0), None)), OUT_OF_RANGE, "own pages");
 }
 
-/// A plain file stands in for gntdev: it can be mapped but knows no ioctl.
+/// A plain file stands in for gntdev: the file can be mapped, but knows no ioctl.
 #[test]
 fn a_device_run_ends_even_if_its_driver_refuses() {
     let runs = Runs::new(2).unwrap();

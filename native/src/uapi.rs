@@ -45,10 +45,11 @@ pub const EVTCHN_NOTIFY: Opcode = evtchn(4, 4);
 /// Argument: none. Empties the ring of pending ports and ends its overflow.
 pub const EVTCHN_RESET: Opcode = evtchn(5, 0);
 
-/// Words before the elements in the two structs of variable length.
+/// Words before the elements in the two structs of variable length: of MAP_GRANT_REF and
+/// ALLOC_GREF.
 pub const HEADER_WORDS: usize = 4;
 
-/// Reads the mmap index from the header of such a struct.
+/// Reads the mmap index from the header of a struct of variable length.
 pub fn index_of(words: &[u32]) -> u64 {
     let word = |at: usize| u64::from(words.get(at).copied().unwrap_or_default());
     word(2) | word(3) << 32
@@ -74,7 +75,7 @@ pub struct UnmapNotify {
     pub index: u64,
     /// [`UNMAP_NOTIFY_CLEAR_BYTE`] and [`UNMAP_NOTIFY_SEND_EVENT`].
     pub action: u32,
-    /// A local port.
+    /// The local port to notify.
     pub event_channel_port: u32,
 }
 

@@ -1,10 +1,10 @@
-//! The part of libuv used here: polling a file descriptor on the environment's own loop.
+//! The part of libuv used here: polling a file descriptor on the environment's own event loop.
 //!
 //! The functions are looked up in the running process instead of linked. The host program contains
-//! libuv, so there is no library to link against. A runtime without libuv gets an error of its own,
-//! and `cargo test`, which runs outside Node, can link. Handles are opaque, with a size from
-//! `uv_handle_size`. So no struct layout of one libuv version is assumed, which is why no bindings
-//! crate is used.
+//! libuv, so there is no library to link against. In a runtime without libuv, polling fails with an
+//! error of its own, and `cargo test`, which runs outside Node, can link. Handles are opaque, with
+//! a size from `uv_handle_size`. So no struct layout of one libuv version is assumed, which is why
+//! no bindings crate is used.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -24,8 +24,8 @@ pub type PollCallback = unsafe extern "C" fn(handle: *mut Opaque, status: c_int,
 /// `uv_close_cb`
 pub type CloseCallback = unsafe extern "C" fn(handle: *mut Opaque);
 
-/// libuv's functions, each with the parameters in libuv's manual. All but `err_name_r` must be
-/// called on the loop's thread.
+/// libuv's functions, each with the parameters in libuv's manual. All except `err_name_r` must be
+/// called on the event loop's thread.
 #[allow(missing_docs)]
 pub struct Uv {
     handle_size: unsafe extern "C" fn(c_int) -> usize,
@@ -40,7 +40,7 @@ pub struct Uv {
 }
 
 impl Uv {
-    /// The host's libuv; `None` in a process without one.
+    /// libuv of the host program; `None` in a process without libuv.
     pub fn get() -> Option<&'static Self> {
         static UV: OnceLock<Option<Uv>> = OnceLock::new();
         UV.get_or_init(Self::find).as_ref()
@@ -51,8 +51,8 @@ impl Uv {
         macro_rules! symbol {
             ($name:literal) => {
                 // SAFETY: the field types match libuv's uv.h, which is stable through 1.x. The
-                // library is the running program itself. It is never unloaded, so the pointer may
-                // outlive `process`.
+                // library is the running program itself, which is never unloaded, so the pointer
+                // may outlive `process`.
                 *unsafe { process.get(concat!($name, "\0").as_bytes()) }.ok()?
             };
         }

@@ -19,10 +19,10 @@ use crate::memory::PAGE_SIZE;
 use crate::poll::{Callback, Poll};
 use crate::runs::Pinned;
 
-/// The device, and a page of the arena to read into. `None` once closed.
+/// The device, and a page of the arena to read into; `None` once closed.
 type Open = RefCell<Option<(Device, Pinned)>>;
 
-/// Reads once per wake.
+/// Reads from the device once per wake of the event loop.
 fn on_ready(open: &Open, poll: &Poll) -> std::result::Result<(), Errno> {
     let read = match open.borrow().as_ref() {
         Some((device, page)) => {
@@ -85,8 +85,8 @@ impl XenbusDevice {
         Ok(Self { open, poll })
     }
 
-    /// Sends the bytes of one message. A message that the driver refuses is consumed all the same,
-    /// so later messages can be sent.
+    /// Sends the bytes of one message. The driver consumes a message even if it refuses it, so
+    /// later messages can be sent.
     #[napi(catch_unwind)]
     pub fn write(&self, mut bytes: &[u8]) -> Result<()> {
         let open = self.open.borrow();

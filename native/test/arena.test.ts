@@ -32,8 +32,8 @@ describe('arena', () => {
     expect(bytes[offset]).toBe(0)
     bytes[offset] = 1
     expect(arena.allocate(8)).toBe(0)
-    // A run is zeroed when it ends. A byte stored in free pages stays, but no code has a reason to
-    // store one.
+    // A run is zeroed when it ends, not when it is allocated. So a byte that is stored in free
+    // pages stays there; no correct code stores one.
     expect(bytes[offset]).toBe(1)
   })
 
@@ -64,7 +64,7 @@ describe('arena', () => {
   test('keeps its memory while the buffer is in use, even without its object', async () => {
     const bytes = new Uint8Array(new native.Arena(256).createBuffer())
     for (let round = 0; round < 20; round++) {
-      void Array.from({ length: 100_000 }, () => ({})) // garbage, so that the collector runs
+      void Array.from({ length: 100_000 }, () => ({})) // makes garbage, so that the collector runs
       await new Promise((resolve) => setImmediate(resolve))
       expect(bytes.fill(round).at(-1)).toBe(round)
     }

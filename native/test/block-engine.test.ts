@@ -247,7 +247,7 @@ test('a write cut short by a file size limit continues, then fails with EFBIG', 
 })
 
 test('where io_uring is refused, threads run the jobs', () => {
-  // One descriptor is left. The eventfd takes it, so the kernel has none for a ring.
+  // One descriptor is left. The engine's eventfd takes it, so the kernel has none for an io_uring.
   const script = `
     import { closeSync, openSync } from 'node:fs'
     import { loadNative } from ${JSON.stringify(new URL('../index.js', import.meta.url).href)}
@@ -297,7 +297,7 @@ test('without memory for a ring, a test falls back to threads with a warning', (
 })
 
 describe('tables', () => {
-  /** Opens an engine, and records table and job of each completion. */
+  /** Opens an engine, and records the table and job number of each completion. */
   function open() {
     const done: (readonly [number, number])[] = []
     const engine = new native.BlockEngine(
@@ -367,7 +367,7 @@ describe('tables', () => {
       submit(table, count)
     }
     await until(() => done.length === 1)
-    // The calls are counted anew after that.
+    // The engine restarts its count of `submit` calls when it starts the deferred jobs.
     for (const [table, count] of [
       [second, 1],
       [first, 1],
@@ -488,7 +488,7 @@ describe('an invalid job is refused, and no job of the batch starts', () => {
     spoil(engine)
     expect(() => engine.submit(2)).toThrow(coded('ERR_OUT_OF_RANGE', message))
     expect(native.counters().jobs).toBe(0)
-    // The refused batch left no job marked busy.
+    // The refused batch has left no job marked as busy, so the job can be submitted again.
     expect(await engine.run([whole])).toEqual([{ result: 4096, atOnce: expect.any(Boolean) }])
     closeSync(fd)
   })

@@ -14,9 +14,9 @@ export interface Job {
   readonly file: number
   readonly operation: keyof typeof operations
   readonly position?: number
-  /** Bytes, for an operation without data. */
+  /** Length of the range in bytes, for an operation without data. */
   readonly length?: number
-  /** Offset in the engine's memory and length in bytes, of each vector. */
+  /** Offset in the engine's memory and length in bytes of each vector. */
   readonly vectors?: readonly (readonly [number, number])[]
 }
 
@@ -48,7 +48,7 @@ export class TestEngine implements AsyncDisposable {
     vectors?: number
     kind?: BlockEngine['kind']
   }) {
-    // A growable buffer begins at a page boundary, as O_DIRECT needs.
+    // O_DIRECT needs memory at a page boundary, where V8 puts a growable buffer.
     this.memory = new Uint8Array(new SharedArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
     this.engine = newEngine(native, this.memory, (count) => this.#onDone(count), kind)
     this.done = new Uint32Array(this.engine.createDone())
@@ -58,7 +58,7 @@ export class TestEngine implements AsyncDisposable {
     this.#free = Array.from({ length: jobs }, (_, job) => job)
   }
 
-  /** Writes a job's row, and its vectors from index `first` on. */
+  /** Writes a job into the table's columns, and its vectors from index `first` on. */
   describe(
     number: number,
     { file, operation, position = 0, length = 0, vectors = [] }: Job,

@@ -1,6 +1,6 @@
 /**
- * Jobs that don't overlap run concurrently: the file and the memory must end up as in a model of
- * both.
+ * Property: jobs that don't overlap run concurrently, and leave the file and the memory as a model
+ * of both predicts.
  */
 import {
   closeSync,
@@ -63,7 +63,7 @@ const places = [
 
 interface Wish {
   readonly operation: keyof typeof operations
-  /** In units, like the lengths in `parts`. */
+  /** Position in the file and lengths of the parts, in units of the test's alignment. */
   readonly at: number
   readonly parts: readonly number[]
   /** Units of memory between the parts. */
@@ -89,9 +89,9 @@ const wishes = fc.array(
 )
 
 /**
- * Turns into jobs the wishes that share no byte of the file with another; each gets its own range
- * of memory. Past the end the file counts as one byte, because a write there affects every read
- * there.
+ * Turns wishes into jobs, and drops a wish that shares a byte of the file with an earlier one. Each
+ * job gets its own range of memory. All bytes past the file's end count as one, because a write
+ * there affects every read there.
  */
 function toJobs(wished: readonly Wish[], file: number, scale: number, size: number): Job[] {
   const taken: [number, number][] = []
@@ -126,7 +126,7 @@ function toJobs(wished: readonly Wish[], file: number, scale: number, size: numb
   return jobs
 }
 
-/** The contents of the file and of the memory, and the effect of a job on them. */
+/** The expected contents of the file and of the memory, and each job's effect on them. */
 class Model {
   content: Buffer
   readonly memory: Buffer
@@ -137,8 +137,8 @@ class Model {
   }
 
   /**
-   * @param seen the memory after the job: a read past the end leaves undefined bytes there (zeros,
-   *   if the file is read directly)
+   * @param seen the memory after the job: a read past the file's end leaves undefined bytes there
+   * (zeros, if the file is read directly)
    */
   run({ operation, position = 0, length = 0, vectors = [] }: Job, seen: Uint8Array): number {
     const size = this.content.length

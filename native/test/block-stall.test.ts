@@ -1,4 +1,4 @@
-/** A disk that doesn't answer delays its own jobs, and no others. */
+/** A disk that doesn't answer delays its own jobs, but no others. */
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -34,7 +34,8 @@ describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
         answered = true
         return outcomes
       })
-      // The server's message arrives through the event loop.
+      // The disk's process reports each waiting request by a message, which arrives through the
+      // event loop.
       await until(() => disk.requests.includes(operation))
       const others = await engine.run([
         { file: fine, operation: 'read', vectors: [[4096, 4096]] },
@@ -100,7 +101,8 @@ describe.skipIf(!canStall()).each(kinds)('with %s', (kind) => {
     await until(() => disk.requests.includes('read'))
     let ended = false
     const end = worker.terminate().then(() => (ended = true))
-    // Until the disk answers, the kernel may still write to the worker's arena.
+    // Until the disk answers, the kernel may still write to the worker's memory, so the worker
+    // can't end.
     for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setTimeout(resolve, 1))
     expect(ended).toBe(false)
     expect(native.counters()).toMatchObject({ fds: 1, jobs: 1, polls: 1, arenas: 1 })

@@ -1,6 +1,6 @@
 /**
- * However an environment ends, its jobs in flight complete first, and everything it opened is
- * closed.
+ * When an environment ends, however that happens, its jobs in flight complete first. Then
+ * everything that it opened is closed.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -35,7 +35,7 @@ const nothing = {
 afterAll(() => rmSync(directory, { recursive: true }))
 
 // Direct reads wait for the disk, and buffered writes wait for a thread. So jobs of both kinds are
-// incomplete when `submit` returns, whether the engine has started them or defers them.
+// incomplete when `submit` returns, whether the engine has started or deferred them.
 describe.each(kinds)('with %s', (kind) => {
   describe.each([
     { operation: operations.read, flags: constants.O_RDWR | constants.O_DIRECT },
@@ -47,8 +47,8 @@ describe.each(kinds)('with %s', (kind) => {
       async (end) => {
         let inFlight = 0
         for (let round = 0; round < ROUNDS; round++) {
-          // An end within a callback needs a completed job, so the worker calls `proceed`. The
-          // other ends start the deferred jobs themselves.
+          // To end within a callback, the worker needs a completed job, so it calls `proceed`. In
+          // the other cases the end itself starts the deferred jobs.
           const proceeds = end.endsWith('callback')
           const worker = new Worker(new URL('block-worker.mjs', import.meta.url), {
             workerData: { kind, jobs: JOBS, operation, path, flags, end, proceeds },

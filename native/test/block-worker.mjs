@@ -1,4 +1,4 @@
-// A worker that has jobs in flight when it ends. The message `end` says how it ends.
+// A worker that has jobs in flight when it ends. The message `end` says in which way it ends.
 import { openSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNative } from '../index.js'

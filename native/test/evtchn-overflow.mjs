@@ -1,6 +1,6 @@
 /**
- * Prints what a device delivers until it delivers the event sent below. The test runs this under
- * strace, which makes one read fail.
+ * Prints the ports that a device delivers, until it delivers the event that this program sends. The
+ * test runs this under strace, which makes one read fail.
  */
 import { openSync, writeSync } from 'node:fs'
 import { loadNative } from '../index.js'
@@ -17,6 +17,6 @@ const evtchn = new Evtchn(arena, path, table, (count) => {
   evtchn.close()
   console.log(JSON.stringify(delivered))
 })
-// The bound port keeps the process alive.
+// A bound port keeps the process alive.
 evtchn.bindUnbound(1)
 writeSync(openSync(path, 'r+'), Uint32Array.of(5))

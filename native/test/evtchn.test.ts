@@ -16,7 +16,7 @@ afterEach(async () => {
   await until(() => native.counters().polls === 0 && native.counters().fds === 0)
 })
 
-/** Opens a device, and records the batches of ports that it delivers. */
+/** Opens a device, and records the batches of ports that the device delivers. */
 function open(onPending: (batch: number[]) => void = () => {}) {
   const fifo = new Fifo()
   const arena = new native.Arena(4)
@@ -112,7 +112,7 @@ describe('delivery', () => {
   })
 })
 
-/** strace may be missing, and a process may be forbidden to trace. */
+/** Whether strace works here: it may be missing, and a process may be forbidden to trace. */
 const strace = spawnSync('strace', ['-o', '/dev/null', 'true']).status === 0
 
 test.skipIf(!strace)(
@@ -125,7 +125,7 @@ test.skipIf(!strace)(
       '-e',
       `inject=${each}`,
     ])
-    // Trace only the calls on the stand-in for the device.
+    // Traces only the calls on the fifo that stands in for the device.
     const out = execFileSync(
       'strace',
       ['-f', '-qq', '-o', trace, '-P', fifo.path, ...injected, ...program],

@@ -17,12 +17,12 @@ export class Fifo implements Disposable {
     this.#fd = openSync(this.path, constants.O_RDWR | constants.O_NONBLOCK)
   }
 
-  /** Sends bytes as the device would. */
+  /** Sends bytes, as if the device had them to read. */
   send(bytes: Uint8Array): void {
     writeSync(this.#fd, bytes)
   }
 
-  /** Sends ports as /dev/xen/evtchn would. */
+  /** Sends port numbers, as /dev/xen/evtchn does. */
   sendPorts(...ports: readonly number[]): void {
     this.send(new Uint8Array(Uint32Array.from(ports).buffer))
   }

@@ -1,4 +1,4 @@
-/** Checks that the addon makes before it calls the driver, and errors when the driver refuses. */
+/** The addon's own checks before it calls the driver, and its errors when the driver refuses. */
 import { afterAll, describe, expect, test } from 'vitest'
 import { loadNative } from '../index.js'
 import { Fifo } from './fifo.ts'

@@ -1,4 +1,4 @@
-/** Importing never fails; loading reports why it failed. */
+/** Importing the package never fails; `loadNative` reports why the addon can't be loaded. */
 import { execFileSync } from 'node:child_process'
 import {
   copyFileSync,
@@ -21,7 +21,9 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(directory, { recursive: true }))
 
-/** Runs index.js as part of a bundle: at the beginning of another module in another directory. */
+/**
+ * Runs index.js as part of a bundle: pasted at the start of another module, in another directory.
+ */
 function runBundle(code: string, prelude = ''): string {
   const source = readFileSync(join(native, 'index.js'), 'utf8').replace(
     'export function',

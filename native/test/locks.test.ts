@@ -1,4 +1,4 @@
-/** Locks on bytes of an open file: who holds them, when they conflict, when they end. */
+/** Locks on bytes of an open file: whom they belong to, when they conflict, and when they end. */
 import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -24,7 +24,7 @@ test('shared locks coexist, past the end too, and another open file finds them',
   expect(await native.lockBytes(fd, [100, 203], [])).toBe(0)
   expect(await native.lockBytes(other, [100, 201], [])).toBe(0)
   expect(await native.lockBytes(other, [], [101, 203, 100])).toBe(203)
-  // An open file's own locks never conflict.
+  // The locks of one open file never conflict with each other.
   expect(await native.lockBytes(fd, [], [203, 101])).toBe(0)
   expect(await native.lockBytes(fd, [], [201])).toBe(201)
 })

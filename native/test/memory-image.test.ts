@@ -1,6 +1,6 @@
 /**
- * Memory images against a model: transfers by jobs and by calls, resizing, freed memory, and
- * threads.
+ * Compares memory images with a model: transfers by jobs and by calls, resizing, freed memory, and
+ * several threads.
  */
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -20,7 +20,7 @@ interface Step {
   readonly kind: 'read' | 'write' | 'discard' | 'write-zeroes' | 'flush' | 'resize'
   readonly position: number
   readonly parts: readonly number[]
-  /** By the object's methods instead of a job of the engine. */
+  /** Whether to use the image's own `read` and `write`, in place of a job of the engine. */
   readonly byCall: boolean
 }
 
@@ -35,7 +35,7 @@ const step = fc.record<Step>({
     'flush',
     'resize',
   ),
-  // Half of the positions are next to page boundaries.
+  // Half of the positions are at page boundaries or next to them.
   position: fc.oneof(
     fc.nat(40_000),
     fc
@@ -154,7 +154,8 @@ test('jobs past the end of a truncated image end short, other jobs complete', as
     position,
     vectors: [[at, 4096]],
   })
-  // The jobs are described before the resize and submitted after it: the size at submission counts.
+  // These jobs are described before the resize and submitted after it: the size at submission
+  // counts.
   const jobs = [read(0, 0), read(6000, 4096), read(1 << 15, 8192)]
   image.resize(8192)
   expect((await engine.run(jobs)).map(({ result }) => result)).toEqual([4096, 2192, 0])
@@ -168,7 +169,7 @@ test('wrong arguments are refused', async () => {
   for (const bytes of [0, -1, 0.5, NaN, 2 ** 53]) {
     expect(make(bytes)).toThrow(coded('ERR_OUT_OF_RANGE', '"bytes" expected an integer 1..2^53-1'))
   }
-  // This is more than a process's address space.
+  // This size is more than a process's address space.
   expect(make(2 ** 52)).toThrow(coded('ENOMEM', 'a memory image of 4503599627370496 bytes'))
   const image = new native.MemoryImage(4096)
   expect(() => image.resize(0)).toThrow(coded('ERR_OUT_OF_RANGE'))
@@ -214,8 +215,8 @@ test('a discard in flight keeps the memory until it completes', async () => {
 
 describe('memory', () => {
   /**
-   * Runs the script in its own process, where nothing else takes memory. `grown()` is in units of
-   * 16 MiB.
+   * Runs the script in its own process, where nothing else takes memory. The script's `grown()`
+   * returns how much memory was added, in units of 16 MiB.
    */
   function run(script: string): unknown {
     const prelude = `
@@ -277,7 +278,7 @@ describe.each(['close', 'exit', 'terminate'])('a worker that ends by %s', (end) 
     const seen = Buffer.alloc(10)
     image.read(1 << 12, [seen])
     expect(seen.toString()).toBe('from there')
-    // The worker's image and its engine are closed with it, ours isn't.
+    // The worker's end closes its own image and engine; this thread's stay open.
     if (end === 'terminate') await worker.terminate()
     await exited
     expect(native.counters()).toMatchObject({ images: 1, polls: 0 })

@@ -1,12 +1,12 @@
-// A worker that uses another thread's memory image, with its own engine. The message `end` says how
-// it ends.
+// A worker that uses another thread's memory image, with its own engine. The message `end` says in
+// which way it ends.
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNative } from '../index.js'
 import { openTable } from './open-table.mjs'
 
 const { BlockEngine, MemoryImage } = loadNative()
 const image = MemoryImage.open(workerData.id)
-// The worker's own image, which is never closed: the end of the thread has to do it.
+// An image of the worker's own that the worker never closes: the end of the thread has to close it.
 globalThis.own = new MemoryImage(4096)
 const memory = new Uint8Array(4096)
 const engine = new BlockEngine(memory, () => {})

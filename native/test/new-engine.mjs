@@ -1,8 +1,8 @@
 // Opens block engines of either kind on a kernel that may lack memory for io_uring.
 
-// The kernel frees the rings of ended threads late, and refuses new ones with ENOMEM for a while.
-// Then threads run the jobs, as they do by default where io_uring is refused, and a warning is
-// printed.
+// The kernel frees the io_urings of ended threads late, and refuses new ones with ENOMEM until
+// then. Threads then run the jobs, as they do by default where io_uring is refused, and a warning
+// is printed.
 export function newEngine({ BlockEngine }, memory, onDone, kind) {
   try {
     return new BlockEngine(memory, onDone, kind)

@@ -1,7 +1,7 @@
 // A FUSE file system with one file, `image`, whose disk stalls. Flushes, and reads and writes from
-// a given position on, wait until the parent sends 'go'. It sends the parent 'mounted', and the
-// name of each request that waits. It exits by itself after a while, which fails waiting requests:
-// a test that blocks then fails instead of hanging.
+// a given position on, wait until the parent sends 'go'. The disk sends the parent 'mounted', and
+// the name of each waiting request. After a while the disk exits by itself, which fails waiting
+// requests: a blocked test then fails instead of hanging.
 import { spawnSync } from 'node:child_process'
 import { openSync, read, writeSync } from 'node:fs'
 
@@ -94,7 +94,7 @@ function handle(operation, unique, node) {
     case OPEN:
       return reply(Buffer.alloc(16))
     case READ:
-      // Each byte depends on its position.
+      // The file's content: each byte depends on its position.
       return later(() =>
         reply(
           Buffer.from(

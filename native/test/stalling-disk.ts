@@ -1,4 +1,4 @@
-/** A disk that answers when the test tells it to; see stalling-disk.mjs. */
+/** A disk that answers when a test tells it to; see stalling-disk.mjs. */
 import { type ChildProcess, fork, spawnSync } from 'node:child_process'
 import { accessSync, constants, mkdtempSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -20,7 +20,7 @@ export class StallingDisk implements AsyncDisposable {
   readonly #directory = mkdtempSync(join(tmpdir(), 'xenkit-'))
   readonly #server: ChildProcess
   readonly path = join(this.#directory, 'image')
-  /** Names of the requests that wait. */
+  /** Names of the requests that the disk has made wait. */
   readonly requests: string[] = []
 
   private constructor(from: number) {
@@ -31,7 +31,7 @@ export class StallingDisk implements AsyncDisposable {
     )
   }
 
-  /** @param from the position in bytes from which reads and writes stall */
+  /** @param from position in bytes from which on reads and writes stall */
   static async mount(from = 0): Promise<StallingDisk> {
     const disk = new StallingDisk(from)
     let mounted = false
@@ -44,7 +44,7 @@ export class StallingDisk implements AsyncDisposable {
     return disk
   }
 
-  /** Answers all waiting requests, and later ones at once. */
+  /** Makes the disk answer all waiting requests, and later ones immediately. */
   go(): void {
     this.#server.send('go')
   }

@@ -1,4 +1,5 @@
-// A worker that opens one of everything and leaves it open. The message `end` says how it ends.
+// A worker that opens one object of each kind and leaves it open. The message `end` says in which
+// way the worker ends.
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNative } from '../index.js'
 
@@ -14,7 +15,7 @@ const open = [
   }),
   new native.XenbusDevice(arena, workerData.quiet, arena.allocate(1), () => {}),
 ]
-// Kept reachable: these functions hold what their objects hold.
+// Kept reachable: a function keeps alive whatever its object keeps alive.
 globalThis.functions = [
   open[0].createCopy(arena.allocate(1), 1, 0, true),
   open[1].createNotify(),

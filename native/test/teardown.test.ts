@@ -1,4 +1,7 @@
-/** However an environment ends, everything it opened is closed, and the process survives. */
+/**
+ * When an environment ends, however that happens, everything that it opened is closed, and the
+ * process survives.
+ */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'

@@ -59,7 +59,7 @@ test('sends what is written, each write before it returns', async () => {
 test('throws when the device refuses a message', () => {
   const { device } = open()
   const fill = (): void => {
-    for (;;) device.write(new Uint8Array(4096)) // until the fifo is full
+    for (;;) device.write(new Uint8Array(4096)) // until the fifo is full and the write fails
   }
   expect(fill).toThrow(
     expect.objectContaining({ code: 'EAGAIN', message: 'write to the xenbus device: EAGAIN' }),

@@ -19,7 +19,7 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// The array may view an ArrayBuffer or a SharedArrayBuffer.
+    /// Refers to an array, which may view an ArrayBuffer or a SharedArrayBuffer.
     pub fn new(env: &Env, array: Unknown) -> Result<Self> {
         let env = env.raw();
         let (base, length) = extent(env, array.raw())
@@ -36,12 +36,13 @@ impl Bytes {
         Ok(Self { env, reference, base, length })
     }
 
-    /// Fails if JavaScript has detached or resized the buffer: its memory has moved or is freed.
-    /// Call it only from within a JavaScript call, whose handle scope it uses.
+    /// Fails if JavaScript has detached or resized the buffer, whose memory has then moved or is
+    /// freed. Call this only from within a JavaScript call, because it uses that call's handle
+    /// scope.
     pub fn check(&self) -> Result<()> {
         let mut array = null_mut();
-        // SAFETY: on the environment's thread. The reference lives as long as `self`, the value as
-        // long as the caller's scope.
+        // SAFETY: this is the environment's thread. The reference lives as long as `self`, and the
+        // value as long as the caller's scope.
         let now = unsafe {
             sys::napi_get_reference_value(self.env, self.reference, &mut array);
             extent(self.env, array)
@@ -58,8 +59,8 @@ impl Bytes {
         self.base.addr().is_multiple_of(1 << PAGE_SHIFT)
     }
 
-    /// The address of `length` bytes at `offset`; `None` if they aren't inside. Only for system
-    /// calls and raw copies: a guest may change the bytes at any time.
+    /// The address of `length` bytes at `offset`; `None` if they aren't inside the array. Use it
+    /// only for system calls and raw copies: a guest may change the bytes at any time.
     pub fn at(&self, offset: u32, length: u32) -> Option<*mut c_void> {
         let (offset, length) = (offset as usize, length as usize);
         let inside = offset <= self.length && length <= self.length - offset;

@@ -7,8 +7,8 @@ use rustix::io::fcntl_dupfd_cloexec;
 use crate::counters::Token;
 use crate::errors::{Result, os, out_of_range};
 
-/// The engine's own descriptor, closed with the last job that uses it. JavaScript may close the
-/// number it passed, and that number may then name another file.
+/// A duplicate of an image's descriptor, owned by the engine and closed with the last job that uses
+/// it. JavaScript may close its own descriptor, whose number may then name another file.
 pub struct Descriptor {
     fd: OwnedFd,
     _token: Token,
@@ -20,8 +20,8 @@ impl Descriptor {
         if fd < 0 {
             return Err(out_of_range(format!("\"fd\" expected an integer 0.., got {fd}")));
         }
-        // SAFETY: the number isn't negative and is used only during this call. If it isn't open,
-        // the kernel returns EBADF.
+        // SAFETY: the number isn't negative and is used only during this call. If no such
+        // descriptor is open, the kernel returns EBADF.
         let given = unsafe { BorrowedFd::borrow_raw(fd) };
         let fd = fcntl_dupfd_cloexec(given, 0).map_err(os(format!("dup of descriptor {fd}")))?;
         Ok(Self { fd, _token: Token::fd() })

@@ -1,4 +1,4 @@
-//! The engine without its JavaScript objects: its files and tables, and the jobs in flight.
+//! The block engine without its JavaScript objects: its files and tables, and the jobs in flight.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -26,12 +26,13 @@ const BYTES: u64 = 0x7fff_f000;
 const POSITIONS: f64 = 9_007_199_254_740_992.0;
 
 /// Number of `submit` calls after which deferred jobs start, including the call that deferred the
-/// first one. `submit` defers jobs that wait for a disk, because a thread is then woken once for
-/// several calls. The limit bounds how long calls whose jobs complete at once can delay the
-/// deferred ones.
+/// first one. `submit` defers jobs that wait for a disk, so that a thread is woken once for several
+/// calls. The limit bounds how long the deferred jobs wait while the jobs of further calls complete
+/// within their call.
 const HELD_CALLS: u32 = 4;
 
-/// Table numbers have 16 bits, as job numbers within a table do: together they fit into 32.
+/// Most tables. Table numbers have 16 bits, and so have job numbers within a table: together they
+/// fit into 32 bits.
 const TABLES: usize = 1 << 16;
 
 /// A table and its jobs.
@@ -39,15 +40,15 @@ struct Queue {
     table: Arc<Table>,
     slots: Vec<Slot>,
     in_flight: u32,
-    /// The table is freed when its last job in flight completes.
+    /// Whether the table was removed. It is freed when its last job in flight completes.
     removed: bool,
 }
 
-/// State of one job of a table.
+/// State of one of a table's jobs.
 #[derive(Default)]
 struct Slot {
     job: Job,
-    /// The job is in flight, or in the batch that `submit` is checking.
+    /// Whether the job is in flight, or in the batch that `submit` is checking.
     busy: bool,
 }
 
@@ -59,8 +60,8 @@ pub enum Image {
     Memory(Arc<Mapping>),
 }
 
-/// The state behind the JavaScript class `BlockEngine`. End it by `settle`: it must not be dropped
-/// with jobs in flight.
+/// The state behind the JavaScript class `BlockEngine`. End it by `settle`: an engine with jobs in
+/// flight must not be dropped.
 pub struct Engine {
     memory: Bytes,
     event: Arc<Event>,
@@ -75,13 +76,13 @@ pub struct Engine {
     for_pool: Vec<Job>,
     /// Number of `submit` calls since the first deferred job; 0 if no job is deferred.
     held_calls: u32,
-    /// Completed jobs that haven't been put on the done list.
+    /// Numbers of completed jobs that aren't on the done list yet.
     finished: VecDeque<u32>,
     done: Arc<DoneList>,
 }
 
 impl Engine {
-    /// An engine with no files and no tables.
+    /// Makes an engine with no files and no tables.
     pub fn new(
         memory: Bytes,
         done: Arc<DoneList>,
@@ -110,7 +111,7 @@ impl Engine {
         self.in_flight
     }
 
-    /// Refuses new jobs and files from now on; starts deferred jobs.
+    /// Refuses new jobs and files from now on, and starts deferred jobs.
     pub fn close(&mut self) {
         self.closed = true;
         self.proceed();
@@ -186,9 +187,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts the first `count` jobs of a table's list, or none if one of them is invalid. Jobs
-    /// that complete at once replace the entries at the start of the list; returns how many they
-    /// are. The other jobs may be deferred until `proceed`.
+    /// Starts the first `count` jobs of a table's list, or none if one of them is invalid. The
+    /// numbers of jobs that complete within the call replace the list's first entries; returns how
+    /// many they are. The other jobs may be deferred until `proceed`.
     pub fn submit(&mut self, number: u32, count: u32) -> Result<u32> {
         self.check_open()?;
         self.memory.check()?;
@@ -259,14 +260,14 @@ impl Engine {
         }
     }
 
-    /// Starts the deferred jobs.
+    /// Passes the deferred jobs to io_uring and the threads.
     fn go(&mut self) {
         self.held_calls = 0;
         self.pool.start(&mut self.for_pool);
         if let Some(uring) = &mut self.uring
             && !uring.submit()
         {
-            // The kernel didn't take all entries: try again on the next wake.
+            // The kernel didn't take all entries: wake the event loop, which tries again.
             self.event.signal();
         }
     }
@@ -288,7 +289,7 @@ impl Engine {
         while let Some((number, outcome)) = uring.as_mut().and_then(Uring::reap) {
             let Some(slot) = slot(queues, number) else { continue };
             if outcome == Err(Errno::AGAIN) {
-                // The transfer would have waited but may not, with O_NONBLOCK for example. A thread
+                // With O_NONBLOCK, for example, io_uring fails a transfer that would wait. A thread
                 // may wait.
                 for_pool.push(std::mem::take(&mut slot.job));
             } else if slot.job.take(outcome) {
@@ -394,7 +395,7 @@ impl Queue {
     }
 }
 
-/// The slot of the job with this number.
+/// The slot of the job that has this number in the engine.
 fn slot(queues: &mut [Option<Queue>], number: u32) -> Option<&mut Slot> {
     queues.get_mut((number >> 16) as usize)?.as_mut()?.slots.get_mut((number & 0xffff) as usize)
 }
@@ -427,7 +428,7 @@ fn add<T>(places: &mut Vec<Option<T>>, value: T) -> u32 {
 /// Queues a job for io_uring or for the pool. `go` starts it.
 fn dispatch(job: &mut Job, uring: Option<&mut Uring>, for_pool: &mut Vec<Job>) {
     let pushed = match (uring, &job.descriptor) {
-        // SAFETY: the job stays in its busy slot until it is reaped, and the engine keeps the
+        // SAFETY: the job stays in its busy slot until it is reaped, and the engine keeps the job's
         // memory until then.
         (Some(uring), Some(descriptor)) if job.prefers_uring => unsafe {
             uring.push(job, &**descriptor)

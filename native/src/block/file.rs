@@ -17,19 +17,20 @@ const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 /// A file or block device that jobs may name.
 pub struct File {
     descriptor: Arc<Descriptor>,
-    /// The file lies on a file system in memory. Its calls never wait, and it doesn't support
-    /// `RWF_NOWAIT`.
+    /// Whether the file lies on a file system in memory. Its calls never wait, and it doesn't
+    /// support `RWF_NOWAIT`.
     in_memory: bool,
-    /// Opened with `O_DIRECT`.
+    /// Whether the file was opened with `O_DIRECT`.
     direct: bool,
-    /// Writes go to the page cache of a regular file, whose lock admits one writer at a time.
+    /// Whether writes go to the page cache of a regular file, whose lock admits one writer at a
+    /// time.
     locks_to_write: bool,
-    /// The file system supports `RWF_NOWAIT`: it fails a read with EAGAIN instead of waiting.
-    /// Without that support io_uring is no use either. It assumes that a file that can be polled,
-    /// as on FUSE, doesn't block, and blocks the event loop.
+    /// Whether the file system supports `RWF_NOWAIT`, which fails a read with EAGAIN instead of
+    /// waiting. Files without that support aren't given to io_uring: it assumes that a file that
+    /// can be polled, as on FUSE, doesn't block, and would block the event loop.
     nowait: bool,
-    /// Whether to try reads with `RWF_NOWAIT`, and writes below. Some file systems support it for
-    /// reads only.
+    /// Whether to try reads with `RWF_NOWAIT`; `try_write` is the same for writes. Some file
+    /// systems support the flag for reads only.
     try_read: Cell<bool>,
     try_write: Cell<bool>,
 }
@@ -45,8 +46,8 @@ impl File {
             // The type and size of this field depend on the platform, the magic number doesn't.
             let in_memory = regular && IN_MEMORY.contains(&(fstatfs(&descriptor)?.f_type as u32));
             let flags = fcntl_getfl(&descriptor)?;
-            // Direct writes don't take the lock exclusively, and synchronous ones wait for the disk
-            // without it, so several run concurrently.
+            // Direct writes don't take the file's lock exclusively, and synchronous ones release it
+            // while they wait for the disk. So several of them can run concurrently.
             let locks_to_write =
                 regular && !flags.intersects(OFlags::DIRECT | OFlags::DSYNC | OFlags::SYNC);
             Ok((
@@ -58,7 +59,8 @@ impl File {
         };
         let (in_memory, direct, locks_to_write, nowait) =
             inspect().map_err(os(format!("inspect descriptor {fd}")))?;
-        // A direct transfer with `RWF_NOWAIT` would still wait until it completes.
+        // `RWF_NOWAIT` is of no use for direct transfers: the call would still wait until they
+        // complete.
         let worthwhile = nowait && !direct;
         Ok(Self {
             descriptor: Arc::new(descriptor),
@@ -71,26 +73,26 @@ impl File {
         })
     }
 
-    /// The descriptor, for a job that runs asynchronously.
+    /// The file's descriptor, for a job that runs asynchronously.
     pub fn descriptor(&self) -> Arc<Descriptor> {
         Arc::clone(&self.descriptor)
     }
 
-    /// Whether io_uring runs this operation if it has to wait. The engine submits only transfers to
-    /// it. For writes to the page cache our threads are faster, because io_uring uses one thread
-    /// per file: 0.49 of a loop of pwrite in C, against 0.87 by our threads (32 in flight, 4 KiB,
-    /// ext4).
+    /// Whether io_uring runs this operation on the file if the operation has to wait. The engine
+    /// submits only transfers to io_uring. Writes to the page cache run on the engine's threads,
+    /// because io_uring uses one thread per file: it reaches 0.49 of a loop of pwrite in C, the
+    /// engine's threads 0.87 (32 in flight, 4 KiB, ext4).
     pub fn prefers_uring(&self, operation: Operation) -> bool {
         self.nowait
             && (operation == Operation::Read || operation == Operation::Write && self.direct)
     }
 
-    /// Whether operations of this kind on the file run one at a time anyway, because of a lock.
+    /// Whether the file's lock makes operations of this kind run one at a time.
     pub fn takes_one_at_a_time(&self, operation: Operation) -> bool {
         operation == Operation::Write && self.locks_to_write
     }
 
-    /// Performs as much of a job as needs no disk. Returns true if the job is complete.
+    /// Performs the part of a job that needs no disk. Returns true if the job is complete.
     pub fn attempt(&self, job: &mut Job) -> bool {
         if self.in_memory {
             job.perform(&*self.descriptor);
@@ -106,7 +108,7 @@ impl File {
         }
         match job.transfer(&*self.descriptor, libc::RWF_NOWAIT) {
             Err(Errno::AGAIN) => false,
-            // The kernel doesn't support the flag for this file, or not at all.
+            // The kernel doesn't support the flag for this file, or for any file.
             Err(Errno::OPNOTSUPP | Errno::INVAL) => {
                 may_try.set(false);
                 false
@@ -116,11 +118,13 @@ impl File {
     }
 }
 
-/// Whether reads support `RWF_NOWAIT`. The kernel checks that right after the permission to read.
+/// Whether the file's reads support `RWF_NOWAIT`. The kernel checks the flag right after the
+/// permission to read.
 fn can_fail_rather_than_wait(descriptor: &Descriptor) -> bool {
     let mut byte = 0u8;
     let mut probe = Job::default();
     probe.vectors.push(libc::iovec { iov_base: std::ptr::from_mut(&mut byte).cast(), iov_len: 1 });
-    // O_DIRECT rejects 1-byte reads with EINVAL.
+    // A file that is opened with O_DIRECT rejects this 1-byte read with EINVAL, after it has
+    // accepted the flag.
     matches!(probe.transfer(descriptor, libc::RWF_NOWAIT), Ok(_) | Err(Errno::AGAIN | Errno::INVAL))
 }

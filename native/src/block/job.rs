@@ -11,7 +11,7 @@ use super::descriptor::Descriptor;
 use crate::counters::Token;
 use crate::discard::{discard_range, zero_range};
 
-/// The numbers are part of the contract with JavaScript.
+/// Operations of a job. JavaScript passes them by number, so the numbers must not change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Operation {
     /// Copies from the file to memory.
@@ -21,9 +21,9 @@ pub enum Operation {
     Write,
     /// Waits until all completed writes are on the disk.
     Flush,
-    /// Afterwards the range may read as anything, or as zeros.
+    /// Discards a range, which may then read as anything.
     Discard,
-    /// Afterwards the range reads as zeros.
+    /// Makes a range read as zeros.
     WriteZeroes,
 }
 
@@ -40,18 +40,17 @@ impl Operation {
         })
     }
 
-    /// Whether the operation moves data.
+    /// Whether the operation moves data between memory and the file.
     pub fn transfers(self) -> bool {
         matches!(self, Self::Read | Self::Write)
     }
 }
 
-/// A job. While it is in flight, it belongs to a thread of the pool, or the kernel reads its
-/// vectors.
+/// A job. While it is in flight, a thread of the pool owns it, or the kernel reads its vectors.
 #[derive(Default)]
 pub struct Job {
-    /// The engine's number of the job: the table's number in the upper 16 bits, the job's in the
-    /// lower.
+    /// The job's number in the engine: the table's number in the upper 16 bits, the number within
+    /// the table in the lower.
     pub number: u32,
     /// The kind of operation.
     pub operation: Operation,
@@ -59,16 +58,16 @@ pub struct Job {
     pub position: u64,
     /// Length of the range in bytes, for operations without data.
     pub length: u64,
-    /// Memory to move. The vectors from `next` on are left.
+    /// Memory to move data from or to. Vectors before index `next` are complete.
     pub vectors: Vec<iovec>,
     next: usize,
-    /// Bytes moved so far. When complete: those, or a negative errno.
+    /// Bytes moved so far. For a complete job: all bytes moved, or a negative errno.
     pub result: i32,
-    /// Number of the engine's file.
+    /// Number by which the engine knows the file.
     pub file: u32,
-    /// See `File::prefers_uring`.
+    /// Whether io_uring runs the job; see `File::prefers_uring`.
     pub prefers_uring: bool,
-    /// See `File::takes_one_at_a_time`.
+    /// Whether the pool runs the job in its file's lane; see `File::takes_one_at_a_time`.
     pub in_lane: bool,
     /// Keeps the file open while the job is in flight.
     pub descriptor: Option<Arc<Descriptor>>,
@@ -76,19 +75,19 @@ pub struct Job {
     pub token: Option<Token>,
 }
 
-// SAFETY: the vectors point to memory that the engine keeps until the job is back. They are only
-// passed to the kernel.
+// SAFETY: the vectors point to memory that the engine keeps until the job returns to it. They are
+// only passed to the kernel.
 unsafe impl Send for Job {}
 
 impl Job {
-    /// Starts a new job in this place, with no vectors.
+    /// Reuses this value for a new job without vectors.
     pub fn begin(&mut self, number: u32, operation: Operation) {
         (self.number, self.operation, self.next, self.result) = (number, operation, 0, 0);
         self.vectors.clear();
     }
 
-    /// Adds memory. A vector that continues the last one is merged with it: the kernel takes time
-    /// for each vector.
+    /// Adds memory to the job. A vector that continues the last one is merged with it, because the
+    /// kernel takes time for each vector.
     pub fn add_vector(&mut self, vector: iovec) {
         match self.vectors.last_mut() {
             Some(last) if last.iov_base.wrapping_byte_add(last.iov_len) == vector.iov_base => {
@@ -98,7 +97,7 @@ impl Job {
         }
     }
 
-    /// The vectors that are left to move.
+    /// The vectors that still have to be moved.
     pub fn left(&self) -> &[iovec] {
         self.vectors.get(self.next..).unwrap_or_default()
     }
@@ -108,8 +107,8 @@ impl Job {
         let call =
             if self.operation == Operation::Read { libc::SYS_preadv2 } else { libc::SYS_pwritev2 };
         let left = self.left();
-        // The kernel takes the position as two halves; a 64-bit kernel reads all of it from the
-        // first.
+        // The system call takes the position as two halves; a 64-bit kernel takes all of the
+        // position from the first.
         let (low, high) = (self.position as libc::c_long, (self.position >> 32) as libc::c_long);
         let fd = fd.as_fd().as_raw_fd();
         // SAFETY: the vectors point to memory that the engine keeps until the job completes. No
@@ -131,7 +130,7 @@ impl Job {
         })
     }
 
-    /// Records the outcome of a transfer. Returns true if the job is complete, false if the rest
+    /// Records the outcome of one transfer. Returns true if the job is complete, false if the rest
     /// must be moved.
     pub fn take(&mut self, outcome: Result<usize, Errno>) -> bool {
         match outcome {

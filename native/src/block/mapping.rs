@@ -22,33 +22,33 @@ use rustix::param::page_size;
 use super::job::{Job, Operation};
 use crate::counters::Token;
 
-/// `zero` releases the lock at every multiple of this many bytes. Zeroing so much takes some
+/// Bytes after which `zero` releases its lock for a moment. Zeroing this many takes some
 /// milliseconds, which a `resize` may have to wait.
 const ZEROED_AT_ONCE: u64 = 64 << 20;
 
 /// Bytes that several threads read and write concurrently. As on a disk, racing accesses may see
 /// any mix of old and new bytes.
 pub struct Mapping {
-    /// Held for reading while bytes are accessed, for writing while the mapping is resized or
-    /// moved.
+    /// Address and length. Locked for reading while bytes are accessed, and for writing while the
+    /// mapping is resized or moved.
     extent: RwLock<Extent>,
     _token: Token,
 }
 
 struct Extent {
     base: NonNull<c_void>,
-    /// Length in bytes. The rest of the last page holds zeros.
+    /// Length in bytes. The last page is filled up with zeros.
     length: u64,
 }
 
 // SAFETY: the address points to process memory, which belongs to no thread. The last owner frees
-// it, once. Every access goes through `copy` and `fill`.
+// that memory, once. Every access goes through `copy` and `fill`.
 unsafe impl Send for Extent {}
 // SAFETY: as above.
 unsafe impl Sync for Extent {}
 
 impl Mapping {
-    /// Makes a mapping of `length` zeros, 1 byte or more. Pages take memory when they are written.
+    /// Makes a mapping of `length` zeros, 1 byte or more. A page takes memory once it is written.
     pub fn new(length: u64) -> Result<Self, Errno> {
         let bytes = whole_pages(length)?;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -56,8 +56,8 @@ impl Mapping {
         let base = unsafe {
             mmap_anonymous(null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags)
         }?;
-        // A fork would copy the page tables, and then each written page. SAFETY: mapped just now;
-        // nothing else has the address.
+        // A fork would copy the page tables, and then each written page. SAFETY: the mapping was
+        // made just now, and no other code has its address.
         let _ = unsafe { madvise(base, bytes, Advice::LinuxDontFork) };
         let base = NonNull::new(base).ok_or(Errno::NOMEM)?;
         Ok(Self { extent: RwLock::new(Extent { base, length }), _token: Token::image() })
@@ -70,7 +70,7 @@ impl Mapping {
     pub unsafe fn perform(&self, job: &mut Job) {
         match job.operation {
             Operation::Read | Operation::Write => {
-                // The count fits an i32: the bytes of a job are limited.
+                // The count fits an i32, because the engine limits the bytes of a job.
                 job.result =
                     // SAFETY: the caller vouches for the vectors.
                     unsafe { self.transfer(job.operation, job.position, &job.vectors) } as i32
@@ -80,10 +80,11 @@ impl Mapping {
         }
     }
 
-    /// Copies between the vectors and the mapping from `position` on. Returns the number of bytes,
-    /// which is smaller than asked for only at the end of the mapping.
+    /// Copies between the vectors and the mapping from `position` on. Returns the number of bytes
+    /// copied, which is less than the vectors' only at the end of the mapping.
     ///
     /// # Safety
+    ///
     /// As for `perform`.
     pub unsafe fn transfer(&self, operation: Operation, position: u64, vectors: &[iovec]) -> usize {
         let extent = self.extent();
@@ -184,8 +185,8 @@ fn whole_pages(length: u64) -> Result<usize, Errno> {
 }
 
 // `memcpy` and `memset`, called through a pointer that is read at run time. Another thread or a
-// guest may change the bytes meanwhile. The compiler may assume nothing about those bytes as long
-// as it can't know which function is called.
+// guest may change the bytes during the copy. The compiler can't know which function is called, so
+// it can assume nothing about those bytes.
 static MEMCPY: unsafe extern "C" fn(*mut c_void, *const c_void, size_t) -> *mut c_void =
     libc::memcpy;
 static MEMSET: unsafe extern "C" fn(*mut c_void, c_int, size_t) -> *mut c_void = libc::memset;

@@ -144,7 +144,7 @@ fn is_resized_while_other_threads_copy() {
         let mut round = 0;
         while copied.load(Ordering::Relaxed) < 300 {
             round += 1;
-            // Sometimes blocks the mapping from growing in place, so that it moves.
+            // In some rounds a neighbour keeps the mapping from growing in place, so that it moves.
             let _neighbour = Mapping::new(1 + round % 7 * 9000).unwrap();
             mapping.resize(1 + round * 4321 * 97 % (8 * PART as u64)).unwrap();
         }

@@ -16,7 +16,7 @@ use super::job::Operation;
 use super::mapping::Mapping;
 use crate::errors::{CLOSED, Result, failure, os, out_of_range};
 
-/// The mappings by id, by which other threads open them.
+/// The memory images of this process by id, so that other threads can open them.
 struct Shared {
     next: i64,
     mappings: BTreeMap<i64, Weak<Mapping>>,
@@ -28,7 +28,7 @@ static SHARED: Mutex<Shared> = Mutex::new(Shared { next: 0, mappings: BTreeMap::
 #[napi]
 pub struct MemoryImage {
     id: i64,
-    /// `None` once closed.
+    /// The image's memory; `None` once this object is closed.
     mapping: RefCell<Option<Arc<Mapping>>>,
 }
 
@@ -71,7 +71,7 @@ impl MemoryImage {
         self.id
     }
 
-    /// The mapping, for the block engine.
+    /// The image's memory, for the block engine.
     pub(super) fn mapping(&self) -> Result<Arc<Mapping>> {
         self.mapping.borrow().clone().ok_or_else(|| failure(CLOSED, "the memory image is closed"))
     }
@@ -96,7 +96,7 @@ impl MemoryImage {
             .collect();
         let vectors =
             vectors.ok_or_else(|| failure("InvalidArg", "\"buffers\" expected Uint8Arrays"))?;
-        // SAFETY: the arrays' addresses were taken just above, and no JavaScript has run since.
+        // SAFETY: the arrays' addresses were read in this call, and no JavaScript has run since.
         Ok(unsafe { mapping.transfer(operation, position, &vectors) } as i64)
     }
 
@@ -112,7 +112,7 @@ impl MemoryImage {
         self.transfer(env, Operation::Write, position, &from)
     }
 
-    /// Makes a range read as zeros, asynchronously.
+    /// Makes a range of the image read as zeros, asynchronously.
     #[napi(catch_unwind)]
     pub fn discard(&self, position: f64, length: f64) -> Result<AsyncTask<Zero>> {
         let (Some(position), Some(length)) = (integer(position), integer(length)) else {
@@ -131,7 +131,7 @@ impl MemoryImage {
             .map_err(os(format!("resize of a memory image to {bytes} bytes")))
     }
 
-    /// Closes this object. The memory is freed when no object or job uses it. Idempotent.
+    /// Closes this object. The memory is freed once no object or job uses it. Idempotent.
     #[napi(catch_unwind)]
     pub fn close(&self) {
         self.mapping.take();
@@ -144,7 +144,8 @@ fn length(bytes: f64) -> Result<u64> {
     })
 }
 
-/// Runs on libuv's thread pool: freeing a gigabyte takes tens of milliseconds.
+/// The task that zeroes a range. It runs on libuv's thread pool, because freeing a gigabyte takes
+/// tens of milliseconds.
 pub struct Zero {
     mapping: Arc<Mapping>,
     position: u64,

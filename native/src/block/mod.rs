@@ -1,9 +1,9 @@
-//! Jobs between disk images and memory, submitted many with one call: the object that JavaScript
-//! sees.
+//! `BlockEngine`, the object that JavaScript sees: jobs between disk images and memory, of which
+//! one call submits many.
 //!
-//! A job is first tried at once, as far as it needs no disk: reads from the page cache, and copies
-//! from and to memory images. The rest runs asynchronously, by io_uring or by threads, and wakes
-//! the event loop by an eventfd.
+//! The engine first performs the part of a job that needs no disk: reads from the page cache, and
+//! copies from and to memory images. The rest runs asynchronously, by io_uring or by threads, which
+//! wake the event loop by an eventfd.
 
 mod bytes;
 mod descriptor;
@@ -45,8 +45,8 @@ const VECTORS: u32 = JOBS << 10;
 /// Most jobs reported per wake, and most jobs in flight in io_uring.
 const DONE: u32 = 4096;
 
-/// Owned by the poll. When the poll ends, at the latest with the environment, all jobs must have
-/// completed: JavaScript's memory is freed next.
+/// The engine's state as owned by its poll. When the poll ends, at the latest with the environment,
+/// this waits for all jobs in flight: JavaScript's memory is freed next.
 struct Settled(Rc<State>);
 
 impl Drop for Settled {
@@ -57,7 +57,7 @@ impl Drop for Settled {
     }
 }
 
-/// `None` once it is settled.
+/// The engine; `None` once it is settled.
 type State = RefCell<Option<Engine>>;
 
 /// The JavaScript class `BlockEngine`; its contract is in index.d.ts.
@@ -72,7 +72,7 @@ pub struct BlockEngine {
 
 #[napi]
 impl BlockEngine {
-    /// Without `kind`, the engine uses io_uring if the system allows it.
+    /// Makes an engine. Without `kind`, it uses io_uring if the system allows that.
     #[napi(constructor, catch_unwind)]
     pub fn new(env: Env, memory: Unknown, on_done: Callback, kind: Option<String>) -> Result<Self> {
         let memory = Bytes::new(&env, memory)?;
@@ -105,19 +105,19 @@ impl BlockEngine {
         self.state.borrow_mut().as_mut().map_or_else(|| Err(engine::closed()), f)
     }
 
-    /// `'io_uring'` or `'threads'`: what runs the reads that have to wait.
+    /// What runs the reads that have to wait: `'io_uring'` or `'threads'`.
     #[napi(getter)]
     pub fn kind(&self) -> &'static str {
         self.kind
     }
 
-    /// Whether `memory` begins at a page boundary.
+    /// Whether the engine's memory begins at a page boundary.
     #[napi(getter)]
     pub fn aligned(&self) -> bool {
         self.aligned
     }
 
-    /// Makes the ArrayBuffer of the done list. Call it once: V8 allows one buffer per address.
+    /// Makes the ArrayBuffer of the done list. Call this once: V8 allows one buffer per address.
     #[napi(catch_unwind)]
     pub fn create_done<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         show(env, &self.done)
@@ -134,7 +134,7 @@ impl BlockEngine {
         self.with(|engine| engine.add_table(jobs, vectors))
     }
 
-    /// Makes the ArrayBuffer of a table. Call it once for each table.
+    /// Makes the ArrayBuffer of a table. Call this once for each table.
     #[napi(catch_unwind)]
     pub fn create_table<'env>(&self, env: &'env Env, table: u32) -> Result<Unknown<'env>> {
         show(env, &self.with(|engine| engine.table(table))?)
@@ -146,7 +146,7 @@ impl BlockEngine {
         self.with(|engine| Ok(engine.table(table)?.layout()))
     }
 
-    /// Removes a table, once no job of it is in flight. Does nothing after `close`.
+    /// Removes a table that has no job in flight. Does nothing after `close`.
     #[napi(catch_unwind)]
     pub fn remove_table(&self, table: u32) -> Result<()> {
         self.state.borrow_mut().as_mut().map_or(Ok(()), |engine| engine.remove_table(table))
@@ -196,7 +196,7 @@ impl BlockEngine {
     }
 }
 
-/// Starts the first `count` jobs of a table's list; returns how many completed at once.
+/// Starts the first `count` jobs of a table's list; returns how many completed within the call.
 fn submit(state: &State, poll: &Poll, table: u32, count: u32) -> Result<u32> {
     let mut state = state.borrow_mut();
     let engine = state.as_mut().ok_or_else(engine::closed)?;
@@ -253,7 +253,7 @@ fn show<'env, Owner: Shown>(env: &'env Env, owner: &Arc<Owner>) -> Result<Unknow
     };
     if status != sys::Status::napi_ok {
         // SAFETY: without a buffer the finalizer never runs, so the pointer made above is still
-        // ours.
+        // owned here.
         drop(unsafe { Arc::from_raw(owner) });
         return Err(failure(
             RUNTIME,

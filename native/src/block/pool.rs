@@ -1,12 +1,15 @@
 //! Threads for jobs that have to wait and don't run on io_uring.
 //!
-//! Threads start when there is work for them. A batch is handed over under one lock with one wake:
-//! each thread that takes work wakes the next while work is left. Writes to one file's page cache
-//! run one at a time anyway, so they form a lane: one thread performs several of them in a row.
-//! Eight threads waiting for the same lock cost a third of a processor. A thread announces each
-//! completed job at once by an eventfd; jobs of a lane it announces after a share of them. One more
-//! thread, the watcher, runs while there are lanes. It announces completed jobs of a lane whose
-//! next job stalls.
+//! Threads start when there is work for them. A batch of jobs is queued under one lock, with one
+//! wake: each thread that takes work wakes the next one while work is left.
+//!
+//! The kernel runs writes to one file's page cache one at a time, under a lock. So these writes
+//! form a lane, in which one thread performs several of them in a row: eight threads waiting for
+//! the same lock would cost a third of a processor.
+//!
+//! A thread announces each completed job immediately by an eventfd, but jobs of a lane only after
+//! `SHARE` of them. While there are lanes, one more thread runs, the watcher. It announces
+//! completed jobs of a lane whose next job stalls.
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::vec_deque::VecDeque;
@@ -20,35 +23,36 @@ use rustix::io::Errno;
 use super::event::Event;
 use super::job::Job;
 
-/// Most threads: as many as one disk's queue can use. Each waiting job occupies one thread.
+/// Most threads: enough for one disk's queue, in which each waiting job occupies one thread.
 const THREADS: usize = 8;
-/// Stack size in bytes: the threads call the kernel and little else.
+/// Stack size in bytes, which is small: the threads call the kernel and little else.
 const STACK: usize = 128 << 10;
 
-/// Jobs of a lane that a thread performs before it announces them. It is half of what a one-page
+/// Jobs of a lane that a thread performs before it announces them. This is half of what a one-page
 /// ring holds, so that the guest has work while the other half runs.
 const SHARE: usize = 16;
 
-/// Interval at which the watcher announces completed jobs of lanes. A timer on the event loop would
-/// cost a tenth of a write, because the loop sets it each time it sleeps.
+/// Interval at which the watcher announces completed jobs of lanes. A timer on the event loop in
+/// place of the watcher would cost a tenth of a write, because the loop sets the timer each time it
+/// sleeps.
 const WATCH: Duration = Duration::from_millis(5);
 
 /// The unit of work that a thread takes from the queue.
 enum Task {
     Job(Job),
-    /// Some jobs of the lane with this key.
+    /// Some jobs of one lane, which is named by its key.
     Lane(usize),
 }
 
 #[derive(Default)]
 struct Work {
     queue: VecDeque<Task>,
-    /// Waiting jobs of each lane, by the address of the file's descriptor. Each lane is in the
-    /// queue, or a thread is working on it.
+    /// Waiting jobs of each lane, by the address of the file's descriptor. Each lane in this map is
+    /// in the queue, or a thread is working on it.
     lanes: HashMap<usize, VecDeque<Job>>,
-    /// Threads that are waiting for work.
+    /// Number of threads that are waiting for work.
     idle: usize,
-    /// The watcher is awake and announces completed jobs periodically.
+    /// Whether the watcher is awake and announces completed jobs periodically.
     watched: bool,
     closed: bool,
 }
@@ -56,7 +60,7 @@ struct Work {
 #[derive(Default)]
 struct Done {
     jobs: Vec<Job>,
-    /// The event loop has been woken for these jobs.
+    /// Whether the event loop was already woken for these jobs.
     announced: bool,
 }
 
@@ -68,7 +72,7 @@ struct Shared {
     event: Arc<Event>,
 }
 
-/// The threads and their queue. No job may be in flight when it is dropped.
+/// The threads and their queue. Don't drop a pool with jobs in flight.
 pub struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -78,7 +82,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts no thread yet.
+    /// Makes a pool without threads; `start` starts them.
     pub fn new(event: Arc<Event>) -> Self {
         let shared = Shared {
             work: Mutex::default(),
@@ -90,7 +94,7 @@ impl Pool {
         Self { shared: Arc::new(shared), threads: Vec::new(), watcher: None, spare: Vec::new() }
     }
 
-    /// Queues all of `jobs`, leaving it empty.
+    /// Queues all of `jobs`, and leaves the vector empty.
     pub fn start(&mut self, jobs: &mut Vec<Job>) {
         if jobs.is_empty() {
             return;
@@ -115,8 +119,8 @@ impl Pool {
             self.threads.extend(self.spawn("xenkit-disk", serve));
         }
         if self.threads.is_empty() {
-            // The system has no thread left. With a single one the jobs would be performed, if
-            // late.
+            // The system can't start a thread, and this pool has none, so the jobs fail. A single
+            // thread would have performed them, if late.
             self.shared.fail_all(Errno::AGAIN);
         }
     }
@@ -126,7 +130,7 @@ impl Pool {
         Builder::new().name(name.into()).stack_size(STACK).spawn(move || run(&shared)).ok()
     }
 
-    /// Jobs that completed since the last call.
+    /// Takes the jobs that completed since the last call.
     pub fn reap(&mut self) -> std::vec::Drain<'_, Job> {
         let mut done = lock(&self.shared.done);
         done.announced = false;
@@ -182,7 +186,7 @@ impl Work {
         }
     }
 
-    /// Puts a lane that has jobs left at the end of the queue; removes an empty one.
+    /// Puts a lane that has jobs left at the end of the queue, and removes an empty lane.
     fn put_back(&mut self, number: usize) {
         if self.lanes.get(&number).is_some_and(|jobs| !jobs.is_empty()) {
             self.queue.push_back(Task::Lane(number));
@@ -191,7 +195,7 @@ impl Work {
         }
     }
 
-    /// Empties the queue; the caller fails these jobs.
+    /// Empties the queue and returns its jobs, so that the caller can fail them.
     fn clear(&mut self) -> Vec<Job> {
         let mut jobs = Vec::new();
         while let Some(task) = self.queue.pop_front() {
@@ -208,7 +212,7 @@ impl Shared {
         lock(&self.done).jobs.push(job);
     }
 
-    /// Wakes the event loop, unless a wake is pending. The loop may call `reap` before this
+    /// Wakes the event loop, unless it was woken already. The loop may call `reap` before this
     /// returns, so the lock is released first.
     fn announce(&self) {
         let mut done = lock(&self.done);
@@ -229,7 +233,7 @@ impl Shared {
     }
 
     fn perform(&self, mut job: Job) {
-        // The file is closed here if this was its last job and JavaScript has released it.
+        // If this was the last job on a file that JavaScript has released, the file is closed here.
         let descriptor = job.descriptor.take();
         let performed = descriptor
             .map(|descriptor| catch_unwind(AssertUnwindSafe(|| job.perform(&*descriptor))));
@@ -267,7 +271,8 @@ fn serve(shared: &Shared) {
     }
 }
 
-/// The watcher. It stays awake until it finds no lane, so that not every lane has to wake it.
+/// The watcher's loop. The watcher stays awake until it finds no lane, so that not every lane has
+/// to wake it.
 fn watch_lanes(shared: &Shared) {
     let mut work = lock(&shared.work);
     while !work.closed {
@@ -283,7 +288,7 @@ fn watch_lanes(shared: &Shared) {
     }
 }
 
-/// The lock can't be poisoned in earnest: no code panics while it holds one.
+/// Locks a mutex. The lock is never poisoned, because no code panics while it holds one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

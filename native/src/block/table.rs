@@ -1,5 +1,6 @@
-//! Tables shared by JavaScript and the engine: columns in the engine's memory. JavaScript sees each
-//! table as one ArrayBuffer. `TableLayout` says where each column lies.
+//! Tables of jobs, shared by JavaScript and the engine. A table's columns lie in the engine's
+//! memory, and JavaScript sees each table as one ArrayBuffer. `TableLayout` says where each column
+//! is.
 //!
 //! JavaScript may write anything to a table at any time, from another thread too. So the engine
 //! reads each field once per job, as a plain number, and checks the value afterwards.
@@ -12,20 +13,20 @@ use napi_derive::napi;
 use crate::columns::{Column, Placement};
 use crate::errors::{Result, failure};
 
-/// A job as JavaScript describes it. None of the fields has been checked.
+/// The fields of one job as JavaScript describes it. None of them was checked.
 #[derive(Clone, Copy)]
 pub struct Row {
-    /// Offset in the file, in bytes.
+    /// Offset of the first byte in the file.
     pub position: f64,
-    /// Length in bytes, for operations without data.
+    /// Length of the range in bytes, for operations without data.
     pub length: f64,
-    /// The number that `open` returned.
+    /// Number of the file, as `open` returned it.
     pub file: u32,
     /// Index of the job's first vector.
     pub first: u32,
     /// Number of vectors.
     pub count: u32,
-    /// See `Operation`.
+    /// Number of the operation; see `Operation`.
     pub operation: u8,
 }
 
@@ -49,21 +50,22 @@ pub struct Table {
 #[napi(object)]
 #[derive(Clone, Copy)]
 pub struct TableLayout {
-    /// See `Row`, like the next four fields.
+    /// Offset of the column of this name; see the fields of `Row` for the contents of this and the
+    /// next four columns.
     pub position: u32,
     pub length: u32,
     pub file: u32,
     pub first: u32,
     pub count: u32,
-    /// Result of each job.
+    /// Offset of the results of the jobs.
     pub result: u32,
-    /// Numbers of the jobs to submit.
+    /// Offset of the list: numbers of the jobs to submit.
     pub list: u32,
-    /// Offset of each vector in the engine's memory.
+    /// Offset of the column with each vector's offset in the engine's memory.
     pub offset: u32,
-    /// Length of each vector in bytes.
+    /// Offset of the column with each vector's length in bytes.
     pub bytes: u32,
-    /// See `Row`.
+    /// Offset of the operations; see `Row`.
     pub operation: u32,
     /// Length of the table in bytes.
     pub size: u32,
@@ -103,11 +105,11 @@ struct Memory {
 
 // SAFETY: the memory is accessed only by volatile reads and writes of plain numbers.
 unsafe impl Send for Table {}
-// SAFETY: as above.
+// SAFETY: as for `Send`: only volatile reads and writes of plain numbers.
 unsafe impl Sync for Table {}
-// SAFETY: as above.
+// SAFETY: as for `Table`: only volatile reads and writes of plain numbers.
 unsafe impl Send for DoneList {}
-// SAFETY: as above.
+// SAFETY: as for `Table`: only volatile reads and writes of plain numbers.
 unsafe impl Sync for DoneList {}
 
 /// Memory that can become an ArrayBuffer.
@@ -130,7 +132,7 @@ impl Shown for DoneList {
 }
 
 impl Memory {
-    /// `size` must not be 0.
+    /// Allocates `size` bytes, which must not be 0.
     fn new(size: usize) -> Result<Self> {
         let lacking = || failure("ENOMEM", "no memory for the table of a block engine");
         let layout = Layout::from_size_align(size, align_of::<f64>()).map_err(|_| lacking())?;
@@ -230,7 +232,7 @@ impl Table {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and every view of it is gone.
+        // SAFETY: the memory was allocated with this layout, and every view of it is gone.
         unsafe { dealloc(self.base.as_ptr(), self.layout) };
     }
 }

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::job::{Job, Operation};
 
-/// Belongs to one thread. No job may be in flight when it is dropped: the kernel could still use
-/// the memory of jobs afterwards.
+/// An io_uring of one thread. Don't drop it with a job in flight: the kernel could still use the
+/// job's memory afterwards.
 pub struct Uring {
     ring: IoUring,
     jobs: u32,
@@ -18,9 +18,9 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// Opens a ring for `jobs` jobs in flight. Fails if the kernel lacks io_uring, or if
-    /// `io_uring_disabled` or a seccomp filter forbids it. A filter may allow the setup call alone,
-    /// so this also submits one operation.
+    /// Opens an io_uring for `jobs` jobs in flight. Fails if the kernel lacks io_uring, or if
+    /// `io_uring_disabled` or a seccomp filter forbids it. A filter may allow only the setup call,
+    /// so one operation is submitted as a test.
     pub fn open(jobs: u32, event: RawFd) -> Result<Self> {
         let mut ring = IoUring::new(jobs.next_power_of_two())?;
         // SAFETY: the nop takes no pointer.
@@ -31,11 +31,12 @@ impl Uring {
         Ok(Self { ring, jobs, in_flight: 0 })
     }
 
-    /// Queues a transfer for `submit`. Returns false if `jobs` are in flight. More could overflow
-    /// the completion ring, and the kernel would report those completions late and without the
-    /// eventfd.
+    /// Queues a transfer for `submit`. Returns false if `jobs` jobs are in flight: with more, the
+    /// completion ring could overflow, and the kernel would report those completions late and
+    /// without the eventfd.
     ///
     /// # Safety
+    ///
     /// Until the job is reaped, it must not change, and its vectors' memory must stay accessible.
     pub unsafe fn push(&mut self, job: &Job, fd: &impl AsRawFd) -> bool {
         if self.in_flight == self.jobs {
@@ -55,7 +56,8 @@ impl Uring {
     }
 
     /// Starts the queued transfers with one system call, if there are any. Returns false if the
-    /// kernel didn't take all of them, for lack of memory for example: call it again later.
+    /// kernel didn't take all of them, for lack of memory for example: then call `submit` again
+    /// later.
     pub fn submit(&mut self) -> bool {
         if !self.ring.submission().is_empty() {
             let _ = self.ring.submit();
@@ -63,7 +65,7 @@ impl Uring {
         self.ring.submission().is_empty()
     }
 
-    /// The next completed job and the outcome of its transfer.
+    /// Returns the number of the next completed job, and the outcome of its transfer.
     pub fn reap(&mut self) -> Option<(u32, std::result::Result<usize, Errno>)> {
         let completion = self.ring.completion().next()?;
         self.in_flight -= 1;
@@ -83,7 +85,7 @@ mod tests {
     #[test]
     fn takes_no_more_jobs_than_completions_fit() {
         let event = Event::new().unwrap();
-        // Without io_uring there is nothing to test.
+        // Where io_uring isn't available there is nothing to test.
         let Ok(mut uring) = Uring::open(2, event.as_raw_fd()) else { return };
         let zeros = std::fs::File::open("/dev/zero").unwrap();
         let mut bytes = [1u8; 3];
