@@ -7,7 +7,7 @@ import * as litmus from './litmus/benchmark.ts'
 import * as wake from './wake/benchmark.ts'
 import * as xenstore from './xenstore/benchmark.ts'
 
-/** Benchmarks by the name that the command line takes. */
+/** Benchmarks, by the name that the command line takes. */
 export const benchmarks: Readonly<Record<string, Benchmark>> = {
   codec,
   garbage,

@@ -1,8 +1,8 @@
 /**
  * A guest and a backend on one machine without Xen: two processes with shared memory, each on its
- * own processor. The guest is front.c, or another program based on served-guest.h. Our backend runs
- * unchanged on the real adapter and addon: devices.c provides its devices, and the embedded store
- * is its xenstored. docs/bench/disk.md has a picture.
+ * own processor. The guest is front.c, or another program based on served-guest.h. xenkit's backend
+ * runs unchanged on the real adapter and addon: devices.c simulates Xen's devices, and xenkit's own
+ * xenstored serves xenstore. docs/bench/disk.md has a picture.
  */
 import { join } from 'node:path'
 import { bundleThreads, command } from '@xenkit/lab'
@@ -17,15 +17,15 @@ import { type Cpus, Program } from '../src/program.ts'
 
 type Argument = string | number
 
-// These constants must match guest.h.
+// These constants must have the same values as in guest.h.
 export const SLOTS = 32
 const SEGMENTS_MAX = 256
 const DATA_PAGES = 1 + SLOTS
 const RING_PAGES = DATA_PAGES + SLOTS * SEGMENTS_MAX
 
-/** Grant reference of the page that holds ring number `ring`. */
+/** Returns the grant reference of the page that holds ring number `ring`. */
 export const grefOf = (ring: number): number => 1 + ring * RING_PAGES
-/** Grant reference of the first data page of a slot. */
+/** Returns the grant reference of a ring slot's first data page. */
 export const dataGrefOf = (ring: number, slot: number): number =>
   grefOf(ring) + DATA_PAGES + slot * SEGMENTS_MAX
 export const portOf = (ring: number): number => 1 + ring
@@ -51,7 +51,7 @@ export class Rig {
     this.#devices = devices
   }
 
-  /** @param folders folders of further programs, in addition to the rig's own */
+  /** @param folders folders of further programs, in addition to the programs of this folder */
   static async build(o: RigOptions, ...folders: string[]): Promise<Rig> {
     const { directory } = o
     const commands = new Map<string, readonly string[]>()
@@ -76,7 +76,7 @@ export class Rig {
     return new Rig(o, commands, devices)
   }
 
-  /** Starts a guest. Its program gets a socket path to listen on, then `args`. */
+  /** Starts a guest's program. Its arguments are a socket path to listen on, then `args`. */
   async guest(program: string, ...args: readonly Argument[]): Promise<Guest> {
     const socket = join(this.#o.directory, `guest-${this.#guests++}`)
     const started = await Program.start(this.#o.cpus.client, this.command(program, socket, ...args))
@@ -89,8 +89,8 @@ export class Rig {
   }
 
   /**
-   * Starts a program of ours. It finds the devices of /dev/xen, with the guest behind them, and a
-   * xenstored.
+   * Starts a program that uses xenkit. It finds /dev/xen's devices, simulated and connected to the
+   * guest, and a xenstored.
    */
   async ours({ socket }: Guest, program: string, ...args: Argument[]): Promise<Ours> {
     const xenstored = await listenXenstored(new Xenstored(), `${socket}-xenstored`)
@@ -117,7 +117,7 @@ export class Rig {
     }
   }
 
-  /** The command line that runs a program. */
+  /** Returns the command line that runs a program. */
   command(program: string, ...args: readonly Argument[]): string[] {
     return [...(this.#commands.get(program) ?? []), ...args.map(String)]
   }
@@ -141,12 +141,14 @@ export interface DiskOptions {
   readonly image: string
 }
 
-/** Gives the guest a disk: writes all the nodes to xenstore that toolstack and frontend write. */
+/**
+ * Gives the guest a disk: writes all the xenstore nodes that the toolstack and the frontend write.
+ */
 export async function connectDisk(
   xs: XenstoreClient,
   { number, rings, image }: DiskOptions,
 ): Promise<void> {
-  // Disks are named from xvdq on, because those numbers suffice for all disks.
+  // The first disk is xvdq, because from there on the numbering has room for all disks.
   const devid = (1 << 28) | ((16 + number) << 8)
   await plugVbd(xs, {
     frontendDomid: GUEST,

@@ -1,4 +1,4 @@
-/** The counterpart of `Program`, for programs in TypeScript. */
+/** For a benchmark's program in TypeScript: answers the requests that `Program` sends. */
 import { createInterface } from 'node:readline'
 
 /**

@@ -1,4 +1,4 @@
-/** Arguments of the command line. */
+/** Parses the arguments of the command line. */
 import { parseArgs } from 'node:util'
 
 export interface Arguments {
@@ -6,7 +6,7 @@ export interface Arguments {
   readonly names: readonly string[]
   /** The file to write the results to. */
   readonly json?: string | undefined
-  /** The reason why the arguments are invalid. */
+  /** Why the arguments are invalid; absent if they are valid. */
   readonly mistake?: string
 }
 

@@ -11,8 +11,8 @@ export interface BuildOptions {
 }
 
 /**
- * Builds each program. TypeScript is bundled, as in a published package. Run through tsx, which
- * names functions at run time, the same code takes 1.6 times as long.
+ * Builds each program. TypeScript is bundled, as in a published package: with tsx, which names
+ * functions at run time, the same code would take 1.6 times as long.
  * @returns the command line of each program, without its arguments
  */
 export async function buildPrograms(

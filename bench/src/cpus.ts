@@ -1,8 +1,8 @@
-/** Processors of this machine, by number. */
+/** Finds the processors of this machine, by number, and moves processes to them. */
 import { readFile } from 'node:fs/promises'
 import { command } from '@xenkit/lab'
 
-/** Parses a list in the kernel's format, `0-2,5`. */
+/** Parses a list of processors in the kernel's format, such as `0-2,5`. */
 export function parseCpuList(list: string): number[] {
   return list
     .trim()

@@ -1,4 +1,7 @@
-/** The environment of a run, without which its figures mean little. */
+/**
+ * The environment of a run (date, processor, versions, load), without which its figures mean
+ * little.
+ */
 import { cpus, loadavg, release } from 'node:os'
 
 export interface Environment {
@@ -8,8 +11,8 @@ export interface Environment {
   readonly processor: string
   readonly processors: number
   /**
-   * Load average over the last minute: processes that ran or were ready to run. A benchmark itself
-   * causes about two.
+   * Load average over the last minute: processes that ran or were ready to run. The benchmark
+   * itself causes about two.
    */
   readonly load: number
 }

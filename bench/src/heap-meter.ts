@@ -1,11 +1,11 @@
-/** Counts the bytes allocated on the JavaScript heap, including those that were freed since. */
+/** Counts the bytes allocated on the JavaScript heap, including bytes that were freed since. */
 import { GCProfiler, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 setFlagsFromString('--expose-gc')
 /**
- * A context created after the flag is set has `gc`, even if the program was started without the
- * flag.
+ * Runs the garbage collector. A context that is created after the flag is set has `gc`, even if the
+ * program was started without the flag.
  */
 const collectGarbage: () => void = runInNewContext('gc')
 

@@ -3,9 +3,9 @@ import type { Figure } from '@xenkit/lab'
 import type { Measurement } from './run-benchmark.ts'
 
 /**
- * The figures that count, with the benchmark's name added to each.
+ * Returns the figures that count, with the benchmark's name added to each.
  * @param known names of all benchmarks
- * @returns undefined unless each of them was measured, because a picture shows all
+ * @returns undefined unless all benchmarks were measured, because a picture shows them all
  */
 export function pictured(
   known: readonly string[],

@@ -1,7 +1,7 @@
 /**
- * A benchmark's program in any language, run as a process on its own processor. It prints a line
- * when it is ready. Then it answers each line on its standard input with a line of JSON, and exits
- * when the input ends.
+ * A benchmark's program in any language, run as a process on its own processor. The program prints
+ * a line when it is ready. Then it answers each line on its standard input with a line of JSON, and
+ * exits when the input ends.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -9,12 +9,12 @@ import { createInterface, type Interface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { within } from '@xenkit/lab'
 
-/** Timeout for an answer: longer than any takes. */
+/** Seconds to wait for an answer: longer than any answer takes. */
 const PATIENCE_SECONDS = 120
-/** Time to exit after the input has ended. */
+/** Milliseconds that the program may take to exit after its input has ended. */
 const GRACE_MS = 5_000
 
-/** One processor, or several in taskset's format: `0,1`. */
+/** Number of one processor, or several in taskset's format, such as `0,1`. */
 export type Cpus = number | string
 
 export class Program implements AsyncDisposable {
@@ -25,19 +25,19 @@ export class Program implements AsyncDisposable {
 
   private constructor(cpus: Cpus, argv: readonly string[]) {
     this.#name = `"${argv.join(' ')}"`
-    // setpriv execs taskset, which execs the program. So the kernel kills it when this process ends
-    // for any reason.
+    // setpriv execs taskset, which execs the program. So the kernel kills the program when this
+    // process ends for any reason.
     this.#process = spawn(
       'setpriv',
       ['--pdeathsig', 'KILL', 'taskset', '--cpu-list', String(cpus), ...argv],
       { stdio: ['pipe', 'pipe', 'inherit'] },
     )
-    this.#process.stdin.on('error', () => {}) // #ended reports a program that has exited
+    this.#process.stdin.on('error', () => {}) // an exited program is reported by #ended
     this.#lines = createInterface({ input: this.#process.stdout })
     this.#ended = once(this.#process, 'close').then(([status, signal]) => {
       throw new Error(`${this.#name} ended with ${status ?? signal}`)
     })
-    this.#ended.catch(() => {}) // callers that wait for an answer get the error
+    this.#ended.catch(() => {}) // a caller that waits for an answer gets the error
   }
 
   static async start(cpus: Cpus, argv: readonly string[]): Promise<Program> {
@@ -60,8 +60,8 @@ export class Program implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.stdin.end()
-    // Killed after a while: a program may be waiting for another one that has failed, and then
-    // doesn't notice the end of its input.
+    // Kills the program after a while: it may be waiting for another program that has failed, and
+    // then doesn't notice the end of its input.
     const timer = setTimeout(() => this.#process.kill('SIGKILL'), GRACE_MS)
     await this.#ended.catch(() => {})
     clearTimeout(timer)

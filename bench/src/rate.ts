@@ -1,8 +1,8 @@
 /** Measures operations per second with `depth` operations in flight. */
 
 /**
- * @param operation gets the number of its lane; each of the `depth` lanes starts the next one when
- *   the last has completed
+ * Runs `operation` again and again in `depth` concurrent loops; returns the operations per second.
+ * @param operation called with the number of its loop, 0..depth-1
  */
 export async function rate(
   o: { readonly depth: number; readonly seconds: number },

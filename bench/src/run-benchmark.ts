@@ -6,7 +6,9 @@ import { type Figure, format, header, median, passes, type Report, reportFigure 
 import type { Benchmark } from './benchmark.ts'
 import { usableCpus } from './cpus.ts'
 
-/** Figures that were measured together, in one or two attempts: the last one counts. */
+/**
+ * Figures that were measured together. There are one or two attempts, of which the last one counts.
+ */
 export interface Measurement {
   readonly what: string
   readonly attempts: Attempt[]
@@ -28,8 +30,8 @@ export async function runBenchmark(
   if (server === undefined || client === undefined) {
     throw new Error('a benchmark needs two processors')
   }
-  // In /tmp, because the path of a unix socket has at most 107 bytes and a checkout's path may be
-  // longer.
+  // The folder is in /tmp, because the path of a unix socket has at most 107 bytes, and a
+  // checkout's path may be longer.
   const directory = await mkdtemp(join(tmpdir(), 'xenkit-bench-'))
   const measurements: Measurement[] = []
   report.note(`${name}: ${benchmark.title}\n      ${header}`)
@@ -49,7 +51,7 @@ export async function runBenchmark(
   return measurements
 }
 
-/** Measures once, or twice if a figure fails its gate. */
+/** Measures once, and once more if a figure fails its gate. */
 export async function measure(
   { what, attempts }: Measurement,
   work: () => Promise<readonly Figure[]>,

@@ -2,7 +2,10 @@ import { expect, test } from 'vitest'
 import { HeapMeter } from '../src/heap-meter.ts'
 
 const ARRAYS = 200_000
-/** Bytes per array of 10: its elements alone take 80 bytes, and Array.from allocates some more. */
+/**
+ * Bytes that an array of 10 elements takes at least and at most: its elements alone take 80, and
+ * Array.from allocates some more.
+ */
 const [LEAST, MOST] = [100, 300]
 
 test.each([
@@ -24,6 +27,6 @@ test('a loop that allocates nothing counts nothing', () => {
   const rounds = 1e6
   meter.begin()
   for (let i = 0; i < rounds; i++) numbers[i % 100] = i
-  // Compiling the loop allocates too, but less than a byte per round.
+  // Compiling the loop allocates too, but less than a byte per repetition.
   expect(meter.end()).toBeLessThan(rounds)
 })

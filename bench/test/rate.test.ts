@@ -18,6 +18,7 @@ test('keeps one operation in flight per lane, and returns operations per second'
   const seconds = (performance.now() - begin) / 1000
   expect(most).toBe(3)
   expect(seconds).toBeGreaterThanOrEqual(0.1)
-  expect(perSecond).toBeGreaterThanOrEqual(done / seconds) // `rate` measured within our interval
+  // `rate` measures a shorter interval than this test does
+  expect(perSecond).toBeGreaterThanOrEqual(done / seconds)
   expect(perSecond).toBeLessThanOrEqual(done / 0.1)
 })

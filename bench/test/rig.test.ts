@@ -39,7 +39,8 @@ describe.skipIf(reason !== undefined).each([
 ])(`a disk served by a backend, %s, with %d queues${skipped}`, (name, queues, start) => {
   test('holds what was written', { timeout: 60_000 }, async () => {
     await using disk = await start()
-    // The guest checks every block. A wrong one ends its program, which rejects here.
+    // The guest checks every block that it reads. A wrong block ends its program, which rejects
+    // here.
     for (const operation of name === 'without a library'
       ? (['read'] as const)
       : (['write', 'mixed', 'read'] as const)) {
@@ -49,7 +50,7 @@ describe.skipIf(reason !== undefined).each([
       )
       expect(requests).toBe(queues * REQUESTS)
     }
-    if (name === 'without a library') return // it supports neither writes nor indirect requests
+    if (name === 'without a library') return // that backend only has plain reads
     for (const [segments, depth] of [
       [11, 1],
       [12, 4],

@@ -1,4 +1,7 @@
-/** Our ring code against the macros of Xen's ring.h. docs/bench/codec.md explains the benchmark. */
+/**
+ * Compares xenkit's ring code with the macros of Xen's ring.h. docs/bench/codec.md explains the
+ * benchmark.
+ */
 import { join } from 'node:path'
 import { type Figure, median, ratios, takeTurns } from '@xenkit/lab'
 import type { Bench } from '../../src/benchmark.ts'
@@ -9,7 +12,7 @@ export const title = 'our ring, a batch of 32 drained and answered, against C af
 
 const ROUNDS = 31
 const BATCHES = 20_000
-/** Runs of BATCHES before measuring: V8 has compiled the code by then. */
+/** Runs before measuring, each of BATCHES batches: V8 has compiled the code by then. */
 const WARM_UP = 5
 
 export async function run({ directory, cpus, measure }: Bench): Promise<void> {

@@ -10,12 +10,12 @@ const BATCH = 32
 export class RingBatches {
   readonly #ring: BackRing
   readonly #requests: Uint8Array
-  /** Requests as a guest writes them; copied over the responses of the last batch. */
+  /** Requests as a guest writes them. They are copied over the responses of the last batch. */
   readonly #template: Uint8Array
   readonly #words: Int32Array
   readonly #image: Int32Array
 
-  /** @param segments segments of each request, 1..11 */
+  /** @param segments number of segments of each request, 1..11 */
   constructor(segments: number) {
     const { request, slotSize } = blkif.x86_64
     const bytes = new Uint8Array(XEN_PAGE_SIZE)

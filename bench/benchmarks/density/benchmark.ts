@@ -9,20 +9,20 @@ import { connectDisk, Rig } from '../../rig/rig.ts'
 export const title = 'resident bytes of an idle disk, many in one process'
 
 const COUNTS = [1, 100, 1000]
-/** Disks that are being connected at the same time. */
+/** Number of disks that connect at the same time. */
 const ABREAST = 25
 const MEGABYTE = 1e6
 
 export async function run(bench: Bench): Promise<void> {
   const rig = await Rig.build(bench)
-  // Every disk opens the same file: no one writes to it.
+  // Every disk opens the same file, since no guest writes to it.
   const image = join(bench.directory, 'disk.img')
   await writeFile(image, new Uint8Array(2 ** 20))
   await bench.measure('idle disks', async () => {
     await using guest = await rig.guest('front', Math.max(...COUNTS), 1)
     await using ours = await rig.ours(guest, 'serve', 'persistent')
     const resident = async (): Promise<number> => {
-      await ours.program.ask('begin') // collects garbage
+      await ours.program.ask('begin') // collects garbage before the measurement
       return residentBytes(ours.program.pid)
     }
     const empty = await resident()

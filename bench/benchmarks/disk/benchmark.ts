@@ -1,5 +1,6 @@
 /**
- * Whole backends under the same load, ours and others. docs/bench/disk.md explains the benchmarks.
+ * Compares whole backends under the same load, xenkit's and others. docs/bench/disk.md explains the
+ * benchmarks.
  */
 import { type Figure, type Gate, median, ratios, takeTurns } from '@xenkit/lab'
 import type { Bench, Benchmark } from '../../src/benchmark.ts'
@@ -10,7 +11,7 @@ const ROUNDS = 15
 const TURN_SECONDS = 0.3
 const WARM_UP_SECONDS = 1
 
-/** The contestants by their names in figures. */
+/** Starts each contestant (a backend with its guest), by the name that figures use. */
 const starts = {
   ours: (rig: Rig) => Contestant.ours(rig, 'persistent'),
   'ours, copied': (rig: Rig) => Contestant.ours(rig, 'copy'),
@@ -30,13 +31,14 @@ export type Name = keyof typeof starts
 export interface Comparison {
   readonly what: Name
   /**
-   * The contestant to compare with. If there are several, the fastest over the whole run counts.
+   * Contestants to compare with. If there are several, the one that was fastest over the whole run
+   * counts.
    */
   readonly with: readonly Name[]
   readonly gate?: Gate
 }
 
-/** A further figure that is computed from a contestant's turns. */
+/** A further figure, computed from the measured periods of one contestant. */
 export interface Count {
   readonly of: Name
   readonly name: string
@@ -45,8 +47,8 @@ export interface Count {
 }
 
 /**
- * Runs every contestant named in `comparisons` in turn under the load. With `spread`, guests and
- * backends may both use both processors.
+ * Makes a benchmark that runs the contestants named in `comparisons` under the load, one after the
+ * other in each round. With `spread`, guests and backends may both use both processors.
  */
 export function diskBenchmark(o: {
   readonly title: string
@@ -95,8 +97,8 @@ export function diskBenchmark(o: {
     const rateOf = (name: Name): readonly number[] => rates[name] ?? []
     return [
       ...comparisons.map(({ what, with: others, gate }): Figure => {
-        // The fastest over the run, not in each round: of two equal contestants, the luckier one
-        // would win each round.
+        // Compare with the contestant that was fastest over the whole run. The fastest of each
+        // round would be the luckier one of two equal contestants.
         const best = others
           .map((name) => ({ name, rates: rateOf(name) }))
           .reduce((a, b) => (median(b.rates) > median(a.rates) ? b : a))

@@ -1,6 +1,6 @@
 /**
- * A contestant: a guest with a disk, and the backend that serves it. All contestants stay
- * connected, but only the one whose turn it is runs.
+ * A contestant: a guest with a disk, and the backend that serves the disk. All contestants stay
+ * connected, but only one at a time sends requests.
  */
 import { open } from 'node:fs/promises'
 import { processorSeconds } from '../../src/process-usage.ts'
@@ -16,7 +16,7 @@ import {
 } from '../../rig/rig.ts'
 
 /**
- * Blocks in the image, which has 64 MiB: it fits the page cache, but not the processor's caches.
+ * Blocks of the image, which has 64 MiB: it fits the page cache, but not the processor's caches.
  */
 const BLOCKS = 16_384
 const BLOCK = 4_096
@@ -29,16 +29,16 @@ export interface Load {
   readonly segments: number
 }
 
-/** Counters of one turn, from front.c and from the kernel. */
+/** Counters of one measured period of a contestant, from front.c and from the kernel. */
 export interface Turn {
   readonly requests: number
   readonly seconds: number
   readonly kicks: number
   readonly wakes: number
-  /** System calls of our backend on gntdev, and on evtchn to notify and unmask. */
+  /** System calls of xenkit's backend: on gntdev, and on evtchn to notify and unmask. */
   readonly grantCalls: number
   readonly eventCalls: number
-  /** Seconds that the backend's threads spent on a processor. */
+  /** Processor time of the backend's threads in seconds. */
   readonly busy: number
 }
 
@@ -56,7 +56,7 @@ export class Contestant implements AsyncDisposable {
     this.#backend = backend
   }
 
-  /** Starts the backend back.c in mode `how`, with a thread for each queue. */
+  /** Starts the backend back.c, whose mode is `how`, with a thread for each queue. */
   static async inC(
     rig: Rig,
     how: 'pread' | 'spin' | 'mmap' | 'thread',
@@ -68,8 +68,8 @@ export class Contestant implements AsyncDisposable {
   }
 
   /**
-   * Starts our `serveVbd` with `workers` threads in addition to the main one. The image is a file,
-   * or is loaded into memory.
+   * Starts xenkit's `serveVbd` with `workers` threads in addition to the main one. The image is a
+   * file, or is loaded into memory.
    */
   static async ours(
     rig: Rig,
@@ -94,7 +94,7 @@ export class Contestant implements AsyncDisposable {
     return new Contestant(guest, ours.program, ours)
   }
 
-  /** Starts a backend in JavaScript as one would write it without a library. */
+  /** Starts a backend in JavaScript that is written as one would write it without a library. */
   static async idiomatic(rig: Rig): Promise<Contestant> {
     const guest = await rig.guest('front', 1, BLOCKS)
     const pages = Array.from({ length: SLOTS }, (_, slot) => dataGrefOf(0, slot))
@@ -109,7 +109,7 @@ export class Contestant implements AsyncDisposable {
     return new Contestant(guest, ours.program, ours)
   }
 
-  /** Has the guest send requests for `seconds`, or until it has sent `requests`. */
+  /** Makes the guest send requests for `seconds`, or until it has sent `requests`. */
   async turn(
     { operation, depth, segments }: Load,
     {
@@ -133,8 +133,8 @@ export class Contestant implements AsyncDisposable {
 const imageOf = ({ socket }: Guest): string => `${socket}.img`
 
 /**
- * Makes the contestant's own image, since some write to it. Each block begins with its number,
- * which the guest checks.
+ * Makes an image for one contestant, since some guests write. Each block begins with its own
+ * number, which the guest checks.
  */
 async function makeImage(guest: Guest): Promise<string> {
   const path = imageOf(guest)

@@ -7,8 +7,8 @@ const PREADS = ['C, pread', 'C, pread and spin'] as const satisfies readonly Nam
 const oursAndBestOfC: Comparison = { what: 'ours', with: PREADS, gate: { atLeast: 0.75 } }
 
 /**
- * Comparisons under writes: with the C backend that, like ours, doesn't block on the disk, and with
- * those that block.
+ * Comparisons under writes. The C backend that, like xenkit, doesn't block on the disk has a gate;
+ * the C backends that block on it don't.
  */
 const writing: readonly Comparison[] = [
   { what: 'ours', with: ['C, writes in a thread'], gate: { atLeast: 0.75 } },

@@ -10,9 +10,9 @@ export const title = 'bytes of heap that a request takes'
 
 const REQUESTS = 1_000_000
 const BATCH = 32
-/** Requests of one measured portion: the guest sends them and waits until all are answered. */
+/** Requests of one measured portion. The guest sends them and waits until all are answered. */
 const TURN = 100_000
-/** Requests before measuring: V8 has compiled the code by then, and long-lived objects exist. */
+/** Requests before measuring, after which V8 has compiled the code and long-lived objects exist. */
 const WARM_UP = 600_000
 const LOAD: Load = { operation: 'read', depth: 32, segments: 1 }
 

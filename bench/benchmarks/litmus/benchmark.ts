@@ -1,5 +1,6 @@
 /**
- * Looks for lost wake-ups between a ring's two ends. docs/bench/litmus.md explains the benchmark.
+ * Looks for lost wake-ups between the two ends of a ring. docs/bench/litmus.md explains the
+ * benchmark.
  */
 import { join } from 'node:path'
 import type { Bench } from '../../src/benchmark.ts'
@@ -48,7 +49,7 @@ export async function run(bench: Bench): Promise<void> {
       },
     ]
   })
-  // Without barriers wake-ups must get lost, or the test couldn't detect a loss.
+  // Without barriers wake-ups must get lost: otherwise this test couldn't detect a loss.
   await bench.measure('without', async () => {
     const { requests, responses } = await lost(
       'none',

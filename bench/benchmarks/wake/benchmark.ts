@@ -1,6 +1,6 @@
 /**
- * Time from an event to the response event, through our addon and in C. docs/bench/wake.md explains
- * the benchmark.
+ * Measures the time from an event to the event that answers it, through xenkit's addon and in C.
+ * docs/bench/wake.md explains the benchmark.
  */
 import { join } from 'node:path'
 import { median, ratios, takeTurns } from '@xenkit/lab'

@@ -1,6 +1,6 @@
 /**
- * Our client against libxenstore, and our store against the C xenstored. docs/bench/xenstore.md
- * explains the benchmark.
+ * Compares xenkit's client with libxenstore, and xenkit's xenstored with the C one.
+ * docs/bench/xenstore.md explains the benchmark.
  */
 import { join } from 'node:path'
 import { type Figure, median, ratios, takeTurns, XenstoredProcess } from '@xenkit/lab'
@@ -16,13 +16,13 @@ export const title = 'our client against libxenstore, our store against the C xe
 
 const ROUNDS = 31
 const TURN_SECONDS = 0.05
-/** V8 compiles the code only after some thousand requests. */
+/** Seconds of requests before measuring: V8 compiles the code only after some thousand requests. */
 const WARM_UP_SECONDS = 0.5
 const DEPTH = 64
 const TRANSACTIONS = 16
 const EVENTS = 8000
 
-/** A node that backends read: the path of the device's other end. */
+/** A node that backends read often: the path of the device's other end. */
 const NODE = '/local/domain/1/device/vbd/51712/backend'
 const VALUE = '/local/domain/0/backend/vbd/1/51712'
 
@@ -30,14 +30,14 @@ interface Store {
   readonly name: string
   readonly socket: string
   readonly pid: number
-  /** Bytes of memory that the store uses. */
+  /** Returns the bytes of memory that the store uses. */
   memory(): Promise<number>
 }
 
 interface Stage {
   readonly real: Store
   readonly embedded: Store
-  /** Starts one of the programs in `programs/`. */
+  /** Starts one of the programs in the folder `programs`. */
   start(program: string, ...args: (string | number)[]): Promise<Program>
 }
 
@@ -146,7 +146,7 @@ async function watches({ start }: Stage, { name, socket, memory }: Store): Promi
     }[]
   }
   await using program = await start('watch', socket)
-  // after this every watch has fired twice, the code is compiled, and buffers have grown
+  // After these events every watch has fired twice, the code is compiled, and buffers have grown.
   await program.ask('20000 4000')
   const before = await memory()
   const { rate, samples } = await program.ask<Answer>(`${EVENTS} 1100`)

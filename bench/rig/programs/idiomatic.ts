@@ -1,8 +1,8 @@
 /**
  * idiomatic FILE RING PORT GREF...: a backend as one would write it without a library. It makes an
  * object per request, reads the data by `fs.read`, and answers each request separately. The guest's
- * pages stay mapped from the start, as with persistent grants: the ring's (RING) and the data pages
- * (GREF...).
+ * pages stay mapped from the start, as with persistent grants: RING is the grant reference of the
+ * ring's page, GREF... are those of the data pages.
  */
 import { open } from 'node:fs/promises'
 import { openHypervisor } from 'xenkit'

@@ -1,7 +1,8 @@
 /**
- * serve DATAPATH [WORKERS [STORE]]: our backend as a user runs it, on the devices of devices.c. Its
- * disks are image files; with the store `memory` they are loaded into memory. The line `begin`
- * starts to count the bytes allocated on the heap, and the answer to `end` is that count.
+ * serve DATAPATH [WORKERS [STORE]]: xenkit's backend as a user runs it, on the devices that
+ * devices.c simulates. Its disks are image files; with the store `memory` they are loaded into
+ * memory. The line `begin` starts to count the bytes allocated on the heap, and the answer to `end`
+ * is that count.
  */
 import { openFileStore, openHypervisor, openMemoryStore, openWorkers, serveVbd } from 'xenkit'
 import { answerLines } from '../../src/answer-lines.ts'
@@ -27,5 +28,5 @@ await Promise.race([
   served,
   answerLines(async (request) => (request === 'begin' ? meter.begin() : meter.end())),
 ])
-// The guest keeps its disks connected, so don't wait for them to close.
+// Exit without waiting for the disks to close, because the guest keeps them connected.
 process.exit()

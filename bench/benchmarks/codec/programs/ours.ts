@@ -5,13 +5,16 @@
 import { answerLines } from '../../../src/answer-lines.ts'
 import { RingBatches } from '../ring-batches.ts'
 
-// Two rings, because `filled` is only filled: its requests are never answered.
+// Two rings, because the requests on `filled` are never answered.
 const [filled, served] = [
   new RingBatches(Number(process.argv[2])),
   new RingBatches(Number(process.argv[2])),
 ]
 
-/** Processor time of this process: time taken by other processes doesn't count. */
+/**
+ * Processor time that `work` takes in this process, in nanoseconds: time of other processes doesn't
+ * count.
+ */
 const nanoseconds = (work: () => void): number => {
   const begin = process.cpuUsage()
   work()

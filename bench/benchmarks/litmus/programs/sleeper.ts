@@ -1,7 +1,8 @@
 /**
- * sleeper RING CONTROL BARRIER: the backend of the litmus test, on the guest's pages with these
- * grant references; see peer.c. With BARRIER `none` the ring stores its indices without a barrier,
- * as if Atomics.store weren't needed. Each line on standard input is a number of rounds.
+ * sleeper RING CONTROL BARRIER: the backend of the litmus test. RING and CONTROL are grant
+ * references of the guest's pages; see peer.c. With BARRIER `none` the ring stores its indices
+ * without a barrier, as if Atomics.store weren't needed. Each line on standard input is a number of
+ * rounds.
  */
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
@@ -24,7 +25,9 @@ const page = map(controlRef)
 const control = new Int32Array(page.buffer, page.byteOffset, page.length / 4)
 let step = 0
 
-/** Waits until the guest starts the next step, then takes it and reports the result. */
+/**
+ * Waits until the guest starts the next step, then runs `act` and reports its result to the guest.
+ */
 function take(act: () => boolean): void {
   step = (step + 1) | 0
   while (Atomics.load(control, STEP) !== step);

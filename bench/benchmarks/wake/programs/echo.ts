@@ -1,4 +1,6 @@
-/** echo PORT: notifies the guest each time the guest notifies it, through our event channels. */
+/**
+ * echo PORT: notifies the guest each time the guest notifies it, through xenkit's event channels.
+ */
 import { EventChannel } from '@xenkit/evtchn'
 import { openHypervisor } from 'xenkit'
 import { answerLines } from '../../../src/answer-lines.ts'

@@ -1,6 +1,6 @@
 /**
- * embedded SOCKET: the embedded store on a unix socket. The answer to each line on standard input
- * is the size of its heap in bytes.
+ * embedded SOCKET: xenkit's xenstored on a unix socket. The answer to each line on standard input
+ * is the size of the program's heap in bytes.
  */
 import { Xenstored } from '@xenkit/sim'
 import { listenXenstored } from '@xenkit/sim/socket'

@@ -1,5 +1,5 @@
 /**
- * operate LEVELS: our client and the embedded store in one process. The store has LEVELS levels of
+ * operate LEVELS: xenkit's client and xenstored in one process. The store has LEVELS levels of
  * nodes, with ten children per node. Each line on standard input is `OPERATION SECONDS`. The answer
  * is the number of operations per second.
  */
@@ -12,8 +12,8 @@ const FAN_OUT = 10
 const DEPTH = 64
 
 /**
- * The path of node `number` of a level: the digits of the number are the names along the path. It
- * is built anew each time, as programs build paths.
+ * The path of node `number` of a level: the digits of the number are the names along the path. The
+ * path is built anew each time, as programs build paths.
  */
 function node(level: number, number: number): string {
   let path = ''
@@ -23,7 +23,10 @@ function node(level: number, number: number): string {
   return `/bench${path}`
 }
 
-/** A random node whose number modulo DEPTH is `lane`, so two lanes never choose the same node. */
+/**
+ * Returns the path of a random node whose number modulo DEPTH is `lane`. So two lanes, which run
+ * concurrently, never choose the same node.
+ */
 function choose(level: number, lane: number): string {
   return node(
     level,

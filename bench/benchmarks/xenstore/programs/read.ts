@@ -1,7 +1,7 @@
 /**
- * read SOCKET PATH DEPTH PID: reads a node through our client with DEPTH requests in flight. Each
- * line on standard input is a number of seconds. The answer is the number of reads per second, and
- * the share of the time for which the store, process PID, was busy.
+ * read SOCKET PATH DEPTH PID: reads a node through xenkit's client with DEPTH requests in flight.
+ * Each line on standard input is a number of seconds. The answer is the number of reads per second,
+ * and the share of that time for which the store, process PID, was busy.
  */
 import { xenstoreSocket } from '@xenkit/xen'
 import { openXenstore } from '@xenkit/xenstore-client'

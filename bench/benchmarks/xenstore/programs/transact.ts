@@ -1,7 +1,7 @@
 /**
- * transact SOCKET DEPTH: runs DEPTH transactions concurrently through our client. Each transaction
- * adds one to a counter; each lane has its own counter. Each line on standard input is a number of
- * seconds. The answer is the number of transactions per second.
+ * transact SOCKET DEPTH: runs DEPTH transactions concurrently through xenkit's client. Each
+ * transaction adds one to a counter; concurrent transactions have different counters. Each line on
+ * standard input is a number of seconds. The answer is the number of transactions per second.
  */
 import { strictEqual } from 'node:assert'
 import { xenstoreSocket } from '@xenkit/xen'

@@ -1,7 +1,7 @@
 /**
- * watch SOCKET: 10,000 watches on one connection of our client. Each line on standard input is
- * `EVENTS RATE`: the watches fire EVENTS times in all, in turn, RATE times a second. The answer is
- * the rate reached, and samples of the memory in use.
+ * watch SOCKET: 10,000 watches on one connection of xenkit's client. Each line on standard input is
+ * `EVENTS RATE`: the watches fire one after the other, EVENTS times in all, RATE times a second.
+ * The answer is the rate reached, and samples of the memory in use.
  */
 import { strictEqual } from 'node:assert'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,10 +12,13 @@ import { residentBytes } from '../../../src/process-usage.ts'
 
 const WATCHES = 10_000
 const TICK_MS = 10
-/** Most writes in one burst. With more, two could be to the same node and merge into one event. */
+/**
+ * Most writes in one burst. In a longer one, two writes could be to the same node and merge into
+ * one event.
+ */
 const BURST_MAX = 1000
 const SAMPLE_EVENTS = 500
-/** Timeout, some ten times longer than anything should take. */
+/** Timeout for any step: some ten times longer than the step should take. */
 const PATIENCE_MS = 60_000
 
 const [socket = ''] = process.argv.slice(2)
@@ -52,7 +55,10 @@ function allHeard(): Promise<void> {
   })
 }
 
-/** Each write causes one event, on the node's own watch. */
+/**
+ * Writes nodes until `count` writes were made. Each write causes one event, on the node's own
+ * watch.
+ */
 async function writeUntil(count: number): Promise<void> {
   const writes: Promise<void>[] = []
   for (; written < count; written++) {
@@ -63,7 +69,7 @@ async function writeUntil(count: number): Promise<void> {
 
 await writeUntil(WATCHES)
 for (let index = 0; index < WATCHES; index++) void hear(watcher.watch(node(index)))
-await allHeard() // every watch fires once when it is set
+await allHeard() // a watch also fires once when it is set
 
 await answerLines(async (request) => {
   const [events = 0, rate = 0] = request.split(' ').map(Number)
