@@ -5,8 +5,7 @@
  * Events carry no data and coalesce: an event only says that there may be work. The channel
  * therefore keeps a level, not a count. An event that arrives while nobody waits is remembered, and
  * any number of them become one. The port stays masked until the owner asks for more, so a peer
- * that notifies without end costs one turn of work each time, not one callback per notification
- * (XSA-391).
+ * that notifies without end costs one handler call per unmask, not one per notification (XSA-391).
  */
 import type { EvtchnBinding, EvtchnPort } from '@xenkit/hypervisor'
 

@@ -183,7 +183,7 @@ export class ServedDevice {
     try {
       if (!(await this.#take(nodes))) return
       this.#failed = false
-      // Report only now: before the claim, the device may be another server's.
+      // Report only now: before `#take`, another server may take the device.
       if (this.#refusal) await this.#tell(this.#refusal.error)
       else this.#report({ kind: 'offered', device: this.device })
       this.#pace.begin()
@@ -242,7 +242,7 @@ export class ServedDevice {
   async #isNew(view: XenstoreReader): Promise<boolean> {
     const { path } = this.device
     const nodes = await lenient(backendDeviceNodes.read(view, path), undefined)
-    // The claim was committed, but the connection was lost before the answer came.
+    // `#take` was committed, but the connection was lost before the answer came.
     if (nodes?.['xenkit-claim'] === this.#claim) return true
     return (
       nodes?.state === XenbusState.Initialising &&

@@ -39,7 +39,7 @@ export interface BackendConnection {
   readonly nodes: NodeValues
   /**
    * Whether the frontend still publishes the rings of this connection; see `isStillPublished`. Its
-   * `state` alone doesn't show that it closed and published anew since the last look.
+   * `state` alone doesn't show that it closed and published anew since the last check.
    */
   isCurrent(): Promise<boolean>
   /**

@@ -13,7 +13,7 @@
  *     6 Closed          6 Closed         disconnect: ring unmapped, port unbound
  *     1 Initialising    2 InitWait       a guest that rebooted, while `online` is 1
  *
- * Between two looks a frontend may pass several states and publish other rings. Whatever it passed,
+ * Between two steps a frontend may pass several states and publish other rings. Whatever it passed,
  * the backend connects to the rings that were published last, as Linux's blkback does.
  */
 import { XenbusState } from '@xenkit/wire'

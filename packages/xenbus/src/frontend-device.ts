@@ -1,4 +1,4 @@
-/** The frontend's half of a device's life. backend-state.ts shows the states of both halves. */
+/** Opens and closes a device for its frontend. backend-state.ts shows the states of both sides. */
 import { NegotiationError, failuresOf, firstOf } from '@xenkit/hypervisor'
 import { XenbusState } from '@xenkit/wire'
 import type { XenstoreClient, XenstoreReader, XenstoreView } from '@xenkit/xenstore-client'

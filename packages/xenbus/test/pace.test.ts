@@ -11,7 +11,7 @@ describe('the delay', () => {
   beforeEach(() => void vi.useFakeTimers())
   afterEach(() => void vi.useRealTimers())
 
-  /** Returns the delays in ms before the device may be offered again, one after each of `lives`. */
+  /** Returns the delays in ms before the device may be offered again, one per connection. */
   function delays(lives: readonly ('closed' | 'failed')[], lifetime = 0): number[] {
     const pace = new Pace()
     return lives.map((how) => {

@@ -1,4 +1,4 @@
-/** `BackendDevice.publish`: nodes that change while a device lives. */
+/** `BackendDevice.publish`: nodes that change while a device is connected. */
 import { expect, test } from 'vitest'
 import { unplugDevice } from '../src/index.ts'
 import { connect, rig } from './rig.ts'
