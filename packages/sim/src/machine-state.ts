@@ -17,8 +17,8 @@ const MAPTRACK = 16_384
 
 /**
  * `mapped`: rows of the maptrack in use.
- * `stored...`: the first store through a read-only mapping: who did it (domid + 1, 0 for none), and
- *   to which byte of which grant.
+ * `stored...`: the first write that a domain made through a read-only mapping. They say which domain
+ *   wrote (domid + 1; 0 if no domain has), and to which byte of which grant.
  */
 const header = [
   'lock',

@@ -21,8 +21,8 @@ export const xenconsInterface = cstruct('xencons_interface', {
 })
 
 /**
- * Value of `connection`: the backend serves the console. It is 0, so a toolstack that doesn't know
- * the field writes it too.
+ * Value of `connection`: the backend serves the console. An older toolstack, which doesn't know the
+ * field, leaves 0 there, so its console counts as served from the start.
  */
 export const XENCONSOLE_CONNECTED = 0
 /** Value of `connection`, set by the toolstack: no backend serves the console yet. */

@@ -235,6 +235,6 @@ export const netif = {
   mcast,
   hash,
   xdp,
-  /** Entry of the page that ADD_GREF_MAPPING and DEL_GREF_MAPPING name. */
+  /** Entry of the list of grants whose page's reference ADD_GREF_MAPPING and DEL_GREF_MAPPING pass. */
   gref,
 } as const

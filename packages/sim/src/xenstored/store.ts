@@ -51,7 +51,8 @@ export interface Tree {
 }
 
 /**
- * Returns the node, with permissions marked void that name a domain which doesn't exist any more.
+ * Returns the node as its permissions were meant: one that named a domain which has been destroyed
+ * since is void, and isn't a later domain's of the same domid.
  */
 export function asMeant(node: StoreNode, domains: Domains): StoreNode {
   const perms = marked(node.perms, (domid) => domains.isMeant(domid, node.generation))

@@ -179,7 +179,8 @@ class PlayedGuest {
     // An odd number: the next batches run over the end of the ring.
     for (let i = 0; i < 7; i++) await this.#serve(this.#reads, 1)
     await this.#serve(this.#flushes, 2)
-    // 32 of them are more than a guest's turn.
+    // Every eighth round fills the ring: 32 large requests are more than a guest's turn allows, so
+    // that V8 also compiles the code that waits for the next turn.
     await this.#serve(this.#largeReads, round % 8 === 0 ? SLOTS : 4)
     await this.#serve(this.#largeWrites, round % 8 === 0 ? SLOTS : 4)
     const { errors } = this.#stats

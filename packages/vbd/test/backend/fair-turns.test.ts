@@ -268,7 +268,8 @@ test('polling an empty ring is charged as work', async () => {
   )
   ask(looked)
   await allAnswered
-  // Work: 8 for 512 looks, 2 for a request of one page.
+  // A poll of 512 looks at the empty ring costs 8 units of work, the request of one page that it
+  // finds costs 2. So a turn has room for TURN / 10 of such requests.
   expect(Math.max(...found)).toBeLessThanOrEqual((2 * TURN) / 10 + 2)
   expect(Math.max(...found)).toBeGreaterThan(TURN / 10 / 2)
 })
