@@ -1,9 +1,5 @@
-export {
-  type ServeVbdOptions,
-  type StoreAnswer,
-  type StoreFunction,
-  serveVbd,
-} from './backend/serve-vbd.ts'
+export type { ServeVbdOptions, StoreAnswer, StoreFunction } from './backend/serve-vbd-options.ts'
+export { serveVbd } from './backend/serve-vbd.ts'
 export type { ServedDisk, VbdEvent } from './backend/vbd-event.ts'
 export { ChangeRefusedError, StoreInUseError } from './backend/disk-errors.ts'
 export { DeviceAbandonedError } from '@xenkit/backend'
