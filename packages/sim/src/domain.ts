@@ -82,7 +82,7 @@ export class SimDomain implements HypervisorPort {
    * Returns a handle for one call of `attachDomain` in another thread. Resources opened there count
    * as this domain's.
    */
-  handle(): DomainHandle {
+  forThread(): DomainHandle {
     const {
       hypervisor,
       room: { pages, mappings },

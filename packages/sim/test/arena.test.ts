@@ -49,7 +49,7 @@ describe('an arena', () => {
   test('has the same size, and separate room, in another thread of the domain', async () => {
     const { machine, back, share } = twoDomains({ pages: 4, mappings: 3 })
     const own = back.arena.allocate(4)
-    const again = attachDomain(back.handle())
+    const again = attachDomain(back.forThread())
     expect([again.arena.pages, again.arena.mappings]).toEqual([4, 3])
     expect(again.arena.tenants).not.toBe(back.arena.tenants)
     const other = again.arena.allocate(4)

@@ -65,7 +65,7 @@ test('its later calls are refused, except closing, which does nothing', async ()
     () => m.front.evtchn.bindUnbound({ domid: 0 }, nothing),
     () => port.notify(),
     () => port.unmask(),
-    () => m.front.handle() && m.front.arena.allocate(1),
+    () => m.front.forThread() && m.front.arena.allocate(1),
   ]
   for (const call of refused) expect(call).toThrow(NotAvailableError)
   await expect(m.front.xenstore.connect({ data: nothing, closed: nothing })).rejects.toThrow(

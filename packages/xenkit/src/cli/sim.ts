@@ -21,7 +21,7 @@ export interface SimOptions {
 export async function sim(program: string, args: readonly string[], o: SimOptions): Promise<void> {
   await expectRunnable(program)
   const { machine, dom0, guest, vdev } = await plugMachine({ seed: o.seed })
-  const handle = dom0.handle()
+  const handle = dom0.forThread()
   const separator = args.indexOf('--')
   const backend = startThread({
     module: pathToFileURL(resolve(program)).href,

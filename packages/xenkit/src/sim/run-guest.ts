@@ -41,7 +41,7 @@ export async function runGuest({
   signal,
   ...orders
 }: RunGuestOptions): Promise<GuestResult> {
-  const domain = guest.handle()
+  const domain = guest.forThread()
   const data: GuestOrders = { ...orders, domain }
   const worker = startThread({
     module: import.meta.resolve('xenkit/sim-guest'),

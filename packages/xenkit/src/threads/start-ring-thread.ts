@@ -26,7 +26,7 @@ export async function startRingThread(hv: Hypervisor): Promise<RingThread> {
     )
   }
   const { port1: port, port2: rings } = new MessageChannel()
-  const domain = hv instanceof SimDomain ? hv.handle() : undefined
+  const domain = hv instanceof SimDomain ? hv.forThread() : undefined
   const orders: RingThreadOrders = { adapter: hv.name, rings }
   const worker = startThread({
     module: import.meta.resolve('xenkit/ring-thread'),

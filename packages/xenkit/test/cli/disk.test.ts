@@ -47,7 +47,7 @@ class Command {
   #heard = (): void => {}
 
   constructor(domain: SimDomain, args: readonly string[]) {
-    const handle = domain.handle()
+    const handle = domain.forThread()
     const worker = new Worker(thread, {
       argv: [...args],
       execArgv: ['--conditions=xenkit-source'],

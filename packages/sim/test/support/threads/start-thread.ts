@@ -30,7 +30,7 @@ export function startThread(
   domain: SimDomain,
   orders: readonly number[] = [],
 ): Thread {
-  const handle = domain.handle()
+  const handle = domain.forThread()
   const workerData: ThreadData = { file, domain: handle, orders }
   const worker = new Worker(new URL('on-sources.mjs', import.meta.url), {
     workerData,

@@ -16,7 +16,7 @@ export interface StartedThread extends RingThread {
 
 export function startRingThread(domain: SimDomain): StartedThread {
   const { port1: port, port2: rings } = new MessageChannel()
-  const handle = domain.handle()
+  const handle = domain.forThread()
   const workerData: RingThreadData = {
     file: new URL('ring-thread.ts', import.meta.url).href,
     domain: handle,
