@@ -57,8 +57,7 @@ export async function connectMessages<Request extends Fields, Response extends F
       await attachRing(hv, { ...rings[0], domid, grants, attach }),
     )
     const { server } = new MessageWork({ ring, channel, guestTurn, loop: hv.loop, failed }, o)
-    channel.handle(() => server.turn(), failed)
-    served.servers.push(server)
+    served.add(server, channel)
   } catch (error) {
     throw await served.closeAfter(error)
   }

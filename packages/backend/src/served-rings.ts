@@ -1,4 +1,5 @@
 /** The rings of a connected device, and all that they use until the device is closed. */
+import type { EventChannel } from '@xenkit/evtchn'
 import { type Arena, closeEach, failuresOf, firstOf, Owner } from '@xenkit/hypervisor'
 import type { CloseOptions } from '@xenkit/xenbus'
 import { unlessAborted } from './abandoned.ts'
@@ -9,16 +10,16 @@ export interface ServedRingsOptions {
   readonly arena: Arena
   /** Aborts when waiting for rows in flight ends. */
   readonly abandon: AbortSignal
-  /** Called with errors that occur after `close` has settled. */
+  /** Called with errors of events, and with those that occur after `close` has settled. */
   readonly failed: (error: unknown) => void
 }
 
 /**
- * The rings of one device, with all that was opened for them. Add servers to `servers`; add what is
- * opened for them to `rings` or `memory`. `close` closes everything in the right order.
+ * The rings of one device, with all that was opened for them. Add each server with `add`; add what is
+ * opened for it to `rings` or `memory`. `close` closes everything in the right order.
  */
 export class ServedRings {
-  readonly servers: RingServer[] = []
+  readonly #servers: RingServer[] = []
   /** Ports and mappings of rings. Closed once all servers have settled. */
   readonly rings = new Owner()
   /** Memory that rows in flight use. Closed once no row is in flight. */
@@ -33,11 +34,17 @@ export class ServedRings {
     this.released = new Promise((resolve) => (this.#tellReleased = resolve))
   }
 
+  /** Gives the server a turn on each event of the channel from now on. */
+  add(server: RingServer, channel: EventChannel): void {
+    this.#servers.push(server)
+    channel.handle(() => server.turn(), this.#o.failed)
+  }
+
   /**
    * Starts serving. The first messages, and their event, may have come before the port was bound.
    */
   begin(): void {
-    for (const server of this.servers) server.turn()
+    for (const server of this.#servers) server.turn()
   }
 
   /** Closes everything because of `error`. @returns the error to throw */
@@ -51,7 +58,7 @@ export class ServedRings {
    * @throws the reason of `abandon` if rows were abandoned, else the first error
    */
   async close(how: CloseOptions): Promise<void> {
-    const settling = failuresOf(this.servers.map((server) => server.settle(how)))
+    const settling = failuresOf(this.#servers.map((server) => server.settle(how)))
     const abandoned = await this.#untilAbandoned(settling)
     const errors = abandoned ? [abandoned.reason] : await settling
     errors.push(...closeEach([this.rings]))
@@ -71,8 +78,8 @@ export class ServedRings {
       await unlessAborted(settling, this.#o.abandon)
       return undefined
     } catch (reason) {
-      for (const server of this.servers) server.abandon()
-      return this.servers.some(({ inFlight }) => inFlight > 0) ? { reason } : undefined
+      for (const server of this.#servers) server.abandon()
+      return this.#servers.some(({ inFlight }) => inFlight > 0) ? { reason } : undefined
     }
   }
 

@@ -8,7 +8,7 @@ import { blkif } from '@xenkit/wire'
 import { attachRing, type PublishedRing } from '@xenkit/xenbus'
 import type { BlockStore } from '@xenkit/block-store'
 import { type FrontendRings, MAX_SEGMENTS } from '../nodes.ts'
-import { openGuestTurn, PagePool, type RingServer, ServedRings } from '@xenkit/backend'
+import { openGuestTurn, PagePool, ServedRings } from '@xenkit/backend'
 import { Answers } from './answers.ts'
 import { CachedPages } from './cached-pages.ts'
 import { CopiedData } from './copied-data.ts'
@@ -67,7 +67,7 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<C
   const guestTurn = served.rings.own(openGuestTurn(hv.loop, o.domid))
   try {
     for (const ring of o.frontend.rings) {
-      served.servers.push(await serveRing(hv, o, { ring, share, grants, pool, guestTurn, served }))
+      await serveRing(hv, o, { ring, share, grants, pool, guestTurn, served })
     }
   } catch (error) {
     // Rings opened before this one may already be serving requests: settle those first.
@@ -90,7 +90,7 @@ async function serveRing(
   hv: Hypervisor,
   o: ConnectOptions,
   { ring: published, share, grants, pool, guestTurn, served }: RingParts,
-): Promise<RingServer> {
+): Promise<void> {
   const { domid, limits, store, counters, failed, storeFailed } = o
   const { rings, memory } = served
   const layout = blkif[o.frontend.abi]
@@ -129,8 +129,7 @@ async function serveRing(
     failed,
     storeFailed,
   })
-  channel.handle(() => work.server.turn(), failed)
-  return work.server
+  served.add(work.server, channel)
 
   function openDataPath(): DataPath {
     const copied = new CopiedData({ requests, copier, pool, wake: () => work.server.resume() })
