@@ -8,7 +8,7 @@ import { join, relative } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
 const root = join(import.meta.dirname, '..')
-const L0 = ['@xenkit/hypervisor', '@xenkit/wire', '@xenkit/block-store']
+const L0 = ['@xenkit/hypervisor', '@xenkit/wire', '@xenkit/block-store', '@xenkit/frames']
 const L1 = ['@xenkit/grant', '@xenkit/evtchn', '@xenkit/ring', '@xenkit/xenstore-client']
 const L2 = ['@xenkit/xenbus']
 
@@ -17,6 +17,7 @@ const allowed: Record<string, readonly string[]> = {
   hypervisor: [],
   wire: ['typed-binary'],
   'block-store': [],
+  frames: [],
   grant: L0,
   evtchn: L0,
   ring: ['@xenkit/hypervisor', '@xenkit/wire'],
@@ -26,6 +27,8 @@ const allowed: Record<string, readonly string[]> = {
   backend: [...L0, ...L1, ...L2],
   vbd: [...L0, ...L1, ...L2, '@xenkit/backend'],
   stores: L0,
+  vif: [...L0, ...L1, ...L2, '@xenkit/backend'],
+  links: L0,
   sim: [...L0, '@xenkit/xenstore-ring'],
   xen: [...L0, '@xenkit/native'],
   xenkit: [
@@ -35,6 +38,8 @@ const allowed: Record<string, readonly string[]> = {
     '@xenkit/backend',
     '@xenkit/vbd',
     '@xenkit/stores',
+    '@xenkit/vif',
+    '@xenkit/links',
     '@xenkit/sim',
     '@xenkit/sim/socket',
     '@xenkit/xen',
@@ -43,7 +48,7 @@ const allowed: Record<string, readonly string[]> = {
 }
 
 /** The only sources of packages that may import Node's built-in modules. */
-const mayUseNode = [/^xen\//, /^xenkit\//, /^stores\//, /^sim\/src\/socket\.ts$/]
+const mayUseNode = [/^xen\//, /^xenkit\//, /^stores\//, /^links\//, /^sim\/src\/socket\.ts$/]
 
 const isBuiltin = (name: string): boolean =>
   name.startsWith('node:') || builtinModules.includes(name)

@@ -106,3 +106,14 @@ export { openMemoryStore } from './open-memory-store.ts'
 export { type OpenHypervisorOptions, openHypervisor } from './open-hypervisor.ts'
 export { openWorkers } from './open-workers.ts'
 export { warmUp } from './warm-up.ts'
+export {
+  type Card,
+  Checksum,
+  Frames,
+  Gso,
+  type Link,
+  type LinkEnd,
+  type Offloads,
+  type PluggedLink,
+} from '@xenkit/frames'
+export { type Cable, openCable } from '@xenkit/links'

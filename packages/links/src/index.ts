@@ -1,0 +1,1 @@
+export { type Cable, openCable } from './cable.ts'

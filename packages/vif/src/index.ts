@@ -1,0 +1,1 @@
+export type { FrontendFeatures, FrontendRings, PublishedQueue } from './nodes.ts'
