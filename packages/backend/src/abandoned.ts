@@ -47,13 +47,20 @@ export function abandonAfter(
  * @throws what the work rejects with, or the signal's reason
  */
 export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const own = followingSignal(signal)
   let abort = (): void => {}
-  const aborted = new Promise<never>((_, reject) => (abort = () => reject(signal.reason)))
-  if (signal.aborted) abort()
-  signal.addEventListener('abort', abort)
+  const aborted = new Promise<never>((_, reject) => (abort = () => reject(own.reason)))
+  if (own.aborted) abort()
+  own.addEventListener('abort', abort)
   try {
     return await Promise.race([work, aborted])
   } finally {
-    signal.removeEventListener('abort', abort)
+    own.removeEventListener('abort', abort)
   }
 }
+
+/**
+ * Returns a new signal that aborts when `signal` does. All devices of a server wait for the same
+ * signal, and Node warns of a leak when a signal has more than 10 listeners.
+ */
+export const followingSignal = (signal: AbortSignal): AbortSignal => AbortSignal.any([signal])

@@ -1,6 +1,7 @@
 /** The server's side of workers: assigns rings to them and follows what becomes of the rings. */
 import { XenError, failuresOf, firstOf, textOf } from '@xenkit/hypervisor'
 import type { BackendConnection, CloseOptions } from '@xenkit/xenbus'
+import { followingSignal } from '../abandoned.ts'
 import { packError, unpackError } from './crossing-error.ts'
 import type { Abandon, Port, RingNews, RingOrders } from './messages.ts'
 
@@ -173,14 +174,15 @@ class RemoteRings {
     // No unhandled rejection: the worker may end before the device is closed.
     this.#closed.catch(() => {})
     this.released = new Promise((resolve) => (this.#tellReleased = resolve))
-    this.#o = o
+    this.#o = { ...o, abandon: followingSignal(o.abandon) }
     this.#thread = thread
     this.#port = port1
     thread.parts.add(this)
     port1.on('message', (news: RingNews<never>) => this.#hear(news))
     thread.port.postMessage({ port, host: o.host, config } satisfies RingOrders<unknown>, [port])
-    if (o.abandon.aborted) this.#abandon()
-    o.abandon.addEventListener('abort', this.#abandon)
+    const { abandon } = this.#o
+    if (abandon.aborted) this.#abandon()
+    abandon.addEventListener('abort', this.#abandon)
   }
 
   close(how: CloseOptions): Promise<void> {
