@@ -268,7 +268,13 @@ describe('watches', () => {
   test('an event that is already waiting is not queued again', async () => {
     await dom0.watch('/a', 't')
     await dom0.events()
-    await Promise.all([dom0.write('/a', '1'), dom0.write('/a', '2'), dom0.write('/a', '3')])
+    // Without the pause, the first event could be delivered before the next write causes another.
+    dom0.connection.pause()
+    const written = Promise.all([1, 2, 3].map((value) => dom0.write('/a', String(value))))
+    const witness = new RawXenstore(xenstored, 0)
+    while ((await witness.read('/a')) !== '3');
+    dom0.connection.resume()
+    await written
     expect(await dom0.events()).toEqual(['/a t'])
   })
 })
