@@ -1,5 +1,5 @@
 /** Memory that idle disks take. docs/bench/density.md explains the benchmark. */
-import { writeFile } from 'node:fs/promises'
+import { truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Figure } from '@xenkit/lab'
 import type { Bench } from '../../src/benchmark.ts'
@@ -11,13 +11,19 @@ export const title = 'resident bytes of an idle disk, many in one process'
 const COUNTS = [1, 100, 1000]
 /** Number of disks that connect at the same time. */
 const ABREAST = 25
+/** Size of an image. It is sparse, so that a thousand of them take no room. */
+const IMAGE_BYTES = 2 ** 20
 const MEGABYTE = 1e6
 
 export async function run(bench: Bench): Promise<void> {
   const rig = await Rig.build(bench)
-  // Every disk opens the same file, since no guest writes to it.
-  const image = join(bench.directory, 'disk.img')
-  await writeFile(image, new Uint8Array(2 ** 20))
+  // An image serves one disk, which locks it.
+  const createImage = async (number: number): Promise<string> => {
+    const path = join(bench.directory, `${number}.img`)
+    await writeFile(path, '')
+    await truncate(path, IMAGE_BYTES)
+    return path
+  }
   await bench.measure('idle disks', async () => {
     await using guest = await rig.guest('front', Math.max(...COUNTS), 1)
     await using ours = await rig.ours(guest, 'serve', 'persistent')
@@ -35,7 +41,9 @@ export async function run(bench: Bench): Promise<void> {
           (_, i) => connected + i,
         )
         await Promise.all(
-          some.map((number) => connectDisk(ours.xs, { number, rings: [number], image })),
+          some.map(async (number) =>
+            connectDisk(ours.xs, { number, rings: [number], image: await createImage(number) }),
+          ),
         )
         connected += some.length
       }
