@@ -2,6 +2,7 @@ export { abandonAfter, DeviceAbandonedError, unlessAborted } from './abandoned.t
 export { AdaptivePoll } from './adaptive-poll.ts'
 export { connectMessages, type ConnectMessagesOptions } from './connect-messages.ts'
 export { Counters } from './counters.ts'
+export { deviceLog, type DeviceLogOptions, type PrintLine } from './device-log.ts'
 export { openGuestTurn, TURN } from './guest-turn.ts'
 export { type AnsweredMessages, MessageWork } from './message-work.ts'
 export { type Buffer, type ExtentSizes, PagePool } from './page-pool.ts'
