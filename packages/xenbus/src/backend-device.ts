@@ -317,6 +317,7 @@ export class ServedDevice {
       rings: isCurrent === undefined ? 'none' : isCurrent ? 'current' : 'stale',
       intent: this.#stopping || this.#isClosedAtOnce ? 'stop' : this.#failed ? 'close' : 'serve',
       mayOffer: this.#pace.mayBegin(() => this.#changed.raise()),
+      reconfigures: this.#driver.reconfigured !== undefined,
     }
   }
 
@@ -353,6 +354,13 @@ export class ServedDevice {
         await this.#switchState(XenbusState.Connected)
         this.#frontend.heeded()
         return true
+      case 'reconfigure':
+      case 'resume':
+        this.#frontend.heeded()
+        await this.#reconfigure(
+          step === 'resume' ? XenbusState.Connected : XenbusState.Reconfigured,
+        )
+        return true
       case 'close':
         await this.#switchState(XenbusState.Closing)
         this.#frontend.heeded()
@@ -379,6 +387,15 @@ export class ServedDevice {
         await backendDeviceNodes.write(view, path, { state: XenbusState.Connected })
       })
       if (published) this.#report({ kind: 'connected', device: this.device })
+    } catch (error) {
+      await this.#fail(error)
+    }
+  }
+
+  async #reconfigure(next: XenbusState): Promise<void> {
+    try {
+      await this.#driver.reconfigured?.(this.device)
+      await this.#switchState(next)
     } catch (error) {
       await this.#fail(error)
     }

@@ -80,6 +80,13 @@ export interface BackendDriver {
    */
   changed?(device: BackendDevice): Promise<void>
   /**
+   * Called when a connected frontend has changed its nodes: in the state Reconfiguring, and again
+   * when it is Connected after that. Reads the nodes from `frontendPath`. The frontend learns that
+   * the new values are in use when this resolves. An error closes the device until the frontend
+   * starts again. Without this function Reconfiguring is ignored.
+   */
+  reconfigured?(device: BackendDevice): Promise<void>
+  /**
    * Called once after each `offer` that did not return undefined: the device was removed for good,
    * or another backend took it first.
    */

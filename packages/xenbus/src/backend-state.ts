@@ -9,6 +9,8 @@
  *     3 Initialised                      ring and port are published (vif goes to 4 at once)
  *                       4 Connected      connect: ring mapped, port bound, geometry published
  *     4 Connected
+ *     7 Reconfiguring   8 Reconfigured   the frontend changed nodes, and the backend read them
+ *     4 Connected       4 Connected
  *     5 Closing         5 Closing
  *     6 Closed          6 Closed         disconnect: ring unmapped, port unbound
  *     1 Initialising    2 InitWait       a guest that rebooted, while `online` is 1
@@ -47,6 +49,11 @@ export interface BackendSnapshot {
   readonly intent: 'serve' | 'close' | 'stop'
   /** False while the device has to wait because its last connections were short; see `Pace`. */
   readonly mayOffer: boolean
+  /**
+   * Whether the driver follows a frontend that changes its nodes while it is connected. A network
+   * card's does; for another device Reconfiguring is a state without meaning.
+   */
+  readonly reconfigures: boolean
 }
 
 /**
@@ -56,6 +63,8 @@ export interface BackendSnapshot {
  *   that starts again
  * - `reopen`: write Connected again, for a frontend that was closing and now goes on with the same
  *   rings
+ * - `reconfigure`: let the driver read the frontend's changed nodes, then write Reconfigured
+ * - `resume`: let the driver read them again, then write Connected
  * - `close`: write Closing, which asks the frontend to close
  * - `settle`: answer the requests that the frontend sent before it closed, then as `disconnect`
  * - `disconnect`: detach without starting requests that the rings still hold, then write Closed
@@ -66,13 +75,16 @@ export type BackendStep =
   | 'connect'
   | 'offer'
   | 'reopen'
+  | 'reconfigure'
+  | 'resume'
   | 'close'
   | 'settle'
   | 'disconnect'
   | 'remove'
   | 'wait'
 
-const { Unknown, Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
+const { Unknown, Initialising, InitWait, Initialised, Connected } = XenbusState
+const { Closing, Closed, Reconfiguring, Reconfigured } = XenbusState
 
 /** Chooses the next step of a backend. Pure: the same snapshot gives the same step. */
 export function backendStep(snapshot: BackendSnapshot): BackendStep {
@@ -89,12 +101,15 @@ function wantedStep({
   prepared,
   rings,
   intent,
+  reconfigures,
 }: BackendSnapshot): BackendStep {
   const attached = rings !== 'none'
   const gone = peer === undefined || peer === Unknown
   const beginsAnew = peer === Initialising || peer === InitWait
+  // The frontend was Connected before it began to reconfigure.
+  const isReconfiguring = reconfigures && peer === Reconfiguring
   // Connected counts like Initialised, because the backend may have missed the Initialised before.
-  const hasPublished = peer === Initialised || peer === Connected
+  const hasPublished = peer === Initialised || peer === Connected || isReconfiguring
   const offline = online === false || (online === undefined && (gone || peer === Closed))
   const goes = offline || intent === 'stop'
 
@@ -115,10 +130,10 @@ function wantedStep({
 
   // From here on the device is to be served, and its frontend isn't closing or closed.
   if (beginsAnew) return own === InitWait && !attached ? 'wait' : 'offer'
-  // A frontend never goes from Connected straight to Initialised, so it has closed and published
-  // other rings in between.
-  const isStale =
-    rings === 'stale' || (attached && peer === Initialised && peerBefore === Connected)
+  // A connected frontend never goes straight to Initialised, so it has closed and published other
+  // rings in between.
+  const wasConnected = peerBefore === Connected || peerBefore === Reconfiguring
+  const isStale = rings === 'stale' || (attached && peer === Initialised && wasConnected)
   if (isStale && hasPublished) return 'offer'
   if (own === Closing && hasPublished && (intent === 'close' || attached)) {
     // The backend has asked the frontend to close, and waits until the frontend writes Closing.
@@ -127,7 +142,11 @@ function wantedStep({
     if (attached) return intent === 'close' ? 'wait' : 'reopen'
     return 'offer'
   }
-  if (attached) return 'wait'
+  if (attached) {
+    if (own === Connected && isReconfiguring) return 'reconfigure'
+    // Linux's netfront writes its nodes after Reconfiguring, so the driver may have read old ones.
+    return own === Reconfigured && hasPublished && !isReconfiguring ? 'resume' : 'wait'
+  }
   // Somebody else wrote the backend's state, so go back to a state that both sides know.
   if (own !== InitWait) return hasPublished || own !== Closing ? 'offer' : 'wait'
   return prepared && hasPublished ? 'connect' : 'wait'

@@ -91,16 +91,22 @@ export class FrontendDevice {
    * @throws errors as `open`
    */
   async connected(o: Waiting = {}): Promise<void> {
-    const state = await this.#backendState([XenbusState.Connected, ...LEAVING], o)
-    if (state !== XenbusState.Connected) {
-      const node = `${this.backendPath}/state`
-      throw new NegotiationError(
-        `the backend at "${this.backendPath}" closed instead of connecting: see its domain's error nodes`,
-        { node, value: state === undefined ? state : String(state), expected: '4' },
-      )
-    }
+    await this.#backendReaches(XenbusState.Connected, o)
     await this.#switchState(XenbusState.Connected)
     this.#isConnected = true
+  }
+
+  /**
+   * Changes nodes of a connected device, and waits until the backend uses the new values. Only a
+   * network card's backend allows that. Linux's stays in the state Reconfigured afterwards, so a
+   * later call doesn't wait for it.
+   * @throws NegotiationError, XenstoreError, XenstoreClosedError as `connected`
+   */
+  async reconfigure(nodes: NodeValues, o: Waiting = {}): Promise<void> {
+    await this.#update((view) => writeNodes(view, this.path, nodes))
+    await this.#switchState(XenbusState.Reconfiguring)
+    await this.#backendReaches(XenbusState.Reconfigured, o)
+    await this.#switchState(XenbusState.Connected)
   }
 
   /**
@@ -125,6 +131,19 @@ export class FrontendDevice {
     // ignore the Initialising that `open` writes next, and the device would never connect.
     if ((await this.#state(this.#xs)) !== XenbusState.Closed) await this.#leave(o)
     await this.#backendState([XenbusState.Closed, undefined], o)
+  }
+
+  async #backendReaches(wanted: XenbusState, o: Waiting): Promise<void> {
+    const state = await this.#backendState([wanted, ...LEAVING], o)
+    if (state === wanted) return
+    throw new NegotiationError(
+      `the backend at "${this.backendPath}" closed: see its domain's error nodes`,
+      {
+        node: `${this.backendPath}/state`,
+        value: state === undefined ? state : String(state),
+        expected: String(wanted),
+      },
+    )
   }
 
   async #leave(o: Waiting): Promise<void> {

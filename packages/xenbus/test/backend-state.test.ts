@@ -6,7 +6,8 @@ import { XenbusState } from '@xenkit/wire'
 import { describe, expect, test } from 'vitest'
 import { type BackendSnapshot, type BackendStep, backendStep } from '../src/index.ts'
 
-const { Unknown, Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
+const { Unknown, Initialising, InitWait, Initialised, Connected } = XenbusState
+const { Closing, Closed, Reconfiguring, Reconfigured } = XenbusState
 const STATES = [undefined, ...Object.values(XenbusState)]
 const FLAGS = [false, true]
 
@@ -22,12 +23,13 @@ function combinations<T extends object>(values: { readonly [K in keyof T]: reado
 const ALL = combinations<BackendSnapshot>({
   own: STATES,
   peer: STATES,
-  peerBefore: [undefined, Connected, Closing],
+  peerBefore: [undefined, Connected, Closing, Reconfiguring],
   online: [undefined, false, true],
   prepared: FLAGS,
   rings: ['none', 'current', 'stale'],
   intent: ['serve', 'close', 'stop'],
   mayOffer: FLAGS,
+  reconfigures: FLAGS,
 })
 
 /**
@@ -41,6 +43,10 @@ function apply(snapshot: BackendSnapshot, step: BackendStep): BackendSnapshot {
     case 'connect':
       return { ...snapshot, own: write(Connected), rings: 'current', peerBefore: undefined }
     case 'reopen':
+      return { ...snapshot, own: write(Connected), peerBefore: undefined }
+    case 'reconfigure':
+      return { ...snapshot, own: write(Reconfigured), peerBefore: undefined }
+    case 'resume':
       return { ...snapshot, own: write(Connected), peerBefore: undefined }
     case 'offer':
       return {
@@ -76,11 +82,17 @@ function run(from: BackendSnapshot): {
   return { steps, end: snapshot }
 }
 
+/** Whether both sides have come to rest with the device in use. */
+const isServed = (s: BackendSnapshot): boolean =>
+  s.rings === 'current' && s.own === (isReconfiguring(s) ? Reconfigured : Connected)
+
 const isGone = ({ peer }: BackendSnapshot): boolean => peer === undefined || peer === Unknown
 const beginsAnew = ({ peer }: BackendSnapshot): boolean =>
   peer === Initialising || peer === InitWait
-const hasPublished = ({ peer }: BackendSnapshot): boolean =>
-  peer === Initialised || peer === Connected
+const isReconfiguring = ({ peer, reconfigures }: BackendSnapshot): boolean =>
+  reconfigures && peer === Reconfiguring
+const hasPublished = (s: BackendSnapshot): boolean =>
+  s.peer === Initialised || s.peer === Connected || isReconfiguring(s)
 const attached = ({ rings }: BackendSnapshot): boolean => rings !== 'none'
 /** Whether the device is to stay. A missing `online` node means that it goes with its frontend. */
 const isOnline = (s: BackendSnapshot): boolean => s.online ?? !(isGone(s) || s.peer === Closed)
@@ -104,7 +116,7 @@ function rule(
 const steps = (step: BackendStep) => (s: BackendSnapshot) => backendStep(s) === step
 
 test('the whole domain', () => {
-  expect(ALL).toHaveLength(10 * 10 * 3 * 3 * 2 * 3 * 3 * 2)
+  expect(ALL).toHaveLength(10 * 10 * 4 * 3 * 2 * 3 * 3 * 2 * 2)
 })
 
 describe('connect', () => {
@@ -133,7 +145,9 @@ describe('a frontend that has published', () => {
   /** Whether the backend is attached to rings that the frontend has replaced since. */
   const isStale = (s: BackendSnapshot): boolean =>
     s.rings === 'stale' ||
-    (s.rings === 'current' && s.peer === Initialised && s.peerBefore === Connected)
+    (s.rings === 'current' &&
+      s.peer === Initialised &&
+      (s.peerBefore === Connected || s.peerBefore === Reconfiguring))
   /**
    * Whether the backend asked the frontend to close, and the frontend hasn't written Closing yet.
    */
@@ -143,22 +157,18 @@ describe('a frontend that has published', () => {
   const isForeign = (s: BackendSnapshot): boolean =>
     s.rings === 'current' &&
     s.own !== Connected &&
+    s.own !== Reconfigured &&
     s.own !== Closing &&
     s.own !== Closed &&
     !isStale(s)
   rule(
     'ends connected to what it published last, whatever it passed before',
     (s) => published(s) && s.intent === 'serve' && !isAsked(s) && !isForeign(s),
-    (s) => run(s).end.own === Connected && run(s).end.rings === 'current',
+    (s) => isServed(run(s).end),
   )
   rule(
     'is not disturbed where it is connected',
-    (s) =>
-      published(s) &&
-      s.intent === 'serve' &&
-      s.own === Connected &&
-      s.rings === 'current' &&
-      !isStale(s),
+    (s) => published(s) && s.intent === 'serve' && isServed(s) && !isStale(s),
     steps('wait'),
   )
   rule(
@@ -169,8 +179,33 @@ describe('a frontend that has published', () => {
   rule(
     'after a fault: with other rings at once, with those that failed when it has let go of them',
     (s) => published(s) && s.intent === 'close' && s.own === Closing,
-    (s) =>
-      (run(s).end.own === Connected) === (isStale(s) || (!attached(s) && s.peerBefore === Closing)),
+    (s) => isServed(run(s).end) === (isStale(s) || (!attached(s) && s.peerBefore === Closing)),
+  )
+})
+
+describe('reconfigure', () => {
+  rule(
+    'only a connected device whose driver can, for a frontend that asks',
+    steps('reconfigure'),
+    (s) => s.reconfigures && s.peer === Reconfiguring && s.own === Connected && attached(s),
+  )
+  rule(
+    'is asked for once, and the frontend then goes on with the nodes read again',
+    (s) => backendStep(s) === 'reconfigure',
+    (s) => {
+      const { steps: taken, end } = run(s)
+      return taken.join() === 'reconfigure,wait' && steps('resume')({ ...end, peer: Connected })
+    },
+  )
+  rule(
+    'resumes only what is attached to the rings of a frontend that has published',
+    steps('resume'),
+    (s) => s.own === Reconfigured && s.rings === 'current' && hasPublished(s) && isWanted(s),
+  )
+  rule(
+    'a driver that cannot keeps what it has',
+    (s) => !s.reconfigures && s.peer === Reconfiguring && isServed(s) && isWanted(s),
+    steps('wait'),
   )
 })
 
@@ -351,7 +386,7 @@ describe('progress', () => {
       const { own, rings } = run(s).end
       return rings === 'none'
         ? own === InitWait || own === Closing || own === Closed
-        : own === Connected
+        : own === Connected || own === Reconfigured
     },
   )
 })

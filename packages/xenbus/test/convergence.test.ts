@@ -8,6 +8,7 @@ import { expect, test } from 'vitest'
 import { type BackendSnapshot, type BackendStep, backendStep } from '../src/index.ts'
 
 const { Initialising, InitWait, Initialised, Connected, Closing, Closed } = XenbusState
+const { Reconfiguring, Reconfigured } = XenbusState
 
 interface World extends BackendSnapshot {
   /** The step that the backend chose from an earlier snapshot and hasn't taken yet. */
@@ -28,6 +29,7 @@ const START: World = {
   rings: 'none',
   intent: 'serve',
   mayOffer: true,
+  reconfigures: true,
   decided: undefined,
   ended: false,
   toolstack: 'idle',
@@ -44,7 +46,8 @@ function act(w: World, step: BackendStep): World {
   const intent = w.intent === 'close' ? 'serve' : w.intent
   const peerBefore = undefined
   if (step === 'connect') return { ...writeOwn(done, Connected), rings: 'current', peerBefore }
-  if (step === 'reopen') return { ...writeOwn(done, Connected), peerBefore }
+  if (step === 'reopen' || step === 'resume') return { ...writeOwn(done, Connected), peerBefore }
+  if (step === 'reconfigure') return { ...writeOwn(done, Reconfigured), peerBefore }
   if (step === 'offer') return { ...writeOwn(done, InitWait), rings: 'none', intent, peerBefore }
   if (step === 'close') return { ...writeOwn(done, Closing), peerBefore }
   if (step === 'settle' || step === 'disconnect') {
@@ -86,6 +89,8 @@ function frontendMoves(w: World): Move[] {
   }
   if (own === InitWait && peer === Initialising) return to(Initialised)
   if (own === Connected && peer === Initialised) return to(Connected)
+  // As drivers/net/xen-netfront.c does in xennet_xdp_set.
+  if (own === Reconfigured && peer === Reconfiguring) return to(Connected)
   return []
 }
 
@@ -110,6 +115,7 @@ function disturbances(w: World): Move[] {
     for (const state of [Initialising, Initialised, Closing, Closed]) {
       moves.push([`guest writes ${xenbusStateName(state)}`, becomes(w, state)])
     }
+    if (w.peer === Connected) moves.push(['guest reconfigures', becomes(w, Reconfiguring)])
     if (w.peer === Closing) moves.push(['guest stays open', becomes(w, Connected)])
   }
   if (w.toolstack === 'idle' && w.own !== undefined) {

@@ -28,6 +28,8 @@ export class RecordingDriver implements BackendDriver {
   readonly devices = new Set<BackendDevice>()
   /** Functions that run within the driver's calls. A test may replace them at any time. */
   hooks: Hooks = {}
+  /** Set by a test whose driver follows a frontend that changes its nodes. */
+  reconfigured?: NonNullable<BackendDriver['reconfigured']>
   readonly #ledger: Ledger
 
   constructor(ledger = new Ledger()) {
