@@ -17,7 +17,7 @@ ln -s fd/0 /dev/stdin
 ln -s fd/1 /dev/stdout
 ln -s fd/2 /dev/stderr
 
-step modprobe -a virtio_console virtio_rng 9p 9pnet_virtio xenfs xen-evtchn xen-gntdev xen-gntalloc xen-privcmd
+step modprobe -a virtio_console virtio_rng 9p 9pnet_virtio xenfs xen-evtchn xen-gntdev xen-gntalloc xen-privcmd tun
 step mount -t xenfs xenfs /proc/xen
 mkdir -p /lab/programs /lab/out
 step mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose,ro programs /lab/programs

@@ -10,7 +10,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp
 exec </dev/hvc0 >/dev/hvc0 2>&1
-modprobe -a xen-blkfront crc32c_generic ext4
+modprobe -a xen-blkfront xen-netfront crc32c_generic ext4
 dmesg -n 1
 # Non-canonical mode, so that a line may exceed a terminal's 4096 bytes. No echo, no CR before LF.
 stty -echo -icanon -opost

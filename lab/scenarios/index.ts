@@ -3,6 +3,7 @@ import type { Scenario } from '../src/scenario.ts'
 import * as bench from './bench.ts'
 import * as blkback from './blkback.ts'
 import * as loopback from './loopback.ts'
+import * as netback from './netback.ts'
 import * as reboot from './reboot.ts'
 import * as smoke from './smoke.ts'
 import * as vbd from './vbd/index.ts'
@@ -13,6 +14,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   smoke,
   loopback,
   blkback,
+  netback,
   reboot,
   xenstore,
   vbd,

@@ -12,6 +12,8 @@ export interface GuestOptions {
    * `format=raw,vdev=xvda,access=w,backendtype=qdisk,target=/tmp/disk`.
    */
   readonly disks?: readonly string[]
+  /** Lines for xl.cfg's `vif`, such as `mac=00:16:3e:00:00:01,bridge=xenbr0`. */
+  readonly cards?: readonly string[]
   /** `own`, the default, is the stack's kernel. `oldest` is Linux 5.10 from Debian 11. */
   readonly kernel?: 'own' | 'oldest'
   /** Number of virtual processors, default 1. All of them run on the same processor. */
@@ -78,6 +80,19 @@ export class Guest {
     await this.run(`timeout 40 sh -c 'while [ -e /dev/${vdev} ]; do usleep 10000; done'`)
   }
 
+  /**
+   * Waits for the network interface of a card, and gives it an address such as `10.0.0.2/24`.
+   * Returns when frames can be sent, which is when the backend has connected.
+   */
+  async card(name: string, address: string): Promise<void> {
+    await this.run(
+      `timeout 40 sh -c 'until [ -e /sys/class/net/${name} ]; do usleep 20000; done'
+       ip addr add ${address} dev ${name}; ip link set ${name} up
+       timeout 40 sh -c 'until [ "$(cat /sys/class/net/${name}/carrier)" = 1 ]; do usleep 20000; done' ||
+         { dmesg | tail -n 2; false; }`,
+    )
+  }
+
   /** Makes the guest's kernel panic. Returns before the panic has happened. */
   crash(): void {
     this.#console.crash()
@@ -104,6 +119,7 @@ export function xlConfig(o: GuestOptions, defaults: GuestDefaults): string {
     on_poweroff: 'destroy',
     on_reboot: 'destroy',
     disk: o.disks ?? [],
+    vif: o.cards ?? [],
   }
   // xl.cfg writes strings, numbers and lists of strings as JSON does.
   return Object.entries(settings)

@@ -6,19 +6,24 @@ import { chmod, cp, mkdir, rm, symlink, truncate, writeFile } from 'node:fs/prom
 import { join } from 'node:path'
 import { lab } from '../paths.ts'
 import { command } from '../process.ts'
+import { compile } from './compile.ts'
 import { busyboxTree, linkApplets, packInitrd } from './initrd.ts'
 import { type KernelTree, copyModules } from './modules.ts'
 
 const IMAGE_BYTES = 1 << 30
 
 /**
- * Kernel modules for dom0. Only scenarios load xen-blkback, loop and brd. Otherwise nothing but the
- * lab's own programs serves a vbd.
+ * Kernel modules for dom0. Only scenarios load xen-blkback, xen-netback, loop and brd. Otherwise
+ * nothing but the lab's own programs serves a vbd or a vif.
  */
 const modules = [
   'xen-blkback',
   'loop',
   'brd',
+  'xen-netback',
+  'tun',
+  'bridge',
+  'veth',
   'virtio_console',
   'virtio_rng',
   '9p',
@@ -73,16 +78,8 @@ export async function buildDom0Disk(o: {
   await cp(process.execPath, at('usr/bin/node'), { dereference: true })
   await cp(join(lab, 'dom0/init.sh'), at('sbin/lab-init'))
   await chmod(at('sbin/lab-init'), 0o755)
-  await command('gcc', [
-    '-O2',
-    '-Wall',
-    '-Wextra',
-    '-Werror',
-    '-static',
-    '-o',
-    at('usr/bin/cpu-time'),
-    join(lab, 'dom0/cpu-time.c'),
-  ])
+  await compile(join(lab, 'dom0/cpu-time.c'), at('usr/bin/cpu-time'))
+  await compile(join(lab, 'guest/net-bench.c'), at('usr/bin/net-bench'))
 
   await rm(at('var/run'), { recursive: true, force: true })
   await symlink('/run', at('var/run'))

@@ -1,11 +1,14 @@
-/** Builds the guest: an initramfs with busybox, blkfront, ext4 and our I/O benchmark. */
+/** Builds the guest: an initramfs with busybox, Xen's frontends, ext4 and our benchmarks. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { lab } from '../paths.ts'
-import { command } from '../process.ts'
+import { compile } from './compile.ts'
 import { busyboxTree, packInitrd } from './initrd.ts'
 import { type KernelTree, copyModules } from './modules.ts'
 import { copyProgram, linkInterpreter } from './shared-libraries.ts'
+
+/** Kernel modules for a guest. A scenario that uses VLANs loads 8021q. */
+const modules = ['xen-blkfront', 'xen-netfront', '8021q', 'crc32c_generic', 'ext4']
 
 export async function buildGuestInitrd(o: {
   readonly packages: string
@@ -17,19 +20,14 @@ export async function buildGuestInitrd(o: {
     busybox: join(o.packages, 'bin/busybox'),
     init: join(lab, 'guest/init.sh'),
   })
-  await copyModules(o.kernel, ['xen-blkfront', 'crc32c_generic', 'ext4'], o.work)
+  await copyModules(o.kernel, modules, o.work)
   await linkInterpreter(o.work)
-  await copyProgram({ from: o.packages, to: o.work }, 'sbin/mkfs.ext4')
+  for (const program of ['sbin/mkfs.ext4', 'sbin/ethtool']) {
+    await copyProgram({ from: o.packages, to: o.work }, program)
+  }
   await mkdir(join(o.work, 'usr/bin'), { recursive: true })
-  await command('gcc', [
-    '-O2',
-    '-Wall',
-    '-Wextra',
-    '-Werror',
-    '-static',
-    '-o',
-    join(o.work, 'usr/bin/io-bench'),
-    join(lab, 'guest/io-bench.c'),
-  ])
+  for (const name of ['io-bench', 'net-bench']) {
+    await compile(join(lab, `guest/${name}.c`), join(o.work, 'usr/bin', name))
+  }
   await packInitrd(o.work, o.target)
 }

@@ -16,7 +16,7 @@ import { extractKernel, extractXen } from './kernel.ts'
 import { indexModules, type KernelTree } from './modules.ts'
 import { downloadPackages, resolvePackages, unpack } from './packages.ts'
 
-/** Number of images to keep in the cache, each 350 MB. */
+/** Number of images to keep in the cache, each 560 MB. */
 const IMAGES_KEPT = 4
 
 /** Paths of the image's parts. */

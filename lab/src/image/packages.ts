@@ -20,6 +20,11 @@ const programs = [
   'util-linux',
   'kmod',
   'e2fsprogs',
+  'iproute2',
+  'ethtool',
+  'tcpdump',
+  'tshark', // reads the captures that xenkit writes
+  'passt',
   'libstdc++6', // for Node
 ]
 
