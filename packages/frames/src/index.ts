@@ -1,4 +1,7 @@
+export { addSums, ChecksumUnit } from './checksum.ts'
+export { FrameSender } from './frame-sender.ts'
 export { Checksum, type FrameDescription, Frames, Gso, MAX_FRAME, MIN_FRAME } from './frames.ts'
+export { EtherType, Headers, IpProtocol, NO_PROTOCOL, NO_VLAN } from './headers.ts'
 export {
   ALL_OFFLOADS,
   type Card,

@@ -1,0 +1,137 @@
+/** `FrameSender`: sends frames to an end, and completes those that the end doesn't take as they are. */
+import { ChecksumUnit } from './checksum.ts'
+import { Checksum, Frames, Gso, MAX_FRAME } from './frames.ts'
+import { EtherType, Headers } from './headers.ts'
+import { type LinkEnd, NO_OFFLOADS, type Offloads } from './link.ts'
+import { Segmenter, aheadBy } from './segment.ts'
+
+/** Memory of completed frames, in bytes: two of the longest. */
+const SCRATCH = 2 * (MAX_FRAME + 1)
+/** Most completed frames in a batch: as many of 1500 bytes as the memory holds, and some small ones. */
+const BATCH = 128
+
+/** Sends frames to an end, in order. One sender serves one end at a time; it can't be re-entered. */
+export class FrameSender {
+  readonly #end: LinkEnd
+  readonly #headers = new Headers()
+  #completer: Completer | undefined
+
+  constructor(end: LinkEnd) {
+    this.#end = end
+  }
+
+  /** Number of frames that couldn't be completed, since their headers lie, and weren't sent. */
+  get dropped(): number {
+    return this.#completer?.dropped ?? 0
+  }
+
+  /**
+   * Sends a batch. If the end takes all of its frames as they are, it gets this batch. Otherwise it
+   * gets copies: TCP segments are split, and blank checksums completed, when the end takes none.
+   */
+  send(frames: Frames): void {
+    const offloads = this.#end.offloads ?? NO_OFFLOADS
+    for (let i = 0; i < frames.count; i++) {
+      if (this.#takes(frames, i, offloads)) continue
+      this.#complete(frames, offloads)
+      return
+    }
+    this.#end.send(frames)
+  }
+
+  #complete(frames: Frames, offloads: Offloads): void {
+    const completer = (this.#completer ??= new Completer(this.#end))
+    for (let i = 0; i < frames.count; i++) {
+      if (this.#takes(frames, i, offloads)) completer.copy(frames, i)
+      else if (frames.gso[i] === Gso.NONE) completer.fill(frames, i)
+      else completer.split(frames, i)
+    }
+    completer.flush()
+  }
+
+  #takes(frames: Frames, i: number, offloads: Offloads): boolean {
+    const gso = frames.gso[i]
+    if (gso === Gso.TCPV4) return offloads.gso4
+    if (gso === Gso.TCPV6) return offloads.gso6
+    if (frames.checksum[i] !== Checksum.BLANK) return true
+    if (offloads.checksum4 === offloads.checksum6) return offloads.checksum4
+    this.#headers.parse(frames.memory, frames.start[i] ?? 0, frames.length[i] ?? 0)
+    const { ethertype } = this.#headers
+    return ethertype === (offloads.checksum4 ? EtherType.IPV4 : EtherType.IPV6)
+  }
+}
+
+/** Completes frames into memory of its own, and sends them whenever it is full. */
+class Completer {
+  dropped = 0
+  readonly #end: LinkEnd
+  readonly #unit = new ChecksumUnit()
+  readonly #segmenter = new Segmenter(this.#unit)
+  readonly #out = new Frames(BATCH)
+  #free = 0
+
+  constructor(end: LinkEnd) {
+    this.#end = end
+    this.#out.reset(new Uint8Array(SCRATCH))
+  }
+
+  /** Sends a copy. */
+  copy(frames: Frames, i: number): void {
+    const start = frames.start[i] ?? 0
+    const length = frames.length[i] ?? 0
+    const place = this.#reserve(length, frames.memory, start)
+    this.#unit.copy(frames.memory, start, start + length, this.#out.memory, place)
+    this.#add(frames, i, place)
+  }
+
+  /** Sends a copy with its checksum completed. */
+  fill(frames: Frames, i: number): void {
+    const place = this.#reserve(frames.length[i] ?? 0, frames.memory, frames.start[i] ?? 0)
+    if (!this.#unit.complete(frames, i, this.#out.memory, place)) {
+      this.dropped++
+      return
+    }
+    this.#out.checksum[this.#add(frames, i, place)] = Checksum.COMPLETE
+  }
+
+  /** Sends the segments of a GSO frame. */
+  split(frames: Frames, i: number): void {
+    const segmenter = this.#segmenter
+    if (!segmenter.begin(frames, i)) {
+      this.dropped++
+      return
+    }
+    while (!segmenter.done) {
+      this.#makeRoom(segmenter.segmentBytes)
+      this.#free = segmenter.write(this.#out, this.#free)
+    }
+  }
+
+  flush(): void {
+    const out = this.#out
+    if (out.count > 0) this.#end.send(out)
+    out.reset()
+    this.#free = 0
+  }
+
+  #add(frames: Frames, i: number, place: number): number {
+    const out = this.#out
+    const index = out.count
+    out.addFrom(frames, i)
+    out.start[index] = place
+    this.#free = place + (frames.length[i] ?? 0)
+    return index
+  }
+
+  /** A place for a copy of so many bytes at `start` of `memory`. */
+  #reserve(bytes: number, memory: Uint8Array, start: number): number {
+    this.#makeRoom(bytes)
+    return this.#free + aheadBy(memory, start, this.#out.memory, this.#free)
+  }
+
+  #makeRoom(bytes: number): void {
+    const { count, capacity, memory } = this.#out
+    // The copy may begin up to 3 bytes later.
+    if (count === capacity || this.#free + bytes + 3 > memory.length) this.flush()
+  }
+}
