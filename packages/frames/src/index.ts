@@ -1,4 +1,5 @@
 export { addSums, ChecksumUnit } from './checksum.ts'
+export { FlowHash, HashType, MAX_HASH_KEY } from './flow-hash.ts'
 export { FrameSender } from './frame-sender.ts'
 export { Checksum, type FrameDescription, Frames, Gso, MAX_FRAME, MIN_FRAME } from './frames.ts'
 export { EtherType, Headers, IpProtocol, NO_PROTOCOL, NO_VLAN } from './headers.ts'
