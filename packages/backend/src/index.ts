@@ -15,7 +15,7 @@ export {
   type ServeOptions,
   tellListener,
 } from './serve-devices.ts'
-export { ServedRings, type ServedRingsOptions } from './served-rings.ts'
+export { type ServedRing, ServedRings, type ServedRingsOptions } from './served-rings.ts'
 export { type CrossingError, packError, unpackError } from './threads/crossing-error.ts'
 export type { Port } from './threads/messages.ts'
 export {

@@ -3,7 +3,18 @@ import type { EventChannel } from '@xenkit/evtchn'
 import { type Arena, closeEach, failuresOf, firstOf, Owner } from '@xenkit/hypervisor'
 import type { CloseOptions } from '@xenkit/xenbus'
 import { unlessAborted } from './abandoned.ts'
-import type { RingServer } from './ring-server.ts'
+
+/** A server of one ring, as `RingServer` is. */
+export interface ServedRing {
+  /** Serves the ring. Called on every event of its channel, and once at first. */
+  turn(): void
+  /** Number of messages whose memory is in use: see `RingServer.inFlight`. */
+  readonly inFlight: number
+  /** Completes what is in flight, and stops. */
+  settle(how: CloseOptions): Promise<void>
+  /** Stops at once. */
+  abandon(): void
+}
 
 /** Options of `ServedRings`. */
 export interface ServedRingsOptions {
@@ -19,7 +30,9 @@ export interface ServedRingsOptions {
  * opened for it to `rings` or `memory`. `close` closes everything in the right order.
  */
 export class ServedRings {
-  readonly #servers: RingServer[] = []
+  readonly #servers: ServedRing[] = []
+  /** Servers by channel: two rings of a network card may share one. */
+  readonly #byChannel = new Map<EventChannel, ServedRing[]>()
   /** Ports and mappings of rings. Closed once all servers have settled. */
   readonly rings = new Owner()
   /** Memory that rows in flight use. Closed once no row is in flight. */
@@ -34,10 +47,22 @@ export class ServedRings {
     this.released = new Promise((resolve) => (this.#tellReleased = resolve))
   }
 
-  /** Gives the server a turn on each event of the channel from now on. */
-  add(server: RingServer, channel: EventChannel): void {
+  /**
+   * Gives the server a turn on each event of the channel from now on, after the turns of servers
+   * that were added with the same channel before.
+   */
+  add(server: ServedRing, channel: EventChannel): void {
     this.#servers.push(server)
-    channel.handle(() => server.turn(), this.#o.failed)
+    const sharers = this.#byChannel.get(channel)
+    if (sharers) {
+      sharers.push(server)
+      return
+    }
+    const servers = [server]
+    this.#byChannel.set(channel, servers)
+    channel.handle(() => {
+      for (const each of servers) each.turn()
+    }, this.#o.failed)
   }
 
   /**

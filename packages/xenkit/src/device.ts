@@ -18,6 +18,7 @@ export {
   RowState,
   RowTable,
   serveDevices,
+  type ServedRing,
   ServedRings,
   type ServedRingsOptions,
   type ServeOptions,
