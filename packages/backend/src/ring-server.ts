@@ -39,12 +39,14 @@ const FINISH_MS = 2_000
 /** Phases of a server, from serving to stopped. A server never goes back to an earlier one. */
 const Phase = {
   SERVING: 0,
+  /** Serves what a closed frontend has sent and still sends. */
+  FINISHING: 1,
   /** Takes no message. */
-  FULL: 1,
+  FULL: 2,
   /** Starts no row either. */
-  STOPPED: 2,
+  STOPPED: 3,
   /** Answers no row either: the ring can't be trusted, or is about to be unmapped. */
-  BROKEN: 3,
+  BROKEN: 4,
 } as const
 
 type Phase = (typeof Phase)[keyof typeof Phase]
@@ -66,8 +68,10 @@ export interface RingWork {
    * the guest's turn.
    */
   start(): void
-  /** Submits what `take` and `start` deferred. Called after them. */
+  /** Submits what `take` and `start` deferred. Called when the ring is empty, or a turn ends. */
   submit(): void
+  /** Called when the guest has sent no more messages, and will notify of the next one. */
+  ringEmpty?(): void
   /** Delivers the data of the first `count` of `rows`, which are done, to the other end. */
   deliver(rows: Uint16Array, count: number): void
   /** Releases what a done row uses of the other end's memory, before it is answered (XSA-396). */
@@ -203,6 +207,11 @@ export class RingServer {
     this.#tellIfIdle()
   }
 
+  /** Whether the frontend has closed: rows that wait for anything but memory shouldn't any more. */
+  get isFinishing(): boolean {
+    return this.#phase >= Phase.FINISHING
+  }
+
   /**
    * Whether no more messages are taken. A device then makes no further call for a row that takes
    * several.
@@ -256,7 +265,9 @@ export class RingServer {
     const { ring } = this.#p
     const timer = setTimeout(() => this.#rise(Phase.FULL), FINISH_MS)
     let answered = ring.answered
+    this.#rise(Phase.FINISHING)
     this.turn()
+    this.resume()
     await this.#untilIdle()
     while (answered !== ring.answered && !this.isFull) {
       answered = ring.answered
@@ -314,13 +325,18 @@ export class RingServer {
         return
       }
       let count = this.#drainSome()
+      if (count === 0 && rows.waiting > 0) {
+        // Rows that wait to be submitted together aren't in flight yet: a poll would delay them.
+        work.submit()
+        this.answerIfWorthwhile()
+      }
       // Don't poll while rows are in flight: their answers would wait.
       if (count === 0 && rows.started === 0 && rows.done === 0) {
         count = this.#poll.run(this.#drainSome)
         guestTurn.spend(this.#poll.looks >> LOOKS_AS_WORK)
       }
       if (count === 0) {
-        if (!ring.finalCheck()) return
+        if (!ring.finalCheck()) return work.ringEmpty?.()
         continue
       }
       work.take(count)
