@@ -1,5 +1,4 @@
 /** `connectMessages`: connects a device that has one ring of small messages. */
-import { ArenaShare, GrantTable } from '@xenkit/grant'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import type { Fields } from '@xenkit/wire'
@@ -13,7 +12,6 @@ import {
   isStillPublished,
   readRings,
 } from '@xenkit/xenbus'
-import { openGuestTurn } from './guest-turn.ts'
 import { type AnsweredMessages, MessageWork } from './message-work.ts'
 import type { DriverContext } from './serve-devices.ts'
 import { ServedRings } from './served-rings.ts'
@@ -46,11 +44,9 @@ export async function connectMessages<Request extends Fields, Response extends F
   const read = (): Promise<readonly [PublishedRing]> => readRings(xs, frontendPath, [where])
   const rings = await read()
   const failed = (error: unknown): void => device.fail(error)
-  const served = new ServedRings({ arena: hv.arena, abandon, failed })
+  const served = new ServedRings(hv, { domid, abandon, failed })
+  const { grants, guestTurn } = served
   try {
-    const share = served.memory.own(new ArenaShare(hv.arena, domid))
-    const grants = served.memory.own(new GrantTable(hv.grants, share))
-    const guestTurn = served.rings.own(openGuestTurn(hv.loop, domid))
     const attach = (bytes: Uint8Array): BackRing =>
       BackRing.attach({ bytes, slotSize: o.messages.slotSize })
     const { ring, channel } = served.rings.own(

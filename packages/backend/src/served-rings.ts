@@ -1,8 +1,18 @@
 /** The rings of a connected device, and all that they use until the device is closed. */
 import type { EventChannel } from '@xenkit/evtchn'
-import { type Arena, closeEach, failuresOf, firstOf, Owner } from '@xenkit/hypervisor'
+import { ArenaShare, GrantTable } from '@xenkit/grant'
+import {
+  type Arena,
+  closeEach,
+  failuresOf,
+  firstOf,
+  type GuestTurn,
+  type Hypervisor,
+  Owner,
+} from '@xenkit/hypervisor'
 import type { CloseOptions } from '@xenkit/xenbus'
 import { unlessAborted } from './abandoned.ts'
+import { openGuestTurn } from './guest-turn.ts'
 
 /** A server of one ring, as `RingServer` is. */
 export interface ServedRing {
@@ -18,7 +28,8 @@ export interface ServedRing {
 
 /** Options of `ServedRings`. */
 export interface ServedRingsOptions {
-  readonly arena: Arena
+  /** The guest, 0..32751. */
+  readonly domid: number
   /** Aborts when waiting for rows in flight ends. */
   readonly abandon: AbortSignal
   /** Called with errors of events, and with those that occur after `close` has settled. */
@@ -37,13 +48,24 @@ export class ServedRings {
   readonly rings = new Owner()
   /** Memory that rows in flight use. Closed once no row is in flight. */
   readonly memory = new Owner()
+  /** The device's share of the arena. */
+  readonly share: ArenaShare
+  /** Maps the guest's pages and opens copiers for them. */
+  readonly grants: GrantTable
+  /** The guest's turn, which it has for all its devices on this event loop. */
+  readonly guestTurn: GuestTurn
   /** Resolves once everything is closed: with `close`, or later if rows were abandoned. */
   readonly released: Promise<void>
+  readonly #arena: Arena
   readonly #o: ServedRingsOptions
   #tellReleased = (): void => {}
 
-  constructor(o: ServedRingsOptions) {
+  constructor(hv: Hypervisor, o: ServedRingsOptions) {
+    this.#arena = hv.arena
     this.#o = o
+    this.share = this.memory.own(new ArenaShare(hv.arena, o.domid))
+    this.grants = this.memory.own(new GrantTable(hv.grants, this.share))
+    this.guestTurn = this.rings.own(openGuestTurn(hv.loop, o.domid))
     this.released = new Promise((resolve) => (this.#tellReleased = resolve))
   }
 
@@ -119,7 +141,7 @@ export class ServedRings {
    * it.
    */
   #releaseLate(settling: Promise<unknown[]>): void {
-    const hold = this.#o.arena.hold()
+    const hold = this.#arena.hold()
     void settling.then((failures) => {
       const errors = [...failures, ...this.#release()]
       hold[Symbol.dispose]()

@@ -18,8 +18,8 @@ test('each event gives a turn to every server of its channel, in their order', a
     abandon() {},
   })
   const { signal } = new AbortController()
-  const served = new ServedRings({
-    arena: dom0.arena,
+  const served = new ServedRings(dom0, {
+    domid: guest.domid,
     abandon: signal,
     failed: (error) => void errors.push(error),
   })

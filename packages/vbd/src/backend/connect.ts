@@ -1,14 +1,14 @@
 /**
  * Attaches to the rings that a frontend has published: grants mapped, ports bound, queues running.
  */
-import { ArenaShare, GrantTable, PersistentGrants } from '@xenkit/grant'
-import type { GuestTurn, Hypervisor } from '@xenkit/hypervisor'
+import { PersistentGrants } from '@xenkit/grant'
+import type { Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import { blkif } from '@xenkit/wire'
 import { attachRing, type PublishedRing } from '@xenkit/xenbus'
 import type { BlockStore } from '@xenkit/block-store'
 import { type FrontendRings, MAX_SEGMENTS } from '../nodes.ts'
-import { openGuestTurn, PagePool, ServedRings } from '@xenkit/backend'
+import { PagePool, ServedRings } from '@xenkit/backend'
 import { Answers } from './answers.ts'
 import { CachedPages } from './cached-pages.ts'
 import { CopiedData } from './copied-data.ts'
@@ -60,15 +60,10 @@ export type Connection = Pick<ServedRings, 'close' | 'released'>
  * @throws EvtchnError for a published port that can't be bound, likewise
  */
 export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<Connection> {
-  const served = new ServedRings({ ...o, arena: hv.arena })
-  const share = served.memory.own(new ArenaShare(hv.arena, o.domid))
-  const pool = served.memory.own(new PagePool(share, EXTENTS, o.failed))
-  const grants = served.memory.own(new GrantTable(hv.grants, share))
-  const guestTurn = served.rings.own(openGuestTurn(hv.loop, o.domid))
+  const served = new ServedRings(hv, o)
+  const pool = served.memory.own(new PagePool(served.share, EXTENTS, o.failed))
   try {
-    for (const ring of o.frontend.rings) {
-      await serveRing(hv, o, { ring, share, grants, pool, guestTurn, served })
-    }
+    for (const ring of o.frontend.rings) await serveRing(hv, o, { ring, pool, served })
   } catch (error) {
     // Rings opened before this one may already be serving requests: settle those first.
     throw await served.closeAfter(error)
@@ -79,20 +74,17 @@ export async function connectRings(hv: Hypervisor, o: ConnectOptions): Promise<C
 
 interface RingParts {
   readonly ring: PublishedRing
-  readonly share: ArenaShare
-  readonly grants: GrantTable
   readonly pool: PagePool
-  readonly guestTurn: GuestTurn
   readonly served: ServedRings
 }
 
 async function serveRing(
   hv: Hypervisor,
   o: ConnectOptions,
-  { ring: published, share, grants, pool, guestTurn, served }: RingParts,
+  { ring: published, pool, served }: RingParts,
 ): Promise<void> {
   const { domid, limits, store, counters, failed, storeFailed } = o
-  const { rings, memory } = served
+  const { rings, memory, share, grants, guestTurn } = served
   const layout = blkif[o.frontend.abi]
   const { slotSize } = layout
   const attach = (bytes: Uint8Array): BackRing => BackRing.attach({ bytes, slotSize })
