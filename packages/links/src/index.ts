@@ -1,1 +1,16 @@
 export { type Cable, openCable } from './cable.ts'
+export {
+  Capture,
+  CapturedInterface,
+  type CaptureOptions,
+  captureLink,
+  openCapture,
+} from './capture/capture.ts'
+export { filterLink } from './filter.ts'
+export type { FrameDirection } from './layer.ts'
+export { Packet } from './packet.ts'
+export type { PortOptions } from './switch/port-settings.ts'
+export type { PortStats, SwitchPort } from './switch/switch-port.ts'
+export { type SwitchOptions, Switch, openSwitch } from './switch/switch.ts'
+export type { UplinkOptions } from './switch/uplink.ts'
+export type { PortVlan } from './switch/vlan.ts'

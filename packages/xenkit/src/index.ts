@@ -116,4 +116,23 @@ export {
   type Offloads,
   type PluggedLink,
 } from '@xenkit/frames'
-export { type Cable, openCable } from '@xenkit/links'
+export {
+  type Cable,
+  Capture,
+  CapturedInterface,
+  type CaptureOptions,
+  type FrameDirection,
+  Packet,
+  type PortOptions,
+  type PortStats,
+  type PortVlan,
+  Switch,
+  type SwitchOptions,
+  type SwitchPort,
+  type UplinkOptions,
+  captureLink,
+  filterLink,
+  openCable,
+  openCapture,
+  openSwitch,
+} from '@xenkit/links'

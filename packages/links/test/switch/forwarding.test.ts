@@ -1,0 +1,345 @@
+/** The switch: learning, flooding, VLANs, isolation, nested sends, offloads. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { Checksum, NO_OFFLOADS } from '@xenkit/frames'
+import { type PortOptions, openCable, openSwitch } from '../../src/index.ts'
+import { BROADCAST, batchOf, ethernet, ipv4, macOf, udp } from '../support/frames.ts'
+import { TestCard } from '../support/test-card.ts'
+
+/** A switch with a card in a port of each of these options. */
+async function network(...ports: readonly PortOptions[]) {
+  const sw = openSwitch({ ageingMs: 1000 })
+  const opened = ports.map((options) => sw.port(options))
+  const cards = await Promise.all(opened.map((port) => new TestCard().plugInto(port)))
+  return { sw, ports: opened, cards }
+}
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+test('an unknown address is flooded, a known one goes to its port alone', async () => {
+  const { cards } = await network({}, {}, {})
+  const [a, b, c] = cards
+  const there = ethernet({ from: macOf(1), to: macOf(2) })
+  a?.transmit(there)
+  expect([a?.take(), b?.take(), c?.take()]).toEqual([[], [there], [there]])
+  const back = ethernet({ from: macOf(2), to: macOf(1) })
+  b?.transmit(back)
+  a?.transmit(there, ethernet({ from: macOf(1) }))
+  expect(a?.take()).toEqual([back])
+  expect(b?.take()).toEqual([there, ethernet({ from: macOf(1) })])
+  expect(c?.take()).toEqual([ethernet({ from: macOf(1) })])
+})
+
+test('a frame to an address at its own port goes nowhere', async () => {
+  const { cards, ports } = await network({}, {})
+  const [a, b] = cards
+  a?.transmit(ethernet({ from: macOf(1) }), ethernet({ from: macOf(2) }))
+  b?.take()
+  a?.transmit(ethernet({ from: macOf(1), to: macOf(2) }))
+  expect([a?.take(), b?.take()]).toEqual([[], []])
+  expect(ports[0]?.stats).toMatchObject({ received: 3, sent: 0 })
+})
+
+test('an address ages, and an aged one is flooded again', async () => {
+  const { cards } = await network({}, {}, {})
+  const [a, b, c] = cards
+  b?.transmit(ethernet({ from: macOf(2) }))
+  c?.take()
+  const there = ethernet({ from: macOf(1), to: macOf(2) })
+  vi.advanceTimersByTime(1000)
+  a?.transmit(there)
+  expect(c?.take()).toEqual([])
+  vi.advanceTimersByTime(1)
+  a?.transmit(there)
+  expect(c?.take()).toEqual([there])
+  expect(b?.take()).toEqual([there, there])
+})
+
+test("a port's addresses are bounded, and don't displace those of others", async () => {
+  const { cards } = await network({ maxAddresses: 3 }, {}, {})
+  const [a, b, c] = cards
+  b?.transmit(ethernet({ from: macOf(2) }))
+  a?.transmit(...Array.from({ length: 200 }, (_, i) => ethernet({ from: macOf(10 + (i % 240)) })))
+  for (const card of cards) card.take()
+  a?.transmit(ethernet({ from: macOf(10), to: macOf(2) }))
+  expect([b?.take().length, c?.take().length]).toEqual([1, 0])
+  c?.transmit(ethernet({ from: macOf(3), to: macOf(12) }))
+  expect([a?.take().length, b?.take().length]).toEqual([1, 0])
+  c?.transmit(ethernet({ from: macOf(3), to: macOf(13) }))
+  expect([a?.take().length, b?.take().length]).toEqual([1, 1])
+  // Old addresses make room.
+  vi.advanceTimersByTime(1001)
+  a?.transmit(ethernet({ from: macOf(13) }))
+  for (const card of cards) card.take()
+  c?.transmit(ethernet({ from: macOf(3), to: macOf(13) }))
+  expect([a?.take().length, b?.take().length]).toEqual([1, 0])
+})
+
+test('without a carrier a port gets nothing, and its addresses are forgotten', async () => {
+  const { cards } = await network({}, {}, {})
+  const [a, b, c] = cards
+  b?.transmit(ethernet({ from: macOf(2) }))
+  c?.take()
+  b?.link.carrier?.(false)
+  a?.transmit(ethernet({ to: macOf(2) }))
+  expect([b?.take().length, c?.take().length]).toEqual([0, 1])
+  await b?.link.close()
+  b?.transmit(ethernet({ from: macOf(2) }))
+  expect(c?.take()).toEqual([])
+})
+
+test('isolated ports reach only ports that are not isolated', async () => {
+  const { cards, ports } = await network({ isolated: true }, { isolated: true }, {})
+  const [a, b, c] = cards
+  a?.transmit(ethernet({ from: macOf(1) }))
+  c?.transmit(ethernet({ from: macOf(3) }))
+  expect([a?.take().length, b?.take().length, c?.take().length]).toEqual([1, 1, 1])
+  b?.transmit(ethernet({ from: macOf(2), to: macOf(1) }))
+  expect([a?.take(), c?.take()]).toEqual([[], []])
+  expect(ports[1]?.stats.isolated).toBe(1)
+  ports[0]?.change({})
+  a?.transmit(ethernet({ from: macOf(1) }))
+  b?.transmit(ethernet({ from: macOf(2), to: macOf(1) }))
+  expect(a?.take()).toHaveLength(1)
+})
+
+test('tags are added and removed as ports want them, with the priority kept', async () => {
+  const { cards, ports } = await network(
+    { vlan: { access: 10 } },
+    { vlan: { trunk: [10, 20], native: 30 } },
+    { vlan: { access: 20 } },
+    { vlan: { trunk: 'all' } },
+  )
+  const [a, trunk, b, all] = cards
+  const plain = (from: number): number[] => ethernet({ from: macOf(from), payload: [1, 2, 3] })
+  const tagged = (from: number, tag: number): number[] =>
+    ethernet({ from: macOf(from), tags: [tag], payload: [1, 2, 3] })
+  a?.transmit(plain(1))
+  expect(trunk?.take()).toEqual([tagged(1, 10)])
+  expect(all?.take()).toEqual([tagged(1, 10)])
+  expect(b?.take()).toEqual([])
+  trunk?.transmit(tagged(2, 0xe014), plain(3), tagged(4, 0x6000), tagged(5, 30))
+  expect(b?.take()).toEqual([plain(2)])
+  expect(a?.take()).toEqual([])
+  expect(all?.take()).toEqual([tagged(2, 0xe014), tagged(3, 30), tagged(4, 0x601e), tagged(5, 30)])
+  // Not in the port's VLANs, tagged at an access port, untagged at a trunk without a native VLAN.
+  trunk?.transmit(tagged(2, 11), tagged(2, 4095))
+  a?.transmit(tagged(1, 10))
+  all?.transmit(plain(6), ethernet({ from: macOf(6), type: 0x8100, payload: [0] }))
+  for (const card of cards) expect(card.take()).toEqual([])
+  expect(ports.map(({ stats }) => stats.wrongVlan)).toEqual([1, 2, 0, 2])
+})
+
+test('a second tag is never bared by removing the first', async () => {
+  const { cards, ports } = await network({ vlan: { trunk: 'all' } }, { vlan: { access: 5 } })
+  const [a, b] = cards
+  a?.transmit(ethernet({ tags: [5, 6] }))
+  expect(b?.take()).toEqual([])
+  expect(ports[0]?.stats.wrongVlan).toBe(1)
+})
+
+test('an untagged frame of the greatest length cannot be tagged', async () => {
+  const { cards, ports } = await network({}, { vlan: { trunk: [1] } })
+  const [a, b] = cards
+  const longest = ethernet({ payload: Array.from({ length: 65_535 - 14 }, (_, i) => i & 0xff) })
+  a?.transmit(longest, longest.slice(0, 65_531))
+  expect(b?.take().map(({ length }) => length)).toEqual([65_535])
+  expect(ports[0]?.stats.wrongVlan).toBe(1)
+})
+
+test('many frames that get a tag keep their order and content', async () => {
+  const { cards } = await network(
+    { vlan: { access: 2 } },
+    { vlan: { trunk: 'all' } },
+    { vlan: { access: 2 } },
+  )
+  const [a, trunk, b] = cards
+  const sent = Array.from({ length: 40 }, (_, i) =>
+    ethernet({ payload: [i, ...Array.from({ length: 20_000 }, () => 7)] }),
+  )
+  a?.transmit(...sent)
+  expect(b?.take().every((frame, i) => Buffer.from(frame).equals(Buffer.from(sent[i] ?? [])))).toBe(
+    true,
+  )
+  const tagged = trunk?.take() ?? []
+  expect(tagged.map((frame) => frame[18])).toEqual(sent.map((_, i) => i))
+  expect(tagged.every((frame) => frame.length === 20_019 && frame[15] === 2)).toBe(true)
+})
+
+test('reserved and group addresses go nowhere', async () => {
+  const { cards, ports } = await network({}, {})
+  const [a, b] = cards
+  a?.transmit(
+    ethernet({ to: '01:80:c2:00:00:01' }),
+    ethernet({ from: BROADCAST }),
+    ethernet({ from: '00:00:00:00:00:00' }),
+  )
+  expect(b?.take()).toEqual([])
+  expect(ports[0]?.stats.invalid).toBe(3)
+  a?.transmit(ethernet({ to: '01:80:c2:00:00:10' }))
+  expect(b?.take()).toHaveLength(1)
+})
+
+test('a flood stays in the memory of its sender', async () => {
+  const seen: Uint8Array[] = []
+  const sw = openSwitch()
+  const a = await new TestCard().plugInto(sw.port())
+  for (let i = 0; i < 2; i++) {
+    await new TestCard({ onFrames: ({ memory }) => void seen.push(memory) }).plugInto(sw.port())
+  }
+  const batch = batchOf(ethernet({}), ethernet({}))
+  a.link.send(batch)
+  expect(seen).toEqual([batch.memory, batch.memory])
+  expect(seen.every((memory) => memory === batch.memory)).toBe(true)
+})
+
+test('ports that answer from within a send get the right frames', async () => {
+  const sw = openSwitch()
+  const a = await new TestCard().plugInto(sw.port())
+  const echo: TestCard = new TestCard({
+    onFrames: (frames) => {
+      for (let i = 0; i < frames.count; i++) {
+        const [number = 0] = frames.bytes(i).subarray(14)
+        echo.transmit(
+          ethernet({ from: macOf(2), to: macOf(1), payload: [number] }),
+          ethernet({ from: macOf(2), to: macOf(3), payload: [number + 100] }),
+        )
+      }
+    },
+  })
+  await echo.plugInto(sw.port())
+  const c = await new TestCard().plugInto(sw.port())
+  a.transmit(ethernet({ from: macOf(1) }))
+  c.transmit(ethernet({ from: macOf(3) }))
+  for (const card of [a, c, echo]) card.take()
+  const sent = [1, 2, 3].map((number) => ethernet({ from: macOf(1), payload: [number] }))
+  a.transmit(...sent)
+  expect(echo.take()).toEqual(sent)
+  const numbers = (card: TestCard): (number | undefined)[] => card.take().map((it) => it[14])
+  expect(numbers(a)).toEqual([1, 2, 3])
+  // The answers overtake the flood, since the port of `c` was opened last.
+  expect(numbers(c)).toEqual([101, 102, 103, 1, 2, 3])
+})
+
+test('ports that answer each other for ever are stopped', async () => {
+  const sw = openSwitch()
+  const ports = [sw.port(), sw.port()]
+  const cards = ports.map((_, i) => {
+    const card: TestCard = new TestCard({
+      onFrames: () => card.transmit(ethernet({ from: macOf(i) })),
+    })
+    return card
+  })
+  await Promise.all(cards.map((card, i) => card.plugInto(ports[i] ?? sw.port())))
+  cards[0]?.transmit(ethernet({ from: macOf(0) }))
+  const nested = ports.map(({ stats }) => stats.nested)
+  expect(nested.reduce((a, b) => a + b)).toBe(1)
+  expect(cards.map((card) => card.take().length)).toEqual([4, 4])
+})
+
+test('a port whose card takes complete frames only gets them, the others as they were', async () => {
+  const sw = openSwitch()
+  const a = await new TestCard().plugInto(sw.port())
+  const checksums: number[][] = []
+  const onFrames = ({ checksum, count }: { checksum: Uint8Array; count: number }): void =>
+    void checksums.push([...checksum.subarray(0, count)])
+  const plain = await new TestCard({ offloads: NO_OFFLOADS, onFrames }).plugInto(sw.port())
+  const able = await new TestCard({ onFrames }).plugInto(sw.port())
+  const packet = ipv4({
+    from: '10.0.0.1',
+    to: '10.0.0.2',
+    protocol: 17,
+    // The field holds the sum of the pseudo-header: addresses, protocol and length.
+    payload: udp(1, 2, [3, 4]).with(6, 0x14).with(7, 0x1e),
+  })
+  const frame = ethernet({ type: 0x0800, payload: packet })
+  const batch = batchOf(frame)
+  batch.reset()
+  batch.add({
+    start: 0,
+    length: frame.length,
+    checksum: Checksum.BLANK,
+    checksumStart: 34,
+    checksumOffset: 6,
+  })
+  a.link.send(batch)
+  expect(checksums).toEqual([[Checksum.COMPLETE], [Checksum.BLANK]])
+  expect(able.take()).toEqual([frame])
+  const [completed = []] = plain.take()
+  expect(completed.slice(0, 40)).toEqual(frame.slice(0, 40))
+  expect(completed.slice(40, 42)).not.toEqual(frame.slice(40, 42))
+  expect(completed.slice(42)).toEqual(frame.slice(42))
+  expect([...batch.bytes(0)]).toEqual(frame)
+})
+
+test('an uplink joins the switch to another link', async () => {
+  const sw = openSwitch()
+  const [near, far] = openCable()
+  const a = await new TestCard().plugInto(sw.port())
+  const outside = await new TestCard().plugInto(far)
+  const uplink = await sw.uplink(near, { vlan: { trunk: [1] } })
+  expect(outside.carriers).toEqual([true])
+  a.transmit(ethernet({ from: macOf(1) }))
+  expect(outside.take()).toEqual([ethernet({ from: macOf(1), tags: [1] })])
+  outside.transmit(ethernet({ from: macOf(9), to: macOf(1), tags: [1] }))
+  expect(a.take()).toEqual([ethernet({ from: macOf(9), to: macOf(1) })])
+  expect(uplink.stats).toMatchObject({ received: 1, sent: 1 })
+  await sw.close()
+  expect(outside.carriers.at(-1)).toBe(false)
+  expect(a.carriers).toEqual([true, false])
+})
+
+test('an uplink that is lost is reported, and its port closed', async () => {
+  const sw = openSwitch()
+  const onFail = vi.fn<(error: unknown) => void>()
+  let lose: ((error: unknown) => void) | undefined
+  const close = vi.fn<() => void>()
+  await sw.uplink(
+    {
+      plug: (card) => {
+        lose = (error) => card.fail(error)
+        return { send: () => {}, close }
+      },
+    },
+    { onFail },
+  )
+  lose?.('gone')
+  expect(onFail).toHaveBeenCalledWith('gone')
+  expect(close).toHaveBeenCalledOnce()
+  await expect(
+    sw.uplink({ plug: () => Promise.reject(new Error('no such device')) }),
+  ).rejects.toThrow('no such device')
+})
+
+test('a port takes one card at a time, and none once closed', async () => {
+  const sw = openSwitch()
+  const port = sw.port()
+  const a = await new TestCard().plugInto(port)
+  expect(() => port.plug(new TestCard())).toThrow('in use by another card')
+  await a.link.close()
+  const b = await new TestCard().plugInto(port)
+  expect(b.carriers).toEqual([true])
+  await port.close()
+  expect(b.carriers).toEqual([true, false])
+  expect(() => port.plug(new TestCard())).toThrow('closed')
+})
+
+test.each([
+  [{ vlan: { access: 0 } }, /"vlan.access"/],
+  [{ vlan: { access: 4095 } }, /"vlan.access"/],
+  [{ vlan: { trunk: [1, 5000] } }, /"vlan.trunk"/],
+  [{ vlan: { trunk: [], native: 1.5 } }, /"vlan.native"/],
+  [{ maxAddresses: 0 }, /"maxAddresses"/],
+  [{ macs: ['00:16:3e:00:00'] }, /MAC address/],
+  [{ ips: ['10.0.0.1/33'] }, /IP address/],
+  [{ ips: ['example.org'] }, /IP address/],
+] satisfies [PortOptions, RegExp][])('a port with %j is refused', (options, message) => {
+  const sw = openSwitch()
+  expect(() => sw.port(options)).toThrow(message)
+  const port = sw.port({ isolated: true })
+  expect(() => port.change(options)).toThrow(message)
+})
