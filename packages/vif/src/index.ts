@@ -1,4 +1,6 @@
 export type { FrontendFeatures, FrontendRings, PublishedQueue } from './nodes.ts'
 export type { VifStats } from './backend/stats.ts'
 export { cardLog, type ServedCard, type VifEvent } from './backend/vif-event.ts'
-export type { RequestedCard } from './requested-card.ts'
+export { type ListedCard, listVifs } from './list.ts'
+export { type PlugVifOptions, type VifAddress, plugVif, unplugVif } from './plug.ts'
+export { type RequestedCard, type VifRate, formatMac, parseMac } from './requested-card.ts'

@@ -1,6 +1,7 @@
 /** Reads what a toolstack requests for a network card: libxl (libxl_nic.c), or `plugVif`. */
-import { type DeviceAddress, backendPath } from '@xenkit/xenbus'
-import type { XenstoreReader } from '@xenkit/xenstore-client'
+import { NegotiationError, UINT32_MAX } from '@xenkit/hypervisor'
+import { type DeviceAddress, backendDeviceNodes, backendPath, hotplugScript } from '@xenkit/xenbus'
+import { type XenstoreReader, parseDecimal } from '@xenkit/xenstore-client'
 import { toolstackNodes } from './nodes.ts'
 
 /** A card that a toolstack asks to be served. */
@@ -13,8 +14,23 @@ export interface RequestedCard {
   readonly mac: Uint8Array | undefined
   /** Bridge that the interface belongs to; undefined if the toolstack names none. */
   readonly bridge: string | undefined
-  /** Addresses that the guest may use, as the toolstack wrote them; empty: any. */
+  /**
+   * Addresses and networks that the guest may use, as the toolstack wrote them: `10.0.0.2`,
+   * `10.1.0.0/16`. Empty: any.
+   */
   readonly ips: readonly string[]
+  /** Most that the guest may send; undefined: no limit. */
+  readonly rate: VifRate | undefined
+  /** Most bytes of a packet without its Ethernet header, 68..65521. */
+  readonly mtu: number
+}
+
+/** A limit of what a guest sends. */
+export interface VifRate {
+  /** Bytes in each period, 1..2^53 - 1. */
+  readonly bytes: number
+  /** Length of a period in microseconds, 1..4294967295. */
+  readonly periodUs: number
 }
 
 /**
@@ -26,19 +42,60 @@ export async function readRequestedCard(
   device: DeviceAddress,
 ): Promise<RequestedCard> {
   const { frontendDomid, devid } = device
-  const { mac, bridge, vifname, ip } = await toolstackNodes.read(view, backendPath(device))
+  const path = backendPath(device)
+  const [{ mac, bridge, vifname, ip, rate, mtu }, script] = await Promise.all([
+    toolstackNodes.read(view, path),
+    backendDeviceNodes.readNode(view, path, 'script'),
+  ])
+  const name = `vif${frontendDomid}.${devid}`
   return {
     frontendDomid,
     devid,
-    name: vifname ?? `vif${frontendDomid}.${devid}`,
-    mac: mac === undefined ? undefined : parseMac(mac),
+    // A script that prepares the interface expects this name, and then renames the interface.
+    name: hotplugScript(script) === 'prepares' ? name : (vifname ?? name),
+    mac: mac === undefined ? undefined : macOf(`${path}/mac`, mac),
     bridge,
-    ips: ip.split(' ').filter((address) => address !== ''),
+    ips: ip.split(/\s+/).filter((address) => address !== ''),
+    rate: rate === undefined ? undefined : rateOf(`${path}/rate`, rate),
+    mtu,
   }
 }
 
-/** @returns six bytes, or undefined if the text is no address */
-function parseMac(text: string): Uint8Array | undefined {
+/** Returns the six bytes of an address such as `00:16:3e:01:02:03`; undefined if it is none. */
+export function parseMac(text: string): Uint8Array | undefined {
   if (!/^[\da-f]{2}(:[\da-f]{2}){5}$/i.test(text)) return undefined
   return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16))
+}
+
+/** Returns the text of an address of six bytes. */
+export const formatMac = (mac: Uint8Array): string =>
+  Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':')
+
+/** The node's text of a rate. */
+export const formatRate = ({ bytes, periodUs }: VifRate): string => `${bytes},${periodUs}`
+
+function macOf(node: string, value: string): Uint8Array {
+  const mac = parseMac(value)
+  // A group address can't be a card's: no frame comes from one, and a switch would never learn it.
+  if (mac && ((mac[0] ?? 0) & 1) === 0) return mac
+  throw invalid(node, value, 'an address such as "00:16:3e:01:02:03", of one card')
+}
+
+/** As netback reads the node. A period of 0 means no limit there, and is accepted as such. */
+function rateOf(node: string, value: string): VifRate | undefined {
+  const [bytesText = '', periodText = '', ...rest] = value.split(',')
+  const bytes = parseDecimal(bytesText, { max: Number.MAX_SAFE_INTEGER })
+  const periodUs = parseDecimal(periodText, { max: UINT32_MAX })
+  if (!bytes || periodUs === undefined || rest.length > 0) {
+    throw invalid(node, value, 'bytes and microseconds, such as "500000,50000"')
+  }
+  return periodUs === 0 ? undefined : { bytes, periodUs }
+}
+
+function invalid(node: string, value: string, expected: string): NegotiationError {
+  return new NegotiationError(`node "${node}" is "${value}", expected ${expected}`, {
+    node,
+    value,
+    expected,
+  })
 }

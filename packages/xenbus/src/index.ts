@@ -36,7 +36,9 @@ export {
   openRing,
 } from './rings.ts'
 export { type ServeBackendsOptions, serveBackends } from './serve-backends.ts'
+export { type HotplugScript, hotplugScript } from './hotplug.ts'
 export { lenient, ofOtherEnd } from './node-access.ts'
 export { type NodeValues, backendDeviceNodes, frontendDeviceNodes } from './nodes.ts'
 export { changeDevice } from './change-device.ts'
+export { type ListDevicesOptions, type ListedDevice, listDevices } from './list-devices.ts'
 export { type PlugOptions, ToolstackError, plugDevice, unplugDevice } from './toolstack.ts'
