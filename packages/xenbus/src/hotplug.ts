@@ -16,7 +16,7 @@ export type HotplugScript = 'none' | 'reports' | 'prepares'
 /** Name of the script that the package xenkit installs. */
 const REPORTING_SCRIPT = 'xenkit-hotplug'
 
-/** @param script value of the node `script`: a path */
+/** Returns the kind of a hotplug script. @param script value of the node `script`: a path */
 export function hotplugScript(script: string | undefined): HotplugScript {
   const name = script?.slice(script.lastIndexOf('/') + 1)
   if (name === undefined || name === '' || name === 'true') return 'none'

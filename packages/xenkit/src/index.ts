@@ -136,3 +136,15 @@ export {
   openCapture,
   openSwitch,
 } from '@xenkit/links'
+export {
+  type ListedCard,
+  type PlugVifOptions,
+  type RequestedCard,
+  type VifAddress,
+  type VifRate,
+  formatMac,
+  listVifs,
+  parseMac,
+  plugVif,
+  unplugVif,
+} from '@xenkit/vif'
