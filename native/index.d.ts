@@ -1,5 +1,5 @@
 /**
- * `@xenkit/native`: Linux's Xen drivers and a disk engine for JavaScript. It knows no protocol and
+ * `@xenkit/native`: Linux's Xen drivers, a disk engine and TAP devices for JavaScript. It knows no protocol and
  * checks little; most users want `@xenkit/xen`.
  *
  * Every method throws an `Error` whose text begins with the operation. Its `code` is the name of an
@@ -54,6 +54,13 @@ export interface Native {
      */
     open(id: number): MemoryImage
   }
+  readonly TapDevice: new (
+    name: string,
+    multiQueue: boolean,
+    frames: number,
+    onReady: (status: number) => void,
+    kind?: 'calls',
+  ) => TapDevice
   /** Counts what the whole process holds open, over all threads. */
   counters(): Counters
   /**
@@ -356,6 +363,90 @@ export interface MemoryImage {
    */
   resize(bytes: number): void
   /** Closes this object. Closing the last one frees the memory within the call. Idempotent. */
+  close(): void
+}
+
+/**
+ * Byte offsets of the columns in a TAP device's table. Each column has an element per frame, except
+ * `error`. Values are those of the columns of `Frames` in @xenkit/frames.
+ */
+export interface TapLayout {
+  /** u32: first byte of the frame in the memory given to a call. */
+  readonly start: number
+  /** u32: length of the frame in bytes. */
+  readonly length: number
+  /**
+   * u32, one element: errno of the first frame of the last call that failed, else 0. That there is
+   * no frame to read isn't a failure.
+   */
+  readonly error: number
+  /** u16: with a blank checksum, the first byte that it covers. */
+  readonly checksumStart: number
+  /** u16: with a blank checksum, its place relative to `checksumStart`. */
+  readonly checksumOffset: number
+  /** u16: with a `gso`, most bytes of payload in a segment. */
+  readonly gsoSize: number
+  /** u16: with a `gso`, bytes of the headers. After `read` it may be larger. */
+  readonly headers: number
+  /** u8: 0 not verified, 1 verified, 2 blank. */
+  readonly checksum: number
+  /** u8: 0 none, 1 TCP over IPv4, 2 TCP over IPv6. */
+  readonly gso: number
+  /** Length of the table in bytes. */
+  readonly size: number
+}
+
+/**
+ * A queue of a TAP device, the network interface `name` (1..15 bytes; the kernel makes a number of
+ * `%d`). It creates the interface or attaches to an existing one. With `multiQueue` an interface
+ * may have several queues. The interface is deleted with its last queue unless it is persistent.
+ *
+ * `onReady(0)` is called in each turn of the event loop in which there are frames to read, and
+ * `onReady` with a negative errno when the device has failed, for example because the interface was
+ * deleted. An open device keeps the process alive.
+ *
+ * Frames of one call, up to `frames` (1..1024), are described in the device's table. One system
+ * call moves all of them where io_uring is allowed, unless `kind` demands a call for each.
+ */
+export interface TapDevice {
+  /** How the frames of a call are moved: by one system call, or by one for each. */
+  readonly kind: 'io_uring' | 'calls'
+  /** Bytes between the places of received frames: see `createRead`. */
+  readonly place: number
+  /** The interface's name now. */
+  name(): string
+  /** Makes the buffer of the table, all 0. Call it once. */
+  createTable(): ArrayBuffer
+  /** Byte offsets of the table's columns in its buffer. */
+  tableLayout(): TapLayout
+  /**
+   * Makes the function that sends the table's first `count` frames, which lie in `memory`. It
+   * returns how many were sent. Each frame is tried, whatever becomes of the others. If a frame
+   * isn't inside the memory, it throws and sends none.
+   */
+  createWrite(): (memory: Uint8Array, count: number) => number
+  /**
+   * Makes the function that receives up to `count` frames. Their places in `memory` begin at
+   * multiples of `place`. It describes the frames in the table and returns how many there are. It
+   * throws if `memory` has less than `count` places.
+   */
+  createRead(): (memory: Uint8Array, count: number) => number
+  /** Sets whether `onReady` is called for frames. For a failure it always is. At first it is set. */
+  watch(on: boolean): void
+  /**
+   * Sets which incomplete frames are received: blank checksums 1, and TCP segments over IPv4 2 and
+   * over IPv6 4, both only with 1. At first it is 0. The kernel completes other frames.
+   */
+  setOffloads(flags: number): void
+  /** Sets whether the interface stays when its last queue is closed. */
+  setPersistent(on: boolean): void
+  /** Sets the interface's carrier. On Linux before 4.20 it fails with EINVAL. */
+  setCarrier(on: boolean): void
+  /** Sets the interface up or down. Frames flow only while it is up. */
+  setUp(up: boolean): void
+  /** Sets the most bytes of a frame without its Ethernet header. */
+  setMtu(mtu: number): void
+  /** Closes the queue. Idempotent. */
   close(): void
 }
 

@@ -7,7 +7,7 @@ const require = createRequire(import.meta.url)
 /**
  * Must equal the addon's `ABI` (src/lib.rs). Raise both when a declaration in index.d.ts changes.
  */
-const ABI = 1
+const ABI = 2
 let loaded
 
 export function loadNative() {

@@ -40,10 +40,23 @@ impl Device {
         opcode: Opcode,
         argument: &mut T,
     ) -> std::result::Result<u32, Errno> {
-        let call = Call { opcode, argument: std::ptr::from_mut(argument).cast() };
-        // SAFETY: the caller vouches that argument and opcode belong together.
-        unsafe { ioctl::ioctl(&self.fd, call) }
+        // SAFETY: as the caller's.
+        unsafe { call(&self.fd, opcode, argument) }
     }
+}
+
+/// Performs an ioctl on a descriptor, as `Device::ioctl`.
+///
+/// # Safety
+/// As that of `Device::ioctl`.
+pub unsafe fn call<T: ?Sized>(
+    fd: impl AsFd,
+    opcode: Opcode,
+    argument: &mut T,
+) -> std::result::Result<u32, Errno> {
+    let call = Call { opcode, argument: std::ptr::from_mut(argument).cast() };
+    // SAFETY: the caller vouches that argument and opcode belong together.
+    unsafe { ioctl::ioctl(fd, call) }
 }
 
 impl AsFd for Device {

@@ -39,8 +39,12 @@ pub fn os(operation: impl AsRef<str>) -> impl FnOnce(Errno) -> Failure {
     }
 }
 
-/// Name of an errno, such as `EINVAL`, from libuv's table.
+/// Name of an errno, such as `EINVAL`, from libuv's table, which lacks the one for a device whose
+/// state has ended.
 pub fn errno_name(errno: Errno) -> String {
+    if errno == Errno::BADFD {
+        return "EBADFD".to_owned();
+    }
     Uv::get()
         .and_then(|uv| uv.error_name(errno))
         .unwrap_or_else(|| format!("errno {}", errno.raw_os_error()))

@@ -106,7 +106,7 @@ impl State {
             Err(errno) => return Err(errno),
         }
         // The device reports an overflow as an error, after which libuv stops polling: start again.
-        if failed { poll.watch().map_err(|_| Errno::BADF) } else { Ok(()) }
+        if failed { poll.watch(true).map_err(|_| Errno::BADF) } else { Ok(()) }
     }
 
     /// Empties the driver's queue and ends its overflow.
@@ -200,7 +200,7 @@ impl Evtchn {
     #[napi(catch_unwind)]
     pub fn create_unmask<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let state = Rc::clone(&self.state);
-        function::create(env, c"unmask", move |[count]| state.unmask(count))
+        function::create(env, c"unmask", move |[count]: [u32; 1]| state.unmask(count))
     }
 
     /// Unbinds a port. An event that was read before may still be delivered. Does nothing after

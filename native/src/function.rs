@@ -1,4 +1,4 @@
-//! JavaScript functions that take numbers, return a number, and carry their own state. A class
+//! JavaScript functions that take numbers or memory, return a number, and carry their own state. A class
 //! method would find its state by unwrapping `this`, which takes several times as long as the rest
 //! of such a call.
 
@@ -9,11 +9,53 @@ use std::ptr::null_mut;
 use napi::bindgen_prelude::{Env, Unknown};
 use napi::{JsError, sys};
 
+use crate::bytes::Span;
 use crate::errors::{RUNTIME, Result, failure};
+
+/// Most arguments of a function.
+const ARGUMENTS: usize = 4;
+
+/// Arguments of such a function.
+pub trait Arguments: Sized {
+    /// What a call with other arguments is told.
+    const EXPECTED: &str;
+
+    /// Converts the values of a call; missing ones are `undefined`.
+    fn of(env: sys::napi_env, values: &[sys::napi_value; ARGUMENTS]) -> Option<Self>;
+}
+
+impl<const N: usize> Arguments for [u32; N] {
+    const EXPECTED: &str = "expected a number";
+
+    fn of(env: sys::napi_env, values: &[sys::napi_value; ARGUMENTS]) -> Option<Self> {
+        let mut numbers = [0; N];
+        values
+            .iter()
+            .zip(&mut numbers)
+            .all(|(&value, number)| {
+                // SAFETY: `value` is a live value of this environment.
+                (unsafe { sys::napi_get_value_uint32(env, value, number) }) == sys::Status::napi_ok
+            })
+            .then_some(numbers)
+    }
+}
+
+impl Arguments for (Span, u32) {
+    const EXPECTED: &str = "expected a Uint8Array and a number";
+
+    fn of(env: sys::napi_env, values: &[sys::napi_value; ARGUMENTS]) -> Option<Self> {
+        let [memory, rest @ ..] = values;
+        let mut number = 0;
+        let [second, ..] = rest;
+        // SAFETY: `second` is a live value of this environment.
+        let status = unsafe { sys::napi_get_value_uint32(env, *second, &mut number) };
+        (status == sys::Status::napi_ok).then_some((Span::of(env, *memory)?, number))
+    }
+}
 
 /// Makes a JavaScript function that runs `call`. `call` is dropped when JavaScript collects the
 /// function, at the latest when the environment ends.
-pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>(
+pub fn create<'env, Args: Arguments, Call: Fn(Args) -> Result<u32> + 'static>(
     env: &'env Env,
     name: &CStr,
     call: Call,
@@ -27,7 +69,7 @@ pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>
             env,
             name.as_ptr(),
             name.count_bytes() as isize,
-            Some(called::<N, Call>),
+            Some(called::<Args, Call>),
             owner,
             &mut value,
         );
@@ -53,27 +95,23 @@ pub fn create<'env, const N: usize, Call: Fn([u32; N]) -> Result<u32> + 'static>
     Ok(unsafe { Unknown::from_raw_unchecked(env, value) })
 }
 
-unsafe extern "C" fn called<const N: usize, Call: Fn([u32; N]) -> Result<u32>>(
+unsafe extern "C" fn called<Args: Arguments, Call: Fn(Args) -> Result<u32>>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
 ) -> sys::napi_value {
-    let (mut given, mut arguments, mut data, mut numbers) =
-        (N, [null_mut(); N], null_mut(), [0; N]);
-    // SAFETY: JavaScript calls this on the environment's thread. Node-API fills `arguments` with
-    // exactly N values, `undefined` for missing ones.
-    let all_numbers = unsafe {
-        sys::napi_get_cb_info(env, info, &mut given, arguments.as_mut_ptr(), null_mut(), &mut data);
-        arguments.iter().zip(&mut numbers).all(|(&argument, number)| {
-            sys::napi_get_value_uint32(env, argument, number) == sys::Status::napi_ok
-        })
-    };
-    let result = if all_numbers {
+    let (mut given, mut values, mut data) = (ARGUMENTS, [null_mut(); ARGUMENTS], null_mut());
+    // SAFETY: JavaScript calls this on the environment's thread. Node-API fills all of `values`,
+    // with `undefined` for missing ones.
+    unsafe {
+        sys::napi_get_cb_info(env, info, &mut given, values.as_mut_ptr(), null_mut(), &mut data);
+    }
+    let result = if let Some(arguments) = Args::of(env, &values) {
         // SAFETY: `data` is the box that `create` made, and the box lives as long as the function.
         let call = unsafe { &*data.cast::<Call>() };
-        catch_unwind(AssertUnwindSafe(|| call(numbers)))
+        catch_unwind(AssertUnwindSafe(|| call(arguments)))
             .unwrap_or_else(|_| Err(failure("GenericFailure", "a panic in the addon")))
     } else {
-        Err(failure("InvalidArg", "expected a number"))
+        Err(failure("InvalidArg", Args::EXPECTED))
     };
     let mut value = null_mut();
     match result {

@@ -169,7 +169,7 @@ impl Gntdev {
         outward: bool,
     ) -> Result<Unknown<'env>> {
         let state = Rc::clone(&self.state);
-        function::create(env, c"copy", move |[count]| {
+        function::create(env, c"copy", move |[count]: [u32; 1]| {
             state.copy(table, capacity, count, domid, outward)
         })
     }

@@ -19,7 +19,7 @@ use napi::{JsValue, sys};
 
 use crate::counters::Token;
 use crate::errors::{RUNTIME, Result, failure};
-use crate::uv::{Opaque, READABLE, Uv};
+use crate::uv::{DISCONNECT, Opaque, READABLE, Uv};
 
 /// A JavaScript function that takes one number.
 pub type Callback<'env> = Function<'env, i32, ()>;
@@ -105,7 +105,7 @@ impl Poll {
             sys::napi_add_async_cleanup_hook(env, Some(on_teardown), owned, &mut cleanup)
         };
         poll.0.cleanup.set(cleanup);
-        let started = check(hooked, "napi_add_async_cleanup_hook").and_then(|()| poll.watch());
+        let started = check(hooked, "napi_add_async_cleanup_hook").and_then(|()| poll.watch(true));
         if let Err(failure) = started {
             poll.close();
             return Err(failure);
@@ -113,14 +113,16 @@ impl Poll {
         Ok(poll)
     }
 
-    /// Starts to poll for readability. Called again after polling failed.
-    pub fn watch(&self) -> Result<()> {
+    /// Starts to poll for readability, or only for failure of the device. Called again after
+    /// polling failed.
+    pub fn watch(&self, readable: bool) -> Result<()> {
         if self.0.closing.get() {
             return Ok(());
         }
+        let events = if readable { READABLE } else { DISCONNECT };
         // SAFETY: the handle is initialized and not closing.
         check_uv(
-            unsafe { (self.0.uv.poll_start)(self.0.handle.as_ptr(), READABLE, on_event) },
+            unsafe { (self.0.uv.poll_start)(self.0.handle.as_ptr(), events, on_event) },
             "uv_poll_start",
         )
     }

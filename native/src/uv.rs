@@ -14,6 +14,8 @@ use rustix::io::Errno;
 
 /// `UV_READABLE`
 pub const READABLE: c_int = 1;
+/// `UV_DISCONNECT`. A failed device is reported with this event too.
+pub const DISCONNECT: c_int = 4;
 /// `UV_POLL` in `uv_handle_type`; libuv's ABI has kept the number since 1.0.
 const POLL_TYPE: c_int = 8;
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use libc::iovec;
 use rustix::io::Errno;
 
-use super::bytes::Bytes;
 use super::event::Event;
 use super::file::File;
 use super::job::{Job, Operation};
@@ -15,6 +14,7 @@ use super::mapping::Mapping;
 use super::pool::Pool;
 use super::table::{DoneList, Row, Table};
 use super::uring::Uring;
+use crate::bytes::Bytes;
 use crate::counters::Token;
 use crate::errors::{CLOSED, Failure, Result, failure, out_of_range};
 

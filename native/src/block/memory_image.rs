@@ -10,10 +10,10 @@ use napi::bindgen_prelude::{AsyncTask, Env, Unknown};
 use napi::{JsValue, Task};
 use napi_derive::napi;
 
-use super::bytes::extent;
 use super::engine::integer;
 use super::job::Operation;
 use super::mapping::Mapping;
+use crate::bytes::Span;
 use crate::errors::{CLOSED, Result, failure, os, out_of_range};
 
 /// The memory images of this process by id, so that other threads can open them.
@@ -90,8 +90,8 @@ impl MemoryImage {
         let vectors: Option<Vec<iovec>> = buffers
             .iter()
             .map(|buffer| {
-                extent(env.raw(), buffer.raw())
-                    .map(|(iov_base, iov_len)| iovec { iov_base, iov_len })
+                Span::of(env.raw(), buffer.raw())
+                    .map(|span| iovec { iov_base: span.base, iov_len: span.length })
             })
             .collect();
         let vectors =

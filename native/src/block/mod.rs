@@ -5,7 +5,6 @@
 //! copies from and to memory images. The rest runs asynchronously, by io_uring or by threads, which
 //! wake the event loop by an eventfd.
 
-mod bytes;
 mod descriptor;
 mod engine;
 mod event;
@@ -18,25 +17,24 @@ mod table;
 mod uring;
 
 use std::cell::RefCell;
-use std::ffi::c_void;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use napi::bindgen_prelude::{Env, Unknown};
-use napi::sys;
 use napi_derive::napi;
 use rustix::io::Errno;
 
-use self::bytes::Bytes;
 use self::engine::Engine;
 use self::event::Event;
 use self::memory_image::MemoryImage;
-use self::table::{DoneList, Shown, TableLayout};
+use self::table::{DoneList, TableLayout};
 use self::uring::Uring;
-use crate::errors::{RUNTIME, Result, failure, os, out_of_range};
+use crate::bytes::Bytes;
+use crate::errors::{Result, os, out_of_range};
 use crate::function;
 use crate::poll::{Callback, Poll};
+use crate::shown::show;
 
 /// Most jobs and vectors of a table. Job numbers have 16 bits, of which half are used; each job may
 /// have `engine::VECTORS` vectors.
@@ -156,7 +154,9 @@ impl BlockEngine {
     #[napi(catch_unwind)]
     pub fn create_submit<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
         let (state, poll) = (Rc::clone(&self.state), self.poll.clone());
-        function::create(env, c"submit", move |[table, count]| submit(&state, &poll, table, count))
+        function::create(env, c"submit", move |[table, count]: [u32; 2]| {
+            submit(&state, &poll, table, count)
+        })
     }
 
     /// Starts the deferred jobs. Does nothing after `close`.
@@ -233,39 +233,4 @@ fn close_if_finished(state: &State, poll: &Poll) {
     if finished {
         poll.close();
     }
-}
-
-/// Makes an ArrayBuffer over memory that `owner` keeps.
-fn show<'env, Owner: Shown>(env: &'env Env, owner: &Arc<Owner>) -> Result<Unknown<'env>> {
-    let (base, bytes) = owner.extent();
-    let owner = Arc::into_raw(Arc::clone(owner));
-    let mut value = std::ptr::null_mut();
-    // SAFETY: `owner` keeps the memory until V8 collects the buffer and calls `release`.
-    let status = unsafe {
-        sys::napi_create_external_arraybuffer(
-            env.raw(),
-            base.as_ptr().cast(),
-            bytes,
-            Some(release::<Owner>),
-            owner.cast_mut().cast(),
-            &mut value,
-        )
-    };
-    if status != sys::Status::napi_ok {
-        // SAFETY: without a buffer the finalizer never runs, so the pointer made above is still
-        // owned here.
-        drop(unsafe { Arc::from_raw(owner) });
-        return Err(failure(
-            RUNTIME,
-            format!("this JavaScript runtime has no external ArrayBuffer (status {status})"),
-        ));
-    }
-    // SAFETY: `value` is a live value of this environment and of the current scope.
-    Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), value) })
-}
-
-/// Finalizer of the ArrayBuffer: drops its reference to the memory.
-unsafe extern "C" fn release<Owner>(_: sys::napi_env, _: *mut c_void, owner: *mut c_void) {
-    // SAFETY: the pointer comes from `show`, and V8 passes it once.
-    drop(unsafe { Arc::from_raw(owner.cast::<Owner>()) });
 }

@@ -5,13 +5,13 @@
 //! JavaScript may write anything to a table at any time, from another thread too. So the engine
 //! reads each field once per job, as a plain number, and checks the value afterwards.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 use napi_derive::napi;
 
 use crate::columns::{Column, Placement};
-use crate::errors::{Result, failure};
+use crate::errors::Result;
+use crate::shown::{Memory, Shown};
 
 /// The fields of one job as JavaScript describes it. None of them was checked.
 #[derive(Clone, Copy)]
@@ -96,13 +96,6 @@ pub struct DoneList {
     numbers: Column<u32>,
 }
 
-/// Zeroed memory, freed by its last owner. One owner is the ArrayBuffer, which any thread may
-/// collect.
-struct Memory {
-    base: NonNull<u8>,
-    layout: Layout,
-}
-
 // SAFETY: the memory is accessed only by volatile reads and writes of plain numbers.
 unsafe impl Send for Table {}
 // SAFETY: as for `Send`: only volatile reads and writes of plain numbers.
@@ -111,13 +104,6 @@ unsafe impl Sync for Table {}
 unsafe impl Send for DoneList {}
 // SAFETY: as for `Table`: only volatile reads and writes of plain numbers.
 unsafe impl Sync for DoneList {}
-
-/// Memory that can become an ArrayBuffer.
-pub trait Shown {
-    /// Address of the first byte, and the length. The memory is accessible for as long as `self`
-    /// exists.
-    fn extent(&self) -> (NonNull<u8>, usize);
-}
 
 impl Shown for Table {
     fn extent(&self) -> (NonNull<u8>, usize) {
@@ -131,28 +117,13 @@ impl Shown for DoneList {
     }
 }
 
-impl Memory {
-    /// Allocates `size` bytes, which must not be 0.
-    fn new(size: usize) -> Result<Self> {
-        let lacking = || failure("ENOMEM", "no memory for the table of a block engine");
-        let layout = Layout::from_size_align(size, align_of::<f64>()).map_err(|_| lacking())?;
-        // SAFETY: the caller vouches that the size isn't 0.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(lacking)?;
-        Ok(Self { base, layout })
-    }
-
-    fn extent(&self) -> (NonNull<u8>, usize) {
-        (self.base, self.layout.size())
-    }
-}
-
 impl DoneList {
     /// Makes a list with room for `length` numbers, 1 or more.
     pub fn new(length: u32) -> Result<Self> {
         let memory = Memory::new(length as usize * size_of::<u32>())?;
         // SAFETY: the column fills exactly this memory, whose alignment suffices for wider numbers
         // too.
-        let numbers = unsafe { Column::new(memory.base, 0, length) };
+        let numbers = unsafe { Column::new(memory.base(), 0, length) };
         Ok(Self { memory, numbers })
     }
 
@@ -172,7 +143,7 @@ impl Table {
     pub fn new(jobs: u32, vectors: u32) -> Result<Self> {
         let layout = TableLayout::new(jobs, vectors);
         let memory = Memory::new(layout.size as usize)?;
-        let base = memory.base;
+        let base = memory.base();
         // SAFETY: the layout's columns don't overlap, are aligned, and fit into memory of its size.
         unsafe {
             Ok(Self {
@@ -227,13 +198,6 @@ impl Table {
     /// Sets an entry of the list of jobs.
     pub fn set_listed(&self, at: u32, job: u32) {
         self.list.set(at, job);
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: the memory was allocated with this layout, and every view of it is gone.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) };
     }
 }
 

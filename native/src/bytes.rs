@@ -1,4 +1,4 @@
-//! JavaScript memory that the block engine moves data to and from.
+//! JavaScript memory that data is moved to and from.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -9,20 +9,28 @@ use napi::{JsValue, sys};
 use crate::errors::{Result, failure, out_of_range};
 use crate::memory::PAGE_SHIFT;
 
+/// The memory behind a `Uint8Array`, valid until JavaScript runs again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Address of the first byte.
+    pub base: *mut c_void,
+    /// Number of bytes.
+    pub length: usize,
+}
+
 /// The memory behind a `Uint8Array`, kept alive for as long as this value exists. Drop it on the
 /// environment's thread.
 pub struct Bytes {
     env: sys::napi_env,
     reference: sys::napi_ref,
-    base: *mut c_void,
-    length: usize,
+    span: Span,
 }
 
 impl Bytes {
     /// Refers to an array, which may view an ArrayBuffer or a SharedArrayBuffer.
     pub fn new(env: &Env, array: Unknown) -> Result<Self> {
         let env = env.raw();
-        let (base, length) = extent(env, array.raw())
+        let span = Span::of(env, array.raw())
             .ok_or_else(|| failure("InvalidArg", "\"memory\" expected a Uint8Array"))?;
         let mut reference = null_mut();
         // SAFETY: `array` is a live value of this environment, on its thread.
@@ -33,7 +41,7 @@ impl Bytes {
                 format!("napi_create_reference: status {status}"),
             ));
         }
-        Ok(Self { env, reference, base, length })
+        Ok(Self { env, reference, span })
     }
 
     /// Fails if JavaScript has detached or resized the buffer, whose memory has then moved or is
@@ -45,9 +53,9 @@ impl Bytes {
         // value as long as the caller's scope.
         let now = unsafe {
             sys::napi_get_reference_value(self.env, self.reference, &mut array);
-            extent(self.env, array)
+            Span::of(self.env, array)
         };
-        if now == Some((self.base, self.length)) {
+        if now == Some(self.span) {
             Ok(())
         } else {
             Err(out_of_range("the memory of the block engine was detached or resized"))
@@ -56,15 +64,12 @@ impl Bytes {
 
     /// Whether the memory begins at a page boundary, as O_DIRECT needs.
     pub fn page_aligned(&self) -> bool {
-        self.base.addr().is_multiple_of(1 << PAGE_SHIFT)
+        self.span.base.addr().is_multiple_of(1 << PAGE_SHIFT)
     }
 
-    /// The address of `length` bytes at `offset`; `None` if they aren't inside the array. Use it
-    /// only for system calls and raw copies: a guest may change the bytes at any time.
+    /// As `Span::at`.
     pub fn at(&self, offset: u32, length: u32) -> Option<*mut c_void> {
-        let (offset, length) = (offset as usize, length as usize);
-        let inside = offset <= self.length && length <= self.length - offset;
-        inside.then(|| self.base.wrapping_byte_add(offset))
+        self.span.at(offset, length)
     }
 }
 
@@ -75,23 +80,33 @@ impl Drop for Bytes {
     }
 }
 
-/// Address and length of a `Uint8Array`, valid until JavaScript runs again.
-pub fn extent(env: sys::napi_env, array: sys::napi_value) -> Option<(*mut c_void, usize)> {
-    let (mut kind, mut length, mut data, mut buffer, mut offset) =
-        (0, 0, null_mut(), null_mut(), 0);
-    // SAFETY: `array` is a live value of this environment. Node-API refuses anything but a typed
-    // array.
-    let status = unsafe {
-        sys::napi_get_typedarray_info(
-            env,
-            array,
-            &mut kind,
-            &mut length,
-            &mut data,
-            &mut buffer,
-            &mut offset,
-        )
-    };
-    (status == sys::Status::napi_ok && kind == sys::TypedarrayType::uint8_array)
-        .then_some((data, length))
+impl Span {
+    /// Finds the memory of a `Uint8Array`; `None` if `array` is anything else.
+    pub fn of(env: sys::napi_env, array: sys::napi_value) -> Option<Self> {
+        let (mut kind, mut length, mut data, mut buffer, mut offset) =
+            (0, 0, null_mut(), null_mut(), 0);
+        // SAFETY: `array` is a live value of this environment. Node-API refuses anything but a
+        // typed array.
+        let status = unsafe {
+            sys::napi_get_typedarray_info(
+                env,
+                array,
+                &mut kind,
+                &mut length,
+                &mut data,
+                &mut buffer,
+                &mut offset,
+            )
+        };
+        (status == sys::Status::napi_ok && kind == sys::TypedarrayType::uint8_array)
+            .then_some(Self { base: data, length })
+    }
+
+    /// The address of `length` bytes at `offset`; `None` if they aren't inside the array. Use it
+    /// only for system calls and raw copies: a guest may change the bytes at any time.
+    pub fn at(&self, offset: u32, length: u32) -> Option<*mut c_void> {
+        let (offset, length) = (offset as usize, length as usize);
+        let inside = offset <= self.length && length <= self.length - offset;
+        inside.then(|| self.base.wrapping_byte_add(offset))
+    }
 }
