@@ -103,6 +103,16 @@ export const offerNodes = defineNodes({
   },
 })
 
+/** The backend's nodes that it may change at any time. */
+export const linkNodes = defineNodes({
+  carrier: {
+    type: 'flag',
+    default: true,
+    writer: 'backend',
+    meaning: 'whether the link is up; absent: it is',
+  },
+})
+
 const FRONT_FEATURE = { type: 'flag', default: false, writer: 'frontend' } as const
 
 /** The frontend's nodes in its directory, besides those of its rings: see `readFrontendRings`. */
@@ -172,7 +182,8 @@ export interface FrontendRings {
   readonly features: FrontendFeatures
 }
 
-const CONTROL = { ref: 'ctrl-ring-ref', port: 'event-channel-ctrl' } as const
+/** The control ring's nodes. */
+export const CONTROL_NODES = { ref: 'ctrl-ring-ref', port: 'event-channel-ctrl' } as const
 
 /** Node that shows that a queue's two rings have an event channel each. */
 const SPLIT_PORT = 'event-channel-tx'
@@ -200,11 +211,11 @@ export async function readFrontendRings(
   const directories = queueDirectories(nodes['multi-queue-num-queues'])
   const [split, hasControl] = await Promise.all([
     Promise.all(directories.map((directory) => view.exists(join(path, directory, SPLIT_PORT)))),
-    view.exists(join(path, CONTROL.ref)),
+    view.exists(join(path, CONTROL_NODES.ref)),
   ])
   const names = directories.flatMap((directory, i) => queueNodes(directory, split[i] === true))
   // One call for all rings: it refuses a page or port that two of them name.
-  const rings = await readRings(view, path, hasControl ? [...names, CONTROL] : names)
+  const rings = await readRings(view, path, hasControl ? [...names, CONTROL_NODES] : names)
   const control = hasControl ? rings.at(-1) : undefined
   const queues = directories.flatMap((_, i) => {
     const [tx, rx] = rings.slice(2 * i, 2 * i + 2)
