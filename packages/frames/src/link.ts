@@ -42,7 +42,8 @@ export interface LinkEnd {
    */
   send(frames: Frames): void
   /**
-   * Called when the carrier comes or goes: whether the caller takes frames. It is down at first.
+   * Called when the caller's carrier comes or goes: whether it takes frames and may send some. A
+   * card's is down at first; a link that never calls it is up.
    */
   carrier?(up: boolean): void
   /**

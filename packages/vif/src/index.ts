@@ -8,3 +8,5 @@ export { type HashSettings, VifControlError } from './frontend/control-client.ts
 export { type OpenVifOptions, openVif } from './frontend/open-vif.ts'
 export type { VifCounts } from './frontend/vif-counts.ts'
 export { type FramesListener, Vif, VifClosedError } from './frontend/vif.ts'
+export { serveVif } from './backend/serve-vif.ts'
+export type { LinkAnswer, LinkFunction, ServeVifOptions } from './backend/serve-vif-options.ts'

@@ -105,11 +105,14 @@ export const offerNodes = defineNodes({
 
 /** The backend's nodes that it may change at any time. */
 export const linkNodes = defineNodes({
+/** The backend's nodes in its directory, written with Connected and whenever they change. */
+export const statusNodes = defineNodes({
   carrier: {
     type: 'flag',
     default: true,
     writer: 'backend',
     meaning: 'whether the link is up; absent: it is',
+    meaning: 'whether the link is up, as a plugged-in cable is',
   },
 })
 
@@ -247,3 +250,9 @@ function refusedFlip(path: string): NegotiationError {
     expected: '1',
   })
 }
+
+/** All rings that a frontend published. */
+export const publishedRings = ({ queues, control }: FrontendRings): readonly PublishedRing[] => [
+  ...queues.flatMap(({ tx, rx }) => [tx, rx]),
+  ...(control ? [control] : []),
+]

@@ -5,6 +5,7 @@
  * Credit that isn't used is kept up to a burst, which lets the largest packet through whatever the
  * rate is. Queues that have no credit wait for the next period, the longest-waiting one first.
  */
+import type { VifRate } from '../requested-card.ts'
 
 /** Most unused credit in bytes, unless a period's is more: two of the largest packets. */
 const BURST = 128 * 1024
@@ -12,24 +13,9 @@ const BURST = 128 * 1024
 /** Longest time of a timer, in milliseconds. */
 const TIMER_MAX_MS = 2 ** 31 - 1
 
-/** Bytes that a guest may send in each period, and the period in microseconds. */
-export interface Rate {
-  readonly bytes: number
-  readonly usec: number
-}
-
-/**
- * Parses the node `rate`.
- * @returns undefined unless it is two decimals with a comma between
- */
-export function parseRate(text: string): Rate | undefined {
-  const [, bytes, usec] = /^(\d{1,15}),(\d{1,15})$/.exec(text) ?? []
-  return bytes === undefined ? undefined : { bytes: Number(bytes), usec: Number(usec) }
-}
-
 /** The credit of one card, shared by its queues. */
 export class Credit implements Disposable {
-  #rate: Rate | undefined
+  #rate: VifRate | undefined
   #left = 0
   /** Start of the current period, in milliseconds. */
   #since = 0
@@ -41,15 +27,15 @@ export class Credit implements Disposable {
   }
 
   /** @param rate default: no limit */
-  constructor(rate?: Rate) {
+  constructor(rate?: VifRate) {
     this.change(rate)
   }
 
-  /** Changes the rate from now on. A period of 0 is no limit. @param rate undefined: no limit */
-  change(rate: Rate | undefined): void {
+  /** Changes the rate from now on. @param rate undefined: no limit */
+  change(rate: VifRate | undefined): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    this.#rate = rate && rate.usec > 0 ? rate : undefined
+    this.#rate = rate
     this.#left = rate?.bytes ?? 0
     this.#since = performance.now()
     for (const wake of this.#waiting.splice(0)) wake()
@@ -73,7 +59,7 @@ export class Credit implements Disposable {
       }
     }
     if (!this.#waiting.includes(wake)) this.#waiting.push(wake)
-    this.#wakeAfter(this.#since + this.#rate.usec / 1000 - performance.now())
+    this.#wakeAfter(this.#since + this.#rate.periodUs / 1000 - performance.now())
     return false
   }
 
@@ -87,8 +73,8 @@ export class Credit implements Disposable {
     this.close()
   }
 
-  #refill({ bytes, usec }: Rate): void {
-    const period = usec / 1000
+  #refill({ bytes, periodUs }: VifRate): void {
+    const period = periodUs / 1000
     const periods = Math.floor((performance.now() - this.#since) / period)
     if (periods < 1) return
     this.#since += periods * period

@@ -10,7 +10,8 @@ import { BackRing, FrontRing } from '@xenkit/ring'
 import { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 import { netif } from '@xenkit/wire'
 import { type OpenedRing, attachRing, openRing } from '@xenkit/xenbus'
-import { Credit, type Rate } from '../../src/backend/credit.ts'
+import { Credit } from '../../src/backend/credit.ts'
+import type { VifRate } from '../../src/requested-card.ts'
 import { MulticastFilter } from '../../src/backend/multicast-filter.ts'
 import { CardCounters } from '../../src/backend/stats.ts'
 import { TxWork } from '../../src/backend/tx-work.ts'
@@ -55,7 +56,7 @@ export interface SentFrame {
 export interface TxRigOptions {
   /** Pages of the guest that parts can be in, filled with `patternAt`. Default 24. */
   pages?: number
-  rate?: Rate
+  rate?: VifRate
   offered?: { gso4: boolean; gso6: boolean }
   /** Takes the frames, beside `frames` of the rig. */
   link?: Pick<LinkEnd, 'send'>

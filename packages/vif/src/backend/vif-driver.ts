@@ -1,0 +1,173 @@
+/** The driver behind `serveVif`: each card's link, from the offer to its removal. */
+import { type DriverContext, tellListener, unlessAborted } from '@xenkit/backend'
+import type { Link } from '@xenkit/frames'
+import type { Hypervisor } from '@xenkit/hypervisor'
+import {
+  type BackendConnection,
+  type BackendDevice,
+  type BackendDriver,
+  type NodeValues,
+  isStillPublished,
+} from '@xenkit/xenbus'
+import type { XenstoreClient } from '@xenkit/xenstore-client'
+import {
+  type FrontendRings,
+  offerNodes,
+  publishedRings,
+  readFrontendRings,
+  statusNodes,
+} from '../nodes.ts'
+import { readRequestedCard, type RequestedCard } from '../requested-card.ts'
+import { connectQueues } from './connect.ts'
+import { PluggedCard } from './plugged-card.ts'
+import type { LinkAnswer, LinkFunction, ServeVifOptions } from './serve-vif-options.ts'
+import { CardCounters } from './stats.ts'
+import { cardLog, type ServedCard, type VifEvent } from './vif-event.ts'
+
+/** Queues of a card that are offered by default: as many as Linux's netfront usually asks for. */
+const DEFAULT_QUEUES = 4
+
+/** Driver of the cards of one `serveVif`: chooses their links and connects their queues. */
+export class VifDriver implements BackendDriver {
+  readonly changeable = ['rate']
+  readonly #hv: Hypervisor
+  readonly #xs: XenstoreClient
+  readonly #o: ServeVifOptions
+  readonly #onEvent: (event: VifEvent) => void
+  /** Aborts when waiting for links ends. */
+  readonly #abandon: AbortSignal
+  readonly #cards = new Map<BackendDevice, PluggedCard>()
+
+  constructor(hv: Hypervisor, o: ServeVifOptions, { xs, abandon }: DriverContext) {
+    this.#hv = hv
+    this.#xs = xs
+    this.#o = o
+    this.#abandon = abandon
+    this.#onEvent = o.onEvent ?? cardLog()
+  }
+
+  cardOf(device: BackendDevice): ServedCard {
+    const { frontendDomid, devid } = device
+    // A device can fail before its own nodes were read: report it with defaults.
+    return (
+      this.#cards.get(device)?.served ?? {
+        frontendDomid,
+        devid,
+        name: `vif${frontendDomid}.${devid}`,
+        mac: undefined,
+        bridge: undefined,
+        ips: [],
+        rate: undefined,
+        mtu: 1500,
+        stats: new CardCounters().stats,
+      }
+    )
+  }
+
+  tell(event: VifEvent): void {
+    tellListener(this.#onEvent, event)
+  }
+
+  async offer(device: BackendDevice): Promise<NodeValues | undefined> {
+    const requested = await readRequestedCard(this.#xs, device)
+    const failed = (error: unknown): void => device.fail(error)
+    const nodes = (): NodeValues => statusOf(card)
+    const card = new PluggedCard(requested, {
+      failed,
+      stalled: (stalled) =>
+        this.tell({ kind: stalled ? 'stalled' : 'recovered', card: card.served }),
+      // Before the card is connected, its nodes are written with Connected.
+      carrierChanged: () => {
+        if (card.isConnected) device.publish(nodes).catch(failed)
+      },
+    })
+    // Registered before it is plugged in, so that a failure is reported with the card's nodes.
+    this.#cards.set(device, card)
+    const link = await this.#ask(requested).catch((error: unknown) => {
+      if (error !== this.#abandon.reason) throw error
+      // The service ends before the card was offered.
+      this.tell({ kind: 'declined', card: card.served, error })
+      return 'decline' as const
+    })
+    if (link === 'decline') {
+      this.#cards.delete(device)
+      return undefined
+    }
+    await card.plug(link, this.#abandon)
+    return offerNodes.format({
+      'feature-rx-copy': true,
+      'feature-rx-flip': false,
+      'feature-sg': true,
+      'feature-gso-tcpv4': true,
+      'feature-gso-tcpv6': true,
+      'feature-ipv6-csum-offload': true,
+      'feature-split-event-channels': true,
+      'multi-queue-max-queues': this.#o.queues ?? DEFAULT_QUEUES,
+    })
+  }
+
+  removed(device: BackendDevice): void {
+    const card = this.#cards.get(device)
+    this.#cards.delete(device)
+    card
+      ?.unplug()
+      .catch((error: unknown) => this.tell({ kind: 'failed', card: card.served, error }))
+  }
+
+  async connect(device: BackendDevice): Promise<BackendConnection> {
+    const card = this.#cards.get(device)
+    if (!card) throw new TypeError(`"${device.path}" was not offered`)
+    const read = (): Promise<FrontendRings> => readFrontendRings(this.#xs, device.frontendPath)
+    const frontend = await read()
+    const queues = await connectQueues(this.#hv, {
+      domid: device.frontendDomid,
+      frontend,
+      link: card.end,
+      credit: card.credit,
+      counters: card.counters.own,
+      stalled: (stalled) => card.stalled(stalled),
+      failed: (error) => device.fail(error),
+      abandon: this.#abandon,
+    })
+    card.connected(queues)
+    return {
+      get nodes() {
+        return statusOf(card)
+      },
+      isCurrent: () => isStillPublished(publishedRings(frontend), read().then(publishedRings)),
+      async close(how) {
+        card.disconnected()
+        await queues.close(how)
+      },
+    }
+  }
+
+  async changed(device: BackendDevice): Promise<void> {
+    const card = this.#cards.get(device)
+    if (!card) return
+    const { rate } = await readRequestedCard(this.#xs, device)
+    card.credit.change(rate)
+    this.tell({ kind: 'changed', card: card.served })
+  }
+
+  async #ask(card: RequestedCard): Promise<LinkAnswer> {
+    const { link } = this.#o
+    const answer = typeof link === 'function' ? await this.#askFunction(link, card) : link
+    if (answer !== 'decline') expectLink(answer)
+    return answer
+  }
+
+  /** @throws DeviceAbandonedError if the function doesn't answer in time */
+  #askFunction(link: LinkFunction, card: RequestedCard): Promise<LinkAnswer> {
+    return unlessAborted(Promise.resolve(link(card)), this.#abandon)
+  }
+}
+
+const statusOf = ({ isUp }: PluggedCard): NodeValues => statusNodes.format({ carrier: isUp })
+
+/** @throws TypeError for a value that is no link */
+function expectLink(link: unknown): asserts link is Link {
+  const isLink =
+    typeof link === 'object' && link !== null && 'plug' in link && typeof link.plug === 'function'
+  if (!isLink) throw new TypeError('"link" expected a link, which is an object with "plug"')
+}
