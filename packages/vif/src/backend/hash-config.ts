@@ -47,6 +47,11 @@ export class HashConfig {
     return this.#toeplitz
   }
 
+  /** Whether packets are to be hashed as the guest says. */
+  get isConfigured(): boolean {
+    return this.#toeplitz && this.#types !== 0
+  }
+
   /** The last frame's hash, which the guest gets as extra info. Meaningless if `type` is 0. */
   get value(): number {
     return this.#hash.value
@@ -60,7 +65,7 @@ export class HashConfig {
   /** Chooses the queue of a frame, 0 to the number of queues - 1. Sets `value` and `type`. */
   queueOf(frames: Frames, index: number): number {
     const queues = this.#queues
-    const configured = this.#toeplitz && this.#types !== 0
+    const configured = this.isConfigured
     if (!configured) {
       this.#hash.type = 0
       if (queues === 1) return 0
