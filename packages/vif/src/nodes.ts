@@ -103,15 +103,12 @@ export const offerNodes = defineNodes({
   },
 })
 
-/** The backend's nodes that it may change at any time. */
-export const linkNodes = defineNodes({
 /** The backend's nodes in its directory, written with Connected and whenever they change. */
-export const statusNodes = defineNodes({
+export const linkNodes = defineNodes({
   carrier: {
     type: 'flag',
     default: true,
     writer: 'backend',
-    meaning: 'whether the link is up; absent: it is',
     meaning: 'whether the link is up, as a plugged-in cable is',
   },
 })

@@ -15,7 +15,7 @@ import {
   offerNodes,
   publishedRings,
   readFrontendRings,
-  statusNodes,
+  linkNodes,
 } from '../nodes.ts'
 import { readRequestedCard, type RequestedCard } from '../requested-card.ts'
 import { connectQueues } from './connect.ts'
@@ -163,7 +163,7 @@ export class VifDriver implements BackendDriver {
   }
 }
 
-const statusOf = ({ isUp }: PluggedCard): NodeValues => statusNodes.format({ carrier: isUp })
+const statusOf = ({ isUp }: PluggedCard): NodeValues => linkNodes.format({ carrier: isUp })
 
 /** @throws TypeError for a value that is no link */
 function expectLink(link: unknown): asserts link is Link {
