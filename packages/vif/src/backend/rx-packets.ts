@@ -141,36 +141,22 @@ export class RxPackets {
     const { copier } = this.#p
     const headroom = this.#headroom
     const length = frames.length[i] ?? 0
-    const gso = frames.gso[i] ?? Gso.NONE
-    const hashType = hashes?.type[i] ?? NO_HASH
-    let extras =
-      (gso === Gso.NONE ? 0 : 1) + (hashType === NO_HASH ? 0 : 1) + (headroom > 0 ? 1 : 0)
-    let flags = checksumFlags(frames.checksum[i] ?? 0) | (extras > 0 ? NETRXF.extra_info : 0)
+    const hasExtras =
+      frames.gso[i] !== Gso.NONE || headroom > 0 || (hashes && hashes.type[i] !== NO_HASH)
+    let flags = checksumFlags(frames.checksum[i] ?? 0) | (hasExtras ? NETRXF.extra_info : 0)
     let local = frames.memory.byteOffset + (frames.start[i] ?? 0)
     for (let left = length; left > 0;) {
       const size = Math.min(left, PAGE_SIZE - headroom)
       left -= size
+      if (left > 0) flags |= NETRXF.more_data
       const copy = copier.add(this.buffers.gref, headroom, size, local)
       local += size
-      const id = this.buffers.id
       // As netback does: the data's offset is 0, and its size includes the headroom.
-      const more = left > 0 ? NETRXF.more_data : 0
-      const at = this.#respond(id, flags | more | ((headroom + size) << 16))
+      const at = this.#respond(this.buffers.id, flags | ((headroom + size) << 16))
       this.#packet[copy] = this.#count
       this.#status[copy] = 2 * at + netif.rx.response.at.status / 2
+      if (flags & NETRXF.extra_info) this.#putExtras(frames, i, hashes)
       flags = 0
-      if (extras === 0) continue
-      // In the order of their types, as netback does.
-      const { GSO, HASH, XDP } = XEN_NETIF_EXTRA_TYPE
-      const first = (type: number): number =>
-        type | (--extras > 0 ? XEN_NETIF_EXTRA_FLAG.MORE << 8 : 0)
-      if (gso !== Gso.NONE) this.#respond(first(GSO) | ((frames.gsoSize[i] ?? 0) << 16), gso)
-      if (hashType !== NO_HASH) {
-        const algorithm = XEN_NETIF_CTRL_HASH_ALGORITHM.TOEPLITZ
-        const word = first(HASH) | (hashType << 16) | (algorithm << 24)
-        this.#respond(word, hashes?.value[i] ?? 0)
-      }
-      if (headroom > 0) this.#respond(first(XDP) | (headroom << 16), 0)
     }
     this.#length[this.#count++] = length
     this.#bytes += length
@@ -179,27 +165,49 @@ export class RxPackets {
   /**
    * Copies the data of all packets put since the last call, and publishes their responses. A
    * response whose data couldn't be copied has an error.
+   * @returns how many packets
    * @throws GrantError if the hypervisor refuses the whole call
    * @throws EvtchnError if the guest can't be notified
    */
-  deliver(): void {
-    if (this.#count === 0) return
+  deliver(): number {
+    const count = this.#count
+    if (count === 0) return 0
     const { ring, channel, copier, counters } = this.#p
     try {
       if (copier.copyOut() > 0) this.#failCopies()
     } finally {
       copier.reset()
     }
-    counters.add(VifCount.FRAMES_RECEIVED, this.#count)
+    counters.add(VifCount.FRAMES_RECEIVED, count)
     counters.add(VifCount.BYTES_RECEIVED, this.#bytes)
     this.#count = this.#bytes = 0
     if (ring.publish()) channel.notify()
+    return count
   }
 
   #takesGso(frames: Frames, i: number): boolean {
     const { gso4, gso6 } = this.#offloads
     const taken = frames.gso[i] === Gso.TCPV4 ? gso4 : frames.gso[i] === Gso.TCPV6 && gso6
     return taken && frames.checksum[i] === Checksum.BLANK && (frames.gsoSize[i] ?? 0) > 0
+  }
+
+  /** Puts a frame's extra infos into a buffer each, in the order of their types as netback does. */
+  #putExtras(frames: Frames, i: number, hashes?: FrameHashes): void {
+    const gso = frames.gso[i] ?? Gso.NONE
+    const hashType = hashes?.type[i] ?? NO_HASH
+    const headroom = this.#headroom
+    const { GSO, HASH, XDP } = XEN_NETIF_EXTRA_TYPE
+    const more = XEN_NETIF_EXTRA_FLAG.MORE << 8
+    if (gso !== Gso.NONE) {
+      const follows = hashType !== NO_HASH || headroom > 0 ? more : 0
+      this.#respond(GSO | follows | ((frames.gsoSize[i] ?? 0) << 16), gso)
+    }
+    if (hashType !== NO_HASH) {
+      const algorithm = XEN_NETIF_CTRL_HASH_ALGORITHM.TOEPLITZ << 24
+      const follows = headroom > 0 ? more : 0
+      this.#respond(HASH | follows | (hashType << 16) | algorithm, hashes?.value[i] ?? 0)
+    }
+    if (headroom > 0) this.#respond(XDP | (headroom << 16), 0)
   }
 
   /**

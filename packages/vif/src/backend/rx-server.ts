@@ -190,7 +190,7 @@ export class RxServer implements ServedRing {
 
   /** Ends a pass: copies and publishes, drops frames that have waited too long, and reports. */
   #finish(): void {
-    this.#packets.deliver()
+    if (this.#packets.deliver() > 0) this.#starvedSince = undefined
     this.#queue.release()
     if (this.#queue.oldest) this.#watch()
     else this.#starvedSince = undefined

@@ -1,8 +1,9 @@
 /** The format of packets on the receive ring. */
-import { Checksum, Gso } from '@xenkit/frames'
-import { expect, test } from 'vitest'
-import { NO_HASH } from '../../src/backend/rx-packets.ts'
-import { content, rxRig } from '../support/rx-rig.ts'
+import { ALL_OFFLOADS, Checksum, type Frames, Gso, type Offloads } from '@xenkit/frames'
+import { expect, test, vi } from 'vitest'
+import { NO_HASH, rxOffloads } from '../../src/backend/rx-packets.ts'
+import type { FrontendFeatures } from '../../src/nodes.ts'
+import { ALL_FEATURES, content, rxRig } from '../support/rx-rig.ts'
 
 test.each([
   ['complete', Checksum.COMPLETE, 0],
@@ -19,13 +20,14 @@ test.each([
 
 test('a batch takes one grant-copy call, one publication and one event', async () => {
   await using r = await rxRig()
+  const copyOut = vi.spyOn(r.copier, 'copyOut')
+  const notify = vi.spyOn(r.channel, 'notify')
   r.front.post(256)
   const sent = Array.from({ length: 64 }, (_, i) => content(14 + 23 * i, i))
   r.server.send(r.batch(sent))
   expect(r.front.reap().map(({ bytes }) => bytes)).toEqual(sent)
-  expect(r.copies).toEqual([64])
-  expect(r.notified()).toBe(1)
-  // The guest asked for no event since.
+  expect(copyOut).toHaveBeenCalledTimes(1)
+  expect(notify).toHaveBeenCalledTimes(1)
   expect(r.counters.stats).toMatchObject({ framesReceived: 64, receiveDrops: 0 })
 })
 
@@ -63,4 +65,76 @@ test('headroom is left free in each part, and is part of its size', async () => 
       extras: [[5, 0, 1, 0, 0, 0, 0]],
     },
   ])
+})
+
+test.each<[string, Partial<FrontendFeatures>, (frames: Frames) => void]>([
+  ['shorter than an Ethernet header', {}, (frames) => frames.length.fill(13)],
+  ['beyond its memory', {}, (frames) => frames.start.fill(2 ** 20 - 59)],
+  ['of several buffers, for a guest without scatter-gather', { sg: false }, long],
+  ['of several buffers, the first of which is too short for headers', { xdpHeadroom: 3841 }, long],
+  ['for which no room is left in a page', { xdpHeadroom: 0x7fff }, () => {}],
+  ['of more than 18 buffers', { xdpHeadroom: 3840 }, longer],
+  ['of a segment that the guest has not advertised', { gso4: false }, gso],
+  ['of a segment without blank checksum', {}, (frames) => frames.gso.fill(Gso.TCPV4)],
+  ['of a segment of parts of 0 bytes', {}, (frames) => (gso(frames), frames.gsoSize.fill(0))],
+  ['of a segment of no known type', {}, (frames) => (gso(frames), frames.gso.fill(3))],
+])('a frame %s is dropped, and the next one is delivered', async (_, features, spoil) => {
+  await using r = await rxRig({ features })
+  r.front.post(32)
+  const bad = r.batch([content(60)])
+  spoil(bad)
+  r.server.send(bad)
+  const sent = features.xdpHeadroom === 0x7fff ? [] : [content(60)]
+  r.server.send(r.batch(sent))
+  expect(r.front.reap().map(({ bytes }) => bytes)).toEqual(sent)
+  expect(r.counters.stats).toMatchObject({ framesReceived: sent.length, receiveDrops: 1 })
+})
+
+function long(frames: Frames): void {
+  frames.length.fill(4097)
+}
+
+/** 18 parts of 256 bytes, and an extra info. */
+function longer(frames: Frames): void {
+  frames.length.fill(17 * 256 + 1)
+}
+
+function gso(frames: Frames): void {
+  frames.gso.fill(Gso.TCPV4)
+  frames.gsoSize.fill(1448)
+  frames.checksum.fill(Checksum.BLANK)
+}
+
+test.each<[Partial<FrontendFeatures>, Partial<Offloads>]>([
+  [{}, ALL_OFFLOADS],
+  [{ checksum4: false }, { ...ALL_OFFLOADS, checksum4: false, gso4: false }],
+  [{ checksum6: false }, { ...ALL_OFFLOADS, checksum6: false, gso6: false }],
+  [{ sg: false }, { ...ALL_OFFLOADS, gso4: false, gso6: false }],
+  [{ gso6: false }, { ...ALL_OFFLOADS, gso6: false }],
+  [{ xdpHeadroom: 256 }, { ...ALL_OFFLOADS, gso4: false, gso6: false }],
+])('a guest with %o takes %o', (features, offloads) => {
+  expect(rxOffloads({ ...ALL_FEATURES, ...features })).toEqual(offloads)
+})
+
+test.each([
+  ['one of them', [1], [60, -1, 60], 1],
+  ['two parts of one packet', [1, 2], [4096, -1, -1, 4096, 100], 1],
+])('a grant that cannot be copied to: %s', async (_, wrong, parts, errors) => {
+  await using r = await rxRig()
+  for (let i = 0; i < parts.length; i++) {
+    r.front.wrongGref = wrong.includes(i) ? 0xdead : undefined
+    r.front.post(1)
+  }
+  const sent = parts[0] === 60 ? [60, 60, 60] : [4 * 4096 + 100]
+  r.server.send(r.batch(sent.map((length) => content(length))))
+  const got = r.front.reap()
+  expect(got.flatMap((packet) => packet.parts)).toEqual(parts)
+  expect(got.map(({ error }) => error)).toEqual(sent.length === 3 ? [0, -1, 0] : [-1])
+  const delivered = sent.length - errors
+  expect(r.counters.stats).toMatchObject({
+    framesReceived: delivered,
+    bytesReceived: 60 * delivered,
+    receiveErrors: errors,
+  })
+  expect(r.calls).toEqual([])
 })

@@ -1,11 +1,11 @@
 /** A machine on which domain 0 serves one receive ring of a guest. */
-import { openGuestTurn, PagePool } from '@xenkit/backend'
+import { PagePool, ServedRings } from '@xenkit/backend'
 import { EventChannel } from '@xenkit/evtchn'
-import { ArenaShare, GrantTable } from '@xenkit/grant'
-import { type Hypervisor, Owner } from '@xenkit/hypervisor'
 import { Frames } from '@xenkit/frames'
+import type { GrantCopier } from '@xenkit/grant'
+import { type Hypervisor, Owner } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
-import { type SimDomain, createMachine } from '@xenkit/sim'
+import { type DomainOptions, type SimDomain, createMachine } from '@xenkit/sim'
 import { attachRing } from '@xenkit/xenbus'
 import { RX_EXTENTS } from '../../src/backend/rx-queue.ts'
 import { RxServer } from '../../src/backend/rx-server.ts'
@@ -25,7 +25,7 @@ export const ALL_FEATURES: FrontendFeatures = {
   xdpHeadroom: 0,
 }
 
-/** Bytes of the memory that frames are sent from. */
+/** Bytes of the memory that frames are sent from: as many as the guest's buffers hold. */
 const SOURCE = 2 ** 20
 
 export interface RxRig extends AsyncDisposable {
@@ -33,63 +33,57 @@ export interface RxRig extends AsyncDisposable {
   readonly guest: SimDomain
   readonly front: RawRxFront
   readonly server: RxServer
-  /** The guest's port. */
+  readonly served: ServedRings
+  readonly copier: GrantCopier
+  /** The backend's end of the event channel, then the guest's. */
+  readonly channel: EventChannel
   readonly port: EventChannel
+  readonly pool: PagePool
   readonly counters: CardCounters
   /** Calls of `pause`, `stalled` and `failed`, in order. */
   readonly calls: unknown[]
-  /** Numbers of operations of each grant-copy call. */
-  readonly copies: number[]
-  /** Events sent to the guest. */
-  readonly notified: () => number
-  /** A batch of frames in the arena, with the given contents. */
+  /** A batch of frames in the arena, with the given contents: 1 MiB at most. */
   batch(contents: readonly Uint8Array[]): Frames
+  /** Posts buffers, and sends an event if the backend asks for it. */
+  post(count: number): void
 }
 
 export interface RxRigOptions {
   readonly features?: Partial<FrontendFeatures>
   /** Where the ring's indices start. Default 0. */
   readonly index?: number
+  readonly arena?: DomainOptions['arena']
   readonly through?: (dom0: Hypervisor) => Hypervisor
   readonly onPause?: (paused: boolean) => void
 }
 
 export async function rxRig(o: RxRigOptions = {}): Promise<RxRig> {
   const machine = createMachine()
-  const real = machine.createDomain()
+  const real = machine.createDomain(o.arena ? { arena: o.arena } : {})
   const dom0 = o.through?.(real) ?? real
   const guest = machine.createDomain()
+  const { domid } = guest
   const owner = new Owner()
   const share = (pages: number) => guest.grants.share({ domid: dom0.domid, pages, writable: true })
   const front = owner.own(new RawRxFront(share(1), share(256), o.index ?? 0))
   const port = owner.own(EventChannel.bindUnbound(guest.evtchn, { domid: dom0.domid }))
-  const arenaShare = owner.own(new ArenaShare(dom0.arena, guest.domid))
-  const grants = owner.own(new GrantTable(dom0.grants, arenaShare))
-  const guestTurn = owner.own(openGuestTurn(dom0.loop, guest.domid))
+  const source = owner.own(dom0.arena.allocate(SOURCE / 4096))
   const calls: unknown[] = []
   const failed = (error: unknown): void => void calls.push(error)
-  const { ring, channel } = owner.own(
+  const { signal } = new AbortController()
+  const served = new ServedRings(dom0, { domid, abandon: signal, failed })
+  const { grants, guestTurn } = served
+  const { ring, channel } = served.rings.own(
     await attachRing(dom0, {
-      domid: guest.domid,
+      domid,
       grefs: [...front.ring.grefs],
       port: port.port,
       grants,
       attach: (bytes) => BackRing.attach({ bytes, slotSize: 8 }),
     }),
   )
-  const copier = owner.own(grants.openCopier({ domid: guest.domid, capacity: ring.size }))
-  const copies: number[] = []
-  const copyOut = copier.copyOut.bind(copier)
-  copier.copyOut = () => {
-    copies.push(copier.count)
-    return copyOut()
-  }
-  let notified = 0
-  const notify = channel.notify.bind(channel)
-  channel.notify = () => {
-    notified++
-    notify()
-  }
+  const copier = served.memory.own(grants.openCopier({ domid, capacity: ring.size }))
+  const pool = served.memory.own(new PagePool(served.share, RX_EXTENTS, failed))
   const counters = new CardCounters()
   const server = new RxServer({
     ring,
@@ -99,7 +93,7 @@ export async function rxRig(o: RxRigOptions = {}): Promise<RxRig> {
     features: { ...ALL_FEATURES, ...o.features },
     counters: counters.own,
     memory: new Uint8Array(dom0.arena.buffer),
-    pool: owner.own(new PagePool(arenaShare, RX_EXTENTS, failed)),
+    pool,
     pause(paused) {
       calls.push(paused ? 'pause' : 'resume')
       o.onPause?.(paused)
@@ -107,32 +101,36 @@ export async function rxRig(o: RxRigOptions = {}): Promise<RxRig> {
     stalled: (stalled) => void calls.push(stalled ? 'stalled' : 'ready'),
     failed,
   })
-  channel.handle(() => server.turn(), failed)
-  const source = owner.own(dom0.arena.allocate(SOURCE / 4096))
+  served.add(server, channel)
+  served.begin()
   return {
     dom0,
     guest,
     front,
     server,
+    served,
+    copier,
+    channel,
     port,
+    pool,
     counters,
     calls,
-    copies,
-    notified: () => notified,
     batch(contents) {
       const frames = new Frames(Math.max(1, contents.length))
       frames.reset(source.bytes)
-      let start = 1
+      let start = 0
       for (const bytes of contents) {
-        if (start + bytes.length > SOURCE) start = 1 // frames of the same content may overlap
         source.bytes.set(bytes, start)
         frames.add({ start, length: bytes.length })
         start += bytes.length
       }
       return frames
     },
+    post(count) {
+      if (front.post(count)) port.notify()
+    },
     async [Symbol.asyncDispose]() {
-      await server.settle()
+      await served.close({ frontend: 'gone' })
       owner.close()
       await machine[Symbol.asyncDispose]()
     },
