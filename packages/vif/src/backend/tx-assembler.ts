@@ -184,7 +184,7 @@ export class TxAssembler {
     packets.slots[packet] = (packets.slots[packet] ?? 0) + 1
     this.#parts++
     if (this.#parts > PARTS_FATAL) {
-      this.#break('flags', `the packet's parts expected at most ${1 + PARTS_FATAL}`)
+      this.#break('flags', `the packet has more than ${1 + PARTS_FATAL} parts`)
       return
     }
     if (offset + size > PAGE_SIZE) {

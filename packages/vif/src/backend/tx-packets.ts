@@ -1,4 +1,6 @@
 /** Whole packets of a transmit ring that wait to be sent, oldest first, as columns. */
+import { TURN } from '@xenkit/backend'
+import { Gso } from '@xenkit/frames'
 
 /** A queue of packets. Packet 0 is the oldest; `at` gives its index in the columns. */
 export class TxPackets {
@@ -35,6 +37,13 @@ export class TxPackets {
   /** Index in the columns of packet `i`, 0..count; `count` is the next one to be filled in. */
   at(i: number): number {
     return (this.#head + i) & this.#mask
+  }
+
+  /** Units of work of a packet: see `GuestTurn`. Software takes one for each segment. */
+  work(at: number): number {
+    const segments =
+      this.gso[at] === Gso.NONE ? 0 : Math.ceil((this.size[at] ?? 0) / (this.gsoSize[at] ?? 1))
+    return Math.min(1 + (this.slots[at] ?? 0) + segments, TURN)
   }
 
   /** Makes a packet one that is only answered. */

@@ -114,7 +114,7 @@ export class TxWork implements RingWork {
 
   /**
    * Adds waiting packets to the batch, as far as the guest's turn and rate allow.
-   * @returns whether the batch is full, and more packets wait
+   * @returns whether the batch is to be sent: no more packets have room, or no slot can follow
    */
   #fillBatch(): boolean {
     const { guestTurn, credit } = this.#p
@@ -123,7 +123,7 @@ export class TxWork implements RingWork {
     while (batch.count < packets.count) {
       const at = packets.at(batch.count)
       if (!batch.hasRoomFor(at)) return true
-      const work = 1 + (packets.slots[at] ?? 0)
+      const work = packets.work(at)
       if (work > guestTurn.left) {
         this.server.waitForTurn()
         return false
@@ -136,6 +136,6 @@ export class TxWork implements RingWork {
       guestTurn.spend(work)
       batch.add(at)
     }
-    return false
+    return batch.count > 0 && this.#slots.free === 0
   }
 }

@@ -8,7 +8,7 @@ import { ArenaShare, GrantTable } from '@xenkit/grant'
 import { type GrantShare, type Hypervisor, Owner } from '@xenkit/hypervisor'
 import { BackRing, FrontRing } from '@xenkit/ring'
 import { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
-import { netif } from '@xenkit/wire'
+import { NETTXF, XEN_NETIF_EXTRA_TYPE, netif } from '@xenkit/wire'
 import { type OpenedRing, attachRing, openRing } from '@xenkit/xenbus'
 import { Credit } from '../../src/backend/credit.ts'
 import type { VifRate } from '../../src/requested-card.ts'
@@ -66,9 +66,12 @@ export interface TxRigOptions {
   forgets?: boolean
 }
 
-/** The byte that page `page` of the guest holds at `offset`. */
+/**
+ * The byte that page `page` of the guest holds at `offset`. Bit 4 is set, so that no two bytes are an
+ * EtherType which the backend knows.
+ */
 export const patternAt = (page: number, offset: number): number =>
-  (page * 37 + offset * 11 + (offset >> 8) * 3) & 0xff
+  ((page * 37 + offset * 11 + (offset >> 8) * 3) & 0xff) | 0x10
 
 export class TxRig implements AsyncDisposable {
   readonly machine: SimMachine
@@ -161,12 +164,46 @@ export class TxRig implements AsyncDisposable {
     netif.tx.request.encode({ gref, offset, flags, id, size }, bytes, ring.reserveRequest())
   }
 
+  /** Writes a frame into the guest's pages, and its parts and GSO extra info into the next slots. */
+  putFrame(
+    frame: Uint8Array,
+    {
+      id = 0,
+      flags = 0,
+      gso,
+    }: { id?: number; flags?: number; gso?: { type: number; size: number } },
+  ): void {
+    this.data.bytes.set(frame)
+    const pages = Math.max(1, Math.ceil(frame.length / PAGE))
+    for (let page = 0; page < pages; page++) {
+      const isFirst = page === 0
+      this.put({
+        gref: this.gref(page),
+        size: isFirst ? frame.length : Math.min(PAGE, frame.length - page * PAGE),
+        flags:
+          (isFirst ? flags : 0) |
+          (page + 1 < pages ? NETTXF.more_data : 0) |
+          (isFirst && gso ? NETTXF.extra_info : 0),
+        id: id + page,
+      })
+      if (isFirst && gso) {
+        const { type, size } = gso
+        this.putExtra({ type: XEN_NETIF_EXTRA_TYPE.GSO, u: [size & 255, size >> 8, type, 0, 0, 0] })
+      }
+    }
+  }
+
   /** Writes an extra info into the next slot. What it doesn't use is 0xee. */
   putExtra({ type, flags = 0, u = [] }: RawExtra): void {
     const { ring, bytes } = this.front
     const at = ring.reserveRequest()
     bytes.fill(0xee, at, at + slotSize)
     bytes.set([type, flags, ...u], at)
+  }
+
+  /** Writes a slot's bytes into the next slot. */
+  putRaw(slot: Uint8Array): void {
+    this.front.bytes.set(slot, this.front.ring.reserveRequest())
   }
 
   /** Publishes the slots, and lets the backend serve the ring. */
