@@ -40,4 +40,5 @@ export type {
   UnmapNotify,
   XenstorePort,
 } from './port.ts'
+export { expectOdds, randomNumbers } from './random-numbers.ts'
 export { printable, textOf } from './text.ts'

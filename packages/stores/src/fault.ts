@@ -1,7 +1,7 @@
 /**
  * A store that fails on purpose, to test guests with a bad disk and backends with a bad store.
  */
-import { UINT32_MAX, expectInteger } from '@xenkit/hypervisor'
+import { expectOdds, randomNumbers } from '@xenkit/hypervisor'
 import type { BlockStore } from '@xenkit/block-store'
 import { slice } from './buffers.ts'
 import { type StoreCall, aroundStore, isWritable, whole } from './layer.ts'
@@ -83,13 +83,8 @@ export function randomFaults({
   longestDelayMs = 100,
   ...o
 }: FaultOdds): (call: StoreCall) => Fault | undefined {
-  expectInteger('seed', seed, 1, UINT32_MAX)
-  for (const [name, value] of Object.entries(o)) {
-    if (!(value >= 0 && value <= 1)) {
-      throw new RangeError(`"${name}" expected odds 0..1, got ${value}`)
-    }
-  }
-  const random = xorshift(seed)
+  expectOdds({ ...o })
+  const random = randomNumbers(seed)
   return (call) => {
     // Each call draws five numbers, so that the odds of one fault don't move another.
     const [late, failing, torn, flipped, size] = [random(), random(), random(), random(), random()]
@@ -108,16 +103,5 @@ export function randomFaults({
           }
         : {}),
     }
-  }
-}
-
-/** Marsaglia's xorshift32, as numbers in 0..1. */
-function xorshift(seed: number): () => number {
-  let state = seed
-  return () => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return (state >>> 0) / 2 ** 32
   }
 }
