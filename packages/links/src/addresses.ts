@@ -38,6 +38,12 @@ export function parseIpRange(text: string): IpRange {
   return { bytes: Uint8Array.from(bytes), prefix }
 }
 
+/** Bytes of an IPv4 address. @throws RangeError if it isn't one */
+export function parseIpv4(text: string): Uint8Array {
+  if (!isIPv4(text)) throw new RangeError(`expected an IPv4 address, got "${text}"`)
+  return Uint8Array.from(ipv4Bytes(text))
+}
+
 const ipv4Bytes = (text: string): number[] => text.split('.').map(Number)
 
 /** @param text an address that node:net has checked */

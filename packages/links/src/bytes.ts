@@ -11,3 +11,8 @@ export const setU16 = (memory: Uint8Array, at: number, value: number): void => {
   memory[at] = value >>> 8
   memory[at + 1] = value
 }
+
+export const setU32 = (memory: Uint8Array, at: number, value: number): void => {
+  setU16(memory, at, value >>> 16)
+  setU16(memory, at + 2, value & 0xffff)
+}

@@ -6,11 +6,22 @@ export {
   captureLink,
   openCapture,
 } from './capture/capture.ts'
+export { type ErspanAddress, type ErspanOptions, openErspan } from './erspan.ts'
+export {
+  type FrameFault,
+  type FrameFaultOdds,
+  type PlannedFrame,
+  faultLink,
+  randomFrameFaults,
+} from './fault.ts'
 export { filterLink } from './filter.ts'
 export type { FrameDirection } from './layer.ts'
+export { Mirror, mirrorLink, openMirror } from './mirror.ts'
 export { Packet } from './packet.ts'
+export { type LinkRate, type RateLimits, type RateLink, type RateStats, rateLink } from './rate.ts'
 export type { PortOptions } from './switch/port-settings.ts'
 export type { PortStats, SwitchPort } from './switch/switch-port.ts'
 export { type SwitchOptions, Switch, openSwitch } from './switch/switch.ts'
 export type { UplinkOptions } from './switch/uplink.ts'
 export type { PortVlan } from './switch/vlan.ts'
+export type { VirtualCardOptions } from './virtual-card.ts'

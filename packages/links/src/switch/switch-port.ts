@@ -77,12 +77,12 @@ export class Port implements SwitchPort {
   learned = 0
   /** Whether frames can be sent to the card. */
   isUp = false
-  /** Unplugs an uplink. */
-  onClose: (() => void | Promise<void>) | undefined
   readonly #owner: PortOwner
   #settings: PortSettings
   #card: Card | undefined
   #lanes: Lane[] = []
+  /** The link that an uplink's port is plugged into. */
+  #link: PluggedLink | undefined
   #isClosed = false
 
   constructor(owner: PortOwner, options: PortOptions) {
@@ -161,6 +161,15 @@ export class Port implements SwitchPort {
     frames.reset()
   }
 
+  /** Closes a link along with the port. @throws RangeError if the port is closed; the link is, too */
+  async own(link: PluggedLink): Promise<void> {
+    if (this.#isClosed) {
+      await link.close()
+      throw new RangeError('the port of the switch was closed before its link was open')
+    }
+    this.#link = link
+  }
+
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
@@ -168,7 +177,7 @@ export class Port implements SwitchPort {
     this.unplug()
     this.#owner.remove(this)
     card?.carrier?.(false)
-    await this.onClose?.()
+    await this.#link?.close()
   }
 
   [Symbol.asyncDispose](): Promise<void> {
