@@ -1,4 +1,4 @@
-/** Linux's Xen devices, and what to do if one can't be opened. */
+/** Linux's devices that xenkit uses, and what to do if one can't be opened. */
 import { NotAvailableError } from '@xenkit/hypervisor'
 import { codeOf } from './native-error.ts'
 
@@ -28,6 +28,7 @@ export const DEVICES = {
     path: '/dev/xen/xenbus',
     purpose: 'xenstore where xenstored has no socket: driver domains and guests',
   },
+  tun: { path: '/dev/net/tun', module: 'tun', purpose: 'network cards on a bridge' },
 } as const satisfies Record<string, XenDevice>
 
 /** Advice for a machine without Xen. */

@@ -4,14 +4,17 @@ import { Socket } from 'node:net'
 import { loadNative } from '@xenkit/native'
 import { blockEngineKind } from './block-engine.ts'
 import { DEVICES, fixFor, USE_SIM, type XenDevice } from './devices.ts'
-import { UNLOAD_KERNEL_BACKEND, hasKernelBackend } from './kernel-backend.ts'
+import { KERNEL_BACKENDS, type KernelBackendType, kernelBackend } from './kernel-backend.ts'
 import { codeOf } from './native-error.ts'
 import { isControlDomain } from './own-domid.ts'
 import { findXenstored, xenstoredPaths } from './xenstore.ts'
 
 /** Result of one check. */
 export interface XenCheck {
-  /** `hypervisor`, `native`, `disks`, `xenstored`, `domain`, `xen-blkback`, or a device's path. */
+  /**
+   * `hypervisor`, `native`, `disks`, `xenstored`, `domain`, `xen-blkback`, `xen-netback`, or a
+   * device's path.
+   */
   readonly name: string
   readonly ok: boolean
   /**
@@ -42,8 +45,11 @@ export async function probeXen(): Promise<XenProbe> {
     await checkDevice(DEVICES.evtchn, true),
     await checkDevice(DEVICES.gntalloc, false),
     await checkDevice(DEVICES.xenbus, false),
+    await checkDevice(DEVICES.tun, false),
     await checkXenstored(),
-    ...(hypervisor.ok ? [await checkDomain(), await checkKernelBackend()] : []),
+    ...(hypervisor.ok
+      ? [await checkDomain(), await checkKernelBackend('vbd'), await checkKernelBackend('vif')]
+      : []),
   ]
   return { usable: checks.every((check) => check.ok || !check.required), checks }
 }
@@ -151,14 +157,17 @@ async function checkXenstored(): Promise<XenCheck> {
 }
 
 /**
- * Checks whether Linux's own block backend is loaded.
- * @param driver directory of its driver in sysfs
+ * Checks whether Linux's own backend of a type is loaded.
+ * @param drivers directory of the backends' drivers in sysfs
  */
-export async function checkKernelBackend(driver?: string): Promise<XenCheck> {
-  const check = { name: 'xen-blkback', required: false }
-  if (!(await hasKernelBackend(driver))) return { ...check, ok: true, detail: 'is not loaded' }
-  const detail = "the kernel's own block backend is loaded: it serves every disk before xenkit can"
-  return { ...check, ok: false, detail, fix: UNLOAD_KERNEL_BACKEND }
+export async function checkKernelBackend(
+  type: KernelBackendType,
+  drivers?: string,
+): Promise<XenCheck> {
+  const check = { name: KERNEL_BACKENDS[type].module, required: false }
+  const loaded = await kernelBackend(type, drivers)
+  if (!loaded) return { ...check, ok: true, detail: 'is not loaded' }
+  return { ...check, ok: false, detail: loaded.found, fix: loaded.fix }
 }
 
 async function checkDomain(): Promise<XenCheck> {

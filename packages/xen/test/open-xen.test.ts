@@ -1,4 +1,6 @@
-import { existsSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { NotAvailableError } from '@xenkit/hypervisor'
 import { loadNative } from '@xenkit/native'
 import { describe, expect, test } from 'vitest'
@@ -27,6 +29,7 @@ describe.skipIf(existsSync('/dev/xen/gntdev'))('without Xen', () => {
       '/dev/xen/evtchn',
       '/dev/xen/gntalloc',
       '/dev/xen/xenbus',
+      '/dev/net/tun',
       'xenstored',
     ])
     expect(checks.filter((check) => !check.ok && check.fix === undefined)).toEqual([])
@@ -41,12 +44,24 @@ describe.skipIf(existsSync('/dev/xen/gntdev'))('without Xen', () => {
   })
 })
 
-test('the probe reports a loaded kernel backend', async () => {
-  const absent = await checkKernelBackend('/nowhere')
-  expect(absent).toMatchObject({ name: 'xen-blkback', ok: true })
-  const loaded = await checkKernelBackend('/')
-  expect(loaded).toMatchObject({ ok: false, required: false })
-  expect(loaded.fix).toContain('modprobe -r xen-blkback')
+test.each([
+  ['vbd', 'xen-blkback', 'disk'],
+  ['vif', 'xen-netback', 'network card'],
+] as const)('the probe reports a loaded kernel backend of a %s', async (type, module, devices) => {
+  const drivers = mkdtempSync(join(tmpdir(), 'xenkit-drivers-'))
+  try {
+    const absent = await checkKernelBackend(type, drivers)
+    expect(absent).toMatchObject({ name: module, ok: true })
+    mkdirSync(join(drivers, type))
+    expect(await checkKernelBackend(type, drivers)).toMatchObject({
+      ok: false,
+      required: false,
+      detail: expect.stringContaining(`every ${devices} `),
+      fix: expect.stringContaining(`modprobe -r ${module}`),
+    })
+  } finally {
+    rmSync(drivers, { recursive: true })
+  }
 })
 
 test.each([0, -1, 2 ** 20 + 1])('an arena of %i pages is refused', async (arenaPages) => {

@@ -1,5 +1,5 @@
 /** Parsers of the commands' arguments. commander reports a wrong argument and exits with code 2. */
-import { DOMID_MAX } from '@xenkit/hypervisor'
+import { DOMID_MAX, UINT32_MAX } from '@xenkit/hypervisor'
 import { VBD_BACKEND_TYPES, type VbdBackendType, parseVdev } from '@xenkit/vbd'
 import { InvalidArgumentError } from 'commander'
 
@@ -15,6 +15,15 @@ export function domid(value: string): number {
     throw new InvalidArgumentError(`expected a domain id, 0..${DOMID_MAX}: see "xl list"`)
   }
   return Number(value)
+}
+
+/** Parses the number of a network card. */
+export function devid(value: string): number {
+  const number = /^\d{1,10}$/.test(value) ? Number(value) : Number.NaN
+  if (!(number <= UINT32_MAX)) {
+    throw new InvalidArgumentError('expected the number of a card, from 0')
+  }
+  return number
 }
 
 /** Checks the name of a disk, such as xvda. */

@@ -14,6 +14,7 @@ import {
 } from '@xenkit/vbd'
 import type { XenControl } from '@xenkit/xen'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
+import { timeLimit } from './time-limit.ts'
 import { UsageError } from './usage-error.ts'
 
 /** Milliseconds to wait for a guest to release a disk, as in libxl. */
@@ -34,7 +35,7 @@ export async function diskDetach(
   await withDisk(control, { domid, vdev }, async (xs, address) => {
     if (o.force) return unplugVbd(xs, address, { signal: AbortSignal.abort() })
     const advice = `${vdev} of domain ${domid} is still in use by its guest: unmount it there, or detach it with --force`
-    await withTimeout(DETACH_TIMEOUT_MS, advice, unplugVbd(xs, address))
+    await timeLimit(DETACH_TIMEOUT_MS, advice, unplugVbd(xs, address))
   })
 }
 
@@ -115,14 +116,4 @@ async function withDisk(
       ? new UsageError(`the server of ${vdev} of domain ${domid} does not answer`)
       : error
   }
-}
-
-async function withTimeout<T>(ms: number, text: string, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new UsageError(text)), ms)
-  })
-  // After the timeout the connection is closed, which makes `work` fail: ignore that error.
-  work.catch(() => {})
-  return Promise.race([work, late]).finally(() => clearTimeout(timer))
 }

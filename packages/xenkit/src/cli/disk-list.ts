@@ -4,6 +4,7 @@ import { type ListedDisk, listVbds, vdevName } from '@xenkit/vbd'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openControl } from '../open-hypervisor.ts'
 import { printableLines } from './printable-lines.ts'
+import { table } from './table.ts'
 
 /** Prints the disks of this domain's backends, whichever program serves them. */
 export async function diskList(o: { readonly json: boolean }): Promise<void> {
@@ -31,20 +32,8 @@ export function asTable(disks: readonly ListedDisk[]): string {
       disk.error === undefined ? disk.params || '-' : `${disk.params || '-'} (${disk.error})`,
     ),
   ])
-  const table = [
+  return table([
     ['domid', 'vdev', 'type', 'backend', 'frontend', 'sectors', 'mode', 'xenkit', 'params'],
     ...rows,
-  ]
-  const widths = table.reduce(
-    (most, row) => row.map((cell, i) => Math.max(cell.length, most[i] ?? 0)),
-    [] as number[],
-  )
-  return table
-    .map((row) =>
-      row
-        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
+  ])
 }

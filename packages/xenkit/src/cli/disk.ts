@@ -1,7 +1,6 @@
 /** `xenkit disk serve` and `xenkit disk attach`. */
 import { randomUUID } from 'node:crypto'
 import { resolve } from 'node:path'
-import type { Hypervisor } from '@xenkit/hypervisor'
 import {
   DeviceAbandonedError,
   type RequestedDisk,
@@ -14,12 +13,12 @@ import {
   unplugVbd,
   serveVbd,
 } from '@xenkit/vbd'
-import { UNLOAD_KERNEL_BACKEND, hasKernelBackend } from '@xenkit/xen'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'
 import { openWorkers } from '../open-workers.ts'
 import { warmUp } from '../warm-up.ts'
+import { expectNoKernelBackend } from './expect-no-kernel-backend.ts'
 import { Images, type ImagesOptions } from './images.ts'
 import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
@@ -47,7 +46,7 @@ export async function diskServe(image: string | undefined, o: ServeOptions): Pro
   const given = image === undefined ? undefined : openFileStore(image, imageOptions)
   await using store = await given
   await using hv = await openHypervisor()
-  await expectNoKernelBackend(hv, backendTypes)
+  if (backendTypes.includes('vbd')) await expectNoKernelBackend(hv, 'vbd')
   await using _compiled = await warmUp(hv)
   const images = new Images(o)
   const wanted = (disk: RequestedDisk): boolean =>
@@ -92,7 +91,7 @@ export async function diskAttach(
   // Open the image once now, so that its errors are reported before anything is plugged.
   if (image !== undefined) await (await openFileStore(image, imageOptions)).close()
   await using hv = await openHypervisor()
-  await expectNoKernelBackend(hv, ['vbd'])
+  await expectNoKernelBackend(hv, 'vbd')
   await using workers = await openWorkers(hv, { count: o.workers })
   await using _compiled = await warmUp(hv)
   using xs = await openXenstore(hv.xenstore)
@@ -161,13 +160,4 @@ function printAndNote(event: VbdEvent): void {
  */
 function exitIfAbandoned(): void {
   if (hasAbandoned) process.exit(1)
-}
-
-async function expectNoKernelBackend(
-  { name }: Hypervisor,
-  backendTypes: readonly VbdBackendType[],
-): Promise<void> {
-  if (name !== 'xen' || !backendTypes.includes('vbd') || !(await hasKernelBackend())) return
-  const found = "the kernel's own block backend serves every disk before xenkit can"
-  throw new UsageError(`${found}: ${UNLOAD_KERNEL_BACKEND}`)
 }

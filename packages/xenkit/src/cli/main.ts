@@ -5,9 +5,7 @@
  */
 import { inspect } from 'node:util'
 import { printable } from '@xenkit/hypervisor'
-import type { XenControl } from '@xenkit/xen'
 import { Command, CommanderError } from 'commander'
-import { openControl } from '../open-hypervisor.ts'
 import {
   backendTypes,
   count,
@@ -23,10 +21,12 @@ import { diskAttach, diskServe } from './disk.ts'
 import { diskDetach, diskEject, diskInsert, diskResize } from './disk-change.ts'
 import { diskList } from './disk-list.ts'
 import { doctor } from './doctor.ts'
+import { addNetCommands } from './net-commands.ts'
 import { printableLines } from './printable-lines.ts'
 import { type SimOptions, sim } from './sim.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { isOneLine } from './usage-error.ts'
+import { withControl } from './with-control.ts'
 import { xenstored } from './xenstored.ts'
 
 const WRONG_ARGUMENTS = 2
@@ -116,6 +116,8 @@ existing('eject', 'remove the medium from a CD-ROM drive that xenkit serves').ac
   (frontend: number, name: string) => withControl((control) => diskEject(control, frontend, name)),
 )
 
+addNetCommands(xenkit)
+
 xenkit
   .command('doctor')
   .description('report what this machine offers of Xen, and what is missing')
@@ -146,11 +148,6 @@ xenkit
   )
   .requiredOption('--socket <path>', 'unix socket to listen on')
   .action(xenstored)
-
-async function withControl(work: (control: XenControl) => Promise<void>): Promise<void> {
-  await using control = await openControl()
-  await work(control)
-}
 
 try {
   await xenkit.parseAsync()

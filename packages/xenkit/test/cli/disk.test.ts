@@ -1,26 +1,14 @@
 /**
- * `xenkit disk`: several commands on one simulated machine, each on its own thread in place of a
- * process.
+ * `xenkit disk`: several commands on one simulated machine.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import { Worker } from 'node:worker_threads'
-import { type SimDomain, createMachine } from '@xenkit/sim'
 import { openVbd } from '@xenkit/vbd'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Images } from '../../src/cli/images.ts'
-import { DOMAIN_KEY } from '../../src/open-hypervisor.ts'
+import { expectComplaint, machine } from '../support/commands.ts'
 
-const thread = new URL('../../src/threads/thread.mjs', import.meta.url)
-const main = pathToFileURL(join(import.meta.dirname, '../../src/cli/main.ts')).href
-const loader = pathToFileURL(
-  createRequire(import.meta.url)
-    .resolve('tsx/esm/api')
-    .replace(/\.cjs$/, '.mjs'),
-).href
 let folder: string
 let image: string
 let iso: string
@@ -34,73 +22,8 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-interface Outcome {
-  readonly code: number
-  readonly stdout: string
-  readonly stderr: string
-}
-
-class Command {
-  readonly ended: Promise<Outcome>
-  #stdout = ''
-  #stderr = ''
-  #heard = (): void => {}
-
-  constructor(domain: SimDomain, args: readonly string[]) {
-    const handle = domain.forThread()
-    const worker = new Worker(thread, {
-      argv: [...args],
-      execArgv: ['--conditions=xenkit-source'],
-      workerData: { module: main, loader, [DOMAIN_KEY]: handle },
-      transferList: handle.transferList,
-      stdout: true,
-      stderr: true,
-    })
-    worker.stdout.on('data', (text: Buffer) => {
-      this.#stdout += text.toString()
-      this.#heard()
-    })
-    worker.stderr.on('data', (text: Buffer) => (this.#stderr += text.toString()))
-    this.ended = new Promise((resolve, reject) => {
-      worker.once('error', reject)
-      worker.once('exit', (code) => resolve({ code, stdout: this.#stdout, stderr: this.#stderr }))
-    })
-  }
-
-  /** Resolves once the command has printed the text; rejects if the command ends without it. */
-  says(text: RegExp): Promise<void> {
-    const heard = new Promise<void>((resolve) => {
-      this.#heard = () => text.test(this.#stdout) && resolve()
-      this.#heard()
-    })
-    const silent = this.ended.then(({ code, stdout, stderr }) => {
-      if (!text.test(stdout)) throw new Error(`ended with ${code}: ${stdout}${stderr}`)
-    })
-    return Promise.race([heard, silent])
-  }
-}
-
-async function machine() {
-  const simulated = createMachine()
-  const dom0 = simulated.createDomain()
-  const guest = simulated.createDomain()
-  const start = (...args: string[]): Command => new Command(dom0, ['disk', ...args])
-  return {
-    guest,
-    start,
-    run: (...args: string[]): Promise<Outcome> => start(...args).ended,
-    [Symbol.asyncDispose]: () => simulated[Symbol.asyncDispose](),
-  }
-}
-
-function expectComplaint({ code, stderr }: Outcome, says: RegExp): void {
-  expect(stderr).toMatch(says)
-  expect(stderr.trimEnd().split('\n')).toHaveLength(1)
-  expect(code).toBe(1)
-}
-
 test('a disk is attached, listed, not resized since it is read-only, and detached', async () => {
-  await using m = await machine()
+  await using m = await machine('disk')
   const id = String(m.guest.domid)
   const attached = m.start('attach', id, 'xvdb', image, '--read-only')
   await attached.says(/xvdb of domain \d+: offered/)
@@ -151,7 +74,7 @@ test('a disk is attached, listed, not resized since it is read-only, and detache
 }, 120_000)
 
 test('a container is served as raw if an option or the params say so', async () => {
-  await using m = await machine()
+  await using m = await machine('disk')
   const id = String(m.guest.domid)
   const container = join(folder, 'disk.qcow2')
   writeFileSync(container, Buffer.concat([Buffer.from('QFI\xfb', 'latin1'), Buffer.alloc(1020)]))
@@ -174,7 +97,7 @@ test('a container is served as raw if an option or the params say so', async () 
 }, 120_000)
 
 test('a CD-ROM drive: empty, inserted, ejected, detached by force', async () => {
-  await using m = await machine()
+  await using m = await machine('disk')
   const id = String(m.guest.domid)
   const attached = m.start('attach', id, 'xvdc', '--cdrom')
   await attached.says(/xvdc of domain \d+: offered/)
