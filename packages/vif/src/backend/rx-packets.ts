@@ -22,6 +22,7 @@ import {
 } from '@xenkit/wire'
 import type { FrontendFeatures } from '../nodes.ts'
 import { RxBuffers } from './rx-buffers.ts'
+import type { StaticGrefs } from './static-grefs.ts'
 import { VifCount, type VifCounters } from './stats.ts'
 
 /**
@@ -67,6 +68,10 @@ export interface RxPacketsParts {
   readonly channel: EventChannel
   /** Has room for as many operations as the ring has slots. */
   readonly copier: GrantCopier
+  /** Buffers that stay mapped: no grant copy is needed for them. Default: none. */
+  readonly staticGrefs?: Pick<StaticGrefs, 'lookup'>
+  /** The whole arena, `new Uint8Array(hv.arena.buffer)`. */
+  readonly memory: Uint8Array
   readonly features: FrontendFeatures
   readonly counters: VifCounters
 }
@@ -138,7 +143,6 @@ export class RxPackets {
    * The frame must stay in place until `deliver`.
    */
   put(frames: Frames, i: number, hashes?: FrameHashes): void {
-    const { copier } = this.#p
     const headroom = this.#headroom
     const length = frames.length[i] ?? 0
     const hasExtras =
@@ -149,12 +153,11 @@ export class RxPackets {
       const size = Math.min(left, PAGE_SIZE - headroom)
       left -= size
       if (left > 0) flags |= NETRXF.more_data
-      const copy = copier.add(this.buffers.gref, headroom, size, local)
-      local += size
+      const { gref, id } = this.buffers
       // As netback does: the data's offset is 0, and its size includes the headroom.
-      const at = this.#respond(this.buffers.id, flags | ((headroom + size) << 16))
-      this.#packet[copy] = this.#count
-      this.#status[copy] = 2 * at + netif.rx.response.at.status / 2
+      const response = this.#respond(id, flags | ((headroom + size) << 16))
+      this.#copy(gref, size, local, response)
+      local += size
       if (flags & NETRXF.extra_info) this.#putExtras(frames, i, hashes)
       flags = 0
     }
@@ -189,6 +192,23 @@ export class RxPackets {
     const { gso4, gso6 } = this.#offloads
     const taken = frames.gso[i] === Gso.TCPV4 ? gso4 : frames.gso[i] === Gso.TCPV6 && gso6
     return taken && frames.checksum[i] === Checksum.BLANK && (frames.gsoSize[i] ?? 0) > 0
+  }
+
+  /**
+   * Copies a part's data now, if the buffer stays mapped, or in `deliver`.
+   * @param local the data's offset in the arena
+   * @param response the response's place in `#words`
+   */
+  #copy(gref: number, size: number, local: number, response: number): void {
+    const { copier, staticGrefs, memory } = this.#p
+    const page = staticGrefs?.lookup(gref, true)
+    if (page !== undefined) {
+      memory.copyWithin(page + this.#headroom, local, local + size)
+      return
+    }
+    const copy = copier.add(gref, this.#headroom, size, local)
+    this.#packet[copy] = this.#count
+    this.#status[copy] = 2 * response + netif.rx.response.at.status / 2
   }
 
   /** Puts a frame's extra infos into a buffer each, in the order of their types as netback does. */

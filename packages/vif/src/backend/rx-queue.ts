@@ -125,7 +125,7 @@ export class RxQueue {
     return count
   }
 
-  /** Forgets chunks that were kept for reuse: 32 KiB each. */
+  /** Forgets chunks that were kept for reuse: 28 KiB each. */
   trim(): void {
     this.#spare.length = 0
   }

@@ -25,8 +25,6 @@ const STALL_MS = 60_000
 export interface RxServerParts extends RxPacketsParts {
   /** The guest's turn, which all its rings on this event loop share: see `openGuestTurn`. */
   readonly guestTurn: GuestTurn
-  /** The whole arena, `new Uint8Array(hv.arena.buffer)`. */
-  readonly memory: Uint8Array
   /** Memory for frames that wait, in extents of RX_EXTENTS. Each server has a pool of its own. */
   readonly pool: PagePool
   /** Asks the link to hold frames back, or to go on. */
@@ -58,6 +56,18 @@ export class RxServer implements ServedRing {
   #starvedSince: number | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
   // Functions that are passed often, created once.
+  readonly #serve = (): void => {
+    if (this.#stopped) return
+    try {
+      this.#deliverQueued()
+      this.#finish()
+      if (this.#stalled && this.#packets.buffers.has(1)) this.#stall(false)
+      if (!this.#queue.oldest) this.#pauseIf(false)
+    } catch (error) {
+      // Don't throw: other rings wait for their turn behind this one.
+      this.stop(error)
+    }
+  }
   readonly #plannedTurn = (): void => {
     this.#turnPlanned = false
     this.#serve()
@@ -86,9 +96,10 @@ export class RxServer implements ServedRing {
    * @param hashes of these frames, for a guest that has set up hashing; default: none
    */
   send(frames: Frames, hashes?: FrameHashes): void {
-    if (this.#stalled) this.#serve()
-    if (this.#stopped || this.#stalled) return this.#drop(frames.count)
     try {
+      if (this.#stopped || (this.#stalled && !this.#packets.buffers.has(1))) {
+        return this.#drop(frames.count)
+      }
       this.#deliverQueued()
       const isArena = frames.memory.buffer === this.#p.memory.buffer
       const mayPass = isArena && !this.#turnPlanned && !this.#queue.oldest
@@ -98,6 +109,8 @@ export class RxServer implements ServedRing {
         this.#deliverQueued()
       }
       this.#finish()
+      // The link goes on later: it may be sending this batch in the middle of something.
+      if (this.#stalled || (this.#paused && !this.#queue.oldest)) queueMicrotask(this.#serve)
     } catch (error) {
       this.stop(error)
     }
@@ -122,24 +135,17 @@ export class RxServer implements ServedRing {
     this.#stopped = true
     clearTimeout(this.#timer)
     this.#drop(this.#queue.clear())
-    this.#pauseIf(false)
+    try {
+      this.#pauseIf(false)
+    } catch (error) {
+      this.#p.failed(error)
+    }
   }
 
   /** As `abandon`, and calls `failed` with the error. */
   stop(error: unknown): void {
     this.abandon()
     this.#p.failed(error)
-  }
-
-  #serve(): void {
-    if (this.#stopped) return
-    try {
-      this.#deliverQueued()
-      this.#finish()
-    } catch (error) {
-      // Don't throw: other rings wait for their turn behind this one.
-      this.stop(error)
-    }
   }
 
   #deliverQueued(): void {
@@ -188,15 +194,13 @@ export class RxServer implements ServedRing {
     }
   }
 
-  /** Ends a pass: copies and publishes, drops frames that have waited too long, and reports. */
+  /** Ends a pass: copies and publishes, and checks the frames that still wait. */
   #finish(): void {
     if (this.#packets.deliver() > 0) this.#starvedSince = undefined
     this.#queue.release()
     if (this.#queue.oldest) this.#watch()
     else this.#starvedSince = undefined
-    if (this.#stalled && this.#packets.buffers.has(1)) this.#stall(false)
-    if (!this.#queue.oldest) this.#pauseIf(false)
-    else if (this.#queue.isHalfFull) this.#pauseIf(true)
+    if (this.#queue.isHalfFull) this.#pauseIf(true)
   }
 
   /** Checks frames that wait, and sets the timer for the next check. */

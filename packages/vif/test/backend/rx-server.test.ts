@@ -277,3 +277,33 @@ test('a link may send within `pause`, and its frames arrive in order', async () 
   expect(r.calls).toEqual(['pause', 'resume'])
   expect(sent).toHaveLength(12)
 })
+
+test('a link is asked to go on after its call of `send`', async () => {
+  await using r = await rxRig()
+  const long = r.batch([content(65_535)])
+  for (let i = 0; i < 10; i++) r.server.send(long)
+  r.front.post(255)
+  r.server.send(r.batch([frame(1)]))
+  expect(r.calls).toEqual(['pause'])
+  await Promise.resolve()
+  expect(r.calls).toEqual(['pause', 'resume'])
+})
+
+test.each([
+  ['a batch that fills the queue', (r: RxRig) => r.server.send(r.batch([content(65_535)]))],
+  ['the end of the service', (r: RxRig) => r.server.abandon()],
+])('a `pause` that throws at %s fails the device, and nothing is thrown', async (_, step) => {
+  const fault = new Error('a fault of the link')
+  let faulty = false
+  await using r = await rxRig({
+    onPause() {
+      if (faulty) throw fault
+    },
+  })
+  for (let i = 0; i < 8; i++) r.server.send(r.batch([content(65_535)]))
+  const paused = step.toString().includes('abandon')
+  if (paused) r.server.send(r.batch([content(65_535)]))
+  faulty = true
+  step(r)
+  expect(r.calls.filter((call) => typeof call !== 'string')).toContain(fault)
+})

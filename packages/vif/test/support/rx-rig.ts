@@ -8,7 +8,7 @@ import { BackRing } from '@xenkit/ring'
 import { type DomainOptions, type SimDomain, createMachine } from '@xenkit/sim'
 import { attachRing } from '@xenkit/xenbus'
 import { RX_EXTENTS } from '../../src/backend/rx-queue.ts'
-import { RxServer } from '../../src/backend/rx-server.ts'
+import { RxServer, type RxServerParts } from '../../src/backend/rx-server.ts'
 import { CardCounters } from '../../src/backend/stats.ts'
 import type { FrontendFeatures } from '../../src/nodes.ts'
 import { RawRxFront } from './raw-rx-front.ts'
@@ -50,6 +50,7 @@ export interface RxRig extends AsyncDisposable {
 
 export interface RxRigOptions {
   readonly features?: Partial<FrontendFeatures>
+  readonly staticGrefs?: RxServerParts['staticGrefs']
   /** Where the ring's indices start. Default 0. */
   readonly index?: number
   readonly arena?: DomainOptions['arena']
@@ -89,6 +90,7 @@ export async function rxRig(o: RxRigOptions = {}): Promise<RxRig> {
     ring,
     channel,
     copier,
+    ...(o.staticGrefs ? { staticGrefs: o.staticGrefs } : {}),
     guestTurn,
     features: { ...ALL_FEATURES, ...o.features },
     counters: counters.own,
