@@ -70,9 +70,13 @@ export class HandRing {
     return { message: new DataView(copy.buffer), index }
   }
 
-  /** Asks for a notification of the next message. @returns whether there is one already */
-  arm(): boolean {
-    this.#store(this.#side === 'front' ? RSP_EVENT : REQ_EVENT, (this.consumed + 1) >>> 0)
+  /**
+   * Asks for a notification of the next message, or of one that is `ahead` messages later.
+   * @returns whether there is a message already
+   */
+  arm(ahead = 0): boolean {
+    const event = (this.consumed + ahead + 1) >>> 0
+    this.#store(this.#side === 'front' ? RSP_EVENT : REQ_EVENT, event)
     return this.available > 0
   }
 
