@@ -63,6 +63,13 @@ export class Credit implements Disposable {
     return false
   }
 
+  /** Removes a caller that sends no more, if it waits. */
+  forget(wake: () => void): void {
+    const at = this.#waiting.indexOf(wake)
+    if (at >= 0) this.#waiting.splice(at, 1)
+    if (this.#waiting.length > 0) this.#wakeAfter(0)
+  }
+
   /** Wakes nobody any more. */
   close(): void {
     clearTimeout(this.#timer)

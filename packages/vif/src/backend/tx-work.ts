@@ -39,7 +39,12 @@ export class TxWork implements RingWork {
   /** The ring's memory, for responses. */
   readonly #words: Uint32Array
   readonly #slotWords: number
-  readonly #wake = (): void => this.server.resume()
+  readonly #bufferFreed = (): void => this.server.resume()
+  readonly #creditCame = (): void => {
+    // The credit outlives the ring: the guest's next ring waits behind this one.
+    if (this.server.isStopped) this.#p.credit.forget(this.#creditCame)
+    else this.server.resume()
+  }
 
   /** @throws RangeError if the copier has less room than the ring has slots */
   constructor(parts: TxWorkParts) {
@@ -57,7 +62,7 @@ export class TxWork implements RingWork {
     this.#words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
     this.#slotWords = ring.slotSize / 4
     this.#assembler = new TxAssembler({ ring, slots, packets, filter, offered })
-    const wake = this.#wake
+    const wake = this.#bufferFreed
     this.#batch = new TxBatch({ slots, packets, copier, pool, memory, link, counters, wake })
     // Properties are listed, not spread from `parts`: V8 needs one more load to reach those that it
     // adds to a copy.
@@ -128,7 +133,7 @@ export class TxWork implements RingWork {
         this.server.waitForTurn()
         return false
       }
-      if (!credit.spend(packets.size[at] ?? 0, this.#wake)) {
+      if (!credit.spend(packets.size[at] ?? 0, this.#creditCame)) {
         // Nothing waits for credit when the guest closes.
         if (!this.server.isFinishing) return false
         packets.refuse(at, NETIF_RSP.DROPPED)

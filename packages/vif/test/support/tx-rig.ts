@@ -11,10 +11,10 @@ import { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 import { NETTXF, XEN_NETIF_EXTRA_TYPE, netif } from '@xenkit/wire'
 import { type OpenedRing, attachRing, openRing } from '@xenkit/xenbus'
 import { Credit } from '../../src/backend/credit.ts'
-import type { VifRate } from '../../src/requested-card.ts'
 import { MulticastFilter } from '../../src/backend/multicast-filter.ts'
 import { CardCounters } from '../../src/backend/stats.ts'
 import { TxWork } from '../../src/backend/tx-work.ts'
+import type { VifRate } from '../../src/requested-card.ts'
 
 const { slotSize } = netif.tx
 const PAGE = 4096
