@@ -7,6 +7,7 @@ import { Frames, type LinkEnd } from '@xenkit/frames'
 import type { GrantCopier } from '@xenkit/grant'
 import { NETIF_RSP } from '@xenkit/wire'
 import { type VifCounters, VifCount } from './stats.ts'
+import type { StaticGrefs } from './static-grefs.ts'
 import { TxFrames } from './tx-frames.ts'
 import type { TxPackets } from './tx-packets.ts'
 import type { TxSlots } from './tx-slots.ts'
@@ -35,6 +36,8 @@ export interface TxBatchParts {
   readonly pool: PagePool
   /** The whole arena, whose offsets the pool and the copier use. */
   readonly memory: Uint8Array
+  /** Pages that the guest lets stay mapped: they need no copy by the hypervisor. */
+  readonly staticGrefs?: Pick<StaticGrefs, 'size' | 'lookup'> | undefined
   /** Takes the frames. It may write to their memory until it returns. */
   readonly link: Pick<LinkEnd, 'send'>
   readonly counters: VifCounters
@@ -113,12 +116,22 @@ export class TxBatch {
         const size = slots.size[next] ?? 0
         // A part without bytes needs no copy: its grant isn't looked at (XSA-448).
         if (packets.frame[packet] === 0 || slots.extra[next] === 1 || size === 0) continue
-        copier.add(slots.gref[next] ?? 0, slots.offset[next] ?? 0, size, to)
+        this.#copyPart(next, size, to)
         to += size
       }
       this.#copies[i] = copier.count
       start += this.#bytesOf(packet)
     }
+  }
+
+  /** Copies a part from a page that is mapped, or adds its copy by the hypervisor. */
+  #copyPart(row: number, size: number, to: number): void {
+    const { slots, copier, memory, staticGrefs } = this.#p
+    const gref = slots.gref[row] ?? 0
+    const offset = slots.offset[row] ?? 0
+    const page = staticGrefs && staticGrefs.size > 0 ? staticGrefs.lookup(gref, false) : undefined
+    if (page === undefined) copier.add(gref, offset, size, to)
+    else memory.copyWithin(to, page + offset, page + offset + size)
   }
 
   /** Sends all frames whose copies succeeded. @param failed number of copies that failed */

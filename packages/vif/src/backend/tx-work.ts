@@ -49,7 +49,7 @@ export class TxWork implements RingWork {
   /** @throws RangeError if the copier has less room than the ring has slots */
   constructor(parts: TxWorkParts) {
     const { ring, channel, guestTurn, loop, failed } = parts
-    const { copier, pool, memory, link, counters, filter, offered } = parts
+    const { copier, pool, memory, staticGrefs, link, counters, filter, offered } = parts
     if (copier.capacity < ring.size) {
       throw new RangeError(`"copier" expected room for ${ring.size}, got ${copier.capacity}`)
     }
@@ -63,7 +63,17 @@ export class TxWork implements RingWork {
     this.#slotWords = ring.slotSize / 4
     this.#assembler = new TxAssembler({ ring, slots, packets, filter, offered })
     const wake = this.#bufferFreed
-    this.#batch = new TxBatch({ slots, packets, copier, pool, memory, link, counters, wake })
+    this.#batch = new TxBatch({
+      slots,
+      packets,
+      copier,
+      pool,
+      memory,
+      staticGrefs,
+      link,
+      counters,
+      wake,
+    })
     // Properties are listed, not spread from `parts`: V8 needs one more load to reach those that it
     // adds to a copy.
     this.server = new RingServer({

@@ -66,6 +66,37 @@ test('parts of 0 bytes are not copied: their grants may be anything', async () =
   )
 })
 
+test('parts in pages that stay mapped are copied without the hypervisor', async () => {
+  const calls: number[] = []
+  await using rig = await TxRig.open({ through: copying((_, count) => void calls.push(count)) })
+  const grefs = [2, 5].map((page) => ({ gref: rig.gref(page), writable: false }))
+  expect(rig.staticGrefs.add(grefs)).toBe(true)
+  const put = (id: number, pages: readonly number[]): Uint8Array => {
+    for (const [i, page] of pages.entries()) {
+      const size = i === 0 ? 50 * pages.length : 50
+      const flags = i + 1 < pages.length ? more_data : 0
+      rig.put({ gref: rig.gref(page), offset: 4046, size, flags, id })
+    }
+    return Uint8Array.from(
+      pages.flatMap((page) => Array.from({ length: 50 }, (_, i) => patternAt(page, 4046 + i))),
+    )
+  }
+  const expected = [put(1, [2]), put(2, [5, 3, 2]), put(3, [4])]
+  rig.turn()
+  expect(rig.frames.map(({ bytes }) => bytes)).toEqual(expected)
+  expect(calls).toEqual([2])
+  // Without a page that isn't mapped, there is no call.
+  put(4, [2, 5])
+  rig.turn()
+  expect([rig.frames.length, ...calls]).toEqual([4, 2])
+  // A deleted page is copied by the hypervisor again.
+  rig.staticGrefs.delete([rig.gref(2)])
+  put(5, [2])
+  rig.turn()
+  expect([rig.frames.length, ...calls]).toEqual([5, 2, 1])
+  expect(rig.answers()).toHaveLength(8)
+})
+
 test('a packet one of whose copies fails is answered with errors, and no other is', async () => {
   await fc.assert(
     fc.asyncProperty(

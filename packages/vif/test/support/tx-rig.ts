@@ -12,6 +12,7 @@ import { NETTXF, XEN_NETIF_EXTRA_TYPE, netif } from '@xenkit/wire'
 import { type OpenedRing, attachRing, openRing } from '@xenkit/xenbus'
 import { Credit } from '../../src/backend/credit.ts'
 import { MulticastFilter } from '../../src/backend/multicast-filter.ts'
+import { StaticGrefs } from '../../src/backend/static-grefs.ts'
 import { CardCounters } from '../../src/backend/stats.ts'
 import { TxWork } from '../../src/backend/tx-work.ts'
 import type { VifRate } from '../../src/requested-card.ts'
@@ -84,6 +85,7 @@ export class TxRig implements AsyncDisposable {
   readonly credit: Credit
   readonly counters = new CardCounters()
   readonly pool: PagePool
+  readonly staticGrefs: StaticGrefs
   readonly frames: SentFrame[] = []
   /** Number of frames in each call of the link's `send`. */
   readonly batches: number[] = []
@@ -116,6 +118,7 @@ export class TxRig implements AsyncDisposable {
     this.credit = owner.own(new Credit(rate))
     const { share, grants, ring, channel } = back
     this.pool = owner.own(new PagePool(share, { small: 16, large: 64, maxLarge: 2 }, failed))
+    this.staticGrefs = owner.own(new StaticGrefs({ domid, grants, share, failed }))
     const guestTurn = owner.own(openGuestTurn(hv.loop, domid))
     this.work = new TxWork({
       ring,
@@ -125,6 +128,7 @@ export class TxRig implements AsyncDisposable {
       copier: owner.own(grants.openCopier({ domid, capacity: ring.size })),
       pool: this.pool,
       memory: new Uint8Array(hv.arena.buffer),
+      staticGrefs: this.staticGrefs,
       offered,
       filter: this.filter,
       credit: this.credit,
