@@ -156,5 +156,6 @@ test('a client that does not close is given up when its domain is destroyed', as
   r.machine.destroyDomain(r.guest.domid)
   await unplugged
   await r.event('removed')
+  expect(r.link.end.carriers).toEqual([true, false])
   front.release()
 })

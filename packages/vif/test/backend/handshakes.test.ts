@@ -78,6 +78,7 @@ describe.each(REAL_FRONTENDS.map((table) => [table.name, table] as const))('%s',
     r.serve()
     await connecting
     await r.event('connected')
+    expect(r.link.end.carriers).toEqual([true])
     await sends(r, front, table)
     await closes(r, front, table)
   })
