@@ -2,6 +2,7 @@
  * Compares our disk with the kernel's blkback and QEMU's qdisk. docs/bench/lab.md says what is
  * compared, and why that is fair.
  */
+import { cpuTime, idleTime } from '../src/dom0/cpu-time.ts'
 import type { Dom0 } from '../src/dom0/dom0.ts'
 import { type Figure, short } from '../src/figure.ts'
 import type { Guest } from '../src/guest/guest.ts'
@@ -19,11 +20,6 @@ export const picture = 'lab'
 const ROUNDS = 3
 /** Virtual seconds that one measurement of one disk takes: ten or more real ones on a busy host. */
 const SECONDS = 0.25
-/**
- * Measurements of an idle machine. They are more than a median needs, because earlier work may
- * continue for a while.
- */
-const IDLE_ROUNDS = 7
 /** Number of requests by which a disk's first moments are measured, before any other request. */
 const FIRST = 2_000
 const GIVE_UP_SECONDS = 60
@@ -100,7 +96,7 @@ export async function run({ boot, check, figures }: Lab): Promise<void> {
       await guest.run(`io-bench ${device} ${args} ${WARM_UP_SECONDS}`, 300)
     }
   }
-  const idle = await idleTime(dom0, guest)
+  const idle = await idleTime(dom0, guest, SECONDS)
   for (const load of loads) {
     const contestant = (device: string) => (): Promise<Turn> =>
       takeTurn(dom0, guest, { device, load, idle })
@@ -141,17 +137,6 @@ function compareFirst(
   })
 }
 
-/**
- * Measures domain 0's processor time in nanoseconds while the guest sleeps for `SECONDS`. Most of
- * it is the cost of measuring, which the other measurements subtract.
- */
-async function idleTime(dom0: Dom0, guest: Guest): Promise<number> {
-  const { sleep } = await takeTurns(IDLE_ROUNDS, {
-    sleep: () => cpuTime(dom0, () => guest.run(`sleep ${SECONDS}`)),
-  })
-  return median(sleep.map(({ nanoseconds }) => nanoseconds))
-}
-
 async function takeTurn(
   dom0: Dom0,
   guest: Guest,
@@ -165,15 +150,6 @@ async function takeTurn(
     requestsPerSecond: requests / seconds,
     cpu: (busy.nanoseconds - o.idle) / requests / 1000,
   }
-}
-
-async function cpuTime(
-  dom0: Dom0,
-  work: () => Promise<string>,
-): Promise<{ readonly nanoseconds: number; readonly output: string }> {
-  const begin = Number(await dom0.run('cpu-time'))
-  const output = await work()
-  return { nanoseconds: Number(await dom0.run('cpu-time')) - begin, output }
 }
 
 /**

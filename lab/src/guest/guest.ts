@@ -93,6 +93,11 @@ export class Guest {
     )
   }
 
+  /** Waits until the network interface of a card is gone. */
+  async cardGone(name: string): Promise<void> {
+    await this.run(`timeout 40 sh -c 'while [ -e /sys/class/net/${name} ]; do usleep 10000; done'`)
+  }
+
   /** Makes the guest's kernel panic. Returns before the panic has happened. */
   crash(): void {
     this.#console.crash()

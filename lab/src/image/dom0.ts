@@ -84,8 +84,11 @@ export async function buildDom0Disk(o: {
   await rm(at('var/run'), { recursive: true, force: true })
   await symlink('/run', at('var/run'))
   await symlink(`xen-${o.xenVersion}`, at('usr/lib/xen'))
-  await writeFile(at('etc/passwd'), 'root:x:0:0::/root:/bin/bash\n')
-  await writeFile(at('etc/group'), 'root:x:0:\n')
+  await writeFile(
+    at('etc/passwd'),
+    'root:x:0:0::/root:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n', // for passt
+  )
+  await writeFile(at('etc/group'), 'root:x:0:\nnogroup:x:65534:\n')
   await writeFile(
     at('etc/ld.so.conf'),
     '/lib/x86_64-linux-gnu\n/usr/lib/x86_64-linux-gnu\n/usr/lib/xen/lib/x86_64-linux-gnu\n',

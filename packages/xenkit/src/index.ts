@@ -107,12 +107,14 @@ export { type OpenHypervisorOptions, openHypervisor } from './open-hypervisor.ts
 export { openWorkers } from './open-workers.ts'
 export { warmUp } from './warm-up.ts'
 export {
+  ALL_OFFLOADS,
   type Card,
   Checksum,
   Frames,
   Gso,
   type Link,
   type LinkEnd,
+  NO_OFFLOADS,
   type Offloads,
   type PluggedLink,
 } from '@xenkit/frames'
@@ -154,13 +156,21 @@ export {
   rateLink,
 } from '@xenkit/links'
 export {
+  type FramesListener,
+  type HashSettings,
   type ListedCard,
+  type OpenVifOptions,
   type PlugVifOptions,
   type RequestedCard,
+  Vif,
   type VifAddress,
+  VifClosedError,
+  VifControlError,
+  type VifCounts,
   type VifRate,
   formatMac,
   listVifs,
+  openVif,
   parseMac,
   plugVif,
   unplugVif,
