@@ -1,6 +1,12 @@
 /** Reads what a toolstack requests for a network card: libxl (libxl_nic.c), or `plugVif`. */
 import { NegotiationError, UINT32_MAX } from '@xenkit/hypervisor'
-import { type DeviceAddress, backendDeviceNodes, backendPath, hotplugScript } from '@xenkit/xenbus'
+import {
+  type DeviceAddress,
+  type HotplugScript,
+  backendDeviceNodes,
+  backendPath,
+  hotplugScript,
+} from '@xenkit/xenbus'
 import { type XenstoreReader, parseDecimal } from '@xenkit/xenstore-client'
 import { toolstackNodes } from './nodes.ts'
 
@@ -14,6 +20,8 @@ export interface RequestedCard {
   readonly mac: Uint8Array | undefined
   /** Bridge that the interface belongs to; undefined if the toolstack names none. */
   readonly bridge: string | undefined
+  /** Whether a hotplug script adds the interface to the bridge: `prepares` if so. */
+  readonly script: HotplugScript
   /**
    * Addresses and networks that the guest may use, as the toolstack wrote them: `10.0.0.2`,
    * `10.1.0.0/16`. Empty: any.
@@ -43,18 +51,20 @@ export async function readRequestedCard(
 ): Promise<RequestedCard> {
   const { frontendDomid, devid } = device
   const path = backendPath(device)
-  const [{ mac, bridge, vifname, ip, rate, mtu }, script] = await Promise.all([
+  const [{ mac, bridge, vifname, ip, rate, mtu }, scriptPath] = await Promise.all([
     toolstackNodes.read(view, path),
     backendDeviceNodes.readNode(view, path, 'script'),
   ])
   const name = `vif${frontendDomid}.${devid}`
+  const script = hotplugScript(scriptPath)
   return {
     frontendDomid,
     devid,
     // A script that prepares the interface expects this name, and then renames the interface.
-    name: hotplugScript(script) === 'prepares' ? name : (vifname ?? name),
+    name: script === 'prepares' ? name : (vifname ?? name),
     mac: mac === undefined ? undefined : macOf(`${path}/mac`, mac),
     bridge,
+    script,
     ips: ip.split(/\s+/).filter((address) => address !== ''),
     rate: rate === undefined ? undefined : rateOf(`${path}/rate`, rate),
     mtu,

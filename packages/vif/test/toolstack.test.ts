@@ -132,6 +132,7 @@ describe('readRequestedCard', () => {
       name: `vif${r.guest.domid}.0`,
       mac: Uint8Array.of(0, 0x16, 0x3e, 1, 2, 3),
       bridge: 'br0',
+      script: 'prepares',
       ips: [],
       rate: undefined,
       mtu: 1500,
@@ -213,6 +214,7 @@ describe('readRequestedCard', () => {
         expect(await r.read()).toEqual({
           frontendDomid: r.guest.domid,
           devid: 0,
+          script: 'none',
           ...requested,
         })
         await unplugVif(r.xs, r.address)

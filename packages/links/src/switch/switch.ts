@@ -1,5 +1,5 @@
 /** `openSwitch`: a switch between cards and other links, within the process. */
-import type { Frames, Link } from '@xenkit/frames'
+import type { Card, Frames, Link, PluggedLink } from '@xenkit/frames'
 import { expectInteger, failuresOf, firstOf } from '@xenkit/hypervisor'
 import { u16, u32 } from '../bytes.ts'
 import { AddressBook } from './address-book.ts'
@@ -28,8 +28,11 @@ const RESERVED_LOW = 0xc200_0000
 /** Opens a switch without ports. @throws RangeError for an option that isn't valid */
 export const openSwitch = (options?: SwitchOptions): Switch => new Switch(options)
 
-/** A switch. Closing it closes its ports. */
-export class Switch implements AsyncDisposable {
+/**
+ * A switch. Closing it closes its ports. As a link it takes any number of cards: each gets a port
+ * with default options.
+ */
+export class Switch implements Link, AsyncDisposable {
   readonly #ports = new Set<Port>()
   readonly #addresses: AddressBook
   readonly #deliveries: Delivery[] = []
@@ -39,6 +42,28 @@ export class Switch implements AsyncDisposable {
   constructor({ ageingMs = 300_000 }: SwitchOptions = {}) {
     expectInteger('ageingMs', ageingMs, 1, MAX_AGEING_MS)
     this.#addresses = new AddressBook(ageingMs)
+  }
+
+  plug(card: Card): PluggedLink | Promise<PluggedLink> {
+    return this.ports().plug(card)
+  }
+
+  /**
+   * Returns a link that takes any number of cards. Each gets a port of its own, which is removed
+   * when the card is unplugged.
+   */
+  ports(options: PortOptions = {}): Link {
+    return {
+      plug: (card) => {
+        const port = this.#open(options)
+        try {
+          return { ...port.plug(card), close: () => port.close() }
+        } catch (error) {
+          void port.close()
+          throw error
+        }
+      },
+    }
   }
 
   /** Adds a port for a card. @throws RangeError for an option that isn't valid */

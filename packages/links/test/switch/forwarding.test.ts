@@ -34,6 +34,28 @@ test('an unknown address is flooded, a known one goes to its port alone', async 
   expect(c?.take()).toEqual([ethernet({ from: macOf(1) })])
 })
 
+test('as a link the switch gives each card a port, and removes it with the card', async () => {
+  await using sw = openSwitch()
+  const [a, b] = [new TestCard(), new TestCard({ mac: macOf(2) })]
+  await a.plugInto(sw)
+  await b.plugInto(sw.ports({ macs: 'card' }))
+  a.transmit(ethernet({ from: macOf(1) }))
+  b.transmit(ethernet({ from: macOf(3) }), ethernet({ from: macOf(2) }))
+  expect([a.take(), b.take()]).toEqual([
+    [ethernet({ from: macOf(2) })],
+    [ethernet({ from: macOf(1) })],
+  ])
+  await b.link.close()
+  expect(b.carriers).toEqual([true, false])
+  // The port has gone, and with it the claim to the address.
+  const c = await new TestCard().plugInto(sw)
+  c.transmit(ethernet({ from: macOf(2) }))
+  expect([a.take(), b.take()]).toEqual([[ethernet({ from: macOf(2) })], []])
+  await expect(new TestCard().plugInto(sw.ports({ macs: 'card' }))).rejects.toThrow(RangeError)
+  c.transmit(ethernet({ from: macOf(2) }))
+  expect(a.take()).toHaveLength(1)
+})
+
 test('a frame to an address at its own port goes nowhere', async () => {
   const { cards, ports } = await network({}, {})
   const [a, b] = cards

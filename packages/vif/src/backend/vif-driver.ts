@@ -56,6 +56,7 @@ export class VifDriver implements BackendDriver {
         name: `vif${frontendDomid}.${devid}`,
         mac: undefined,
         bridge: undefined,
+        script: 'none',
         ips: [],
         rate: undefined,
         mtu: 1500,

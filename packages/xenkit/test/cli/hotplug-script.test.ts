@@ -26,7 +26,7 @@ const run = (action: string, status: string): Promise<number> =>
       XENBUS_PATH: '/backend',
       STATUS: status,
     }
-    execFile(script, [action], { env }, (error) =>
+    execFile(script, action.split(' '), { env }, (error) =>
       resolve(typeof error?.code === 'number' ? error.code : 0),
     )
   })
@@ -36,6 +36,10 @@ test.each([
   ['add', 'error', 1],
   ['add', '', 1],
   ['remove', 'error', 0],
+  ['online type_if=vif', 'connected', 0],
+  ['online type_if=vif', 'error', 1],
+  ['offline type_if=vif', 'error', 0],
+  ['add type_if=tap', 'error', 0],
 ])('%s, status "%s": exit code %i', async (action, status, code) =>
   expect(await run(action, status)).toBe(code),
 )
