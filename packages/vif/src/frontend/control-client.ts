@@ -1,5 +1,11 @@
 /** Sends requests on a card's control ring. Follows xen/include/public/io/netif.h. */
-import { type GrantShare, RingProtocolError, XenError } from '@xenkit/hypervisor'
+import {
+  type GrantShare,
+  PAGE_SIZE,
+  RingProtocolError,
+  XenError,
+  expectInteger,
+} from '@xenkit/hypervisor'
 import type { FrontRing } from '@xenkit/ring'
 import {
   XEN_NETIF_CTRLF_GREF,
@@ -31,9 +37,9 @@ export interface OpenedControl {
 export interface HashSettings {
   /** Kinds of packets to hash: bits of XEN_NETIF_CTRL_HASH_TYPE. 0: none. */
   readonly types: number
-  /** Key of the Toeplitz hash, at most 40 bytes. */
+  /** Key of the Toeplitz hash; netback takes at most 40 bytes. */
   readonly key: Uint8Array
-  /** Queue of each hash, taken modulo the length. Empty: the hash modulo the number of queues. */
+  /** Queue of each hash, taken modulo the length; netback takes at most 128. Empty: the hash modulo the number of queues. */
   readonly mapping: readonly number[]
 }
 
@@ -65,10 +71,13 @@ export class ControlClient {
 
   /**
    * Sets how the backend distributes frames over the queues. Undefined: in its own way.
+   * @throws RangeError for a key or mapping that doesn't fit a page
    * @throws VifControlError if the backend refuses a part; the parts before it are set then
    */
   setHash(settings: HashSettings | undefined): Promise<void> {
     return this.#inTurn(async () => {
+      expectInteger('key.length', settings?.key.length ?? 0, 0, PAGE_SIZE)
+      expectInteger('mapping.length', settings?.mapping.length ?? 0, 0, PAGE_SIZE / 4)
       const { TOEPLITZ, NONE } = XEN_NETIF_CTRL_HASH_ALGORITHM
       await this.#request(
         XEN_NETIF_CTRL_TYPE.SET_HASH_ALGORITHM,

@@ -175,6 +175,7 @@ export class Vif implements AsyncDisposable, AsyncIterable<Uint8Array> {
   /**
    * Sets how the backend distributes received frames over the queues. Undefined: in its own way.
    * @throws TypeError if the backend has no control ring
+   * @throws RangeError for a key of more than 4096 bytes, or a mapping of more than 1024 entries
    * @throws VifControlError if the backend refuses a setting
    * @throws VifClosedError, or the error that closed the card
    */

@@ -138,7 +138,7 @@ test('a backend that does not close keeps "close" waiting until its signal abort
   await back.connect()
   const vif = await opening
   // It releases the rings, without saying so.
-  for (const queue of back.queues) queue.close()
+  back.release()
   const reason = new Error('enough')
   const closing = vif.close({ signal: AbortSignal.abort(reason) })
   await expect(closing).rejects.toBe(reason)

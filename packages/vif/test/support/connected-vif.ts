@@ -1,6 +1,6 @@
 /** A card of `openVif`, connected to a backend that is written by hand. */
 import { type OpenVifOptions, type Vif, openVif } from '../../src/index.ts'
-import { HandBackend, type Offer } from './hand-backend.ts'
+import { type AnswerControl, HandBackend, type Offer } from './hand-backend.ts'
 
 export interface ConnectedVif extends AsyncDisposable {
   readonly back: HandBackend
@@ -9,10 +9,14 @@ export interface ConnectedVif extends AsyncDisposable {
 
 /** Opens a card. The end of the test closes both sides, and checks that nothing is left open. */
 export async function connectedVif(
-  o: Partial<OpenVifOptions> & { readonly offer?: Offer } = {},
+  o: Partial<OpenVifOptions> & {
+    readonly offer?: Offer
+    readonly answerControl?: AnswerControl
+  } = {},
 ): Promise<ConnectedVif> {
-  const { offer, ...options } = o
+  const { offer, answerControl, ...options } = o
   const back = await HandBackend.open(offer)
+  if (answerControl) back.answerControl = answerControl
   const opening = openVif(back.guest, { devid: 0, staticGrants: false, ...options })
   await back.connect()
   const vif = await opening

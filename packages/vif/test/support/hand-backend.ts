@@ -126,6 +126,60 @@ export class HandQueue {
   }
 }
 
+/** A control request as the frontend sent it. */
+export interface ControlRequest {
+  readonly id: number
+  readonly type: number
+  readonly data: readonly number[]
+}
+
+/** Answers a control request; `page` copies a page of the guest. */
+export type AnswerControl = (
+  request: ControlRequest,
+  page: (gref: number) => Uint8Array,
+) => { readonly status: number; readonly data?: number }
+
+/** The control ring as the backend maps it. It answers each request as the test says. */
+export class HandControl {
+  readonly #ring: HandRing
+  readonly #mapping: GrantMapping
+  readonly #port: EvtchnBinding
+
+  constructor(
+    { dom0, guest }: { readonly dom0: SimDomain; readonly guest: number },
+    nodes: { readonly gref: number; readonly port: number },
+    answer: (request: ControlRequest) => { readonly status: number; readonly data?: number },
+  ) {
+    this.#mapping = dom0.grants.map([{ domid: guest, gref: nodes.gref }], { writable: true })
+    this.#ring = new HandRing('back', this.#mapping.bytes, 16)
+    this.#port = dom0.evtchn.bindInterdomain({ domid: guest, port: nodes.port }, () => {
+      while (this.#ring.available > 0 || this.#ring.arm()) this.#answer(answer)
+      this.#port.unmask()
+    })
+  }
+
+  close(): void {
+    this.#mapping.close()
+    this.#port.close()
+  }
+
+  #answer(answer: (request: ControlRequest) => { status: number; data?: number }): void {
+    const { message } = this.#ring.take()
+    const [id, type] = [message.getUint16(0, true), message.getUint16(2, true)]
+    const { status, data = 0 } = answer({
+      id,
+      type,
+      data: [4, 8, 12].map((at) => message.getUint32(at, true)),
+    })
+    const slot = this.#ring.next()
+    slot.setUint16(0, id, true)
+    slot.setUint16(2, type, true)
+    slot.setUint32(4, status, true)
+    slot.setUint32(8, data, true)
+    if (this.#ring.push()) this.#port.notify()
+  }
+}
+
 /** What the backend offers: nodes of its directory. */
 export type Offer = Readonly<Record<string, string>>
 
@@ -152,6 +206,9 @@ export class HandBackend implements AsyncDisposable {
   readonly guest: SimDomain
   readonly xs: XenstoreClient
   readonly queues: HandQueue[] = []
+  /** Answers control requests. Default: NOT_SUPPORTED to all. */
+  answerControl: AnswerControl = () => ({ status: 1 })
+  #control: HandControl | undefined
   readonly #events = new Set<() => void>()
 
   private constructor(machine: SimMachine, xs: XenstoreClient, dom0: SimDomain, guest: SimDomain) {
@@ -234,7 +291,29 @@ export class HandBackend implements AsyncDisposable {
       }
       this.queues.push(new HandQueue({ dom0: this.dom0, guest: this.guest.domid }, nodes, wake))
     }
+    const port = await this.node('event-channel-ctrl')
+    if (port !== undefined) {
+      const nodes = { gref: Number(await this.node('ctrl-ring-ref')), port: Number(port) }
+      const o = { dom0: this.dom0, guest: this.guest.domid }
+      this.#control = new HandControl(o, nodes, (request) =>
+        this.answerControl(request, (gref) => this.page(gref)),
+      )
+    }
     await this.state(4)
+  }
+
+  /** Copies a page of the guest. */
+  page(gref: number): Uint8Array {
+    const refs = [{ domid: this.guest.domid, gref }]
+    using mapping = this.dom0.grants.map(refs, { writable: false })
+    return mapping.bytes.slice()
+  }
+
+  /** Releases the rings. */
+  release(): void {
+    for (const queue of this.queues.splice(0)) queue.close()
+    this.#control?.close()
+    this.#control = undefined
   }
 
   /** Waits until `done` holds, checking at each event of the frontend. */
@@ -254,7 +333,7 @@ export class HandBackend implements AsyncDisposable {
   async close(): Promise<void> {
     await this.state(5)
     await this.frontState(5, 6)
-    for (const queue of this.queues.splice(0)) queue.close()
+    this.release()
     await this.state(6)
     await this.frontState(6)
   }
