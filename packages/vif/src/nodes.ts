@@ -224,6 +224,14 @@ export async function readFrontendRings(
   return { queues, control, features: featuresOf(nodes) }
 }
 
+/**
+ * Reads the features of a frontend, which it may change while it is connected.
+ * @param path the frontend's directory
+ * @throws NegotiationError naming a node that is invalid
+ */
+export const readFeatures = async (view: XenstoreReader, path: string): Promise<FrontendFeatures> =>
+  featuresOf(await frontendNodes.read(view, path))
+
 /** Checksums have opposite defaults: IPv4's is on, IPv6's is off. */
 function featuresOf(nodes: NodeValuesOf<typeof frontendNodes.definitions>): FrontendFeatures {
   return {

@@ -1,13 +1,13 @@
 /**
  * Attaches to the queues that a frontend has published: grants mapped, ports bound, rings served.
  */
-import { MessageWork, PagePool, ServedRings } from '@xenkit/backend'
-import { type Frames, FrameSender, type LinkEnd, type Offloads } from '@xenkit/frames'
+import { type ExtentSizes, MessageWork, PagePool, ServedRings } from '@xenkit/backend'
+import { type Frames, FrameSender, type LinkEnd, NO_OFFLOADS, type Offloads } from '@xenkit/frames'
 import type { Hypervisor } from '@xenkit/hypervisor'
 import { BackRing } from '@xenkit/ring'
 import { netif } from '@xenkit/wire'
-import { attachRing } from '@xenkit/xenbus'
-import type { FrontendRings, PublishedQueue, PublishedRing } from '../nodes.ts'
+import { attachRing, type CloseOptions, type PublishedRing } from '@xenkit/xenbus'
+import type { FrontendFeatures, FrontendRings, PublishedQueue } from '../nodes.ts'
 import { ControlRing } from './control-ring.ts'
 import type { Credit } from './credit.ts'
 import { HashConfig } from './hash-config.ts'
@@ -39,7 +39,7 @@ export interface ConnectOptions {
   /** The guest's rate limit, shared by its queues. */
   readonly credit: Credit
   readonly counters: VifCounters
-  /** Called when the guest has stopped to post buffers, and when it posts them again. */
+  /** Called when a queue has stopped to post buffers, and when it posts them again. */
   readonly stalled: (stalled: boolean) => void
   /** Called when a ring can't be served any more. */
   readonly failed: (error: unknown) => void
@@ -50,10 +50,14 @@ export interface ConnectOptions {
 /** The queues of a connected card. */
 export interface CardQueues extends Pick<ServedRings, 'close'> {
   readonly count: number
-  /** What the guest takes. */
+  /** What the guest takes. Changes with `reconfigure`. */
   readonly offloads: Offloads
   /** Takes frames for the guest, from the link. */
   receive(frames: Frames): void
+  /** Follows what a guest changes by the state Reconfiguring: the headroom. */
+  reconfigure(features: FrontendFeatures): void
+  /** Turns the guest's multicast filter on or off. */
+  filterMulticast(enabled: boolean): void
 }
 
 /**
@@ -65,53 +69,96 @@ export interface CardQueues extends Pick<ServedRings, 'close'> {
  */
 export async function connectQueues(hv: Hypervisor, o: ConnectOptions): Promise<CardQueues> {
   const served = new ServedRings(hv, o)
-  const { features } = o.frontend
-  const filter = new MulticastFilter()
-  filter.enabled = features.multicastControl
-  const memory = new Uint8Array(hv.arena.buffer)
-  const parts = { served, filter, memory, link: new FrameSender(o.link) }
+  const { queues, control, features } = o.frontend
+  const hash = new HashConfig(queues.length)
+  const parts: CardParts = {
+    served,
+    hash,
+    filter: new MulticastFilter(),
+    link: new FrameSender(o.link),
+    staticGrefs: control ? queues.map(() => openStaticGrefs(o, served)) : [],
+  }
   const receivers: RxServer[] = []
   try {
-    for (const queue of o.frontend.queues) {
-      receivers.push(await serveQueue(hv, o, { ...parts, queue }))
+    for (const [i, queue] of queues.entries()) {
+      receivers.push(await serveQueue(hv, o, parts, queue, parts.staticGrefs[i]))
     }
+    if (control) await serveControl(hv, o, parts, control)
   } catch (error) {
     // Rings opened before this one may already be serving packets: settle those first.
     throw await served.closeAfter(error)
   }
+  const connected = new ConnectedQueues(parts, receivers)
+  connected.reconfigure(features)
+  connected.filterMulticast(features.multicastControl)
   served.begin()
-  const offloads = rxOffloads(features)
-  const [first] = receivers
-  const toGuest = new FrameSender({ offloads, send: (frames) => first?.send(frames) })
-  return {
-    count: receivers.length,
-    offloads,
-    receive: (frames) => toGuest.send(frames),
-    close: (how) => served.close(how),
-  }
+  return connected
 }
 
-interface QueueParts {
+/** What all rings of a card share. */
+interface CardParts {
   readonly served: ServedRings
+  readonly hash: HashConfig
   readonly filter: MulticastFilter
-  readonly memory: Uint8Array
   readonly link: FrameSender
-  readonly queue: PublishedQueue
+  /** One for each queue, if the frontend has a control ring to add grants by. */
+  readonly staticGrefs: readonly StaticGrefs[]
+}
+
+class ConnectedQueues implements CardQueues {
+  offloads: Offloads = NO_OFFLOADS
+  readonly #p: CardParts
+  readonly #receivers: readonly RxServer[]
+  /** Completes what the guest doesn't take, then chooses queues. */
+  readonly #toGuest: FrameSender
+
+  constructor(parts: CardParts, receivers: readonly RxServer[]) {
+    const spread = new RxSpread(parts.hash, parts.filter, receivers)
+    const offloads = (): Offloads => this.offloads
+    this.#p = parts
+    this.#receivers = receivers
+    this.#toGuest = new FrameSender({
+      get offloads() {
+        return offloads()
+      },
+      send: (frames) => spread.send(frames),
+    })
+  }
+
+  get count(): number {
+    return this.#receivers.length
+  }
+
+  receive(frames: Frames): void {
+    this.#toGuest.send(frames)
+  }
+
+  reconfigure(features: FrontendFeatures): void {
+    this.offloads = rxOffloads(features)
+    for (const receiver of this.#receivers) receiver.headroom = features.xdpHeadroom
+  }
+
+  filterMulticast(enabled: boolean): void {
+    this.#p.filter.enabled = enabled
+  }
+
+  close(how: CloseOptions): Promise<void> {
+    return this.#p.served.close(how)
+  }
 }
 
 async function serveQueue(
   hv: Hypervisor,
   o: ConnectOptions,
-  { served, filter, memory, link, queue }: QueueParts,
+  { served, filter, link }: CardParts,
+  queue: PublishedQueue,
+  staticGrefs: StaticGrefs | undefined,
 ): Promise<RxServer> {
   const { domid, counters, credit, failed, stalled } = o
   const { rings, grants, guestTurn } = served
-  const attach =
-    (slotSize: number) =>
-    (bytes: Uint8Array): BackRing =>
-      BackRing.attach({ bytes, slotSize })
+  const memory = new Uint8Array(hv.arena.buffer)
   const tx = rings.own(
-    await attachRing(hv, { ...queue.tx, domid, grants, attach: attach(netif.tx.slotSize) }),
+    await attachRing(hv, { ...queue.tx, domid, grants, attach: attachSlots(netif.tx.slotSize) }),
   )
   const isShared = queue.rx.port === queue.tx.port
   const rx = rings.own(
@@ -119,11 +166,11 @@ async function serveQueue(
       ...queue.rx,
       domid,
       grants,
-      attach: attach(netif.rx.slotSize),
+      attach: attachSlots(netif.rx.slotSize),
       ...(isShared ? { channel: tx.channel } : {}),
     }),
   )
-  const pool = (extents: typeof TX_EXTENTS): PagePool =>
+  const pool = (extents: ExtentSizes): PagePool =>
     served.memory.own(new PagePool(served.share, extents, failed))
   const sending = new TxWork({
     ring: tx.ring,
@@ -131,6 +178,7 @@ async function serveQueue(
     guestTurn,
     loop: hv.loop,
     copier: grants.openCopier({ domid, capacity: COPIES }),
+    staticGrefs,
     pool: pool(TX_EXTENTS),
     memory,
     offered: OFFERED,
@@ -140,12 +188,12 @@ async function serveQueue(
     counters,
     failed,
   })
-  served.add(sending.server, tx.channel)
   const receiving = new RxServer({
     ring: rx.ring,
     channel: rx.channel,
     guestTurn,
     copier: grants.openCopier({ domid, capacity: COPIES }),
+    staticGrefs,
     pool: pool(RX_EXTENTS),
     memory,
     features: o.frontend.features,
@@ -154,6 +202,36 @@ async function serveQueue(
     stalled,
     failed,
   })
+  served.add(sending.server, tx.channel)
   served.add(receiving, rx.channel)
   return receiving
 }
+
+async function serveControl(
+  hv: Hypervisor,
+  { domid, failed }: ConnectOptions,
+  { served, hash, staticGrefs }: CardParts,
+  published: PublishedRing,
+): Promise<void> {
+  const { rings, memory, grants, share, guestTurn } = served
+  const attach = attachSlots(netif.ctrl.slotSize)
+  const { ring, channel } = rings.own(await attachRing(hv, { ...published, domid, grants, attach }))
+  const control = memory.own(
+    new ControlRing({ domid, grants, share, guestTurn, hash, staticGrefs }),
+  )
+  const { server } = new MessageWork(
+    { ring, channel, guestTurn, loop: hv.loop, failed },
+    { messages: netif.ctrl, answer: (request) => control.answer(request) },
+  )
+  served.add(server, channel)
+}
+
+const openStaticGrefs = (
+  { domid, failed }: ConnectOptions,
+  { memory, grants, share }: ServedRings,
+): StaticGrefs => memory.own(new StaticGrefs({ domid, grants, share, failed }))
+
+const attachSlots =
+  (slotSize: number) =>
+  (bytes: Uint8Array): BackRing =>
+    BackRing.attach({ bytes, slotSize })

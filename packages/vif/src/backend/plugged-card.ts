@@ -2,6 +2,7 @@
 import { unlessAborted } from '@xenkit/backend'
 import { type Card, type Frames, type Link, NO_OFFLOADS, type Offloads } from '@xenkit/frames'
 import type { PluggedLink } from '@xenkit/frames'
+import type { FrontendFeatures } from '../nodes.ts'
 import type { RequestedCard } from '../requested-card.ts'
 import type { CardQueues } from './connect.ts'
 import { Credit } from './credit.ts'
@@ -101,6 +102,11 @@ export class PluggedCard implements Card {
     this.#queues = queues
     this.counters.queues = queues.count
     this.end.carrier?.(true)
+  }
+
+  /** Follows what the guest has changed while it is connected. */
+  reconfigure(features: FrontendFeatures): void {
+    this.#queues?.reconfigure(features)
   }
 
   disconnected(): void {

@@ -69,7 +69,7 @@ export interface RxPacketsParts {
   /** Has room for as many operations as the ring has slots. */
   readonly copier: GrantCopier
   /** Buffers that stay mapped: no grant copy is needed for them. Default: none. */
-  readonly staticGrefs?: Pick<StaticGrefs, 'lookup'>
+  readonly staticGrefs?: Pick<StaticGrefs, 'lookup'> | undefined
   /** The whole arena, `new Uint8Array(hv.arena.buffer)`. */
   readonly memory: Uint8Array
   readonly features: FrontendFeatures

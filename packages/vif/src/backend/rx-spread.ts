@@ -1,6 +1,7 @@
 /** `RxSpread`: sends a link's frames to a card's queues. */
 import { Frames } from '@xenkit/frames'
 import type { HashConfig } from './hash-config.ts'
+import type { MulticastFilter } from './multicast-filter.ts'
 import { type FrameHashes, NO_HASH } from './rx-packets.ts'
 
 /** Most frames of a batch for one queue. */
@@ -23,25 +24,28 @@ class Lane {
  */
 export class RxSpread {
   readonly #hash: HashConfig
+  readonly #filter: MulticastFilter
   readonly #queues: readonly RxQueueEnd[]
   /** Batches of calls that have ended: a queue may make the link send more before it returns. */
   readonly #free: (readonly Lane[])[] = []
 
   /** @param queues as many as `hash` chooses from */
-  constructor(hash: HashConfig, queues: readonly RxQueueEnd[]) {
+  constructor(hash: HashConfig, filter: MulticastFilter, queues: readonly RxQueueEnd[]) {
     this.#hash = hash
+    this.#filter = filter
     this.#queues = queues
   }
 
-  /** Sends each frame to its queue. A queue's frames stay in order. */
+  /** Sends each frame that passes the filter to its queue. A queue's frames stay in order. */
   send(frames: Frames): void {
-    if (this.#queues.length === 1 && !this.#hash.isConfigured) {
+    if (this.#queues.length === 1 && !this.#hash.isConfigured && !this.#filter.enabled) {
       this.#queues[0]?.send(frames)
       return
     }
     const lanes = this.#free.pop() ?? this.#queues.map(() => new Lane())
     for (const lane of lanes) lane.frames.reset(frames.memory)
     for (let i = 0; i < frames.count; i++) {
+      if (!this.#filter.passes(frames.memory, frames.start[i] ?? 0)) continue
       const queue = this.#hash.queueOf(frames, i)
       const lane = lanes[queue]
       if (!lane) throw new RangeError(`there is no queue ${queue}`)

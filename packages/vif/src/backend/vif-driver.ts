@@ -14,11 +14,12 @@ import {
   type FrontendRings,
   offerNodes,
   publishedRings,
+  readFeatures,
   readFrontendRings,
   linkNodes,
 } from '../nodes.ts'
 import { readRequestedCard, type RequestedCard } from '../requested-card.ts'
-import { connectQueues } from './connect.ts'
+import { type CardQueues, connectQueues } from './connect.ts'
 import { PluggedCard } from './plugged-card.ts'
 import type { LinkAnswer, LinkFunction, ServeVifOptions } from './serve-vif-options.ts'
 import { CardCounters } from './stats.ts'
@@ -102,6 +103,10 @@ export class VifDriver implements BackendDriver {
       'feature-gso-tcpv4': true,
       'feature-gso-tcpv6': true,
       'feature-ipv6-csum-offload': true,
+      'feature-multicast-control': true,
+      'feature-dynamic-multicast-control': true,
+      'feature-xdp-headroom': true,
+      'feature-ctrl-ring': true,
       'feature-split-event-channels': true,
       'multi-queue-max-queues': this.#o.queues ?? DEFAULT_QUEUES,
     })
@@ -131,15 +136,44 @@ export class VifDriver implements BackendDriver {
       abandon: this.#abandon,
     })
     card.connected(queues)
+    const end = new AbortController()
+    void this.#followMulticast(device, queues, end.signal)
     return {
       get nodes() {
         return statusOf(card)
       },
       isCurrent: () => isStillPublished(publishedRings(frontend), read().then(publishedRings)),
       async close(how) {
+        end.abort()
         card.disconnected()
         await queues.close(how)
       },
+    }
+  }
+
+  async reconfigured(device: BackendDevice): Promise<void> {
+    this.#cards.get(device)?.reconfigure(await readFeatures(this.#xs, device.frontendPath))
+  }
+
+  /**
+   * Follows the node by which a connected guest turns its multicast filter on and off, as drivers of
+   * Windows do when a program listens to all addresses.
+   */
+  async #followMulticast(
+    device: BackendDevice,
+    queues: CardQueues,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { frontendPath } = device
+    try {
+      for await (const _ of this.#xs.watch(`${frontendPath}/request-multicast-control`, {
+        signal,
+      })) {
+        const { multicastControl } = await readFeatures(this.#xs, frontendPath)
+        queues.filterMulticast(multicastControl)
+      }
+    } catch (error) {
+      if (!signal.aborted) device.fail(error)
     }
   }
 

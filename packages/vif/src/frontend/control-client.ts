@@ -8,7 +8,6 @@ import {
 } from '@xenkit/hypervisor'
 import type { FrontRing } from '@xenkit/ring'
 import {
-  XEN_NETIF_CTRLF_GREF,
   XEN_NETIF_CTRL_HASH_ALGORITHM,
   XEN_NETIF_CTRL_STATUS,
   XEN_NETIF_CTRL_TYPE,
@@ -41,12 +40,6 @@ export interface HashSettings {
   readonly key: Uint8Array
   /** Queue of each hash, taken modulo the length; netback takes at most 128. Empty: the hash modulo the number of queues. */
   readonly mapping: readonly number[]
-}
-
-/** A grant for the backend to keep mapped. */
-export interface StaticGrants {
-  readonly grefs: Uint32Array
-  readonly readOnly: boolean
 }
 
 interface Waiting {
@@ -99,21 +92,21 @@ export class ControlClient {
   /**
    * Makes the backend keep pages of a queue mapped, so that it copies to and from them without the
    * hypervisor. It unmaps them when the card is closed.
-   * @param grants lists of pages, the most useful first
+   * @param grants lists of writable pages' grants, the most useful first
    * @returns how many of the lists the backend maps: it may support none, or fewer pages
    */
-  addStaticGrants(queue: number, grants: readonly StaticGrants[]): Promise<number> {
+  addStaticGrants(queue: number, grants: readonly Uint32Array[]): Promise<number> {
     return this.#inTurn(async () => {
       const { GET_GREF_MAPPING_SIZE, ADD_GREF_MAPPING } = XEN_NETIF_CTRL_TYPE
       let added = 0
       try {
         let room = await this.#request(GET_GREF_MAPPING_SIZE, queue)
         for (const list of grants) {
-          room -= list.grefs.length
+          room -= list.length
           if (room < 0) break
           this.#writeGrants(list)
           const [gref = 0] = this.#page.grefs
-          await this.#request(ADD_GREF_MAPPING, queue, gref, list.grefs.length)
+          await this.#request(ADD_GREF_MAPPING, queue, gref, list.length)
           added++
         }
       } catch (error) {
@@ -171,10 +164,9 @@ export class ControlClient {
     })
   }
 
-  #writeGrants({ grefs, readOnly }: StaticGrants): void {
-    const flags = readOnly ? XEN_NETIF_CTRLF_GREF.readonly : 0
+  #writeGrants(grefs: Uint32Array): void {
     for (const [i, ref] of grefs.entries()) {
-      netif.gref.encode({ ref, flags, status: 0 }, this.#page.bytes, i * netif.gref.size)
+      netif.gref.encode({ ref, flags: 0, status: 0 }, this.#page.bytes, i * netif.gref.size)
     }
   }
 

@@ -52,8 +52,10 @@ const MAX_QUEUE_PAGES = 256
 export function openQueues(hv: Hypervisor, owner: Owner, o: OpenQueuesOptions): OpenedQueues {
   const { domid } = o
   const pages = Math.min(MAX_QUEUE_PAGES, Math.floor(PAGES / o.queues))
-  const share = (count: number, writable: boolean): GrantShare =>
-    owner.own(hv.grants.share({ domid, pages: count, writable }))
+  // Pages to send from are writable too: the simulated hypervisor shows a read-only page as it was
+  // when it was mapped, and static grants stay mapped.
+  const share = (count: number): GrantShare =>
+    owner.own(hv.grants.share({ domid, pages: count, writable: true }))
   const initOf = (slotSize: number) => (bytes: Uint8Array) => FrontRing.init({ bytes, slotSize })
   const queues = queueDirectories(o.queues).map((directory): OpenedQueue => {
     const [txNodes, rxNodes] = queueNodes(directory, o.split)
@@ -62,14 +64,14 @@ export function openQueues(hv: Hypervisor, owner: Owner, o: OpenQueuesOptions): 
     const init = initOf(netif.rx.slotSize)
     const rx = owner.own(openRing(hv, { ...rxNodes, ...shared, domid, init }))
     const inbox = owner.own(hv.arena.allocate(INBOX_PAGES))
-    return { tx, rx, txPages: share(pages, false), rxPages: share(pages, true), inbox }
+    return { tx, rx, txPages: share(pages), rxPages: share(pages), inbox }
   })
   const init = initOf(netif.ctrl.slotSize)
   const ring = o.control ? owner.own(openRing(hv, { ...CONTROL_NODES, domid, init })) : undefined
   const rings = queues.flatMap(({ tx, rx }) => [tx, rx])
   return {
     queues,
-    control: ring && { ring, page: share(1, true) },
+    control: ring && { ring, page: share(1) },
     nodes: Object.assign({}, ...[...rings, ...(ring ? [ring] : [])].map(({ nodes }) => nodes)),
   }
 }

@@ -216,13 +216,10 @@ async function removeStale(xs: XenstoreClient, path: string, nodes: NodeValues):
   await Promise.all([...stale, ...directories].map((name) => xs.rm(`${path}/${name}`)))
 }
 
-/** Offers the pages that are read as read-only, and first: copies from them are the smaller ones. */
+/** Offers the pages to send from first: copies from them are the smaller ones. */
 async function addStaticGrants(control: ControlClient, { queues }: OpenedQueues): Promise<void> {
   for (const [i, { txPages, rxPages }] of queues.entries()) {
-    await control.addStaticGrants(i, [
-      { grefs: txPages.grefs, readOnly: true },
-      { grefs: rxPages.grefs, readOnly: false },
-    ])
+    await control.addStaticGrants(i, [txPages.grefs, rxPages.grefs])
   }
 }
 

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { HashConfig } from '../../src/backend/hash-config.ts'
 import { NO_HASH } from '../../src/backend/rx-packets.ts'
+import { MulticastFilter } from '../../src/backend/multicast-filter.ts'
 import { type RxQueueEnd, RxSpread } from '../../src/backend/rx-spread.ts'
 
 const FRAME = 60
@@ -62,7 +63,7 @@ test('each frame goes to one queue, a flow’s frames in order to the same one',
         hash.setKey(Uint8Array.from({ length: 40 }, (_, i) => 37 * i + 1))
       }
       const queues = queuesOf(count)
-      new RxSpread(hash, queues).send(batch(all))
+      new RxSpread(hash, new MulticastFilter(), queues).send(batch(all))
       const taken = queues.flatMap((queue) => queue.taken)
       expect(taken.map(({ number }) => number).toSorted((a, b) => a - b)).toEqual([...all.keys()])
       const queueOfFlow = new Map<number, Queue>()
@@ -84,13 +85,13 @@ test('each frame goes to one queue, a flow’s frames in order to the same one',
 
 test('a queue gets one call for a batch', () => {
   const queues = queuesOf(2)
-  new RxSpread(new HashConfig(2), queues).send(batch([...Array(64).keys()]))
+  new RxSpread(new HashConfig(2), new MulticastFilter(), queues).send(batch([...Array(64).keys()]))
   expect(queues.map(({ calls }) => calls.length)).toEqual([1, 1])
 })
 
 test('a link may send more before a queue returns', () => {
   const queues = queuesOf(2)
-  const spread = new RxSpread(new HashConfig(2), queues)
+  const spread = new RxSpread(new HashConfig(2), new MulticastFilter(), queues)
   const flows = [...Array(32).keys()]
   for (const queue of queues) {
     queue.onSend = () => {
