@@ -103,6 +103,7 @@ export {
 } from '@xenkit/stores'
 export { openFileStore } from './open-file-store.ts'
 export { openMemoryStore } from './open-memory-store.ts'
+export { openTap } from './open-tap.ts'
 export { type OpenHypervisorOptions, openHypervisor } from './open-hypervisor.ts'
 export { openWorkers } from './open-workers.ts'
 export { warmUp } from './warm-up.ts'
@@ -128,9 +129,13 @@ export {
   type FrameDirection,
   type FrameFault,
   type FrameFaultOdds,
+  LinkError,
+  type LinkEvent,
   type LinkRate,
   Mirror,
   Packet,
+  type PasstLink,
+  type PasstOptions,
   type PlannedFrame,
   type PortOptions,
   type PortStats,
@@ -141,6 +146,8 @@ export {
   Switch,
   type SwitchOptions,
   type SwitchPort,
+  type TapLink,
+  type TapOptions,
   type UplinkOptions,
   type VirtualCardOptions,
   captureLink,
@@ -151,6 +158,7 @@ export {
   openCapture,
   openErspan,
   openMirror,
+  openPasst,
   openSwitch,
   randomFrameFaults,
   rateLink,
