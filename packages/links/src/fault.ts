@@ -104,9 +104,8 @@ class Line {
 
   /** Sends a frame, after those that are delayed. */
   #sendAt(frame: Frames, due: number): void {
-    const last = this.#delayed.at(-1)
-    if (last) this.#hold(this.#delayed, frame, Math.max(due, last.due), 0)
-    else if (due > performance.now()) this.#hold(this.#delayed, frame, due, 0)
+    const isLate = this.#delayed.length > 0 || due > performance.now()
+    if (isLate) this.#hold(this.#delayed, frame, due, 0)
     else this.#send(frame)
   }
 

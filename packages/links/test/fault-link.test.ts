@@ -113,9 +113,12 @@ test('what is late is bounded', async () => {
   const batch = new Frames(300)
   batch.reset(new Uint8Array(65_000))
   for (let i = 0; i < batch.capacity; i++) batch.add({ start: 0, length: 65_000 })
-  card.link.send(batch)
-  vi.advanceTimersByTime(10)
-  expect(arrived).toBe(Math.floor(2 ** 24 / (65_000 + 512)))
+  const most = Math.floor(2 ** 24 / (65_000 + 512))
+  for (let i = 1; i <= 2; i++) {
+    card.link.send(batch)
+    vi.advanceTimersByTime(10)
+    expect(arrived).toBe(i * most)
+  }
 })
 
 test('an unplugged card gets nothing that is late, and leaves no timer', async () => {

@@ -35,6 +35,13 @@ test('frames that are accepted pass in both directions, in order', async () => {
   )
 })
 
+test('a batch longer than those of the filter passes whole', async () => {
+  const { card, peer } = await filtered(() => true)
+  const frames = Array.from({ length: 600 }, (_, i) => numbered(i))
+  card.transmit(...frames)
+  expect(peer.take()).toEqual(frames)
+})
+
 test('frames stay in their memory', async () => {
   const [near, far] = openCable()
   const memories: Uint8Array[] = []

@@ -139,6 +139,32 @@ test('a change applies at once, also to what waits', async () => {
   expect(peer.take()).toHaveLength(1000)
 })
 
+test('frames that are sent while others leave the queue come behind them', async () => {
+  const [near, far] = openCable()
+  const link = rateLink(near, { fromCard: { bytesPerSecond: 1, burst: 1 } })
+  const card = await new TestCard().plugInto(link)
+  let isFirst = false
+  const numbers: number[] = []
+  const peer = new TestCard({
+    onFrames: (frames) => {
+      for (let i = 0; i < frames.count; i++) numbers.push(frames.bytes(i)[14] ?? 0)
+      if (!isFirst) return
+      isFirst = false
+      card.transmit(frame(60, 255))
+      link.change({})
+      card.transmit(frame(60, 255))
+    },
+  })
+  await peer.plugInto(far)
+  card.transmit(frame(60, 0))
+  numbers.length = 0
+  // More than there are in a batch.
+  card.transmit(...Array.from({ length: 300 }, (_, i) => frame(60, i >> 1)))
+  isFirst = true
+  link.change({})
+  expect(numbers).toEqual([...Array.from({ length: 300 }, (_, i) => i >> 1), 255, 255])
+})
+
 test('an unplugged card gets nothing of what waits, and leaves no timer', async () => {
   const { card, peer } = await limited({ toCard: { bytesPerSecond: 1000, burst: 1 } })
   peer.transmit(frame(60), frame(60))

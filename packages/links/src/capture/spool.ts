@@ -9,7 +9,7 @@ export const MIN_BUFFER_BYTES = 2 * CHUNK_BYTES
 /** Longest wait in `close` for a stream that takes nothing. */
 const CLOSE_MS = 5000
 
-/** A piece of the buffer, reused once the stream has written it. */
+/** A piece of the buffer. */
 export interface Chunk {
   readonly bytes: Uint8Array
   readonly view: DataView
@@ -95,7 +95,8 @@ export class Spool {
     if (!chunk || this.#isClosed) return
     if (chunk === this.#current) this.#current = undefined
     this.#isWriting = true
-    this.#sink.write(chunk.bytes.subarray(0, chunk.used), (error) => {
+    // A copy, since a stream may keep what it has written: a PassThrough does until it is read.
+    this.#sink.write(chunk.bytes.slice(0, chunk.used), (error) => {
       this.#isWriting = false
       if (error) return this.#fail(error)
       chunk.used = 0

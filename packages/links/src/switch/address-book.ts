@@ -67,11 +67,18 @@ export class AddressBook {
     for (const [key, ports] of this.#named) {
       if (ports.delete(port) && ports.size === 0) this.#named.delete(key)
     }
-    for (const mac of macs) {
-      const key = keyOf(mac, 0)
+    const own = new Set(macs.map((mac) => keyOf(mac, 0)))
+    for (const key of own) {
       const ports = this.#named.get(key) ?? new Set()
       this.#named.set(key, ports.add(port))
     }
+    if (own.size === 0) return
+    // Others that use them already have to prove anew that they may.
+    this.#seen.keep((other, _, address) => {
+      const isKept = other === port || !own.has(address)
+      if (!isKept) other.learned--
+      return isKept
+    })
   }
 
   #mayUse(from: Port, vlan: number, memory: Uint8Array, at: number): boolean {
@@ -82,6 +89,6 @@ export class AddressBook {
   }
 }
 
-/** An address as a number. */
+/** An address as a number, as the table of addresses has them. */
 const keyOf = (memory: Uint8Array, at: number): number =>
   u16(memory, at) * 2 ** 32 + u32(memory, at + 2)

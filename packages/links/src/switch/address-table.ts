@@ -5,6 +5,9 @@ const EMPTY = 0xffff_ffff
 /** Slots at first, a power of two. There are always at least twice as many as entries. */
 const FIRST_SLOTS = 64
 
+/** Whether an entry is kept. The MAC address is a number of 48 bits. */
+type IsKept<Port> = (port: Port, seen: number, address: number) => boolean
+
 /**
  * Maps a VLAN and a MAC address to a port. A key's upper half is the VLAN and the first two bytes of
  * the address; its lower half is the other four. It is a hash table with linear probing in columns,
@@ -52,11 +55,11 @@ export class AddressTable<Port> {
   }
 
   /** Removes the entries that aren't to be kept. */
-  keep(isKept: (port: Port, seen: number) => boolean): void {
+  keep(isKept: IsKept<Port>): void {
     this.#rebuild(this.#high.length, isKept)
   }
 
-  #rebuild(slots: number, isKept: (port: Port, seen: number) => boolean): void {
+  #rebuild(slots: number, isKept: IsKept<Port>): void {
     const [high, low, seen, ports] = [this.#high, this.#low, this.#seen, this.#ports]
     this.size = 0
     this.#high = new Uint32Array(slots).fill(EMPTY)
@@ -64,8 +67,10 @@ export class AddressTable<Port> {
     this.#seen = new Float64Array(slots)
     this.#ports = Array.from({ length: slots }, () => undefined)
     for (const [i, port] of ports.entries()) {
-      if (port === undefined || !isKept(port, seen[i] ?? 0)) continue
-      this.set(high[i] ?? 0, low[i] ?? 0, port, seen[i] ?? 0)
+      const [upper, lower, at] = [high[i] ?? 0, low[i] ?? 0, seen[i] ?? 0]
+      if (port === undefined) continue
+      const address = (upper & 0xffff) * 2 ** 32 + lower
+      if (isKept(port, at, address)) this.set(upper, lower, port, at)
     }
   }
 

@@ -163,7 +163,7 @@ export class Switch implements Link, AsyncDisposable {
 
   #deliver(from: Port, to: Port, frames: Frames, i: number, delivery: Delivery): void {
     if (from.settings.isIsolated && to.settings.isIsolated) from.stats.isolated++
-    else if (!delivery.add(to, frames, i)) from.stats.wrongVlan++
+    else if (to.isUp && !delivery.add(to, frames, i)) from.stats.wrongVlan++
   }
 }
 

@@ -174,6 +174,48 @@ test('a sink that takes nothing holds up no frame: the rest are counted, and the
   expect(interfaces).toMatchObject([{ received: 101n, dropped: BigInt(lost) }])
 })
 
+test('a part of the buffer that is used again leaves no trace', async () => {
+  const sink = new PassThrough()
+  const bytes = buffer(sink)
+  const capture = await openCapture(sink)
+  const card = capture.interface('vif1.0')
+  for (let i = 0; i < 3; i++) {
+    card.record(
+      batchOf(ethernet({ payload: Array.from({ length: 401 - i }, () => 255) })),
+      'to-card',
+    )
+    // The part is free once it has been written.
+    await vi.waitFor(() => expect(sink.readableLength).toBe(0))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  await capture.close()
+  expect(readPcapng(await bytes).packets).toHaveLength(3)
+})
+
+test('a sink that somebody else destroys ends the capture', async () => {
+  const onError = vi.fn<(error: Error) => void>()
+  const sink = new PassThrough()
+  const capture = await openCapture(sink, { onError })
+  sink.destroy()
+  capture.interface('vif1.0').record(batchOf(frame(1)), 'to-card')
+  await vi.waitFor(() => expect(onError).toHaveBeenCalledOnce())
+  await expect(capture.close()).rejects.toThrow('Premature close')
+})
+
+test('closing leaves no timer', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setImmediate', 'clearImmediate'] })
+  try {
+    const sink = new PassThrough()
+    sink.resume()
+    const capture = await openCapture(sink)
+    capture.interface('vif1.0').record(batchOf(frame(1)), 'to-card')
+    await capture.close()
+    expect(vi.getTimerCount()).toBe(0)
+  } finally {
+    vi.useRealTimers()
+  }
+})
+
 test('a sink that fails ends the capture, not the traffic', async () => {
   const onError = vi.fn<(error: Error) => void>()
   const sink = new Writable({ write: (_, __, callback) => callback(new Error('disk full')) })

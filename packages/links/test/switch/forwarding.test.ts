@@ -1,6 +1,6 @@
 /** The switch: learning, flooding, VLANs, isolation, nested sends, offloads. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Checksum, NO_OFFLOADS } from '@xenkit/frames'
+import { Checksum, type Frames, Gso, NO_OFFLOADS } from '@xenkit/frames'
 import { type PortOptions, openCable, openSwitch } from '../../src/index.ts'
 import { BROADCAST, batchOf, ethernet, ipv4, macOf, udp } from '../support/frames.ts'
 import { TestCard } from '../support/test-card.ts'
@@ -93,6 +93,12 @@ test("a port's addresses are bounded, and don't displace those of others", async
   expect([a?.take().length, b?.take().length]).toEqual([1, 0])
   c?.transmit(ethernet({ from: macOf(3), to: macOf(13) }))
   expect([a?.take().length, b?.take().length]).toEqual([1, 1])
+  // So does an address that moves away.
+  c?.transmit(ethernet({ from: macOf(10) }))
+  a?.transmit(ethernet({ from: macOf(14) }))
+  for (const card of cards) card.take()
+  b?.transmit(ethernet({ from: macOf(2), to: macOf(14) }))
+  expect([a?.take().length, c?.take().length]).toEqual([1, 0])
   // Old addresses make room.
   vi.advanceTimersByTime(1001)
   a?.transmit(ethernet({ from: macOf(13) }))
@@ -109,6 +115,10 @@ test('without a carrier a port gets nothing, and its addresses are forgotten', a
   b?.link.carrier?.(false)
   a?.transmit(ethernet({ to: macOf(2) }))
   expect([b?.take().length, c?.take().length]).toEqual([0, 1])
+  b?.transmit(ethernet({ from: macOf(2) }))
+  c?.take()
+  a?.transmit(ethernet({ to: macOf(2) }))
+  expect([b?.take().length, c?.take().length]).toEqual([0, 0])
   await b?.link.close()
   b?.transmit(ethernet({ from: macOf(2) }))
   expect(c?.take()).toEqual([])
@@ -148,12 +158,14 @@ test('tags are added and removed as ports want them, with the priority kept', as
   expect(b?.take()).toEqual([plain(2)])
   expect(a?.take()).toEqual([])
   expect(all?.take()).toEqual([tagged(2, 0xe014), tagged(3, 30), tagged(4, 0x601e), tagged(5, 30)])
+  // A tag that ends in its middle.
+  trunk?.transmit(ethernet({ from: macOf(6), type: 0x8100, payload: [0] }).slice(0, 15))
   // Not in the port's VLANs, tagged at an access port, untagged at a trunk without a native VLAN.
   trunk?.transmit(tagged(2, 11), tagged(2, 4095))
   a?.transmit(tagged(1, 10))
   all?.transmit(plain(6), ethernet({ from: macOf(6), type: 0x8100, payload: [0] }))
   for (const card of cards) expect(card.take()).toEqual([])
-  expect(ports.map(({ stats }) => stats.wrongVlan)).toEqual([1, 2, 0, 2])
+  expect(ports.map(({ stats }) => stats.wrongVlan)).toEqual([1, 3, 0, 2])
 })
 
 test('a second tag is never bared by removing the first', async () => {
@@ -171,6 +183,39 @@ test('an untagged frame of the greatest length cannot be tagged', async () => {
   a?.transmit(longest, longest.slice(0, 65_531))
   expect(b?.take().map(({ length }) => length)).toEqual([65_535])
   expect(ports[0]?.stats.wrongVlan).toBe(1)
+})
+
+test('offsets within a frame move with its tag', async () => {
+  const offsets: number[][] = []
+  const sw = openSwitch()
+  const trunk = sw.port({ vlan: { trunk: [1] } })
+  const look = ({ checksumStart, headers }: Frames): void =>
+    void offsets.push([checksumStart[0] ?? 0, headers[0] ?? 0])
+  const a = await new TestCard().plugInto(sw.port())
+  const b = await new TestCard({ onFrames: look }).plugInto(trunk)
+  await new TestCard({ onFrames: look }).plugInto(sw.port())
+  const send = (frame: readonly number[], headers: number): void => {
+    const batch = batchOf(frame)
+    batch.reset()
+    batch.add({
+      start: 0,
+      length: frame.length,
+      checksum: Checksum.BLANK,
+      checksumStart: headers - 20,
+      checksumOffset: 16,
+      gso: Gso.TCPV4,
+      gsoSize: 100,
+      headers,
+    })
+    ;(frame[12] === 0x81 ? b : a).link.send(batch)
+  }
+  send(ethernet({ from: macOf(1) }), 54)
+  send(ethernet({ from: macOf(2), tags: [1] }), 58)
+  expect(offsets).toEqual([
+    [38, 58],
+    [34, 54],
+    [34, 54],
+  ])
 })
 
 test('many frames that get a tag keep their order and content', async () => {

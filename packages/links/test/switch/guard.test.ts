@@ -167,6 +167,8 @@ test('a guest without an address yet can get one', async () => {
   ).toEqual([false, false, false, false, false, false])
   // Without an IPv4 address to be given, there is nothing to ask for.
   expect(await passed({ ips: ['2001:db8::5'] }, dhcp(68, 67))).toEqual([false])
+  const solicitation = icmp6(nd(RS, [0, 0, 0, 0]), NOBODY)
+  expect(await passed({ ips: ['10.0.0.1'] }, solicitation)).toEqual([false])
 })
 
 test('nothing hides from the check: tags, extension headers, fragments, lies', async () => {
@@ -191,6 +193,7 @@ test('nothing hides from the check: tags, extension headers, fragments, lies', a
     // The option's length is 0, the option ends after the packet, the message ends in its middle.
     v6({ protocol: 58, payload: [...spoofed.slice(0, 24), 2, 0, 0, 0, 0, 0, 0, 0] }),
     v6({ protocol: 58, payload: spoofed.slice(0, 30) }),
+    v6({ protocol: 58, payload: [...spoofed.slice(0, 24), 2, 200, ...mac(ME)] }),
     v6({ protocol: 58, payload: spoofed.slice(0, 20) }),
     // The extension header ends after the packet.
     v6({ protocol: 0, payload: [58, 200, 0, 0, 0, 0, 0, 0, ...spoofed] }),
