@@ -6,7 +6,7 @@
 
 use io_uring::types::Fixed;
 use io_uring::{IoUring, opcode, squeue};
-use libc::{RWF_NOWAIT, c_int, iovec};
+use libc::{RWF_NOWAIT, iovec};
 use rustix::io::Errno;
 
 use crate::device::Device;
@@ -28,10 +28,6 @@ pub enum Direction {
 /// An io_uring with a device.
 pub struct Ring {
     ring: IoUring,
-    /// `RWF_NOWAIT` if the device's driver knows it, else 0. With the flag known but not set, a
-    /// transfer would wait for the device to be ready, though the device is nonblocking. Without it
-    /// (TAP devices of Linux before 6.4), it fails with EAGAIN.
-    flags: c_int,
 }
 
 impl Drop for Ring {
@@ -50,9 +46,14 @@ pub enum Means {
 }
 
 impl Means {
-    /// Opens an io_uring for `frames` transfers of a device, if the system allows that.
+    /// Opens an io_uring for `frames` transfers of a device, if the system allows that and the
+    /// device's driver knows `RWF_NOWAIT`. TAP devices do since Linux 6.4. Without the flag, a
+    /// transfer waits for the device to be ready, though the device is nonblocking.
     pub fn open(device: &Device, frames: u32) -> Self {
         let open = || {
+            if !knows_nowait(device) {
+                return Err(Errno::OPNOTSUPP.into());
+            }
             let mut ring = IoUring::new(frames.next_power_of_two())?;
             // A filter may allow only the setup call, so one operation is submitted as a test.
             // SAFETY: the nop takes no pointer.
@@ -60,7 +61,7 @@ impl Means {
             ring.submit_and_wait(1)?;
             ring.completion().next();
             ring.submitter().register_files(&[device.raw()])?;
-            std::io::Result::Ok(Ring { ring, flags: nowait_flag(device) })
+            std::io::Result::Ok(Ring { ring })
         };
         open().map_or(Self::Calls, |ring| Self::Uring(Box::new(ring)))
     }
@@ -93,15 +94,14 @@ impl Means {
     }
 }
 
-/// `RWF_NOWAIT` if the device's driver knows it, else 0.
-fn nowait_flag(device: &Device) -> c_int {
+/// Whether the device's driver knows `RWF_NOWAIT`.
+fn knows_nowait(device: &Device) -> bool {
     let mut byte = 0u8;
     let vector = iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
     // The driver refuses a frame that is shorter than its header, unless it refuses the flag first.
     // SAFETY: the vector is one byte of this function.
     let written = unsafe { libc::pwritev2(device.raw(), &raw const vector, 1, -1, RWF_NOWAIT) };
-    let unknown = written < 0 && last_errno() == Errno::OPNOTSUPP;
-    if unknown { 0 } else { RWF_NOWAIT }
+    written >= 0 || last_errno() != Errno::OPNOTSUPP
 }
 
 fn last_errno() -> Errno {
@@ -113,7 +113,7 @@ fn last_errno() -> Errno {
 /// # Safety
 /// As that of `Means::run`.
 unsafe fn run_ring(
-    Ring { ring, flags }: &mut Ring,
+    Ring { ring }: &mut Ring,
     direction: Direction,
     vectors: &[Vectors],
     outcomes: &mut [Outcome],
@@ -124,10 +124,10 @@ unsafe fn run_ring(
         let (file, first) = (Fixed(0), std::ptr::from_ref(first));
         let entry: squeue::Entry = match direction {
             Direction::Read => {
-                opcode::Readv::new(file, first, 2).offset(u64::MAX).rw_flags(*flags).build()
+                opcode::Readv::new(file, first, 2).offset(u64::MAX).rw_flags(RWF_NOWAIT).build()
             }
             Direction::Write => {
-                opcode::Writev::new(file, first, 2).offset(u64::MAX).rw_flags(*flags).build()
+                opcode::Writev::new(file, first, 2).offset(u64::MAX).rw_flags(RWF_NOWAIT).build()
             }
         };
         // SAFETY: the caller vouches for the vectors and their memory, and the transfers complete
