@@ -219,7 +219,8 @@ export class RxPackets {
     const { GSO, HASH, XDP } = XEN_NETIF_EXTRA_TYPE
     const more = XEN_NETIF_EXTRA_FLAG.MORE << 8
     if (gso !== Gso.NONE) {
-      const follows = hashType !== NO_HASH || headroom > 0 ? more : 0
+      // No XDP: a guest with headroom gets no segments, see `rxOffloads`.
+      const follows = hashType !== NO_HASH ? more : 0
       this.#respond(GSO | follows | ((frames.gsoSize[i] ?? 0) << 16), gso)
     }
     if (hashType !== NO_HASH) {

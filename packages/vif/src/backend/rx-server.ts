@@ -102,7 +102,7 @@ export class RxServer implements ServedRing {
       }
       this.#deliverQueued()
       const isArena = frames.memory.buffer === this.#p.memory.buffer
-      const mayPass = isArena && !this.#turnPlanned && !this.#queue.oldest
+      const mayPass = isArena && !this.#queue.oldest
       const first = mayPass ? this.#deliver(frames, 0, hashes) : 0
       if (first < frames.count) {
         this.#enqueue(frames, first, hashes)
@@ -174,8 +174,7 @@ export class RxServer implements ServedRing {
         continue
       }
       if (left < 1 + buffers) {
-        this.#turnPlanned = true
-        guestTurn.wait(this.#plannedTurn)
+        this.#waitForTurn()
         break
       }
       if (!packets.buffers.has(buffers)) break
@@ -184,6 +183,12 @@ export class RxServer implements ServedRing {
     }
     guestTurn.spend(budget - left)
     return i
+  }
+
+  #waitForTurn(): void {
+    if (this.#turnPlanned) return
+    this.#turnPlanned = true
+    this.#p.guestTurn.wait(this.#plannedTurn)
   }
 
   #enqueue(frames: Frames, first: number, hashes?: FrameHashes): void {

@@ -28,7 +28,11 @@ test('a batch takes one grant-copy call, one publication and one event', async (
   expect(r.front.reap().map(({ bytes }) => bytes)).toEqual(sent)
   expect(copyOut).toHaveBeenCalledTimes(1)
   expect(notify).toHaveBeenCalledTimes(1)
-  expect(r.counters.stats).toMatchObject({ framesReceived: 64, receiveDrops: 0 })
+  // The guest has asked for an event with the next packet, and then for no more.
+  r.server.send(r.batch([content(60)]))
+  r.server.send(r.batch([content(60)]))
+  expect(notify).toHaveBeenCalledTimes(2)
+  expect(r.counters.stats).toMatchObject({ framesReceived: 66, receiveDrops: 0 })
 })
 
 test('a segment of 65,535 bytes with all extra infos takes 18 buffers', async () => {
@@ -75,7 +79,7 @@ test.each<[string, Partial<FrontendFeatures>, (frames: Frames) => void]>([
   ['for which no room is left in a page', { xdpHeadroom: 0x7fff }, () => {}],
   ['of more than 18 buffers', { xdpHeadroom: 3840 }, longer],
   ['of a segment that the guest has not advertised', { gso4: false }, gso],
-  ['of a segment without blank checksum', {}, (frames) => frames.gso.fill(Gso.TCPV4)],
+  ['of a segment without blank checksum', {}, (frames) => (gso(frames), frames.checksum.fill(0))],
   ['of a segment of parts of 0 bytes', {}, (frames) => (gso(frames), frames.gsoSize.fill(0))],
   ['of a segment of no known type', {}, (frames) => (gso(frames), frames.gso.fill(3))],
 ])('a frame %s is dropped, and the next one is delivered', async (_, features, spoil) => {
