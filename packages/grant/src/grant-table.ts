@@ -9,6 +9,7 @@ import {
   type GrantPort,
   type GrantRef,
   type GrantShare,
+  type MapPagesOptions,
   type MappedPages,
   PAGE_SIZE,
 } from '@xenkit/hypervisor'
@@ -116,7 +117,7 @@ export class GrantTable implements Disposable {
    * @throws ArenaFullError when there is no room
    * @throws TypeError once the table is closed
    */
-  mapPages(refs: readonly GrantRef[], o: { readonly writable: boolean }): MappedPages {
+  mapPages(refs: readonly GrantRef[], o: MapPagesOptions): MappedPages {
     this.#expectOpen()
     for (let tries = 1; ; tries++) {
       try {

@@ -36,6 +36,7 @@ export type {
   GrantRef,
   GrantShare,
   Hypervisor,
+  MapPagesOptions,
   MappedPages,
   UnmapNotify,
   XenstorePort,

@@ -83,6 +83,16 @@ export interface MappedPages extends Disposable {
   close(): void
 }
 
+/** Options of `GrantPort.mapPages`. */
+export interface MapPagesOptions {
+  readonly writable: boolean
+  /**
+   * With pages that aren't writable: whether stores of the other domain have to show, as they always
+   * do on Xen. Default false: the simulation shows a copy, to find stores to it.
+   */
+  readonly live?: boolean
+}
+
 /** Grant tables as one domain uses them. Follows xen/include/public/grant_table.h. */
 export interface GrantPort {
   /**
@@ -97,7 +107,7 @@ export interface GrantPort {
    * @throws GrantError naming the first ref that failed and its status; nothing stays mapped
    * @throws ArenaFullError when there is no room for them
    */
-  mapPages(refs: readonly GrantRef[], o: { readonly writable: boolean }): MappedPages
+  mapPages(refs: readonly GrantRef[], o: MapPagesOptions): MappedPages
   /**
    * Opens a batch of grant copies from and to pages of `domid`.
    * @param o.capacity most operations of one call, 1..65536

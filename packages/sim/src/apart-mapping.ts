@@ -1,5 +1,5 @@
 /** Granted pages that lie apart in memory: one mapping per page, counted as one mapping. */
-import { closeAll, type GrantRef, type MappedPages } from '@xenkit/hypervisor'
+import { closeAll, type GrantRef, type MapPagesOptions, type MappedPages } from '@xenkit/hypervisor'
 import type { Attachment } from './attachment.ts'
 import { Mapping } from './mapping.ts'
 
@@ -8,10 +8,10 @@ export class ApartMapping implements MappedPages {
   readonly offsets: Uint32Array
   readonly #pages: Mapping[] = []
 
-  constructor(attachment: Attachment, refs: readonly GrantRef[], writable: boolean) {
+  constructor(attachment: Attachment, refs: readonly GrantRef[], o: MapPagesOptions) {
     try {
       for (const [page, ref] of refs.entries()) {
-        this.#pages.push(new Mapping(attachment, [ref], { writable, mappings: page === 0 ? 1 : 0 }))
+        this.#pages.push(new Mapping(attachment, [ref], { ...o, mappings: page === 0 ? 1 : 0 }))
       }
     } catch (error) {
       this.close()

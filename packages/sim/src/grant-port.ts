@@ -7,6 +7,7 @@ import {
   type GrantPort,
   type GrantRef,
   type GrantShare,
+  type MapPagesOptions,
   type MappedPages,
   UINT32_MAX,
 } from '@xenkit/hypervisor'
@@ -29,9 +30,9 @@ export class SimGrants implements GrantPort {
     return new Mapping(this.#attachment, refs, o)
   }
 
-  mapPages(refs: readonly GrantRef[], o: { readonly writable: boolean }): MappedPages {
+  mapPages(refs: readonly GrantRef[], o: MapPagesOptions): MappedPages {
     expectRefs(refs)
-    return new ApartMapping(this.#attachment, refs, o.writable)
+    return new ApartMapping(this.#attachment, refs, o)
   }
 
   openCopyBatch(o: { readonly domid: number; readonly capacity: number }): GrantCopyBatch {

@@ -1,6 +1,6 @@
 /**
- * Mappings of granted pages. A writable mapping shows the granted pages themselves. A read-only
- * mapping shows a copy, made at the time of mapping, in frames of the mapping domain. No MMU
+ * Mappings of granted pages. A writable or live mapping shows the granted pages themselves. Another
+ * read-only mapping shows a copy, made at the time of mapping, in frames of the mapping domain. No MMU
  * prevents a store to the copy, so the end of the mapping checks for one: only the mapping domain
  * can have changed the copy.
  */
@@ -8,6 +8,7 @@ import {
   GrantError,
   type GrantMapping,
   type GrantRef,
+  type MapPagesOptions,
   PAGE_SIZE,
   type UnmapNotify,
 } from '@xenkit/hypervisor'
@@ -34,7 +35,7 @@ export class Mapping implements GrantMapping, Opened {
   constructor(
     attachment: Attachment,
     refs: readonly GrantRef[],
-    o: { readonly writable: boolean; readonly mappings?: number },
+    o: MapPagesOptions & { readonly mappings?: number },
   ) {
     const { mappings = 1 } = o
     const { handles, frame, view } = attachment.room.take({ pages: refs.length, mappings }, () =>
@@ -122,11 +123,11 @@ export class Mapping implements GrantMapping, Opened {
 function map(
   { domid, hypervisor }: Attachment,
   refs: readonly GrantRef[],
-  { writable }: { readonly writable: boolean },
+  { writable, live = writable }: MapPagesOptions,
 ): MappedPages & { readonly view: number | undefined } {
   const { frames, maptrack } = hypervisor
   const mapped = maptrack.map(domid, refs, writable)
-  if (writable) return { ...mapped, view: undefined }
+  if (live) return { ...mapped, view: undefined }
   try {
     return { ...mapped, view: frames.allocateView(domid, refs.length) }
   } catch (error) {

@@ -278,6 +278,17 @@ test('a guest may change a page that is mapped read-only', async () => {
   expect(share.bytes.every((byte) => byte === 5)).toBe(true)
 })
 
+test('a live mapping shows what the guest stores, read-only too', async () => {
+  await using m = twoDomains()
+  using share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: false })
+  const refs = refsOf(m.front.domid, share.grefs)
+  using mapped = m.back.grants.mapPages(refs, { writable: false, live: true })
+  share.bytes.fill(5)
+  for (const offset of mapped.offsets) {
+    expect(new Uint8Array(m.back.arena.buffer, offset, 4096).every((byte) => byte === 5)).toBe(true)
+  }
+})
+
 test('a read-only mapping without room for its copy leaves nothing open', async () => {
   await using m = twoDomains({ pages: 3 })
   using share = m.front.grants.share({ domid: m.back.domid, pages: 2, writable: true })

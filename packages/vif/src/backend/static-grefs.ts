@@ -121,7 +121,8 @@ export class StaticGrefs implements Disposable {
     if (!share.cache(cost)) return undefined
     try {
       const refs = pages.map(({ gref }) => ({ domid, gref }))
-      const mapped = grants.mapPages(refs, { writable: pages[0]?.writable === true })
+      const writable = pages[0]?.writable === true
+      const mapped = grants.mapPages(refs, { writable, live: true })
       const run = { pages, mapped, cost }
       for (const [i, page] of pages.entries()) page.offset = mapped.offsets[i]
       this.#runs.add(run)

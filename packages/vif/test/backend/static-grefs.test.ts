@@ -59,7 +59,8 @@ test('pages are the guest’s own until it deletes them', async () => {
 
 test('pages that may only be read are found for reading alone', async () => {
   await using r = await ControlRig.open()
-  const [fixed = 0] = r.grant(1, false).grefs
+  const lent = r.grant(1, false)
+  const [fixed = 0] = lent.grefs
   const [data = 0] = r.grant(1).grefs
   // All or none: a grant that is read-only can't be mapped for writing.
   expect(add(r, 0, [data, fixed])).toBe(S.INVALID_PARAMETER)
@@ -67,7 +68,8 @@ test('pages that may only be read are found for reading alone', async () => {
   expect(r.back.share.cached).toBe(0)
   r.list([{ ref: data }, { ref: fixed, flags: READONLY }])
   expect(r.ask(T.ADD_GREF_MAPPING, 0, r.pageRef, 2).status).toBe(S.SUCCESS)
-  expect(pageOf(r, fixed, false)).toBeDefined()
+  lent.bytes[7] = 5
+  expect(pageOf(r, fixed, false)?.[7]).toBe(5)
   expect(pageOf(r, fixed, true)).toBeUndefined()
   expect(pageOf(r, data, true)).toBeDefined()
 })
