@@ -55,11 +55,13 @@ class CountedTurn implements GuestTurn {
 
   get left(): number {
     const { round, guests } = this.#loop
+    const whole = guests.size > 1 ? TURN : TURN_ALONE
     if (this.#round !== round) {
       this.#round = round
-      this.#left = guests.size > 1 ? TURN : TURN_ALONE
+      this.#left = whole
     }
-    return this.#left
+    // Another guest may have come since this turn began.
+    return Math.min(this.#left, whole)
   }
 
   /**
