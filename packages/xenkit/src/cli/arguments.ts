@@ -1,6 +1,7 @@
 /** Parsers of the commands' arguments. commander reports a wrong argument and exits with code 2. */
 import { DOMID_MAX, UINT32_MAX } from '@xenkit/hypervisor'
 import { VBD_BACKEND_TYPES, type VbdBackendType, parseVdev } from '@xenkit/vbd'
+import { type VifRate, parseMac } from '@xenkit/vif'
 import { InvalidArgumentError } from 'commander'
 
 /** Parses a decimal number of at most 9 digits. */
@@ -24,6 +25,53 @@ export function devid(value: string): number {
     throw new InvalidArgumentError('expected the number of a card, from 0')
   }
   return number
+}
+
+/** Parses a network card's address. */
+export function mac(value: string): Uint8Array {
+  const bytes = parseMac(value)
+  if (!bytes) throw new InvalidArgumentError('expected an address such as 00:16:3e:01:02:03')
+  return bytes
+}
+
+/** Collects addresses that a guest may use. */
+export const addresses = (value: string, before: readonly string[] = []): readonly string[] => [
+  ...before,
+  value,
+]
+
+const RATE_UNITS = { '': 1, K: 1e3, M: 1e6, G: 1e9 } as const
+const RATE_PERIODS = { us: 1, ms: 1e3, s: 1e6 } as const
+const DEFAULT_RATE_PERIOD_US = 50_000
+
+/** Parses a rate as in xl's configuration: `10Mb/s`, `1MB/s@20ms`. */
+export function rate(value: string): VifRate {
+  const [, digits, unit = '', kind, periods, periodUnit = 'us'] =
+    /^(\d{1,9})([KMG]?)([Bb])\/s(?:@(\d{1,6})(us|ms|s))?$/.exec(value) ?? []
+  const perSecond =
+    (Number(digits) * RATE_UNITS[unit as keyof typeof RATE_UNITS]) / (kind === 'b' ? 8 : 1)
+  const periodUs =
+    periods === undefined
+      ? DEFAULT_RATE_PERIOD_US
+      : Number(periods) * RATE_PERIODS[periodUnit as keyof typeof RATE_PERIODS]
+  const bytes = Math.floor((perSecond * periodUs) / 1e6)
+  if (!Number.isSafeInteger(bytes) || bytes < 1 || periodUs > UINT32_MAX) {
+    throw new InvalidArgumentError('expected bits or bytes per second: 10Mb/s, or 1MB/s@20ms')
+  }
+  return { bytes, periodUs }
+}
+
+/** Parses the most bytes of a packet. */
+export function mtu(value: string): number {
+  const bytes = /^\d{2,5}$/.test(value) ? Number(value) : 0
+  if (bytes < 68 || bytes > 65_521) throw new InvalidArgumentError('expected bytes, 68..65521')
+  return bytes
+}
+
+/** Parses the most queues of a card. */
+export function queues(value: string): number {
+  if (!/^[1-8]$/.test(value)) throw new InvalidArgumentError('expected a number of queues, 1..8')
+  return Number(value)
 }
 
 /** Checks the name of a disk, such as xvda. */

@@ -1,12 +1,9 @@
 /** `xenkit disk serve` and `xenkit disk attach`. */
-import { randomUUID } from 'node:crypto'
 import { resolve } from 'node:path'
 import {
-  DeviceAbandonedError,
   type RequestedDisk,
   type StoreFunction,
   type VbdBackendType,
-  type VbdEvent,
   eventLog,
   parseVdev,
   plugVbd,
@@ -18,13 +15,11 @@ import { openFileStore } from '../open-file-store.ts'
 import { openHypervisor } from '../open-hypervisor.ts'
 import { openWorkers } from '../open-workers.ts'
 import { warmUp } from '../warm-up.ts'
+import { Abandoned, attach } from './attach.ts'
 import { expectNoKernelBackend } from './expect-no-kernel-backend.ts'
 import { Images, type ImagesOptions } from './images.ts'
 import { interrupted } from './interrupted.ts'
 import { UsageError } from './usage-error.ts'
-
-/** Milliseconds for xenstored to remove the disk's nodes, after the device has closed. */
-const UNPLUG_TIMEOUT_MS = 1_000
 
 export interface ServeOptions extends ImagesOptions {
   readonly backendTypes: readonly VbdBackendType[]
@@ -57,15 +52,19 @@ export async function diskServe(image: string | undefined, o: ServeOptions): Pro
     `serving ${store ? `${store.path}, ${store.sectors} sectors` : 'the image that each disk names'}; waiting for a disk`,
   )
   await using pool = await openWorkers(hv, { count: workers })
+  const abandoned = new Abandoned()
   await serveVbd(hv, {
     store: anyDisk && store ? store : chosen,
     release: images.release,
     backendTypes,
     workers: pool,
     signal: interrupted(),
-    onEvent: printAndNote,
+    onEvent(event) {
+      print(event)
+      abandoned.note(event)
+    },
   })
-  exitIfAbandoned()
+  abandoned.exitIfAny()
 }
 
 export interface AttachOptions extends ImagesOptions {
@@ -96,68 +95,33 @@ export async function diskAttach(
   await using _compiled = await warmUp(hv)
   using xs = await openXenstore(hv.xenstore)
   const address = { frontendDomid: domid, backendDomid: hv.domid, vdev }
-  const reservation = randomUUID()
-  const stop = new AbortController()
-  let failure: unknown
-  const serving = serveVbd(hv, {
-    ...new Images(imageOptions),
+  const abandoned = new Abandoned()
+  await attach({
     xs,
-    reservation,
-    workers,
-    signal: AbortSignal.any([interrupted(), stop.signal]),
-    onEvent(event) {
-      printAndNote(event)
-      if (event.kind === 'failed') failure = event.error
-      if (event.kind === 'removed') stop.abort()
-      // If the domain is gone, the disk won't reconnect, and no toolstack removes a disk that this
-      // command plugged.
-      if (event.kind === 'closed') {
-        void xs.isDomainIntroduced(domid).then(
-          (exists) => exists || stop.abort(),
-          () => stop.abort(),
-        )
-      }
-    },
+    domid,
+    serve: ({ onEvent, ...o }) =>
+      serveVbd(hv, {
+        ...new Images(imageOptions),
+        ...o,
+        xs,
+        workers,
+        onEvent(event) {
+          print(event)
+          abandoned.note(event)
+          onEvent(event)
+        },
+      }),
+    plug: (reservation) =>
+      plugVbd(xs, {
+        ...address,
+        readOnly,
+        cdrom: o.cdrom,
+        params: image === undefined ? '' : resolve(image),
+        reservation,
+      }),
+    unplug: (o) => unplugVbd(xs, address, o),
   })
-  // `serving` is awaited below; until then this prevents an unhandled rejection.
-  serving.catch(() => {})
-  try {
-    await plugVbd(xs, {
-      ...address,
-      readOnly,
-      cdrom: o.cdrom,
-      params: image === undefined ? '' : resolve(image),
-      reservation,
-    })
-  } catch (error) {
-    stop.abort()
-    await serving
-    throw error
-  }
-  // Unplug the disk only if this command has plugged it.
-  try {
-    await serving
-  } finally {
-    await unplugVbd(xs, address, { signal: AbortSignal.timeout(UNPLUG_TIMEOUT_MS) })
-  }
-  exitIfAbandoned()
-  // The error was printed when it happened.
-  if (failure !== undefined) process.exitCode = 1
+  abandoned.exitIfAny()
 }
 
 const print = eventLog((line, { failed }) => (failed ? console.error(line) : console.log(line)))
-
-let hasAbandoned = false
-
-function printAndNote(event: VbdEvent): void {
-  print(event)
-  hasAbandoned ||= event.error instanceof DeviceAbandonedError
-}
-
-/**
- * Exits immediately if a disk was abandoned: closing its image would wait forever for requests in
- * flight.
- */
-function exitIfAbandoned(): void {
-  if (hasAbandoned) process.exit(1)
-}

@@ -20,7 +20,10 @@ export async function netDetach(
 ): Promise<void> {
   using xs = await openXenstore(control.xenstore)
   const address = await findCard(xs, { domid, devid, backendDomid: control.domid })
-  if (o.force) return unplugVif(xs, address, { signal: AbortSignal.abort() })
+  if (o.force) {
+    await unplugVif(xs, address, { signal: AbortSignal.abort() })
+    return
+  }
   const advice = `the guest doesn't release card ${devid} of domain ${domid}: detach it with --force`
   await timeLimit(DETACH_TIMEOUT_MS, advice, unplugVif(xs, address))
 }

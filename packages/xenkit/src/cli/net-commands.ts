@@ -1,12 +1,32 @@
 /** The commands of `xenkit net`. */
 import type { Command } from 'commander'
-import { devid, domid } from './arguments.ts'
+import { addresses, devid, domid, mac, mtu, queues, rate } from './arguments.ts'
+import { netAttach, netServe } from './net.ts'
 import { netDetach } from './net-change.ts'
 import { netList } from './net-list.ts'
 import { withControl } from './with-control.ts'
 
 export function addNetCommands(xenkit: Command): void {
   const net = xenkit.command('net').description('network cards')
+  const withLinks = (command: Command): Command =>
+    command
+      .option('--switch', 'connect the cards by a switch within this command')
+      .option('--capture <file>', 'write all frames to a pcapng file, or to a named pipe')
+      .option('--queues <count>', 'most queues of a card', queues, 4)
+  withLinks(net.command('serve'))
+    .description('serve the network cards that a toolstack gives to this domain')
+    .option('--domid <domid>', 'serve only the cards of this domain', domid)
+    .option('--devid <devid>', 'serve only cards of this number', devid)
+    .action(netServe)
+  withLinks(net.command('attach'))
+    .description('plug a network card into a running domain and serve it until it is unplugged')
+    .argument('<domid>', 'of the guest', domid)
+    .option('--devid <devid>', 'number of the card; default: the first that is free', devid)
+    .option('--mac <address>', "the guest's address; default: a random one", mac)
+    .option('--ip <address>', 'an address that the guest may use; may be repeated', addresses)
+    .option('--rate <rate>', 'most that the guest may send: 10Mb/s', rate)
+    .option('--mtu <bytes>', 'most bytes of a packet', mtu)
+    .action(netAttach)
   net
     .command('list')
     .description("list the network cards of this domain's backends, whichever program serves them")

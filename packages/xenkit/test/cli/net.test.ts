@@ -1,16 +1,31 @@
 /** `xenkit net`: several commands on one simulated machine. */
-import { type PlugVifOptions, openXenstore, plugVif } from '../../src/index.ts'
-import { expect, test } from 'vitest'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type PlugVifOptions, openVif, openXenstore, plugVif } from '../../src/index.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { expectComplaint, machine } from '../support/commands.ts'
 
 type Machine = Awaited<ReturnType<typeof machine>>
 
-/** Plugs card 0 of the guest, as a toolstack does. */
+let folder: string
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xenkit-net-'))
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const macOf = (last: number): Uint8Array => Uint8Array.of(0, 0x16, 0x3e, 1, 2, last)
+
+/** Plugs card 0 of a guest, as a toolstack does. */
 async function plug(m: Machine, o: Partial<PlugVifOptions> = {}): Promise<void> {
   using xs = await openXenstore(m.dom0.xenstore)
   const address = { frontendDomid: m.guest.domid, backendDomid: 0, devid: 0 }
-  await plugVif(xs, { ...address, mac: Uint8Array.of(0, 0x16, 0x3e, 1, 2, 3), ...o })
+  await plugVif(xs, { ...address, mac: macOf(3), ...o })
 }
+
+/** A frame of an experimental protocol. */
+const frameOf = (to: Uint8Array, from: Uint8Array, text: string): Uint8Array =>
+  Buffer.concat([to, from, Uint8Array.of(0x88, 0xb5), Buffer.from(text)])
 
 test('a card that nobody serves is listed and detached', async () => {
   await using m = await machine('net')
@@ -30,10 +45,76 @@ test('a card that nobody serves is listed and detached', async () => {
   expect(JSON.parse((await m.run('list', '--json')).stdout)).toEqual([])
 }, 60_000)
 
+test('a card is attached with its settings, captured and detached', async () => {
+  await using m = await machine('net')
+  const id = String(m.guest.domid)
+  const file = join(folder, 'attached.pcapng')
+  const settings = ['--mac', '00:16:3e:01:02:05', '--ip', '10.0.0.5', '--ip', '2001:db8::5']
+  const limits = ['--rate', '8Mb/s@20ms', '--mtu', '9000']
+  const attached = m.start('attach', id, '--switch', '--capture', file, ...settings, ...limits)
+  await attached.says(/vif\d+\.0 of domain \d+: offered/)
+  expect(JSON.parse((await m.run('list', '--json')).stdout)).toMatchObject([
+    {
+      devid: 0,
+      mac: '00:16:3e:01:02:05',
+      ips: ['10.0.0.5', '2001:db8::5'],
+      rate: { bytes: 20_000, periodUs: 20_000 },
+      mtu: 9000,
+      claim: expect.any(String),
+    },
+  ])
+  const vif = await openVif(m.guest, { devid: 0 })
+  await vif.sendFrame(frameOf(macOf(9), macOf(5), 'captured'))
+  await vif.close()
+  expect(await m.run('detach', id, '0')).toEqual({ code: 0, stdout: '', stderr: '' })
+  expect(await attached.ended).toMatchObject({ code: 0, stderr: '' })
+  const capture = readFileSync(file, 'latin1')
+  expect(capture).toContain(`vif${id}.0`)
+  expect(capture).toContain('captured')
+}, 60_000)
+
+test('a second card gets the next number', async () => {
+  await using m = await machine('net')
+  const id = String(m.guest.domid)
+  await plug(m)
+  const attached = m.start('attach', id, '--switch')
+  await attached.says(/vif\d+\.1 of domain \d+: offered/)
+  await m.run('detach', id, '1', '--force')
+  await m.run('detach', id, '0')
+  expect((await attached.ended).code).toBe(0)
+}, 60_000)
+
+test('serve connects two guests, and drops what a guest sends from addresses of others', async () => {
+  const m = await machine('net')
+  try {
+    const other = m.createDomain()
+    const served = m.start('serve', '--switch')
+    await served.says(/waiting for a network card/)
+    await plug(m)
+    await plug(m, { frontendDomid: other.domid, mac: macOf(4) })
+    const [a, b] = await Promise.all([m.guest, other].map((hv) => openVif(hv, { devid: 0 })))
+    if (!a || !b) throw new Error('both cards are open')
+    const arriving = b[Symbol.asyncIterator]()
+    await a.sendFrame(frameOf(macOf(4), macOf(7), 'spoofed'))
+    await a.sendFrame(frameOf(macOf(4), macOf(3), 'genuine'))
+    expect(Buffer.from((await arriving.next()).value ?? []).toString('latin1')).toContain('genuine')
+    await a.close()
+    await b.close()
+    await served.kill()
+  } finally {
+    await m.close()
+  }
+}, 60_000)
+
 test.each([
   [['detach', '1', 'eth0'], /number of a card/],
   [['detach', '1', '4294967296'], /number of a card/],
   [['detach', '40000', '0'], /domain id/],
+  [['attach', '1', '--mac', '00:16'], /expected an address/],
+  [['attach', '1', '--rate', '10'], /10Mb\/s/],
+  [['attach', '1', '--rate', '1Gb/s@9999s'], /10Mb\/s/],
+  [['attach', '1', '--mtu', '67'], /68\.\.65521/],
+  [['serve', '--queues', '9'], /1\.\.8/],
 ])('wrong arguments %j', async (args, says) => {
   await using m = await machine('net')
   const { code, stderr } = await m.run(...args)

@@ -26,6 +26,7 @@ export interface Outcome {
 /** A command that runs. */
 export class Command {
   readonly ended: Promise<Outcome>
+  readonly #worker: Worker
   #stdout = ''
   #stderr = ''
   #heard = (): void => {}
@@ -40,6 +41,7 @@ export class Command {
       stdout: true,
       stderr: true,
     })
+    this.#worker = worker
     worker.stdout.on('data', (text: Buffer) => {
       this.#stdout += text.toString()
       this.#heard()
@@ -49,6 +51,11 @@ export class Command {
       worker.once('error', reject)
       worker.once('exit', (code) => resolve({ code, stdout: this.#stdout, stderr: this.#stderr }))
     })
+  }
+
+  /** Ends the command as SIGKILL does. */
+  async kill(): Promise<void> {
+    await this.#worker.terminate()
   }
 
   /** Resolves once the command has printed the text; rejects if the command ends without it. */
@@ -73,6 +80,9 @@ export async function machine(group: string) {
   return {
     dom0,
     guest,
+    createDomain: (): SimDomain => simulated.createDomain(),
+    /** Destroys all domains, whatever their threads are doing. */
+    close: () => simulated.close(),
     start,
     run: (...args: string[]): Promise<Outcome> => start(...args).ended,
     [Symbol.asyncDispose]: () => simulated[Symbol.asyncDispose](),
