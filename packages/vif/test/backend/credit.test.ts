@@ -1,6 +1,6 @@
 /** The rate limit of a card's guest. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { NETIF_RSP } from '@xenkit/wire'
+import { NETIF_RSP, NETTXF } from '@xenkit/wire'
 import { Credit } from '../../src/backend/credit.ts'
 import { TxRig } from '../support/tx-rig.ts'
 
@@ -146,6 +146,20 @@ test("a guest's packets wait for credit by the size that their first slot says",
   rig.credit.change(undefined)
   expect(rig.answers()).toEqual(['4:0', '5:0'])
   expect(rig.frames).toHaveLength(6)
+})
+
+test('packets that wait for credit are sent before a bad slot behind them closes the card', async () => {
+  await using rig = await TxRig.open({ rate: { bytes: 60, periodUs: 50_000 } })
+  for (let i = 0; i < 2; i++) rig.put({ size: 60, id: i })
+  rig.put({ size: 60, flags: NETTXF.more_data })
+  rig.put({ offset: 4096, size: 1, flags: NETTXF.more_data })
+  rig.turn()
+  expect([rig.frames.length, rig.failures.length]).toEqual([1, 0])
+  vi.advanceTimersByTime(50)
+  expect(rig.frames).toHaveLength(2)
+  expect(rig.failures.map(String)).toEqual([
+    expect.stringContaining('transmit request 3 in slot 3: "offset" 4096'),
+  ])
 })
 
 test('a ring that has stopped is forgotten, and others go on', async () => {

@@ -80,7 +80,10 @@ test('extra infos change the list, and their packets are dummies', async () => {
   rig.put({ flags: extra_info, id: 5 })
   rig.putExtra({ type: MCAST_DEL, u: [...group(1)] })
   rig.turn()
-  expect(rig.filter.passes(group(1), 0)).toBe(false)
+  rig.put({ flags: extra_info, id: 6 })
+  rig.putExtra({ type: MCAST_DEL, u: [...group(2)] })
+  rig.turn()
+  expect([1, 2].map((last) => rig.filter.passes(group(last), 0))).toEqual([false, false])
   expect(rig.frames).toHaveLength(1)
 })
 

@@ -89,6 +89,20 @@ test.each([4, 6] as const)(
   },
 )
 
+test('what an earlier packet was is forgotten', async () => {
+  await using rig = await TxRig.open()
+  const { bytes } = build(tcp4)
+  rig.putFrame(bytes, { flags: blank, gso: { type: Gso.TCPV4, size: 1448 } })
+  rig.turn()
+  // More packets than there are columns for.
+  for (let i = 0; i < 300; i++) {
+    rig.put({ gref: rig.gref(2), size: 60, id: i })
+    rig.turn()
+    expect(rig.responses().at(-1)?.status).toBe(NETIF_RSP.OKAY)
+  }
+  expect(rig.frames.slice(1).every(({ gso }) => gso === Gso.NONE)).toBe(true)
+})
+
 interface Lie {
   readonly packet?: Packet
   /** Changes the frame's bytes. */
