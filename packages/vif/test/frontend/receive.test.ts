@@ -75,29 +75,56 @@ function tcp4(length: number): Uint8Array {
   return frame
 }
 
-test('frames of all lengths arrive in order, however the responses are published', async () => {
+test('frames of all lengths arrive in order, wherever the responses are cut', async () => {
   await using r = await connectedVif()
   const { got, wait } = collect(r.vif)
-  const frame = fc.record({ length: fc.integer({ min: 14, max: 65_535 }), cut: fc.nat(17) })
+  const length = fc.integer({ min: 14, max: 65_535 })
   let sent = 0
   await fc.assert(
-    fc.asyncProperty(fc.array(frame, { minLength: 1, maxLength: 12 }), async (frames) => {
-      got.length = 0
-      for (const [i, { length, cut }] of frames.entries()) {
-        const responses = responsesOf(bytesOf(length))
-        r.back.queue.receive(...responses.slice(0, cut))
-        await r.back.until(() => r.back.queue.rx.available >= 17)
-        r.back.queue.receive(...responses.slice(cut))
-        await wait(i + 1)
-      }
-      for (const [i, { length }] of frames.entries()) {
-        expect(Buffer.compare(got[i]?.bytes ?? Buffer.alloc(0), bytesOf(length))).toBe(0)
-      }
-      sent += frames.length
-    }),
+    fc.asyncProperty(
+      fc.array(length, { minLength: 1, maxLength: 12 }),
+      fc.array(fc.nat(200), { maxLength: 4 }),
+      async (lengths, cuts) => {
+        got.length = 0
+        const responses = lengths.flatMap((each) => responsesOf(bytesOf(each)))
+        let from = 0
+        for (const to of [...cuts.toSorted((x, y) => x - y), responses.length]) {
+          r.back.queue.receive(...responses.slice(from, to))
+          from = Math.max(from, to)
+          await r.back.posted(256)
+        }
+        await wait(lengths.length)
+        for (const [i, each] of lengths.entries()) {
+          expect(Buffer.compare(got[i]?.bytes ?? Buffer.alloc(0), bytesOf(each))).toBe(0)
+        }
+        sent += lengths.length
+      },
+    ),
     { numRuns: 20 },
   )
   expect(r.vif.counts).toMatchObject({ receivedFrames: sent, receiveErrors: 0 })
+})
+
+test('no frame is written past the memory of its batch, however long it is', async () => {
+  await using r = await connectedVif()
+  const { got, wait } = collect(r.vif)
+  using beside = r.back.guest.arena.allocate(512)
+  beside.bytes.fill(0xaa)
+  const longest = bytesOf(65_535)
+  // Seven of the longest frames at a time: more than a batch's memory holds.
+  r.back.queue.receive(...Array.from({ length: 7 }, () => responsesOf(longest)).flat())
+  await wait(7)
+  expect(got.every(({ bytes }) => Buffer.compare(bytes, longest) === 0)).toBe(true)
+  // And a frame of 200 slots, which no backend may send.
+  await r.back.posted(256)
+  const parts = Array.from({ length: 200 }, (_, i) => ({
+    data: bytesOf(4096),
+    flags: i < 199 ? MORE_DATA : 0,
+  }))
+  r.back.queue.receive(...parts, { data: bytesOf(60) })
+  await wait(8)
+  expect(r.vif.counts).toMatchObject({ receivedFrames: 8, receiveErrors: 1 })
+  expect(beside.bytes.every((byte) => byte === 0xaa)).toBe(true)
 })
 
 test('offload columns: verified, blank, and segments of both IP versions', async () => {
@@ -132,11 +159,11 @@ test('headroom before the data of each slot is left out', async () => {
     { data: padded(frame.subarray(0, 3840)), flags: MORE_DATA | EXTRA_INFO },
     { extra: [5, 0, 0, 1, 0, 0, 0, 0] },
     { data: padded(frame.subarray(3840)) },
-    ...responsesOf(bytesOf(60)),
+    ...responsesOf(bytesOf(8000)),
   )
   await wait(2)
   expect(Buffer.compare(got[0]?.bytes ?? Buffer.alloc(0), frame)).toBe(0)
-  expect(Buffer.compare(got[1]?.bytes ?? Buffer.alloc(0), bytesOf(60))).toBe(0)
+  expect(Buffer.compare(got[1]?.bytes ?? Buffer.alloc(0), bytesOf(8000))).toBe(0)
 })
 
 test('frames with errors are counted and dropped, the ones around them arrive', async () => {
@@ -158,7 +185,11 @@ test('frames with errors are counted and dropped, the ones around them arrive', 
     responsesOf(tcp4(5000), EXTRA_INFO | CSUM_BLANK, [[1, 0, 0, 0, 1, 0, 0, 0]]),
     responsesOf(tcp4(5000), EXTRA_INFO | CSUM_BLANK, [[1, 0, 1, 1, 7, 0, 0, 0]]),
     // Headroom that is longer than the first slot.
-    [{ data: bytesOf(60), flags: EXTRA_INFO }, { extra: [5, 0, 61, 0, 0, 0, 0, 0] }],
+    [
+      { data: bytesOf(60), flags: EXTRA_INFO | MORE_DATA },
+      { extra: [5, 0, 61, 0, 0, 0, 0, 0] },
+      { data: bytesOf(200) },
+    ],
   ]
   r.back.queue.receive(...good(), ...bad.flatMap((responses) => [...responses, ...good()]))
   await wait(bad.length + 1)
@@ -181,20 +212,23 @@ test('pages are posted again at once, and more frames fit than the ring has slot
   expect(got).toHaveLength(2560)
 })
 
-test('the backend is notified of posted pages when it asked for it', async () => {
+test('the backend is notified of posted pages when it connects, and when it asks', async () => {
   await using r = await connectedVif()
   const { queue } = r.back
+  const port = queue.ports[1]
+  await r.back.until(() => queue.events.get(port) === 1)
   const { wait } = collect(r.vif)
   // It takes all posted pages, and asks for an event with the next one.
   const [first] = Array.from({ length: 256 }, () => queue.rx.take().message)
   expect(queue.rx.arm()).toBe(false)
-  const posted = r.back.until(() => queue.rx.available > 0)
   const slot = queue.rx.next()
   slot.setUint16(0, first?.getUint16(0, true) ?? 0, true)
   slot.setUint32(2, 0, true)
   slot.setInt16(6, 60, true)
-  if (queue.rx.push()) queue.ports[1].notify()
-  await Promise.all([posted, wait(1)])
+  if (queue.rx.push()) port.notify()
+  await wait(1)
+  await r.back.until(() => queue.events.get(port) === 2)
+  expect(queue.rx.available).toBe(1)
 })
 
 test('a response that is not in the slot of its request closes the card', async () => {

@@ -131,6 +131,8 @@ test('checksums and segments: flags, and an extra info after the first slot', as
     [1, 0, low, high, 2, 0, 0, 0, 0, 0, 0, 0],
   ])
   answer(queue, packets)
+  await drained(r)
+  expect(r.vif.carrier).toBe(true)
 })
 
 test('responses with errors are counted by frame, and free their slots', async () => {
@@ -163,6 +165,32 @@ test('a full ring takes no more, and "writable" resolves once it has room', asyn
   await writable
   expect(r.vif.send(frames, 256)).toBe(44)
   expect(queue.sent()).toHaveLength(44)
+})
+
+test('several queues share the pages, and each takes frames until its own are used', async () => {
+  await using r = await connectedVif({ queues: 4 })
+  const frames = new Frames(300)
+  frames.reset(bytesOf(64))
+  for (let i = 0; i < 300; i++) frames.add({ start: 0, length: 64 })
+  for (const [i, queue] of r.back.queues.entries()) {
+    expect(r.vif.send(frames, 0, i)).toBe(112)
+    const packets = packetsOf(queue, queue.sent())
+    expect(packets).toHaveLength(112)
+    answer(queue, packets)
+  }
+})
+
+test('"writable" is rejected when the card is closed', async () => {
+  await using r = await connectedVif()
+  const frames = new Frames(256)
+  frames.reset(bytesOf(64))
+  for (let i = 0; i < 256; i++) frames.add({ start: 0, length: 64 })
+  expect(r.vif.send(frames)).toBe(256)
+  const writable = r.vif.writable()
+  const closing = r.vif.close()
+  await expect(writable).rejects.toThrow('was closed')
+  await r.back.close()
+  await closing
 })
 
 test('frames that the backend does not take are dropped and counted', async () => {

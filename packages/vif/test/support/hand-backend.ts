@@ -35,7 +35,8 @@ export class HandQueue {
   readonly tx: HandRing
   readonly rx: HandRing
   readonly ports: readonly [EvtchnBinding, EvtchnBinding]
-  readonly grefs: readonly [number, number]
+  /** Events that arrived at each port. */
+  readonly events = new Map<EvtchnBinding, number>()
   readonly #o: { readonly dom0: SimDomain; readonly guest: number }
   readonly #mappings: readonly GrantMapping[]
 
@@ -49,11 +50,11 @@ export class HandQueue {
       o.dom0.grants.map([{ domid: o.guest, gref }], { writable: true })
     const [tx, rx] = [map(nodes.tx), map(nodes.rx)]
     this.#mappings = [tx, rx]
-    this.grefs = [nodes.tx, nodes.rx]
     this.tx = new HandRing('back', tx.bytes, 12)
     this.rx = new HandRing('back', rx.bytes, 8)
     const bind = (port: number): EvtchnBinding => {
       const binding = o.dom0.evtchn.bindInterdomain({ domid: o.guest, port }, () => {
+        this.events.set(binding, (this.events.get(binding) ?? 0) + 1)
         binding.unmask()
         onEvent()
       })
@@ -314,6 +315,15 @@ export class HandBackend implements AsyncDisposable {
     for (const queue of this.queues.splice(0)) queue.close()
     this.#control?.close()
     this.#control = undefined
+  }
+
+  /** Waits until the frontend has posted so many pages that are still free. */
+  async posted(count: number): Promise<void> {
+    const { rx } = this.queue
+    await this.until(() => {
+      rx.arm(count - 1)
+      return rx.available >= count
+    })
   }
 
   /** Waits until `done` holds, checking at each event of the frontend. */
