@@ -94,6 +94,7 @@ export class RxRing {
     this.#start = o.inbox.byteOffset
     this.#frames.reset(o.arena)
     for (let page = 0; page < o.pages.grefs.length; page++) this.#post(page)
+    // No notification: the backend isn't bound yet, and has an event pending when it is.
     ring.publish()
   }
 

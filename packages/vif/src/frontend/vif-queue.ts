@@ -32,8 +32,6 @@ export class VifQueue {
       tx.handle(() => this.#drainTx(), failed)
       rx.handle(() => this.#drainRx(), failed)
     }
-    // The pages were posted before the backend was bound to the event channel.
-    rx.notify()
   }
 
   /** Starts to take received frames, in a microtask first. */

@@ -178,7 +178,7 @@ const OPENBSD: FrontendTable = {
 /** src/xenvif of the Windows drivers, with a control ring and Windows' own checksums. */
 const WINDOWS: FrontendTable = {
   name: 'Windows',
-  reads: ['multi-queue-max-queues', 'feature-split-event-channels'],
+  reads: ['multi-queue-max-queues', 'feature-split-event-channels', 'feature-ctrl-ring'],
   resets: true,
   waits: true,
   queues: 2,
