@@ -1,5 +1,5 @@
 /** The commands of `xenkit net`. */
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { addresses, devid, domid, mac, mtu, queues, rate } from './arguments.ts'
 import { netAttach, netServe } from './net.ts'
 import { netDetach } from './net-change.ts'
@@ -10,11 +10,31 @@ export function addNetCommands(xenkit: Command): void {
   const net = xenkit.command('net').description('network cards')
   const withLinks = (command: Command): Command =>
     command
-      .option('--switch', 'connect the cards by a switch within this command')
+      .addOption(
+        new Option('--bridge <name>', 'give each card a TAP device in this bridge of the host'),
+      )
+      .addOption(
+        new Option('--tap', 'give each card a TAP device in no bridge').conflicts('bridge'),
+      )
+      .addOption(
+        new Option('--switch', 'connect the cards by a switch within this command').conflicts([
+          'bridge',
+          'tap',
+        ]),
+      )
+      .addOption(
+        new Option('--passt', "give each card the host's network, without root").conflicts([
+          'bridge',
+          'tap',
+          'switch',
+        ]),
+      )
       .option('--capture <file>', 'write all frames to a pcapng file, or to a named pipe')
       .option('--queues <count>', 'most queues of a card', queues, 4)
   withLinks(net.command('serve'))
-    .description('serve the network cards that a toolstack gives to this domain')
+    .description(
+      'serve the network cards that a toolstack gives to this domain: by default each by a TAP device in the bridge of its own configuration',
+    )
     .option('--domid <domid>', 'serve only the cards of this domain', domid)
     .option('--devid <devid>', 'serve only cards of this number', devid)
     .action(netServe)

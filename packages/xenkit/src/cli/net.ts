@@ -57,13 +57,14 @@ export async function netAttach(domid: number, o: NetAttachOptions): Promise<voi
   using xs = await openXenstore(hv.xenstore)
   const devid = o.devid ?? (await freeDevid(xs, domid))
   const address = { frontendDomid: domid, backendDomid: hv.domid, devid }
-  const { mac, ip, rate, mtu } = o
+  const { mac, ip, rate, mtu, bridge } = o
   const plugged = {
     ...address,
     ...(mac && { mac }),
     ...(ip && { ips: ip }),
     ...(rate && { rate }),
     ...(mtu !== undefined && { mtu }),
+    ...(bridge !== undefined && { bridge }),
   }
   const abandoned = new Abandoned()
   await attach({

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type PlugVifOptions, openVif, openXenstore, plugVif } from '../../src/index.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { ip, whyNoTap } from '../../../../native/test/tap.ts'
 import { expectComplaint, machine } from '../support/commands.ts'
 
 type Machine = Awaited<ReturnType<typeof machine>>
@@ -106,6 +107,29 @@ test('serve connects two guests, and drops what a guest sends from addresses of 
   }
 }, 60_000)
 
+const noTap = whyNoTap()
+test.skipIf(noTap !== undefined)(
+  `--bridge gives the card an interface in the bridge${noTap ? ` (skipped: ${noTap})` : ''}`,
+  async () => {
+    await using m = await machine('net')
+    const id = String(m.guest.domid)
+    const absent = await m.run('attach', id, '--bridge', 'xktest-none')
+    expectComplaint(absent, /can't join bridge "xktest-none": .*--switch or --passt/)
+    ip('link', 'add', 'name', 'xktest-br', 'type', 'bridge')
+    try {
+      const attached = m.start('attach', id, '--bridge', 'xktest-br', '--mtu', '9000')
+      await attached.says(/offered/)
+      expect(ip('link', 'show', 'master', 'xktest-br')).toMatch(/ vif\d+\.0: .* mtu 9000 /)
+      await m.run('detach', id, '0')
+      expect((await attached.ended).code).toBe(0)
+      expect(ip('link', 'show', 'master', 'xktest-br')).toBe('')
+    } finally {
+      ip('link', 'delete', 'xktest-br')
+    }
+  },
+  60_000,
+)
+
 test.each([
   [['detach', '1', 'eth0'], /number of a card/],
   [['detach', '1', '4294967296'], /number of a card/],
@@ -115,6 +139,7 @@ test.each([
   [['attach', '1', '--rate', '1Gb/s@9999s'], /10Mb\/s/],
   [['attach', '1', '--mtu', '67'], /68\.\.65521/],
   [['serve', '--queues', '9'], /1\.\.8/],
+  [['serve', '--tap', '--switch'], /'--switch' cannot be used with option '--tap'/],
 ])('wrong arguments %j', async (args, says) => {
   await using m = await machine('net')
   const { code, stderr } = await m.run(...args)
