@@ -10,19 +10,17 @@ const SCRATCH = 2 * (MAX_FRAME + 1)
 /** Most completed frames in a batch: as many of 1500 bytes as the memory holds, and some small ones. */
 const BATCH = 128
 
-/** Sends frames to an end, in order. One sender serves one end at a time; it can't be re-entered. */
+/** Sends frames to an end, in order. */
 export class FrameSender {
+  /** Number of frames that couldn't be completed, since their headers lie, and weren't sent. */
+  dropped = 0
   readonly #end: LinkEnd
   readonly #headers = new Headers()
-  #completer: Completer | undefined
+  /** Those of calls that have ended: an end may make its link send more before it returns. */
+  readonly #completers: Completer[] = []
 
   constructor(end: LinkEnd) {
     this.#end = end
-  }
-
-  /** Number of frames that couldn't be completed, since their headers lie, and weren't sent. */
-  get dropped(): number {
-    return this.#completer?.dropped ?? 0
   }
 
   /**
@@ -40,13 +38,13 @@ export class FrameSender {
   }
 
   #complete(frames: Frames, offloads: Offloads): void {
-    const completer = (this.#completer ??= new Completer(this.#end))
+    const completer = this.#completers.pop() ?? new Completer(this.#end)
     for (let i = 0; i < frames.count; i++) {
       if (this.#takes(frames, i, offloads)) completer.copy(frames, i)
-      else if (frames.gso[i] === Gso.NONE) completer.fill(frames, i)
-      else completer.split(frames, i)
+      else if (!completer.complete(frames, i)) this.dropped++
     }
     completer.flush()
+    this.#completers.push(completer)
   }
 
   #takes(frames: Frames, i: number, offloads: Offloads): boolean {
@@ -63,7 +61,6 @@ export class FrameSender {
 
 /** Completes frames into memory of its own, and sends them whenever it is full. */
 class Completer {
-  dropped = 0
   readonly #end: LinkEnd
   readonly #unit = new ChecksumUnit()
   readonly #segmenter = new Segmenter(this.#unit)
@@ -84,27 +81,9 @@ class Completer {
     this.#add(frames, i, place)
   }
 
-  /** Sends a copy with its checksum completed. */
-  fill(frames: Frames, i: number): void {
-    const place = this.#reserve(frames.length[i] ?? 0, frames.memory, frames.start[i] ?? 0)
-    if (!this.#unit.complete(frames, i, this.#out.memory, place)) {
-      this.dropped++
-      return
-    }
-    this.#out.checksum[this.#add(frames, i, place)] = Checksum.COMPLETE
-  }
-
-  /** Sends the segments of a GSO frame. */
-  split(frames: Frames, i: number): void {
-    const segmenter = this.#segmenter
-    if (!segmenter.begin(frames, i)) {
-      this.dropped++
-      return
-    }
-    while (!segmenter.done) {
-      this.#makeRoom(segmenter.segmentBytes)
-      this.#free = segmenter.write(this.#out, this.#free)
-    }
+  /** Sends what the frame stands for. @returns false if its headers lie: nothing is sent */
+  complete(frames: Frames, i: number): boolean {
+    return frames.gso[i] === Gso.NONE ? this.#fill(frames, i) : this.#split(frames, i)
   }
 
   flush(): void {
@@ -112,6 +91,23 @@ class Completer {
     if (out.count > 0) this.#end.send(out)
     out.reset()
     this.#free = 0
+  }
+
+  #fill(frames: Frames, i: number): boolean {
+    const place = this.#reserve(frames.length[i] ?? 0, frames.memory, frames.start[i] ?? 0)
+    if (!this.#unit.complete(frames, i, this.#out.memory, place)) return false
+    this.#out.checksum[this.#add(frames, i, place)] = Checksum.COMPLETE
+    return true
+  }
+
+  #split(frames: Frames, i: number): boolean {
+    const segmenter = this.#segmenter
+    if (!segmenter.begin(frames, i)) return false
+    while (!segmenter.done) {
+      this.#makeRoom(segmenter.segmentBytes)
+      this.#free = segmenter.write(this.#out, this.#free)
+    }
+    return true
   }
 
   #add(frames: Frames, i: number, place: number): number {

@@ -6,11 +6,12 @@ import {
   FrameSender,
   Frames,
   Gso,
+  Headers,
   type LinkEnd,
   NO_OFFLOADS,
   type Offloads,
 } from '../src/index.ts'
-import { type Built, type Packet, build, isValid, packets } from './support/packets.ts'
+import { type Built, type Packet, build, isValid, packets, remainder } from './support/packets.ts'
 
 interface Received {
   readonly bytes: Uint8Array
@@ -135,6 +136,157 @@ test('splits TCP segments', () => {
         expect(isValid([...pseudo, ...got.subarray(l4)])).toBe(true)
       }
     }),
+    { numRuns: 40 },
+  )
+})
+
+test('sends frames in order, whether or not the end takes them', () => {
+  const offloads = fc.record({ checksum4: fc.boolean(), checksum6: fc.boolean() })
+  const kinds = fc.array(fc.tuple(packets([6], 9000), fc.boolean()), { maxLength: 12 })
+  fc.assert(
+    fc.property(kinds, offloads, fc.boolean(), (all, taken, gso6) => {
+      const end = new Keeper({ ...taken, gso4: false, gso6 })
+      const { frames } = batchOf(
+        all.map(([packet], i) => ({ ...packet, id: i, seq: i << 20 })),
+        600,
+      )
+      // Some of the frames are to be split, some have a blank checksum alone.
+      for (const [i, [, isGso]] of all.entries()) if (!isGso) frames.gso[i] = Gso.NONE
+      new FrameSender(end).send(frames)
+      const sent = all.flatMap(([packet, isGso], i) => {
+        const is4 = packet.version === 4
+        const isTaken = isGso ? !is4 && gso6 : is4 ? taken.checksum4 : taken.checksum6
+        const checksum = isTaken ? Checksum.BLANK : Checksum.COMPLETE
+        const count = isGso && !isTaken ? Math.max(1, Math.ceil(packet.payload.length / 600)) : 1
+        return Array.from({ length: count }, (_, k) => [(i << 20) + 600 * k, checksum])
+      })
+      const got = end.received.map(({ bytes, checksum }) => {
+        const headers = new Headers()
+        headers.parse(bytes, 0, bytes.length)
+        return [Buffer.from(bytes.buffer).readUInt32BE(headers.l4 + 4), checksum]
+      })
+      expect(got).toEqual(sent)
+    }),
+  )
+})
+
+test('a blank checksum’s field may hold anything, and padding too', () => {
+  fc.assert(
+    fc.property(packets([6, 17], 20), fc.nat(0xffff), fc.nat(255), (packet, field, padding) => {
+      const { bytes, l4, pseudo } = build(packet)
+      const offset = packet.protocol === 6 ? 16 : 6
+      const memory = new Uint8Array(bytes.length + 9).fill(padding)
+      memory.set(bytes)
+      Buffer.from(memory.buffer).writeUInt16BE(field, l4 + offset)
+      const frames = new Frames(1)
+      frames.reset(memory)
+      const blank = { checksum: Checksum.BLANK, checksumStart: l4, checksumOffset: offset }
+      frames.add({ start: 0, length: memory.length, ...blank })
+      const end = new Keeper(NO_OFFLOADS)
+      new FrameSender(end).send(frames)
+      const [got] = end.received
+      expect(got?.bytes.subarray(bytes.length)).toEqual(new Uint8Array(9).fill(padding))
+      expect(isValid([...pseudo, ...(got?.bytes.subarray(l4, bytes.length) ?? [])])).toBe(true)
+    }),
+  )
+})
+
+test('a checksum elsewhere, as in a tunnel, is the sum from its start over the field', () => {
+  const memory = Uint8Array.from({ length: 100 }, (_, i) => 3 * i)
+  const frames = new Frames(2)
+  frames.reset(memory)
+  const blank = { start: 0, length: 100, checksum: Checksum.BLANK, checksumStart: 61 }
+  frames.add({ ...blank, checksumOffset: 16 })
+  frames.add({ ...blank, checksumOffset: 15 })
+  const end = new Keeper(NO_OFFLOADS)
+  const sender = new FrameSender(end)
+  sender.send(frames)
+  const [got] = end.received
+  // The field held a part of the sum.
+  expect(isValid([...memory.subarray(77, 79), ...(got?.bytes.subarray(61) ?? []), 0])).toBe(true)
+  expect(sender.dropped).toBe(1)
+})
+
+test('what a checksum of 0 would say is sent as 0xffff', () => {
+  const { frames, built } = batchOf([udpOfSum0()])
+  const end = new Keeper(NO_OFFLOADS)
+  new FrameSender(end).send(frames)
+  const field = (built[0]?.l4 ?? 0) + 6
+  expect([...(end.received[0]?.bytes.subarray(field, field + 2) ?? [])]).toEqual([0xff, 0xff])
+})
+
+/** A packet whose sum without the checksum is 0xffff. */
+function udpOfSum0(): Packet {
+  const packet: Packet = {
+    tags: [],
+    version: 4,
+    source: [1, 2, 3, 4],
+    destination: [5, 6, 7, 8],
+    id: 0,
+    options: [],
+    protocol: 17,
+    tcpOptions: [],
+    seq: 0,
+    flags: 0,
+    payload: new Uint8Array(2),
+  }
+  const { bytes, l4, pseudo } = build(packet)
+  const missing = 0xffff - remainder([...pseudo, ...withoutField(bytes, l4 + 6).subarray(l4)])
+  return { ...packet, payload: Uint8Array.of(missing >> 8, missing & 255) }
+}
+
+test('an end may make its link send more before it returns', () => {
+  const received: number[] = []
+  const packet = udpOfSum0()
+  const other = batchOf([{ ...packet, id: 100 }]).frames
+  const sender = new FrameSender({
+    send(frames) {
+      if (received.length === 0) {
+        received.push(-1)
+        sender.send(other)
+      }
+      for (let i = 0; i < frames.count; i++) {
+        received.push(Buffer.from(frames.bytes(i)).readUInt16BE(18))
+      }
+    },
+  })
+  sender.send(batchOf([1, 2, 3].map((id) => ({ ...packet, id }))).frames)
+  expect(received).toEqual([-1, 100, 1, 2, 3])
+})
+
+test.each([
+  ['sizes below 8', { gsoSize: 7 }],
+  ['another version of IP', { gso: Gso.TCPV6 }],
+])('a GSO frame of %s is dropped', (_, columns) => {
+  const packet = { ...udpOfSum0(), protocol: 6 as const, payload: new Uint8Array(50) }
+  const { frames } = batchOf([packet], 10)
+  const end = new Keeper({ ...ALL_OFFLOADS, gso4: false, gso6: false })
+  const sender = new FrameSender(end)
+  for (const [column, value] of Object.entries(columns)) {
+    frames[column as 'gso' | 'gsoSize'][0] = value
+  }
+  sender.send(frames)
+  expect([end.received.length, sender.dropped]).toEqual([0, 1])
+})
+
+test('a fragment can’t be split', () => {
+  const packet = { ...udpOfSum0(), protocol: 6 as const, payload: new Uint8Array(50) }
+  const { frames, built } = batchOf([packet], 10)
+  frames.memory[(frames.start[0] ?? 0) + (built[0]?.l3 ?? 0) + 6] = 0x20
+  const sender = new FrameSender(new Keeper(NO_OFFLOADS))
+  sender.send(frames)
+  expect(sender.dropped).toBe(1)
+})
+
+test('the largest frame in the smallest segments', () => {
+  const payload = Uint8Array.from({ length: 65_000 }, (_, i) => i * 7)
+  const { frames, built } = batchOf([{ ...udpOfSum0(), protocol: 6, payload }], 8)
+  const end = new Keeper(NO_OFFLOADS)
+  new FrameSender(end).send(frames)
+  expect(end.received).toHaveLength(65_000 / 8)
+  const { headers = 0 } = built[0] ?? {}
+  expect(Buffer.concat(end.received.map(({ bytes }) => bytes.subarray(headers)))).toEqual(
+    Buffer.from(payload),
   )
 })
 
