@@ -8,6 +8,7 @@ import { type Frames, type Link, MAX_FRAME } from '@xenkit/frames'
 import { expectInteger } from '@xenkit/hypervisor'
 import { type FrameDirection, layerOn } from '../layer.ts'
 import {
+  STATISTICS_BYTES,
   type Timestamp,
   interfaceDescription,
   interfaceStatistics,
@@ -16,7 +17,7 @@ import {
   timestampOf,
   writePacketBlock,
 } from './pcapng.ts'
-import { MIN_BUFFER_BYTES, Spool } from './spool.ts'
+import { type Chunk, MIN_BUFFER_BYTES, Spool } from './spool.ts'
 
 const DEFAULT_BUFFER_BYTES = 4 * 1024 ** 2
 const MAX_BUFFER_BYTES = 1024 ** 3
@@ -113,10 +114,15 @@ export class CapturedInterface {
     for (let i = 0; i < frames.count; i++) {
       const captured = Math.min(frames.length[i] ?? 0, this.#snaplen)
       const bytes = packetBlockBytes(captured)
-      if (this.dropped !== this.#reported) this.#report()
-      const chunk = this.#spool.take(bytes)
-      if (chunk) writePacketBlock(chunk, chunk.used - bytes, origin, frames, i, captured)
-      else this.dropped++
+      // If frames are missing before this one, the capture says so.
+      const more = this.dropped === this.#reported ? 0 : STATISTICS_BYTES
+      const chunk = this.#spool.take(more + bytes)
+      if (!chunk) {
+        this.dropped++
+        continue
+      }
+      if (more > 0) this.#report(chunk, chunk.used - bytes - more)
+      writePacketBlock(chunk, chunk.used - bytes, origin, frames, i, captured)
     }
   }
 
@@ -125,10 +131,9 @@ export class CapturedInterface {
     return this.#id === undefined ? new Uint8Array(0) : interfaceStatistics(this.#id, now(), this)
   }
 
-  /** Says how many frames are missing before the next one. */
-  #report(): void {
-    const { dropped } = this
-    if (this.#spool.add(this.statistics())) this.#reported = dropped
+  #report(chunk: Chunk, at: number): void {
+    chunk.bytes.set(this.statistics(), at)
+    this.#reported = this.dropped
   }
 }
 

@@ -96,6 +96,9 @@ export function interfaceStatistics(
   ])
 }
 
+/** Bytes of the block of statistics: 20 before the options, two of 12, 4 for their end, the length. */
+export const STATISTICS_BYTES = 20 + 2 * 12 + 4 + 4
+
 /** What the packets of a batch have in common. */
 export interface PacketOrigin {
   readonly interfaceId: number

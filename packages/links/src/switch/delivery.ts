@@ -18,8 +18,9 @@ export class Delivery {
   vlan = NO_VLAN
   readonly #depth: number
   readonly #copies = new FrameCopies()
-  /** Ports that have frames to be sent. */
-  readonly #ports: Port[] = []
+  /** Ports that have frames to be sent. An array that is emptied would be allocated anew. */
+  readonly #ports: (Port | undefined)[] = []
+  #count = 0
   #hasTag = false
   /** VLAN of the current frame's tag. 0: no tag, or one that has a priority alone. */
   #tag = NO_VLAN
@@ -57,12 +58,15 @@ export class Delivery {
 
   /** Sends the frames to their ports. */
   flush(): void {
-    for (const port of this.#ports) port.flush(this.#depth)
-    this.#ports.length = 0
+    for (let i = 0; i < this.#count; i++) {
+      this.#ports[i]?.flush(this.#depth)
+      this.#ports[i] = undefined
+    }
+    this.#count = 0
     this.#copies.clear()
   }
 
   #push(to: Port, frames: Frames, index: number): void {
-    if (to.add(frames, index, this.#depth)) this.#ports.push(to)
+    if (to.add(frames, index, this.#depth)) this.#ports[this.#count++] = to
   }
 }
