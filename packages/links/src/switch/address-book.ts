@@ -73,9 +73,11 @@ export class AddressBook {
       this.#named.set(key, ports.add(port))
     }
     if (own.size === 0) return
-    // Others that use them already have to prove anew that they may.
-    this.#seen.keep((other, _, address) => {
-      const isKept = other === port || !own.has(address)
+    // Ports that use them already, but don't name them, may not any more.
+    const { vlans } = port.settings
+    this.#seen.keep((other, _, address, vlan) => {
+      const isTaken = own.has(address) && vlans.carries(vlan)
+      const isKept = !isTaken || this.#named.get(address)?.has(other) === true
       if (!isKept) other.learned--
       return isKept
     })

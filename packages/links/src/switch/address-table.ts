@@ -6,7 +6,7 @@ const EMPTY = 0xffff_ffff
 const FIRST_SLOTS = 64
 
 /** Whether an entry is kept. The MAC address is a number of 48 bits. */
-type IsKept<Port> = (port: Port, seen: number, address: number) => boolean
+type IsKept<Port> = (port: Port, seen: number, address: number, vlan: number) => boolean
 
 /**
  * Maps a VLAN and a MAC address to a port. A key's upper half is the VLAN and the first two bytes of
@@ -70,7 +70,7 @@ export class AddressTable<Port> {
       const [upper, lower, at] = [high[i] ?? 0, low[i] ?? 0, seen[i] ?? 0]
       if (port === undefined) continue
       const address = (upper & 0xffff) * 2 ** 32 + lower
-      if (isKept(port, at, address)) this.set(upper, lower, port, at)
+      if (isKept(port, at, address, upper >>> 16)) this.set(upper, lower, port, at)
     }
   }
 

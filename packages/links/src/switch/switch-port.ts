@@ -56,7 +56,9 @@ export interface SwitchPort extends Link, AsyncDisposable {
 export interface PortOwner {
   /** Sends frames that came in by a port to others. */
   forward(from: Port, frames: Frames): void
-  /** Forgets what the switch knows of a port's addresses; reads anew what it may use. */
+  /** Forgets the addresses that were seen at a port. */
+  forget(port: Port): void
+  /** Does so, and notes the addresses that belong to the port. */
   update(port: Port): void
   remove(port: Port): void
 }
@@ -124,7 +126,7 @@ export class Port implements SwitchPort {
   /** Notes whether the card takes frames. */
   setCarrier(up: boolean): void {
     this.isUp = up
-    if (!up) this.#owner.update(this)
+    if (!up) this.#owner.forget(this)
   }
 
   unplug(): void {

@@ -106,6 +106,7 @@ export class Switch implements Link, AsyncDisposable {
 
   readonly #owner: PortOwner = {
     forward: (from, frames) => this.#forward(from, frames),
+    forget: (port) => this.#addresses.forget(port),
     update: (port) => {
       this.#addresses.forget(port)
       this.#addresses.name(port, port.settings.macs)
