@@ -47,7 +47,9 @@ function framesOf({ takes, tx, name }: FrontendTable): HandFrame[] {
     const extras = [[1, 0, MSS & 255, MSS >> 8, Gso.TCPV4]]
     frames.push({ bytes, flags: CSUM_BLANK | DATA_VALIDATED, extras })
   }
-  return frames
+  if (!tx.extra) return frames
+  const { extra } = tx
+  return frames.map((frame) => ({ ...frame, extras: [...(frame.extras ?? []), extra] }))
 }
 
 describe.each(REAL_FRONTENDS.map((table) => [table.name, table] as const))('%s', (_, table) => {
@@ -90,9 +92,10 @@ async function sends(r: Served, front: HandFront, table: FrontendTable): Promise
   for (const queue of front.queues) {
     got.length = 0
     const frames = framesOf(table)
-    for (const frame of frames) queue.send(frame)
-    const slots = frames.reduce(
-      (sum, { bytes, extras = [] }) =>
+    const dummies = (table.tx.dummies ?? []).map((extra) => ({ bytes: tcp4(60), extras: [extra] }))
+    for (const frame of [...dummies, ...frames]) queue.send(frame)
+    const slots = [...dummies, ...frames].reduce<number>(
+      (sum, { bytes, extras = [] }: HandFrame) =>
         sum + Math.ceil(bytes.length / table.tx.slotBytes) + extras.length,
       0,
     )
@@ -102,7 +105,8 @@ async function sends(r: Served, front: HandFront, table: FrontendTable): Promise
     for (const [i, { bytes, flags = 0, extras = [] }] of frames.entries()) {
       const { bytes: sent, checksum, gso } = got[i] ?? { bytes: new Uint8Array(0) }
       expect(withoutChecksum(sent).equals(withoutChecksum(bytes))).toBe(true)
-      expect(gso).toBe(extras.length > 0 ? Gso.TCPV4 : Gso.NONE)
+      const isGso = extras.some(([type]) => type === 1)
+      expect(gso).toBe(isGso ? Gso.TCPV4 : Gso.NONE)
       const blank = (flags & CSUM_BLANK) !== 0
       const known = flags & DATA_VALIDATED ? Checksum.VERIFIED : Checksum.COMPLETE
       expect(checksum).toBe(blank ? Checksum.BLANK : known)

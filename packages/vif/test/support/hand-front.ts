@@ -52,6 +52,10 @@ export interface FrontendTable {
     readonly offset: number
     /** Most bytes of a slot. */
     readonly slotBytes: number
+    /** An extra info that each frame has besides that of GSO. */
+    readonly extra?: readonly number[]
+    /** Extra infos of packets that aren't sent on, for the multicast filter. */
+    readonly dummies?: readonly (readonly number[])[]
   }
   /** What it takes in received frames. */
   readonly takes: Offloads & { readonly sg: boolean }

@@ -198,7 +198,17 @@ const WINDOWS: FrontendTable = {
   ],
   connectsInside: false,
   rx: { pages: FULL_RING, posted: 'with', events: 'next' },
-  tx: { events: 'next', offset: 100, slotBytes: 1000 },
+  tx: {
+    events: 'next',
+    offset: 100,
+    slotBytes: 2400,
+    // The hash that the card was configured for, and an address of mDNS.
+    extra: [4, 0, 1, 1, 0x12, 0x34, 0x56, 0x78],
+    dummies: [
+      [2, 0, 0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb],
+      [3, 0, 0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb],
+    ],
+  },
   takes: ALL,
   closes: CLOSES,
 }
