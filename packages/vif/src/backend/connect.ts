@@ -15,7 +15,7 @@ import { MulticastFilter } from './multicast-filter.ts'
 import { rxOffloads } from './rx-packets.ts'
 import { RX_EXTENTS } from './rx-queue.ts'
 import { RxServer } from './rx-server.ts'
-import { RxSpread } from './rx-spread.ts'
+import { pauseTogether, RxSpread } from './rx-spread.ts'
 import { StaticGrefs } from './static-grefs.ts'
 import type { VifCounters } from './stats.ts'
 import { BATCH_BYTES } from './tx-batch.ts'
@@ -76,6 +76,7 @@ export async function connectQueues(hv: Hypervisor, o: ConnectOptions): Promise<
     hash,
     filter: new MulticastFilter(),
     link: new FrameSender(o.link),
+    pause: pauseTogether(o.link),
     staticGrefs: control ? queues.map(() => openStaticGrefs(o, served)) : [],
   }
   const receivers: RxServer[] = []
@@ -101,6 +102,8 @@ interface CardParts {
   readonly hash: HashConfig
   readonly filter: MulticastFilter
   readonly link: FrameSender
+  /** Called by each queue. */
+  readonly pause: (paused: boolean) => void
   /** One for each queue, if the frontend has a control ring to add grants by. */
   readonly staticGrefs: readonly StaticGrefs[]
 }
@@ -150,7 +153,7 @@ class ConnectedQueues implements CardQueues {
 async function serveQueue(
   hv: Hypervisor,
   o: ConnectOptions,
-  { served, filter, link }: CardParts,
+  { served, filter, link, pause }: CardParts,
   queue: PublishedQueue,
   staticGrefs: StaticGrefs | undefined,
 ): Promise<RxServer> {
@@ -198,7 +201,7 @@ async function serveQueue(
     memory,
     features: o.frontend.features,
     counters,
-    pause: (paused) => o.link.pause?.(paused),
+    pause,
     stalled,
     failed,
   })

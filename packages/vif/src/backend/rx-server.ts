@@ -220,7 +220,7 @@ export class RxServer implements ServedRing {
       else checkIn = Math.min(checkIn, stallsIn)
     }
     // The timer doesn't keep the process alive.
-    if (this.#queue.oldest) this.#timer ??= setTimeout(this.#timePassed, checkIn).unref()
+    this.#timer ??= setTimeout(this.#timePassed, checkIn).unref()
   }
 
   /** @returns in how many milliseconds the oldest frame expires */

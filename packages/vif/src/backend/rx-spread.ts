@@ -1,5 +1,5 @@
 /** `RxSpread`: sends a link's frames to a card's queues. */
-import { Frames } from '@xenkit/frames'
+import { Frames, type LinkEnd } from '@xenkit/frames'
 import type { HashConfig } from './hash-config.ts'
 import type { MulticastFilter } from './multicast-filter.ts'
 import { type FrameHashes, NO_HASH } from './rx-packets.ts'
@@ -63,5 +63,17 @@ export class RxSpread {
   #flush({ frames, hashes }: Lane, queue: number): void {
     if (frames.count > 0) this.#queues[queue]?.send(frames, hashes)
     frames.reset()
+  }
+}
+
+/**
+ * Pauses a link while any queue of its card asks for that.
+ * @returns what each queue calls, in turns with true and false
+ */
+export function pauseTogether(link: Pick<LinkEnd, 'pause'>): (paused: boolean) => void {
+  let queues = 0
+  return (paused) => {
+    queues += paused ? 1 : -1
+    if (queues === (paused ? 1 : 0)) link.pause?.(paused)
   }
 }

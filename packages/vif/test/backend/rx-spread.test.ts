@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { HashConfig } from '../../src/backend/hash-config.ts'
 import { NO_HASH } from '../../src/backend/rx-packets.ts'
 import { MulticastFilter } from '../../src/backend/multicast-filter.ts'
-import { type RxQueueEnd, RxSpread } from '../../src/backend/rx-spread.ts'
+import { pauseTogether, type RxQueueEnd, RxSpread } from '../../src/backend/rx-spread.ts'
 
 const FRAME = 60
 
@@ -103,4 +103,14 @@ test('a link may send more before a queue returns', () => {
   const numbers = queues.flatMap(({ taken }) => taken.map(({ number }) => number))
   const expected = [...flows, ...flows.map((i) => i + 100), ...flows.map((i) => i + 100)]
   expect(numbers.toSorted((a, b) => a - b)).toEqual(expected.toSorted((a, b) => a - b))
+})
+
+test('a link is paused from the first queue that asks for it to the last', () => {
+  const calls: boolean[] = []
+  const pause = pauseTogether({ pause: (paused) => void calls.push(paused) })
+  for (const paused of [true, true, false, true, false]) pause(paused)
+  expect(calls).toEqual([true])
+  pause(false)
+  expect(calls).toEqual([true, false])
+  expect(() => pauseTogether({})(true)).not.toThrow()
 })
