@@ -47,6 +47,9 @@ const fold = (sum: number): number => {
   return (once & 0xffff) + (once >>> 16)
 }
 
+/** A byte's part in the sum of this machine's words. @param address in the byte's buffer */
+const inPlace = (byte: number, address: number): number => byte << ((address & 1) << 3)
+
 const swap = (word: number): number => ((word & 0xff) << 8) | (word >>> 8)
 
 /** Computes checksums. It keeps views of the memories last used, so that a sum creates no object. */
@@ -64,7 +67,7 @@ export class ChecksumUnit {
     let at = start
     let sum = 0
     if (end - start >= SHORT) {
-      for (; ((base + at) & 3) !== 0; at++) sum += byteInPlace(memory, at)
+      for (; ((base + at) & 3) !== 0; at++) sum += inPlace(memory[at] ?? 0, base + at)
       const words = this.#source.of(memory)
       const last = (base + end) >>> 2
       let low = 0
@@ -77,7 +80,7 @@ export class ChecksumUnit {
       sum += low + high
       at = last * 4 - base
     }
-    for (; at < end; at++) sum += byteInPlace(memory, at)
+    for (; at < end; at++) sum += inPlace(memory[at] ?? 0, base + at)
     return ((base + start) & 1) === 0 ? swap(fold(sum)) : fold(sum)
   }
 
@@ -92,7 +95,7 @@ export class ChecksumUnit {
     let sum = 0
     if (end - start >= SHORT && ((to.byteOffset + ahead - base) & 3) === 0) {
       for (; ((base + at) & 3) !== 0; at++) {
-        sum += byteInPlace(memory, at)
+        sum += inPlace(memory[at] ?? 0, base + at)
         to[at + ahead] = memory[at] ?? 0
       }
       const words = this.#source.of(memory)
@@ -111,7 +114,7 @@ export class ChecksumUnit {
       at = last * 4 - base
     }
     for (; at < end; at++) {
-      sum += byteInPlace(memory, at)
+      sum += inPlace(memory[at] ?? 0, base + at)
       to[at + ahead] = memory[at] ?? 0
     }
     return ((base + start) & 1) === 0 ? swap(fold(sum)) : fold(sum)
@@ -169,10 +172,4 @@ export class ChecksumUnit {
     writeWord(to, place + field, value === 0 ? 0xffff : value)
     return true
   }
-}
-
-/** A byte's part in the sum of this machine's words, which depends on its address. */
-function byteInPlace(memory: Uint8Array, at: number): number {
-  const byte = memory[at] ?? 0
-  return ((memory.byteOffset + at) & 1) === 0 ? byte : byte << 8
 }
