@@ -31,12 +31,13 @@ export class Command {
   #stderr = ''
   #heard = (): void => {}
 
-  constructor(domain: SimDomain, args: readonly string[]) {
+  /** @param module URL of the program; default: the `xenkit` command */
+  constructor(domain: SimDomain, args: readonly string[], module = main) {
     const handle = domain.forThread()
     const worker = new Worker(thread, {
       argv: [...args],
       execArgv: ['--conditions=xenkit-source'],
-      workerData: { module: main, loader, [DOMAIN_KEY]: handle },
+      workerData: { module, loader, [DOMAIN_KEY]: handle },
       transferList: handle.transferList,
       stdout: true,
       stderr: true,
