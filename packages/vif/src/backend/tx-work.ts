@@ -105,7 +105,6 @@ export class TxWork implements RingWork {
   /** Sends what `start` has left in the batch. @throws RingProtocolError if a slot broke the ring */
   submit(): void {
     const { broken } = this.#assembler
-    if (this.server.isStopped) return
     const isSent = this.#batch.send()
     // Packets before the slot in question are sent first.
     if (isSent && broken && this.#packets.count === 0) throw broken

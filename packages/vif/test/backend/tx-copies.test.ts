@@ -184,6 +184,20 @@ test('when the link throws, the ring stops and nothing stays in flight', async (
   expect(rig.work.server.inFlight).toBe(0)
 })
 
+test('a link that stops the ring in `send` gets no more frames', async () => {
+  const rig = await TxRig.open({
+    link: { send: () => rig.work.server.abandon() },
+    rate: { bytes: 1, periodUs: 1_000_000 },
+  })
+  await using _ = rig
+  for (let i = 0; i < 200; i++) rig.put({ size: 60 })
+  rig.turn()
+  expect(rig.batches).toEqual([])
+  rig.credit.change(undefined)
+  expect(rig.batches).toEqual([64])
+  expect(rig.responses()).toEqual([])
+})
+
 test('the memory of frames is private, aligned, and given back', async () => {
   const starts: number[] = []
   const rig = await TxRig.open({
