@@ -119,18 +119,20 @@ async function receives(r: Served, front: HandFront, table: FrontendTable): Prom
   const { card } = r.link.end
   const { takes } = table
   const frames = new Frames(8)
-  const sent = [60, 1514, 4096, ...(takes.sg ? [9014, 30_000] : []), 61].map(tcp4)
+  const sent = [60, 1514, 4096, 9014, 30_000, 61].map(tcp4)
   frames.reset(Buffer.concat(sent))
   let start = 0
   for (const { length } of sent) {
     frames.add({ start, length })
     start += length
   }
+  // A frontend without scatter-gather gets no frame of several slots, but those around it.
+  const taken = sent.filter(({ length }) => takes.sg || length <= 4096)
   card.send(frames)
   const all = () => front.queues.flatMap(({ received }) => received)
-  await front.until(() => all().length === sent.length)
+  await front.until(() => all().length === taken.length)
   const received = front.queues.flatMap((queue) => queue.received.splice(0))
-  for (const frame of sent) {
+  for (const frame of taken) {
     const found = received.find(({ bytes }) => Buffer.compare(bytes, frame) === 0)
     expect(found?.flags).toBe(0)
     expect(found?.slots[0]).toBe(Math.min(4096, frame.length))
