@@ -12,3 +12,4 @@ export {
   type Offloads,
   type PluggedLink,
 } from './link.ts'
+export { formatMac, parseMac } from './mac-address.ts'

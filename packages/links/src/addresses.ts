@@ -1,20 +1,16 @@
 /** MAC and IP addresses as text and as bytes. */
 import { isIPv4, isIPv6 } from 'node:net'
+import { parseMac } from '@xenkit/frames'
 import { u16 } from './bytes.ts'
 
-const MAC = /^[\da-f]{2}(:[\da-f]{2}){5}$/i
-
 /** Bytes of a MAC address as in 00:16:3e:01:02:03. @throws RangeError if it isn't one */
-export function parseMac(text: string): Uint8Array {
-  if (!MAC.test(text)) {
+export function expectMac(text: string): Uint8Array {
+  const mac = parseMac(text)
+  if (!mac) {
     throw new RangeError(`expected a MAC address such as "00:16:3e:01:02:03", got "${text}"`)
   }
-  return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16))
+  return mac
 }
-
-/** A MAC address as text, from memory. */
-export const macText = (memory: Uint8Array, at: number): string =>
-  [...memory.subarray(at, at + 6)].map((byte) => byte.toString(16).padStart(2, '0')).join(':')
 
 /** IP addresses that have their first `prefix` bits in common with `bytes`. */
 export interface IpRange {

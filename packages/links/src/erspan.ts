@@ -7,7 +7,7 @@
  */
 import { ChecksumUnit, EtherType, Frames, type Link, type LinkEnd, MAX_FRAME } from '@xenkit/frames'
 import { expectInteger } from '@xenkit/hypervisor'
-import { parseIpv4, parseMac } from './addresses.ts'
+import { parseIpv4, expectMac } from './addresses.ts'
 import { setU16, setU32, u16 } from './bytes.ts'
 import { Mirror } from './mirror.ts'
 import { type VirtualCardOptions, virtualCard } from './virtual-card.ts'
@@ -95,8 +95,8 @@ class ErspanPackets implements LinkEnd {
     this.#session = session
     this.#room = mtu - (OVERHEAD - ETHERNET)
     this.#headers = Uint8Array.from([
-      ...parseMac(to.mac),
-      ...parseMac(from.mac),
+      ...expectMac(to.mac),
+      ...expectMac(from.mac),
       ...word(EtherType.IPV4),
       ...word(0x4500),
       ...word(0),

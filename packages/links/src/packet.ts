@@ -1,6 +1,14 @@
 /** `Packet`: a frame as the function of a filter sees it. */
-import { EtherType, Frames, Headers, IpProtocol, NO_PROTOCOL, NO_VLAN } from '@xenkit/frames'
-import { ipText, macText } from './addresses.ts'
+import {
+  EtherType,
+  Frames,
+  Headers,
+  IpProtocol,
+  NO_PROTOCOL,
+  NO_VLAN,
+  formatMac,
+} from '@xenkit/frames'
+import { ipText } from './addresses.ts'
 import { u16 } from './bytes.ts'
 import type { FrameDirection } from './layer.ts'
 
@@ -43,12 +51,12 @@ export class Packet {
 
   /** Address of the sender, as in 00:16:3e:01:02:03. */
   get sourceMac(): string {
-    return macText(this.#memory, this.#start + 6)
+    return this.#macText(6)
   }
 
   /** Address of the receiver. */
   get destinationMac(): string {
-    return macText(this.#memory, this.#start)
+    return this.#macText(0)
   }
 
   /** What the frame carries, after its VLAN tags: 0x0800 is IPv4, 0x86dd is IPv6. */
@@ -103,6 +111,11 @@ export class Packet {
       this.#parsed = true
     }
     return this.#headers
+  }
+
+  #macText(offset: number): string {
+    const at = this.#start + offset
+    return formatMac(this.#memory.subarray(at, at + 6))
   }
 
   #ip(in4: number, in6: number): string | undefined {

@@ -1,8 +1,9 @@
 /** Plugs network cards into domains without xl, as `xl network-attach` does (libxl_nic.c). */
+import { formatMac } from '@xenkit/frames'
 import { type DeviceAddress, plugDevice, unplugDevice } from '@xenkit/xenbus'
 import type { XenstoreClient } from '@xenkit/xenstore-client'
 import { toolstackNodes } from './nodes.ts'
-import { type VifRate, formatMac, formatRate } from './requested-card.ts'
+import { type VifRate, formatRate } from './requested-card.ts'
 
 /** Names a network card by its two domains and its number. */
 export interface VifAddress {

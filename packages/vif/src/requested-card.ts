@@ -1,4 +1,5 @@
 /** Reads what a toolstack requests for a network card: libxl (libxl_nic.c), or `plugVif`. */
+import { parseMac } from '@xenkit/frames'
 import { NegotiationError, UINT32_MAX } from '@xenkit/hypervisor'
 import {
   type DeviceAddress,
@@ -70,16 +71,6 @@ export async function readRequestedCard(
     mtu,
   }
 }
-
-/** Returns the six bytes of an address such as `00:16:3e:01:02:03`; undefined if it is none. */
-export function parseMac(text: string): Uint8Array | undefined {
-  if (!/^[\da-f]{2}(:[\da-f]{2}){5}$/i.test(text)) return undefined
-  return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16))
-}
-
-/** Returns the text of an address of six bytes. */
-export const formatMac = (mac: Uint8Array): string =>
-  Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':')
 
 /** The node's text of a rate. */
 export const formatRate = ({ bytes, periodUs }: VifRate): string => `${bytes},${periodUs}`

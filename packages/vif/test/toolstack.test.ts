@@ -1,10 +1,11 @@
 /** A toolstack's part: cards that `plugVif` or libxl plugs, read back and listed. */
+import { formatMac } from '@xenkit/frames'
 import { backendPath, frontendPath } from '@xenkit/xenbus'
 import { type SimDomain, createMachine } from '@xenkit/sim'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type VifAddress, formatMac, listVifs, plugVif, unplugVif } from '../src/index.ts'
+import { type VifAddress, listVifs, plugVif, unplugVif } from '../src/index.ts'
 import { readRequestedCard } from '../src/requested-card.ts'
 
 interface Rig extends AsyncDisposable {

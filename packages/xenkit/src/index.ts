@@ -118,6 +118,8 @@ export {
   NO_OFFLOADS,
   type Offloads,
   type PluggedLink,
+  formatMac,
+  parseMac,
 } from '@xenkit/frames'
 export {
   type Cable,
@@ -183,10 +185,8 @@ export {
   type VifRate,
   type VifStats,
   cardLog,
-  formatMac,
   listVifs,
   openVif,
-  parseMac,
   plugVif,
   serveVif,
   unplugVif,

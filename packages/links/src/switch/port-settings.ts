@@ -1,7 +1,7 @@
 /** `PortSettings`: what a port of a switch may send and receive. */
 import type { Card } from '@xenkit/frames'
 import { expectInteger } from '@xenkit/hypervisor'
-import { parseMac } from '../addresses.ts'
+import { expectMac } from '../addresses.ts'
 import { PortGuard } from './port-guard.ts'
 import { type PortVlan, VlanMembership } from './vlan.ts'
 
@@ -51,7 +51,7 @@ export class PortSettings {
     this.vlans = new VlanMembership(vlan)
     this.isIsolated = isolated
     this.maxAddresses = maxAddresses
-    const named = macs === 'card' ? card && [addressOf(card)] : macs?.map(parseMac)
+    const named = macs === 'card' ? card && [addressOf(card)] : macs?.map(expectMac)
     this.macs = named ?? []
     this.guard = macs || ips ? new PortGuard(macs && this.macs, ips) : undefined
   }

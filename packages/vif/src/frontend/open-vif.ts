@@ -2,7 +2,7 @@
  * Connects a network frontend: for simulated guests, for tests of any backend, and to use networks
  * that another domain serves to this one.
  */
-import { type Frames, NO_OFFLOADS, type Offloads } from '@xenkit/frames'
+import { type Frames, NO_OFFLOADS, type Offloads, parseMac } from '@xenkit/frames'
 import {
   type Hypervisor,
   NegotiationError,
@@ -26,7 +26,6 @@ import {
   queueNodes,
   toolstackNodes,
 } from '../nodes.ts'
-import { parseMac } from '../requested-card.ts'
 import { ControlClient } from './control-client.ts'
 import { type OpenedQueues, openQueues } from './open-queues.ts'
 import { RxRing } from './rx-ring.ts'

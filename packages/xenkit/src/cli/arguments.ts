@@ -1,7 +1,8 @@
 /** Parsers of the commands' arguments. commander reports a wrong argument and exits with code 2. */
+import { parseMac } from '@xenkit/frames'
 import { DOMID_MAX, UINT32_MAX } from '@xenkit/hypervisor'
 import { VBD_BACKEND_TYPES, type VbdBackendType, parseVdev } from '@xenkit/vbd'
-import { type VifRate, parseMac } from '@xenkit/vif'
+import type { VifRate } from '@xenkit/vif'
 import { InvalidArgumentError } from 'commander'
 
 /** Parses a decimal number of at most 9 digits. */

@@ -1,6 +1,7 @@
 /** `xenkit net list`. */
+import { formatMac } from '@xenkit/frames'
 import { printable } from '@xenkit/hypervisor'
-import { type ListedCard, formatMac, listVifs } from '@xenkit/vif'
+import { type ListedCard, listVifs } from '@xenkit/vif'
 import { openXenstore } from '@xenkit/xenstore-client'
 import { openControl } from '../open-hypervisor.ts'
 import { printableLines } from './printable-lines.ts'
