@@ -17,6 +17,7 @@ import {
   workers,
 } from './arguments.ts'
 import { demo } from './demo.ts'
+import { demoNet } from './demo-net.ts'
 import { diskAttach, diskServe } from './disk.ts'
 import { diskDetach, diskEject, diskInsert, diskResize } from './disk-change.ts'
 import { diskList } from './disk-list.ts'
@@ -134,12 +135,17 @@ xenkit
   .passThroughOptions()
   .action((program: string, args: readonly string[] = [], o: SimOptions) => sim(program, args, o))
 
-xenkit
+const demos = xenkit
   .command('demo [image]')
   .description('serve an image, which is not changed, or a disk in memory to a simulated guest')
   .option('--writes <count>', 'random writes to make and verify', count, 500)
   .option('--seed <seed>', 'of the simulation and the writes', count, 1)
   .action(demo)
+demos
+  .command('net')
+  .description('connect the network cards of two simulated guests, and capture what they send')
+  .option('--seed <seed>', 'of the simulation', count, 1)
+  .action(demoNet)
 
 xenkit
   .command('xenstored')

@@ -107,6 +107,17 @@ test('serve connects two guests, and drops what a guest sends from addresses of 
   }
 }, 60_000)
 
+test('demo net verifies a transfer between guests, and reads its capture back', async () => {
+  await using m = await machine('demo')
+  const { code, stdout, stderr } = await m.run('net', '--seed', '7')
+  expect(stdout).toMatch(/^\n16 MiB in [\d.]+ s; nothing leaked \(seed 7\)\n$/)
+  const [sent, captured] = stderr.split('\n').filter((line) => line.startsWith('✔'))
+  expect(sent).toMatch(/sent 16 MiB to another by the switch: sha256 [0-9a-f]{16}…/)
+  // Each frame twice: where it left a card, and where it reached the other one.
+  expect(Number(/capture of (\d+) frames/.exec(captured ?? '')?.[1])).toBeGreaterThanOrEqual(4096)
+  expect(code).toBe(0)
+}, 60_000)
+
 const noTap = whyNoTap()
 test.skipIf(noTap !== undefined)(
   `--bridge gives the card an interface in the bridge${noTap ? ` (skipped: ${noTap})` : ''}`,
