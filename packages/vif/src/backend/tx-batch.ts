@@ -36,8 +36,8 @@ export interface TxBatchParts {
   readonly pool: PagePool
   /** The whole arena, whose offsets the pool and the copier use. */
   readonly memory: Uint8Array
-  /** Pages that the guest lets stay mapped: they need no copy by the hypervisor. */
-  readonly staticGrefs?: Pick<StaticGrefs, 'size' | 'lookup'> | undefined
+  /** Pages that the guest lets stay mapped, if it may: they need no copy by the hypervisor. */
+  readonly staticGrefs: Pick<StaticGrefs, 'size' | 'lookup'> | undefined
   /** Takes the frames. It may write to their memory until it returns. */
   readonly link: Pick<LinkEnd, 'send'>
   readonly counters: VifCounters
