@@ -68,8 +68,9 @@ const TAKES_GSO6 = 4
 export class TapQueue {
   /** The interface's name. */
   readonly name: string
+  /** Bytes of memory that `receive` needs. */
+  readonly receiveBytes: number
   readonly #tap: TapDevice
-  readonly #memory: Uint8Array
 
   /** @throws LinkError that says what to do */
   constructor(open: NonNullable<TapCalls['openTapDevice']>, o: Omit<TapQueueOptions, 'frames'>) {
@@ -79,7 +80,7 @@ export class TapQueue {
     } catch (error) {
       throw tapError(o.name, error, advice[errnoOf(error)])
     }
-    this.#memory = new Uint8Array(TAP_BATCH * this.#tap.device.place)
+    this.receiveBytes = TAP_BATCH * this.#tap.device.place
   }
 
   /** Changes the interface. @throws LinkError if the kernel refuses that */
@@ -123,13 +124,11 @@ export class TapQueue {
   }
 
   /**
-   * Replaces the frames of a batch by up to TAP_BATCH that have come. They lie in memory of the
-   * queue until the next call.
+   * Replaces the frames of a batch by up to TAP_BATCH that have come. They lie in `memory`.
    * @returns how many came; the batch lacks those that are too long
    */
-  receive(into: Frames): number {
+  receive(into: Frames, memory: Uint8Array): number {
     const { columns, read } = this.#tap
-    const memory = this.#memory
     const count = read(memory, TAP_BATCH)
     into.reset(memory)
     for (let i = 0; i < count; i++) {

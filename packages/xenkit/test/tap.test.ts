@@ -4,7 +4,8 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
 import { loadNative } from '../../../native/index.js'
 import { NO_OFFLOADS } from '@xenkit/frames'
-import { type LinkEvent, type TapOptions, openTap } from 'xenkit'
+import type { Pages } from '@xenkit/hypervisor'
+import { createMachine, type LinkEvent, openTap, type TapOptions } from 'xenkit'
 import { ip, whyNoTap } from '../../../native/test/tap.ts'
 import { TestCard } from '../../links/test/support/test-card.ts'
 import { TcpGuest, type TcpGuestOptions } from '../../links/test/support/tcp-guest.ts'
@@ -185,6 +186,32 @@ describe.skipIf(reason !== undefined)(`openTap${skipped}`, () => {
     await expect(plug({ name: 'lo' })).rejects.toThrow(/isn't a TAP device/)
     await expect(plug({ name: 'xktest', mtu: 1 })).rejects.toThrow(/SIOCSIFMTU 1/)
     expect(exists('xktest')).toBe(false)
+  })
+
+  test('received frames lie in the arena while a card is plugged in', async () => {
+    await using machine = createMachine()
+    const { arena } = machine.createDomain()
+    const allocated: Pages[] = []
+    const memories = new Set<Uint8Array>()
+    const link = openTap({
+      arena: {
+        allocate(pages) {
+          const made = arena.allocate(pages)
+          allocated.push(made)
+          return made
+        },
+      },
+    })
+    const cards = ['xktest-a', 'xktest-b'].map(
+      (name) => new TestCard({ name, onFrames: ({ memory }) => memories.add(memory) }),
+    )
+    for (const card of cards) await card.plugInto(link)
+    // The kernel itself sends frames: it looks for IPv6 routers.
+    await until(() => cards.every(({ got }) => got.length > 0))
+    expect([allocated.length, memories.size]).toEqual([1, 1])
+    expect(allocated[0] && memories.has(allocated[0].bytes)).toBe(true)
+    for (const card of cards) await card.link.close()
+    machine.assertQuiescent()
   })
 
   test('several threads may each open a queue', async () => {
