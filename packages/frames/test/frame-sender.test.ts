@@ -290,6 +290,19 @@ test('the largest frame in the smallest segments', () => {
   )
 })
 
+test('frames that are larger together than the memory for copies arrive whole', () => {
+  const payload = Uint8Array.from({ length: 60_000 }, (_, i) => i * 5)
+  const { frames, built } = batchOf(Array.from({ length: 5 }, () => ({ ...udpOfSum0(), payload })))
+  const end = new Keeper(NO_OFFLOADS)
+  new FrameSender(end).send(frames)
+  expect(end.received).toHaveLength(5)
+  for (const { bytes } of end.received) {
+    const { l4, pseudo } = built[0] ?? expect.fail()
+    expect(Buffer.compare(bytes.subarray(-60_000), payload)).toBe(0)
+    expect(isValid([...pseudo, ...bytes.subarray(l4)])).toBe(true)
+  }
+})
+
 describe('frames that lie', () => {
   test('whatever the bytes and columns, the end gets frames within the memory', () => {
     const columns = fc.record({

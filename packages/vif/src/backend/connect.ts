@@ -17,7 +17,7 @@ import { RX_EXTENTS } from './rx-queue.ts'
 import { RxServer } from './rx-server.ts'
 import { pauseTogether, RxSpread } from './rx-spread.ts'
 import { StaticGrefs } from './static-grefs.ts'
-import type { VifCounters } from './stats.ts'
+import { VifCount, type VifCounters } from './stats.ts'
 import { BATCH_BYTES } from './tx-batch.ts'
 import { TxWork } from './tx-work.ts'
 
@@ -75,7 +75,7 @@ export async function connectQueues(hv: Hypervisor, o: ConnectOptions): Promise<
     served,
     hash,
     filter: new MulticastFilter(),
-    link: new FrameSender(o.link),
+    link: countingSender(o.link, o.counters, VifCount.SEND_DROPS),
     pause: pauseTogether(o.link),
     staticGrefs: control ? queues.map(() => openStaticGrefs(o, served)) : [],
   }
@@ -89,11 +89,26 @@ export async function connectQueues(hv: Hypervisor, o: ConnectOptions): Promise<
     // Rings opened before this one may already be serving packets: settle those first.
     throw await served.closeAfter(error)
   }
-  const connected = new ConnectedQueues(parts, receivers)
+  const connected = new ConnectedQueues(parts, receivers, o.counters)
   connected.reconfigure(features)
   connected.filterMulticast(features.multicastControl)
   served.begin()
   return connected
+}
+
+type FramesSink = Pick<LinkEnd, 'send'>
+
+/** A `FrameSender` that counts frames that it drops, since they can't be completed. */
+function countingSender(end: LinkEnd, counters: VifCounters, count: VifCount): FramesSink {
+  const sender = new FrameSender(end)
+  let counted = 0
+  return {
+    send(frames) {
+      sender.send(frames)
+      counters.add(count, sender.dropped - counted)
+      counted = sender.dropped
+    },
+  }
 }
 
 /** What all rings of a card share. */
@@ -101,7 +116,7 @@ interface CardParts {
   readonly served: ServedRings
   readonly hash: HashConfig
   readonly filter: MulticastFilter
-  readonly link: FrameSender
+  readonly link: FramesSink
   /** Called by each queue. */
   readonly pause: (paused: boolean) => void
   /** One for each queue, if the frontend has a control ring to add grants by. */
@@ -113,19 +128,20 @@ class ConnectedQueues implements CardQueues {
   readonly #p: CardParts
   readonly #receivers: readonly RxServer[]
   /** Completes what the guest doesn't take, then chooses queues. */
-  readonly #toGuest: FrameSender
+  readonly #toGuest: FramesSink
 
-  constructor(parts: CardParts, receivers: readonly RxServer[]) {
+  constructor(parts: CardParts, receivers: readonly RxServer[], counters: VifCounters) {
     const spread = new RxSpread(parts.hash, parts.filter, receivers)
     const offloads = (): Offloads => this.offloads
     this.#p = parts
     this.#receivers = receivers
-    this.#toGuest = new FrameSender({
+    const guest: LinkEnd = {
       get offloads() {
         return offloads()
       },
       send: (frames) => spread.send(frames),
-    })
+    }
+    this.#toGuest = countingSender(guest, counters, VifCount.RECEIVE_DROPS)
   }
 
   get count(): number {

@@ -1,5 +1,5 @@
 /** A served card, from the link's side and the toolstack's, while its guest uses it. */
-import { Frames } from '@xenkit/frames'
+import { Checksum, Frames } from '@xenkit/frames'
 import { expect, test } from 'vitest'
 import { openVif, type Vif } from '../../src/index.ts'
 import { until } from '../../../backend/test/support/until.ts'
@@ -57,6 +57,21 @@ test("the guest's carrier follows the link's", async () => {
     await c.served.node('carrier', up ? '1' : '0')
     await c.served.node('state', '4')
   }
+})
+
+test("frames that can't be completed for the guest are counted", async () => {
+  await using c = await connected()
+  const { card } = await c.served.event('connected')
+  const frames = new Frames(2)
+  frames.reset(frameTo(BROADCAST))
+  frames.add({ start: 0, length: 60 })
+  // A checksum's place beyond the frame.
+  const blank = { checksum: Checksum.BLANK, checksumStart: 50, checksumOffset: 16 }
+  frames.add({ start: 0, length: 60, ...blank })
+  c.served.link.end.card.send(frames)
+  expect(card.stats).toMatchObject({ framesReceived: 1, receiveDrops: 1 })
+  c.served.link.end.card.send(frames)
+  expect(card.stats).toMatchObject({ framesReceived: 2, receiveDrops: 2 })
 })
 
 test('headroom is left in packets once the guest has asked for it by Reconfiguring', async () => {
