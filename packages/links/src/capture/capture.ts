@@ -45,6 +45,7 @@ export class Capture implements AsyncDisposable {
   readonly #spool: Spool
   readonly #interfaces = new Map<string, CapturedInterface>()
   #described = 0
+  #closing: Promise<void> | undefined
 
   /** @param sink stream that takes bytes. The capture ends it. */
   constructor(sink: Writable, o: CaptureOptions = {}) {
@@ -73,7 +74,7 @@ export class Capture implements AsyncDisposable {
    */
   close(): Promise<void> {
     const statistics = [...this.#interfaces.values()].map((it) => it.statistics())
-    return this.#spool.close(Buffer.concat(statistics))
+    return (this.#closing ??= this.#spool.close(Buffer.concat(statistics)))
   }
 
   [Symbol.asyncDispose](): Promise<void> {

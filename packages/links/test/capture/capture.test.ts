@@ -209,8 +209,9 @@ test('closing leaves no timer', async () => {
     sink.resume()
     const capture = await openCapture(sink)
     capture.interface('vif1.0').record(batchOf(frame(1)), 'to-card')
-    await capture.close()
+    await Promise.all([capture.close(), capture.close()])
     expect(vi.getTimerCount()).toBe(0)
+    await capture.close()
   } finally {
     vi.useRealTimers()
   }
