@@ -165,6 +165,8 @@ describe('the hash', () => {
     await using r = await ControlRig.open({ queues: 2 })
     r.ask(T.SET_HASH_ALGORITHM, 1)
     r.ask(T.SET_HASH_FLAGS, ALL_TYPES)
+    expect(r.ask(T.SET_HASH_MAPPING_SIZE, 129).status).toBe(S.INVALID_PARAMETER)
+    expect(r.ask(T.SET_HASH_MAPPING_SIZE, 128).status).toBe(S.SUCCESS)
     r.ask(T.SET_HASH_MAPPING_SIZE, 1)
     fillPage(r, [1])
     expect(r.ask(T.SET_HASH_MAPPING, r.pageRef, 1, 0).status).toBe(S.SUCCESS)

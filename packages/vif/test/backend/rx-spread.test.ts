@@ -89,11 +89,20 @@ test('a queue gets one call for a batch', () => {
   expect(queues.map(({ calls }) => calls.length)).toEqual([1, 1])
 })
 
+test('a batch of any size arrives', () => {
+  const queues = queuesOf(2)
+  const spread = new RxSpread(new HashConfig(2), new MulticastFilter(), queues)
+  spread.send(batch([...Array(1000).keys()]))
+  expect(queues.flatMap(({ taken }) => taken)).toHaveLength(1000)
+})
+
 test('a link may send more before a queue returns', () => {
   const queues = queuesOf(2)
   const spread = new RxSpread(new HashConfig(2), new MulticastFilter(), queues)
   const flows = [...Array(32).keys()]
+  spread.send(batch(flows))
   for (const queue of queues) {
+    queue.taken.length = 0
     queue.onSend = () => {
       queue.onSend = () => {}
       spread.send(batch(flows, 100))

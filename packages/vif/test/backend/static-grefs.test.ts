@@ -66,6 +66,9 @@ test('pages that may only be read are found for reading alone', async () => {
   expect(add(r, 0, [data, fixed])).toBe(S.INVALID_PARAMETER)
   expect(sizes(r)).toEqual([0, 0])
   expect(r.back.share.cached).toBe(0)
+  r.list([{ ref: data }, { ref: 0xfff0, flags: READONLY }])
+  expect(r.ask(T.ADD_GREF_MAPPING, 0, r.pageRef, 2).status).toBe(S.INVALID_PARAMETER)
+  expect(r.back.share.cached).toBe(0)
   r.list([{ ref: data }, { ref: fixed, flags: READONLY }])
   expect(r.ask(T.ADD_GREF_MAPPING, 0, r.pageRef, 2).status).toBe(S.SUCCESS)
   lent.bytes[7] = 5
