@@ -41,8 +41,9 @@ export class TxPackets {
 
   /** Units of work of a packet: see `GuestTurn`. Software takes one for each segment. */
   work(at: number): number {
-    const segments =
-      this.gso[at] === Gso.NONE ? 0 : Math.ceil((this.size[at] ?? 0) / (this.gsoSize[at] ?? 1))
+    // A packet without a frame may have any GSO size, 0 too.
+    const isSplit = this.frame[at] === 1 && this.gso[at] !== Gso.NONE
+    const segments = isSplit ? Math.ceil((this.size[at] ?? 0) / (this.gsoSize[at] ?? 1)) : 0
     return Math.min(1 + (this.slots[at] ?? 0) + segments, TURN)
   }
 

@@ -76,6 +76,18 @@ test('refused packets and extra infos are work too', async () => {
   await until(() => rig.counters.stats.sendErrors === 64)
 })
 
+test('a refused packet with a GSO of nothing is work like any other', async () => {
+  await using s = await shared()
+  const { rig } = s
+  for (let i = 0; i < 128; i++) {
+    rig.put({ size: 0, flags: extra_info, id: i })
+    rig.putExtra({ type: 1, u: [0, 0, 1, 0, 0, 0] })
+  }
+  rig.turn()
+  expect(rig.responses()).toHaveLength(2 * Math.floor(TURN / 3))
+  await until(() => rig.counters.stats.sendErrors === 128)
+})
+
 test('the largest packet fits in a turn, whatever it costs', async () => {
   await using s = await shared()
   const { rig } = s
