@@ -1,6 +1,6 @@
 /**
- * `@xenkit/native`: Linux's Xen drivers, a disk engine and TAP devices for JavaScript. It knows no protocol and
- * checks little; most users want `@xenkit/xen`.
+ * `@xenkit/native`: Linux's Xen drivers, a disk engine and TAP devices for JavaScript. It knows no
+ * protocol and checks little; most users want `@xenkit/xen`.
  *
  * Every method throws an `Error` whose text begins with the operation. Its `code` is the name of an
  * errno (`'EINVAL'`) or one of:
@@ -431,7 +431,9 @@ export interface TapDevice {
    * throws if `memory` has less than `count` places.
    */
   createRead(): (memory: Uint8Array, count: number) => number
-  /** Sets whether `onReady` is called for frames. For a failure it always is. At first it is set. */
+  /**
+   * Sets whether `onReady` is called for frames. For a failure it always is. At first it is set.
+   */
   watch(on: boolean): void
   /**
    * Sets which incomplete frames are received: blank checksums 1, and TCP segments over IPv4 2 and

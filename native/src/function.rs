@@ -1,6 +1,6 @@
-//! JavaScript functions that take numbers or memory, return a number, and carry their own state. A class
-//! method would find its state by unwrapping `this`, which takes several times as long as the rest
-//! of such a call.
+//! JavaScript functions that take numbers or memory, return a number, and carry their own state. A
+//! class method would find its state by unwrapping `this`, which takes several times as long as the
+//! rest of such a call.
 
 use std::ffi::{CStr, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,8 @@
 //! `@xenkit/native`: the part of xenkit that uses Linux's Xen drivers and can't be written in
 //! JavaScript. It has an arena of memory into which granted pages are mapped, grant copies, event
 //! channels and the xenbus device. It also has an engine that moves data between disk images and
-//! memory, and TAP devices. It knows no device protocol: policy, validation of peers and dispatch are written in
-//! JavaScript.
+//! memory, and TAP devices. It knows no device protocol: policy, validation of peers and dispatch
+//! are written in JavaScript.
 //!
 //! Every exported function catches panics and turns them into a JavaScript exception. Each object
 //! belongs to one environment (the main thread or a worker) and ends with it; see `poll`.

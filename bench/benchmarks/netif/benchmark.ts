@@ -88,7 +88,9 @@ async function compare(all: Contestants, load: Load): Promise<Figure[]> {
   ]
 }
 
-/** On Xen each call on a device is a hypercall too, and each but the notification's a system call. */
+/**
+ * On Xen each call on a device is a hypercall too, and each but the notification's a system call.
+ */
 async function countCalls(ours: Contestant, direction: Load['direction']): Promise<Figure[]> {
   const figures: Figure[] = []
   for (const [size, atMost] of [

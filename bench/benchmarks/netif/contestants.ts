@@ -90,7 +90,9 @@ export class Contestant implements AsyncDisposable {
   }
 }
 
-/** Gives the guest a card: writes all the xenstore nodes that the toolstack and the frontend write. */
+/**
+ * Gives the guest a card: writes all the xenstore nodes that the toolstack and the frontend write.
+ */
 async function connectCard(xs: XenstoreClient): Promise<void> {
   const devid = 0
   await plugVif(xs, { frontendDomid: GUEST, backendDomid: 0, devid })

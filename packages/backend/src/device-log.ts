@@ -14,8 +14,8 @@ const WINDOW_MS = 60_000
  */
 const STATES_PER_WINDOW = 4
 /**
- * Most different errors printed of a device in a window. A guest can influence their text, so without
- * a limit it could fill the log.
+ * Most different errors printed of a device in a window. A guest can influence their text, so
+ * without a limit it could fill the log.
  */
 const REASONS_PER_WINDOW = 16
 /** Printed for errors above that limit. */
@@ -32,16 +32,16 @@ export interface DeviceLogOptions<Event extends LoggedEvent> {
   /** Names the event's device: `xvda of domain 3`. */
   readonly nameOf: (event: Event) => string
   /**
-   * Kinds of failures, each with the words before the error's text. Failures are told by their kind,
-   * not by `error`: a store may throw undefined.
+   * Kinds of failures, each with the words before the error's text. Failures are told by their
+   * kind, not by `error`: a store may throw undefined.
    */
   readonly failures: Readonly<Record<string, string>>
 }
 
 /**
- * Makes a listener that passes a line for each event to `print`. Within a minute an error is printed
- * once for each device, a state four times. Repetitions are counted. Their number is printed with
- * the first event after that minute, or when the device is removed.
+ * Makes a listener that passes a line for each event to `print`. Within a minute an error is
+ * printed once for each device, a state four times. Repetitions are counted. Their number is
+ * printed with the first event after that minute, or when the device is removed.
  *
  * @param print prints a line; default: failures to stderr, other lines nowhere
  */

@@ -37,8 +37,8 @@ export interface ServedRingsOptions {
 }
 
 /**
- * The rings of one device, with all that was opened for them. Add each server with `add`; add what is
- * opened for it to `rings` or `memory`. `close` closes everything in the right order.
+ * The rings of one device, with all that was opened for them. Add each server with `add`; add what
+ * is opened for it to `rings` or `memory`. `close` closes everything in the right order.
  */
 export class ServedRings {
   readonly #servers: ServedRing[] = []

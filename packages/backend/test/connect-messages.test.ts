@@ -1,4 +1,6 @@
-/** A device of one ring with small messages: what its guests can rely on, and what they can't do. */
+/**
+ * A device of one ring with small messages: what its guests can rely on, and what they can't do.
+ */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { TURN } from '@xenkit/backend'

@@ -1,4 +1,6 @@
-/** What a ring's server does with the errors of a device, and when it calls which of its functions. */
+/**
+ * What a ring's server does with the errors of a device, and when it calls which of its functions.
+ */
 import {
   RingServer,
   type RingServerParts,

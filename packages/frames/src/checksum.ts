@@ -2,8 +2,8 @@
  * The Internet checksum of RFC 1071 over ranges of memory.
  *
  * Sums are of the 16-bit words of the network's byte order, folded to 16 bits. They are computed in
- * this machine's byte order, two words at a time, and swapped at the end. Each machine that Xen runs
- * on is little-endian.
+ * this machine's byte order, two words at a time, and swapped at the end. Each machine that Xen
+ * runs on is little-endian.
  */
 import type { Frames } from './frames.ts'
 import { EtherType, Headers } from './headers.ts'
@@ -52,15 +52,17 @@ const inPlace = (byte: number, address: number): number => byte << ((address & 1
 
 const swap = (word: number): number => ((word & 0xff) << 8) | (word >>> 8)
 
-/** Computes checksums. It keeps views of the memories last used, so that a sum creates no object. */
+/**
+ * Computes checksums. It keeps views of the memories last used, so that a sum creates no object.
+ */
 export class ChecksumUnit {
   readonly #headers = new Headers()
   readonly #source = new WordView()
   readonly #target = new WordView()
 
   /**
-   * The folded sum of `memory`'s bytes `start` to `end`, exclusive: at most 65,535 bytes. A last odd
-   * byte counts as the high half of a word.
+   * The folded sum of `memory`'s bytes `start` to `end`, exclusive: at most 65,535 bytes. A last
+   * odd byte counts as the high half of a word.
    */
   sum(memory: Uint8Array, start: number, end: number): number {
     const base = memory.byteOffset
@@ -85,8 +87,8 @@ export class ChecksumUnit {
   }
 
   /**
-   * Copies `memory`'s bytes `start` to `end`, exclusive, and returns their folded sum: at most 65,535
-   * bytes. It is fast if both addresses in their buffers have the same remainder modulo 4.
+   * Copies `memory`'s bytes `start` to `end`, exclusive, and returns their folded sum: at most
+   * 65,535 bytes. It is fast if both addresses in their buffers have the same remainder modulo 4.
    */
   copy(memory: Uint8Array, start: number, end: number, to: Uint8Array, place: number): number {
     const base = memory.byteOffset

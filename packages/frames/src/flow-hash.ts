@@ -1,7 +1,7 @@
 /**
- * Hashes of flows by Toeplitz's algorithm, as receive-side scaling (RSS) uses them: all packets of a
- * flow have the same hash, so that they go to the same queue. Follows the section on hash types of
- * xen/include/public/io/netif.h.
+ * Hashes of flows by Toeplitz's algorithm, as receive-side scaling (RSS) uses them: all packets of
+ * a flow have the same hash, so that they go to the same queue. Follows the section on hash types
+ * of xen/include/public/io/netif.h.
  */
 import { EtherType, type Headers, IpProtocol, NO_PROTOCOL } from './headers.ts'
 

@@ -1,4 +1,6 @@
-/** `FrameSender`: sends frames to an end, and completes those that the end doesn't take as they are. */
+/**
+ * `FrameSender`: sends frames to an end, and completes those that the end doesn't take as they are.
+ */
 import { ChecksumUnit } from './checksum.ts'
 import { Checksum, Frames, Gso, MAX_FRAME } from './frames.ts'
 import { EtherType, Headers } from './headers.ts'
@@ -7,7 +9,9 @@ import { Segmenter, aheadBy } from './segment.ts'
 
 /** Memory of completed frames, in bytes: two of the longest. */
 const SCRATCH = 2 * (MAX_FRAME + 1)
-/** Most completed frames in a batch: as many of 1500 bytes as the memory holds, and some small ones. */
+/**
+ * Most completed frames in a batch: as many of 1500 bytes as the memory holds, and some small ones.
+ */
 const BATCH = 128
 
 /** Sends frames to an end, in order. */

@@ -59,8 +59,8 @@ export class Headers {
   /** The protocol over IP, or NO_PROTOCOL. */
   protocol: number = NO_PROTOCOL
   /**
-   * Offset of the TCP or UDP header, or of what another protocol has in its place. 0: there is none,
-   * as in all but the first fragment.
+   * Offset of the TCP or UDP header, or of what another protocol has in its place. 0: there is
+   * none, as in all but the first fragment.
    */
   l4 = 0
   /** Bytes of all headers that were parsed: offset of the payload. */
@@ -195,7 +195,8 @@ export class Headers {
   #noteRouting(at: number, bytes: number): void {
     const type = this.#u8(at + 2)
     if (this.#u8(at + 3) === 0 || bytes < 24) return
-    // Type 0 lists addresses in the order of travel, 4 (segment routing) in reverse; 2 has only one.
+    // Type 0 lists addresses in the order of travel, 4 (segment routing) in reverse; 2 has only
+    // one.
     if (type === 0) this.destination = at + 8 + 16 * (((bytes - 8) >> 4) - 1)
     else if (type === 2 || type === 4) this.destination = at + 8
   }

@@ -34,11 +34,12 @@ export interface LinkEnd {
   readonly offloads?: Offloads
   /**
    * Takes frames. The batch and its memory belong to the caller again when the call returns, so
-   * copy what is to be kept. The end doesn't write to the memory, since the caller may send the same
-   * frames to others. It drops what it can't take, and counts it; it doesn't throw because of a
-   * frame.
+   * copy what is to be kept. The end doesn't write to the memory, since the caller may send the
+   * same frames to others. It drops what it can't take, and counts it; it doesn't throw because of
+   * a frame.
    *
-   * Each frame has at least 14 bytes. Call it through a `FrameSender` unless all frames are complete.
+   * Each frame has at least 14 bytes. Call it through a `FrameSender` unless all frames are
+   * complete.
    */
   send(frames: Frames): void
   /**

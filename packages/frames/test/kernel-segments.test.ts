@@ -1,6 +1,7 @@
 /**
- * Segments and checksums, held against Linux's. The digests are of what Linux 6.18 sent to a TAP device
- * without offloads, through a bridge, for these frames with a virtio header from another TAP device.
+ * Segments and checksums, held against Linux's. The digests are of what Linux 6.18 sent to a TAP
+ * device without offloads, through a bridge, for these frames with a virtio header from another TAP
+ * device.
  */
 import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
@@ -32,7 +33,9 @@ const packet = (ip: typeof V4 | typeof V6, bytes: number, rest: Partial<Packet> 
 })
 
 const UDP = { protocol: 17, tcpOptions: [] } as const
-/** Name, number of segments and digest of them all, packet, and `gsoSize`: 0 for a checksum alone. */
+/**
+ * Name, number of segments and digest of them all, packet, and `gsoSize`: 0 for a checksum alone.
+ */
 const cases: [string, string, Packet, number][] = [
   ['TCP over IPv4', '14 2528c52d3b0b1c5a', packet(V4, 20_001), 1448],
   ['TCP over IPv6', '15 fd7228914ad1f091', packet(V6, 20_001), 1428],

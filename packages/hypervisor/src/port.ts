@@ -87,8 +87,8 @@ export interface MappedPages extends Disposable {
 export interface MapPagesOptions {
   readonly writable: boolean
   /**
-   * With pages that aren't writable: whether stores of the other domain have to show, as they always
-   * do on Xen. Default false: the simulation shows a copy, to find stores to it.
+   * With pages that aren't writable: whether stores of the other domain have to show, as they
+   * always do on Xen. Default false: the simulation shows a copy, to find stores to it.
    */
   readonly live?: boolean
 }

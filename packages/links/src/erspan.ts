@@ -2,8 +2,8 @@
  * `openErspan`: a mirror that sends its copies over IPv4 to a collector, such as Wireshark or a
  * switch. It follows draft-foschiano-erspan-03: type II, which is version 1 in the header.
  *
- * The copies are whole Ethernet frames to one MAC address, so the host needs no GRE of its own. Each
- * has in front: Ethernet 14, IPv4 20, GRE 8, ERSPAN 8 bytes.
+ * The copies are whole Ethernet frames to one MAC address, so the host needs no GRE of its own.
+ * Each has in front: Ethernet 14, IPv4 20, GRE 8, ERSPAN 8 bytes.
  */
 import { ChecksumUnit, EtherType, Frames, type Link, type LinkEnd, MAX_FRAME } from '@xenkit/frames'
 import { expectInteger } from '@xenkit/hypervisor'
@@ -29,8 +29,8 @@ export interface ErspanOptions extends VirtualCardOptions {
   /** Number of the session, 0..1023, by which collectors tell mirrors apart. Default 0. */
   readonly session?: number
   /**
-   * Most bytes of an IP packet of the link, 576..65521, default 1500. Longer copies are truncated to
-   * it, and marked so. For whole frames of 1500 bytes of data, it is 1550.
+   * Most bytes of an IP packet of the link, 576..65521, default 1500. Longer copies are truncated
+   * to it, and marked so. For whole frames of 1500 bytes of data, it is 1550.
    */
   readonly mtu?: number
 }
@@ -61,8 +61,8 @@ const TIME_TO_LIVE = 64
 const MIN_TAGGED = 18
 
 /**
- * Opens a mirror that sends its copies to a collector, by ERSPAN type II. TCP segments of 64 KiB are
- * split, and blank checksums completed, before they are copied.
+ * Opens a mirror that sends its copies to a collector, by ERSPAN type II. TCP segments of 64 KiB
+ * are split, and blank checksums completed, before they are copied.
  * @throws RangeError for an option that isn't valid
  * @throws Error of the link
  */

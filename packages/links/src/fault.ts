@@ -34,8 +34,8 @@ const HELD_OVERHEAD = 512
 
 /**
  * Lets frames be lost, late, in the wrong order, doubled or damaged as planned. The link takes
- * complete frames only, so that a fault hits what would be one frame on a wire, and a checksum shows
- * the damage. Frames that are late are copied; at most 16 MiB wait in each direction.
+ * complete frames only, so that a fault hits what would be one frame on a wire, and a checksum
+ * shows the damage. Frames that are late are copied; at most 16 MiB wait in each direction.
  * @param plan called for each frame, in order: returns its faults, or undefined for none
  */
 export function faultLink(base: Link, plan: (frame: PlannedFrame) => FrameFault | undefined): Link {

@@ -27,8 +27,8 @@ export interface PasstOptions {
   /** Path or name of the program. Default `passt`. */
   readonly program?: string
   /**
-   * Further arguments of passt, as `['--tcp-ports', '8080:80']`. By default a guest gets its address
-   * by DHCP, and reaches what the host reaches.
+   * Further arguments of passt, as `['--tcp-ports', '8080:80']`. By default a guest gets its
+   * address by DHCP, and reaches what the host reaches.
    */
   readonly args?: readonly string[]
   /** Called when a card's passt ends, can't be started again, or is running again. */

@@ -12,8 +12,8 @@ export interface LinkRate {
   /** Most bytes at once after a pause: positive, default a tenth of `bytesPerSecond`. */
   readonly burst?: number
   /**
-   * Most bytes of frames that wait, 0..2^30, default 262,144. Further frames are dropped. With 0, all
-   * frames above the limit are.
+   * Most bytes of frames that wait, 0..2^30, default 262,144. Further frames are dropped. With 0,
+   * all frames above the limit are.
    */
   readonly queueBytes?: number
 }
@@ -50,8 +50,8 @@ const MAX_QUEUE_BYTES = 2 ** 30
 const MAX_TIMEOUT = 2 ** 31 - 1
 
 /**
- * Limits the bytes per second of each card. A frame passes if the bucket isn't empty, so a frame may
- * be longer than the burst: the next ones wait for longer then.
+ * Limits the bytes per second of each card. A frame passes if the bucket isn't empty, so a frame
+ * may be longer than the burst: the next ones wait for longer then.
  * @throws RangeError for a limit that isn't valid
  */
 export function rateLink(base: Link, limits: RateLimits): RateLink {

@@ -20,7 +20,8 @@ import { TAP_BATCH, type TapCalls, TapQueue } from './tap-queue.ts'
 /** How the interfaces of a `TapLink` are opened. */
 export interface TapOptions {
   /**
-   * Name of the interface, 1..15 bytes. It is created unless it exists. The kernel makes a number of
+   * Name of the interface, 1..15 bytes. It is created unless it exists. The kernel makes a number
+   * of
    * `%d`. Default: the card's name, so that one link serves many cards.
    */
   readonly name?: string
@@ -79,7 +80,9 @@ interface Shared {
   dropped: number
 }
 
-/** Memory for received frames while a link has cards. A batch is used up before the next is read. */
+/**
+ * Memory for received frames while a link has cards. A batch is used up before the next is read.
+ */
 class ReceiveMemory {
   readonly #arena: TapOptions['arena']
   #pages: Pages | undefined

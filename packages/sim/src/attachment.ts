@@ -1,6 +1,6 @@
 /**
- * An attachment connects one thread to a simulated domain. The `grants` and `evtchn` of the thread's
- * SimDomain object share it; each thread has an object and an attachment of its own.
+ * An attachment connects one thread to a simulated domain. The `grants` and `evtchn` of the
+ * thread's SimDomain object share it; each thread has an object and an attachment of its own.
  */
 import { Holds, HypervisorClosedError } from '@xenkit/hypervisor'
 import { type ArenaLimits, ArenaRoom } from './arena-room.ts'

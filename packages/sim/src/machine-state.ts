@@ -17,7 +17,8 @@ const MAPTRACK = 16_384
 
 /**
  * `mapped`: rows of the maptrack in use.
- * `stored...`: the first write that a domain made through a read-only mapping. They say which domain
+ * `stored...`: the first write that a domain made through a read-only mapping. They say which
+ * domain
  *   wrote (domid + 1; 0 if no domain has), and to which byte of which grant.
  */
 const header = [

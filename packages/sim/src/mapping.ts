@@ -1,8 +1,8 @@
 /**
  * Mappings of granted pages. A writable or live mapping shows the granted pages themselves. Another
- * read-only mapping shows a copy, made at the time of mapping, in frames of the mapping domain. No MMU
- * prevents a store to the copy, so the end of the mapping checks for one: only the mapping domain
- * can have changed the copy.
+ * read-only mapping shows a copy, made at the time of mapping, in frames of the mapping domain. No
+ * MMU prevents a store to the copy, so the end of the mapping checks for one: only the mapping
+ * domain can have changed the copy.
  */
 import {
   GrantError,

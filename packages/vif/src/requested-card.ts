@@ -15,7 +15,9 @@ import { toolstackNodes } from './nodes.ts'
 export interface RequestedCard {
   readonly frontendDomid: number
   readonly devid: number
-  /** Name of the backend's interface, at most 15 characters: `vif1.0`, unless the toolstack says. */
+  /**
+   * Name of the backend's interface, at most 15 characters: `vif1.0`, unless the toolstack says.
+   */
   readonly name: string
   /** The guest's address as six bytes; undefined if the toolstack names none. */
   readonly mac: Uint8Array | undefined

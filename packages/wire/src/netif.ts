@@ -235,6 +235,8 @@ export const netif = {
   mcast,
   hash,
   xdp,
-  /** Entry of the list of grants whose page's reference ADD_GREF_MAPPING and DEL_GREF_MAPPING pass. */
+  /**
+   * Entry of the list of grants whose page's reference ADD_GREF_MAPPING and DEL_GREF_MAPPING pass.
+   */
   gref,
 } as const

@@ -14,7 +14,9 @@ export interface TapDeviceOptions {
   readonly onReady: (status: number) => void
 }
 
-/** A queue of a TAP device. Its columns describe the frames of one call, as those of `Frames` do. */
+/**
+ * A queue of a TAP device. Its columns describe the frames of one call, as those of `Frames` do.
+ */
 export type TapDevice = ReturnType<typeof open>
 
 /**

@@ -6,9 +6,10 @@ import { openLoopback } from '@xenkit/xen'
 import { openMemoryStore } from './open-memory-store.ts'
 
 /**
- * Raises V8's inlining budget, in bytes of bytecode for each compiled function, to twice the default.
- * The functions that serve a ring call into several packages, and ran out of it: a request from
- * persistent grants takes 8 to 13 % less of the processor with this budget, one that is copied 3 %.
+ * Raises V8's inlining budget, in bytes of bytecode for each compiled function, to twice the
+ * default. The functions that serve a ring call into several packages, and ran out of it: a request
+ * from persistent grants takes 8 to 13 % less of the processor with this budget, one that is copied
+ * 3 %.
  */
 const INLINING_BUDGET = '--max-inlined-bytecode-size-cumulative=1840'
 

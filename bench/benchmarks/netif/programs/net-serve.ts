@@ -1,7 +1,7 @@
 /**
- * net-serve TAP: xenkit's network backend as a user runs it, on the devices that devices.c simulates.
- * Its card is plugged into the TAP device TAP. The line `begin` starts to count the bytes allocated
- * on the heap, and the answer to `end` is that count.
+ * net-serve TAP: xenkit's network backend as a user runs it, on the devices that devices.c
+ * simulates. Its card is plugged into the TAP device TAP. The line `begin` starts to count the
+ * bytes allocated on the heap, and the answer to `end` is that count.
  */
 import { openHypervisor, openTap, serveVif } from 'xenkit'
 import { answerLines } from '../../../src/answer-lines.ts'

@@ -1,6 +1,6 @@
 /**
- * Packets for tests, and a second implementation of what the package computes. It shares no code with
- * the package: sums are remainders modulo 65,535 of whole numbers, and lengths are of arrays.
+ * Packets for tests, and a second implementation of what the package computes. It shares no code
+ * with the package: sums are remainders modulo 65,535 of whole numbers, and lengths are of arrays.
  */
 import fc from 'fast-check'
 

@@ -33,7 +33,9 @@ export interface CaptureOptions {
    * find no room aren't captured, and are counted in the capture.
    */
   readonly bufferBytes?: number
-  /** Called when the stream fails, as when Wireshark is closed. Nothing is captured from then on. */
+  /**
+   * Called when the stream fails, as when Wireshark is closed. Nothing is captured from then on.
+   */
   readonly onError?: (error: Error) => void
   /** Ends the wait for a named pipe's reader. */
   readonly signal?: AbortSignal

@@ -72,7 +72,9 @@ export function sectionHeader(): Uint8Array {
   ])
 }
 
-/** Returns the block that describes an interface. Interfaces have numbers in order of their blocks. */
+/**
+ * Returns the block that describes an interface. Interfaces have numbers in order of their blocks.
+ */
 export function interfaceDescription(name: string, snaplen: number): Uint8Array {
   return block(BlockType.INTERFACE_DESCRIPTION, [
     u32s(LINKTYPE_ETHERNET, snaplen),
@@ -96,7 +98,9 @@ export function interfaceStatistics(
   ])
 }
 
-/** Bytes of the block of statistics: 20 before the options, two of 12, 4 for their end, the length. */
+/**
+ * Bytes of the block of statistics: 20 before the options, two of 12, 4 for their end, the length.
+ */
 export const STATISTICS_BYTES = 20 + 2 * 12 + 4 + 4
 
 /** What the packets of a batch have in common. */

@@ -9,10 +9,10 @@ const FIRST_SLOTS = 64
 type IsKept<Port> = (port: Port, seen: number, address: number, vlan: number) => boolean
 
 /**
- * Maps a VLAN and a MAC address to a port. A key's upper half is the VLAN and the first two bytes of
- * the address; its lower half is the other four. It is a hash table with linear probing in columns,
- * so that a look-up creates no object. The hash depends on a random number: guests can't choose
- * addresses that collide.
+ * Maps a VLAN and a MAC address to a port. A key's upper half is the VLAN and the first two bytes
+ * of the address; its lower half is the other four. It is a hash table with linear probing in
+ * columns, so that a look-up creates no object. The hash depends on a random number: guests can't
+ * choose addresses that collide.
  */
 export class AddressTable<Port> {
   /** Number of entries. */

@@ -11,7 +11,8 @@ const MIN_TAGGED = 18
 
 /**
  * Sorts the frames of a batch by the ports that they go to. Frames stay in the sender's memory,
- * unless a port wants another VLAN tag. Sends may be nested, so each depth has a delivery of its own.
+ * unless a port wants another VLAN tag. Sends may be nested, so each depth has a delivery of its
+ * own.
  */
 export class Delivery {
   /** VLAN of the current frame; NO_VLAN if the port that it came in by doesn't take it. */
@@ -43,7 +44,9 @@ export class Delivery {
     this.#copies.choose(frames, index)
   }
 
-  /** Adds the frame to those that go to a port. Returns false if it can't be tagged as it should. */
+  /**
+   * Adds the frame to those that go to a port. Returns false if it can't be tagged as it should.
+   */
   add(to: Port, frames: Frames, index: number): boolean {
     const isTagged = to.settings.vlans.isTagged(this.vlan)
     if (isTagged ? this.#hasTag && this.#tag === this.vlan : !this.#hasTag) {

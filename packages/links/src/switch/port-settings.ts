@@ -13,14 +13,15 @@ export interface PortOptions {
   readonly isolated?: boolean
   /**
    * MAC addresses that the guest may send from, as in 00:16:3e:01:02:03. Other ports can't use them
-   * in the same VLANs, unless they name them too. With `'card'`, it is the address that the toolstack
-   * gave to the card. Default: any address.
+   * in the same VLANs, unless they name them too. With `'card'`, it is the address that the
+   * toolstack gave to the card. Default: any address.
    */
   readonly macs?: 'card' | readonly string[]
   /**
    * IPv4 and IPv6 addresses that the guest may send from, or ranges such as 10.0.0.0/24. The guest
-   * then sends IP and ARP alone. Addresses of a version that has none here are dropped. If there are
-   * IPv6 addresses, the link-local ones that belong to `macs` are allowed too. Default: any address.
+   * then sends IP and ARP alone. Addresses of a version that has none here are dropped. If there
+   * are IPv6 addresses, the link-local ones that belong to `macs` are allowed too. Default: any
+   * address.
    */
   readonly ips?: readonly string[]
   /** Most addresses that the switch learns at this port, 1..1048576, default 1024. */

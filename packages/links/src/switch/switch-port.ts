@@ -163,7 +163,9 @@ export class Port implements SwitchPort {
     frames.reset()
   }
 
-  /** Closes a link along with the port. @throws RangeError if the port is closed; the link is, too */
+  /**
+   * Closes a link along with the port. @throws RangeError if the port is closed; the link is, too
+   */
   async own(link: PluggedLink): Promise<void> {
     if (this.#isClosed) {
       await link.close()

@@ -87,7 +87,9 @@ export class Switch implements Link, AsyncDisposable {
     return port
   }
 
-  /** Closes all ports. @throws Error of the first uplink that couldn't be closed, after all others */
+  /**
+   * Closes all ports. @throws Error of the first uplink that couldn't be closed, after all others
+   */
   async close(): Promise<void> {
     const failures = await failuresOf([...this.#ports].map((port) => port.close()))
     if (failures.length > 0) throw firstOf(failures)

@@ -151,7 +151,9 @@ export class ControlRing implements Disposable {
     return this.#read(list, entries * netif.gref.size) ? grefs : undefined
   }
 
-  /** Copies the beginning of a granted page to `#page`. @returns false if the guest doesn't let us */
+  /**
+   * Copies the beginning of a granted page to `#page`. @returns false if the guest doesn't let us
+   */
   #read(gref: number, bytes: number): boolean {
     if (bytes === 0) return true
     this.#copier.reset()
@@ -159,7 +161,9 @@ export class ControlRing implements Disposable {
     return this.#copier.copyIn() === 0
   }
 
-  /** Copies the beginning of `#page` to a granted page. @returns false if the guest doesn't let us */
+  /**
+   * Copies the beginning of `#page` to a granted page. @returns false if the guest doesn't let us
+   */
   #write(gref: number, bytes: number): boolean {
     if (bytes === 0) return true
     this.#copier.reset()

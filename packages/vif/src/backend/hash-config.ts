@@ -1,7 +1,7 @@
 /**
- * How packets for the guest are spread over its queues. The guest may configure a hash by its control
- * ring, as the section "Hash algorithms" of xen/include/public/io/netif.h says. What it configures is
- * refused as Linux's netback refuses it.
+ * How packets for the guest are spread over its queues. The guest may configure a hash by its
+ * control ring, as the section "Hash algorithms" of xen/include/public/io/netif.h says. What it
+ * configures is refused as Linux's netback refuses it.
  */
 import { FlowHash, type Frames, HashType, Headers } from '@xenkit/frames'
 import { XEN_NETIF_CTRL_HASH_ALGORITHM, XEN_NETIF_CTRL_HASH_TYPE } from '@xenkit/wire'

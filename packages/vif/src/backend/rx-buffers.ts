@@ -31,7 +31,8 @@ export class RxBuffers {
   }
 
   /**
-   * Whether the guest has posted enough buffers. If not, it is asked for an event with the next one.
+   * Whether the guest has posted enough buffers. If not, it is asked for an event with the next
+   * one.
    * @throws RingProtocolError if the guest's index is impossible
    */
   has(buffers: number): boolean {

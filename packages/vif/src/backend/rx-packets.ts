@@ -3,8 +3,8 @@
  * its first part, an extra info in each of the following buffers, then its other parts. Follows
  * xen/include/public/io/netif.h, and Linux's netback where the header is silent.
  *
- * Packets are written to private columns and to the ring's response slots first. Then one grant-copy
- * call moves the data of all of them, and one store publishes all responses.
+ * Packets are written to private columns and to the ring's response slots first. Then one
+ * grant-copy call moves the data of all of them, and one store publishes all responses.
  */
 import type { EventChannel } from '@xenkit/evtchn'
 import { Checksum, type Frames, Gso, MAX_FRAME, MIN_FRAME, type Offloads } from '@xenkit/frames'
@@ -82,8 +82,8 @@ export class RxPackets {
   readonly #p: RxPacketsParts
   #headroom = 0
   #offloads: Offloads
-  // Responses in the ring's pages. A response is written as two words: id and offset, then flags and
-  // status. An extra info is as long.
+  // Responses in the ring's pages. A response is written as two words: id and offset, then flags
+  // and status. An extra info is as long.
   readonly #words: Uint32Array
   readonly #statuses: Int16Array
   /** Number of packets since the last `deliver`, and their bytes. */

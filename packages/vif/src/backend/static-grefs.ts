@@ -61,7 +61,8 @@ export class StaticGrefs implements Disposable {
    * Looks up a grant's page. The guest may change its bytes at any time: copy them before they are
    * looked at.
    * @param write whether it will be written to
-   * @returns its offset in the arena's buffer, until the next event. Undefined: copy by the hypervisor
+   * @returns its offset in the arena's buffer, until the next event. Undefined: copy by the
+   *   hypervisor
    */
   lookup(gref: number, write: boolean): number | undefined {
     const page = this.#pages.get(gref | 0)

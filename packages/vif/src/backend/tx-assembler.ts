@@ -191,7 +191,8 @@ export class TxAssembler {
       this.#breakPage(offset, size)
       return
     }
-    // Guests that send 64 KiB or more have a total that overflowed: this is no reason to close them.
+    // Guests that send 64 KiB or more have a total that overflowed: this is no reason to close
+    // them.
     if (this.#parts > PARTS_MAX || size > this.#left) this.#refused = true
     this.#left -= size
     if (((slots.flags[row] ?? 0) & NETTXF.more_data) === 0) this.#complete()

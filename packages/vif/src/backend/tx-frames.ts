@@ -1,7 +1,7 @@
 /**
- * Describes packets of a guest as frames. The packets lie in private memory, so what is checked here
- * is what is sent. A frame that is to be completed later, by its checksum or by segmentation, needs
- * headers that say where: netback drops one whose headers can't be parsed, and so do we.
+ * Describes packets of a guest as frames. The packets lie in private memory, so what is checked
+ * here is what is sent. A frame that is to be completed later, by its checksum or by segmentation,
+ * needs headers that say where: netback drops one whose headers can't be parsed, and so do we.
  */
 import {
   Checksum,
@@ -21,8 +21,8 @@ const UDP_CHECKSUM = 6
 
 /**
  * Most segments that a frame may ask for. It lets 64 KiB be split for the smallest MSS that Linux's
- * TCP uses (48 less 12 bytes of options), and takes software about two milliseconds. Without it, one
- * slot could cost 65,481 segments.
+ * TCP uses (48 less 12 bytes of options), and takes software about two milliseconds. Without it,
+ * one slot could cost 65,481 segments.
  */
 const SEGMENTS_MAX = 2048
 

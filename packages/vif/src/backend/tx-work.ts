@@ -3,9 +3,9 @@
  * the guest's turn and its rate allow become a batch; a batch is copied, sent to the link and
  * answered.
  *
- * A batch is sent when it is full, or when the ring is empty. Everything from the copy to the answer
- * is synchronous, so no slot is in flight between two turns. Packets wait in the table for the next
- * turn, credit or a buffer.
+ * A batch is sent when it is full, or when the ring is empty. Everything from the copy to the
+ * answer is synchronous, so no slot is in flight between two turns. Packets wait in the table for
+ * the next turn, credit or a buffer.
  */
 import { RingServer, type RingServerParts, type RingWork } from '@xenkit/backend'
 import { NETIF_RSP, netif } from '@xenkit/wire'
@@ -102,7 +102,9 @@ export class TxWork implements RingWork {
     }
   }
 
-  /** Sends what `start` has left in the batch. @throws RingProtocolError if a slot broke the ring */
+  /**
+   * Sends what `start` has left in the batch. @throws RingProtocolError if a slot broke the ring
+   */
   submit(): void {
     const { broken } = this.#assembler
     const isSent = this.#batch.send()

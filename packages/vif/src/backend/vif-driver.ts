@@ -156,8 +156,8 @@ export class VifDriver implements BackendDriver {
   }
 
   /**
-   * Follows the node by which a connected guest turns its multicast filter on and off, as drivers of
-   * Windows do when a program listens to all addresses.
+   * Follows the node by which a connected guest turns its multicast filter on and off, as drivers
+   * of Windows do when a program listens to all addresses.
    */
   async #followMulticast(
     device: BackendDevice,

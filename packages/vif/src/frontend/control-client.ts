@@ -38,7 +38,10 @@ export interface HashSettings {
   readonly types: number
   /** Key of the Toeplitz hash; netback takes at most 40 bytes. */
   readonly key: Uint8Array
-  /** Queue of each hash, taken modulo the length; netback takes at most 128. Empty: the hash modulo the number of queues. */
+  /**
+   * Queue of each hash, taken modulo the length; netback takes at most 128. Empty: the hash modulo
+   * the number of queues.
+   */
   readonly mapping: readonly number[]
 }
 

@@ -86,9 +86,9 @@ export class Vif implements AsyncDisposable, AsyncIterable<Uint8Array> {
 
   /**
    * Sends frames in order, until the queue's ring is full. Await `writable` to send the rest.
-   * `MAX_FRAME` is the most that the ring takes, whatever `mtu` says. Frames are dropped and counted
-   * in `counts.refused` if they are incomplete in a way that `offloads` doesn't allow. A frame whose
-   * memory is the arena's is copied without creating an object.
+   * `MAX_FRAME` is the most that the ring takes, whatever `mtu` says. Frames are dropped and
+   * counted in `counts.refused` if they are incomplete in a way that `offloads` doesn't allow. A
+   * frame whose memory is the arena's is copied without creating an object.
    *
    * @param from index of the first frame to send
    * @param queue number of the queue, 0..queues-1
@@ -140,7 +140,9 @@ export class Vif implements AsyncDisposable, AsyncIterable<Uint8Array> {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
   }
 
-  /** Calls the listener after each change of `carrier`, until the returned object is disposed of. */
+  /**
+   * Calls the listener after each change of `carrier`, until the returned object is disposed of.
+   */
   onCarrier(listener: (up: boolean) => void): Disposable {
     this.#carrierListeners.add(listener)
     return { [Symbol.dispose]: () => void this.#carrierListeners.delete(listener) }
@@ -148,8 +150,8 @@ export class Vif implements AsyncDisposable, AsyncIterable<Uint8Array> {
 
   /**
    * Iterates over copies of received frames, from this call on, until the card is closed. At most
-   * 1024 frames wait to be fetched; more are dropped, and counted in `counts.overrun`. Frames may be
-   * incomplete if the card was opened with `offloads`.
+   * 1024 frames wait to be fetched; more are dropped, and counted in `counts.overrun`. Frames may
+   * be incomplete if the card was opened with `offloads`.
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<Uint8Array> {
     const iterator: FrameIterator = new FrameIterator(() => this.#iterators.delete(iterator))
@@ -186,8 +188,8 @@ export class Vif implements AsyncDisposable, AsyncIterable<Uint8Array> {
   }
 
   /**
-   * Sets how many bytes the backend leaves free before each received frame. Listeners get the frames
-   * without them: for tests of backends.
+   * Sets how many bytes the backend leaves free before each received frame. Listeners get the
+   * frames without them: for tests of backends.
    * @param bytes 0..32767
    * @param o.signal ends the wait for the backend
    * @throws RangeError for a number out of range, or if the backend doesn't offer it

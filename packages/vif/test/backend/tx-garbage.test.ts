@@ -12,7 +12,9 @@ import { TxRig } from '../support/tx-rig.ts'
 const PACKETS = 1_000_000
 /** Packets in a round: a full ring. */
 const DEPTH = 256
-/** Most rounds until all code is compiled: the compiler's thread may have to wait for a processor. */
+/**
+ * Most rounds until all code is compiled: the compiler's thread may have to wait for a processor.
+ */
 const WARM_UPS_MAX = 6
 
 test('a packet takes less than a byte of heap', { timeout: 120_000 }, async () => {

@@ -1,4 +1,6 @@
-/** When a guest's packets are sent: in fair turns, when there is a buffer, and after others' work. */
+/**
+ * When a guest's packets are sent: in fair turns, when there is a buffer, and after others' work.
+ */
 import { TURN, openGuestTurn } from '@xenkit/backend'
 import { Gso } from '@xenkit/frames'
 import { NETTXF } from '@xenkit/wire'

@@ -1,4 +1,6 @@
-/** Connecting and closing a card: nodes, states and event channels, against a hand-written backend. */
+/**
+ * Connecting and closing a card: nodes, states and event channels, against a hand-written backend.
+ */
 import { ALL_OFFLOADS, Frames } from '@xenkit/frames'
 import { expect, test } from 'vitest'
 import { VifClosedError, openVif } from '../../src/index.ts'

@@ -320,7 +320,9 @@ export class HandFront {
     })
   }
 
-  /** Waits for a condition, which each event of the backend may make true. Or polls, as iPXE does. */
+  /**
+   * Waits for a condition, which each event of the backend may make true. Or polls, as iPXE does.
+   */
   async until(done: () => boolean): Promise<void> {
     if (this.#table.rx.events === 'never') {
       while (!done()) {

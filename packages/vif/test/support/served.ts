@@ -1,4 +1,6 @@
-/** A machine whose domain 0 serves network cards, all plugged into a link that keeps what it gets. */
+/**
+ * A machine whose domain 0 serves network cards, all plugged into a link that keeps what it gets.
+ */
 import { ALL_OFFLOADS, type Card, type Frames, type Link, type PluggedLink } from '@xenkit/frames'
 import { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'

@@ -68,8 +68,8 @@ export interface TxRigOptions {
 }
 
 /**
- * The byte that page `page` of the guest holds at `offset`. Bit 4 is set, so that no two bytes are an
- * EtherType which the backend knows.
+ * The byte that page `page` of the guest holds at `offset`. Bit 4 is set, so that no two bytes are
+ * an EtherType which the backend knows.
  */
 export const patternAt = (page: number, offset: number): number =>
   ((page * 37 + offset * 11 + (offset >> 8) * 3) & 0xff) | 0x10
@@ -168,7 +168,9 @@ export class TxRig implements AsyncDisposable {
     netif.tx.request.encode({ gref, offset, flags, id, size }, bytes, ring.reserveRequest())
   }
 
-  /** Writes a frame into the guest's pages, and its parts and GSO extra info into the next slots. */
+  /**
+   * Writes a frame into the guest's pages, and its parts and GSO extra info into the next slots.
+   */
   putFrame(
     frame: Uint8Array,
     {

@@ -67,7 +67,9 @@ export class CardLinks implements AsyncDisposable {
   }
 }
 
-/** A guest sends from the addresses that the toolstack gave to its card; from any if it gave none. */
+/**
+ * A guest sends from the addresses that the toolstack gave to its card; from any if it gave none.
+ */
 const addressesOf = ({ mac, ips }: RequestedCard) => ({
   ...(mac && { macs: 'card' as const }),
   ...(ips.length > 0 && { ips }),

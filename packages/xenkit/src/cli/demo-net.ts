@@ -1,7 +1,7 @@
 /**
- * `xenkit demo net`: two simulated guests, whose network cards are served and connected by a switch.
- * One sends data to the other, which verifies it. What passed is captured to a file, which is read
- * back. Both guests run on this thread.
+ * `xenkit demo net`: two simulated guests, whose network cards are served and connected by a
+ * switch. One sends data to the other, which verifies it. What passed is captured to a file, which
+ * is read back. Both guests run on this thread.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
