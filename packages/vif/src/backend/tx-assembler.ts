@@ -111,7 +111,7 @@ export class TxAssembler {
     else this.#takePart(row)
   }
 
-  /** The guest has sent no more slots: that breaks the ring if a packet is incomplete. */
+  /** The guest has sent no more slots, or can't: that breaks the ring if a packet is incomplete. */
   ringEmpty(): void {
     if (this.broken || this.#expected === Expected.FIRST) return
     const missing = this.#expected === Expected.EXTRA ? 'an extra info' : 'a part of its packet'

@@ -106,10 +106,12 @@ export class TxWork implements RingWork {
    * Sends what `start` has left in the batch. @throws RingProtocolError if a slot broke the ring
    */
   submit(): void {
-    const { broken } = this.#assembler
     const isSent = this.#batch.send()
     // Packets before the slot in question are sent first.
-    if (isSent && broken && this.#packets.count === 0) throw broken
+    if (!isSent || this.#packets.count > 0) return
+    // If one packet has all slots of the ring, the guest has no room for the rest of it.
+    if (this.#slots.waiting === this.#slots.rows) this.#assembler.ringEmpty()
+    if (this.#assembler.broken) throw this.#assembler.broken
   }
 
   ringEmpty(): void {

@@ -171,3 +171,16 @@ test.each(Object.entries(CASES))(
     expect(rig.failures).toHaveLength(1)
   },
 )
+
+test('extra infos without end, which leave the ring no room, close the card', async () => {
+  await using rig = await TxRig.open()
+  rig.put({ size: 60, id: 1 })
+  rig.turn()
+  rig.responses()
+  rig.put({ size: 60, flags: extra_info })
+  for (let i = 1; i < 256; i++) rig.putExtra({ type: HASH, flags: MORE })
+  rig.turn()
+  const settled = rig.work.server.settle({ frontend: 'closed' })
+  expect(String(rig.failures)).toMatch('"flags" say that an extra info follows, but no slot does')
+  await settled
+})
