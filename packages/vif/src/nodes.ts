@@ -200,15 +200,19 @@ export const queueNodes = (directory: string, split: boolean): readonly [RingNod
  * Reads and checks what a frontend published.
  *
  * @param path the frontend's directory
+ * @param offered most queues that it was offered
  * @throws NegotiationError naming the node that is missing or invalid
  */
 export async function readFrontendRings(
   view: XenstoreReader,
   path: string,
+  offered: number,
 ): Promise<FrontendRings> {
   const nodes = await frontendNodes.read(view, path)
   if (!nodes['request-rx-copy']) throw refusedFlip(path)
-  const directories = queueDirectories(nodes['multi-queue-num-queues'])
+  const count = nodes['multi-queue-num-queues']
+  if (count > offered) throw tooManyQueues(path, count, offered)
+  const directories = queueDirectories(count)
   const [split, hasControl] = await Promise.all([
     Promise.all(directories.map((directory) => view.exists(join(path, directory, SPLIT_PORT)))),
     view.exists(join(path, CONTROL_NODES.ref)),
@@ -253,6 +257,16 @@ function refusedFlip(path: string): NegotiationError {
     node,
     value: undefined,
     expected: '1',
+  })
+}
+
+function tooManyQueues(path: string, count: number, offered: number): NegotiationError {
+  const node = `${path}/multi-queue-num-queues`
+  const expected = `a number 1..${offered}`
+  return new NegotiationError(`node "${node}" holds "${count}", expected ${expected}`, {
+    node,
+    value: String(count),
+    expected,
   })
 }
 

@@ -34,6 +34,8 @@ export class VifDriver implements BackendDriver {
   readonly #hv: Hypervisor
   readonly #xs: XenstoreClient
   readonly #o: ServeVifOptions
+  /** Most queues of a card. */
+  readonly #queues: number
   readonly #onEvent: (event: VifEvent) => void
   /** Aborts when waiting for links ends. */
   readonly #abandon: AbortSignal
@@ -43,6 +45,7 @@ export class VifDriver implements BackendDriver {
     this.#hv = hv
     this.#xs = xs
     this.#o = o
+    this.#queues = o.queues ?? DEFAULT_QUEUES
     this.#abandon = abandon
     this.#onEvent = o.onEvent ?? cardLog()
   }
@@ -108,7 +111,7 @@ export class VifDriver implements BackendDriver {
       'feature-xdp-headroom': true,
       'feature-ctrl-ring': true,
       'feature-split-event-channels': true,
-      'multi-queue-max-queues': this.#o.queues ?? DEFAULT_QUEUES,
+      'multi-queue-max-queues': this.#queues,
     })
   }
 
@@ -123,7 +126,8 @@ export class VifDriver implements BackendDriver {
   async connect(device: BackendDevice): Promise<BackendConnection> {
     const card = this.#cards.get(device)
     if (!card) throw new TypeError(`"${device.path}" was not offered`)
-    const read = (): Promise<FrontendRings> => readFrontendRings(this.#xs, device.frontendPath)
+    const read = (): Promise<FrontendRings> =>
+      readFrontendRings(this.#xs, device.frontendPath, this.#queues)
     const frontend = await read()
     const queues = await connectQueues(this.#hv, {
       domid: device.frontendDomid,

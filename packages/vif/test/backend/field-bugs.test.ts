@@ -51,6 +51,17 @@ describe('queues that do not fit are refused: the error names the node, and the 
   })
 })
 
+test('queues beyond those that are offered are refused, though their nodes are there', async () => {
+  await using r = await Served.open()
+  const front = await HandFront.open(r.guest, LINUX)
+  r.serve({ queues: 3 })
+  await front.publish()
+  const { error } = await r.event('failed')
+  expect(String(error)).toMatch('multi-queue-num-queues" holds "4", expected a number 1..3')
+  await front.close()
+  front.release()
+})
+
 test('an emulated card of another domain, which never connects, blocks no other', async () => {
   await using r = await Served.open()
   // A guest with emulated devices has one card, of which its device model may have another: the

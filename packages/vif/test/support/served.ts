@@ -4,7 +4,13 @@
 import { ALL_OFFLOADS, type Card, type Frames, type Link, type PluggedLink } from '@xenkit/frames'
 import { type SimDomain, type SimMachine, createMachine } from '@xenkit/sim'
 import { type XenstoreClient, openXenstore } from '@xenkit/xenstore-client'
-import { type VifAddress, type VifEvent, plugVif, serveVif } from '../../src/index.ts'
+import {
+  type ServeVifOptions,
+  type VifAddress,
+  type VifEvent,
+  plugVif,
+  serveVif,
+} from '../../src/index.ts'
 
 /** A frame as the link got it. */
 export interface LinkFrame {
@@ -100,9 +106,10 @@ export class Served implements AsyncDisposable {
   }
 
   /** Starts the service, or another one after `stop`. */
-  serve(): void {
+  serve(o: Pick<ServeVifOptions, 'queues'> = {}): void {
     this.#abort = new AbortController()
     this.#serving = serveVif(this.dom0, {
+      ...o,
       link: this.link,
       signal: this.#abort.signal,
       onEvent: (event) => {
