@@ -27,12 +27,17 @@ export class FrameSender {
     this.#end = end
   }
 
+  /** What the end takes as it is. */
+  get offloads(): Offloads {
+    return this.#end.offloads ?? NO_OFFLOADS
+  }
+
   /**
    * Sends a batch. If the end takes all of its frames as they are, it gets this batch. Otherwise it
    * gets copies: TCP segments are split, and blank checksums completed, when the end takes none.
    */
   send(frames: Frames): void {
-    const offloads = this.#end.offloads ?? NO_OFFLOADS
+    const { offloads } = this
     for (let i = 0; i < frames.count; i++) {
       if (this.#takes(frames, i, offloads)) continue
       this.#complete(frames, offloads)

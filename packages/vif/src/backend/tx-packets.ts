@@ -1,6 +1,6 @@
 /** Whole packets of a transmit ring that wait to be sent, oldest first, as columns. */
 import { TURN } from '@xenkit/backend'
-import { Gso } from '@xenkit/frames'
+import { Gso, type Offloads } from '@xenkit/frames'
 
 /** A queue of packets. Packet 0 is the oldest; `at` gives its index in the columns. */
 export class TxPackets {
@@ -39,10 +39,15 @@ export class TxPackets {
     return (this.#head + i) & this.#mask
   }
 
-  /** Units of work of a packet: see `GuestTurn`. Software takes one for each segment. */
-  work(at: number): number {
+  /**
+   * Units of work of a packet: see `GuestTurn`. A frame that its link doesn't take whole is split,
+   * which takes one for each segment.
+   */
+  work(at: number, { gso4, gso6 }: Offloads): number {
+    const gso = this.gso[at]
+    const isTaken = gso === Gso.TCPV4 ? gso4 : gso === Gso.TCPV6 && gso6
     // A packet without a frame may have any GSO size, 0 too.
-    const isSplit = this.frame[at] === 1 && this.gso[at] !== Gso.NONE
+    const isSplit = this.frame[at] === 1 && gso !== Gso.NONE && !isTaken
     const segments = isSplit ? Math.ceil((this.size[at] ?? 0) / (this.gsoSize[at] ?? 1)) : 0
     return Math.min(1 + (this.slots[at] ?? 0) + segments, TURN)
   }

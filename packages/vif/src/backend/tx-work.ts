@@ -8,6 +8,7 @@
  * the next turn, credit or a buffer.
  */
 import { RingServer, type RingServerParts, type RingWork } from '@xenkit/backend'
+import { NO_OFFLOADS } from '@xenkit/frames'
 import { NETIF_RSP, netif } from '@xenkit/wire'
 import type { Credit } from './credit.ts'
 import { TxAssembler, type TxAssemblerParts } from './tx-assembler.ts'
@@ -135,13 +136,14 @@ export class TxWork implements RingWork {
    * @returns whether the batch is to be sent: no more packets have room, or no slot can follow
    */
   #fillBatch(): boolean {
-    const { guestTurn, credit } = this.#p
+    const { guestTurn, credit, link } = this.#p
+    const { offloads = NO_OFFLOADS } = link
     const packets = this.#packets
     const batch = this.#batch
     while (batch.count < packets.count) {
       const at = packets.at(batch.count)
       if (!batch.hasRoomFor(at)) return true
-      const work = packets.work(at)
+      const work = packets.work(at, offloads)
       if (work > guestTurn.left) {
         this.server.waitForTurn()
         return false

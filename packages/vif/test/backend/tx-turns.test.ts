@@ -2,7 +2,7 @@
  * When a guest's packets are sent: in fair turns, when there is a buffer, and after others' work.
  */
 import { TURN, openGuestTurn } from '@xenkit/backend'
-import { Gso } from '@xenkit/frames'
+import { ALL_OFFLOADS, Gso, NO_OFFLOADS, type Offloads } from '@xenkit/frames'
 import { NETTXF } from '@xenkit/wire'
 import { expect, test } from 'vitest'
 import { type Packet, build } from '../../../frames/test/support/packets.ts'
@@ -32,10 +32,11 @@ interface Shared extends AsyncDisposable {
 }
 
 /** A rig whose guest shares the event loop with another one, so that its turns are short. */
-async function shared(): Promise<Shared> {
+async function shared(offloads: Offloads = NO_OFFLOADS): Promise<Shared> {
   const perRound = new Map<number, number>()
   const rig = await TxRig.open({
     link: {
+      offloads,
       send({ count }) {
         const { round } = rig.dom0.loop
         perRound.set(round, (perRound.get(round) ?? 0) + count)
@@ -108,6 +109,16 @@ test('the largest packet fits in a turn, whatever it costs', async () => {
   await until(() => rig.frames.length === 3)
   expect(rig.frames[1]).toMatchObject({ gso: Gso.TCPV4, gsoSize: 36 })
   expect([...s.perRound.values()]).toEqual([1, 1, 1])
+})
+
+test('segments are no work for a link that takes them whole', async () => {
+  await using s = await shared(ALL_OFFLOADS)
+  const { rig } = s
+  const { bytes } = build({ ...segment, payload: new Uint8Array(20_000) })
+  rig.putFrame(bytes, { flags: NETTXF.csum_blank, gso: { type: Gso.TCPV4, size: 36 }, id: 2 })
+  rig.put({ gref: rig.gref(20), size: 60, id: 9 })
+  rig.turn()
+  expect([...s.perRound.values()]).toEqual([2])
 })
 
 test('packets wait for a buffer in order, and a later turn sends them', async () => {

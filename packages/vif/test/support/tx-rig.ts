@@ -3,7 +3,7 @@
  * that serves it. `turn` serves the ring at once, without an event.
  */
 import { PagePool, openGuestTurn } from '@xenkit/backend'
-import { Frames, type LinkEnd } from '@xenkit/frames'
+import { Frames, type LinkEnd, NO_OFFLOADS } from '@xenkit/frames'
 import { ArenaShare, GrantTable } from '@xenkit/grant'
 import { type GrantShare, type Hypervisor, Owner } from '@xenkit/hypervisor'
 import { BackRing, FrontRing } from '@xenkit/ring'
@@ -60,7 +60,7 @@ export interface TxRigOptions {
   rate?: VifRate
   offered?: { gso4: boolean; gso6: boolean }
   /** Takes the frames, beside `frames` of the rig. */
-  link?: Pick<LinkEnd, 'send'>
+  link?: Pick<LinkEnd, 'send' | 'offloads'>
   /** Wraps the backend's hypervisor. */
   through?: (dom0: Hypervisor) => Hypervisor
   /** Keeps no copies of frames: for counting the heap. */
@@ -134,7 +134,10 @@ export class TxRig implements AsyncDisposable {
       credit: this.credit,
       link: options.forgets
         ? { send() {} }
-        : { send: (frames) => this.#sent(frames, options.link) },
+        : {
+            offloads: options.link?.offloads ?? NO_OFFLOADS,
+            send: (frames) => this.#sent(frames, options.link),
+          },
       counters: this.counters.own,
       failed,
     })
