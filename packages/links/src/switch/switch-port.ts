@@ -156,10 +156,15 @@ export class Port implements SwitchPort {
     if (!lane || lane.frames.count === 0) return
     const { frames, sender } = lane
     const before = sender.dropped
-    sender.send(frames)
-    const incomplete = sender.dropped - before
-    this.stats.sent += frames.count - incomplete
-    this.stats.incomplete += incomplete
+    try {
+      sender.send(frames)
+      const incomplete = sender.dropped - before
+      this.stats.sent += frames.count - incomplete
+      this.stats.incomplete += incomplete
+    } catch (error) {
+      // A layer over the card is at fault, so the card fails, not the one that has sent the frames.
+      this.#card?.fail(error)
+    }
     frames.reset()
   }
 

@@ -49,6 +49,26 @@ test('as a link the switch gives each card a port, and removes it with the card'
   expect(a.take()).toHaveLength(1)
 })
 
+test('a card that throws fails, and neither its sender nor other cards lose a frame', async () => {
+  await using sw = openSwitch()
+  const lost = new Error('the layer over this card is broken')
+  let isBroken = true
+  const onFrames = (): void => {
+    if (isBroken) throw lost
+  }
+  const [a, b, c] = [new TestCard(), new TestCard({ onFrames }), new TestCard()]
+  for (const card of [a, b, c]) await card.plugInto(sw)
+  const [first, second] = [1, 2].map((payload) => ethernet({ payload: [payload] }))
+  // The sender uses its memory again.
+  const frames = batchOf(first ?? [])
+  a.link.send(frames)
+  isBroken = false
+  frames.memory.set(second ?? [])
+  a.link.send(frames)
+  expect([a.failures, b.failures, c.failures]).toEqual([[], [lost], []])
+  expect([b.take(), c.take()]).toEqual([[second], [first, second]])
+})
+
 test('a frame to an address at its own port goes nowhere', async () => {
   const { cards, ports } = await network({}, {})
   const [a, b] = cards
