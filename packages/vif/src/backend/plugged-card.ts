@@ -110,10 +110,10 @@ export class PluggedCard implements Card {
   }
 
   disconnected(): void {
-    this.end.carrier?.(false)
     this.#queues = undefined
     this.#stalledQueues = 0
     this.counters.queues = 0
+    this.end.carrier?.(false)
   }
 
   get isConnected(): boolean {

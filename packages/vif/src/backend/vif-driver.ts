@@ -6,6 +6,7 @@ import {
   type BackendConnection,
   type BackendDevice,
   type BackendDriver,
+  type CloseOptions,
   type NodeValues,
   isStillPublished,
 } from '@xenkit/xenbus'
@@ -139,7 +140,19 @@ export class VifDriver implements BackendDriver {
       failed: (error) => device.fail(error),
       abandon: this.#abandon,
     })
-    card.connected(queues)
+    const close = async (how: CloseOptions): Promise<void> => {
+      try {
+        card.disconnected()
+      } finally {
+        await queues.close(how)
+      }
+    }
+    try {
+      card.connected(queues)
+    } catch (error) {
+      await close({ frontend: 'gone' })
+      throw error
+    }
     const end = new AbortController()
     void this.#followMulticast(device, queues, end.signal)
     return {
@@ -147,10 +160,9 @@ export class VifDriver implements BackendDriver {
         return statusOf(card)
       },
       isCurrent: () => isStillPublished(publishedRings(frontend), read().then(publishedRings)),
-      async close(how) {
+      close(how) {
         end.abort()
-        card.disconnected()
-        await queues.close(how)
+        return close(how)
       },
     }
   }

@@ -1,5 +1,6 @@
 /** A served card, from the link's side and the toolstack's, while its guest uses it. */
 import { Checksum, Frames } from '@xenkit/frames'
+import { NegotiationError } from '@xenkit/hypervisor'
 import { expect, test } from 'vitest'
 import { openVif, type Vif } from '../../src/index.ts'
 import { until } from '../../../backend/test/support/until.ts'
@@ -152,3 +153,21 @@ test('a link that is lost for good closes its card, with its error', async () =>
   await c.served.event('closed')
   expect(c.vif.carrier).toBe(false)
 })
+
+test.each([true, false])(
+  'a link that throws at carrier %s fails its card alone',
+  async (thrown) => {
+    await using served = await Served.open()
+    served.serve()
+    await served.event('offered')
+    const { end } = served.link
+    const lost = new Error('no such carrier')
+    end.carrier = (up) => {
+      if (up === thrown) throw lost
+    }
+    const opening = openVif(served.guest, { devid: 0 })
+    if (thrown) await expect(opening).rejects.toThrow(NegotiationError)
+    else await (await opening).close()
+    expect((await served.event('failed')).error).toBe(lost)
+  },
+)
