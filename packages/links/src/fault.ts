@@ -36,17 +36,26 @@ const HELD_OVERHEAD = 512
  * Lets frames be lost, late, in the wrong order, doubled or damaged as planned. The link takes
  * complete frames only, so that a fault hits what would be one frame on a wire, and a checksum
  * shows the damage. Frames that are late are copied; at most 16 MiB wait in each direction.
- * @param plan called for each frame, in order: returns its faults, or undefined for none
+ * @param plan called for each frame, in order: returns its faults, or undefined for none. If it
+ *   throws, the frame is lost and its card fails.
  */
 export function faultLink(base: Link, plan: (frame: PlannedFrame) => FrameFault | undefined): Link {
-  return layerOn(base, () => {
+  return layerOn(base, (card) => {
     const lines = { 'from-card': new Line(), 'to-card': new Line() }
+    const planned = (frame: PlannedFrame): FrameFault => {
+      try {
+        return plan(frame) ?? {}
+      } catch (error) {
+        card.fail(error)
+        return { isLost: true }
+      }
+    }
     return {
       offloads: NO_OFFLOADS,
       pass(frames, next, direction) {
         const line = lines[direction]
         for (let i = 0; i < frames.count; i++) {
-          line.pass(frames, i, next, plan({ direction, bytes: frames.length[i] ?? 0 }) ?? {})
+          line.pass(frames, i, next, planned({ direction, bytes: frames.length[i] ?? 0 }))
         }
       },
       close() {

@@ -53,6 +53,18 @@ test('the plan sees every frame', async () => {
   expect(numbers(peer)).toEqual([1, 0])
 })
 
+test('a plan that throws drops the frame, and its card fails', async () => {
+  const error = new Error('mistake')
+  let count = 0
+  const { card, peer } = await faulty(() => {
+    if (++count === 2) throw error
+    return undefined
+  })
+  card.transmit(frame(1), frame(2), frame(3))
+  expect(card.failures).toEqual([error])
+  expect(numbers(peer)).toEqual([1, 3])
+})
+
 test('frames are lost and doubled', async () => {
   const { peer } = await sent(undefined, { isLost: true, copies: 1 }, { copies: 2 }, {})
   expect(numbers(peer)).toEqual([0, 2, 2, 2, 3])
