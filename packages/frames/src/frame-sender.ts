@@ -14,6 +14,9 @@ const SCRATCH = 2 * (MAX_FRAME + 1)
  */
 const BATCH = 128
 
+/** Place of the type in an Ethernet header. */
+const ETHERTYPE = 12
+
 /** Sends frames to an end, in order. */
 export class FrameSender {
   /** Number of frames that couldn't be completed, since their headers lie, and weren't sent. */
@@ -58,14 +61,22 @@ export class FrameSender {
 
   #takes(frames: Frames, i: number, offloads: Offloads): boolean {
     const gso = frames.gso[i]
+    if (gso === Gso.NONE && frames.checksum[i] !== Checksum.BLANK) return true
+    if (offloads.tagged === false && isTagged(frames, i)) return false
     if (gso === Gso.TCPV4) return offloads.gso4
     if (gso === Gso.TCPV6) return offloads.gso6
-    if (frames.checksum[i] !== Checksum.BLANK) return true
     if (offloads.checksum4 === offloads.checksum6) return offloads.checksum4
     this.#headers.parse(frames.memory, frames.start[i] ?? 0, frames.length[i] ?? 0)
     const { ethertype } = this.#headers
     return ethertype === (offloads.checksum4 ? EtherType.IPV4 : EtherType.IPV6)
   }
+}
+
+/** Whether a frame has a VLAN tag. */
+function isTagged({ memory, start }: Frames, i: number): boolean {
+  const at = (start[i] ?? 0) + ETHERTYPE
+  const type = ((memory[at] ?? 0) << 8) | (memory[at + 1] ?? 0)
+  return type === EtherType.VLAN || type === EtherType.SERVICE_VLAN
 }
 
 /** Completes frames into memory of its own, and sends them whenever it is full. */

@@ -15,6 +15,8 @@ export interface Offloads {
   readonly gso4: boolean
   /** Takes GSO frames of TCP over IPv6. Implies `checksum6`. */
   readonly gso6: boolean
+  /** Takes these frames with VLAN tags, too. Default true. */
+  readonly tagged?: boolean
 }
 
 /** An end that takes complete frames only. */

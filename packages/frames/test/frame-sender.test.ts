@@ -103,6 +103,24 @@ test('completes checksums, and leaves the batch as it was', () => {
   )
 })
 
+test('completes tagged frames alone, when the end takes none that are incomplete', () => {
+  fc.assert(
+    fc.property(fc.array(packets([6, 17], 300), { maxLength: 5 }), (all) => {
+      const end = new Keeper({ ...ALL_OFFLOADS, tagged: false })
+      const { frames, built } = batchOf(all)
+      new FrameSender(end).send(frames)
+      expect(end.received).toHaveLength(all.length)
+      for (const [i, { bytes, checksum }] of end.received.entries()) {
+        const { l4, pseudo, bytes: sent } = built[i] ?? expect.fail()
+        const isTagged = (all[i]?.tags.length ?? 0) > 0
+        expect(checksum).toBe(isTagged ? Checksum.COMPLETE : Checksum.BLANK)
+        if (isTagged) expect(isValid([...pseudo, ...bytes.subarray(l4)])).toBe(true)
+        else expect(Buffer.from(bytes)).toEqual(Buffer.from(sent))
+      }
+    }),
+  )
+})
+
 /** The segments of a packet, as the rules of TSO say, each built from its fields. */
 function segmentsOf(packet: Packet, size: number): Packet[] {
   const count = Math.max(1, Math.ceil(packet.payload.length / size))

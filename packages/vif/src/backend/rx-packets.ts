@@ -59,6 +59,8 @@ export function rxOffloads(features: FrontendFeatures): Offloads {
     checksum6,
     gso4: large && checksum4 && gso4,
     gso6: large && checksum6 && gso6,
+    // Linux's netfront drops tagged frames with a blank checksum, and netback never sends any.
+    tagged: false,
   }
 }
 
