@@ -6,6 +6,7 @@ export { EtherType, Headers, IpProtocol, NO_PROTOCOL, NO_VLAN } from './headers.
 export {
   ALL_OFFLOADS,
   type Card,
+  type FrameMemory,
   type Link,
   type LinkEnd,
   NO_OFFLOADS,

@@ -56,8 +56,19 @@ export interface LinkEnd {
   pause?(paused: boolean): void
 }
 
+/** Memory from which a card's guest gets frames by one copy. Frames elsewhere are copied twice. */
+export interface FrameMemory {
+  /**
+   * Allocates zeroed pages of 4096 bytes.
+   * @throws ArenaFullError when there is no room
+   */
+  allocate(pages: number): { readonly bytes: Uint8Array; close(): void }
+}
+
 /** A card, as its link sees it. */
 export interface Card extends LinkEnd {
+  /** Where a link that receives frames for the card should put them. */
+  readonly memory?: FrameMemory
   /** Name of the interface in the backend's domain: `vif1.0` */
   readonly name: string
   /** The guest's domain. */

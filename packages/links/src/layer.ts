@@ -1,6 +1,7 @@
 /** Helpers for links on top of another link. */
 import {
   type Card,
+  type FrameMemory,
   type Frames,
   type Link,
   type LinkEnd,
@@ -77,9 +78,11 @@ class LayeredCard extends LayeredEnd<Card> implements Card {
   readonly domid: number
   readonly devid: number
   readonly mac: Uint8Array | undefined
+  readonly memory?: FrameMemory
 
   constructor(card: Card, layer: Layer) {
     super(card, layer, 'to-card')
+    if (card.memory) this.memory = card.memory
     this.name = card.name
     this.domid = card.domid
     this.devid = card.devid

@@ -2,10 +2,11 @@
  * TAP devices: each card gets a network interface of the host, which may join a bridge. Incomplete
  * frames pass both ways, so TCP segments of up to 64 KiB stay whole.
  */
-import { type Arena, NotAvailableError, PAGE_SIZE, type Pages } from '@xenkit/hypervisor'
+import { NotAvailableError, PAGE_SIZE } from '@xenkit/hypervisor'
 import {
   ALL_OFFLOADS,
   type Card,
+  type FrameMemory,
   Frames,
   FrameSender,
   type Link,
@@ -21,8 +22,7 @@ import { TAP_BATCH, type TapCalls, TapQueue } from './tap-queue.ts'
 export interface TapOptions {
   /**
    * Name of the interface, 1..15 bytes. It is created unless it exists. The kernel makes a number
-   * of
-   * `%d`. Default: the card's name, so that one link serves many cards.
+   * of `%d`. Default: the card's name, so that one link serves many cards.
    */
   readonly name?: string
   /** Whether other threads or programs may open further queues of the interface. Default false. */
@@ -33,11 +33,6 @@ export interface TapOptions {
   readonly mtu?: number
   /** Whether to set the interface up: frames pass only then. Default true. */
   readonly up?: boolean
-  /**
-   * Arena of the hypervisor that serves the cards. Received frames then lie in it, 4.25 MiB for all
-   * cards of the link, and reach guests with one copy instead of two.
-   */
-  readonly arena?: Pick<Arena, 'allocate'>
   /** Called when a card's interface is lost, can't be opened again, or is open again. */
   readonly onEvent?: (event: LinkEvent) => void
 }
@@ -62,7 +57,7 @@ export function openTapWith({ openTapDevice }: TapCalls, o: TapOptions = {}): Ta
       "TAP devices need the native addon, which can't be loaded: build it, or use passt",
     )
   }
-  const memory = new ReceiveMemory(o.arena)
+  const memory = new ReceiveMemory()
   const shared = { open: openTapDevice, options: o, memory, dropped: 0 }
   return {
     get dropped() {
@@ -81,24 +76,20 @@ interface Shared {
 }
 
 /**
- * Memory for received frames while a link has cards. A batch is used up before the next is read.
+ * Memory for received frames while a link has cards: 4.25 MiB for all of them, since a batch is used
+ * up before the next is read. It is the first card's.
  */
 class ReceiveMemory {
-  readonly #arena: TapOptions['arena']
-  #pages: Pages | undefined
+  #pages: ReturnType<FrameMemory['allocate']> | undefined
   #bytes: Uint8Array | undefined
   #users = 0
 
-  constructor(arena: TapOptions['arena']) {
-    this.#arena = arena
-  }
-
-  /** @throws ArenaFullError when the arena has no room */
-  take(bytes: number): Uint8Array {
-    this.#pages ??= this.#arena?.allocate(Math.ceil(bytes / PAGE_SIZE))
-    this.#bytes ??= this.#pages?.bytes ?? new Uint8Array(bytes)
+  /** @throws ArenaFullError when the card's memory has no room */
+  take(bytes: number, memory: FrameMemory | undefined): Uint8Array {
+    if (!this.#bytes) this.#pages = memory?.allocate(Math.ceil(bytes / PAGE_SIZE))
+    const place = (this.#bytes ??= this.#pages?.bytes ?? new Uint8Array(bytes))
     this.#users++
-    return this.#bytes
+    return place
   }
 
   give(): void {
@@ -181,7 +172,7 @@ class Tap implements PluggedLink {
     this.#name = queue.name
     this.#queue = queue
     try {
-      this.#memory ??= this.#shared.memory.take(queue.receiveBytes)
+      this.#memory ??= this.#shared.memory.take(queue.receiveBytes, this.#card.memory)
       queue.change((device) => {
         if (persistent) device.setPersistent(true)
         if (mtu !== undefined) device.setMtu(mtu)

@@ -51,10 +51,11 @@ const filtered = (base: Link): Link => filterLink(base, () => true)
 test('a layer passes on all that its ends say', async () => {
   const base = new BaseLink()
   const pauses: boolean[] = []
-  const card = new TestCard({ name: 'vif7.3', mac: macOf(7) })
+  const memory = { allocate: () => ({ bytes: new Uint8Array(0), close: () => {} }) }
+  const card = new TestCard({ name: 'vif7.3', mac: macOf(7), memory })
   const pausing = Object.assign(card, { pause: (paused: boolean) => void pauses.push(paused) })
   const link = await filtered(base).plug(pausing)
-  expect(base.card).toMatchObject({ name: 'vif7.3', domid: 1, devid: 0, mac: card.mac })
+  expect(base.card).toMatchObject({ name: 'vif7.3', domid: 1, devid: 0, mac: card.mac, memory })
   expect(base.card?.offloads).toEqual(ALL_OFFLOADS)
   base.card?.carrier?.(true)
   base.card?.pause?.(true)

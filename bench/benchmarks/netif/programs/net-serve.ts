@@ -10,7 +10,7 @@ import { HeapMeter } from '../../../src/heap-meter.ts'
 const [name = ''] = process.argv.slice(2)
 await using hv = await openHypervisor({ adapter: 'xen' })
 const served = serveVif(hv, {
-  link: openTap({ name, arena: hv.arena }),
+  link: openTap({ name }),
   onEvent: (event) => {
     if ('error' in event) console.error(event.kind, event.error)
   },

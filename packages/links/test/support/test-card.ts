@@ -2,6 +2,7 @@
 import {
   ALL_OFFLOADS,
   type Card,
+  type FrameMemory,
   type Frames,
   type Link,
   type Offloads,
@@ -13,6 +14,7 @@ export interface TestCardOptions {
   readonly name?: string
   readonly mac?: string
   readonly offloads?: Offloads
+  readonly memory?: FrameMemory
   /** Called with frames before they are kept. */
   readonly onFrames?: (frames: Frames) => void
 }
@@ -23,6 +25,7 @@ export class TestCard implements Card {
   readonly devid = 0
   readonly mac: Uint8Array | undefined
   readonly offloads: Offloads
+  readonly memory?: FrameMemory
   /** Frames that came, as copies. */
   readonly got: number[][] = []
   /** Carriers that the link told. */
@@ -36,6 +39,7 @@ export class TestCard implements Card {
     this.mac = o.mac === undefined ? undefined : Uint8Array.from(mac(o.mac))
     this.offloads = o.offloads ?? ALL_OFFLOADS
     this.#onFrames = o.onFrames
+    if (o.memory) this.memory = o.memory
   }
 
   get link(): PluggedLink {

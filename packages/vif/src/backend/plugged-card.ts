@@ -1,7 +1,14 @@
 /** A card between its guest and its link, from the offer to the removal. */
 import { unlessAborted } from '@xenkit/backend'
-import { type Card, type Frames, type Link, NO_OFFLOADS, type Offloads } from '@xenkit/frames'
-import type { PluggedLink } from '@xenkit/frames'
+import {
+  type Card,
+  type FrameMemory,
+  type Frames,
+  type Link,
+  NO_OFFLOADS,
+  type Offloads,
+  type PluggedLink,
+} from '@xenkit/frames'
 import type { FrontendFeatures } from '../nodes.ts'
 import type { RequestedCard } from '../requested-card.ts'
 import type { CardQueues } from './connect.ts'
@@ -25,6 +32,7 @@ export class PluggedCard implements Card {
   readonly domid: number
   readonly devid: number
   readonly mac: Uint8Array | undefined
+  readonly memory: FrameMemory
   readonly counters = new CardCounters()
   /** The guest's rate limit, kept over reconnects. */
   readonly credit: Credit
@@ -36,12 +44,13 @@ export class PluggedCard implements Card {
   /** A link that never calls `carrier` is always up. */
   #isUp = true
 
-  constructor(requested: RequestedCard, o: PluggedCardOptions) {
+  constructor(requested: RequestedCard, memory: FrameMemory, o: PluggedCardOptions) {
     const { counters } = this
     this.name = requested.name
     this.domid = requested.frontendDomid
     this.devid = requested.devid
     this.mac = requested.mac
+    this.memory = memory
     this.served = {
       ...requested,
       get stats() {

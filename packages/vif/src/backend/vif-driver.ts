@@ -78,7 +78,7 @@ export class VifDriver implements BackendDriver {
     const requested = await readRequestedCard(this.#xs, device)
     const failed = (error: unknown): void => device.fail(error)
     const nodes = (): NodeValues => statusOf(card)
-    const card = new PluggedCard(requested, {
+    const card = new PluggedCard(requested, this.#hv.arena, {
       failed,
       stalled: (stalled) =>
         this.tell({ kind: stalled ? 'stalled' : 'recovered', card: card.served }),
