@@ -78,10 +78,12 @@ export class PluggedCard implements Card {
     try {
       this.#end = await unlessAborted(plugging, abandon)
     } catch (error) {
-      void plugging.then(
-        (late) => late.close(),
-        () => {},
-      )
+      plugging
+        .then(
+          (late) => late.close(),
+          () => {},
+        )
+        .catch(this.#o.failed)
       throw error
     }
   }

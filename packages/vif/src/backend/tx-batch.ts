@@ -38,7 +38,7 @@ export interface TxBatchParts {
   readonly memory: Uint8Array
   /** Pages that the guest lets stay mapped, if it may: they need no copy by the hypervisor. */
   readonly staticGrefs: Pick<StaticGrefs, 'size' | 'lookup'> | undefined
-  /** Takes the frames. It may write to their memory until it returns. */
+  /** Takes the frames, whose memory it may read until it returns. */
   readonly link: Pick<LinkEnd, 'send' | 'offloads'>
   readonly counters: VifCounters
   /** Called when it is worth calling `send` again. */
