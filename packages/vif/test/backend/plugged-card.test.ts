@@ -17,6 +17,7 @@ test('a link that answers too late is closed, and an error of that is told', asy
       rate: undefined,
       mtu: 1500,
     },
+    { allocate: () => ({ bytes: new Uint8Array(0), close() {} }) },
     { failed: (error) => void told.push(error), stalled() {}, carrierChanged() {} },
   )
   const abandon = new AbortController()
