@@ -9,13 +9,13 @@ export const features = [
   'IPv6',
   'segments of 64 KiB',
   'checksums and segments off',
-  'MTU of 9000',
   'split event channels',
   'rebind',
   'xl network-attach, -detach',
-  'vifname',
-  'xenkit net list, detach',
   'detach with traffic',
+  'MTU of 9000',
+  'vifname',
+  'xenkit net attach, list, detach',
   'attach and detach, again and again',
   'rate',
   'switch: two guests',
@@ -26,9 +26,9 @@ export const features = [
   'mirror',
   'filter',
   'passt',
+  'several queues',
   'xl save, xl restore',
   'crash with traffic',
-  'several queues',
 ] as const
 
 /** Features that are also shown in a guest with Linux 5.10. */

@@ -33,7 +33,7 @@ export async function links(row: Row, rig: Rig, other: Rig): Promise<void> {
     withBoth(['switch-a', 'switch-b'], '10.1.0', async () => {
       await other.guest.run(`(net-bench serve ${PORT} > /dev/null 2>&1 &)`)
       const said = `${await ping(guest, '10.1.0.3')}; ${await tcp(guest, '10.1.0.3', 4)}`
-      await other.guest.run('killall net-bench')
+      await other.guest.run('killall net-bench || true')
       return `to Linux 5.10: ${said}; both reach dom0: ${await ping(guest, DOM0)}`
     }),
   )
@@ -76,7 +76,7 @@ export async function links(row: Row, rig: Rig, other: Rig): Promise<void> {
       )
       await other.guest.run(`(net-bench serve ${PORT} > /dev/null 2>&1 &)`)
       const said = `${await ping(guest, '10.1.7.3')}; ${await tcp(guest, '10.1.7.3', 2)}`
-      await other.guest.run('killall net-bench')
+      await other.guest.run('killall net-bench || true')
       return `VLAN 7 tagged at one guest, untagged at the other: ${said}`
     }),
   )
@@ -140,7 +140,7 @@ export async function passt(row: Row, rig: Rig): Promise<void> {
        ip netns exec world sh -c 'ip addr add 10.9.0.1/24 dev world; ip addr add 10.9.0.3/24 dev world; ip link set world up; ip link set lo up'
        echo nameserver 10.9.0.3 > /etc/resolv.conf`,
     )
-    const world = dom0.spawn('exec ip netns exec world node /lab/programs/world.mjs')
+    const world = dom0.spawn('exec ip netns exec world world')
     await world.output(/ready/)
     const devid = Number(
       await dom0.run(

@@ -24,7 +24,7 @@ export async function ping(guest: Guest, host: string, count = 3): Promise<strin
 }
 
 /** TCP in both directions, whose checksums both sides compute and compare. */
-export async function tcp(guest: Guest, host: string, mib = 16): Promise<string> {
+export async function tcp(guest: Guest, host: string, mib = 8): Promise<string> {
   const transfer = async (operation: 'send' | 'receive'): Promise<string> => {
     const { bytes, seconds } = JSON.parse(
       await guest.run(`net-bench ${operation} ${host} ${PORT} ${mib * MIB}`, 120),
