@@ -2,7 +2,7 @@
  * TAP devices: each card gets a network interface of the host, which may join a bridge. Incomplete
  * frames pass both ways, so TCP segments of up to 64 KiB stay whole.
  */
-import { NotAvailableError, PAGE_SIZE } from '@xenkit/hypervisor'
+import { ArenaFullError, NotAvailableError, PAGE_SIZE } from '@xenkit/hypervisor'
 import {
   ALL_OFFLOADS,
   type Card,
@@ -84,9 +84,8 @@ class ReceiveMemory {
   #bytes: Uint8Array | undefined
   #users = 0
 
-  /** @throws ArenaFullError when the card's memory has no room */
   take(bytes: number, memory: FrameMemory | undefined): Uint8Array {
-    if (!this.#bytes) this.#pages = memory?.allocate(Math.ceil(bytes / PAGE_SIZE))
+    if (!this.#bytes && memory) this.#allocate(bytes, memory)
     const place = (this.#bytes ??= this.#pages?.bytes ?? new Uint8Array(bytes))
     this.#users++
     return place
@@ -96,6 +95,15 @@ class ReceiveMemory {
     if (--this.#users > 0) return
     this.#pages?.close()
     this.#pages = this.#bytes = undefined
+  }
+
+  /** Guests may have filled the card's memory: frames are copied twice then. */
+  #allocate(bytes: number, memory: FrameMemory): void {
+    try {
+      this.#pages = memory.allocate(Math.ceil(bytes / PAGE_SIZE))
+    } catch (error) {
+      if (!(error instanceof ArenaFullError)) throw error
+    }
   }
 }
 

@@ -1,11 +1,16 @@
 import { expect, test } from 'vitest'
 import { Checksum, Frames, Gso } from '@xenkit/frames'
+import { ArenaFullError } from '@xenkit/hypervisor'
+import { openTapWith } from '../src/tap.ts'
+import { TestCard } from './support/test-card.ts'
 import { TAP_BATCH, type TapDevice, TapQueue } from '../src/tap-queue.ts'
 
 const PLACE = 70_000
 
+type Receive = (device: TapDevice['columns'], memory: Uint8Array) => number
+
 /** A device of the test's own, which receives what `received` puts into its columns and memory. */
-function openQueue(received: (device: TapDevice['columns'], memory: Uint8Array) => number) {
+function deviceOf(received: Receive): TapDevice {
   const columns: TapDevice['columns'] = {
     start: Uint32Array.from({ length: TAP_BATCH }, (_, i) => i * PLACE),
     length: new Uint32Array(TAP_BATCH),
@@ -18,26 +23,26 @@ function openQueue(received: (device: TapDevice['columns'], memory: Uint8Array) 
     gso: new Uint8Array(TAP_BATCH),
   }
   const nothing = (): void => {}
-  return new TapQueue(
-    () => ({
-      device: {
-        place: PLACE,
-        name: () => 'tap0',
-        watch: nothing,
-        setOffloads: nothing,
-        setPersistent: nothing,
-        setCarrier: nothing,
-        setUp: nothing,
-        setMtu: nothing,
-        close: nothing,
-      },
-      columns,
-      write: () => 0,
-      read: (memory) => received(columns, memory),
-    }),
-    { name: 'tap0', multiQueue: false, onReady: nothing },
-  )
+  return {
+    device: {
+      place: PLACE,
+      name: () => 'tap0',
+      watch: nothing,
+      setOffloads: nothing,
+      setPersistent: nothing,
+      setCarrier: nothing,
+      setUp: nothing,
+      setMtu: nothing,
+      close: nothing,
+    },
+    columns,
+    write: () => 0,
+    read: (memory) => received(columns, memory),
+  }
 }
+
+const openQueue = (received: Receive): TapQueue =>
+  new TapQueue(() => deviceOf(received), { name: 'tap0', multiQueue: false, onReady() {} })
 
 test("a segment's headers end where its TCP header says, whatever the kernel says", () => {
   const queue = openQueue((columns, memory) => {
@@ -68,4 +73,28 @@ test('frames that are no frames are left out, and the others keep their order', 
   expect(queue.receive(frames, new Uint8Array(0))).toBe(5)
   expect([...frames.length.subarray(0, frames.count)]).toEqual([14, 65_535, 60])
   expect([...frames.start.subarray(0, frames.count)]).toEqual([1, 3, 4].map((i) => i * PLACE))
+})
+
+test('a card whose memory is full gets frames all the same', async () => {
+  let ready: (status: number) => void = () => {}
+  const link = openTapWith({
+    openTapDevice({ onReady }) {
+      ready = onReady
+      return deviceOf((columns, memory) => {
+        columns.length[0] = 60
+        memory.fill(7, 0, 60)
+        return 1
+      })
+    },
+  })
+  const card = new TestCard()
+  const full = (): never => {
+    throw new ArenaFullError('full', {})
+  }
+  await card.plugInto({
+    plug: (it) => link.plug(Object.assign(it, { memory: { allocate: full } })),
+  })
+  ready(0)
+  expect(card.take()).toEqual([Array.from({ length: 60 }, () => 7)])
+  await card.link.close()
 })
