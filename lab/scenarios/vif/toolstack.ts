@@ -109,7 +109,7 @@ export async function life(row: Row, rig: Rig): Promise<void> {
       tcp(guest, SECOND_DOM0, 2),
     )
     const nodes = await dom0.run(
-      `xenstore-ls -f /local/domain/0/backend/vif/${guest.domid}/1 2>/dev/null | wc -l`,
+      `(xenstore-ls -f /local/domain/0/backend/vif/${guest.domid}/1 2>/dev/null || true) | wc -l`,
     )
     strictEqual(nodes.trim(), '0')
     await dom0.run(`[ ! -e /sys/class/net/vif${guest.domid}.1 ]`)
