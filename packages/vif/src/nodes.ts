@@ -18,6 +18,9 @@ export const MAX_XDP_HEADROOM = 0x7fff
 /** Name of an interface: IFNAMSIZ is 16 with the terminating NUL. */
 const INTERFACE = { type: 'text', maxLength: 15, default: undefined, writer: 'toolstack' } as const
 
+/** A request, which is there until it is answered. A path has at most 1024 bytes. */
+const WATCH = { type: 'text', maxLength: 1024, default: undefined, writer: 'toolstack' } as const
+
 /** The toolstack's nodes in the backend's directory: how the card is to be plugged in. */
 export const toolstackNodes = defineNodes({
   mac: {
@@ -63,6 +66,18 @@ export const toolstackNodes = defineNodes({
     default: 'vif',
     writer: 'toolstack',
     meaning: 'vif, or vif_ioemu for a card that is also emulated: the protocol is the same',
+  },
+  'xenkit-capture': {
+    ...WATCH,
+    meaning:
+      'file or named pipe of the server to capture to; empty to end it; the answer is in ' +
+      'xenkit-result',
+  },
+  'xenkit-mirror': {
+    ...WATCH,
+    meaning:
+      'where the server mirrors to, in words of its own; empty to end it; the answer is in ' +
+      'xenkit-result',
   },
 })
 

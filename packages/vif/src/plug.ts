@@ -1,9 +1,9 @@
 /** Plugs network cards into domains without xl, as `xl network-attach` does (libxl_nic.c). */
 import { formatMac } from '@xenkit/frames'
-import { type DeviceAddress, plugDevice, unplugDevice } from '@xenkit/xenbus'
+import { type DeviceAddress, changeDevice, plugDevice, unplugDevice } from '@xenkit/xenbus'
 import type { XenstoreClient } from '@xenkit/xenstore-client'
 import { toolstackNodes } from './nodes.ts'
-import { type VifRate, formatRate } from './requested-card.ts'
+import { type VifRate, type WatchRequest, formatRate } from './requested-card.ts'
 
 /** Names a network card by its two domains and its number. */
 export interface VifAddress {
@@ -70,6 +70,21 @@ export async function unplugVif(
   o: { readonly signal?: AbortSignal } = {},
 ): Promise<void> {
   await unplugDevice(xs, deviceAddress(address), o)
+}
+
+/**
+ * Asks the xenkit server of a card to capture or to mirror its frames, or to end that.
+ * @param o.signal ends the wait for the answer
+ * @throws RangeError for a text of more than 1024 bytes
+ * @throws ToolstackError with the server's reason if it refuses
+ */
+export async function watchVif(
+  xs: XenstoreClient,
+  address: VifAddress,
+  { signal, capture, mirror }: WatchRequest & { readonly signal?: AbortSignal },
+): Promise<void> {
+  const nodes = toolstackNodes.format({ 'xenkit-capture': capture, 'xenkit-mirror': mirror })
+  await changeDevice(xs, deviceAddress(address), nodes, signal ? { signal } : {})
 }
 
 /** A random address with Xen's prefix; libxl leaves the first bit after it 0 too. */

@@ -74,6 +74,30 @@ export async function readRequestedCard(
   }
 }
 
+/** A request to copy a card's frames, or to end that. Undefined: as before. */
+export interface WatchRequest {
+  /** File or named pipe to capture to; empty: nowhere any more. */
+  readonly capture?: string | undefined
+  /** Where to mirror to, in words of the program that serves the card; empty: nowhere any more. */
+  readonly mirror?: string | undefined
+}
+
+/**
+ * Reads what a toolstack requests to be done with copies of a card's frames.
+ * @throws NegotiationError naming the node that is invalid
+ */
+export async function readWatchRequest(
+  view: XenstoreReader,
+  device: DeviceAddress,
+): Promise<WatchRequest> {
+  const path = backendPath(device)
+  const [capture, mirror] = await Promise.all([
+    toolstackNodes.readNode(view, path, 'xenkit-capture'),
+    toolstackNodes.readNode(view, path, 'xenkit-mirror'),
+  ])
+  return { capture, mirror }
+}
+
 /** The node's text of a rate. */
 export const formatRate = ({ bytes, periodUs }: VifRate): string => `${bytes},${periodUs}`
 

@@ -23,9 +23,7 @@ export async function changeDevice(
   const name = `${device.type} ${device.devid} of domain ${device.frontendDomid}`
   const before = await xs.transaction(async (view) => {
     if ((await backendDeviceNodes.readNode(view, back, 'xenkit-claim')) === undefined) {
-      throw new ToolstackError(`${name} is not served by xenkit: see "xenkit disk list"`, {
-        device,
-      })
+      throw new ToolstackError(`${name} is not served by xenkit`, { device })
     }
     const [pending, result = ''] = await Promise.all([
       backendDeviceNodes.readNode(view, back, 'xenkit-request'),

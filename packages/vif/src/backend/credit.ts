@@ -31,6 +31,10 @@ export class Credit implements Disposable {
     this.change(rate)
   }
 
+  get rate(): VifRate | undefined {
+    return this.#rate
+  }
+
   /** Changes the rate from now on. @param rate undefined: no limit */
   change(rate: VifRate | undefined): void {
     clearTimeout(this.#timer)

@@ -10,7 +10,7 @@ import {
   type PluggedLink,
 } from '@xenkit/frames'
 import type { FrontendFeatures } from '../nodes.ts'
-import type { RequestedCard } from '../requested-card.ts'
+import type { RequestedCard, WatchRequest } from '../requested-card.ts'
 import type { CardQueues } from './connect.ts'
 import { Credit } from './credit.ts'
 import { CardCounters, VifCount } from './stats.ts'
@@ -37,6 +37,8 @@ export class PluggedCard implements Card {
   /** The guest's rate limit, kept over reconnects. */
   readonly credit: Credit
   readonly served: ServedCard
+  /** The last request to watch the card that was followed. */
+  watch: WatchRequest = {}
   readonly #o: PluggedCardOptions
   #end: PluggedLink | undefined
   #queues: CardQueues | undefined

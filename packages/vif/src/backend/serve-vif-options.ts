@@ -1,7 +1,7 @@
 /** What a program says to `serveVif`. */
 import type { ServeOptions } from '@xenkit/backend'
 import type { Link } from '@xenkit/frames'
-import type { RequestedCard } from '../requested-card.ts'
+import type { RequestedCard, WatchRequest } from '../requested-card.ts'
 import type { VifEvent } from './vif-event.ts'
 
 /** Options of `serveVif`. See `ServeOptions` for `xs`, `reservation`, `signal` and `abandonMs`. */
@@ -16,6 +16,12 @@ export interface ServeVifOptions extends ServeOptions {
   readonly link: Link | LinkFunction
   /** Most queues of a card, 1..8. Default 4. */
   readonly queues?: number
+  /**
+   * Starts and ends captures and mirrors of a card, when `watchVif` asks for it; `watchLink` lets a
+   * program do that while the card is used. The toolstack gets the error that the function throws.
+   * Return soon: the card's other changes wait, and its removal too. Default: refuses.
+   */
+  readonly watch?: (card: RequestedCard, wanted: WatchRequest) => void | Promise<void>
   /**
    * Called with each event. Default: `cardLog()`, which prints failures to stderr. An error that
    * the listener throws becomes an uncaught exception, and doesn't affect the card.

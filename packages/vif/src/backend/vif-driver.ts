@@ -1,7 +1,7 @@
 /** The driver behind `serveVif`: each card's link, from the offer to its removal. */
 import { type DriverContext, tellListener, unlessAborted } from '@xenkit/backend'
 import type { Link } from '@xenkit/frames'
-import type { Hypervisor } from '@xenkit/hypervisor'
+import { type Hypervisor, NotAvailableError } from '@xenkit/hypervisor'
 import {
   type BackendConnection,
   type BackendDevice,
@@ -19,7 +19,12 @@ import {
   readFrontendRings,
   linkNodes,
 } from '../nodes.ts'
-import { readRequestedCard, type RequestedCard } from '../requested-card.ts'
+import {
+  type RequestedCard,
+  type WatchRequest,
+  readRequestedCard,
+  readWatchRequest,
+} from '../requested-card.ts'
 import { type CardQueues, connectQueues } from './connect.ts'
 import { PluggedCard } from './plugged-card.ts'
 import type { LinkAnswer, LinkFunction, ServeVifOptions } from './serve-vif-options.ts'
@@ -31,7 +36,7 @@ const DEFAULT_QUEUES = 4
 
 /** Driver of the cards of one `serveVif`: chooses their links and connects their queues. */
 export class VifDriver implements BackendDriver {
-  readonly changeable = ['rate']
+  readonly changeable = ['rate', 'xenkit-capture', 'xenkit-mirror']
   readonly #hv: Hypervisor
   readonly #xs: XenstoreClient
   readonly #o: ServeVifOptions
@@ -196,9 +201,31 @@ export class VifDriver implements BackendDriver {
   async changed(device: BackendDevice): Promise<void> {
     const card = this.#cards.get(device)
     if (!card) return
-    const { rate } = await readRequestedCard(this.#xs, device)
-    card.credit.change(rate)
-    this.tell({ kind: 'changed', card: card.served })
+    const [{ rate }, asked] = await Promise.all([
+      readRequestedCard(this.#xs, device),
+      readWatchRequest(this.#xs, device),
+    ])
+    const { credit, watch } = card
+    const hasOtherRate =
+      rate?.bytes !== credit.rate?.bytes || rate?.periodUs !== credit.rate?.periodUs
+    if (hasOtherRate) credit.change(rate)
+    // The toolstack removes the nodes after the answer: that asks for nothing.
+    const wanted = {
+      capture: asked.capture === watch.capture ? undefined : asked.capture,
+      mirror: asked.mirror === watch.mirror ? undefined : asked.mirror,
+    }
+    const isAsked = (wanted.capture ?? wanted.mirror) !== undefined
+    if (isAsked) await this.#watch(card.served, wanted)
+    card.watch = asked
+    if (hasOtherRate || isAsked) this.tell({ kind: 'changed', card: card.served })
+  }
+
+  async #watch(card: RequestedCard, wanted: WatchRequest): Promise<void> {
+    const { watch } = this.#o
+    if (!watch) {
+      throw new NotAvailableError(`the server of ${card.name} has no captures and mirrors`)
+    }
+    await unlessAborted(Promise.resolve(watch(card, wanted)), this.#abandon)
   }
 
   async #ask(card: RequestedCard): Promise<LinkAnswer> {

@@ -13,7 +13,7 @@ export interface ServedCard extends RequestedCard {
  *
  * - `offered`: the card waits for its frontend.
  * - `connected`: its frontend uses it. `closed`: it no longer does.
- * - `changed`: its rate was changed.
+ * - `changed`: its rate was changed, or a capture or mirror of it started or ended.
  * - `stalled`: the guest has posted no buffers for a minute while frames waited: the link's carrier
  *   is off. `recovered`: it posts buffers again.
  * - `removed`: it is gone for good.

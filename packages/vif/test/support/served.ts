@@ -106,7 +106,7 @@ export class Served implements AsyncDisposable {
   }
 
   /** Starts the service, or another one after `stop`. */
-  serve(o: Pick<ServeVifOptions, 'queues'> = {}): void {
+  serve(o: Pick<ServeVifOptions, 'queues' | 'watch'> = {}): void {
     this.#abort = new AbortController()
     this.#serving = serveVif(this.dom0, {
       ...o,
