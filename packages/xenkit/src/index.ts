@@ -131,6 +131,7 @@ export {
   type FrameDirection,
   type FrameFault,
   type FrameFaultOdds,
+  type FrameWatcher,
   LinkError,
   type LinkEvent,
   type LinkRate,
@@ -152,6 +153,7 @@ export {
   type TapOptions,
   type UplinkOptions,
   type VirtualCardOptions,
+  WatchedLink,
   captureLink,
   faultLink,
   filterLink,
@@ -164,6 +166,7 @@ export {
   openSwitch,
   randomFrameFaults,
   rateLink,
+  watchLink,
 } from '@xenkit/links'
 export {
   type FramesListener,
@@ -184,10 +187,12 @@ export {
   type VifEvent,
   type VifRate,
   type VifStats,
+  type WatchRequest,
   cardLog,
   listVifs,
   openVif,
   plugVif,
   serveVif,
   unplugVif,
+  watchVif,
 } from '@xenkit/vif'

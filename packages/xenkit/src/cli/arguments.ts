@@ -4,6 +4,7 @@ import { DOMID_MAX, UINT32_MAX } from '@xenkit/hypervisor'
 import { VBD_BACKEND_TYPES, type VbdBackendType, parseVdev } from '@xenkit/vbd'
 import type { VifRate } from '@xenkit/vif'
 import { InvalidArgumentError } from 'commander'
+import { parseMirrorPort, parseTunnel } from './mirror-target.ts'
 
 /** Parses a decimal number of at most 9 digits. */
 export function count(value: string): number {
@@ -67,6 +68,18 @@ export function mtu(value: string): number {
   const bytes = /^\d{2,5}$/.test(value) ? Number(value) : 0
   if (bytes < 68 || bytes > 65_521) throw new InvalidArgumentError('expected bytes, 68..65521')
   return bytes
+}
+
+/** Checks the port of a mirror. */
+export function mirrorPort(value: string): string {
+  if (!parseMirrorPort(value)) throw new InvalidArgumentError('expected card:3.0 or tap:NAME')
+  return value
+}
+
+/** Checks the tunnel of a mirror. */
+export function tunnel(value: string): string {
+  if (parseTunnel(value)) return value
+  throw new InvalidArgumentError('expected MAC/IP,MAC/IP of both ends, perhaps ,SESSION')
 }
 
 /** Parses the most queues of a card. */

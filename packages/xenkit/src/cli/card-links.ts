@@ -11,9 +11,10 @@ import {
   openPasst,
   openSwitch,
 } from '@xenkit/links'
-import type { RequestedCard } from '@xenkit/vif'
+import type { RequestedCard, WatchRequest } from '@xenkit/vif'
 import { openTap } from '../open-tap.ts'
 import { UsageError } from './usage-error.ts'
+import { WatchedCard } from './watched-card.ts'
 
 /**
  * Options that say what cards are plugged into: one of these at most. Without any, each card gets a
@@ -37,6 +38,8 @@ export class CardLinks implements AsyncDisposable {
   readonly #linkOf: (card: RequestedCard) => Link
   readonly #lan: Switch
   readonly #capture: Capture | undefined
+  /** The cards that are served, by domid and devid. */
+  readonly #cards = new Map<string, WatchedCard>()
 
   private constructor(o: LinkChoice, capture: Capture | undefined) {
     this.#lan = openSwitch()
@@ -58,14 +61,29 @@ export class CardLinks implements AsyncDisposable {
   /** The option `link` of `serveVif`. */
   readonly link = (card: RequestedCard): Link => {
     const link = this.#linkOf(card)
-    return this.#capture ? captureLink(link, this.#capture) : link
+    const key = keyOf(card.frontendDomid, card.devid)
+    const watched = new WatchedCard(this.#capture ? captureLink(link, this.#capture) : link, {
+      name: card.name,
+      find: (domid, devid) => this.#cards.get(keyOf(domid, devid)),
+      unplugged: () => {
+        if (this.#cards.get(key) === watched) this.#cards.delete(key)
+      },
+    })
+    this.#cards.set(key, watched)
+    return watched
   }
+
+  /** The option `watch` of `serveVif`. */
+  readonly watch = async (card: RequestedCard, wanted: WatchRequest): Promise<void> =>
+    this.#cards.get(keyOf(card.frontendDomid, card.devid))?.follow(wanted)
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lan.close()
     await this.#capture?.close()
   }
 }
+
+const keyOf = (domid: number, devid: number): string => `${domid}.${devid}`
 
 /**
  * A guest sends from the addresses that the toolstack gave to its card; from any if it gave none.

@@ -1,10 +1,16 @@
 /** The commands of `xenkit net`. */
 import { type Command, Option } from 'commander'
-import { addresses, devid, domid, mac, mtu, queues, rate } from './arguments.ts'
+import { addresses, devid, domid, mac, mirrorPort, mtu, queues, rate, tunnel } from './arguments.ts'
 import { netAttach, netServe } from './net.ts'
-import { netDetach } from './net-change.ts'
+import { netCapture, netDetach, netMirror } from './net-change.ts'
 import { netList } from './net-list.ts'
 import { withControl } from './with-control.ts'
+
+/** Options of `mirror`, as in the node. */
+interface MirrorOptions {
+  readonly to?: string
+  readonly erspan?: string
+}
 
 export function addNetCommands(xenkit: Command): void {
   const net = xenkit.command('net').description('network cards')
@@ -61,4 +67,31 @@ export function addNetCommands(xenkit: Command): void {
     .action((frontend: number, number: number, o: { force: boolean }) =>
       withControl((control) => netDetach(control, frontend, number, o)),
     )
+  const served = (name: string, description: string): Command =>
+    net
+      .command(name)
+      .description(description)
+      .argument('<domid>', 'of the guest', domid)
+      .argument('<devid>', 'number of the card, from 0', devid)
+  served('capture', 'capture a card that xenkit serves to a pcapng file, which its server writes')
+    .argument('[file]', 'file, or named pipe that somebody reads; without it the capture ends')
+    .action((frontend: number, number: number, file: string | undefined) =>
+      withControl((control) => netCapture(control, frontend, number, file)),
+    )
+  served('mirror', 'copy the frames of a card that xenkit serves, or end that without --to')
+    .option(
+      '--to <port>',
+      'card:DOMID.DEVID of the same server, or tap:NAME, a TAP device for it',
+      mirrorPort,
+    )
+    .option(
+      '--erspan <ends>',
+      'send the copies by ERSPAN: FROM,TO[,SESSION], where FROM and TO are MAC/IPv4',
+      tunnel,
+    )
+    .action((frontend: number, number: number, o: MirrorOptions, command: Command) => {
+      if (o.erspan !== undefined && o.to === undefined) command.error('error: --erspan needs --to')
+      const target = [o.to, o.erspan].filter((part) => part !== undefined).join(' ')
+      return withControl((control) => netMirror(control, frontend, number, target))
+    })
 }

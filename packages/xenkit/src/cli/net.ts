@@ -29,6 +29,7 @@ export async function netServe(o: NetServeOptions): Promise<void> {
       (o.devid ?? card.devid) === card.devid
         ? links.link(card)
         : 'decline',
+    watch: links.watch,
     queues: o.queues,
     signal: interrupted(),
     onEvent(event) {
@@ -75,6 +76,7 @@ export async function netAttach(domid: number, o: NetAttachOptions): Promise<voi
         ...serving,
         xs,
         link: links.link,
+        watch: links.watch,
         queues: o.queues,
         onEvent(event) {
           print(event)
