@@ -158,7 +158,8 @@ class Passt implements PluggedLink {
     if (!running) return
     running.stream.destroy()
     if (running.child.exitCode !== null || running.child.signalCode !== null) return
-    running.child.kill()
+    // passt has nothing to save, and one that is stopped would ignore a milder signal.
+    running.child.kill('SIGKILL')
     await once(running.child, 'exit')
   }
 
@@ -175,6 +176,8 @@ class Passt implements PluggedLink {
       if (!receiver.receive(chunk)) child.kill('SIGKILL')
     })
     stream.on('drain', () => this.#hold(false))
+    // A signal that can't be sent, say.
+    child.on('error', (error) => this.#card.fail(error))
     // The process's end follows, and is reported.
     stream.on('error', () => child.kill('SIGKILL'))
     child.on('close', (status, signal) => {

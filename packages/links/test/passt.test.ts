@@ -197,6 +197,15 @@ test('after close nothing is started, and nothing reaches the card', async () =>
   expect(card.carriers).toEqual([true])
 })
 
+test('a passt that is stopped does not keep the link from closing', async () => {
+  const { card } = await standIn(ECHO)
+  await until(async () => (await readFile(join(directory, 'pid'), 'utf8').catch(() => '')) !== '')
+  const pid = Number(await readFile(join(directory, 'pid'), 'utf8'))
+  process.kill(pid, 'SIGSTOP')
+  await card.link.close()
+  expect(() => process.kill(pid, 0)).toThrow('ESRCH')
+})
+
 test('a program that is missing fails the plugging, and says what to do', async () => {
   const link = openPasst({ program: join(directory, 'nowhere') })
   await expect(new TestCard().plugInto(link)).rejects.toThrow(
