@@ -1,12 +1,14 @@
 /**
- * Runs our frontend against the network backend of dom0's kernel. First that backend serves a
- * guest, which shows that the checks of the scenario `vif` pass with it.
+ * Runs our frontend against the network backend of dom0's kernel, and against ours: both must pass
+ * the same checks. First the kernel's serves a guest, which shows that the checks of the scenario
+ * `vif` pass with it.
  */
 import { relay } from '../src/relay.ts'
 import type { Lab } from '../src/scenario.ts'
 import { PORT, ping, tcp, udp } from './vif/traffic.ts'
 
-export const title = "the kernel's netback: with a guest, and with openVif, dom0 with itself"
+export const title =
+  "the kernel's netback with a guest; openVif against it and serveVif, dom0 with itself"
 export const programs = { netback: 'lab/dom0/netback/main.ts' }
 
 const [DOM0, GUEST] = ['10.0.0.1', '10.0.0.2']
@@ -35,4 +37,9 @@ export async function run(lab: Lab): Promise<void> {
     'echo 8192 > /sys/module/xen_gntalloc/parameters/limit; echo 2 > /sys/module/xen_netback/parameters/max_queues',
   )
   await relay(lab, 'netback kernel', dom0.attempt('netback kernel', 400))
+  // Unload netback first, because it would serve the same cards as our backend.
+  await lab.check('its cards are closed, so it can be unloaded', () =>
+    dom0.run('modprobe -r xen-netback'),
+  )
+  await relay(lab, 'netback xenkit', dom0.attempt('netback xenkit', 400))
 }

@@ -8,7 +8,7 @@ import { existsSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { openXen } from '@xenkit/xen'
 import { openXenstore, type XenstoreClient } from '@xenkit/xenstore-client'
-import { plugVif, unplugVif } from 'xenkit'
+import { openTap, plugVif, serveVif, unplugVif } from 'xenkit'
 import { soon } from '../tap.ts'
 import type { Station } from './packets.ts'
 import { checkCard } from './suite.ts'
@@ -68,7 +68,15 @@ const hv = await openXen()
 const xs = await openXenstore(hv.xenstore)
 await openBridge()
 const echo = execFile('net-bench', ['serve', String(ECHO_PORT)])
-await runSuite('netback')
+if (process.argv[2] === 'kernel') {
+  await runSuite('netback')
+} else {
+  const stop = new AbortController()
+  const serving = serveVif(hv, { link: openTap({ up: false }), signal: stop.signal })
+  await runSuite('xenkit')
+  stop.abort()
+  await serving
+}
 echo.kill()
 await shell(`ip link del ${BRIDGE}`)
 xs.close()
