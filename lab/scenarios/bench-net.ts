@@ -26,7 +26,9 @@ const WARM_UP_SECONDS = 1
 /** Share of netback's rate that TCP must reach. */
 const LEAST_SHARE = 0.5
 
-/** The contestants, and their cards' interfaces in the guest. Each has its own bridge and network. */
+/**
+ * The contestants, and their cards' interfaces in the guest. Each has its own bridge and network.
+ */
 const cards = { netback: 'eth0', ours: 'eth1', qemu: 'eth2' } as const
 type Name = keyof typeof cards
 const names: readonly Name[] = ['netback', 'ours', 'qemu']

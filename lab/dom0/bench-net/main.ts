@@ -1,4 +1,6 @@
-/** Serves the card of the scenario `bench-net` whose bridge is br-ours: a TAP device on that bridge. */
+/**
+ * Serves the card of the scenario `bench-net` whose bridge is br-ours: a TAP device on that bridge.
+ */
 import { openHypervisor, openTap, serveVif, warmUp } from 'xenkit'
 
 await using hv = await openHypervisor()

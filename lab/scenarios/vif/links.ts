@@ -1,4 +1,6 @@
-/** Features about what a card can be plugged into. See lab/dom0/vif/main.ts for the links' names. */
+/**
+ * Features about what a card can be plugged into. See lab/dom0/vif/main.ts for the links' names.
+ */
 import { deepStrictEqual, match, ok, strictEqual } from 'node:assert'
 import type { Dom0 } from '../../src/dom0/dom0.ts'
 import type { Guest } from '../../src/guest/guest.ts'

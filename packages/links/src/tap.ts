@@ -76,8 +76,8 @@ interface Shared {
 }
 
 /**
- * Memory for received frames while a link has cards: 4.25 MiB for all of them, since a batch is used
- * up before the next is read. It is the first card's.
+ * Memory for received frames while a link has cards: 4.25 MiB for all of them, since a batch is
+ * used up before the next is read. It is the first card's.
  */
 class ReceiveMemory {
   #pages: ReturnType<FrameMemory['allocate']> | undefined

@@ -46,7 +46,9 @@ export function parseTunnel(text: string): Tunnel | undefined {
   }
 }
 
-/** Parses the node: a port, and perhaps a blank and a tunnel. Returns undefined for another text. */
+/**
+ * Parses the node: a port, and perhaps a blank and a tunnel. Returns undefined for another text.
+ */
 export function parseMirrorTarget(text: string): MirrorTarget | undefined {
   const [portText = '', tunnelText, ...rest] = text.split(' ')
   const port = parseMirrorPort(portText)
