@@ -159,3 +159,18 @@ export const packets = (
     }),
   )
 }
+
+/** A TCP packet without payload over IPv4, to be varied by tests. */
+export const tcp4: Packet = {
+  tags: [],
+  version: 4,
+  source: [10, 0, 0, 1],
+  destination: [10, 0, 0, 2],
+  id: 7,
+  options: [],
+  protocol: 6,
+  tcpOptions: [],
+  seq: 1,
+  flags: 16,
+  payload: new Uint8Array(0),
+}

@@ -3,25 +3,19 @@ import { Checksum, Gso } from '@xenkit/frames'
 import { NETIF_RSP, NETTXF } from '@xenkit/wire'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type Packet, build, packets, remainder } from '../../../frames/test/support/packets.ts'
+import {
+  type Packet,
+  build,
+  packets,
+  remainder,
+  tcp4 as emptyTcp4,
+} from '../../../frames/test/support/packets.ts'
 import { TxRig } from '../support/tx-rig.ts'
 
 const { csum_blank, data_validated } = NETTXF
 const blank = csum_blank | data_validated
 
-const tcp4: Packet = {
-  tags: [],
-  version: 4,
-  source: [10, 0, 0, 1],
-  destination: [10, 0, 0, 2],
-  id: 7,
-  options: [],
-  protocol: 6,
-  tcpOptions: [],
-  seq: 1,
-  flags: 16,
-  payload: new Uint8Array(3000).fill(0x5a),
-}
+const tcp4: Packet = { ...emptyTcp4, payload: new Uint8Array(3000).fill(0x5a) }
 const address6 = (last: number): number[] => [0xfd, ...Array.from({ length: 14 }, () => 0), last]
 const tcp6: Packet = { ...tcp4, version: 6, source: address6(1), destination: address6(2) }
 

@@ -5,25 +5,11 @@ import { TURN, openGuestTurn } from '@xenkit/backend'
 import { ALL_OFFLOADS, Gso, NO_OFFLOADS, type Offloads } from '@xenkit/frames'
 import { NETTXF } from '@xenkit/wire'
 import { expect, test } from 'vitest'
-import { type Packet, build } from '../../../frames/test/support/packets.ts'
+import { build, tcp4 } from '../../../frames/test/support/packets.ts'
 import { until } from '../../../backend/test/support/until.ts'
 import { TxRig } from '../support/tx-rig.ts'
 
 const { more_data, extra_info } = NETTXF
-
-const segment: Packet = {
-  tags: [],
-  version: 4,
-  source: [10, 0, 0, 1],
-  destination: [10, 0, 0, 2],
-  id: 7,
-  options: [],
-  protocol: 6,
-  tcpOptions: [],
-  seq: 1,
-  flags: 16,
-  payload: new Uint8Array(0),
-}
 
 interface Shared extends AsyncDisposable {
   readonly rig: TxRig
@@ -101,7 +87,7 @@ test('the largest packet fits in a turn, whatever it costs', async () => {
   expect(rig.frames).toHaveLength(1)
   rig.responses()
   // A packet of more segments than a turn has units, so that the next one waits for another turn.
-  const { bytes } = build({ ...segment, payload: new Uint8Array(20_000) })
+  const { bytes } = build({ ...tcp4, payload: new Uint8Array(20_000) })
   const gso = { type: Gso.TCPV4, size: 36 }
   rig.putFrame(bytes, { flags: NETTXF.csum_blank, gso, id: 2 })
   rig.put({ gref: rig.gref(20), size: 60, id: 9 })
@@ -114,7 +100,7 @@ test('the largest packet fits in a turn, whatever it costs', async () => {
 test('segments are no work for a link that takes them whole', async () => {
   await using s = await shared(ALL_OFFLOADS)
   const { rig } = s
-  const { bytes } = build({ ...segment, payload: new Uint8Array(20_000) })
+  const { bytes } = build({ ...tcp4, payload: new Uint8Array(20_000) })
   rig.putFrame(bytes, { flags: NETTXF.csum_blank, gso: { type: Gso.TCPV4, size: 36 }, id: 2 })
   rig.put({ gref: rig.gref(20), size: 60, id: 9 })
   rig.turn()
